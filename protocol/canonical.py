@@ -1,0 +1,80 @@
+"""The one byte encoding that is hashed, signed and sent: MessagePack with a single form per value.
+
+Allowed values are None, booleans, integers of 64 bits, strings, bytes, lists and maps with string
+keys. Floats are refused because their text and rounding differ between languages: numbers that
+matter are integers with the unit in their name, and vectors are little-endian bytes. Maps are
+written in the order of their keys' code points, integers and lengths in their shortest form, so
+equal values have equal bytes; `decode` refuses every other form of the same value.
+Source: the MessagePack specification, sections "Formats" and "Serialization: type to format".
+"""
+
+import hashlib
+from typing import Any
+
+import msgpack
+from Crypto.Hash import keccak as _keccak
+
+from protocol.errors import Malformed
+
+Value = None | bool | int | str | bytes | list[Any] | dict[str, Any]
+
+
+def keccak256(data: bytes) -> bytes:
+    """Return the 32-byte Keccak-256 of `data`, as Ethereum uses it (not NIST SHA3-256)."""
+    return _keccak.new(digest_bits=256, data=data).digest()
+
+
+def content_digest(data: bytes) -> bytes:
+    """Return the 32-byte SHA-256 that names a blob or a tensor.
+
+    SHA-256 rather than Keccak because bulk data is hashed at memory speed by common processors and
+    the name is what object stores and `sha256sum` print.
+    """
+    return hashlib.sha256(data).digest()
+
+
+def encode(value: Value) -> bytes:
+    """Return the only encoding of `value`; raise `Malformed` for a type that has none."""
+    return bytes(msgpack.packb(_ordered(value), use_bin_type=True))
+
+
+def decode(data: bytes, *, max_items: int = 1 << 20) -> Any:
+    """Return the value whose encoding is exactly `data`.
+
+    Raises `Malformed` for anything else: trailing bytes, floats, unordered or repeated keys, long
+    forms of short values, or more than `max_items` elements in one list or map.
+    """
+    try:
+        value = msgpack.unpackb(
+            data,
+            raw=False,
+            strict_map_key=True,
+            max_array_len=max_items,
+            max_map_len=max_items,
+            max_ext_len=0,
+        )
+        same = encode(value) == data
+    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
+        raise Malformed(f"not canonical MessagePack: {error}") from error
+    if not same:
+        raise Malformed(
+            "not canonical MessagePack: the same value has another, shorter or ordered, encoding; "
+            "write maps in key order and integers in their shortest form"
+        )
+    return value
+
+
+def _ordered(value: Any) -> Value:
+    if value is None or isinstance(value, (bool, str, bytes)):
+        return value
+    if isinstance(value, int):
+        if not -(1 << 63) <= value < 1 << 64:
+            raise Malformed(f"integer {value} does not fit 64 bits; send it as 32 bytes")
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_ordered(item) for item in value]
+    if isinstance(value, dict):
+        if not all(isinstance(key, str) for key in value):
+            raise Malformed("map keys must be strings")
+        return {key: _ordered(value[key]) for key in sorted(value)}
+    raise Malformed(f"{type(value).__name__} has no canonical encoding")

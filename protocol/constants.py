@@ -1,0 +1,45 @@
+"""Consensus constants. Each says its unit, why this value, and what breaks if it changes.
+
+Changing any of them is a new `PROTOCOL_VERSION`: old and new parties would disagree on bytes.
+"""
+
+from typing import Final
+
+PROTOCOL_VERSION: Final = 1
+"""Part of every RunSpec; parties with another number refuse the run instead of disagreeing later."""
+
+DOMAIN_NAME: Final = "Rollcall"
+DOMAIN_VERSION: Final = "1"
+"""EIP-712 domain, with the chain id and the RunLedger's address. The ledger hashes the same."""
+
+NUM_TOKENS_PER_UNIT: Final = 1
+"""Completion tokens per paid unit. Units, not groups, are paid: a group of long answers costs more."""
+
+SCORE_ONE: Final = 10_000
+"""A reward of 1.0: scores are integers in ten-thousandths, so every machine sums them alike."""
+
+TEMPERATURE_ONE: Final = 1_000_000
+"""A temperature of 1.0, in millionths."""
+
+MAX_CLOCK_SKEW_SECONDS: Final = 120
+"""How far a worker's signed `submitted_at` may be from the orchestrator's clock.
+NTP keeps common machines within a second; a laptop that just woke is within two minutes."""
+
+MAX_TIME_IN_FUTURE_SECONDS: Final = 120
+
+MAX_GROUP_SIZE: Final = 256
+MAX_COMPLETION_TOKENS: Final = 65_536
+MAX_PROMPT_TOKENS: Final = 32_768
+"""Bounds on what one message may make a receiver allocate; RunSpec is refused beyond them."""
+
+MAX_SUBMISSION_BYTES: Final = 8 << 20
+MAX_SUBMISSION_INFLATED_BYTES: Final = 64 << 20
+"""Compressed and inflated size of one submission. 256 rollouts × 16,384 tokens × 8 bytes is 32 MiB;
+the inflated cap is checked before anything is allocated, which is what stops a compressed bomb."""
+
+MARGIN_CAP_MICRONATS: Final = 1_000_000
+"""Margins are capped at 1 nat per token before they are averaged, so that one token cannot carry a
+group's mean (a single flipped near-tie can reach any value; a cheat shows on many tokens)."""
+
+MICRO: Final = 1_000_000
+"""Margins, gaps and shares cross the wire as integers in millionths (of a nat, or of one)."""

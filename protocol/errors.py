@@ -1,0 +1,135 @@
+"""Every refusal that crosses the wire. A bad request is an exception; a bad rollout is a `Verdict`.
+
+    MarketError
+    ├── Malformed 400        cannot be read: encoding, field, length
+    ├── Unauthorized 401     who sent it is not established
+    │   ├── BadSignature     ├── TokenExpired
+    ├── Forbidden 403        who sent it is known and may not
+    ├── NotFound 404
+    ├── Refused 409          well formed, against the rules now; never retry unchanged
+    │   ├── LeaseExpired     ├── LeaseForeign      ├── LeaseUsed       ├── RunNotOpen
+    │   ├── NotJoined        ├── Excluded          ├── ConflictingVerdict
+    │   ├── PolicyOutOfOrder ├── ClockSkew         ├── Replayed        ├── StepOutOfOrder
+    ├── TooLarge 413
+    └── Busy 503             try again after `retry_after_seconds`
+        ├── TooManyRequests 429   └── TooManyLeases 429
+
+`code` is the wire's name of the class; messages carry the offending values and the remedy.
+"""
+
+from typing import ClassVar
+
+
+class MarketError(Exception):
+    """The base of every refusal; `status` is its HTTP status, `code` its name on the wire."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "market_error"
+
+    def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.retry_after_seconds = retry_after_seconds
+
+    def __init_subclass__(cls) -> None:
+        words = "".join(f"_{c.lower()}" if c.isupper() else c for c in cls.__name__)
+        cls.code = words.lstrip("_")
+
+
+class Malformed(MarketError):
+    status = 400
+
+
+class Unauthorized(MarketError):
+    status = 401
+
+
+class BadSignature(Unauthorized):
+    """The signature is not one by the expected account over exactly these bytes."""
+
+
+class TokenExpired(Unauthorized):
+    """The bearer token is unknown or past its lifetime: sign in again."""
+
+
+class Forbidden(MarketError):
+    status = 403
+
+
+class NotFound(MarketError):
+    status = 404
+
+
+class Refused(MarketError):
+    status = 409
+
+
+class LeaseExpired(Refused):
+    """The lease's deadline passed before the submission arrived."""
+
+
+class LeaseForeign(Refused):
+    """The lease belongs to another worker."""
+
+
+class LeaseUsed(Refused):
+    """A different submission was already accepted under this lease."""
+
+
+class RunNotOpen(Refused):
+    """The run is halted, stopped, closed or out of budget."""
+
+
+class NotJoined(Refused):
+    """The worker has not joined the run on chain, or its stake is below the run's minimum."""
+
+
+class Excluded(Refused):
+    """A replay found the worker's work false; its groups are no longer taken."""
+
+
+class ConflictingVerdict(Refused):
+    """The verifier already signed another verdict on this work."""
+
+
+class PolicyOutOfOrder(Refused):
+    """A policy must be the next version, on top of the newest one."""
+
+
+class ClockSkew(Refused):
+    """A signed time is too far from the receiver's clock."""
+
+
+class Replayed(Refused):
+    """A one-time message was seen before."""
+
+
+class StepOutOfOrder(Refused):
+    """The trainer asked for a batch that is neither the current nor the next one."""
+
+
+class TooLarge(MarketError):
+    status = 413
+
+
+class Busy(MarketError):
+    status = 503
+
+
+class TooManyRequests(Busy):
+    status = 429
+
+
+class TooManyLeases(Busy):
+    status = 429
+
+
+def by_code() -> dict[str, type[MarketError]]:
+    """Return every class of the tree by its wire code, for a client that raises what it was told."""
+    found: dict[str, type[MarketError]] = {}
+    pending: list[type[MarketError]] = [MarketError]
+    while pending:
+        cls = pending.pop()
+        found[cls.code] = cls
+        pending.extend(cls.__subclasses__())
+    return found

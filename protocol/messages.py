@@ -1,0 +1,284 @@
+"""Request and response bodies, in the order of a worker's life, then the other parties'.
+
+JSON on the wire except `Submission` (canonical bytes under zstd) and `EpochFile` (a blob of
+canonical bytes). Routes are listed in `protocol/README.md` section 5.
+"""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from protocol.policy import SignedManifest
+from protocol.rollout import Receipt, SignedLease
+from protocol.run import RunSpec
+from protocol.verdict import Verdict
+from protocol.wire import U32, U63, U64, Address, AsTuple, Bytes32, Name, Signature, Wire
+
+
+class ErrorBody(Wire):
+    """Every refusal: a code to act on, a message with the values and the remedy."""
+
+    code: str
+    message: str
+    retry_after_seconds: float | None = None
+
+
+class RunStatus(StrEnum):
+    OPEN = "open"
+    HALTED = "halted"
+    STOPPED = "stopped"
+    CLOSED = "closed"
+
+
+class RunInfo(Wire):
+    """What anyone may know of a run before working for it."""
+
+    run_id: U63
+    spec: RunSpec
+    chain_id: U63
+    ledger: Address
+    token: Address
+    status: RunStatus
+    newest_version: Annotated[int, Field(ge=-1)]
+    """−1 until the trainer has published version 0."""
+    epoch: U32
+    budget_left_units: U63
+    """Units (completion tokens) that the escrow still pays for."""
+    min_stake: Annotated[str, Field(pattern="^[0-9]+$")]
+    """In the token's smallest denomination, as decimal text: it may exceed 64 bits."""
+
+
+class RunList(Wire):
+    runs: Annotated[tuple[RunInfo, ...], AsTuple]
+
+
+class Role(StrEnum):
+    WORKER = "worker"
+    VERIFIER = "verifier"
+    TRAINER = "trainer"
+
+
+class SessionRequest(Wire):
+    """An EIP-4361 message and the wallet's EIP-191 signature of it."""
+
+    message: Annotated[str, Field(max_length=4096)]
+    signature: Signature
+
+
+class Session(Wire):
+    token: str
+    address: Address
+    expires_at: U64
+
+
+class LeaseRequest(Wire):
+    """Ask for up to `count` leases. `engine_class` names the calibration the work is held to."""
+
+    engine_class: Name
+    count: Annotated[int, Field(ge=1, le=1024)]
+
+
+class Leases(Wire):
+    leases: Annotated[tuple[SignedLease, ...], AsTuple]
+
+
+class ReturnedLeases(Wire):
+    """Leases a worker gives back unfinished, so that their places are free before the deadline."""
+
+    lease_ids: Annotated[tuple[Bytes32, ...], AsTuple, Field(max_length=1024)]
+
+
+class GroupState(StrEnum):
+    """Where a submission stands. `ACCEPTED` is paid; `REPLAY` waits for a verdict."""
+
+    REPLAY = "replay"
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+
+
+class SubmissionStatus(Wire):
+    """Where one submission stands and all that is needed to replay it."""
+
+    work_digest: Bytes32
+    state: GroupState
+    rejection: str
+    detail: str
+    lease: SignedLease
+    body: Bytes32
+    """Blob of the submission's compressed body."""
+    receipt: Receipt
+    rewards: Annotated[tuple[int, ...], AsTuple]
+    """Ten-thousandths, one per rollout, recomputed; empty where they were not."""
+    trained_in: Annotated[int, Field(ge=-1)]
+    """The trainer's step that consumed the group, −1 for none."""
+    verdicts: Annotated[tuple[Verdict, ...], AsTuple]
+
+
+class PolicyPublication(Wire):
+    signed: SignedManifest
+
+
+class BatchRequest(Wire):
+    """The trainer asks for the batch of `step`; asking again gives the same batch until its ack."""
+
+    step: U32
+
+
+class BatchGroup(Wire):
+    """One group of a batch. The trainer reads tokens from the body, and rewards from here."""
+
+    work_digest: Bytes32
+    worker: Address
+    index: U63
+    policy_version: U32
+    body: Bytes32
+    rewards: Annotated[tuple[int, ...], AsTuple]
+
+
+class Batch(Wire):
+    """The groups of one optimizer step, oldest first."""
+
+    run_id: U63
+    step: U32
+    groups: Annotated[tuple[BatchGroup, ...], AsTuple]
+
+
+class BatchAck(Wire):
+    """The trainer's checkpoint of `step` is durable: its groups are spent."""
+
+    step: U32
+
+
+class AuditTask(Wire):
+    """One group to replay, with what its replay needs."""
+
+    audit_id: Bytes32
+    work_digest: Bytes32
+    lease: SignedLease
+    body: Bytes32
+    engine_class: Name
+
+
+class AuditRequest(Wire):
+    count: Annotated[int, Field(ge=1, le=256)] = 1
+
+
+class AuditTasks(Wire):
+    tasks: Annotated[tuple[AuditTask, ...], AsTuple]
+
+
+class VerdictReply(Wire):
+    """Whether this verdict settled the group, and the fraud report to sign if it condemns."""
+
+    state: GroupState
+
+
+class FraudReportTask(Wire):
+    """A report that verifiers are asked to sign after a condemning verdict."""
+
+    run_id: U63
+    worker: Address
+    work_digest: Bytes32
+    evidence_digest: Bytes32
+    amount: Annotated[str, Field(pattern="^[0-9]+$")]
+    reported_at: U64
+
+
+class FraudReportTasks(Wire):
+    tasks: Annotated[tuple[FraudReportTask, ...], AsTuple]
+
+
+class FraudReportSignature(Wire):
+    work_digest: Bytes32
+    signature: Signature
+
+
+class Contribution(Wire):
+    """One paid group in an epoch: the worker's signed `Work` and the units paid for it."""
+
+    worker: Address
+    nonce: U63
+    payload_digest: Bytes32
+    policy_version: U64
+    submitted_at: U64
+    tokens: U64
+    gflops: U64
+    units: U64
+    signature: Signature
+
+
+class Account(Wire):
+    """What a worker has earned in the run up to and including this epoch."""
+
+    worker: Address
+    earned: U63
+    last_nonce: U63
+
+
+class EpochFile(Wire):
+    """All that an epoch's header commits to. `data_hash` is the Keccak-256 of its canonical bytes.
+
+    Contributions stand strictly in order of (worker as bytes, nonce), accounts in order of worker.
+    """
+
+    run_id: U63
+    epoch: U32
+    generation: U64
+    prev_account_root: Bytes32
+    secret: Bytes32
+    """The epoch secret revealed: seeds, tasks and audit draws can be recomputed."""
+    contributions: Annotated[tuple[Contribution, ...], AsTuple]
+    accounts: Annotated[tuple[Account, ...], AsTuple]
+
+
+class EpochStage(StrEnum):
+    OPEN = "open"
+    SIGNING = "signing"
+    POSTED = "posted"
+    FINAL = "final"
+
+
+class EpochInfo(Wire):
+    """An epoch's file and header as proposed, and which verifiers have signed."""
+
+    run_id: U63
+    epoch: U32
+    stage: EpochStage
+    file: Bytes32
+    """Blob of the epoch file; zero while the epoch is open."""
+    header_digest: Bytes32
+    """EIP-712 digest that verifiers sign; zero while the epoch is open."""
+    signers: Annotated[tuple[Address, ...], AsTuple]
+
+
+class EpochSignature(Wire):
+    signature: Signature
+
+
+class WorkerInfo(Wire):
+    """A worker's standing in one run."""
+
+    run_id: U63
+    worker: Address
+    accepted_groups: U63
+    accepted_tokens: U63
+    waiting_groups: U63
+    rejected_by_reason: dict[str, int]
+    is_excluded: bool
+    earned: U63
+    """Units in final epochs."""
+    last_nonce: U63
+
+
+class WorkerInfos(Wire):
+    runs: Annotated[tuple[WorkerInfo, ...], AsTuple]
+
+
+class Event(Wire):
+    """A state change a person would ask about, as sent on the event stream."""
+
+    kind: Name
+    at: float
+    run_id: U63
+    fields: dict[str, int | float | str]

@@ -1,0 +1,115 @@
+"""RunSpec: everything about a run that all parties must agree on, hashed, its hash on chain.
+
+Nothing here can be overridden locally. What a single party decides for itself (addresses, paths,
+sizes, the trainer's recipe) is in that party's own config.
+"""
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from protocol.constants import (
+    MAX_COMPLETION_TOKENS,
+    MAX_GROUP_SIZE,
+    MAX_PROMPT_TOKENS,
+    MICRO,
+    PROTOCOL_VERSION,
+)
+from protocol.verdict import Thresholds
+from protocol.wire import U32, U63, U64, Address, AsTuple, Bytes32, Name, Wire
+
+MAX_STALENESS_CAP = 8
+"""Corrected GRPO losses hold to about this many versions of staleness (arXiv:2505.07291)."""
+
+
+class AuditPolicy(Wire):
+    """How much of a worker's accepted work is replayed.
+
+    The first `num_probation_groups` of every worker, then a share that halves with every
+    `num_halving_groups` further groups that passed, down to `floor_millionths`.
+    """
+
+    num_probation_groups: U32 = 64
+    num_halving_groups: Annotated[int, Field(ge=1, lt=1 << 32)] = 64
+    floor_millionths: Annotated[int, Field(ge=0, le=MICRO)] = 100_000
+
+
+class RunSpec(Wire):
+    """The agreed terms of one run.
+
+    Example: `benchmarks/` and `tests/` build one with `rollcall.spec.demo_spec`; the wire form is in
+    `protocol/README.md` section 2.
+    """
+
+    protocol_version: int = PROTOCOL_VERSION
+    name: Name
+    environment: Name
+    environment_config: dict[str, int | str] = {}
+    environment_digest: Bytes32
+    num_tasks: Annotated[int, Field(ge=1, lt=1 << 48)]
+    """Tasks 0 … num_tasks − 1 may be leased."""
+    held_out_start: U63
+    num_held_out: U32
+    """Tasks held_out_start … + num_held_out − 1 measure accuracy and are never leased."""
+
+    model_digest: Bytes32
+    """Policy digest of version 0."""
+    tokenizer_digest: Bytes32
+    """SHA-256 of tokenizer.json, which is also its blob name."""
+    num_parameters: U64
+    vocabulary_size: Annotated[int, Field(ge=2, lt=1 << 24)]
+    eos_token_id: U32
+
+    group_size: Annotated[int, Field(ge=2, le=MAX_GROUP_SIZE)]
+    groups_per_batch: Annotated[int, Field(ge=1, le=1 << 16)]
+    max_staleness: Annotated[int, Field(ge=0, le=MAX_STALENESS_CAP)]
+    temperature_millionths: Annotated[int, Field(ge=10_000, le=10 * MICRO)] = MICRO
+    max_prompt_tokens: Annotated[int, Field(ge=1, le=MAX_PROMPT_TOKENS)]
+    max_tokens: Annotated[int, Field(ge=1, le=MAX_COMPLETION_TOKENS)]
+
+    rate: Annotated[int, Field(ge=1, lt=1 << 63)]
+    """Price of one unit (one completion token), in the token's smallest denomination."""
+    lease_seconds: Annotated[int, Field(ge=1, le=86_400)]
+    epoch_seconds: Annotated[int, Field(ge=1, le=604_800)]
+    max_worker_leases: Annotated[int, Field(ge=1, le=1 << 16)]
+    """Leases one worker may hold at a time."""
+    max_worker_share_millionths: Annotated[int, Field(ge=1, le=MICRO)] = MICRO
+    """Largest share of one batch that a single worker's groups may fill."""
+
+    audit: AuditPolicy
+    thresholds: Annotated[tuple[Thresholds, ...], AsTuple]
+    """Calibrated bounds of honest replay, one entry per engine class."""
+    orchestrator: Address
+    trainer: Address
+    """The keys whose leases, receipts and manifests are this run's."""
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if self.protocol_version != PROTOCOL_VERSION:
+            raise ValueError(
+                f"protocol_version {self.protocol_version} is not {PROTOCOL_VERSION}: "
+                "install the release that speaks it"
+            )
+        if self.held_out_start < self.num_tasks:
+            raise ValueError(
+                f"held_out_start {self.held_out_start} lies among the {self.num_tasks} tasks that "
+                "are leased: held-out problems would be trained on"
+            )
+        if self.eos_token_id >= self.vocabulary_size:
+            raise ValueError("eos_token_id lies outside the vocabulary")
+        classes = [entry.engine_class for entry in self.thresholds]
+        if not classes or len(set(classes)) != len(classes):
+            raise ValueError("thresholds need exactly one entry per engine class, and at least one")
+        return self
+
+    def thresholds_for(self, engine_class: str) -> Thresholds | None:
+        """Return the bounds for one engine class, or None where it has not been calibrated."""
+        return next((t for t in self.thresholds if t.engine_class == engine_class), None)
+
+    def gflops(self, num_tokens: int) -> int:
+        """Return the estimated compute of sampling `num_tokens`, in 10⁹ FLOP, rounded up.
+
+        2 × parameters × tokens (arXiv:2001.08361 §2.1), an estimate: attention and prompts are left
+        out.
+        """
+        return -(-2 * self.num_parameters * num_tokens // 10**9)

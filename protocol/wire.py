@@ -1,0 +1,121 @@
+"""The base of every type that enters as bytes, and the field types they are made of.
+
+A `Wire` is frozen, strict and knows no extra fields. It has two forms: JSON (bytes as 0x-hex) for the
+HTTP routes, and `canonical` bytes for what is hashed or compressed.
+"""
+
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+)
+
+from protocol import canonical
+from protocol.errors import Malformed
+
+ADDRESS_CHARACTERS = 42
+
+
+def _bytes_from_hex(value: Any) -> Any:
+    if isinstance(value, str):
+        if not value.startswith("0x"):
+            raise ValueError("bytes are written as 0x followed by hex digits")
+        return bytes.fromhex(value[2:])
+    return value
+
+
+def _hex(value: bytes) -> str:
+    return "0x" + value.hex()
+
+
+def _exactly(length: int) -> AfterValidator:
+    def check(value: bytes) -> bytes:
+        if len(value) != length:
+            raise ValueError(f"{len(value)} bytes where {length} are expected")
+        return value
+
+    return AfterValidator(check)
+
+
+def checksum_address(value: str) -> str:
+    """Return the EIP-55 form of a 20-byte hex address; raise `ValueError` where it is not one."""
+    digits = value[2:].lower()
+    is_hex = len(digits) == ADDRESS_CHARACTERS - 2 and not set(digits) - set("0123456789abcdef")
+    if not value.startswith("0x") or not is_hex:
+        raise ValueError(f"{value!r} is not an address (0x and 40 hex digits)")
+    nibbles = canonical.keccak256(digits.encode()).hex()
+    pairs = zip(digits, nibbles, strict=False)
+    return "0x" + "".join(c.upper() if int(n, 16) >= 8 else c for c, n in pairs)
+
+
+_json_hex = PlainSerializer(_hex, when_used="json")
+
+Bytes = Annotated[bytes, BeforeValidator(_bytes_from_hex), _json_hex]
+Bytes32 = Annotated[bytes, BeforeValidator(_bytes_from_hex), _exactly(32), _json_hex]
+Signature = Annotated[bytes, BeforeValidator(_bytes_from_hex), _exactly(65), _json_hex]
+Address = Annotated[str, AfterValidator(checksum_address)]
+U8 = Annotated[int, Field(ge=0, lt=1 << 8)]
+U32 = Annotated[int, Field(ge=0, lt=1 << 32)]
+U63 = Annotated[int, Field(ge=0, lt=1 << 63)]
+U64 = Annotated[int, Field(ge=0, lt=1 << 64)]
+Name = Annotated[str, Field(min_length=1, max_length=128)]
+
+
+class Wire(BaseModel):
+    """A frozen, strict message. Equal messages have equal canonical bytes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    def canonical(self) -> bytes:
+        """Return the bytes that are hashed, and compressed where the body is binary."""
+        return canonical.encode(self.model_dump(mode="python"))
+
+    def canonical_digest(self) -> bytes:
+        """Return the Keccak-256 of the canonical bytes."""
+        return canonical.keccak256(self.canonical())
+
+    def to_json(self) -> bytes:
+        return self.model_dump_json().encode()
+
+    @classmethod
+    def from_canonical(cls, data: bytes) -> Self:
+        """Read canonical bytes; raise `Malformed` naming the field that is wrong."""
+        return cls._checked(canonical.decode(data))
+
+    @classmethod
+    def from_json(cls, data: bytes | str) -> Self:
+        """Read JSON; raise `Malformed` naming the field that is wrong."""
+        try:
+            return cls.model_validate_json(data)
+        except ValidationError as error:
+            raise Malformed(describe(error)) from error
+
+    @classmethod
+    def _checked(cls, value: Any) -> Self:
+        try:
+            return cls.model_validate(value)
+        except ValidationError as error:
+            raise Malformed(describe(error)) from error
+
+
+def describe(error: ValidationError) -> str:
+    """Return one line that names each wrong field and what was expected, never the input's bulk."""
+    parts = (
+        f"{'.'.join(str(p) for p in item['loc']) or 'message'}: {item['msg']}"
+        for item in error.errors(include_url=False, include_input=False)[:5]
+    )
+    return "; ".join(parts)
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+AsTuple = BeforeValidator(_tuple)
+"""`Annotated[tuple[X, ...], AsTuple]`: lists are what both decoders produce."""

@@ -1,0 +1,1 @@
+"""To be read in order: see the package README."""
