@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: MIT
+pragma solidity 0.8.37;
+
+import {IDisputes} from "./interfaces/IDisputes.sol";
+import {IRunLedger} from "./interfaces/IRunLedger.sol";
+
+/// @title Hashes of leaves, headers and reports
+/// @notice Twin of `protocol/epoch.py`; `tests/contracts/test_vectors.py` holds the two together.
+library EpochHash {
+    bytes32 internal constant ACCOUNT = keccak256("Account(address worker,uint128 earned,uint64 lastNonce)");
+    bytes32 internal constant WORK_LEAF = keccak256(
+        "WorkLeaf(uint256 runId,address worker,uint64 nonce,bytes32 payloadDigest,uint64 policyVersion,uint64 submittedAt,uint64 tokens,uint64 gflops,bytes32 signatureHash,uint128 units,uint128 workerSum,uint128 epochSum,uint64 tokenSum,uint64 gflopSum)"
+    );
+    bytes32 internal constant EPOCH_HEADER = keccak256(
+        "EpochHeader(uint256 runId,uint32 epoch,uint64 generation,bytes32 prevAccountRoot,bytes32 workRoot,bytes32 accountRoot,uint32 workCount,uint32 accountCount,uint128 total,uint64 tokens,uint64 gflops,bytes32 dataHash)"
+    );
+    bytes32 internal constant FRAUD_REPORT = keccak256(
+        "FraudReport(uint256 runId,address worker,bytes32 workDigest,bytes32 evidenceDigest,uint128 amount,uint64 reportedAt)"
+    );
+
+    function account(address worker, uint128 earned, uint64 lastNonce) internal pure returns (bytes32) {
+        return keccak256(abi.encode(ACCOUNT, worker, earned, lastNonce));
+    }
+
+    function workLeaf(IRunLedger.WorkLeaf calldata leaf) internal pure returns (bytes32) {
+        return keccak256(abi.encode(WORK_LEAF, leaf));
+    }
+
+    function header(IRunLedger.EpochHeader calldata value) internal pure returns (bytes32) {
+        return keccak256(abi.encode(EPOCH_HEADER, value));
+    }
+
+    function report(IDisputes.FraudReport calldata value) internal pure returns (bytes32) {
+        return keccak256(abi.encode(FRAUD_REPORT, value));
+    }
+}
