@@ -6,8 +6,11 @@ refused.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from protocol import merkle
@@ -70,6 +73,33 @@ class Manifest(Wire):
 class SignedManifest(Wire):
     manifest: Manifest
     signature: Signature
+
+
+Bits = NDArray[np.uint16] | NDArray[np.uint32]
+
+
+@dataclass(frozen=True, slots=True)
+class HostTensor:
+    """One tensor on the host as bit patterns: uint16 for bfloat16 and float16, uint32 for float32.
+
+    `bits` is flat and little-endian; nobody writes to it after construction.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    bits: Bits
+
+    def entry(self, name: str) -> TensorEntry:
+        """Describe the tensor as a manifest does."""
+        return tensor_entry(name, self.dtype, self.shape, self.bits.tobytes())
+
+
+Weights = Mapping[str, HostTensor]
+
+
+def entries(weights: Weights) -> tuple[TensorEntry, ...]:
+    """Describe a whole policy, in order of name."""
+    return tuple(weights[name].entry(name) for name in sorted(weights))
 
 
 def tensor_entry(name: str, dtype: str, shape: tuple[int, ...], data: bytes) -> TensorEntry:

@@ -54,6 +54,8 @@ class RunSpec(Wire):
 
     model_digest: Bytes32
     """Policy digest of version 0."""
+    model_config_digest: Bytes32
+    """SHA-256 of the model's config.json, which is also its blob name."""
     tokenizer_digest: Bytes32
     """SHA-256 of tokenizer.json, which is also its blob name."""
     num_parameters: U64
