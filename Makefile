@@ -1,0 +1,45 @@
+# make demo     a whole market on this machine, with a report
+# make test     set up what tests need and run them
+# make check    ruff, mypy strict, import-linter
+PYTHON ?= python3
+ARGS ?=
+REQUIREMENTS := $(shell command -v nvidia-smi >/dev/null 2>&1 && echo requirements/gpu.txt || echo requirements/cpu.txt)
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: setup demo test test-slow check bench contracts clean
+
+setup: $(READY)
+
+$(READY): requirements/torch.txt $(REQUIREMENTS) pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Rollcall needs Python 3.11 or newer: make setup PYTHON=python3.11")'
+	@echo "Setting up .venv from $(REQUIREMENTS) (a few minutes, once)"
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q -r requirements/torch.txt
+	$(BIN)/pip install -q --no-deps -r $(REQUIREMENTS)
+	$(BIN)/pip install -q --no-deps --no-build-isolation -e .
+	@touch $(READY)
+
+demo: $(READY)
+	@$(BIN)/rollcall demo $(ARGS)
+
+test: $(READY)
+	$(BIN)/pytest $(ARGS)
+
+test-slow: $(READY)
+	$(BIN)/pytest -m "slow" $(ARGS)
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks $(ARGS)
+
+contracts: $(READY)
+	$(BIN)/python -m contracts.build $(ARGS)
+
+clean:
+	rm -rf build out report .mypy_cache .ruff_cache .pytest_cache .hypothesis
