@@ -6,20 +6,22 @@ which indices are trained on or held out (the run decides) and where scoring run
 bounds it). Source: market.md section 5.
 """
 
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol, TypeAlias
+
+from protocol.canonical import Value, content_digest, encode
+from protocol.errors import Malformed
 
 Config: TypeAlias = Mapping[str, int | str]
 
 FULL_SCORE = 10_000
 """A reward of 1 in ten-thousandths: integers, so that two machines never differ in a last bit."""
 
-INDEX_LIMIT = 2**64
-"""Indices are unsigned 64-bit on the wire; a larger one would not survive its encoding."""
+INDEX_LIMIT = 2**63
+"""Indices have 63 bits on the wire; a larger one would not survive its encoding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,32 +84,13 @@ class Draws:
 
     def below(self, limit: int) -> int:
         """Return an integer in [0, limit); its bias, limit / 2**256, is beyond measurement."""
-        block = hashlib.sha256(self._seed + self._counter.to_bytes(8, "big")).digest()
+        block = content_digest(self._seed + self._counter.to_bytes(8, "big"))
         self._counter += 1
         return int.from_bytes(block, "big") % limit
 
     def between(self, low: int, high: int) -> int:
         """Return an integer in [low, high]."""
         return low + self.below(high - low + 1)
-
-
-def hash_fields(*fields: bytes) -> bytes:
-    """Hash a sequence of fields, each with its length, so that no two sequences share a preimage."""
-    hasher = hashlib.sha256()
-    for field in fields:
-        hasher.update(len(field).to_bytes(8, "big"))
-        hasher.update(field)
-    return hasher.digest()
-
-
-def config_bytes(config: Config) -> bytes:
-    """Encode a configuration canonically: sorted by key, values tagged with their type."""
-    fields: list[bytes] = []
-    for key in sorted(config):
-        value = config[key]
-        tag = b"i" if isinstance(value, int) else b"s"
-        fields += [key.encode(), tag, str(value).encode()]
-    return hash_fields(*fields)
 
 
 def item_seed(name: str, config: Config, index: int) -> bytes:
@@ -117,30 +100,37 @@ def item_seed(name: str, config: Config, index: int) -> bytes:
     changes what is agreed (the digest) but not every prompt and every golden test.
     """
     if not 0 <= index < INDEX_LIMIT:
-        raise IndexError(f"index {index} is outside [0, 2**64)")
-    return hash_fields(b"rollcall/item", name.encode(), config_bytes(config), index.to_bytes(8))
+        raise IndexError(f"index {index} is outside [0, 2**63)")
+    return content_digest(encode(["rollcall/item", name, dict(config), index]))
 
 
 def environment_digest(
-    name: str, config: Config, *, sources: tuple[str, ...], libraries: tuple[str, ...] = ()
+    name: str,
+    config: Config,
+    *,
+    sources: Sequence[str],
+    libraries: Sequence[str] = (),
+    extra: bytes = b"",
 ) -> bytes:
-    """Return the digest of an environment: `sources` are `__file__`s, `libraries` are packages.
+    """Return the digest of an environment.
 
-    Line endings are normalised, because a checkout may rewrite them.
+    `sources` are the `__file__`s that decide rewards, `libraries` are distributions they call,
+    `extra` is whatever else decides a problem or a reward. Line endings are normalised: a checkout may rewrite them.
     """
-    fields = [b"rollcall/environment", name.encode(), config_bytes(config)]
-    for source in (__file__, *sources):
-        fields.append(Path(source).read_bytes().replace(b"\r\n", b"\n"))
-    for library in libraries:
-        fields.append(f"{library}=={version(library)}".encode())
-    return hash_fields(*fields)
+    texts: list[Value] = [
+        Path(source).read_bytes().replace(b"\r\n", b"\n") for source in (__file__, *sources)
+    ]
+    versions: list[Value] = [f"{library}=={version(library)}" for library in libraries]
+    return content_digest(
+        encode(["rollcall/environment", name, dict(config), texts, versions, extra])
+    )
 
 
 def integer_setting(config: Config, key: str, *, low: int, high: int) -> int:
     """Return an integer setting within its bounds, or say which value broke them."""
     value = config[key]
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ValueError(f"{key} = {value!r} must be an integer from {low} to {high}")
+        raise Malformed(f"{key} = {value!r} must be an integer from {low} to {high}")
     return value
 
 
@@ -148,5 +138,5 @@ def with_defaults(config: Config, defaults: Config) -> dict[str, int | str]:
     """Complete a configuration; an unknown key is an error, not a silent no-op."""
     unknown = sorted(set(config) - set(defaults))
     if unknown:
-        raise ValueError(f"unknown settings {unknown}; known are {sorted(defaults)}")
+        raise Malformed(f"unknown settings {unknown}; known are {sorted(defaults)}")
     return {**defaults, **config}

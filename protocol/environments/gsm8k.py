@@ -1,0 +1,127 @@
+"""GSM8K word problems (arXiv:2110.14168) from a local file or a pinned data set.
+
+An answer is compared exactly after normalisation; one that is an expression, as `36/2` is, goes
+to `math_check`. The digest covers the rows themselves, so a file and a download of the same rows
+are the same environment. Left out: judging the reasoning before the answer.
+"""
+
+import json
+from pathlib import Path
+
+from protocol.canonical import content_digest, encode
+from protocol.environments import answers, math_check
+from protocol.environments.answers import (
+    ANSWER_LINE,
+    INSTRUCTION,
+    MAX_ANSWER_DIGITS,
+    canonical_number,
+    final_answer,
+)
+from protocol.environments.base import (
+    FULL_SCORE,
+    Config,
+    Problem,
+    Score,
+    Undecidable,
+    environment_digest,
+    with_defaults,
+)
+from protocol.environments.math_check import MathCheck
+from protocol.errors import Malformed
+
+NAME = "gsm8k"
+DEFAULTS: Config = {"path": "", "dataset": "openai/gsm8k", "revision": "", "split": "train"}
+LIBRARIES = ("math-verify", "latex2sympy2_extended", "sympy", "antlr4-python3-runtime")
+Rows = list[tuple[str, str]]
+
+
+class Gsm8k:
+    """Rows of `path`, a JSONL file, or else of `dataset` at the commit `revision`."""
+
+    def __init__(self, config: Config) -> None:
+        settings = with_defaults(config, DEFAULTS)
+        self._rows = (
+            _file_rows(Path(str(settings["path"])))
+            if settings["path"]
+            else _hub_rows(
+                str(settings["dataset"]), str(settings["revision"]), str(settings["split"])
+            )
+        )
+        self._golds = [_gold(answer) for _, answer in self._rows]
+        self._check = MathCheck()
+        self._digest = environment_digest(
+            NAME,
+            {},
+            sources=(__file__, answers.__file__, math_check.__file__),
+            libraries=LIBRARIES,
+            extra=content_digest(encode([list(row) for row in self._rows])),
+        )
+
+    @property
+    def name(self) -> str:
+        return NAME
+
+    @property
+    def digest(self) -> bytes:
+        return self._digest
+
+    @property
+    def num_problems(self) -> int | None:
+        return len(self._rows)
+
+    def problem(self, index: int) -> Problem:
+        if not 0 <= index < len(self._rows):
+            raise IndexError(f"index {index} is outside the {len(self._rows)} rows")
+        question, solution = self._rows[index]
+        return Problem(f"{question}\n{INSTRUCTION}\n", self._golds[index], solution)
+
+    def score(self, problem: Problem, completion: str) -> Score:
+        answer = final_answer(completion)
+        if answer is None:
+            return 0
+        number = canonical_number(answer)
+        if number is not None:
+            return FULL_SCORE if number == problem.gold else 0
+        if not _is_fit_for_the_checker(answer):
+            return 0
+        equal = self._check.equal(problem.gold, answer)
+        if isinstance(equal, Undecidable):
+            return equal
+        return FULL_SCORE if equal else 0
+
+
+def _is_fit_for_the_checker(answer: str) -> bool:
+    """Refuse what no honest answer contains: it would only cost a child's time."""
+    return (
+        answer.isascii()
+        and answer.isprintable()
+        and "_" not in answer
+        and "%" not in answer
+        and 0 < sum(character.isdigit() for character in answer) <= MAX_ANSWER_DIGITS
+    )
+
+
+def _gold(answer: str) -> str:
+    gold = canonical_number(answer.rpartition(ANSWER_LINE)[2])
+    if gold is None:
+        raise Malformed(f"row ends in {answer[-40:]!r}; it must end in '{ANSWER_LINE} <number>'")
+    return gold
+
+
+def _file_rows(path: Path) -> Rows:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines if line.strip()]
+    return [(row["question"], row["answer"]) for row in rows]
+
+
+def _hub_rows(dataset: str, revision: str, split: str) -> Rows:
+    """Download at a full commit: a branch or tag may move, and with it every reward."""
+    if len(revision) != 40 or not set(revision) <= set("0123456789abcdef"):
+        raise Malformed(
+            f"revision = {revision!r} must be a full commit of {dataset}; "
+            "or give `path`, a local JSONL file with question and answer in each line"
+        )
+    from datasets import load_dataset
+
+    rows = load_dataset(dataset, "main", revision=revision, split=split)
+    return [(row["question"], row["answer"]) for row in rows]
