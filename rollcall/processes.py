@@ -1,0 +1,131 @@
+"""Start, watch and end the processes of a one-machine market.
+
+Owns child processes only: each gets its own log file and process group, dies with this process
+(Linux PR_SET_PDEATHSIG, so even `kill -9` of the parent leaves nothing behind), and is ended by
+SIGTERM, then after a while SIGKILL.
+"""
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rollcall.problems import Problem
+
+PR_SET_PDEATHSIG = 1
+LOG_TAIL_LINES = 25
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One role as a process: what to run, with which environment beside the parent's."""
+
+    name: str
+    argv: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Running:
+    command: Command
+    process: "subprocess.Popen[bytes]"
+    log: Path
+    started_at: float
+
+    @property
+    def name(self) -> str:
+        return self.command.name
+
+
+class Processes:
+    """The children of one market. Use as a context manager: leaving it ends every one of them."""
+
+    def __init__(self, log_dir: Path) -> None:
+        self._log_dir = log_dir
+        self._running: dict[str, Running] = {}
+        log_dir.mkdir(parents=True, exist_ok=True)
+
+    def __enter__(self) -> "Processes":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop_all()
+
+    def start(self, command: Command) -> Running:
+        """Start a child with its output appended to `<log_dir>/<name>.log`."""
+        log = self._log_dir / f"{command.name}.log"
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                command.argv,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **command.environment},
+                start_new_session=True,
+                preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509
+            )
+        running = Running(command, process, log, time.monotonic())
+        self._running[command.name] = running
+        return running
+
+    def __getitem__(self, name: str) -> Running:
+        return self._running[name]
+
+    def __iter__(self) -> Iterator[Running]:
+        return iter(list(self._running.values()))
+
+    def check(self, *, may_end: Sequence[str] = ()) -> None:
+        """Raise `Problem` with the end of its log where a child has ended that should not have."""
+        for running in self._running.values():
+            code = running.process.poll()
+            if code is not None and not (code == 0 and running.name in may_end):
+                raise Problem(failure(running, code))
+
+    def kill(self, name: str) -> None:
+        """End one child at once, as a crash would, with all it started."""
+        _signal_group(self._running[name].process, signal.SIGKILL)
+        self._running[name].process.wait()
+
+    def stop(self, names: Sequence[str], *, seconds: float = 15.0) -> None:
+        """Ask children to end, wait, then end those that do not."""
+        children = [self._running.pop(name) for name in names if name in self._running]
+        for child in children:
+            if child.process.poll() is None:
+                child.process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + seconds
+        for child in children:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.process.wait(timeout=max(0.1, deadline - time.monotonic()))
+            _signal_group(child.process, signal.SIGKILL)  # what the child may have left behind
+            child.process.wait()
+
+    def stop_all(self) -> None:
+        """End all children, the newest first, so that nobody loses what it stands on."""
+        self.stop(list(reversed(self._running)), seconds=8.0)
+
+
+def failure(running: Running, code: int) -> str:
+    """Say which part failed, how, and show the end of its log."""
+    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+    return f"{running.name} {how}; the end of {running.log}:\n{tail(running.log)}"
+
+
+def tail(log: Path, lines: int = LOG_TAIL_LINES) -> str:
+    """Return the last lines of a log, indented."""
+    text = log.read_text(errors="replace").splitlines()[-lines:] if log.exists() else []
+    return "\n".join(f"  {line}" for line in text) or "  (nothing was logged)"
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _signal_group(process: "subprocess.Popen[bytes]", number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
