@@ -157,11 +157,11 @@ def check_wallet(rpc: str | None) -> Check:
     """Look for the signing key in ROLLCALL_KEY, and for gas on its account."""
     from protocol.signing import address_of
     from rollcall.keys import KEY_VARIABLE, key_from_environment
-    from rollcall.problems import Problem
+    from rollcall.user_error import UserError
 
     try:
         address = address_of(key_from_environment())
-    except Problem as problem:
+    except UserError as problem:
         return Check("wallet", State.NOTE, f"no key in {KEY_VARIABLE}", str(problem))
     if rpc is None:
         return Check("wallet", State.OK, address)

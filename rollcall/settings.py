@@ -13,13 +13,13 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from rollcall.problems import Problem
+from rollcall.user_error import UserError
 
 Config = TypeVar("Config", bound=BaseModel)
 
 
 def load(model: type[Config], path: Path | None, assignments: Sequence[str] = ()) -> Config:
-    """Read a config; raise `Problem` naming file, key and remedy where it is not one."""
+    """Read a config; raise `UserError` naming file, key and remedy where it is not one."""
     values = _read(path) if path is not None else {}
     for assignment in assignments:
         _assign(values, assignment)
@@ -27,7 +27,7 @@ def load(model: type[Config], path: Path | None, assignments: Sequence[str] = ()
         return model.model_validate(values)
     except ValidationError as error:
         where = str(path) if path is not None else "the settings"
-        raise Problem(f"{where}: " + "; ".join(_explain(model, error))) from error
+        raise UserError(f"{where}: " + "; ".join(_explain(model, error))) from error
 
 
 def to_toml(config: BaseModel) -> str:
@@ -39,17 +39,17 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text())
     except FileNotFoundError as error:
-        raise Problem(
+        raise UserError(
             f"no config at {path}: write one with --print-config > {path.name}"
         ) from error
     except tomllib.TOMLDecodeError as error:
-        raise Problem(f"{path} is not TOML: {error}") from error
+        raise UserError(f"{path} is not TOML: {error}") from error
 
 
 def _assign(values: dict[str, Any], assignment: str) -> None:
     key, separator, text = assignment.partition("=")
     if not separator or not key.strip():
-        raise Problem(f"--set {assignment!r} is not of the form a.b=value")
+        raise UserError(f"--set {assignment!r} is not of the form a.b=value")
     *tables, leaf = key.strip().split(".")
     for table in tables:
         values = values.setdefault(table, {})

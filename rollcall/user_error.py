@@ -1,5 +1,5 @@
 """What a person at the command line did or has that stops a command: one line and its remedy."""
 
 
-class Problem(Exception):
+class UserError(Exception):
     """Shown as one line without a trace; the command then exits with 1."""

@@ -1,0 +1,134 @@
+"""A run's plan, as an operator writes it, and the RunSpec that follows from it.
+
+The plan is local (paths, choices); the spec is agreed (digests, numbers). `spec_of` reads the model
+folder once and names everything in it by digest, so that nobody can swap it later.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from protocol.canonical import content_digest
+from protocol.constants import MICRO
+from protocol.environments.registry import environment
+from protocol.patch import from_anchor
+from protocol.policy import Weights, entries, policy_digest
+from protocol.run import AuditPolicy, RunSpec
+from protocol.verdict import Thresholds
+from protocol.wire import Address
+from rollcall.user_error import UserError
+
+HELD_OUT_START = 1 << 48
+"""Held-out problems lie beyond any task that may be leased."""
+
+
+class RunPlan(BaseModel):
+    """What an operator chooses about a run. `rollcall launch --print-config` writes one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    name: str = "arithmetic-demo"
+    """Shown to workers."""
+    model: Path = Path("models/start")
+    """Folder with config.json, tokenizer.json and model.safetensors."""
+    thresholds: Path | None = None
+    """Calibrated replay bounds (`rollcall calibrate`); default: thresholds.json in the model folder."""
+    environment: str = "arithmetic"
+    """A name of protocol/environments/registry.py."""
+    environment_config: dict[str, int | str] = {}
+    """Settings of the environment; they are part of its digest."""
+    num_tasks: Annotated[int, Field(ge=1)] = 1 << 40
+    """Tasks 0 … num_tasks − 1 may be leased."""
+    num_held_out: int = 512
+    """Problems that measure accuracy and are never leased."""
+    group_size: int = 8
+    """Rollouts per task."""
+    groups_per_batch: int = 32
+    """Groups of one optimizer step."""
+    max_staleness: int = 4
+    """How many versions older than the newest a group's policy may be."""
+    max_prompt_tokens: int = 64
+    """Longer prompts are a mistake in the environment."""
+    max_tokens: int = 64
+    """Longest completion."""
+    temperature: float = 1.0
+    """Of sampling; 1 is what GRPO wants."""
+    rate: int = 10**12
+    """Price of one completion token, in the payment token's smallest denomination."""
+    lease_seconds: int = 60
+    """How long a worker may take for a lease."""
+    epoch_seconds: int = 60
+    """Accounting period."""
+    max_worker_leases: int = 64
+    """Leases one worker may hold."""
+    max_worker_share: float = 1.0
+    """Largest share of a batch one worker's groups may fill."""
+    num_probation_groups: int = 64
+    """A new worker's groups that are all replayed."""
+    audit_floor: float = 0.1
+    """Share of an established worker's groups that are replayed, at least."""
+
+
+def spec_of(plan: RunPlan, *, orchestrator: Address, trainer: Address) -> RunSpec:
+    """Return the agreed terms; raise `UserError` naming the file that is missing or wrong."""
+    config = _read(plan.model / "config.json")
+    tokenizer = _read(plan.model / "tokenizer.json")
+    weights = from_anchor(_read(plan.model / "model.safetensors"))
+    architecture = json.loads(config)
+    task_environment = environment(plan.environment, plan.environment_config)
+    return RunSpec(
+        name=plan.name,
+        environment=plan.environment,
+        environment_config=plan.environment_config,
+        environment_digest=task_environment.digest,
+        num_tasks=plan.num_tasks,
+        held_out_start=HELD_OUT_START,
+        num_held_out=plan.num_held_out,
+        model_digest=policy_digest(entries(weights)),
+        model_config_digest=content_digest(config),
+        tokenizer_digest=content_digest(tokenizer),
+        num_parameters=num_parameters(weights),
+        vocabulary_size=architecture["vocab_size"],
+        eos_token_id=architecture["eos_token_id"],
+        group_size=plan.group_size,
+        groups_per_batch=plan.groups_per_batch,
+        max_staleness=plan.max_staleness,
+        temperature_millionths=round(plan.temperature * MICRO),
+        max_prompt_tokens=plan.max_prompt_tokens,
+        max_tokens=plan.max_tokens,
+        rate=plan.rate,
+        lease_seconds=plan.lease_seconds,
+        epoch_seconds=plan.epoch_seconds,
+        max_worker_leases=plan.max_worker_leases,
+        max_worker_share_millionths=round(plan.max_worker_share * MICRO),
+        audit=AuditPolicy(
+            num_probation_groups=plan.num_probation_groups,
+            floor_millionths=round(plan.audit_floor * MICRO),
+        ),
+        thresholds=read_thresholds(plan.thresholds or plan.model / "thresholds.json"),
+        orchestrator=orchestrator,
+        trainer=trainer,
+    )
+
+
+def num_parameters(weights: Weights) -> int:
+    """Return how many numbers the policy has."""
+    return sum(tensor.bits.size for tensor in weights.values())
+
+
+def read_thresholds(path: Path) -> tuple[Thresholds, ...]:
+    """Read what `rollcall calibrate` wrote: a JSON list, one entry per engine class."""
+    items = json.loads(_read(path))
+    return tuple(Thresholds.from_json(json.dumps(item)) for item in items)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"{path}: {error.strerror}; a model folder holds config.json, tokenizer.json, "
+            "model.safetensors and thresholds.json (rollcall calibrate writes the last)"
+        ) from error

@@ -1,0 +1,72 @@
+"""Configs: one TOML file, overrides, and mistakes that are named with their remedy."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel, ConfigDict
+
+from rollcall.settings import load, to_toml
+from rollcall.user_error import UserError
+
+
+class Nested(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    width: int = 3
+    """How wide."""
+
+
+class Example(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    url: str
+    """Where to."""
+    seconds: float = 1.5
+    names: tuple[str, ...] = ("a", "b")
+    folder: Path | None = None
+    nested: Nested = Nested()
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "example.toml"
+    path.write_text(text)
+    return path
+
+
+def test_a_file_and_overrides_make_one_model(tmp_path: Path) -> None:
+    path = written(tmp_path, 'url = "http://a"\n[nested]\nwidth = 4\n')
+    config = load(Example, path, ["nested.width=5", "url=http://b", "seconds=2"])
+    assert (config.url, config.nested.width, config.seconds) == ("http://b", 5, 2.0)
+
+
+def test_what_is_printed_reads_back_the_same(tmp_path: Path) -> None:
+    config = load(Example, None, ["url=http://b", 'names=["x", "y\\"z"]'])
+    text = to_toml(config)
+    assert "# Where to." in text
+    assert load(Example, written(tmp_path, text)) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('url = "x"\nsecond = 1', "unknown key 'second'; did you mean seconds?"),
+        ('url = "x"\n[nested]\nwdith = 1', "did you mean nested.width?"),
+        ("seconds = 1", "url is missing"),
+        ('url = "x"\nseconds = "soon"', "seconds: "),
+        ("url = ", "is not TOML"),
+    ],
+)
+def test_a_mistake_is_named_with_its_remedy(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(UserError) as raised:
+        load(Example, written(tmp_path, text))
+    assert words in str(raised.value)
+
+
+def test_a_missing_file_says_how_to_write_one(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--print-config"):
+        load(Example, tmp_path / "absent.toml")
+
+
+def test_a_malformed_override_shows_the_form() -> None:
+    with pytest.raises(UserError, match=r"a\.b=value"):
+        load(Example, None, ["url"])
