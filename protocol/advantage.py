@@ -1,0 +1,36 @@
+"""Turn a group's rewards into advantages: how much better than its siblings each rollout is.
+
+GRPO (arXiv:2402.03300, equation 3) without a critic. Dividing by the deviation is optional and off:
+it weighs groups by how rare their successes are (arXiv:2503.20783, "Dr. GRPO"). Rewards are integers
+in ten-thousandths, so whether a group has any signal is exact.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocol.constants import SCORE_ONE
+
+DEVIATION_FLOOR = 1e-4
+"""Added to σ, as TRL does; a group without spread never gets here with a non-zero numerator."""
+
+
+def has_signal(rewards: Sequence[int]) -> bool:
+    """Return whether siblings differ: a group whose rewards are all equal has no gradient."""
+    return len(rewards) > 1 and max(rewards) != min(rewards)
+
+
+def group_advantages(
+    rewards: Sequence[int], *, divide_by_deviation: bool = False
+) -> NDArray[np.float32]:
+    """Return reward − group mean for each rollout, in units of a full reward.
+
+    With `divide_by_deviation` also over the sample standard deviation (n − 1) of the group.
+    """
+    scores = np.asarray(rewards, dtype=np.float64) / SCORE_ONE
+    centred = scores - scores.mean()
+    if divide_by_deviation:
+        centred = centred / (scores.std(ddof=1) + DEVIATION_FLOOR)
+    result: NDArray[np.float32] = centred.astype(np.float32)
+    return result
