@@ -1,0 +1,192 @@
+"""What a worker or a verifier decides for itself: addresses, paths, sizes, prices.
+
+Nothing here is agreed with anyone; the agreed terms of a run are its RunSpec. Keys are never in a
+file: `key_env` names the environment variable that holds one.
+"""
+
+import difflib
+import json
+import os
+import tomllib
+import types
+import typing
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+Positive = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class ConfigError(Exception):
+    """A setting is unknown or does not hold; the message names it and the remedy."""
+
+
+class Section(BaseModel):
+    """The base of every table of a config file: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class EngineConfig(Section):
+    """Which engine samples, and how large it may grow."""
+
+    name: Literal["vllm", "transformers"] = "vllm"
+    """`vllm` is the fast one; `transformers` runs wherever torch does."""
+    device: str = "cpu"
+    """`cpu` or `cuda`, as torch names it."""
+    max_model_len: Positive = 1024
+    """Longest prompt and completion together, in tokens; runs that need more are not served."""
+    max_sequences: Positive = 128
+    """Rollouts sampled at once."""
+    threads: Positive = 1
+    """Threads of one forward pass on a CPU."""
+    rounded_to_bits: Annotated[int, Field(ge=0, le=8)] = 0
+    """Attack tool: sample from weights rounded to this many bits. 0 is honest."""
+
+
+class ReplayConfig(Section):
+    """How a verifier replays."""
+
+    device: str = "cpu"
+    """`cpu` or `cuda`, as torch names it."""
+    threads: Positive = 1
+    """Threads of one forward pass on a CPU."""
+    tasks_per_call: Annotated[int, Field(ge=1, le=256)] = 32
+    """Groups asked for, and replayed together where they share a policy."""
+    policies_kept: Positive = 12
+    """Policy versions kept on the host, so that work sampled some steps ago costs no download."""
+
+
+class ChainConfig(Section):
+    """Where the ledger is, and what this wallet does there."""
+
+    rpc_url: str
+    """JSON-RPC endpoint of a node; any EVM chain that carries the contracts."""
+    deployment: Path
+    """JSON file with the contracts' addresses, as `contracts.client.Deployment` writes it."""
+    stake: Annotated[int, Field(ge=0)] = 0
+    """Stake to hold, in the token's smallest denomination; topped up to it at start."""
+    payout: str = ""
+    """Address that is paid; empty pays the registering account."""
+    register_at_start: bool = True
+    """Register, stake and join runs at start where that is missing. Off where a cold wallet did."""
+
+
+class RetryConfig(Section):
+    """Back-off while the orchestrator cannot be reached or is busy."""
+
+    first_seconds: Seconds = 0.1
+    """Delay after the first failure; doubles with each further one, with jitter."""
+    most_seconds: Seconds = 5.0
+    """The longest delay."""
+    timeout_seconds: Seconds = 20.0
+    """Silence on one connection after which it counts as lost."""
+
+
+class RoleConfig(Section):
+    """What both roles need to reach a market."""
+
+    orchestrator: str
+    """Base URL, such as `http://127.0.0.1:8000`."""
+    data_dir: Path
+    """Folder for the content cache, the model folder, receipts and totals. One process each."""
+    chain: ChainConfig
+    """The ledger."""
+    key_env: str = "ROLLCALL_KEY"
+    """Environment variable that holds the hot key as 0x-hex."""
+    runs: Literal["any"] | tuple[int, ...] = "any"
+    """Run ids to serve, or `any`."""
+    cache_bytes: Positive = 1 << 30
+    """Disk that downloaded blobs may take."""
+    poll_seconds: Seconds = 1.0
+    """Pause between looks at a market that has no work."""
+    retry: RetryConfig = RetryConfig()
+    """Back-off."""
+
+
+class WorkerConfig(RoleConfig):
+    """One worker process."""
+
+    engine: EngineConfig = EngineConfig()
+    """The engine."""
+    groups_per_call: Annotated[int, Field(ge=1, le=1024)] = 16
+    """Leases asked for and generated together; twice as many are held while the next ones wait."""
+    min_rate: Annotated[int, Field(ge=0)] = 0
+    """Lowest price per unit to work for."""
+    reconsider_seconds: Seconds = 30.0
+    """How often to look for a run that pays more."""
+    drain_seconds: Seconds = 20.0
+    """After SIGTERM, how long to keep trying to deliver finished groups."""
+    metrics_seconds: Seconds = 2.0
+    """How often totals are written to `worker.json` and a line to `metrics.jsonl`."""
+
+
+class VerifierConfig(RoleConfig):
+    """One verifier process."""
+
+    replay: ReplayConfig = ReplayConfig()
+    """The replay."""
+    status_checks_per_epoch: Positive = 256
+    """Contributions of an epoch whose lease, body and standing are checked before it is signed."""
+    max_slash: Annotated[int, Field(ge=0)] | None = None
+    """Largest amount to sign a fraud report for; none accepts what the worker has at stake."""
+    metrics_seconds: Seconds = 2.0
+    """How often totals are written to `verifier.json`."""
+
+
+C = TypeVar("C", bound=Section)
+
+
+def read(kind: type[C], path: Path) -> C:
+    """Read a TOML file into a config; raise `ConfigError`. Overrides are the `rollcall` command's."""
+    try:
+        values = tomllib.loads(path.read_text())
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    try:
+        return kind.model_validate_json(json.dumps(values, default=str))
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {explain(kind, error)}") from error
+
+
+def key_from_environment(name: str) -> bytes:
+    """Return the 32-byte key of an environment variable; raise `ConfigError` without its value."""
+    text = os.environ.get(name, "")
+    try:
+        key = bytes.fromhex(text.removeprefix("0x"))
+    except ValueError:
+        key = b""
+    if len(key) != 32:
+        raise ConfigError(f"set {name} to a private key: 0x and 64 hex digits")
+    return key
+
+
+def explain(kind: type[BaseModel], error: ValidationError) -> str:
+    """Return one line per wrong setting; an unknown one with the nearest that is known."""
+    lines = []
+    for item in error.errors(include_url=False, include_input=False):
+        place = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            lines.append(f"unknown setting {place!r}{_nearest(kind, item['loc'])}")
+        else:
+            lines.append(f"{place}: {item['msg']}")
+    return "; ".join(lines)
+
+
+def _nearest(kind: type[BaseModel], location: tuple[int | str, ...]) -> str:
+    table: Any = kind
+    for part in location[:-1]:
+        table = _table(table.model_fields[str(part)].annotation)
+    known = list(table.model_fields)
+    close = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
+    if close:
+        return f": did you mean {'.'.join([*map(str, location[:-1]), close[0]])!r}?"
+    return f": known here are {', '.join(known)}"
+
+
+def _table(annotation: Any) -> Any:
+    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
+        return next(a for a in typing.get_args(annotation) if hasattr(a, "model_fields"))
+    return annotation
