@@ -1,0 +1,82 @@
+"""A causal language model in torch: its weights from bit patterns, hidden states, logits.
+
+Shared by the transformers engine, which decodes with it, and by replay, which prefills. Owns how a
+policy's bits become parameters. Left out: sampling and batching.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+from protocol.policy import HostTensor, Weights
+
+_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+_SCALED_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
+
+
+class CausalModel:
+    """A decoder whose logits are its output embedding of its last hidden states."""
+
+    def __init__(self, model_dir: Path, *, device: str) -> None:
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            model_dir, dtype=torch.bfloat16, attn_implementation="sdpa", local_files_only=True
+        )
+        scaled = [name for name in _SCALED_LOGITS if getattr(model.config, name, None)]
+        if scaled:
+            raise ValueError(
+                f"{model.config.model_type} scales its logits by {scaled}: unsupported"
+            )
+        model.requires_grad_(False).eval().to(device)
+        self.device = torch.device(device)
+        self.config: Any = model.config
+        self.decoder: Any = model.get_decoder()
+        self._head: Any = model.get_output_embeddings()
+        self._parameters: dict[str, Tensor] = dict(model.named_parameters())
+
+    @property
+    def vocabulary_size(self) -> int:
+        return int(self._head.weight.shape[0])
+
+    def logits(self, hidden_ND: Tensor) -> Tensor:
+        """Return float32 logits of bfloat16 precision, as engines sample from."""
+        logits_NV: Tensor = self._head(hidden_ND).float()
+        return logits_NV
+
+    def load(self, weights: Weights) -> None:
+        """Replace every parameter in place; refuse a policy that is not exactly this model's."""
+        if strange := sorted(weights.keys() ^ self._parameters.keys()):
+            raise ValueError(f"tensors missing from or foreign to the model: {strange[:5]}")
+        loaded = {name: tensor_of(weights[name]) for name in weights}
+        for name, tensor in loaded.items():
+            if tensor.shape != self._parameters[name].shape:
+                raise ValueError(
+                    f"{name} has shape {tuple(tensor.shape)}, the model "
+                    f"{tuple(self._parameters[name].shape)}"
+                )
+        for name, tensor in loaded.items():
+            self._parameters[name].copy_(tensor)
+
+
+def tensor_of(host: HostTensor) -> Tensor:
+    """Copy a bit pattern into a tensor on the CPU."""
+    signed = host.bits.copy().view("<i2" if host.bits.itemsize == 2 else "<i4")
+    return torch.from_numpy(signed).view(_DTYPES[host.dtype]).reshape(host.shape)
+
+
+def host_tensor_of(tensor: Tensor) -> HostTensor:
+    """Copy a tensor's bits out of torch."""
+    dtype = next(name for name, known in _DTYPES.items() if known == tensor.dtype)
+    wide = tensor.dtype == torch.float32
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    bits = flat.view(torch.int32 if wide else torch.int16).numpy().view("<u4" if wide else "<u2")
+    return HostTensor(dtype=dtype, shape=tuple(tensor.shape), bits=bits.copy())
+
+
+def read_weights(path: Path) -> dict[str, HostTensor]:
+    """Read a safetensors file, such as the `model.safetensors` of a model folder."""
+    from safetensors.torch import load_file
+
+    return {name: host_tensor_of(tensor) for name, tensor in load_file(path).items()}

@@ -1,0 +1,190 @@
+"""An engine on Hugging Face transformers: batched decoding with a KV cache, on CPU or GPU.
+
+Each distinct prompt is prefilled once and its cache copied to its rollouts; finished rollouts leave
+the batch. Slower than vLLM on a GPU and even with it on a small CPU model; it runs wherever torch
+does. Left out: paging and continuous batching.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from protocol.policy import Weights
+from rollout_worker.engines.base import Completion, Request, engine_class
+from rollout_worker.engines.causal import CausalModel
+from rollout_worker.engines.gumbel import gumbel
+
+_COMPACT_BELOW = 0.75
+"""The batch is compacted when this share of its rows is live: copying a cache costs about a step."""
+
+
+class TransformersEngine:
+    """`Engine` on a transformers model in bfloat16."""
+
+    def __init__(
+        self, model_dir: Path, *, device: str, max_model_len: int, max_sequences: int
+    ) -> None:
+        self.engine_class = engine_class("transformers", device)
+        self._model = CausalModel(model_dir, device=device)
+        self._max_model_len = max_model_len
+        self._max_sequences = max_sequences
+
+    def load(self, weights: Weights) -> None:
+        self._model.load(weights)
+
+    def close(self) -> None:
+        del self._model
+
+    @torch.inference_mode()
+    def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        for request in requests:
+            require_fit(request, self._max_model_len)
+        # Siblings stay together, for one prefill; like lengths do too, for little padding.
+        order = sorted(
+            range(len(requests)), key=lambda i: (len(requests[i].prompt), requests[i].prompt)
+        )
+        done: dict[int, Completion] = {}
+        for start in range(0, len(order), self._max_sequences):
+            chosen = order[start : start + self._max_sequences]
+            batch = _Batch.prefill(self._model, [requests[i] for i in chosen])
+            done.update(zip(chosen, batch.run(), strict=True))
+        return [done[i] for i in range(len(requests))]
+
+
+def require_fit(request: Request, max_model_len: int) -> None:
+    """Refuse a request that the engine could only cut short."""
+    length = len(request.prompt) + request.max_tokens
+    if not request.prompt or length > max_model_len:
+        raise ValueError(
+            f"a prompt of {len(request.prompt)} and {request.max_tokens} tokens does not fit "
+            f"max_model_len {max_model_len}: raise it, or serve runs with shorter completions"
+        )
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Rows being decoded. Suffixes: B live rows, S context with padding on the left, V vocabulary."""
+
+    model: CausalModel
+    cache: Any
+    mask_BS: Tensor
+    logits_BV: Tensor
+    positions_B: Tensor
+    """Of each row's last context token, whatever the padding."""
+    rows_B: Tensor
+    """Which request each live row belongs to."""
+    seeds_B: Tensor
+    temperatures_B: Tensor
+    budgets_B: Tensor
+    eos_B: Tensor
+    tokens: list[list[int]]
+    logprobs: list[list[float]]
+
+    @classmethod
+    def prefill(cls, model: CausalModel, requests: Sequence[Request]) -> "_Batch":
+        prompts = list(dict.fromkeys(request.prompt for request in requests))
+        width = max(map(len, prompts))
+        ids_QS = torch.tensor(
+            [[0] * (width - len(p)) + list(p) for p in prompts], device=model.device
+        )
+        lengths_Q = torch.tensor([len(p) for p in prompts], device=model.device)
+        columns_S = torch.arange(width, device=model.device)
+        mask_QS = (columns_S[None] >= width - lengths_Q[:, None]).long()
+        output = model.decoder(
+            input_ids=ids_QS,
+            attention_mask=mask_QS,
+            position_ids=(mask_QS.cumsum(1) - 1).clamp(min=0),
+            past_key_values=DynamicCache(config=model.config),
+            use_cache=True,
+        )
+        which = {prompt: i for i, prompt in enumerate(prompts)}
+        of_B = torch.tensor([which[r.prompt] for r in requests], device=model.device)
+        output.past_key_values.batch_select_indices(of_B)
+
+        def column(values: list[int] | list[float]) -> Tensor:
+            return torch.tensor(values, device=model.device)
+
+        return cls(
+            model=model,
+            cache=output.past_key_values,
+            mask_BS=mask_QS[of_B],
+            logits_BV=model.logits(output.last_hidden_state[:, -1])[of_B],
+            positions_B=lengths_Q[of_B] - 1,
+            rows_B=torch.arange(len(requests), device=model.device),
+            seeds_B=column([r.seed for r in requests]),
+            temperatures_B=column([r.temperature for r in requests]).float(),
+            budgets_B=column([r.max_tokens for r in requests]),
+            eos_B=column([r.eos_token_id for r in requests]),
+            tokens=[[] for _ in requests],
+            logprobs=[[] for _ in requests],
+        )
+
+    def run(self) -> list[Completion]:
+        """Decode until every row has ended."""
+        ended_B = torch.zeros_like(self.rows_B, dtype=torch.bool)
+        while True:
+            drawn_B = self._sample(ended_B)
+            self.budgets_B -= 1
+            ended_B |= (drawn_B == self.eos_B) | (self.budgets_B <= 0)
+            num_live = int((~ended_B).sum())
+            if num_live == 0:
+                break
+            if num_live <= _COMPACT_BELOW * len(ended_B):
+                drawn_B = self._compact(~ended_B, drawn_B)
+                ended_B = torch.zeros_like(self.rows_B, dtype=torch.bool)
+            self._step(drawn_B)
+        return [
+            Completion(np.array(tokens, dtype=np.uint32), np.array(logprobs, dtype=np.float32))
+            for tokens, logprobs in zip(self.tokens, self.logprobs, strict=True)
+        ]
+
+    def _sample(self, ended_B: Tensor) -> Tensor:
+        scaled_BV = self.logits_BV / self.temperatures_B[:, None]
+        noise_BV = gumbel(self.seeds_B, self.positions_B, scaled_BV.shape[1])
+        drawn_B = (scaled_BV + noise_BV).argmax(dim=1)
+        logprobs_B = scaled_BV.log_softmax(dim=1).gather(1, drawn_B[:, None])[:, 0]
+        live = zip(
+            self.rows_B.tolist(),
+            drawn_B.tolist(),
+            logprobs_B.tolist(),
+            ended_B.tolist(),
+            strict=True,
+        )
+        for row, token, logprob, ended in live:
+            if not ended:
+                self.tokens[row].append(token)
+                self.logprobs[row].append(logprob)
+        return drawn_B
+
+    def _compact(self, live_B: Tensor, drawn_B: Tensor) -> Tensor:
+        keep = live_B.nonzero()[:, 0]
+        self.cache.batch_select_indices(keep)
+        for name in (
+            "mask_BS",
+            "positions_B",
+            "rows_B",
+            "seeds_B",
+            "temperatures_B",
+            "budgets_B",
+            "eos_B",
+        ):
+            setattr(self, name, getattr(self, name)[keep])
+        return drawn_B[keep]
+
+    def _step(self, drawn_B: Tensor) -> None:
+        self.positions_B = self.positions_B + 1
+        self.mask_BS = torch.cat([self.mask_BS, torch.ones_like(drawn_B)[:, None]], dim=1)
+        output = self.model.decoder(
+            input_ids=drawn_B[:, None],
+            attention_mask=self.mask_BS,
+            position_ids=self.positions_B[:, None],
+            past_key_values=self.cache,
+            use_cache=True,
+        )
+        self.logits_BV = self.model.logits(output.last_hidden_state[:, -1])

@@ -1,0 +1,39 @@
+"""Turn leases into engine requests, and completions into the rollouts of a submission.
+
+Pure. Left out: signing, sending and which leases to take.
+"""
+
+from collections.abc import Sequence
+
+from protocol.rollout import Lease, Rollout
+from rollout_worker.engines.base import Completion, Engine, Request
+
+
+def requests_of(lease: Lease, *, eos_token_id: int) -> tuple[Request, ...]:
+    """Return one request per leased seed, in the order of the seeds."""
+    return tuple(
+        Request(
+            prompt=lease.prompt,
+            seed=seed,
+            temperature=lease.temperature,
+            max_tokens=lease.max_tokens,
+            eos_token_id=eos_token_id,
+        )
+        for seed in lease.seeds
+    )
+
+
+def finish_group(lease: Lease, completions: Sequence[Completion]) -> tuple[Rollout, ...]:
+    """Return the rollouts of a submission; `ValueError` unless there is one per leased seed."""
+    if len(completions) != lease.group_size:
+        raise ValueError(f"{len(completions)} completions for the {lease.group_size} leased seeds")
+    return tuple(Rollout.of(done.tokens, done.logprobs) for done in completions)
+
+
+def generate_groups(
+    engine: Engine, leases: Sequence[Lease], *, eos_token_id: int
+) -> list[tuple[Rollout, ...]]:
+    """Sample many leases in one engine call: small groups fill a batch only together."""
+    requests = [r for lease in leases for r in requests_of(lease, eos_token_id=eos_token_id)]
+    completions = iter(engine.generate(requests))
+    return [finish_group(lease, [next(completions) for _ in lease.seeds]) for lease in leases]
