@@ -133,7 +133,9 @@ def _artifact(name: str, path: str, out: dict[str, Any], digests: dict[str, str]
 def main() -> None:
     """Write the artifacts, or with --check fail when they differ."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="fail on any difference; write nothing")
+    parser.add_argument(
+        "--check", action="store_true", help="fail on any difference; write nothing"
+    )
     if parser.parse_args().check:
         if stale := differences():
             sys.exit(f"artifacts differ from the sources: {', '.join(stale)}")

@@ -1,0 +1,104 @@
+"""What can go wrong between a caller and the ledger, and how a contract's refusal is read.
+
+LedgerError
+├── ContractError        a contract refused, by name and with the values it refused
+├── ChainUnreachable     nobody answered in time; nothing is known to have been sent
+├── TransactionPending   sent, and not mined in time: it may still be
+├── TransactionFailed    mined and reverted, or refused by the node, without a contract's reason
+└── WrongChain           the node serves another chain than the deployment's
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from eth_abi.abi import decode
+from eth_abi.exceptions import DecodingError
+
+from contracts.artifact import artifact
+from protocol.canonical import keccak256
+
+CONTRACTS = ("RunLedger", "StakeRegistry", "Disputes", "TestToken")
+ERROR_STRING = keccak256(b"Error(string)")[:4]
+PANIC = keccak256(b"Panic(uint256)")[:4]
+
+
+class LedgerError(Exception):
+    """Anything the ledger or its chain refuses or fails to do."""
+
+
+class ContractError(LedgerError):
+    """A contract's refusal.
+
+    Example:
+        except ContractError as error:
+            if error.name == "NothingToClaim": ...  # error.values["claimed"]
+    """
+
+    def __init__(self, name: str, values: dict[str, Any]) -> None:
+        self.name = name
+        self.values = values
+        super().__init__(f"{name}({', '.join(f'{key}={_show(values[key])}' for key in values)})")
+
+
+class ChainUnreachable(LedgerError):
+    """No answer from the chain."""
+
+
+class TransactionPending(LedgerError):
+    """A transaction that was sent and has no receipt yet."""
+
+    def __init__(self, transaction_hash: str, seconds: float) -> None:
+        self.transaction_hash = transaction_hash
+        super().__init__(
+            f"{transaction_hash} has no receipt after {seconds:.0f} s; it may yet be mined"
+        )
+
+
+class TransactionFailed(LedgerError):
+    """A transaction that failed without saying why, or that the node would not take."""
+
+
+class WrongChain(LedgerError):
+    """The node's chain id is not the deployment's."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    name: str
+    members: tuple[str, ...]
+    types: tuple[str, ...]
+
+
+def decode_error(data: bytes) -> ContractError:
+    """Return the refusal that revert `data` encodes, whatever it is."""
+    selector, body = data[:4], data[4:]
+    kind = _kinds().get(selector)
+    try:
+        if selector == ERROR_STRING:
+            return ContractError("Error", {"reason": decode(["string"], body)[0]})
+        if selector == PANIC:
+            return ContractError("Panic", {"code": decode(["uint256"], body)[0]})
+        if kind is not None:
+            values = decode(kind.types, body)
+            return ContractError(kind.name, dict(zip(kind.members, values, strict=True)))
+    except (DecodingError, UnicodeDecodeError):
+        pass
+    return ContractError("Unknown", {"data": data})
+
+
+@cache
+def _kinds() -> dict[bytes, _Kind]:
+    kinds = {}
+    for contract in CONTRACTS:
+        for entry in artifact(contract).abi:
+            if entry["type"] == "error":
+                types = tuple(member["type"] for member in entry["inputs"])
+                members = tuple(member["name"] for member in entry["inputs"])
+                selector = keccak256(f"{entry['name']}({','.join(types)})".encode())[:4]
+                kinds[selector] = _Kind(entry["name"], members, types)
+    return kinds
+
+
+def _show(value: Any) -> str:
+    return "0x" + value.hex() if isinstance(value, bytes) else str(value)

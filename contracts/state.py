@@ -1,0 +1,173 @@
+"""What the contracts keep, as frozen types. Field order is the Solidity structs' (a test holds it)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+
+class RunStatus(IntEnum):
+    """Where a run is in its life."""
+
+    NONE = 0
+    ACTIVE = 1
+    HALTED = 2
+    STOPPED = 3
+    CLOSED = 4
+
+
+class SlashStatus(IntEnum):
+    """Where an accusation is in its life."""
+
+    NONE = 0
+    PROPOSED = 1
+    APPEALED = 2
+    EXECUTED = 3
+    DISMISSED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class RunParams:
+    """What a run agrees to when it is created.
+
+    `rate` is token wei per unit of work. `min_stake` binds workers and verifiers, and is the most that
+    this run's reports can slash from one worker. `verifiers` and `stewards` are identities, strictly
+    ascending by value; `threshold` is more than half of the verifiers. Windows are in seconds.
+
+    Example:
+        RunParams(token=token, rate=10**12, min_stake=10**18, challenge_window=2, settle_window=2,
+                  resume_delay=2, threshold=1, spec_hash=spec_hash, verifiers=(verifier,))
+    """
+
+    token: str
+    rate: int
+    min_stake: int
+    challenge_window: int
+    settle_window: int
+    resume_delay: int
+    threshold: int
+    spec_hash: bytes
+    verifiers: tuple[str, ...]
+    stewards: tuple[str, ...] = ()
+    steward_threshold: int = 0
+    compute_cap: int = 0
+    gate: str = "0x0000000000000000000000000000000000000000"
+
+    def as_struct(self) -> tuple[Any, ...]:
+        """Return the fields in Solidity's order."""
+        return (
+            *(self.token, self.gate, self.rate, self.min_stake),
+            *(self.challenge_window, self.settle_window, self.resume_delay),
+            *(self.threshold, self.steward_threshold, self.compute_cap, self.spec_hash),
+            *(list(self.verifiers), list(self.stewards)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """A run as the ledger holds it. Amounts in token wei; `cutoff` 0 for none."""
+
+    operator: str
+    status: RunStatus
+    halted_by_stewards: bool
+    threshold: int
+    steward_threshold: int
+    challenge_window: int
+    settle_window: int
+    token: str
+    resume_delay: int
+    generation: int
+    gate: str
+    num_opened: int
+    num_posted: int
+    num_final: int
+    rate: int
+    min_stake: int
+    budget: int
+    committed: int
+    finalised: int
+    claimed: int
+    tokens: int
+    gflops: int
+    compute_cap: int
+    cutoff: int
+    halted_at: int
+    settle_until: int
+    halt_votes: int
+    resume_votes: int
+    spec_hash: bytes
+    verifiers: tuple[str, ...]
+    stewards: tuple[str, ...]
+
+    @classmethod
+    def of(cls, values: Sequence[Any]) -> "RunState":
+        """Build from the contract's answer."""
+        operator, status, *rest = values
+        *plain, verifiers, stewards = rest
+        members = (tuple(verifiers), tuple(stewards))
+        return cls(*(operator, RunStatus(status), *plain, *members))
+
+    @property
+    def available(self) -> int:
+        """Budget that no posted epoch has taken."""
+        return self.budget - self.committed
+
+
+@dataclass(frozen=True, slots=True)
+class EpochState:
+    """An epoch. Before it is posted only `secret_hash` and `opened_at` are set; never opened: zeros."""
+
+    secret_hash: bytes
+    header_hash: bytes
+    account_root: bytes
+    opened_at: int
+    final_at: int
+    cutoff: int
+    account_count: int
+    cost: int
+    tokens: int
+    gflops: int
+    signer_bitmap: int
+
+    @property
+    def is_posted(self) -> bool:
+        """Whether a header stands for it."""
+        return self.final_at > 0
+
+
+@dataclass(frozen=True, slots=True)
+class StakeState:
+    """A worker's account in the registry."""
+
+    stake: int
+    unbonding: int
+    locked: int
+    unlock_at: int
+    payout: str
+
+
+@dataclass(frozen=True, slots=True)
+class SlashState:
+    """An accusation. `deadline`: executable from then (proposed), or acquitted then (appealed)."""
+
+    status: SlashStatus
+    deadline: int
+    amount: int
+    held: int
+    worker: str
+    run_id: int
+    evidence_digest: bytes
+
+    @classmethod
+    def of(cls, values: Sequence[Any]) -> "SlashState":
+        """Build from the contract's answer."""
+        status, *rest = values
+        return cls(SlashStatus(status), *rest)
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """Final work of all of one operator's runs. Gflops are an estimate."""
+
+    tokens: int
+    gflops: int
