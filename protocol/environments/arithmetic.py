@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from protocol.environments.base import (
     FULL_SCORE,
+    INDEX_LIMIT,
     Config,
     Draws,
     Problem,
@@ -18,15 +19,19 @@ from protocol.environments.base import (
 )
 
 NAME = "arithmetic"
-DEFAULTS: Config = {"smallest_term": 10, "largest_term": 99, "three_term_percent": 20}
+DEFAULTS: Config = {"seed": 0, "smallest_term": 10, "largest_term": 99, "three_term_percent": 20}
 ANSWER_MARK = "#"
 
 
 class Arithmetic:
-    """Sums with terms from `smallest_term` to `largest_term`; some of them have three terms."""
+    """Sums with terms from `smallest_term` to `largest_term`; some of them have three terms.
+
+    `seed` only tells one run's problems from another's: like all settings it enters every item.
+    """
 
     def __init__(self, config: Config) -> None:
         self.config = with_defaults(config, DEFAULTS)
+        integer_setting(self.config, "seed", low=0, high=INDEX_LIMIT - 1)
         self._smallest = integer_setting(self.config, "smallest_term", low=0, high=10**9)
         self._largest = integer_setting(self.config, "largest_term", low=self._smallest, high=10**9)
         self._three_term_percent = integer_setting(

@@ -16,6 +16,7 @@ from protocol.environments import answers
 from protocol.environments.answers import INSTRUCTION, canonical_number, final_answer
 from protocol.environments.base import (
     FULL_SCORE,
+    INDEX_LIMIT,
     Config,
     Problem,
     environment_digest,
@@ -31,7 +32,7 @@ class Generator:
     """One generator that was read and found fit, with bounds on its settings.
 
     `gap` is how far each `max_…` must exceed its `min_…`: base_conversion never ends when its
-    two bases are equal. `numeric` answers may be spelt differently, others must match exactly.
+    two bases are equal, and writes zero as nothing at all in most of them. `numeric` answers may be spelt differently, others must match exactly.
     """
 
     module: str
@@ -64,8 +65,8 @@ def allowed_generators() -> dict[str, Generator]:
         "base_conversion": Generator(
             module="reasoning_gym.algorithmic.base_conversion",
             title="BaseConversion",
-            defaults={"min_base": 2, "max_base": 16, "min_value": 0, "max_value": 1000},
-            bounds={"base": (2, 36), "value": (0, 10**9)},
+            defaults={"min_base": 2, "max_base": 16, "min_value": 1, "max_value": 1000},
+            bounds={"base": (2, 36), "value": (1, 10**9)},
             gap=1,
             numeric=False,
         ),
@@ -78,7 +79,8 @@ class Generated:
     def __init__(self, name: str, config: Config) -> None:
         self._name = name
         self._generator = allowed_generators()[name]
-        self.config = with_defaults(config, self._generator.defaults)
+        self.config = with_defaults(config, {"seed": 0, **self._generator.defaults})
+        integer_setting(self.config, "seed", low=0, high=INDEX_LIMIT - 1)
         self._settings = _checked_settings(self._generator, self.config)
         module = import_module(self._generator.module)
         self._dataset_class = getattr(module, f"{self._generator.title}Dataset")

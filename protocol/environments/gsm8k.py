@@ -32,6 +32,7 @@ from protocol.errors import Malformed
 NAME = "gsm8k"
 DEFAULTS: Config = {"path": "", "dataset": "openai/gsm8k", "revision": "", "split": "train"}
 LIBRARIES = ("math-verify", "latex2sympy2_extended", "sympy", "antlr4-python3-runtime")
+_FORBIDDEN = frozenset("_%$")
 Rows = list[tuple[str, str]]
 
 
@@ -95,8 +96,7 @@ def _is_fit_for_the_checker(answer: str) -> bool:
     return (
         answer.isascii()
         and answer.isprintable()
-        and "_" not in answer
-        and "%" not in answer
+        and _FORBIDDEN.isdisjoint(answer)
         and 0 < sum(character.isdigit() for character in answer) <= MAX_ANSWER_DIGITS
     )
 

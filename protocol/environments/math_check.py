@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
+from pathlib import Path
 
 from protocol.environments.base import Undecidable
 
@@ -84,12 +85,15 @@ class MathCheck:
 
 
 def _start() -> subprocess.Popen[bytes]:
+    """Start a child without our environment: it needs no key, and its hash seed is fixed."""
     return subprocess.Popen(
         [sys.executable, "-m", "protocol.environments.math_check"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         bufsize=0,
+        cwd=Path(__file__).parents[2],
+        env={"PYTHONHASHSEED": "0"},
     )
 
 

@@ -1,0 +1,83 @@
+"""Golden rewards of word problems; the real test set where it is at hand."""
+
+import json
+import os
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from protocol.environments.base import FULL_SCORE, Problem, Undecidable
+from protocol.environments.gsm8k import Gsm8k
+from protocol.errors import Malformed
+
+REAL = Path(
+    os.environ.get("ROLLCALL_GSM8K", Path(__file__).parents[3] / "shared/data/gsm8k/test.jsonl")
+)
+PROBLEM = Problem("", "1800", "")
+
+
+def written(path: Path, *answers: str) -> str:
+    path.write_text("".join(json.dumps({"question": "?", "answer": a}) + "\n" for a in answers))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def gsm8k(tmp_path_factory: pytest.TempPathFactory) -> Gsm8k:
+    return Gsm8k({"path": written(tmp_path_factory.mktemp("gsm8k") / "rows", "so\n#### 1,800")})
+
+
+@pytest.mark.parametrize(
+    ("completion", "score"),
+    [
+        ("#### 1800", FULL_SCORE),
+        ("#### $1,800.00.", FULL_SCORE),
+        ("It is \\boxed{1800}.", FULL_SCORE),
+        ("#### 3600/2", FULL_SCORE),
+        ("\\boxed{\\frac{3600}{2}}", FULL_SCORE),
+        ("#### 18 * 10^2", FULL_SCORE),
+        ("1800", 0),
+        ("#### 1801", 0),
+        ("#### 1800 or 1801", 0),
+        ("#### 1800 #### 1801", 0),
+        ("#### 180000%%", 0),
+        ("#### 1800 $ $ 17", 0),
+        ("#### about", 0),
+    ],
+)
+def test_golden_rewards(gsm8k: Gsm8k, completion: str, score: int) -> None:
+    assert gsm8k.score(PROBLEM, completion) == score
+
+
+def test_an_exponent_bomb_is_undecidable_not_wrong(gsm8k: Gsm8k) -> None:
+    assert isinstance(gsm8k.score(PROBLEM, "#### 10^{999999999}"), Undecidable)
+
+
+def test_the_same_rows_have_the_same_digest_wherever_they_lie(tmp_path: Path) -> None:
+    first = Gsm8k({"path": written(tmp_path / "a", "#### 1", "#### 2")})
+    same = Gsm8k({"path": written(tmp_path / "b", "#### 1", "#### 2")})
+    swapped = Gsm8k({"path": written(tmp_path / "c", "#### 2", "#### 1")})
+    assert first.digest == same.digest
+    assert first.digest != swapped.digest
+
+
+def test_a_row_without_a_number_is_refused_at_the_start(tmp_path: Path) -> None:
+    with pytest.raises(Malformed, match="unclear"):
+        Gsm8k({"path": written(tmp_path / "rows", "#### unclear")})
+
+
+@pytest.mark.parametrize("revision", ["", "main", "v1.0", "a" * 39, "A" * 40])
+def test_a_download_needs_a_full_commit(revision: str) -> None:
+    with pytest.raises(Malformed, match="full commit"):
+        Gsm8k({"revision": revision})
+
+
+@pytest.mark.skipif(not REAL.exists(), reason=f"{REAL} is absent; set ROLLCALL_GSM8K to the file")
+def test_every_real_solution_scores_full_and_its_neighbours_nothing() -> None:
+    gsm8k = Gsm8k({"path": str(REAL)})
+    problems = [gsm8k.problem(index) for index in range(gsm8k.num_problems or 0)]
+    assert len(problems) == 1319
+    for problem, neighbour in pairwise(problems):
+        assert gsm8k.score(problem, problem.solution) == FULL_SCORE
+        if problem.gold != neighbour.gold:
+            assert gsm8k.score(problem, neighbour.solution) == 0
