@@ -18,10 +18,14 @@ from transformers import DynamicCache
 from protocol.policy import Weights
 from rollout_worker.engines.base import Completion, Request, engine_class
 from rollout_worker.engines.causal import CausalModel
+from rollout_worker.engines.fit import require_fit
 from rollout_worker.engines.gumbel import gumbel
 
 _COMPACT_BELOW = 0.75
 """The batch is compacted when this share of its rows is live: copying a cache costs about a step."""
+
+_PER_ROW = ("mask", "positions", "rows", "seeds", "temperatures", "budgets", "eos")
+"""What a compaction must cut besides the cache."""
 
 
 class TransformersEngine:
@@ -57,32 +61,25 @@ class TransformersEngine:
         return [done[i] for i in range(len(requests))]
 
 
-def require_fit(request: Request, max_model_len: int) -> None:
-    """Refuse a request that the engine could only cut short."""
-    length = len(request.prompt) + request.max_tokens
-    if not request.prompt or length > max_model_len:
-        raise ValueError(
-            f"a prompt of {len(request.prompt)} and {request.max_tokens} tokens does not fit "
-            f"max_model_len {max_model_len}: raise it, or serve runs with shorter completions"
-        )
-
-
 @dataclass(slots=True)
 class _Batch:
-    """Rows being decoded. Suffixes: B live rows, S context with padding on the left, V vocabulary."""
+    """Rows being decoded. Tensors have one row per live rollout; contexts are padded on the left.
+
+    Suffixes: B live rows, Q distinct prompts, S context, V vocabulary.
+    """
 
     model: CausalModel
     cache: Any
-    mask_BS: Tensor
-    logits_BV: Tensor
-    positions_B: Tensor
+    mask: Tensor
+    logits: Tensor
+    positions: Tensor
     """Of each row's last context token, whatever the padding."""
-    rows_B: Tensor
+    rows: Tensor
     """Which request each live row belongs to."""
-    seeds_B: Tensor
-    temperatures_B: Tensor
-    budgets_B: Tensor
-    eos_B: Tensor
+    seeds: Tensor
+    temperatures: Tensor
+    budgets: Tensor
+    eos: Tensor
     tokens: list[list[int]]
     logprobs: list[list[float]]
 
@@ -113,31 +110,31 @@ class _Batch:
         return cls(
             model=model,
             cache=output.past_key_values,
-            mask_BS=mask_QS[of_B],
-            logits_BV=model.logits(output.last_hidden_state[:, -1])[of_B],
-            positions_B=lengths_Q[of_B] - 1,
-            rows_B=torch.arange(len(requests), device=model.device),
-            seeds_B=column([r.seed for r in requests]),
-            temperatures_B=column([r.temperature for r in requests]).float(),
-            budgets_B=column([r.max_tokens for r in requests]),
-            eos_B=column([r.eos_token_id for r in requests]),
+            mask=mask_QS[of_B],
+            logits=model.logits(output.last_hidden_state[:, -1])[of_B],
+            positions=lengths_Q[of_B] - 1,
+            rows=torch.arange(len(requests), device=model.device),
+            seeds=column([r.seed for r in requests]),
+            temperatures=column([r.temperature for r in requests]).float(),
+            budgets=column([r.max_tokens for r in requests]),
+            eos=column([r.eos_token_id for r in requests]),
             tokens=[[] for _ in requests],
             logprobs=[[] for _ in requests],
         )
 
     def run(self) -> list[Completion]:
         """Decode until every row has ended."""
-        ended_B = torch.zeros_like(self.rows_B, dtype=torch.bool)
+        ended_B = torch.zeros_like(self.rows, dtype=torch.bool)
         while True:
             drawn_B = self._sample(ended_B)
-            self.budgets_B -= 1
-            ended_B |= (drawn_B == self.eos_B) | (self.budgets_B <= 0)
+            self.budgets -= 1
+            ended_B |= (drawn_B == self.eos) | (self.budgets <= 0)
             num_live = int((~ended_B).sum())
             if num_live == 0:
                 break
             if num_live <= _COMPACT_BELOW * len(ended_B):
                 drawn_B = self._compact(~ended_B, drawn_B)
-                ended_B = torch.zeros_like(self.rows_B, dtype=torch.bool)
+                ended_B = torch.zeros_like(self.rows, dtype=torch.bool)
             self._step(drawn_B)
         return [
             Completion(np.array(tokens, dtype=np.uint32), np.array(logprobs, dtype=np.float32))
@@ -145,12 +142,12 @@ class _Batch:
         ]
 
     def _sample(self, ended_B: Tensor) -> Tensor:
-        scaled_BV = self.logits_BV / self.temperatures_B[:, None]
-        noise_BV = gumbel(self.seeds_B, self.positions_B, scaled_BV.shape[1])
+        scaled_BV = self.logits / self.temperatures[:, None]
+        noise_BV = gumbel(self.seeds, self.positions, scaled_BV.shape[1])
         drawn_B = (scaled_BV + noise_BV).argmax(dim=1)
         logprobs_B = scaled_BV.log_softmax(dim=1).gather(1, drawn_B[:, None])[:, 0]
         live = zip(
-            self.rows_B.tolist(),
+            self.rows.tolist(),
             drawn_B.tolist(),
             logprobs_B.tolist(),
             ended_B.tolist(),
@@ -165,26 +162,18 @@ class _Batch:
     def _compact(self, live_B: Tensor, drawn_B: Tensor) -> Tensor:
         keep = live_B.nonzero()[:, 0]
         self.cache.batch_select_indices(keep)
-        for name in (
-            "mask_BS",
-            "positions_B",
-            "rows_B",
-            "seeds_B",
-            "temperatures_B",
-            "budgets_B",
-            "eos_B",
-        ):
+        for name in _PER_ROW:
             setattr(self, name, getattr(self, name)[keep])
         return drawn_B[keep]
 
     def _step(self, drawn_B: Tensor) -> None:
-        self.positions_B = self.positions_B + 1
-        self.mask_BS = torch.cat([self.mask_BS, torch.ones_like(drawn_B)[:, None]], dim=1)
+        self.positions = self.positions + 1
+        self.mask = torch.cat([self.mask, torch.ones_like(drawn_B)[:, None]], dim=1)
         output = self.model.decoder(
             input_ids=drawn_B[:, None],
-            attention_mask=self.mask_BS,
-            position_ids=self.positions_B[:, None],
+            attention_mask=self.mask,
+            position_ids=self.positions[:, None],
             past_key_values=self.cache,
             use_cache=True,
         )
-        self.logits_BV = self.model.logits(output.last_hidden_state[:, -1])
+        self.logits = self.model.logits(output.last_hidden_state[:, -1])

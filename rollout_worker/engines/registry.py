@@ -1,0 +1,48 @@
+"""Open an engine by name. A heavy import happens only when its engine is opened."""
+
+from pathlib import Path
+
+from rollout_worker.engines.base import Engine
+
+NAMES = ("vllm", "transformers")
+
+
+def open_engine(
+    name: str,
+    model_dir: Path,
+    *,
+    device: str = "cpu",
+    max_model_len: int,
+    max_sequences: int = 128,
+    kv_cache_mib: int = 256,
+    quantise_bits: int = 0,
+) -> Engine:
+    """Open an engine on `model_dir` (config.json and model.safetensors), warm and ready.
+
+    `device` is `cpu`, `cuda` or `cuda:N`. `kv_cache_mib` bounds vLLM's cache on the CPU; on a GPU it
+    takes its own share. `quantise_bits` opens the attack tool of `rounded.py`, which keeps the exact
+    weights of `model_dir` until its first `load`.
+    """
+    if name == "vllm":
+        from rollout_worker.engines.vllm import VllmEngine
+
+        engine: Engine = VllmEngine(
+            model_dir,
+            device=device,
+            max_model_len=max_model_len,
+            max_sequences=max_sequences,
+            kv_cache_mib=kv_cache_mib,
+        )
+    elif name == "transformers":
+        from rollout_worker.engines.transformers import TransformersEngine
+
+        engine = TransformersEngine(
+            model_dir, device=device, max_model_len=max_model_len, max_sequences=max_sequences
+        )
+    else:
+        raise ValueError(f"engine {name!r} is unknown; choose one of {', '.join(NAMES)}")
+    if quantise_bits:
+        from rollout_worker.engines.rounded import RoundedEngine
+
+        return RoundedEngine(engine, bits=quantise_bits)
+    return engine

@@ -1,0 +1,164 @@
+"""An engine on unmodified vLLM 0.32: continuous batching, hot reload, CPU and GPU.
+
+vLLM runs inside this process (its engine core and worker are not children), so one import is paid
+instead of three, a killed worker leaves nothing behind, and a core is not spent on passing messages.
+On a GPU, Model Runner V2 already samples by the stream of `protocol.sampling` from (seed,
+temperature); elsewhere `SeededGumbel` adds the noise and vLLM takes the argmax.
+Left out: T ≠ 1 (vLLM reports the log-probabilities of untempered logits, and with the noise in the
+logits the processed ones are wrong too), speculative decoding, several GPUs.
+"""
+
+import gc
+import os
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from protocol.policy import Weights
+from rollout_worker.engines.base import Completion, Request, engine_class
+from rollout_worker.engines.fit import require_fit
+
+_PROCESSOR = "rollout_worker.engines.vllm_hooks:SeededGumbel"
+_EXTENSION = "rollout_worker.engines.vllm_hooks.HotReload"
+_NUM_WARM_UP = 8
+
+
+class VllmEngine:
+    """`Engine` on vLLM. All its work happens in one thread: OpenMP pools belong to a thread."""
+
+    def __init__(
+        self,
+        model_dir: Path,
+        *,
+        device: str,
+        max_model_len: int,
+        max_sequences: int,
+        kv_cache_mib: int,
+    ) -> None:
+        self.engine_class = engine_class("vllm", device)
+        self._max_model_len = max_model_len
+        self._is_native = device.startswith("cuda")
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="vllm")
+        self._folder = tempfile.TemporaryDirectory(prefix="rollcall-vllm-")
+        self._llm: Any = self._thread.submit(
+            self._open, model_dir, device, max_sequences, kv_cache_mib
+        ).result()
+
+    def load(self, weights: Weights) -> None:
+        """Replace every weight without a restart, and forget what the old ones cached."""
+        self._thread.submit(self._load, weights).result()
+
+    def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        for request in requests:
+            require_fit(request, self._max_model_len)
+            if request.temperature != 1.0:
+                raise ValueError(
+                    f"the vLLM engine cannot report log-probabilities at temperature "
+                    f"{request.temperature}: use the transformers engine for this run"
+                )
+        return self._thread.submit(self._generate, requests).result()
+
+    def close(self) -> None:
+        self._thread.submit(self._shut_down).result()
+        self._thread.shutdown()
+        self._folder.cleanup()
+
+    def _open(self, model_dir: Path, device: str, max_sequences: int, kv_cache_mib: int) -> Any:
+        _prepare_environment(device)
+        from vllm import LLM
+
+        settings: dict[str, Any] = {}
+        if self._is_native:
+            settings |= {"gpu_memory_utilization": 0.85}
+        else:
+            settings |= {"kv_cache_memory_bytes": kv_cache_mib << 20, "enforce_eager": True}
+            settings |= {"logits_processors": [_PROCESSOR]}
+        llm = LLM(
+            str(model_dir),
+            dtype="bfloat16",
+            skip_tokenizer_init=True,
+            max_model_len=self._max_model_len,
+            max_num_seqs=max_sequences,
+            logprobs_mode="raw_logprobs",
+            disable_log_stats=True,
+            worker_extension_cls=_EXTENSION,
+            **settings,
+        )
+        if self._is_native and not llm.collective_rpc("samples_natively")[0]:
+            raise RuntimeError(
+                "vLLM chose Model Runner V1, whose GPU sampler is not the seeded stream"
+            )
+        self._llm = llm
+        request = Request((0,), seed=0, temperature=1.0, max_tokens=2, eos_token_id=0)
+        self._generate([request] * _NUM_WARM_UP)
+        return llm
+
+    def _generate(self, requests: Sequence[Request]) -> list[Completion]:
+        outputs = self._llm.generate(
+            [{"prompt_token_ids": list(request.prompt)} for request in requests],
+            [self._sampling(request) for request in requests],
+            use_tqdm=False,
+        )
+        return [_completion(output.outputs[0]) for output in outputs]
+
+    def _sampling(self, request: Request) -> Any:
+        from vllm import SamplingParams
+
+        common: dict[str, Any] = {
+            "max_tokens": request.max_tokens,
+            "stop_token_ids": [request.eos_token_id],
+            "ignore_eos": True,
+            "detokenize": False,
+            "logprobs": 0,
+        }
+        if self._is_native:
+            return SamplingParams(seed=request.seed, temperature=request.temperature, **common)
+        return SamplingParams(temperature=0.0, extra_args={"rollcall_seed": request.seed}, **common)
+
+    def _load(self, weights: Weights) -> None:
+        from safetensors.torch import save_file
+
+        from rollout_worker.engines.causal import tensor_of
+
+        path = Path(self._folder.name) / "policy.safetensors"
+        save_file({name: tensor_of(weights[name]) for name in weights}, path)
+        try:
+            self._llm.collective_rpc("load_policy", args=(str(path),))
+        finally:
+            path.unlink()
+        self._llm.reset_prefix_cache()
+
+    def _shut_down(self) -> None:
+        self._llm.llm_engine.engine_core.shutdown()
+        del self._llm
+        gc.collect()
+
+
+def _prepare_environment(device: str) -> None:
+    """Set what vLLM reads from the environment when it is imported."""
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    os.environ["VLLM_NO_USAGE_STATS"] = "1"
+    os.environ["VLLM_DO_NOT_TRACK"] = "1"
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    if device.startswith("cuda"):
+        os.environ["VLLM_USE_V2_MODEL_RUNNER"] = "1"
+        return
+    os.environ["VLLM_USE_V2_MODEL_RUNNER"] = "0"
+    # Binding would pin this worker to a core that others on the machine also got.
+    os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
+    # One small function of vLLM's sampler is compiled at the first log-probability: 11 s and a C++
+    # compiler, for nothing measurable in eager mode.
+    os.environ["TORCH_COMPILE_DISABLE"] = "1"
+
+
+def _completion(output: Any) -> Completion:
+    tokens = np.array(output.token_ids, dtype=np.uint32)
+    logprobs = [
+        entry[token].logprob for token, entry in zip(output.token_ids, output.logprobs, strict=True)
+    ]
+    return Completion(tokens=tokens, logprobs=np.array(logprobs, dtype=np.float32))
