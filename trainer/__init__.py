@@ -1,1 +1,6 @@
-"""To be read in order: see the package README."""
+"""Turn bought rollouts into the next policy: a packed GRPO loop, and nothing else.
+
+Read `loop` (one step, top to bottom), then `batch` (what comes in), `model` (numerics and packing),
+`loss`, `publish` (what goes out), `checkpoint`, `evaluate`, `metrics`, `client` and `config`.
+`warm_start` makes the demo's starting model.
+"""
