@@ -7,7 +7,7 @@ the exact amount when a call needs them.
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from typing import Any
 
 from eth_account.signers.local import LocalAccount
@@ -187,7 +187,8 @@ class Ledger:
         self, run_id: int, epoch: int, account: AccountLeaf, index: int, proof: Sequence[bytes]
     ) -> int:
         """Have a worker paid by a final epoch; return the amount. Any account may send it."""
-        claim = (account.worker, account.earned, account.last_nonce, index, list(proof))
+        worker = Web3.to_checksum_address(account.worker)
+        claim = (worker, account.earned, account.last_nonce, index, list(proof))
         receipt = self._send(self._ledger.functions.claim(run_id, epoch, claim))
         return int(_only(receipt, "Claimed").values["amount"])
 
@@ -250,7 +251,9 @@ class Ledger:
     def propose_slash(self, report: FraudReport, signatures: Mapping[str, bytes]) -> bytes:
         """Report a worker under verifiers' signatures, keyed by identity; return the slash id."""
         bitmap, ordered = self._ordered(report.run_id, signatures)
-        call = self._disputes.functions.proposeSlash(astuple(report), bitmap, ordered)
+        # Contracts take addresses in checksummed spelling only.
+        spelled = replace(report, worker=Web3.to_checksum_address(report.worker))
+        call = self._disputes.functions.proposeSlash(astuple(spelled), bitmap, ordered)
         return bytes(_only(self._send(call), "SlashProposed").values["slashId"])
 
     def appeal_slash(self, slash_id: bytes, reason: bytes = bytes(32)) -> Receipt:

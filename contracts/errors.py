@@ -14,6 +14,7 @@ from typing import Any
 
 from eth_abi.abi import decode
 from eth_abi.exceptions import DecodingError
+from eth_utils import to_checksum_address
 
 from contracts.artifact import artifact
 from protocol.canonical import keccak256
@@ -80,7 +81,8 @@ def decode_error(data: bytes) -> ContractError:
         if selector == PANIC:
             return ContractError("Panic", {"code": decode(["uint256"], body)[0]})
         if kind is not None:
-            values = decode(kind.types, body)
+            decoded = decode(kind.types, body)
+            values = [_readable(*pair) for pair in zip(kind.types, decoded, strict=True)]
             return ContractError(kind.name, dict(zip(kind.members, values, strict=True)))
     except (DecodingError, UnicodeDecodeError):
         pass
@@ -98,6 +100,10 @@ def _kinds() -> dict[bytes, _Kind]:
                 selector = keccak256(f"{entry['name']}({','.join(types)})".encode())[:4]
                 kinds[selector] = _Kind(entry["name"], members, types)
     return kinds
+
+
+def _readable(kind: str, value: Any) -> Any:
+    return to_checksum_address(value) if kind == "address" else value
 
 
 def _show(value: Any) -> str:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
+from eth_utils import to_checksum_address
+
 
 class RunStatus(IntEnum):
     """Where a run is in its life."""
@@ -56,10 +58,12 @@ class RunParams:
     def as_struct(self) -> tuple[Any, ...]:
         """Return the fields in Solidity's order."""
         return (
-            *(self.token, self.gate, self.rate, self.min_stake),
+            *(to_checksum_address(self.token), to_checksum_address(self.gate)),
+            *(self.rate, self.min_stake),
             *(self.challenge_window, self.settle_window, self.resume_delay),
             *(self.threshold, self.steward_threshold, self.compute_cap, self.spec_hash),
-            *(list(self.verifiers), list(self.stewards)),
+            [to_checksum_address(verifier) for verifier in self.verifiers],
+            [to_checksum_address(steward) for steward in self.stewards],
         )
 
 

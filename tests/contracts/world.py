@@ -152,10 +152,10 @@ class World:
     @contextmanager
     def undone(self) -> Iterator[None]:
         """Rewind chain and clock to where they stood."""
-        height, now = self.chain.head.number, self.clock.now
+        height, now, run_id = self.chain.head.number, self.clock.now, self.run_id
         yield
         self.chain.rewind(height)
-        self.clock.now = now
+        self.clock.now, self.run_id = now, run_id
         self.ledgers.clear()
 
     def wait(self, seconds: int) -> None:
