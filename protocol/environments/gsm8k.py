@@ -27,7 +27,7 @@ from protocol.environments.base import (
     with_defaults,
 )
 from protocol.environments.math_check import MathCheck
-from protocol.errors import Malformed
+from protocol.errors import Malformed, NotFound
 
 NAME = "gsm8k"
 DEFAULTS: Config = {"path": "", "dataset": "openai/gsm8k", "revision": "", "split": "train"}
@@ -109,9 +109,20 @@ def _gold(answer: str) -> str:
 
 
 def _file_rows(path: Path) -> Rows:
-    lines = path.read_text(encoding="utf-8").splitlines()
-    rows = [json.loads(line) for line in lines if line.strip()]
-    return [(row["question"], row["answer"]) for row in rows]
+    """Read JSON lines; `splitlines` would also split at U+2028 inside a question."""
+    if not path.is_file():
+        raise NotFound(f"path = {str(path)!r} is no file; give a JSONL file or a revision")
+    rows: Rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+        if line.strip():
+            try:
+                row = json.loads(line)
+                rows.append((str(row["question"]), str(row["answer"])))
+            except (ValueError, KeyError, TypeError) as error:
+                raise Malformed(
+                    f"{path} line {number} is no question and answer: {error}"
+                ) from error
+    return rows
 
 
 def _hub_rows(dataset: str, revision: str, split: str) -> Rows:

@@ -9,7 +9,7 @@ import pytest
 
 from protocol.environments.base import FULL_SCORE, Problem, Undecidable
 from protocol.environments.gsm8k import Gsm8k
-from protocol.errors import Malformed
+from protocol.errors import Malformed, NotFound
 
 REAL = Path(
     os.environ.get("ROLLCALL_GSM8K", Path(__file__).parents[3] / "shared/data/gsm8k/test.jsonl")
@@ -64,6 +64,27 @@ def test_the_same_rows_have_the_same_digest_wherever_they_lie(tmp_path: Path) ->
 def test_a_row_without_a_number_is_refused_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(Malformed, match="unclear"):
         Gsm8k({"path": written(tmp_path / "rows", "#### unclear")})
+
+
+@pytest.mark.parametrize("line", ["{", "[]", '{"question": "?"}', "7"])
+def test_a_line_that_is_no_row_is_refused_with_its_number(tmp_path: Path, line: str) -> None:
+    path = written(tmp_path / "rows", "#### 1")
+    with Path(path).open("a") as file:
+        file.write(line)
+    with pytest.raises(Malformed, match="line 2"):
+        Gsm8k({"path": path})
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="absent"):
+        Gsm8k({"path": str(tmp_path / "absent")})
+
+
+def test_a_line_separator_inside_a_question_does_not_split_it(tmp_path: Path) -> None:
+    path = tmp_path / "rows"
+    row = json.dumps({"question": "a\u2028b", "answer": "#### 1"}, ensure_ascii=False)
+    path.write_text(row + "\n", encoding="utf-8")
+    assert Gsm8k({"path": str(path)}).problem(0).prompt.startswith("a\u2028b")
 
 
 @pytest.mark.parametrize("revision", ["", "main", "v1.0", "a" * 39, "A" * 40])
