@@ -40,9 +40,9 @@ class EngineConfig(Section):
     """Longest prompt and completion together, in tokens; runs that need more are not served."""
     max_sequences: Positive = 128
     """Rollouts sampled at once."""
-    threads: Positive = 1
-    """Threads of one forward pass on a CPU."""
-    rounded_to_bits: Annotated[int, Field(ge=0, le=8)] = 0
+    kv_cache_mib: Positive = 256
+    """vLLM's cache on a CPU; on a GPU it takes its own share."""
+    quantise_bits: Annotated[int, Field(ge=0, le=8)] = 0
     """Attack tool: sample from weights rounded to this many bits. 0 is honest."""
 
 
@@ -51,8 +51,6 @@ class ReplayConfig(Section):
 
     device: str = "cpu"
     """`cpu` or `cuda`, as torch names it."""
-    threads: Positive = 1
-    """Threads of one forward pass on a CPU."""
     tasks_per_call: Annotated[int, Field(ge=1, le=256)] = 32
     """Groups asked for, and replayed together where they share a policy."""
     policies_kept: Positive = 12

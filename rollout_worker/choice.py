@@ -1,0 +1,70 @@
+"""Which run to work for: the best paid one that this worker can serve. Pure."""
+
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import Literal
+
+from protocol.messages import RunInfo, RunStatus
+
+OVER = (RunStatus.STOPPED, RunStatus.CLOSED)
+
+
+@dataclass(frozen=True, slots=True)
+class Ability:
+    """What a worker can serve and wants.
+
+    Example: Ability("vllm-cpu-bfloat16", max_model_len=1024, min_rate=0, wanted="any")
+    """
+
+    engine_class: str
+    max_model_len: int
+    min_rate: int
+    wanted: Literal["any"] | tuple[int, ...]
+
+
+def obstacle(info: RunInfo, ability: Ability) -> str | None:
+    """Return why a run cannot be served now, or None."""
+    spec = info.spec
+    length = spec.max_prompt_tokens + spec.max_tokens
+    reasons = {
+        "it is not among the configured runs": (
+            ability.wanted != "any" and info.run_id not in ability.wanted
+        ),
+        f"it is {info.status}": info.status is not RunStatus.OPEN,
+        "its trainer has published nothing yet": info.newest_version < 0,
+        "its budget is spent": info.budget_left_units == 0,
+        f"it is not calibrated for {ability.engine_class}": (
+            spec.thresholds_for(ability.engine_class) is None
+        ),
+        f"it needs {length} tokens, engine.max_model_len is {ability.max_model_len}": (
+            length > ability.max_model_len
+        ),
+        f"it pays {spec.rate} per unit, min_rate is {ability.min_rate}": (
+            spec.rate < ability.min_rate
+        ),
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
+
+
+def choose(
+    runs: Sequence[RunInfo], ability: Ability, *, barred: AbstractSet[int] = frozenset()
+) -> RunInfo | None:
+    """Return the run with the highest rate that can be served, the older one where rates tie.
+
+    Rates are compared as numbers: an orchestrator's runs are taken to share one payment token.
+    """
+    open_runs = [
+        info for info in runs if info.run_id not in barred and obstacle(info, ability) is None
+    ]
+    return max(open_runs, key=lambda info: (info.spec.rate, -info.run_id), default=None)
+
+
+def is_over(
+    runs: Sequence[RunInfo], ability: Ability, *, barred: AbstractSet[int] = frozenset()
+) -> bool:
+    """Return whether none of the configured runs can ever be served again. Never for `any`."""
+    if ability.wanted == "any":
+        return False
+    over = {info.run_id for info in runs if info.status in OVER} | barred
+    return set(ability.wanted) <= over

@@ -1,0 +1,155 @@
+"""The worker's program: choose the best paid run, join it, open an engine, work a shift, again.
+
+What happens inside a run is `shift.py`'s; which run is chosen, `choice.py`'s.
+"""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import structlog
+
+from contracts.errors import LedgerError
+from protocol.errors import MarketError, Refused
+from protocol.messages import RunInfo
+from rollout_worker.cache import ContentCache
+from rollout_worker.choice import Ability, choose, is_over
+from rollout_worker.client import Market
+from rollout_worker.config import EngineConfig, WorkerConfig
+from rollout_worker.connection import Connection, Unreachable
+from rollout_worker.engines.base import Engine, engine_class
+from rollout_worker.engines.registry import open_engine
+from rollout_worker.metrics import Tally
+from rollout_worker.shift import End, Seller, Shift
+from rollout_worker.wallet import Wallet
+from rollout_worker.weights import PolicyStore, PolicyUnreachable, write_model_folder
+
+MAX_CONFIG_BYTES = 1 << 20
+
+
+def serve(seller: Seller, wallet: Wallet) -> None:
+    """Work for the best run there is until told to stop, or until every configured run is over."""
+    log = structlog.get_logger()
+    barred: set[int] = set()
+    give_up = seller.stop.is_set
+    while not seller.stop.is_set():
+        try:
+            runs = seller.market.runs(give_up=give_up)
+            info = choose(runs, seller.ability, barred=barred)
+            if info is not None:
+                end = attempt(seller, wallet, info)
+                log.info("left run", run=info.run_id, reason=str(end))
+                if end in (End.RUN_OVER, End.EXCLUDED, End.REFUSED):
+                    barred.add(info.run_id)
+                continue
+        except Unreachable:
+            return
+        if is_over(runs, seller.ability, barred=barred):
+            log.info("no run left to serve", barred=sorted(barred))
+            return
+        seller.tally.write()
+        seller.stop.wait(seller.config.poll_seconds)
+
+
+def attempt(seller: Seller, wallet: Wallet, info: RunInfo) -> End:
+    """Work for a run; what hinders this worker is logged, and tried again unless it is a refusal."""
+    log = structlog.get_logger().bind(run=info.run_id)
+    try:
+        return work_for(seller, wallet, info)
+    except Refused as error:
+        log.error("run refused", code=error.code, reason=error.message)
+        return End.REFUSED
+    except (MarketError, LedgerError, PolicyUnreachable) as error:
+        log.error("run cannot be served now", reason=str(error))
+        seller.stop.wait(seller.config.poll_seconds)
+        return End.INTERRUPTED
+
+
+def work_for(seller: Seller, wallet: Wallet, info: RunInfo) -> End:
+    """Check and join a run, open an engine on its newest policy, and work a shift."""
+    wallet.check_run(info)
+    wallet.join(info)
+    store = PolicyStore(
+        seller.market, run_id=info.run_id, spec=info.spec, domain=seller.domain, keep=2
+    )
+    give_up = seller.stop.is_set
+    manifest = seller.market.manifest(info.run_id, info.newest_version, give_up=give_up).manifest
+    policy = store.reach(manifest.version, manifest.policy_digest, give_up=give_up)
+    config_json = seller.market.blob(
+        info.spec.model_config_digest,
+        max_bytes=MAX_CONFIG_BYTES,
+        kind="config",
+        give_up=give_up,
+    )
+    folder = seller.config.data_dir / "models" / str(info.run_id)
+    write_model_folder(folder, config_json, policy.weights)
+    with opened(seller.config.engine, folder) as engine:
+        structlog.get_logger().info("engine ready", engine=engine.engine_class)
+        return Shift(seller, info, store, engine).run()
+
+
+@contextmanager
+def opened(config: EngineConfig, folder: Path) -> Iterator[Engine]:
+    """Open the configured engine and close it whatever happens."""
+    engine = open_engine(
+        config.name,
+        folder,
+        device=config.device,
+        max_model_len=config.max_model_len,
+        max_sequences=config.max_sequences,
+        kv_cache_mib=config.kv_cache_mib,
+        quantise_bits=config.quantise_bits,
+    )
+    try:
+        yield engine
+    finally:
+        engine.close()
+
+
+def main(config: WorkerConfig, key: bytes) -> None:
+    """Run one worker until SIGINT or SIGTERM, or until its runs are over."""
+    stop = stop_on_signals()
+    tally = Tally(config.data_dir, "worker", every_seconds=config.metrics_seconds)
+    wallet = Wallet.open(config.chain, key)
+    wallet.prepare()
+    ability = Ability(
+        engine_class=engine_class(config.engine.name, config.engine.device),
+        max_model_len=config.engine.max_model_len,
+        min_rate=config.min_rate,
+        wanted=config.runs,
+    )
+    connection = Connection(
+        config.orchestrator,
+        key,
+        chain_id=wallet.domain.chain_id,
+        tally=tally,
+        retry=config.retry,
+    )
+    cache = ContentCache(config.data_dir / "cache", max_bytes=config.cache_bytes)
+    seller = Seller(
+        config=config,
+        key=key,
+        identity=wallet.identity(),
+        domain=wallet.domain,
+        market=Market(connection, cache, tally),
+        tally=tally,
+        ability=ability,
+        stop=stop,
+    )
+    tally.state("worker", seller.identity)
+    tally.state("engine_class", ability.engine_class)
+    try:
+        serve(seller, wallet)
+    finally:
+        tally.write(now=True)
+        connection.close()
+
+
+def stop_on_signals() -> threading.Event:
+    """Return an event that SIGINT and SIGTERM set."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    return stop

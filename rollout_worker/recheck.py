@@ -1,0 +1,218 @@
+"""Replay other workers' groups and say what was found, in signed verdicts.
+
+Groups of one policy are replayed together. Whatever keeps a replay from being made (a missing blob,
+weights out of reach, an engine class nobody calibrated, a model that fails) is `undecided` with its
+reason: it goes elsewhere and counts against nobody.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+import zstandard
+
+from protocol.constants import MAX_SUBMISSION_BYTES, MAX_SUBMISSION_INFLATED_BYTES
+from protocol.errors import Malformed, MarketError
+from protocol.messages import AuditTask, RunInfo
+from protocol.policy import Weights
+from protocol.rollout import Lease, SignedLease, Submission, work_of
+from protocol.run import RunSpec
+from protocol.signing import Domain, recover, require_signer, sign
+from protocol.verdict import Mismatch, Outcome, ReplayStats, Verdict, judge
+from rollout_worker.client import BlobMismatch, Market
+from rollout_worker.connection import GiveUp
+from rollout_worker.epochs import OwnerOf
+from rollout_worker.replay import ReplayModel, replay_many
+from rollout_worker.weights import PolicyStore, PolicyUnreachable
+
+NOTHING_MEASURED = ReplayStats(
+    num_tokens=0,
+    num_matched=0,
+    mean_margin_micronats=0,
+    max_margin_micronats=0,
+    mean_logprob_gap_micronats=0,
+    p99_logprob_gap_micronats=0,
+)
+Measured = tuple[ReplayStats, tuple[Mismatch, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One group to replay, as fetched and checked to be what the worker signed."""
+
+    work_digest: bytes
+    lease: Lease
+    submission: Submission
+
+
+class Rechecker:
+    """Replays one run's groups. `open_model` is called once, with the first weights needed."""
+
+    def __init__(
+        self,
+        market: Market,
+        info: RunInfo,
+        store: PolicyStore,
+        *,
+        verifier: str,
+        key: bytes,
+        domain: Domain,
+        owner_of: OwnerOf,
+        open_model: Callable[[Weights], ReplayModel],
+        give_up: GiveUp,
+    ) -> None:
+        self._market = market
+        self._info = info
+        self._store = store
+        self._verifier = verifier
+        self._key = key
+        self._domain = domain
+        self._owner_of = owner_of
+        self._open_model = open_model
+        self._give_up = give_up
+        self._model: ReplayModel | None = None
+        self._loaded = b""
+        self._log = structlog.get_logger().bind(run=info.run_id)
+
+    def verdicts(self, tasks: Sequence[AuditTask]) -> list[Verdict]:
+        """Return one signed verdict per task, in no particular order."""
+        verdicts: list[Verdict] = []
+        by_policy: dict[tuple[int, bytes], list[Evidence]] = {}
+        for task in tasks:
+            try:
+                evidence = self.fetch(task.work_digest, task.lease, task.body)
+            except (MarketError, BlobMismatch) as error:
+                verdicts.append(self._undecided(task.work_digest, str(error)))
+                continue
+            lease = evidence.lease
+            by_policy.setdefault((lease.policy_version, lease.policy_digest), []).append(evidence)
+        for (version, digest), group in sorted(by_policy.items()):
+            verdicts += self._replayed(version, digest, group)
+        return verdicts
+
+    def fetch(self, work_digest: bytes, signed: SignedLease, body: bytes) -> Evidence:
+        """Fetch a group; raise a `MarketError` unless it is what its worker signed."""
+        lease, spec = signed.lease, self._info.spec
+        require_signer(self._domain.digest(lease), signed.signature, spec.orchestrator, "the lease")
+        data = self._market.blob(
+            body, max_bytes=MAX_SUBMISSION_BYTES, kind="submission", give_up=self._give_up
+        )
+        submission = read_submission(data)
+        work = work_of(lease, submission, gflops=spec.gflops(submission.num_tokens()))
+        if submission.lease_id != lease.lease_id or self._domain.digest(work) != work_digest:
+            raise Malformed("the body is not the work under this digest")
+        signer = recover(work_digest, submission.signature)
+        if signer != lease.worker and self._owner_of(signer) != lease.worker:
+            raise Malformed(f"the work is signed by {signer}, not for {lease.worker}")
+        return Evidence(work_digest, lease, submission)
+
+    def _replayed(self, version: int, digest: bytes, group: Sequence[Evidence]) -> list[Verdict]:
+        try:
+            self._bring(version, digest)
+        except (PolicyUnreachable, ValueError) as error:
+            return [self._undecided(item.work_digest, str(error)) for item in group]
+        assert self._model is not None
+        try:
+            work = [(item.lease, item.submission) for item in group]
+            measured = replay_many(self._model, work)
+        except (ValueError, RuntimeError) as error:  # torch's failures are RuntimeErrors
+            if len(group) == 1:
+                return [self._undecided(group[0].work_digest, f"the replay failed: {error}")]
+            return [v for item in group for v in self._replayed(version, digest, [item])]
+        return [
+            self._judged(item, found, self._info.spec)
+            for item, found in zip(group, measured, strict=True)
+        ]
+
+    def _bring(self, version: int, digest: bytes) -> None:
+        policy = self._store.reach(version, digest, give_up=self._give_up)
+        if self._model is None:
+            self._model = self._open_model(policy.weights)
+        if self._loaded != digest:
+            self._model.load(policy.weights)
+            self._loaded = digest
+
+    def _judged(self, item: Evidence, measured: Measured, spec: RunSpec) -> Verdict:
+        stats, mismatches = measured
+        engine = item.submission.engine_class
+        thresholds = spec.thresholds_for(engine)
+        if thresholds is None:
+            return self._undecided(
+                item.work_digest, f"{engine} is not calibrated in this run: lease with one that is"
+            )
+        found = judge(stats, thresholds)
+        if found is None:
+            return self._sign(item.work_digest, Outcome.ACCEPTED, "", "", stats, ())
+        rejection, detail = found
+        self._log.warning("work condemned", worker=item.lease.worker, detail=detail)
+        return self._sign(
+            item.work_digest, Outcome.REJECTED, rejection.value, detail, stats, mismatches
+        )
+
+    def _undecided(self, work_digest: bytes, reason: str) -> Verdict:
+        self._log.warning("replay undecided", reason=reason)
+        return self._sign(work_digest, Outcome.UNDECIDED, "", reason[:1024], NOTHING_MEASURED, ())
+
+    def _sign(
+        self,
+        work_digest: bytes,
+        outcome: Outcome,
+        rejection: str,
+        detail: str,
+        stats: ReplayStats,
+        mismatches: tuple[Mismatch, ...],
+    ) -> Verdict:
+        verdict = Verdict(
+            run_id=self._info.run_id,
+            work_digest=work_digest,
+            verifier=self._verifier,
+            outcome=outcome,
+            rejection=rejection,
+            detail=detail,
+            stats=stats,
+            mismatches=mismatches,
+            decided_at=int(time.time()),
+            signature=bytes(65),
+        )
+        signature = sign(self._key, self._domain.digest(verdict))
+        return verdict.model_copy(update={"signature": signature})
+
+
+def read_submission(data: bytes) -> Submission:
+    """Inflate and read a submission's body, within the agreed bound."""
+    reader = zstandard.ZstdDecompressor().stream_reader(data)
+    try:
+        inflated = reader.read(MAX_SUBMISSION_INFLATED_BYTES + 1)
+    except zstandard.ZstdError as error:
+        raise Malformed(f"the body is not zstd: {error}") from error
+    if len(inflated) > MAX_SUBMISSION_INFLATED_BYTES:
+        raise Malformed(f"the body inflates beyond {MAX_SUBMISSION_INFLATED_BYTES} bytes")
+    return Submission.from_canonical(inflated)
+
+
+class VerdictBook:
+    """This verifier's own verdicts on disk: it never contradicts one, and signs reports by them."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._by_work: dict[bytes, Verdict] = {}
+        if path.exists():
+            for line in path.read_bytes().splitlines():
+                try:
+                    verdict = Verdict.from_json(line)
+                except Malformed:
+                    continue  # the line a crash cut short was not sent
+                self._by_work[verdict.work_digest] = verdict
+
+    def get(self, work_digest: bytes) -> Verdict | None:
+        return self._by_work.get(work_digest)
+
+    def keep(self, verdict: Verdict) -> None:
+        """Record a decision before it is sent; an undecided one may be tried again."""
+        if verdict.outcome is Outcome.UNDECIDED:
+            return
+        with self._path.open("ab") as book:
+            book.write(verdict.to_json() + b"\n")
+        self._by_work[verdict.work_digest] = verdict

@@ -1,0 +1,294 @@
+"""One engine at work for one run: lease, bring weights, generate, submit, all three at once.
+
+The engine never waits for the network where it can be helped. While it generates one job, a second
+thread leases the next and brings its weights, and a third signs and submits the last. Between jobs
+the engine loads changed weights. A lost orchestrator is waited for; what is finished is kept until
+its lease ends. After a stop the job in hand is finished and sent, and the one ahead is returned.
+"""
+
+import threading
+import time
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import StrEnum
+
+import structlog
+
+from protocol.errors import Excluded, MarketError, NotJoined, RunNotOpen
+from protocol.messages import LeaseRequest, RunInfo
+from protocol.rollout import Lease, Rollout, SignedLease
+from protocol.signing import Domain
+from rollout_worker.choice import OVER, Ability, choose
+from rollout_worker.client import Later, Market
+from rollout_worker.commitment import check_lease, check_receipt, commit
+from rollout_worker.config import WorkerConfig
+from rollout_worker.connection import Unreachable
+from rollout_worker.engines.base import Engine
+from rollout_worker.generate import generate_groups
+from rollout_worker.metrics import Tally
+from rollout_worker.weights import Policy, PolicyStore, PolicyUnreachable
+
+
+class End(StrEnum):
+    """Why a worker leaves a run."""
+
+    STOPPED = "stopped"
+    RUN_OVER = "run_over"
+    EXCLUDED = "excluded"
+    REFUSED = "refused"
+    OUTBID = "outbid"
+    INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Leases of one policy version, with its verified weights."""
+
+    policy: Policy
+    leases: tuple[Lease, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Seller:
+    """Who works: the keys, the market and the ability, for as long as the process lives."""
+
+    config: WorkerConfig
+    key: bytes
+    identity: str
+    domain: Domain
+    market: Market
+    tally: Tally
+    ability: Ability
+    stop: threading.Event
+
+
+class Shift:
+    """One engine at work for one run, from its first lease until an `End`."""
+
+    def __init__(self, seller: Seller, info: RunInfo, store: PolicyStore, engine: Engine) -> None:
+        self._seller = seller
+        self._info = info
+        self._store = store
+        self._engine = engine
+        self._loaded = b""
+        self._ahead = ThreadPoolExecutor(1, thread_name_prefix="ahead")
+        self._outbox = ThreadPoolExecutor(2, thread_name_prefix="outbox")
+        self._backlog: deque[SignedLease] = deque()
+        self._ended: End | None = None
+        self._stopped_at: float | None = None
+        self._looked_at = time.monotonic()
+        self._log = structlog.get_logger().bind(run=info.run_id)
+
+    def run(self) -> End:
+        """Work until an end; everything finished has been sent or given up when this returns."""
+        coming = self._ahead.submit(self._prepare)
+        try:
+            while True:
+                job = self._await(coming)
+                if isinstance(job, End):
+                    return job
+                if self._is_leaving():
+                    return self._ended or End.STOPPED
+                coming = self._ahead.submit(self._prepare)
+                groups = self._generate(job)
+                for lease, rollouts in zip(job.leases, groups, strict=True):
+                    self._outbox.submit(self._deliver, lease, rollouts)
+                self._seller.tally.write()
+        finally:
+            self._close(coming)
+
+    def _is_leaving(self) -> bool:
+        return self._ended is not None or self._seller.stop.is_set()
+
+    def _close(self, coming: "Future[Job | End]") -> None:
+        """Return what was leased ahead and wait for what was finished."""
+        self._ended = self._ended or End.INTERRUPTED
+        self._stopped_at = time.monotonic()
+        ahead = coming.result() if coming.exception() is None else None
+        unused = [signed.lease for signed in self._backlog]
+        if isinstance(ahead, Job):
+            unused += ahead.leases
+        self._give_back(tuple(unused))
+        self._outbox.shutdown(wait=True)
+        self._ahead.shutdown(wait=True)
+        self._seller.tally.write(now=True)
+
+    def _await(self, coming: "Future[Job | End]") -> Job | End:
+        with self._seller.tally.timing("wait"):
+            return coming.result()
+
+    def _generate(self, job: Job) -> list[tuple[Rollout, ...]]:
+        """Bring the engine to the job's policy and sample every group."""
+        tally, eos = self._seller.tally, self._info.spec.eos_token_id
+        with tally.timing("busy"):
+            if self._loaded != job.policy.digest:
+                with tally.timing("load"):
+                    self._engine.load(job.policy.weights)
+                self._loaded = job.policy.digest
+                self._log.info("policy loaded", version=job.policy.version)
+            groups = generate_groups(self._engine, job.leases, eos_token_id=eos)
+        tally.add("generated_tokens", sum(len(r.tokens) // 4 for group in groups for r in group))
+        tally.used_policy(self._info.run_id, job.policy.version, job.policy.digest, len(job.leases))
+        return groups
+
+    # one job ahead, in its own thread
+
+    def _prepare(self) -> Job | End:
+        """Lease the next job and bring its weights to the host; never raises what ends a shift."""
+        try:
+            while True:
+                if (end := self._reason_to_leave()) is not None:
+                    return end
+                leases = self._lease()
+                if not leases:
+                    continue
+                try:
+                    policy = self._store.reach(
+                        leases[0].policy_version,
+                        leases[0].policy_digest,
+                        give_up=self._is_leaving,
+                    )
+                except (PolicyUnreachable, Unreachable) as error:
+                    self._log.warning("leases returned", reason=str(error))
+                    self._give_back(leases)
+                    self._pause(self._seller.config.poll_seconds)
+                    continue
+                return Job(policy, leases)
+        except Unreachable:
+            return self._ended or End.STOPPED
+        except Excluded as error:
+            self._log.error("excluded", reason=error.message)
+            return End.EXCLUDED
+        except MarketError as error:
+            self._log.error("refused", code=error.code, reason=error.message)
+            return End.REFUSED
+
+    def _lease(self) -> tuple[Lease, ...]:
+        """Return leases of one version, or none after a pause."""
+        seller = self._seller
+        if not self._backlog:
+            request = LeaseRequest(
+                engine_class=self._engine.engine_class, count=seller.config.groups_per_call
+            )
+            try:
+                answer = seller.market.lease(self._info.run_id, request, give_up=seller.stop.is_set)
+            except (RunNotOpen, NotJoined) as error:
+                self._rest(error)
+                return ()
+            if isinstance(answer, Later):
+                self._pause(answer.seconds)
+                return ()
+            self._backlog.extend(answer.leases)
+        return self._take()
+
+    def _take(self) -> tuple[Lease, ...]:
+        """Take the checked leases at the front that share one policy."""
+        first = self._backlog[0].lease if self._backlog else None
+        taken = []
+        while (
+            self._backlog and first and self._backlog[0].lease.policy_digest == first.policy_digest
+        ):
+            signed = self._backlog.popleft()
+            check_lease(
+                signed, info=self._info, domain=self._seller.domain, worker=self._seller.identity
+            )
+            if signed.lease.deadline > time.time():
+                taken.append(signed.lease)
+        return tuple(taken)
+
+    def _reason_to_leave(self) -> End | None:
+        seller = self._seller
+        if self._ended is not None:
+            return self._ended
+        if seller.stop.is_set():
+            return End.STOPPED
+        now = time.monotonic()
+        if now - self._looked_at < seller.config.reconsider_seconds:
+            return None
+        self._looked_at = now
+        best = choose(seller.market.runs(give_up=self._is_leaving), seller.ability)
+        return End.OUTBID if best and best.spec.rate > self._info.spec.rate else None
+
+    def _rest(self, error: MarketError) -> None:
+        """Leave a run that is over; wait for one that is halted, out of money or yet to see us."""
+        seller = self._seller
+        info = seller.market.run(self._info.run_id, give_up=self._is_leaving)
+        if info.status in OVER:
+            self._ended = End.RUN_OVER
+            return
+        self._log.info("run rests", reason=error.message)
+        self._pause(error.retry_after_seconds or seller.config.poll_seconds)
+
+    def _pause(self, seconds: float) -> None:
+        self._seller.tally.write()
+        self._seller.stop.wait(seconds)
+
+    def _give_back(self, leases: tuple[Lease, ...]) -> None:
+        """Return leases, as a courtesy: those that cannot be returned expire by themselves."""
+        if not leases:
+            return
+        gone = time.monotonic() + self._seller.config.drain_seconds
+        try:
+            self._seller.market.return_leases(
+                self._info.run_id,
+                tuple(lease.lease_id for lease in leases),
+                give_up=lambda: time.monotonic() > gone,
+            )
+            self._log.info("leases returned", count=len(leases))
+        except (MarketError, Unreachable) as error:
+            self._log.warning("leases not returned", count=len(leases), reason=str(error))
+
+    # finished groups, in their own threads
+
+    def _deliver(self, lease: Lease, rollouts: tuple[Rollout, ...]) -> None:
+        """Sign and send one group; try until its lease ends, or the drain does after a stop."""
+        seller, spec = self._seller, self._info.spec
+        commitment = commit(
+            lease,
+            rollouts,
+            engine_class=self._engine.engine_class,
+            spec=spec,
+            domain=seller.domain,
+            key=seller.key,
+            now=int(time.time()),
+        )
+        try:
+            receipt = seller.market.submit(
+                self._info.run_id, commitment.body, give_up=lambda: self._is_lost(lease)
+            )
+            check_receipt(receipt, commitment, spec=spec, domain=seller.domain)
+        except Unreachable as error:
+            seller.tally.add("groups_lost")
+            self._log.warning("group lost", nonce=lease.nonce, reason=str(error))
+            return
+        except MarketError as error:
+            seller.tally.add_to("refused", error.code)
+            self._log.warning("group refused", nonce=lease.nonce, reason=error.message)
+            if isinstance(error, Excluded):
+                self._ended = End.EXCLUDED
+            return
+        self._keep(receipt.to_json())
+        seller.tally.add_to("bytes", "submission", len(commitment.body))
+        if receipt.rejection:
+            seller.tally.add_to("rejected", receipt.rejection)
+            self._log.warning(
+                "group rejected",
+                nonce=lease.nonce,
+                rejection=receipt.rejection,
+                detail=receipt.detail,
+            )
+            return
+        seller.tally.add("groups")
+        seller.tally.add("tokens", commitment.num_tokens)
+
+    def _is_lost(self, lease: Lease) -> bool:
+        if time.time() > lease.deadline:
+            return True
+        since = self._stopped_at
+        return since is not None and time.monotonic() - since > self._seller.config.drain_seconds
+
+    def _keep(self, receipt: bytes) -> None:
+        """Keep the signed promise to pay: it is the worker's evidence."""
+        with (self._seller.config.data_dir / "receipts.jsonl").open("ab") as receipts:
+            receipts.write(receipt + b"\n")

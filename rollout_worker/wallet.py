@@ -1,0 +1,130 @@
+"""What a worker's or verifier's key does on chain: register, stake, join, check a run, claim.
+
+The key in the environment is a hot key. Where it is registered as somebody's signer, that cold
+account is the identity, and staking and joining are the owner's to do; where it is nobody's, it
+becomes its own identity, which suits one machine and small stakes. It never stakes more than the
+config allows.
+"""
+
+import structlog
+from eth_account import Account
+
+from contracts.client import Ledger
+from contracts.deployment import Deployment
+from contracts.errors import ContractError
+from contracts.state import RunState
+from protocol.epoch import AccountLeaf, account_tree
+from protocol.errors import NotFound, Refused
+from protocol.messages import EpochFile, RunInfo
+from protocol.signing import Domain, address_of
+from protocol.wire import checksum_address
+from rollout_worker.config import ChainConfig
+
+
+class Wallet:
+    """One hot key and the ledger it works under.
+
+    Example:
+        wallet = Wallet.open(config.chain, key)
+        wallet.prepare(); wallet.check_run(info); wallet.join(info)
+    """
+
+    def __init__(self, ledger: Ledger, config: ChainConfig, address: str) -> None:
+        self.ledger = ledger
+        self.address = address
+        self._config = config
+        self._log = structlog.get_logger()
+
+    @classmethod
+    def open(cls, config: ChainConfig, key: bytes) -> "Wallet":
+        """Connect; raise `ChainUnreachable` or `WrongChain`."""
+        deployment = Deployment.load(config.deployment)
+        ledger = Ledger.connect(config.rpc_url, deployment, Account.from_key(key))
+        return cls(ledger, config, address_of(key))
+
+    @property
+    def domain(self) -> Domain:
+        """The market that signatures are for, from the deployment and not from the orchestrator."""
+        deployment = self.ledger.deployment
+        return Domain(deployment.chain_id, checksum_address(deployment.ledger))
+
+    def identity(self) -> str:
+        """Return the account that is paid and answerable for this key's work."""
+        owner = self.ledger.owner_of(self.address)
+        return checksum_address(owner) if owner else self.address
+
+    def prepare(self) -> None:
+        """Register and top the stake up to the configured one, where this key is its own owner."""
+        identity = self.identity()
+        if not self._config.register_at_start or identity != self.address:
+            return
+        if not self.ledger.is_registered(identity):
+            payout = self._config.payout or identity
+            self.ledger.register(self._config.stake, identity, payout)
+            self._log.info("registered", identity=identity, stake=self._config.stake)
+            return
+        missing = self._config.stake - self.ledger.stake_of(identity)
+        if missing > 0:
+            self.ledger.stake(missing)
+            self._log.info("staked", identity=identity, added=missing)
+
+    def check_run(self, info: RunInfo) -> RunState:
+        """Return the run's state on chain; raise `Refused` where the orchestrator tells another.
+
+        The spec hash on chain binds every agreed term: model, thresholds, rate, who may sign.
+        """
+        try:
+            state = self.ledger.run(info.run_id)
+        except ContractError as error:
+            raise NotFound(f"run {info.run_id} is not on this ledger: {error}") from error
+        domain = self.domain
+        if (info.chain_id, info.ledger) != (domain.chain_id, domain.ledger):
+            raise Refused(
+                f"run {info.run_id} is served for ledger {info.ledger} on chain {info.chain_id}; "
+                f"this wallet works under {domain.ledger} on {domain.chain_id}"
+            )
+        if state.spec_hash != info.spec.canonical_digest():
+            raise Refused(
+                f"the spec served for run {info.run_id} has not the hash 0x{state.spec_hash.hex()} "
+                "that the operator put on chain: do not work for it"
+            )
+        if state.rate != info.spec.rate:
+            raise Refused(f"run {info.run_id} pays {state.rate} per unit, not {info.spec.rate}")
+        return state
+
+    def join(self, info: RunInfo) -> None:
+        """Join a run once; joining again after a restart is nothing."""
+        identity = self.identity()
+        if self.ledger.is_joined(info.run_id, identity):
+            return
+        if identity != self.address or not self._config.register_at_start:
+            raise Refused(f"{identity} has not joined run {info.run_id}: join with its own wallet")
+        if self.ledger.stake_of(identity) < int(info.min_stake):
+            raise Refused(
+                f"run {info.run_id} wants a stake of {info.min_stake}; chain.stake is "
+                f"{self._config.stake}: raise it, or choose another run"
+            )
+        try:
+            self.ledger.join_run(info.run_id)
+        except ContractError as error:
+            if error.name != "AlreadyJoined":
+                raise Refused(f"run {info.run_id} cannot be joined: {error}") from error
+        self._log.info("joined", run=info.run_id, identity=identity)
+
+    def claim(self, file: EpochFile, *, worker: str | None = None) -> int:
+        """Have a worker (this identity by default) paid by a final epoch; return the amount.
+
+        Nothing to claim is 0. The money goes to the worker's payout address, whoever sends this.
+        """
+        worker = worker or self.identity()
+        leaves = [AccountLeaf(a.worker, a.earned, a.last_nonce) for a in file.accounts]
+        index = next((i for i, leaf in enumerate(leaves) if leaf.worker == worker), None)
+        if index is None:
+            return 0
+        proof = account_tree(leaves).proof(index)
+        try:
+            return self.ledger.claim(file.run_id, file.epoch, leaves[index], index, proof)
+        except ContractError as error:
+            if error.name == "NothingToClaim":
+                return 0
+            raise
