@@ -144,25 +144,31 @@ class Rechecker:
             )
         found = judge(stats, thresholds)
         if found is None:
-            return self._sign(item.work_digest, Outcome.ACCEPTED, "", "", stats, ())
+            return self._sign(item.work_digest, Outcome.ACCEPTED, stats=stats)
         rejection, detail = found
         self._log.warning("work condemned", worker=item.lease.worker, detail=detail)
         return self._sign(
-            item.work_digest, Outcome.REJECTED, rejection.value, detail, stats, mismatches
+            item.work_digest,
+            Outcome.REJECTED,
+            rejection=rejection.value,
+            detail=detail,
+            stats=stats,
+            mismatches=mismatches,
         )
 
     def _undecided(self, work_digest: bytes, reason: str) -> Verdict:
         self._log.warning("replay undecided", reason=reason)
-        return self._sign(work_digest, Outcome.UNDECIDED, "", reason[:1024], NOTHING_MEASURED, ())
+        return self._sign(work_digest, Outcome.UNDECIDED, detail=reason[:1024])
 
     def _sign(
         self,
         work_digest: bytes,
         outcome: Outcome,
-        rejection: str,
-        detail: str,
-        stats: ReplayStats,
-        mismatches: tuple[Mismatch, ...],
+        *,
+        rejection: str = "",
+        detail: str = "",
+        stats: ReplayStats = NOTHING_MEASURED,
+        mismatches: tuple[Mismatch, ...] = (),
     ) -> Verdict:
         verdict = Verdict(
             run_id=self._info.run_id,
@@ -199,7 +205,10 @@ class VerdictBook:
         self._path = path
         self._by_work: dict[bytes, Verdict] = {}
         if path.exists():
-            for line in path.read_bytes().splitlines():
+            data = path.read_bytes()
+            if data and not data.endswith(b"\n"):
+                path.write_bytes(data + b"\n")
+            for line in data.splitlines():
                 try:
                     verdict = Verdict.from_json(line)
                 except Malformed:

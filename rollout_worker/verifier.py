@@ -1,0 +1,256 @@
+"""The verifier's program: replay audits, sign fraud reports and epochs, each only after checking.
+
+A verifier is a worker that replays instead of generating. Its signature is all it is trusted for, so
+it signs nothing it has not recomputed: a fraud report only for work it condemned itself, an epoch
+only where every sum follows from signed work and nothing in it contradicts its own verdicts.
+"""
+
+import time
+from collections.abc import Sequence
+
+import structlog
+
+from contracts.errors import LedgerError
+from protocol.epoch import FraudReport
+from protocol.errors import MarketError
+from protocol.messages import (
+    AuditTask,
+    FraudReportSignature,
+    FraudReportTask,
+    RunInfo,
+)
+from protocol.policy import Weights
+from protocol.signing import sign
+from protocol.verdict import Outcome, Verdict
+from rollout_worker.cache import ContentCache
+from rollout_worker.choice import OVER
+from rollout_worker.client import BlobMismatch, Later, Market
+from rollout_worker.config import VerifierConfig
+from rollout_worker.connection import Connection, Unreachable
+from rollout_worker.epoch_signer import EpochSigner, Verifier
+from rollout_worker.loop import MAX_CONFIG_BYTES, stop_on_signals
+from rollout_worker.metrics import Tally
+from rollout_worker.recheck import Rechecker, VerdictBook
+from rollout_worker.replay import ReplayModel
+from rollout_worker.wallet import Wallet
+from rollout_worker.weights import PolicyStore, write_model_folder
+
+REPORT_SKEW_SECONDS = 3_600
+"""How far a fraud report's time may be from this clock: chains' clocks drift."""
+
+
+class Watch:
+    """A verifier's work for one run."""
+
+    def __init__(self, verifier: Verifier, info: RunInfo) -> None:
+        self._verifier = verifier
+        self._info = info
+        self._run_id = info.run_id
+        self._book = VerdictBook(verifier.config.data_dir / f"verdicts-{info.run_id}.jsonl")
+        self._recheck = Rechecker(
+            verifier.market,
+            info,
+            PolicyStore(
+                verifier.market,
+                run_id=info.run_id,
+                spec=info.spec,
+                domain=verifier.domain,
+                keep=verifier.config.replay.policies_kept,
+            ),
+            verifier=verifier.identity,
+            key=verifier.key,
+            domain=verifier.domain,
+            owner_of=verifier.wallet.ledger.owner_of,
+            open_model=self._open_model,
+            give_up=verifier.stop.is_set,
+        )
+        self._epochs = EpochSigner(verifier, info, self._book)
+        self._signed_reports: set[bytes] = set()
+        self._looked_at = 0.0
+        self._log = structlog.get_logger().bind(run=info.run_id)
+
+    def step(self) -> float:
+        """Do what there is to do; return after how many seconds to look again, 0 for at once."""
+        verifier = self._verifier
+        now = time.monotonic()
+        if now - self._looked_at >= verifier.config.poll_seconds:
+            self._looked_at = now
+            self._sign_reports()
+            self._epochs.step()
+        with verifier.tally.timing("wait"):
+            answer = verifier.market.audits(
+                self._run_id, verifier.config.replay.tasks_per_call, give_up=verifier.stop.is_set
+            )
+        if isinstance(answer, Later):
+            return min(answer.seconds, verifier.config.poll_seconds)
+        with verifier.tally.timing("busy"):
+            self._examine(answer.tasks)
+        return 0.0 if answer.tasks else verifier.config.poll_seconds
+
+    # audits
+
+    def _examine(self, tasks: Sequence[AuditTask]) -> None:
+        """Replay tasks and send verdicts; one decided before a restart is sent as it was."""
+        known = {task.work_digest: self._book.get(task.work_digest) for task in tasks}
+        fresh = [task for task in tasks if known[task.work_digest] is None]
+        for verdict in self._recheck.verdicts(fresh):
+            self._book.keep(verdict)
+            known[verdict.work_digest] = verdict
+        for task in tasks:
+            if (found := known[task.work_digest]) is not None:
+                self._send(task.audit_id, found)
+
+    def _send(self, audit_id: bytes, verdict: Verdict) -> None:
+        verifier = self._verifier
+        try:
+            verifier.market.verdict(self._run_id, audit_id, verdict, give_up=verifier.stop.is_set)
+        except MarketError as error:  # settled meanwhile, or given to somebody else
+            self._log.warning("verdict refused", code=error.code, reason=error.message)
+            return
+        verifier.tally.add_to("verdicts", verdict.outcome.value)
+        verifier.tally.add("tokens", verdict.stats.num_tokens)
+
+    def _open_model(self, weights: Weights) -> ReplayModel:
+        verifier = self._verifier
+        config_json = verifier.market.blob(
+            self._info.spec.model_config_digest,
+            max_bytes=MAX_CONFIG_BYTES,
+            kind="config",
+            give_up=verifier.stop.is_set,
+        )
+        folder = verifier.config.data_dir / "models" / str(self._run_id)
+        write_model_folder(folder, config_json, weights)
+        return ReplayModel(folder, device=verifier.config.replay.device)
+
+    # fraud reports
+
+    def _sign_reports(self) -> None:
+        verifier = self._verifier
+        tasks = verifier.market.fraud_reports(self._run_id, give_up=verifier.stop.is_set).tasks
+        for task in tasks:
+            if task.work_digest in self._signed_reports:
+                continue
+            reason = self._why_not_report(task)
+            self._signed_reports.add(task.work_digest)
+            if reason is not None:
+                self._log.error("fraud report not signed", worker=task.worker, reason=reason)
+                continue
+            signature = sign(verifier.key, verifier.domain.digest(report_of(task)))
+            verifier.market.sign_fraud_report(
+                self._run_id,
+                FraudReportSignature(work_digest=task.work_digest, signature=signature),
+                give_up=verifier.stop.is_set,
+            )
+            verifier.tally.add("fraud_reports_signed")
+            self._log.info("fraud report signed", worker=task.worker, amount=task.amount)
+
+    def _why_not_report(self, task: FraudReportTask) -> str | None:
+        """Return what keeps this verifier from accusing, or None once it has seen it for itself."""
+        status = self._verifier.market.submission(self._run_id, task.work_digest)
+        limit = self._verifier.config.max_slash
+        if limit is None:
+            limit = int(self._info.min_stake)
+        if int(task.amount) > limit:
+            return f"amount {task.amount} is above {limit}"
+        if abs(task.reported_at - time.time()) > REPORT_SKEW_SECONDS:
+            return f"reported_at {task.reported_at} is not now"
+        if (task.run_id, task.worker) != (self._run_id, status.lease.lease.worker):
+            return "the report names another run or worker than the lease does"
+        evidence = [v for v in status.verdicts if v.evidence_digest() == task.evidence_digest]
+        if not evidence or evidence[0].outcome is not Outcome.REJECTED:
+            return "its evidence is no condemning verdict"
+        own = self._book.get(task.work_digest) or self._recheck_now(task)
+        return None if own.outcome is Outcome.REJECTED else f"own replay says {own.outcome}"
+
+    def _recheck_now(self, task: FraudReportTask) -> Verdict:
+        status = self._verifier.market.submission(self._run_id, task.work_digest)
+        audit = AuditTask(
+            audit_id=bytes(32),
+            work_digest=task.work_digest,
+            lease=status.lease,
+            body=status.body,
+            engine_class="from the body",
+        )
+        [verdict] = self._recheck.verdicts([audit])
+        self._book.keep(verdict)
+        return verdict
+
+
+def report_of(task: FraudReportTask) -> FraudReport:
+    """Return the report in the form that is signed."""
+    return FraudReport(
+        run_id=task.run_id,
+        worker=task.worker,
+        work_digest=task.work_digest,
+        evidence_digest=task.evidence_digest,
+        amount=int(task.amount),
+        reported_at=task.reported_at,
+    )
+
+
+def serve(verifier: Verifier) -> None:
+    """Verify every configured run that names this verifier, until told to stop."""
+    log = structlog.get_logger()
+    watches: dict[int, Watch] = {}
+    looked_at = -float("inf")
+    while not verifier.stop.is_set():
+        pause = verifier.config.poll_seconds
+        try:
+            if time.monotonic() - looked_at > 10 * verifier.config.poll_seconds or not watches:
+                looked_at = time.monotonic()
+                _find_runs(verifier, watches)
+            pauses = [watch.step() for watch in watches.values()]
+            pause = min([pause, *pauses])
+        except Unreachable:
+            return
+        except (MarketError, LedgerError, BlobMismatch) as error:
+            log.error("verification interrupted", reason=str(error))
+        verifier.tally.write()
+        if pause:
+            with verifier.tally.timing("wait"):
+                verifier.stop.wait(pause)
+
+
+def _find_runs(verifier: Verifier, watches: dict[int, Watch]) -> None:
+    """Watch runs whose verifiers on chain include this one; a stopped run is watched until closed."""
+    wanted = verifier.config.runs
+    for info in verifier.market.runs(give_up=verifier.stop.is_set):
+        is_new = info.run_id not in watches and info.status is not OVER[-1]
+        if not is_new or (wanted != "any" and info.run_id not in wanted):
+            continue
+        state = verifier.wallet.check_run(info)
+        if verifier.identity in state.verifiers:
+            watches[info.run_id] = Watch(verifier, info)
+            structlog.get_logger().info("watching", run=info.run_id)
+
+
+def main(config: VerifierConfig, key: bytes) -> None:
+    """Run one verifier until SIGINT or SIGTERM."""
+    stop = stop_on_signals()
+    tally = Tally(config.data_dir, "verifier", every_seconds=config.metrics_seconds)
+    wallet = Wallet.open(config.chain, key)
+    wallet.prepare()
+    connection = Connection(
+        config.orchestrator,
+        key,
+        chain_id=wallet.domain.chain_id,
+        tally=tally,
+        retry=config.retry,
+    )
+    cache_folder = ContentCache(config.data_dir / "cache", max_bytes=config.cache_bytes)
+    verifier = Verifier(
+        config=config,
+        key=key,
+        identity=wallet.identity(),
+        domain=wallet.domain,
+        market=Market(connection, cache_folder, tally),
+        wallet=wallet,
+        tally=tally,
+        stop=stop,
+    )
+    tally.state("verifier", verifier.identity)
+    try:
+        serve(verifier)
+    finally:
+        tally.write(now=True)
+        connection.close()
