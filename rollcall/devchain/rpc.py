@@ -86,7 +86,7 @@ class Rpc:
                 raise RpcError(3, str(error), _hex(error.data)) from error
             except TransactionRefused as error:
                 raise RpcError(-32000, str(error)) from error
-            except (TypeError, ValueError, KeyError, ValidationError) as error:
+            except (AttributeError, TypeError, ValueError, KeyError, ValidationError) as error:
                 raise RpcError(-32602, f"invalid argument: {error}") from error
 
     def _now(self) -> int:

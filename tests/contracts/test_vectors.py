@@ -1,0 +1,89 @@
+"""Python and Solidity hash alike: leaves, headers, reports, trees and the signing domain."""
+
+from dataclasses import astuple
+from typing import Any
+
+import pytest
+from eth_utils import to_checksum_address
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from protocol.canonical import keccak256
+from protocol.epoch import AccountLeaf, EpochHeader, FraudReport, WorkLeaf
+from protocol.merkle import Tree
+from protocol.signing import Domain
+from tests.contracts.world import World
+
+ON_CHAIN = settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+ADDRESS = st.sampled_from(
+    [
+        "0x0000000000000000000000000000000000000000",
+        to_checksum_address("0x" + "c0ffee" * 6 + "c0de"),
+    ]
+)
+WORD = st.binary(min_size=32, max_size=32)
+U32, U64, U128, U256 = (st.integers(0, 2**bits - 1) for bits in (32, 64, 128, 256))
+
+
+@pytest.fixture(scope="module")
+def probe(deployed: World) -> Any:
+    return deployed.contract("Probe").functions
+
+
+@ON_CHAIN
+@given(account=st.builds(AccountLeaf, ADDRESS, U128, U64))
+def test_account_leaves_agree(probe: Any, account: AccountLeaf) -> None:
+    assert probe.account(*astuple(account)).call() == account.digest()
+
+
+@ON_CHAIN
+@given(
+    leaf=st.builds(
+        WorkLeaf,
+        *(U256, ADDRESS, U64, WORD, U64, U64, U64, U64, WORD),
+        *(U128, U128, U128, U64, U64),
+    )
+)
+def test_work_leaves_agree(probe: Any, leaf: WorkLeaf) -> None:
+    assert probe.workLeaf(astuple(leaf)).call() == leaf.digest()
+
+
+@ON_CHAIN
+@given(
+    header=st.builds(
+        EpochHeader, *(U256, U32, U64, WORD, WORD, WORD, U32, U32, U128, U64, U64, WORD)
+    )
+)
+def test_headers_agree(probe: Any, header: EpochHeader) -> None:
+    assert probe.header(astuple(header)).call() == header.struct_hash()
+
+
+@ON_CHAIN
+@given(report=st.builds(FraudReport, U256, ADDRESS, WORD, WORD, U128, U64))
+def test_reports_agree(probe: Any, report: FraudReport) -> None:
+    assert probe.report(astuple(report)).call() == report.struct_hash()
+
+
+@ON_CHAIN
+@given(count=st.integers(1, 40), data=st.data())
+def test_trees_agree(probe: Any, count: int, data: st.DataObject) -> None:
+    leaves = [keccak256(bytes([n])) for n in range(count)]
+    tree, index = Tree(leaves), data.draw(st.integers(0, count - 1))
+    proof = tree.proof(index)
+    assert probe.verify(tree.root, leaves[index], index, count, proof).call()
+    assert not probe.verify(tree.root, leaves[index], index ^ 1, count, proof).call()
+    assert not probe.verify(tree.root, leaves[index], index, count * 2, proof).call()
+    assert not probe.verify(tree.root, leaves[index], index + 2**255, count, proof).call()
+
+
+def test_the_empty_tree_proves_nothing(probe: Any) -> None:
+    assert not probe.verify(bytes(32), bytes(32), 0, 0, []).call()
+
+
+def test_the_domain_is_the_ledgers(world: World) -> None:
+    header = world.header(world.accounts(alice=1))
+    separator = world.by("alice").domain_separator()
+    domain = Domain(world.deployment.chain_id, world.deployment.ledger)
+    assert domain.digest(header) == keccak256(b"\x19\x01" + separator + header.struct_hash())
