@@ -1,0 +1,123 @@
+"""Checkpoints: all that training needs to go on with the numbers it would have had.
+
+Masters and optimizer state as safetensors, the rest as JSON. A checkpoint is written to a temporary
+folder, flushed and renamed, so that one with a final name is whole. No random state is stored: what
+draws at random is seeded by (seed, version) each time. Nothing is ever unpickled.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from trainer.model import Policy
+
+PREFIX = "version-"
+MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+"""The state of torch's AdamW, per parameter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where training stands beside its tensors; version −1 before version 0 is published.
+
+    `spent` are the work digests of recent batches, by step: a group is never trained on twice even
+    where the orchestrator offers it again.
+    """
+
+    version: int
+    metrics_offset: int
+    spent: Mapping[int, tuple[bytes, ...]]
+
+
+def save(
+    folder: Path, progress: Progress, policy: Policy, optimizer: torch.optim.AdamW, *, keep: int
+) -> Path:
+    """Write the checkpoint durably, then remove all but the newest `keep`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    final = folder / f"{PREFIX}{progress.version:08d}"
+    temporary = folder / f".{final.name}.partial"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    save_file(_plain(policy.masters), temporary / "masters.safetensors")
+    save_file(_moments(policy, optimizer), temporary / "optimizer.safetensors")
+    (temporary / "progress.json").write_text(_to_json(progress))
+    for path in (*temporary.iterdir(), temporary):
+        _flush(path)
+    if final.exists():  # left by a life that had got further before its folder was restored
+        shutil.rmtree(final)
+    temporary.rename(final)
+    _flush(folder)
+    for old in _versions(folder)[:-keep]:
+        shutil.rmtree(folder / f"{PREFIX}{old:08d}")
+    return final
+
+
+def load(folder: Path, policy: Policy, optimizer: torch.optim.AdamW) -> Progress | None:
+    """Take up the newest checkpoint, or return None where there is none."""
+    versions = _versions(folder)
+    if not versions:
+        return None
+    newest = folder / f"{PREFIX}{versions[-1]:08d}"
+    policy.set_masters(load_file(newest / "masters.safetensors"))
+    moments = load_file(newest / "optimizer.safetensors")
+    for name, master in policy.masters.items():
+        state = {m: moments[f"{name}|{m}"] for m in MOMENTS if f"{name}|{m}" in moments}
+        if state:
+            on_device = {m: t if m == "step" else t.to(master.device) for m, t in state.items()}
+            optimizer.state[master] = on_device
+    return _from_json((newest / "progress.json").read_text())
+
+
+def _versions(folder: Path) -> list[int]:
+    return sorted(int(path.name.removeprefix(PREFIX)) for path in folder.glob(f"{PREFIX}*"))
+
+
+def _plain(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in parameters.items()}
+
+
+def _moments(policy: Policy, optimizer: torch.optim.AdamW) -> dict[str, Tensor]:
+    return _plain(
+        {
+            f"{name}|{moment}": optimizer.state[master][moment]
+            for name, master in policy.masters.items()
+            if master in optimizer.state
+            for moment in MOMENTS
+        }
+    )
+
+
+def _to_json(progress: Progress) -> str:
+    spent = {str(step): [d.hex() for d in digests] for step, digests in progress.spent.items()}
+    return json.dumps(
+        {
+            "version": progress.version,
+            "metrics_offset": progress.metrics_offset,
+            "spent": spent,
+        },
+        indent=1,
+    )
+
+
+def _from_json(text: str) -> Progress:
+    values = json.loads(text)
+    spent = {
+        int(step): tuple(bytes.fromhex(digest) for digest in digests)
+        for step, digests in values["spent"].items()
+    }
+    return Progress(values["version"], values["metrics_offset"], spent)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

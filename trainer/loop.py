@@ -1,0 +1,299 @@
+"""One run's training, to be read from top to bottom: batch → loss → AdamW → publish → checkpoint → ack.
+
+The order is what makes `kill -9` harmless. Version n + 1 is published before its checkpoint: killed in
+between, the trainer recomputes the step from the same batch (the orchestrator hands out the same one
+until it is acknowledged), finds its own manifest and goes on. The checkpoint stands before the ack:
+killed in between, the ack is sent again and nothing is trained on twice.
+Left out: several devices, several steps per batch, learning-rate schedules.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import structlog
+import torch
+
+from protocol.canonical import content_digest
+from protocol.errors import Malformed, StepOutOfOrder
+from protocol.messages import Batch, RunInfo
+from protocol.policy import Manifest, entries, policy_digest
+from protocol.signing import Domain, address_of
+from trainer import batch as batches
+from trainer import checkpoint
+from trainer.batch import Selection
+from trainer.checkpoint import Progress
+from trainer.client import Client
+from trainer.config import Config
+from trainer.evaluate import HeldOut, held_out
+from trainer.loss import Band, Clip, Tokens, Whole, losses, outlying
+from trainer.metrics import MetricsFile, TokenSums, group_values
+from trainer.model import Policy, open_policy
+from trainer.publish import Plan, Publisher, patch_bytes
+
+
+class WrongRun(Exception):
+    """The run on the ledger is not one that this config and key can train."""
+
+
+@dataclass(slots=True)
+class Trainer:
+    """Everything one training process holds. `open_trainer` makes it."""
+
+    config: Config
+    info: RunInfo
+    client: Client
+    policy: Policy
+    optimizer: torch.optim.AdamW
+    publisher: Publisher
+    held_out: HeldOut | None
+    metrics: MetricsFile
+    progress: Progress
+
+    def train(self) -> None:
+        """Run until the last version is published; `client.Stopped` ends it earlier, between steps."""
+        if self.progress.version < 0:
+            self._begin()
+        elif self.progress.version > 0:
+            self._ack(self.progress.version - 1)
+        while self.progress.version < self.config.steps:
+            self.step()
+
+    def step(self) -> None:
+        """Train one batch and bring the next version to the world."""
+        step = self.progress.version
+        asked_at = time.monotonic()
+        batch = self.client.batch(step)
+        taken_at = time.monotonic()
+        selection = self._read(batch)
+        values = self._learn(selection)
+        learned_at = time.monotonic()
+        manifest = self.publisher.publish(step + 1, self.policy.host_weights())
+        values |= group_values(selection.groups, selection.dropped, step)
+        values |= self._evaluate(step + 1)
+        waited, learning = taken_at - asked_at, learned_at - taken_at
+        values |= {
+            "wait_seconds": waited,
+            "learn_seconds": learning,
+            "step_seconds": time.monotonic() - asked_at,
+            "trained_tokens_per_second": values["trained_tokens"] / learning,
+            "forwarded_tokens_per_second": values["forwarded_tokens"] / learning,
+        }
+        self._record(step + 1, manifest, values, batch)
+        self._ack(step)
+
+    def _begin(self) -> None:
+        """Publish the starting weights and what reads them."""
+        for name, digest in (
+            ("config.json", self.info.spec.model_config_digest),
+            ("tokenizer.json", self.info.spec.tokenizer_digest),
+        ):
+            data = (self.config.model_dir / name).read_bytes()
+            if content_digest(data) != digest:
+                raise WrongRun(f"{self.config.model_dir / name} is not the file that the run names")
+            self.client.put_blob(data)
+        manifest = self.publisher.publish(0, self.policy.host_weights())
+        self._record(0, manifest, self._evaluate(0), None)
+
+    def _read(self, batch: Batch) -> Selection:
+        """Fetch and decode the batch's groups, leaving out what may not be trained on."""
+        spec, config = self.info.spec, self.config
+        groups, unreadable = [], Counter[str]()
+        for entry in batch.groups:
+            body = self.client.body(entry.body)
+            try:
+                group = batches.read_group(
+                    entry,
+                    body,
+                    spec,
+                    divide_by_deviation=config.divide_by_deviation,
+                    mask_truncated=config.mask_truncated,
+                )
+            except Malformed as error:
+                structlog.get_logger().warning("group cannot be read", reason=error.message)
+                unreadable["malformed"] += 1
+            else:
+                groups.append(group)
+        spent = {digest for digests in self.progress.spent.values() for digest in digests}
+        selection = batches.select(
+            groups, step=batch.step, max_staleness=spec.max_staleness, spent=spent
+        )
+        return Selection(selection.groups, selection.dropped + unreadable)
+
+    def _learn(self, selection: Selection) -> dict[str, Any]:
+        """Take one optimizer step; return its numbers. A batch with nothing to learn changes nothing."""
+        config = self.config
+        num_tokens, num_sequences = batches.count(selection.groups)
+        whole = Whole(num_tokens, num_sequences, self.info.spec.max_tokens)
+        clip = Clip(config.clip_low, config.clip_high, config.ratio_cap)
+        band = Band(config.mean_ratio_low, config.mean_ratio_high, config.absurd_ratio)
+        loss_of, sums, total, forwarded = losses()[config.loss], TokenSums(), 0.0, 0
+        for microbatch in batches.pack(
+            selection.groups, max_tokens=config.microbatch_tokens, device=config.device
+        ):
+            logprobs_N, entropy_N = self.policy.logprobs(microbatch)
+            tokens = Tokens(
+                logprobs_N=logprobs_N,
+                worker_logprobs_N=microbatch.worker_logprobs_N,
+                advantages_N=microbatch.advantages_N,
+                mask_N=microbatch.mask_N,
+                sequence_N=microbatch.sequence_N,
+                num_sequences=microbatch.num_sequences,
+            )
+            tokens, left_out = without_outliers(tokens, band)
+            loss = loss_of(tokens, clip, whole)
+            loss.backward()
+            self.policy.collect_gradients()
+            sums.add(tokens, entropy_N, clip)
+            sums.left_out.update(left_out)
+            total += float(loss.detach())
+            forwarded += len(microbatch.tokens_T)
+        norm = self._apply_gradients() if sums.count else 0.0
+        return sums.values() | {
+            "loss": total,
+            "gradient_norm": norm,
+            "trained_tokens": sums.count,
+            "forwarded_tokens": forwarded,
+            "sequences_left_out": dict(sorted(sums.left_out.items())),
+        }
+
+    def _apply_gradients(self) -> float:
+        masters = list(self.policy.masters.values())
+        norm = torch.nn.utils.clip_grad_norm_(
+            masters, self.config.max_gradient_norm, error_if_nonfinite=True
+        )
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.policy.refresh()
+        return float(norm)
+
+    def _evaluate(self, version: int) -> dict[str, Any]:
+        every = self.config.evaluate_every
+        is_due = every > 0 and (version % every == 0 or version == self.config.steps)
+        if self.held_out is None or not is_due:
+            return {}
+        started_at = time.monotonic()
+        found = self.held_out.evaluate(self.policy)
+        return {
+            "accuracy": found.accuracy,
+            "held_out_reward": found.reward,
+            "held_out_mean_tokens": found.mean_tokens,
+            "num_held_out": found.num_problems,
+            "evaluate_seconds": time.monotonic() - started_at,
+        }
+
+    def _record(
+        self, version: int, manifest: Manifest, values: Mapping[str, Any], batch: Batch | None
+    ) -> None:
+        """Write the version's line, then the checkpoint that makes it count."""
+        sizes = patch_bytes(manifest)
+        line = {"version": version, "at": time.time(), **values}
+        line["policy_digest"] = "0x" + manifest.policy_digest.hex()
+        line["patch_bytes"] = sizes.get(version - 1, 0)
+        line["anchor_bytes"] = manifest.size()
+        self.metrics.write(line)
+        spent = dict(self.progress.spent)
+        if batch is not None:
+            spent[batch.step] = tuple(entry.work_digest for entry in batch.groups)
+            # Anything older is refused as stale.
+            oldest = batch.step - self.info.spec.max_staleness - 1
+            spent = {step: digests for step, digests in spent.items() if step >= oldest}
+        self.progress = Progress(version, self.metrics.offset, spent)
+        checkpoint.save(
+            self.config.work_dir / "checkpoints",
+            self.progress,
+            self.policy,
+            self.optimizer,
+            keep=self.config.keep_checkpoints,
+        )
+        shown = {
+            key: values[key] for key in ("reward", "accuracy", "kl_worker_policy") if key in values
+        }
+        structlog.get_logger().info("version trained", version=version, **shown)
+
+    def _ack(self, step: int) -> None:
+        try:
+            self.client.ack(step)
+        except StepOutOfOrder:
+            # Sent before the last end of this process, whose checkpoint is of the step after it.
+            structlog.get_logger().info("step was already acknowledged", step=step)
+
+
+def without_outliers(tokens: Tokens, band: Band) -> tuple[Tokens, Mapping[str, int]]:
+    """Mask the sequences whose ratios are outside the band; return how many, by reason."""
+    found = outlying(tokens, band)
+    is_out_S = torch.stack(list(found.values())).any(0)
+    counts = {reason: int(out_S.sum()) for reason, out_S in found.items() if out_S.any()}
+    return replace(tokens, mask_N=tokens.mask_N & ~is_out_S[tokens.sequence_N]), counts
+
+
+@contextmanager
+def open_trainer(config: Config, key: bytes, client: Client) -> Iterator[Trainer]:
+    """Check that run, key and model belong together, take up the newest checkpoint, and lend it all."""
+    info = client.run()
+    spec = info.spec
+    if spec.trainer != address_of(key):
+        raise WrongRun(f"run {config.run_id} takes policies from {spec.trainer}, not from this key")
+    policy, weights = open_policy(
+        config.model_dir,
+        device=config.device,
+        compute_dtype=config.compute_dtype,
+        temperature=spec.temperature_millionths / 1e6,
+        logits_chunk=config.logits_chunk,
+    )
+    if policy_digest(entries(weights)) != spec.model_digest:
+        raise WrongRun(f"{config.model_dir} does not hold the weights that the run starts from")
+    optimizer = torch.optim.AdamW(
+        list(policy.masters.values()),
+        lr=config.learning_rate,
+        betas=(config.beta1, config.beta2),
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
+    found = checkpoint.load(config.work_dir / "checkpoints", policy, optimizer)
+    progress = found or Progress(version=-1, metrics_offset=0, spent={})
+    publisher = Publisher(
+        client=client,
+        domain=Domain(info.chain_id, info.ledger),
+        run_id=config.run_id,
+        key=key,
+        plan=Plan(config.anchor_every, config.skip_patches),
+    )
+    if found is not None:
+        publisher.resume(progress.version, policy.host_weights())
+        structlog.get_logger().info("resumed from a checkpoint", version=progress.version)
+    metrics = MetricsFile(
+        config.work_dir,
+        offset=progress.metrics_offset,
+        version=progress.version,
+        tensorboard=config.tensorboard,
+    )
+    try:
+        yield Trainer(
+            config=config,
+            info=info,
+            client=client,
+            policy=policy,
+            optimizer=optimizer,
+            publisher=publisher,
+            held_out=_held_out(config, info),
+            metrics=metrics,
+            progress=progress,
+        )
+    finally:
+        metrics.close()
+
+
+def _held_out(config: Config, info: RunInfo) -> HeldOut | None:
+    if config.evaluate_every == 0 or info.spec.num_held_out == 0:
+        return None
+    return held_out(
+        info.spec,
+        config.model_dir / "tokenizer.json",
+        num_problems=config.num_evaluation_problems,
+        batch=config.evaluation_batch,
+        seed=config.seed,
+    )

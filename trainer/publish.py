@@ -1,0 +1,154 @@
+"""Make and publish policies: patch, skip patches, anchor, signed manifest; blobs before the manifest.
+
+Owns the host copies of recent versions that patches start from. Publishing is idempotent: a version
+that is already out is compared by its policy digest and left as it is, which is how a trainer that was
+killed between publishing and its checkpoint goes on.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from protocol import patch, signing
+from protocol.errors import Malformed
+from protocol.policy import (
+    Blob,
+    Manifest,
+    PatchEntry,
+    SignedManifest,
+    Weights,
+    entries,
+    policy_digest,
+)
+from protocol.signing import Domain
+from trainer.client import Client
+
+
+class Diverged(Exception):
+    """A version recomputed after a restart is not the one that was published."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Which ways to a version are published."""
+
+    anchor_every: int
+    skip_patches: Sequence[int]
+
+    def anchor_version(self, version: int) -> int:
+        return version - version % self.anchor_every
+
+    def bases(self, version: int) -> list[int]:
+        """Return the versions to patch from: the last one first, and always the anchor.
+
+        With the anchor's own patch a late joiner needs two downloads, never a chain.
+        """
+        distances = [1, *self.skip_patches]
+        wanted = [version - distance for distance in distances] + [self.anchor_version(version)]
+        return [base for base in dict.fromkeys(wanted) if 0 <= base < version]
+
+
+@dataclass(slots=True)
+class Publisher:
+    """Signs and publishes one run's policies."""
+
+    client: Client
+    domain: Domain
+    run_id: int
+    key: bytes
+    plan: Plan
+    kept: dict[int, Weights] = field(default_factory=dict)
+
+    def publish(self, version: int, weights: Weights) -> Manifest:
+        """Publish `weights` as `version`, unless they are already; return its manifest.
+
+        Raises `Diverged` where other weights are published under this version.
+        """
+        found = self.client.policy(version)
+        if found is None:
+            manifest = self._manifest(version, weights)
+            digest = self.domain.digest(manifest)
+            signature = signing.sign(self.key, digest)
+            self.client.publish(SignedManifest(manifest=manifest, signature=signature))
+        else:
+            manifest = self._checked(version, found)
+            if manifest.policy_digest != policy_digest(entries(weights)):
+                raise Diverged(
+                    f"version {version} is published with other weights than this trainer computes: "
+                    "restore its checkpoints, its libraries and its processor, or start a new run"
+                )
+            structlog.get_logger().info("policy was already published", version=version)
+        self._keep(version, weights)
+        return manifest
+
+    def resume(self, version: int, weights: Weights) -> None:
+        """Take up after a checkpoint: its weights, and the anchor that later patches start from."""
+        self.kept = {version: weights}
+        anchor_version = self.plan.anchor_version(version)
+        if anchor_version == version:
+            return
+        found = self.client.policy(anchor_version)
+        if found is None:
+            raise Diverged(f"the checkpoint is of version {version}, whose anchor is not published")
+        manifest = self._checked(anchor_version, found)
+        anchor = patch.from_anchor(self.client.joined(manifest.anchor))
+        patch.verify(anchor, manifest.tensors)
+        self.kept[anchor_version] = anchor
+
+    def _manifest(self, version: int, weights: Weights) -> Manifest:
+        tensors = entries(weights)
+        anchor_version = self.plan.anchor_version(version)
+        return Manifest(
+            run_id=self.run_id,
+            version=version,
+            policy_digest=policy_digest(tensors),
+            tensors=tensors,
+            patches=tuple(
+                PatchEntry(
+                    base_version=base, chunks=self._put(patch.encode(self.kept[base], weights))
+                )
+                for base in self.plan.bases(version)
+                if base in self.kept
+            ),
+            anchor_version=anchor_version,
+            anchor=self._anchor(anchor_version, version, weights),
+            created_at=int(time.time()),
+        )
+
+    def _anchor(self, anchor_version: int, version: int, weights: Weights) -> tuple[Blob, ...]:
+        # Equal weights give equal files, so putting an older anchor again costs no storage; only the
+        # names of its chunks are needed here.
+        if anchor_version == version:
+            return self._put(patch.anchor_bytes(weights))
+        return patch.blobs(patch.split(patch.anchor_bytes(self.kept[anchor_version])))
+
+    def _put(self, data: bytes) -> tuple[Blob, ...]:
+        return tuple(self.client.put_blob(chunk) for chunk in patch.split(data))
+
+    def _checked(self, version: int, signed: SignedManifest) -> Manifest:
+        manifest = signed.manifest
+        if (manifest.run_id, manifest.version) != (self.run_id, version):
+            raise Malformed(f"asked for version {version}, got another manifest")
+        signing.require_signer(
+            self.domain.digest(manifest),
+            signed.signature,
+            signing.address_of(self.key),
+            f"the manifest of version {version}",
+        )
+        return manifest
+
+    def _keep(self, version: int, weights: Weights) -> None:
+        self.kept[version] = weights
+        needed = {version, self.plan.anchor_version(version)}
+        for later in range(version + 1, version + 1 + max((1, *self.plan.skip_patches))):
+            needed.update(self.plan.bases(later))
+        self.kept = {kept: self.kept[kept] for kept in self.kept if kept in needed}
+
+
+def patch_bytes(manifest: Manifest) -> Mapping[int, int]:
+    """Return the bytes of each patch by the version it starts from."""
+    return {
+        entry.base_version: sum(chunk.size for chunk in entry.chunks) for entry in manifest.patches
+    }
