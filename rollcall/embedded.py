@@ -36,7 +36,11 @@ def redis_command(folder: Path, port: int) -> Command:
 
 
 def chain_command(folder: Path, port: int, fund: Sequence[str]) -> Command:
-    """Return the embedded EVM chain: anvil where it is installed, else eth-tester behind HTTP."""
+    """Return the embedded EVM chain: py-evm behind HTTP, every transaction kept before its answer.
+
+    anvil is faster but writes its state only now and then, so a crash would lose paid work; it
+    serves by configuration, as any node does.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     funded = tuple(word for address in fund for word in ("--fund", address))
     argv = (

@@ -5,7 +5,8 @@ orchestrator's key is delegated once. Creating the run itself spends money, so i
 and never retried blindly.
 """
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -25,6 +26,10 @@ from rollcall.spec import RunPlan, spec_of
 from rollcall.user_error import UserError
 
 Say = Callable[[str], None]
+
+ORCHESTRATOR_SECONDS = 60.0
+"""How long to wait for an orchestrator that is just starting."""
+DEVELOPMENT_GAS_WEI = 10**22
 
 
 class Windows(BaseModel):
@@ -75,6 +80,9 @@ class LaunchConfig(BaseModel):
     """Accounts that replay and sign epochs."""
     threshold: Annotated[int, Field(ge=1, le=64)] = 1
     """How many of them must agree; more than half."""
+    endow: tuple[Address, ...] = ()
+    """Accounts that get a stake's worth of test tokens, and gas where the node has
+    `anvil_setBalance`. Only with `deploy = "with_test_token"`."""
     stewards: tuple[Address, ...] = ()
     """Accounts that may halt the run."""
     steward_threshold: int = 0
@@ -106,13 +114,13 @@ def launch(config: LaunchConfig, key: bytes, say: Say) -> Launched:
         orchestrator=config.orchestrator_address,
         trainer=config.trainer_address,
     )
-    deployment = _deployment(config, account, say)
+    deployment = ensure_deployment(config, account, say)
     ledger = Ledger.connect(config.rpc_url, deployment, account)
-    if config.deploy == "with_test_token" and ledger.balance(account.address) < config.budget:
-        ledger.mint(account.address, config.budget)
     _require_funds(ledger, account.address, config.budget)
     _delegate(ledger, account.address, config, say)
-    run_id = ledger.create_run(_params(config, deployment, spec), config.budget, config.orchestrator)
+    run_id = ledger.create_run(
+        _params(config, deployment, spec), config.budget, config.orchestrator
+    )
     say(f"run {run_id} is on chain with {config.budget / 10**18:g} tokens in escrow")
     register(config.orchestrator, run_id, spec)
     say(f"{config.orchestrator} serves run {run_id}")
@@ -122,23 +130,29 @@ def launch(config: LaunchConfig, key: bytes, say: Say) -> Launched:
 def register(orchestrator: str, run_id: int, spec: RunSpec) -> None:
     """Tell the orchestrator about a run; it checks the spec against the hash on chain."""
     body = RunRegistration(run_id=run_id, spec=spec).to_json()
-    try:
-        response = httpx.post(
-            f"{orchestrator.rstrip('/')}/v1/runs",
-            content=body,
-            headers={"content-type": "application/json"},
-            timeout=30.0,
-        )
-    except httpx.HTTPError as error:
-        raise UserError(
-            f"run {run_id} is on chain, but {orchestrator} does not answer ({error}): start it with "
-            f"`rollcall serve`, then `rollcall launch --register {run_id}`"
-        ) from error
-    if not response.is_success:
-        raise UserError(f"{orchestrator} refused run {run_id}: {response.text}")
+    deadline = time.monotonic() + ORCHESTRATOR_SECONDS
+    while True:
+        try:
+            response = _post(f"{orchestrator.rstrip('/')}/v1/runs", body)
+        except httpx.HTTPError as error:
+            if time.monotonic() > deadline:
+                raise UserError(
+                    f"run {run_id} is on chain, but {orchestrator} does not answer ({error}): start "
+                    f"it with `rollcall serve`, then `rollcall launch --register {run_id}`"
+                ) from error
+            time.sleep(1.0)
+            continue
+        if not response.is_success:
+            raise UserError(f"{orchestrator} refused run {run_id}: {response.text}")
+        return
 
 
-def _deployment(config: LaunchConfig, account: LocalAccount, say: Say) -> Deployment:
+def _post(url: str, body: bytes) -> httpx.Response:
+    return httpx.post(url, content=body, headers={"content-type": "application/json"}, timeout=30.0)
+
+
+def ensure_deployment(config: LaunchConfig, account: LocalAccount, say: Say) -> Deployment:
+    """Return the contracts' addresses; on a development chain deploy them once, and hand out tokens."""
     if config.deployment.exists():
         return Deployment.load(config.deployment)
     if config.deploy == "never":
@@ -154,11 +168,29 @@ def _deployment(config: LaunchConfig, account: LocalAccount, say: Say) -> Deploy
         appeal_seconds=windows.appeal,
         ruling_seconds=windows.ruling,
     )
+    give_gas(config.rpc_url, (account.address, *config.endow))
     made = deploy(web3_at(config.rpc_url), account, terms)
+    ledger = Ledger.connect(config.rpc_url, made, account)
+    ledger.mint(account.address, config.budget)
+    for address in config.endow:
+        ledger.mint(address, config.min_stake)
     config.deployment.parent.mkdir(parents=True, exist_ok=True)
     made.save(config.deployment)
     say(f"ledger deployed at {made.ledger} on chain {made.chain_id}")
     return made
+
+
+def give_gas(rpc_url: str, addresses: Sequence[str]) -> None:
+    """Give accounts the chain's coin where the node can (anvil); elsewhere they must have some."""
+    for address in addresses:
+        params = [address, hex(DEVELOPMENT_GAS_WEI)]
+        body = {"jsonrpc": "2.0", "id": 1, "method": "anvil_setBalance", "params": params}
+        try:
+            answer = httpx.post(rpc_url, json=body, timeout=10.0).json()
+        except (httpx.HTTPError, ValueError) as error:
+            raise UserError(f"no chain answers at {rpc_url} ({error}): start one first") from error
+        if "error" in answer:
+            return
 
 
 def _require_funds(ledger: Ledger, operator: str, budget: int) -> None:

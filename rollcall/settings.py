@@ -111,3 +111,25 @@ def _literal(value: Any) -> str:
     if isinstance(value, (bool, int, float, str)):
         return json.dumps(value, ensure_ascii=False)
     return json.dumps(str(value))
+
+
+def template(model: type[BaseModel], prefix: str = "") -> str:
+    """Return a config to fill in: every key under its description, with its default where it has one."""
+    lines: list[str] = []
+    tables: list[tuple[str, type[BaseModel]]] = []
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            tables.append((name, field.annotation))
+            continue
+        lines += [f"# {line}".rstrip() for line in (field.description or "").splitlines()]
+        default = field.get_default(call_default_factory=True)
+        if field.is_required():
+            lines.append(f"{name} = # must be set")
+        elif default is None:
+            lines.append(f"# {name} =")
+        else:
+            lines.append(f"{name} = {_literal(default)}")
+    text = "\n".join(lines) + "\n"
+    for name, table in tables:
+        text += f"\n[{prefix}{name}]\n" + template(table, prefix=f"{prefix}{name}.")
+    return text

@@ -1,0 +1,299 @@
+"""The `rollcall` command: one process per role, each from its TOML config.
+
+Heavy libraries are imported inside the command that needs them, so `rollcall --help` is quick and a
+worker needs no orchestrator installed.
+"""
+
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from rollcall.user_error import UserError
+
+app = typer.Typer(
+    name="rollcall",
+    help="A market for RL post-training: strangers sample, a model learns, workers are paid.",
+    epilog="Start with [bold]rollcall demo[/]. Every role takes --config FILE; "
+    "--print-config writes one with each setting explained.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+errors = Console(stderr=True, highlight=False)
+
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file of this role.")]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="a.b=value", help="Override one setting; may be repeated."),
+]
+PrintConfig = Annotated[
+    bool, typer.Option("--print-config", help="Print the settings as TOML and end.")
+]
+
+
+@app.command()
+def demo(
+    steps: Annotated[int, typer.Option(help="Optimizer steps of the trainer.", min=2)] = 50,
+    report: Annotated[
+        Path, typer.Option(help="Folder for report.json, report.png and the logs.")
+    ] = Path("out"),
+    plain: Annotated[bool, typer.Option(help="Lines instead of the live view.")] = False,
+    seed: Annotated[int, typer.Option(help="Seeds the trainer's evaluation.")] = 0,
+) -> None:
+    """Run a whole market on this machine and check what it claims.
+
+    Starts Redis, a chain, the orchestrator, a verifier, the trainer and three workers: one on vLLM,
+    one on transformers, one that cheats. Ends by itself; exits 0 only if every claim holds.
+    """
+    from rollcall.demo import run_demo
+
+    raise typer.Exit(0 if run_demo(steps=steps, folder=report, plain=plain, seed=seed) else 1)
+
+
+@app.command()
+def doctor(
+    orchestrator: Annotated[str | None, typer.Option(help="Orchestrator to ask.")] = None,
+    rpc: Annotated[str | None, typer.Option(help="Chain node to ask.")] = None,
+    folder: Annotated[Path, typer.Option(help="Where data will be kept.")] = Path(),
+) -> None:
+    """Check this machine and the market, one line each with the remedy."""
+    from rollcall.doctor import State, examine
+
+    marks = {State.OK: "[green]✓[/]", State.NOTE: "[yellow]·[/]", State.FAIL: "[red]✗[/]"}
+    failed = False
+    console = Console(highlight=False)
+    for check in examine(orchestrator=orchestrator, rpc=rpc, folder=folder):
+        remedy = f"  [dim]→ {escape(check.remedy)}[/]" if check.remedy else ""
+        console.print(f"{marks[check.state]} {check.name:<13}{escape(check.found)}{remedy}")
+        failed |= check.state is State.FAIL
+    raise typer.Exit(1 if failed else 0)
+
+
+@app.command()
+def serve(
+    config: ConfigFile = None, assign: Assignments = None, print_config: PrintConfig = False
+) -> None:
+    """Run the orchestrator: leases, intake, queues, settlement."""
+    _role("orchestrator", "orchestrator.config:Config", "orchestrator.__main__:main")(
+        config, assign, print_config
+    )
+
+
+@app.command()
+def join(
+    config: ConfigFile = None, assign: Assignments = None, print_config: PrintConfig = False
+) -> None:
+    """Work: lease tasks, sample them, submit, be paid."""
+    _role("worker", "rollout_worker.config:WorkerConfig", "rollout_worker.loop:main")(
+        config, assign, print_config
+    )
+
+
+@app.command()
+def verify(
+    config: ConfigFile = None, assign: Assignments = None, print_config: PrintConfig = False
+) -> None:
+    """Verify: replay what workers sampled, sign verdicts and epochs."""
+    _role("verifier", "rollout_worker.config:VerifierConfig", "rollout_worker.verifier:main")(
+        config, assign, print_config
+    )
+
+
+@app.command()
+def train(
+    config: ConfigFile = None, assign: Assignments = None, print_config: PrintConfig = False
+) -> None:
+    """Train: take batches, make optimizer steps, publish policies."""
+    _role("trainer", "trainer.config:Config", "trainer.__main__:main")(config, assign, print_config)
+
+
+@app.command()
+def launch(
+    config: ConfigFile = None,
+    assign: Assignments = None,
+    print_config: PrintConfig = False,
+    register: Annotated[
+        int | None, typer.Option(help="Only tell the orchestrator about this run again.")
+    ] = None,
+) -> None:
+    """Put a run on chain with its budget in escrow, and tell the orchestrator."""
+    from rollcall import launch as launching
+    from rollcall.keys import key_from_environment
+    from rollcall.spec import spec_of
+
+    settings = _settings("rollcall.launch:LaunchConfig", config, assign, print_config)
+    if register is not None:
+        spec = spec_of(
+            settings.plan,
+            orchestrator=settings.orchestrator_address,
+            trainer=settings.trainer_address,
+        )
+        launching.register(settings.orchestrator, register, spec)
+        typer.echo(f"{settings.orchestrator} serves run {register}")
+        return
+    launching.launch(settings, key_from_environment(), typer.echo)
+
+
+@app.command()
+def status(
+    orchestrator: Annotated[str, typer.Option(help="Orchestrator to ask.")],
+    worker: Annotated[str | None, typer.Option(help="Also show this worker's standing.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Show the runs an orchestrator serves, and a worker's standing in them."""
+    from rollcall.status import show
+
+    show(orchestrator, worker=worker, as_json=as_json, console=Console(highlight=False))
+
+
+@app.command()
+def claim(
+    config: ConfigFile = None,
+    assign: Assignments = None,
+    print_config: PrintConfig = False,
+    worker: Annotated[
+        str | None, typer.Option(help="Whose earnings; default: this key's identity.")
+    ] = None,
+) -> None:
+    """Have the chain pay what a worker earned. Takes the worker's own config (rollcall join)."""
+    from rollcall.claim import claim_all
+    from rollcall.keys import key_from_environment
+
+    settings = _settings("rollout_worker.config:WorkerConfig", config, assign, print_config)
+    claim_all(settings, key_from_environment(), worker=worker, say=typer.echo)
+
+
+@app.command()
+def calibrate(
+    model: Annotated[Path, typer.Option(help="Model folder.")] = Path("models/start"),
+    engine: Annotated[str, typer.Option(help="vllm or transformers.")] = "transformers",
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    groups: Annotated[int, typer.Option(help="Honest groups to measure.", min=16)] = 512,
+    out: Annotated[
+        Path | None, typer.Option(help="Thresholds to update; default: in the model folder.")
+    ] = None,
+) -> None:
+    """Measure honest replay of this machine's engine and write the thresholds a run needs."""
+    from rollout_worker.calibrate import calibrate_to_file
+
+    calibrate_to_file(
+        model=model,
+        engine=engine,
+        device=device,
+        num_groups=groups,
+        out=out or model / "thresholds.json",
+        say=typer.echo,
+    )
+
+
+@app.command()
+def key(
+    private_only: Annotated[bool, typer.Option(help="Print only the private key.")] = False,
+) -> None:
+    """Make a new key. Keep the private part in the environment, never in a file you share."""
+    from protocol.signing import address_of
+    from rollcall.keys import KEY_VARIABLE, new_key
+
+    made = new_key()
+    typer.echo(
+        f"0x{made.hex()}"
+        if private_only
+        else f"{KEY_VARIABLE}=0x{made.hex()}  # {address_of(made)}"
+    )
+
+
+@app.command()
+def consent(
+    owner: Annotated[str, typer.Option(help="The cold account this hot key will work for.")],
+    rpc: Annotated[str, typer.Option(help="Chain node.")],
+    deployment: Annotated[Path, typer.Option(help="Contracts' addresses.")],
+) -> None:
+    """Print this hot key's signed consent to act for a cold account."""
+    from eth_account import Account
+
+    from contracts.client import Ledger
+    from contracts.deployment import Deployment
+    from rollcall.keys import key_from_environment
+
+    account = Account.from_key(key_from_environment())
+    ledger = Ledger.connect(rpc, Deployment.load(deployment))
+    typer.echo("0x" + ledger.sign_consent(account, owner).hex())
+
+
+def _role(name: str, config: str, entry: str) -> Callable[..., None]:
+    """Return what starts one role: settings, log form, key, then the role's own main."""
+
+    def start(path: Path | None, assign: list[str] | None, print_config: bool) -> None:
+        from rollcall.keys import key_from_environment
+        from rollcall.logs import configure_logging
+
+        settings = _settings(config, path, assign, print_config)
+        key = key_from_environment()
+        configure_logging(name)
+        _load(entry)(settings, key)
+
+    return start
+
+
+def _settings(config: str, path: Path | None, assign: list[str] | None, print_config: bool) -> Any:
+    from rollcall.settings import load, template, to_toml
+
+    model = _load(config)
+    if print_config:
+        has_values = path is not None or bool(assign)
+        typer.echo(
+            to_toml(load(model, path, assign or ())) if has_values else template(model), nl=False
+        )
+        raise typer.Exit(0)
+    return load(model, path, assign or ())
+
+
+def _load(place: str) -> Any:
+    module, _, name = place.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        missing = str(error.name)
+        if missing.split(".", maxsplit=1)[0] in (
+            "orchestrator",
+            "rollout_worker",
+            "trainer",
+            "contracts",
+        ):
+            raise
+        raise UserError(
+            f"this command needs {missing}, which is not installed: run `make setup`, or "
+            "pip install 'rollcall[orchestrator,worker,trainer]'"
+        ) from error
+
+
+def main() -> None:
+    """Run a command; a mistake is one line and exit code 1, Ctrl-C is exit code 130."""
+    from protocol.errors import MarketError
+
+    try:
+        app(standalone_mode=False)
+    except typer.Exit as ended:
+        sys.exit(ended.exit_code)
+    except typer.Abort:
+        sys.exit(130)
+    except KeyboardInterrupt:
+        errors.print("stopped")
+        sys.exit(130)
+    except UserError as error:
+        errors.print(f"[red]✗[/] {escape(str(error))}")
+        sys.exit(1)
+    except MarketError as error:
+        errors.print(f"[red]✗[/] {error.code}: {escape(error.message)}")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

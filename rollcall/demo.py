@@ -1,0 +1,145 @@
+"""`rollcall demo`: the order of events of a one-machine market, from nothing to a checked report.
+
+Read `run_demo` top to bottom. What is started is `market.py`'s, what is shown `view.py`'s, what must
+hold `claims.py`'s.
+"""
+
+import shutil
+import signal
+import time
+from pathlib import Path
+from types import FrameType
+
+from eth_account import Account
+from rich.console import Console
+
+from contracts.client import Ledger
+from rollcall.claims import check_claims
+from rollcall.embedded import (
+    chain_command,
+    redis_command,
+    wait_for_chain,
+    wait_for_http,
+    wait_for_redis,
+)
+from rollcall.evidence import Clock, gather
+from rollcall.launch import Launched, ensure_deployment, launch
+from rollcall.market import Market
+from rollcall.processes import Processes
+from rollcall.reader import Reader
+from rollcall.record import Record
+from rollcall.report import write_report
+from rollcall.spec import RunPlan
+from rollcall.user_error import UserError
+from rollcall.view import View
+
+SETTLE_SECONDS = 90.0
+"""Longest wait for the last epoch: leases run out, verifiers sign, the challenge window passes."""
+
+
+def run_demo(*, steps: int, folder: Path, plain: bool, seed: int) -> bool:
+    """Run the market and write the report; return whether every claim holds.
+
+    Raises `UserError` naming the part that failed. Every process it started has ended when it
+    returns, also on Ctrl-C and SIGTERM.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    console = Console(highlight=False)
+    state = folder / "market"
+    shutil.rmtree(state, ignore_errors=True)
+    state.mkdir(parents=True)
+    market = Market(state, RunPlan(), steps=steps, seed=seed)
+    started = time.time()
+    with Processes(state / "logs") as processes, View(console, market, plain=plain) as view:
+        launched = open_market(market, processes, view)
+        with Record(market.url, launched.run_id, state / "events.jsonl") as record:
+            market_open = time.time()
+            start_parties(market, processes, launched.run_id)
+            train(market, processes, view, record)
+            trained = time.time()
+            settle(market, processes, view, record, launched)
+            clock = Clock(started, market_open, trained, time.time())
+            view.say("paying workers and gathering the evidence")
+            evidence = gather(market, launched, record.events(), clock)
+            processes.check(may_end=("trainer", *(s.party.name for s in market.sellers)))
+    claims = check_claims(evidence)
+    write_report(folder, evidence, claims, console)
+    return all(claim.holds for claim in claims)
+
+
+def open_market(market: Market, processes: Processes, view: View) -> Launched:
+    """Start Redis, the chain and the orchestrator, and launch the run."""
+    view.say("starting Redis and the chain")
+    processes.start(redis_command(market.folder / "redis", market.redis_port))
+    spenders = [party.address for party in market.spenders()]
+    processes.start(chain_command(market.folder / "chain", market.chain_port, spenders))
+    wait_for_redis(processes, market.redis_port)
+    wait_for_chain(processes, market.rpc_url)
+    view.say("deploying the ledger")
+    operator = Account.from_key(market.operator.key)
+    deployment = ensure_deployment(market.launch_config(), operator, view.say)
+    view.say("starting the orchestrator")
+    processes.start(market.orchestrator_command())
+    wait_for_http(processes, "orchestrator", f"{market.url}/healthz")
+    ledger = Ledger.connect(market.rpc_url, deployment)
+    consent = ledger.sign_consent(
+        Account.from_key(market.orchestrator.key), market.operator.address
+    )
+    config = market.launch_config("0x" + consent.hex())
+    return launch(config, market.operator.key, view.say)
+
+
+def start_parties(market: Market, processes: Processes, run_id: int) -> None:
+    """Start the trainer, the verifier and the workers, all at once."""
+    processes.start(market.trainer_command(run_id))
+    processes.start(market.verifier_command())
+    for seller in market.sellers:
+        processes.start(market.worker_command(seller))
+
+
+def train(market: Market, processes: Processes, view: View, record: Record) -> None:
+    """Watch until the trainer has made its last step and ended."""
+    names = [seller.party.name for seller in market.sellers]
+    while processes["trainer"].process.poll() is None:
+        processes.check(may_end=("trainer", *names))
+        view.show(record.snapshot(), market.trainer_metrics())
+        time.sleep(0.25)
+    processes.check(may_end=("trainer", *names))
+
+
+def settle(
+    market: Market, processes: Processes, view: View, record: Record, launched: Launched
+) -> None:
+    """Stop the workers and the run, and wait until everything earned is final and paid out."""
+    view.say("stopping the workers; they return what they hold")
+    processes.stop([seller.party.name for seller in market.sellers], seconds=30.0)
+    operator = Account.from_key(market.operator.key)
+    ledger = Ledger.connect(market.rpc_url, launched.deployment, operator)
+    ledger.stop_run(launched.run_id)
+    view.say("settling: verifiers sign the last epoch, the challenge window passes")
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while not is_settled(market, ledger, launched.run_id, record):
+        processes.check(may_end=("trainer",))
+        if time.monotonic() > deadline:
+            log = processes["orchestrator"].log
+            raise UserError(f"the last epoch is not final after {SETTLE_SECONDS:.0f} s; see {log}")
+        view.show(record.snapshot(), market.trainer_metrics())
+        time.sleep(0.25)
+
+
+def is_settled(market: Market, ledger: Ledger, run_id: int, record: Record) -> bool:
+    """Return whether nothing accepted is unpaid, no replay waits, and every exclusion was punished."""
+    reader = Reader(market.url)
+    totals = record.snapshot()
+    if not totals.excluded <= totals.slashed:
+        return False
+    for seller in market.sellers:
+        for standing in reader.worker(seller.party.address).runs:
+            if standing.waiting_groups or standing.earned < standing.accepted_tokens:
+                return False
+    state = ledger.run(run_id)
+    return state.num_final == state.num_posted
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,221 @@
+"""The one-machine market: who takes part, and each role's command, config and key.
+
+The commands are those of `compose.yaml` and of the README's "across machines" (a test holds them
+together): `rollcall ROLE --config FILE` with the key in ROLLCALL_KEY.
+"""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from protocol.signing import address_of
+from rollcall.embedded import free_port
+from rollcall.keys import KEY_VARIABLE, new_key
+from rollcall.launch import LaunchConfig, Windows
+from rollcall.processes import Command
+from rollcall.settings import to_toml
+from rollcall.spec import RunPlan
+
+COMMAND_OF = {
+    "orchestrator": "serve",
+    "trainer": "train",
+    "verifier": "verify",
+    "worker": "join",
+    "launch": "launch",
+}
+"""The `rollcall` command of each role."""
+
+ROLE_ENVIRONMENT = {"OMP_NUM_THREADS": "1"}
+"""Beside the key: without it every torch process would take all cores from the others."""
+
+STAKE = 10**18
+ESCROW = 10**20
+CHEAT_BITS = 4
+"""The cheat samples from weights rounded to this many bits: what a smaller card could hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Party:
+    """One participant: a process name and its key."""
+
+    name: str
+    key: bytes
+
+    @property
+    def address(self) -> str:
+        return address_of(self.key)
+
+
+@dataclass(frozen=True, slots=True)
+class Seller:
+    """A worker of the demo: its engine, how much it samples at once, and whether it cheats."""
+
+    party: Party
+    engine: str
+    groups_per_call: int
+    quantise_bits: int = 0
+
+    @property
+    def is_cheat(self) -> bool:
+        return self.quantise_bits > 0
+
+
+def role_command(name: str, role: str, config: Path, key: bytes) -> Command:
+    """Return one role as a process."""
+    argv = (sys.executable, "-m", "rollcall", COMMAND_OF[role], "--config", str(config))
+    return Command(name, argv, {KEY_VARIABLE: "0x" + key.hex(), **ROLE_ENVIRONMENT})
+
+
+class Market:
+    """Names, keys, ports and files of one market in one folder. Starts nothing itself."""
+
+    def __init__(self, folder: Path, plan: RunPlan, *, steps: int, seed: int) -> None:
+        self.folder = folder
+        self.plan = plan
+        self.steps = steps
+        self.seed = seed
+        self.operator = Party("operator", new_key())
+        self.orchestrator = Party("orchestrator", new_key())
+        self.trainer = Party("trainer", new_key())
+        self.verifier = Party("verifier", new_key())
+        self.sellers = (
+            Seller(Party("worker-vllm", new_key()), "vllm", groups_per_call=16),
+            Seller(Party("worker-transformers", new_key()), "transformers", groups_per_call=8),
+            Seller(
+                Party("worker-cheat", new_key()),
+                "transformers",
+                groups_per_call=8,
+                quantise_bits=CHEAT_BITS,
+            ),
+        )
+        self.redis_port = free_port()
+        self.chain_port = free_port()
+        self.http_port = free_port()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.http_port}"
+
+    @property
+    def rpc_url(self) -> str:
+        return f"http://127.0.0.1:{self.chain_port}"
+
+    @property
+    def deployment(self) -> Path:
+        return self.folder / "deployment.json"
+
+    def stakers(self) -> tuple[Party, ...]:
+        """Everyone who stakes."""
+        return (self.verifier, *(seller.party for seller in self.sellers))
+
+    def spenders(self) -> tuple[Party, ...]:
+        """Everyone who sends transactions and so needs gas."""
+        return (self.operator, self.orchestrator, *self.stakers())
+
+    def trainer_metrics(self) -> list[dict[str, Any]]:
+        """Return the trainer's lines so far, one per version."""
+        return read_lines(self.data_dir(self.trainer) / "metrics.jsonl")
+
+    def data_dir(self, party: Party) -> Path:
+        return self.folder / party.name
+
+    def launch_config(self, consent: str = "") -> LaunchConfig:
+        """Return the operator's launch, with windows short enough to watch."""
+        return LaunchConfig(
+            rpc_url=self.rpc_url,
+            deployment=self.deployment,
+            deploy="with_test_token",
+            endow=tuple(party.address for party in self.stakers()),
+            orchestrator=self.url,
+            orchestrator_address=self.orchestrator.address,
+            orchestrator_consent=consent,
+            trainer_address=self.trainer.address,
+            verifiers=(self.verifier.address,),
+            min_stake=STAKE,
+            budget=ESCROW,
+            windows=WATCHABLE,
+            plan=self.plan,
+        )
+
+    def orchestrator_command(self) -> Command:
+        from orchestrator.config import Config
+
+        config = Config(
+            host="127.0.0.1",
+            port=self.http_port,
+            redis_url=f"redis://127.0.0.1:{self.redis_port}/0",
+            blob_url=f"file://{(self.folder / 'blobs').absolute()}",
+            rpc_url=self.rpc_url,
+            deployment=str(self.deployment),
+        )
+        return self._command(self.orchestrator, "orchestrator", config)
+
+    def trainer_command(self, run_id: int) -> Command:
+        from trainer.config import Config
+
+        config = Config(
+            orchestrator=self.url,
+            run_id=run_id,
+            model_dir=self.plan.model,
+            work_dir=self.data_dir(self.trainer),
+            steps=self.steps,
+            seed=self.seed,
+            num_evaluation_problems=self.plan.num_held_out,
+        )
+        return self._command(self.trainer, "trainer", config)
+
+    def verifier_command(self) -> Command:
+        from rollout_worker.config import VerifierConfig
+
+        config = VerifierConfig.model_validate(self._role_values(self.verifier))
+        return self._command(self.verifier, "verifier", config)
+
+    def worker_command(self, seller: Seller) -> Command:
+        from rollout_worker.config import WorkerConfig
+
+        values = {
+            **self._role_values(seller.party),
+            "groups_per_call": seller.groups_per_call,
+            "engine": {
+                "name": seller.engine,
+                "max_model_len": self.plan.max_prompt_tokens + self.plan.max_tokens,
+                "max_sequences": seller.groups_per_call * self.plan.group_size,
+                "quantise_bits": seller.quantise_bits,
+            },
+        }
+        return self._command(seller.party, "worker", WorkerConfig.model_validate(values))
+
+    def _role_values(self, party: Party) -> dict[str, Any]:
+        return {
+            "orchestrator": self.url,
+            "data_dir": self.data_dir(party),
+            "poll_seconds": 0.2,
+            "chain": {
+                "rpc_url": self.rpc_url,
+                "deployment": self.deployment,
+                "stake": STAKE,
+            },
+        }
+
+    def _command(self, party: Party, role: str, config: BaseModel) -> Command:
+        path = self.folder / f"{party.name}.toml"
+        path.write_text(to_toml(config))
+        return role_command(party.name, role, path, party.key)
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the whole lines of a JSON-lines file that may be growing."""
+    if not path.exists():
+        return []
+    text = path.read_text()
+    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+
+WATCHABLE = Windows(
+    challenge=3, settle=600, resume=3, appeal=5, ruling=60, unbond=600, revoke=60, least=2
+)
+"""The demo's waits: seconds where a real market has hours, so that finality can be watched."""

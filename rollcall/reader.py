@@ -1,0 +1,72 @@
+"""What anyone may read of a market over HTTP. No key, no state."""
+
+from typing import TypeVar
+
+import httpx
+
+from protocol.errors import MarketError, by_code
+from protocol.messages import (
+    EpochInfo,
+    ErrorBody,
+    RunInfo,
+    RunList,
+    SubmissionStatus,
+    WorkerInfos,
+)
+from protocol.policy import SignedManifest
+from protocol.wire import Wire
+from rollcall.user_error import UserError
+
+Message = TypeVar("Message", bound=Wire)
+
+
+class Reader:
+    """A public view of one orchestrator.
+
+    Raises the `MarketError` that the orchestrator answered, and `UserError` where none answers.
+    """
+
+    def __init__(self, orchestrator: str) -> None:
+        self.url = orchestrator.rstrip("/")
+        self._http = httpx.Client(base_url=f"{self.url}/v1", timeout=20.0)
+
+    def runs(self) -> tuple[RunInfo, ...]:
+        return self._read("/runs", RunList).runs
+
+    def run(self, run_id: int) -> RunInfo:
+        return self._read(f"/runs/{run_id}", RunInfo)
+
+    def policy(self, run_id: int, version: int) -> SignedManifest:
+        return self._read(f"/runs/{run_id}/policies/{version}", SignedManifest)
+
+    def submission(self, run_id: int, work_digest: bytes) -> SubmissionStatus:
+        return self._read(f"/runs/{run_id}/submissions/0x{work_digest.hex()}", SubmissionStatus)
+
+    def epoch(self, run_id: int, number: int) -> EpochInfo:
+        return self._read(f"/runs/{run_id}/epochs/{number}", EpochInfo)
+
+    def worker(self, address: str) -> WorkerInfos:
+        return self._read(f"/workers/{address}", WorkerInfos)
+
+    def blob(self, digest: bytes) -> bytes:
+        """Return a blob's bytes; whoever uses them checks the digest."""
+        return self._get(f"/blobs/0x{digest.hex()}").content
+
+    def _read(self, path: str, kind: type[Message]) -> Message:
+        return kind.from_json(self._get(path).content)
+
+    def _get(self, path: str) -> httpx.Response:
+        try:
+            response = self._http.get(path)
+        except httpx.HTTPError as error:
+            raise UserError(
+                f"no orchestrator answers at {self.url} ({error or type(error).__name__}): check "
+                "the address, or start one with `rollcall serve`"
+            ) from error
+        if response.is_success:
+            return response
+        try:
+            body = ErrorBody.from_json(response.content)
+        except MarketError as error:
+            raise UserError(f"{self.url}{path} answers {response.status_code}") from error
+        raise by_code().get(body.code, MarketError)(body.message)

@@ -1,0 +1,74 @@
+"""`rollcall status`: the runs of an orchestrator, and one worker's standing in them."""
+
+import json
+
+from rich.console import Console
+from rich.table import Table
+
+from protocol.messages import RunInfo, WorkerInfo
+from protocol.wire import checksum_address
+from rollcall.reader import Reader
+from rollcall.user_error import UserError
+
+
+def show(orchestrator: str, *, worker: str | None, as_json: bool, console: Console) -> None:
+    """Print what is public; `as_json` prints one JSON object for programs."""
+    reader = Reader(orchestrator)
+    runs = reader.runs()
+    standings = reader.worker(_address(worker)).runs if worker else ()
+    if as_json:
+        body = {
+            "runs": [run.model_dump(mode="json") for run in runs],
+            "worker": [standing.model_dump(mode="json") for standing in standings],
+        }
+        console.print_json(json.dumps(body))
+        return
+    if not runs:
+        console.print(f"{orchestrator} serves no run yet: `rollcall launch` makes one")
+        return
+    console.print(_runs_table(runs))
+    if worker:
+        console.print(_standings_table(standings))
+
+
+def _address(text: str) -> str:
+    try:
+        return checksum_address(text)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def _runs_table(runs: tuple[RunInfo, ...]) -> Table:
+    table = Table(title="runs")
+    for column in ("run", "name", "environment", "status", "policy", "epoch", "price", "runway"):
+        table.add_column(column)
+    for run in runs:
+        table.add_row(
+            str(run.run_id),
+            run.spec.name,
+            run.spec.environment,
+            run.status.value,
+            str(run.newest_version),
+            str(run.epoch),
+            f"{run.spec.rate / 10**18:g}/token",
+            f"{run.budget_left_units:,} tokens",
+        )
+    return table
+
+
+def _standings_table(standings: tuple[WorkerInfo, ...]) -> Table:
+    table = Table(title="worker")
+    for column in ("run", "accepted", "tokens", "waiting", "rejected", "earned", "standing"):
+        table.add_column(column)
+    for item in standings:
+        rejected = ", ".join(f"{n} {why}" for why, n in sorted(item.rejected_by_reason.items()))
+        table.add_row(
+            str(item.run_id),
+            f"{item.accepted_groups:,} groups",
+            f"{item.accepted_tokens:,}",
+            str(item.waiting_groups),
+            rejected or "none",
+            f"{item.earned:,} units",
+            "[red]excluded[/]" if item.is_excluded else "good",
+        )
+    return table
