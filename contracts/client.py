@@ -14,20 +14,14 @@ from eth_account.signers.local import LocalAccount
 from requests import ConnectionError as RequestsConnectionError
 from requests import RequestException, Timeout
 from web3 import HTTPProvider, Web3
-from web3.exceptions import ContractLogicError
+from web3.exceptions import BadFunctionCallOutput, ContractLogicError, Web3RPCError
 from web3.providers.rpc.utils import ExceptionRetryConfiguration
 
 from contracts.artifact import artifact
 from contracts.deployment import Deployment
-from contracts.errors import (
-    ChainUnreachable,
-    LedgerError,
-    TransactionFailed,
-    WrongChain,
-    decode_error,
-)
+from contracts.errors import ChainUnreachable, LedgerError, WrongChain
 from contracts.events import Event, LogCursor, decode_events
-from contracts.sender import Receipt, Sender
+from contracts.sender import Receipt, Sender, refusal
 from contracts.state import EpochState, Meter, RunParams, RunState, SlashState, StakeState
 from protocol.epoch import AccountLeaf, EpochHeader, FraudReport
 
@@ -322,9 +316,13 @@ class Ledger:
         try:
             return call.call()
         except ContractLogicError as error:
-            if isinstance(error.data, str) and len(error.data) >= 10:
-                raise decode_error(bytes.fromhex(error.data[2:])) from error
-            raise TransactionFailed(str(error)) from error
+            raise refusal(error) from error
+        except BadFunctionCallOutput as error:
+            raise LedgerError(
+                f"{call.address} answers nothing to {call.fn_name}: is it the deployment's chain?"
+            ) from error
+        except Web3RPCError as error:
+            raise LedgerError(f"the node refused to call {call.fn_name}: {error}") from error
         except (RequestException, OSError) as error:
             raise ChainUnreachable(str(error)) from error
 

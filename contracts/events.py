@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from requests import RequestException
 from web3 import Web3
 from web3.contract.contract import ContractEvent
 
 from contracts.artifact import artifact
-from contracts.errors import CONTRACTS
+from contracts.errors import CONTRACTS, ChainUnreachable
 from protocol.canonical import keccak256
 
 BLOCKS_PER_QUERY = 2_000
@@ -69,18 +70,30 @@ class LogCursor:
         self.next_block = next_block
 
     def poll(self) -> list[Event]:
-        """Return the events since the last poll, oldest first, and move on."""
+        """Return the events since the last poll, oldest first, and move on.
+
+        Raise `ChainUnreachable` and stay where it was when the node does not answer.
+        """
+        try:
+            return self._poll()
+        except (RequestException, OSError) as error:
+            raise ChainUnreachable(f"no logs from block {self.next_block} on: {error}") from error
+
+    def _poll(self) -> list[Event]:
         last = self._w3.eth.block_number - self._margin
         events: list[Event] = []
         start = self.next_block
         while start <= last:
             end = min(last, start + BLOCKS_PER_QUERY - 1)
-            query: Any = {"fromBlock": start, "toBlock": end, "address": self._addresses}
-            events += decode_events(self._w3.eth.get_logs(query))
+            events += decode_events(self._logs(start, end))
             start = end + 1
         # Moved only when every query has answered: a failure half-way repeats, and loses nothing.
         self.next_block = start
         return events
+
+    def _logs(self, start: int, end: int) -> list[Any]:
+        query: Any = {"fromBlock": start, "toBlock": end, "address": self._addresses}
+        return list(self._w3.eth.get_logs(query))
 
 
 @cache

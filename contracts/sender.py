@@ -96,7 +96,7 @@ class Sender:
             try:
                 return int(self._w3.eth.estimate_gas(transaction))
             except ContractLogicError as error:
-                raise _refusal(error) from error
+                raise refusal(error) from error
             except Web3RPCError as error:
                 raise TransactionFailed(_message(error)) from error
             except (RequestException, OSError) as error:
@@ -180,7 +180,8 @@ class Sender:
         time.sleep(self._poll)
 
 
-def _refusal(error: ContractLogicError) -> LedgerError:
+def refusal(error: ContractLogicError) -> LedgerError:
+    """Return a node's report of a revert as the contract's own refusal, where it gave one."""
     if isinstance(error.data, str) and error.data.startswith("0x") and len(error.data) >= 10:
         return decode_error(bytes.fromhex(error.data[2:]))
     return TransactionFailed(str(error.message))

@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +185,12 @@ def test_a_ledger_without_an_account_only_reads(world: World) -> None:
         reader.stop_run(1)
 
 
+def test_addresses_without_contracts_are_named(world: World) -> None:
+    nowhere = replace(world.deployment, ledger=world.address("bob"))
+    with pytest.raises(LedgerError, match="answers nothing to runOf"):
+        Ledger(world.w3, nowhere).run(1)
+
+
 def test_short_words_are_refused_rather_than_padded(world: World) -> None:
     with pytest.raises(ValueError, match="32 bytes"):
         world.by("operator").open_epoch(1, b"short")
@@ -212,7 +219,7 @@ def test_a_cursor_that_fails_half_way_loses_nothing(world: World) -> None:
     transport = unreliable(world)
     cursor = Ledger(Web3(transport), world.deployment).events()
     transport.lost_before["eth_getLogs"] = 1
-    with pytest.raises(NoConnection):
+    with pytest.raises(ChainUnreachable, match="no logs from block"):
         cursor.poll()
     assert [e.name for e in cursor.poll()] == [e.name for e in world.by("bob").events().poll()]
 

@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import requests
 from eth_account import Account
 from web3 import Web3
 
@@ -20,6 +22,7 @@ from rollcall.devchain.__main__ import development_address, development_key
 from rollcall.devchain.chain import DevChain
 from rollcall.devchain.journal import FILE_NAME, Journal, JournalMismatch
 from rollcall.devchain.rpc import Rpc
+from rollcall.devchain.server import DevChainServer
 from tests.contracts.world import InProcess
 
 FUNDED = [development_address(0)]
@@ -67,6 +70,15 @@ def test_kill_9_and_restart_lose_nothing(tmp_path: Path) -> None:
         ledger.stake(400)
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
+
+
+@pytest.fixture(scope="module")
+def nonsense_url() -> Iterator[str]:
+    server = DevChainServer(Rpc(DevChain([], genesis_time=1_000)), 0)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server.url
+    server.shutdown()
+    server.server_close()
 
 
 def journalled(folder: Path) -> tuple[DevChain, Ledger]:
@@ -138,6 +150,30 @@ def test_block_times_always_rise_however_fast_blocks_come() -> None:
     chain = DevChain([], genesis_time=1_000)
     times = [chain.mine_empty(now=1_000).header.timestamp for _ in range(5)]
     assert times == [1_001, 1_002, 1_003, 1_004, 1_005]
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"not json", -32700),
+        (b"3", -32600),
+        (b'{"method": 3}', -32600),
+        (b'{"id": 1, "method": "eth_nope"}', -32601),
+        (b'{"id": 1, "method": "eth_call", "params": {"a": 1}}', -32602),
+        (b'{"id": 1, "method": "eth_sendRawTransaction", "params": ["0x02ff"]}', -32000),
+        (b'{"id": 1, "method": "eth_getBalance", "params": ["0x01"]}', -32602),
+    ],
+)
+def test_nonsense_gets_an_error_and_the_next_request_an_answer(
+    body: bytes, code: int, nonsense_url: str
+) -> None:
+    answer = requests.post(nonsense_url, data=body, timeout=5).json()
+    assert answer["error"]["code"] == code
+    assert web3_at(nonsense_url).eth.chain_id == 31_337
+
+
+def test_a_body_beyond_the_limit_is_refused_unread(nonsense_url: str) -> None:
+    assert requests.post(nonsense_url, data=b" " * 4_000_001, timeout=5).status_code == 413
 
 
 def test_a_hundred_requests_take_no_delayed_acknowledgements(tmp_path: Path) -> None:
