@@ -1,0 +1,149 @@
+"""The wallet on a real chain: it registers, stakes, checks, joins and claims, each once."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from contracts.client import Ledger
+from protocol.canonical import keccak256
+from protocol.epoch import AccountLeaf
+from protocol.errors import NotFound, Refused
+from protocol.messages import Account, EpochFile, RunInfo, RunStatus
+from rollout_worker.config import ChainConfig
+from rollout_worker.wallet import Wallet
+from tests.contracts.world import RATE, STAKE, WINDOW, World
+from tests.rollout_worker.policies import first_weights, spec_for
+
+SPEC = spec_for(first_weights(), rate=RATE)
+
+
+@pytest.fixture(scope="module")
+def deployed() -> World:
+    world = World.build()
+    world.by("stranger").mint(world.address("stranger"), 10 * STAKE)
+    operator = world.by("operator")
+    params = world.params(spec_hash=SPEC.canonical_digest())
+    world.run_id = operator.create_run(params, 50_000, "blob://spec")
+    return world
+
+
+@pytest.fixture
+def world(deployed: World) -> Iterator[World]:
+    with deployed.undone():
+        yield deployed
+
+
+def wallet_of(world: World, name: str, *, stake: int = STAKE) -> Wallet:
+    config = ChainConfig(rpc_url="in process", deployment=Path("unused"), stake=stake)
+    ledger = Ledger(world.w3, world.deployment, world.people[name])
+    return Wallet(ledger, config, world.address(name))
+
+
+def info_of(world: World) -> RunInfo:
+    return RunInfo(
+        run_id=world.run_id,
+        spec=SPEC,
+        chain_id=world.deployment.chain_id,
+        ledger=world.deployment.ledger,
+        token=world.deployment.token,
+        status=RunStatus.OPEN,
+        newest_version=0,
+        epoch=0,
+        budget_left_units=1_000,
+        min_stake=str(STAKE),
+    )
+
+
+def test_a_new_worker_registers_stakes_and_joins(world: World) -> None:
+    wallet = wallet_of(world, "stranger")
+    wallet.prepare()
+    wallet.join(info_of(world))
+    assert wallet.ledger.stake_of(wallet.address) == STAKE
+    assert wallet.ledger.is_joined(world.run_id, wallet.address)
+
+
+def test_a_restarted_worker_sends_nothing_twice(world: World) -> None:
+    wallet = wallet_of(world, "stranger")
+    for _ in range(2):
+        wallet.prepare()
+        wallet.join(info_of(world))
+    height = world.chain.head.number
+    wallet.prepare()
+    wallet.join(info_of(world))
+    assert world.chain.head.number == height
+
+
+def test_the_stake_is_topped_up_to_the_configured_one(world: World) -> None:
+    wallet_of(world, "stranger").prepare()
+    wallet = wallet_of(world, "stranger", stake=STAKE + 5)
+    wallet.prepare()
+    assert wallet.ledger.stake_of(wallet.address) == STAKE + 5
+
+
+def test_a_run_that_wants_more_stake_than_configured_is_refused(world: World) -> None:
+    wallet = wallet_of(world, "stranger", stake=STAKE - 1)
+    wallet.prepare()
+    with pytest.raises(Refused, match=f"wants a stake of {STAKE}"):
+        wallet.join(info_of(world))
+
+
+def test_the_agreed_run_passes_and_an_altered_spec_is_refused(world: World) -> None:
+    wallet = wallet_of(world, "stranger")
+    info = info_of(world)
+    wallet.check_run(info)
+    cheaper = SPEC.model_copy(update={"group_size": SPEC.group_size + 1})
+    with pytest.raises(Refused, match="has not the hash"):
+        wallet.check_run(info.model_copy(update={"spec": cheaper}))
+
+
+def test_a_run_of_another_ledger_or_of_none_is_refused(world: World) -> None:
+    wallet = wallet_of(world, "stranger")
+    info = info_of(world)
+    with pytest.raises(Refused, match="is served for ledger"):
+        wallet.check_run(info.model_copy(update={"ledger": world.deployment.registry}))
+    with pytest.raises(NotFound, match="not on this ledger"):
+        wallet.check_run(info.model_copy(update={"run_id": 99}))
+
+
+def test_a_hot_key_works_for_its_owner_and_stakes_nothing(world: World) -> None:
+    owner = world.by("alice")
+    hot = world.people["stranger"]
+    owner.add_signer(hot.address, owner.sign_consent(hot, world.address("alice")))
+    wallet = wallet_of(world, "stranger")
+    wallet.prepare()
+    assert wallet.identity() == world.address("alice")
+    assert wallet.ledger.stake_of(hot.address) == 0
+    with pytest.raises(Refused, match="join with its own wallet"):
+        wallet.join(info_of(world))
+
+
+def test_a_final_epoch_is_claimed_once_and_exactly(world: World) -> None:
+    world.by("alice").join_run(world.run_id)
+    accounts = world.settle(alice=70, bob=30)
+    file = file_of(world, accounts)
+    wallet = wallet_of(world, "alice")
+    before = wallet.ledger.balance(wallet.address)
+    assert wallet.claim(file) == 70 * RATE
+    assert wallet.claim(file) == 0
+    assert wallet.ledger.balance(wallet.address) == before + 70 * RATE
+
+
+def test_a_worker_without_an_account_in_the_epoch_claims_nothing(world: World) -> None:
+    file = file_of(world, world.settle(alice=70))
+    world.wait(WINDOW)
+    assert wallet_of(world, "stranger").claim(file) == 0
+
+
+def file_of(world: World, accounts: list[AccountLeaf]) -> EpochFile:
+    return EpochFile(
+        run_id=world.run_id,
+        epoch=0,
+        generation=0,
+        prev_account_root=bytes(32),
+        secret=keccak256(b"secret"),
+        contributions=(),
+        accounts=tuple(
+            Account(worker=a.worker, earned=a.earned, last_nonce=a.last_nonce) for a in accounts
+        ),
+    )
