@@ -12,7 +12,7 @@ from requests import Timeout
 from web3 import Web3
 
 from contracts.client import Ledger
-from contracts.deployment import Deployment
+from contracts.deployment import Deployment, Terms, deploy
 from contracts.errors import (
     ChainUnreachable,
     ContractError,
@@ -27,6 +27,8 @@ from protocol.canonical import keccak256
 from rollcall.devchain.rpc import Rpc, RpcError
 from rollcall.devchain.server import DevChainServer
 from tests.contracts.world import InProcess, World, key, refused
+
+WINDOWS = ("challenge_window", "settle_window", "resume_delay")
 
 
 class Unreliable(InProcess):
@@ -242,6 +244,15 @@ def test_a_deployment_survives_its_file_and_the_wrong_chain_is_refused(
         server.server_close()
     with pytest.raises(ChainUnreachable, match="no chain at"):
         Ledger.connect(server.url, loaded)
+
+
+def test_a_market_can_be_deployed_on_the_default_terms(world: World) -> None:
+    deployment = deploy(world.w3, world.people["operator"], Terms(token=world.deployment.token))
+    ledger = Ledger(world.w3, deployment, world.people["operator"])
+    week = ledger.create_run(world.params(**dict.fromkeys(WINDOWS, 86_400)), 0, "")
+    assert ledger.run(week).operator == world.address("operator")
+    with refused("BadWindow", given=599, least=600):
+        ledger.create_run(world.params(**dict.fromkeys(WINDOWS, 599)), 0, "")
 
 
 def test_rpc_errors_are_not_mistaken_for_answers(world: World) -> None:
