@@ -40,7 +40,7 @@ PrintConfig = Annotated[
 
 @app.command()
 def demo(
-    steps: Annotated[int, typer.Option(help="Optimizer steps of the trainer.", min=2)] = 50,
+    steps: Annotated[int, typer.Option(help="Optimizer steps of the trainer.", min=2)] = 30,
     report: Annotated[
         Path, typer.Option(help="Folder for report.json, report.png and the logs.")
     ] = Path("out"),
@@ -191,6 +191,18 @@ def calibrate(
         out=out or model / "thresholds.json",
         say=typer.echo,
     )
+
+
+@app.command()
+def containers(
+    folder: Annotated[Path, typer.Option(help="Checkout with compose.yaml.")] = Path(),
+    steps: Annotated[int, typer.Option(help="Optimizer steps of the trainer.")] = 50,
+) -> None:
+    """Write the keys (.env) and configs (compose/) that compose.yaml mounts."""
+    from rollcall.containers import write_containers
+
+    for path in write_containers(folder, steps=steps):
+        typer.echo(path)
 
 
 @app.command()

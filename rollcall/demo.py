@@ -7,6 +7,7 @@ hold `claims.py`'s.
 import shutil
 import signal
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -17,6 +18,7 @@ from contracts.client import Ledger
 from rollcall.claims import check_claims
 from rollcall.embedded import (
     chain_command,
+    free_port,
     redis_command,
     wait_for_chain,
     wait_for_http,
@@ -24,7 +26,7 @@ from rollcall.embedded import (
 )
 from rollcall.evidence import Clock, gather
 from rollcall.launch import Launched, ensure_deployment, launch
-from rollcall.market import Market
+from rollcall.market import Market, Places
 from rollcall.processes import Processes
 from rollcall.reader import Reader
 from rollcall.record import Record
@@ -35,6 +37,29 @@ from rollcall.view import View
 
 SETTLE_SECONDS = 90.0
 """Longest wait for the last epoch: leases run out, verifiers sign, the challenge window passes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Loopback ports of one demo."""
+
+    redis: int
+    chain: int
+    http: int
+
+
+def places(folder: Path, ports: Ports) -> Places:
+    """Return where the parts of a demo are: loopback and one folder."""
+    return Places(
+        url=f"http://127.0.0.1:{ports.http}",
+        rpc_url=f"http://127.0.0.1:{ports.chain}",
+        redis_url=f"redis://127.0.0.1:{ports.redis}/0",
+        blobs=folder / "blobs",
+        deployment=folder / "deployment.json",
+        data=folder,
+        host="127.0.0.1",
+        port=ports.http,
+    )
 
 
 def run_demo(*, steps: int, folder: Path, plain: bool, seed: int) -> bool:
@@ -48,10 +73,11 @@ def run_demo(*, steps: int, folder: Path, plain: bool, seed: int) -> bool:
     state = folder / "market"
     shutil.rmtree(state, ignore_errors=True)
     state.mkdir(parents=True)
-    market = Market(state, RunPlan(), steps=steps, seed=seed)
+    ports = Ports(redis=free_port(), chain=free_port(), http=free_port())
+    market = Market(state, places(state.absolute(), ports), RunPlan(), steps=steps, seed=seed)
     started = time.time()
     with Processes(state / "logs") as processes, View(console, market, plain=plain) as view:
-        launched = open_market(market, processes, view)
+        launched = open_market(market, ports, processes, view)
         with Record(market.url, launched.run_id, state / "events.jsonl") as record:
             market_open = time.time()
             start_parties(market, processes, launched.run_id)
@@ -67,19 +93,21 @@ def run_demo(*, steps: int, folder: Path, plain: bool, seed: int) -> bool:
     return all(claim.holds for claim in claims)
 
 
-def open_market(market: Market, processes: Processes, view: View) -> Launched:
+def open_market(market: Market, ports: Ports, processes: Processes, view: View) -> Launched:
     """Start Redis, the chain and the orchestrator, and launch the run."""
     view.say("starting Redis and the chain")
-    processes.start(redis_command(market.folder / "redis", market.redis_port))
+    processes.start(redis_command(market.folder / "redis", ports.redis))
     spenders = [party.address for party in market.spenders()]
-    processes.start(chain_command(market.folder / "chain", market.chain_port, spenders))
-    wait_for_redis(processes, market.redis_port)
+    processes.start(chain_command(market.folder / "chain", ports.chain, spenders))
+    wait_for_redis(processes, ports.redis)
     wait_for_chain(processes, market.rpc_url)
     view.say("deploying the ledger")
     operator = Account.from_key(market.operator.key)
     deployment = ensure_deployment(market.launch_config(), operator, view.say)
     view.say("starting the orchestrator")
-    processes.start(market.orchestrator_command())
+    processes.start(
+        market.command(market.orchestrator, "orchestrator", market.orchestrator_config())
+    )
     wait_for_http(processes, "orchestrator", f"{market.url}/healthz")
     ledger = Ledger.connect(market.rpc_url, deployment)
     consent = ledger.sign_consent(
@@ -91,10 +119,11 @@ def open_market(market: Market, processes: Processes, view: View) -> Launched:
 
 def start_parties(market: Market, processes: Processes, run_id: int) -> None:
     """Start the trainer, the verifier and the workers, all at once."""
-    processes.start(market.trainer_command(run_id))
-    processes.start(market.verifier_command())
+    processes.start(market.command(market.trainer, "trainer", market.trainer_config(run_id)))
+    processes.start(market.command(market.verifier, "verifier", market.verifier_config()))
     for seller in market.sellers:
-        processes.start(market.worker_command(seller))
+        config = market.worker_config(seller)
+        processes.start(market.command(seller.party, "worker", config))
 
 
 def train(market: Market, processes: Processes, view: View, record: Record) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 from pydantic import BaseModel
 
 from protocol.signing import address_of
-from rollcall.embedded import free_port
 from rollcall.keys import KEY_VARIABLE, new_key
 from rollcall.launch import LaunchConfig, Windows
 from rollcall.processes import Command
@@ -64,6 +63,23 @@ class Seller:
         return self.quantise_bits > 0
 
 
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the parts of one market are, as every role's config names them.
+
+    Example: the demo's are loopback ports and a folder; `compose.yaml`'s are service names and /data.
+    """
+
+    url: str
+    rpc_url: str
+    redis_url: str
+    blobs: Path
+    deployment: Path
+    data: Path
+    host: str
+    port: int
+
+
 def role_command(name: str, role: str, config: Path, key: bytes) -> Command:
     """Return one role as a process."""
     argv = (sys.executable, "-m", "rollcall", COMMAND_OF[role], "--config", str(config))
@@ -71,10 +87,13 @@ def role_command(name: str, role: str, config: Path, key: bytes) -> Command:
 
 
 class Market:
-    """Names, keys, ports and files of one market in one folder. Starts nothing itself."""
+    """Names, keys and configs of one market. Starts nothing itself."""
 
-    def __init__(self, folder: Path, plan: RunPlan, *, steps: int, seed: int) -> None:
+    def __init__(
+        self, folder: Path, places: Places, plan: RunPlan, *, steps: int, seed: int
+    ) -> None:
         self.folder = folder
+        self.places = places
         self.plan = plan
         self.steps = steps
         self.seed = seed
@@ -92,21 +111,14 @@ class Market:
                 quantise_bits=CHEAT_BITS,
             ),
         )
-        self.redis_port = free_port()
-        self.chain_port = free_port()
-        self.http_port = free_port()
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.http_port}"
+        return self.places.url
 
     @property
     def rpc_url(self) -> str:
-        return f"http://127.0.0.1:{self.chain_port}"
-
-    @property
-    def deployment(self) -> Path:
-        return self.folder / "deployment.json"
+        return self.places.rpc_url
 
     def stakers(self) -> tuple[Party, ...]:
         """Everyone who stakes."""
@@ -121,13 +133,13 @@ class Market:
         return read_lines(self.data_dir(self.trainer) / "metrics.jsonl")
 
     def data_dir(self, party: Party) -> Path:
-        return self.folder / party.name
+        return self.places.data / party.name
 
     def launch_config(self, consent: str = "") -> LaunchConfig:
         """Return the operator's launch, with windows short enough to watch."""
         return LaunchConfig(
             rpc_url=self.rpc_url,
-            deployment=self.deployment,
+            deployment=self.places.deployment,
             deploy="with_test_token",
             endow=tuple(party.address for party in self.stakers()),
             orchestrator=self.url,
@@ -141,23 +153,22 @@ class Market:
             plan=self.plan,
         )
 
-    def orchestrator_command(self) -> Command:
+    def orchestrator_config(self) -> BaseModel:
         from orchestrator.config import Config
 
-        config = Config(
-            host="127.0.0.1",
-            port=self.http_port,
-            redis_url=f"redis://127.0.0.1:{self.redis_port}/0",
-            blob_url=f"file://{(self.folder / 'blobs').absolute()}",
+        return Config(
+            host=self.places.host,
+            port=self.places.port,
+            redis_url=self.places.redis_url,
+            blob_url=f"file://{self.places.blobs}",
             rpc_url=self.rpc_url,
-            deployment=str(self.deployment),
+            deployment=str(self.places.deployment),
         )
-        return self._command(self.orchestrator, "orchestrator", config)
 
-    def trainer_command(self, run_id: int) -> Command:
+    def trainer_config(self, run_id: int) -> BaseModel:
         from trainer.config import Config
 
-        config = Config(
+        return Config(
             orchestrator=self.url,
             run_id=run_id,
             model_dir=self.plan.model,
@@ -166,19 +177,17 @@ class Market:
             seed=self.seed,
             num_evaluation_problems=self.plan.num_held_out,
         )
-        return self._command(self.trainer, "trainer", config)
 
-    def verifier_command(self) -> Command:
+    def verifier_config(self) -> BaseModel:
         from rollout_worker.config import VerifierConfig
 
-        config = VerifierConfig.model_validate(self._role_values(self.verifier))
-        return self._command(self.verifier, "verifier", config)
+        return VerifierConfig.model_validate(self._worker_values(self.verifier))
 
-    def worker_command(self, seller: Seller) -> Command:
+    def worker_config(self, seller: Seller) -> BaseModel:
         from rollout_worker.config import WorkerConfig
 
         values = {
-            **self._role_values(seller.party),
+            **self._worker_values(seller.party),
             "groups_per_call": seller.groups_per_call,
             "engine": {
                 "name": seller.engine,
@@ -187,24 +196,25 @@ class Market:
                 "quantise_bits": seller.quantise_bits,
             },
         }
-        return self._command(seller.party, "worker", WorkerConfig.model_validate(values))
+        return WorkerConfig.model_validate(values)
 
-    def _role_values(self, party: Party) -> dict[str, Any]:
+    def command(self, party: Party, role: str, config: BaseModel) -> Command:
+        """Write a role's config and return its process."""
+        path = self.folder / f"{party.name}.toml"
+        path.write_text(to_toml(config))
+        return role_command(party.name, role, path, party.key)
+
+    def _worker_values(self, party: Party) -> dict[str, Any]:
         return {
             "orchestrator": self.url,
             "data_dir": self.data_dir(party),
             "poll_seconds": 0.2,
             "chain": {
                 "rpc_url": self.rpc_url,
-                "deployment": self.deployment,
+                "deployment": self.places.deployment,
                 "stake": STAKE,
             },
         }
-
-    def _command(self, party: Party, role: str, config: BaseModel) -> Command:
-        path = self.folder / f"{party.name}.toml"
-        path.write_text(to_toml(config))
-        return role_command(party.name, role, path, party.key)
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
