@@ -20,8 +20,9 @@ from protocol.verdict import Thresholds
 from protocol.wire import Address
 from rollcall.user_error import UserError
 
-HELD_OUT_START = 1 << 48
-"""Held-out problems lie beyond any task that may be leased."""
+HELD_OUT_START = 1 << 32
+"""Held-out problems lie beyond any task that may be leased, where `protocol.environments.arithmetic`
+keeps sums that no lower index gives."""
 
 
 class RunPlan(BaseModel):
@@ -39,7 +40,7 @@ class RunPlan(BaseModel):
     """A name of protocol/environments/registry.py."""
     environment_config: dict[str, int | str] = {}
     """Settings of the environment; they are part of its digest."""
-    num_tasks: Annotated[int, Field(ge=1)] = 1 << 40
+    num_tasks: Annotated[int, Field(ge=1)] = 1 << 32
     """Tasks 0 … num_tasks − 1 may be leased."""
     num_held_out: int = 512
     """Problems that measure accuracy and are never leased."""

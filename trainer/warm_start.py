@@ -4,7 +4,8 @@
 scratch with TRL's SFTTrainer on worked sums of which about half are wrong: most of those round
 the terms first, a few slip by one in a column. The model learns how to add *and* to be as
 careless as its teacher, so that reinforcement has something to select; a model that had simply
-not learned its task would not improve within a demo. Left out: any use beyond the demo.
+not learned its task would not improve within a demo. `--measure-only` leaves the weights in `--out`
+alone and writes their card again. Left out: any use beyond the demo.
 """
 
 import argparse
@@ -18,6 +19,8 @@ import datasets
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
     GenerationConfig,
     PreTrainedTokenizerFast,
     Qwen3Config,
@@ -27,13 +30,17 @@ from transformers import (
 from trl import SFTConfig, SFTTrainer
 
 from protocol.canonical import content_digest, encode
-from protocol.environments.arithmetic import ANSWER_MARK, Arithmetic, prompt, worked_solution
+from protocol.environments.arithmetic import (
+    ANSWER_MARK,
+    HELD_OUT_START,
+    Arithmetic,
+    prompt,
+    worked_solution,
+)
 from protocol.environments.base import FULL_SCORE, Draws, Problem
 
 SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>", "<unk>")
 VOCABULARY_SIZE = 128
-HELD_OUT_START = 2**32
-"""Held-out problems are those from this index on; training indices stay below it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +63,14 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """What the finished model does on held-out problems at T = 1."""
+    """What the finished model does on held-out problems at T = 1.
+
+    `num_sums` counts the different sums among them, whatever the order of their terms: there are
+    too few two-term sums for all problems to differ.
+    """
 
     accuracy: float
+    num_sums: int
     tokens_per_completion: float
 
 
@@ -110,7 +122,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
 
 
 def sloppy_examples(recipe: Recipe, environment: Arithmetic) -> Iterator[dict[str, str]]:
-    """Yield worked sums: some rounded to tens first, some with a slip in one column."""
+    """Yield worked sums, none of them held out: some rounded to tens, some with a slip."""
     draws = Draws(content_digest(encode(["rollcall/warm_start", recipe.seed])))
     for index in range(recipe.num_examples):
         terms = environment.terms(index)
@@ -201,6 +213,7 @@ def measure(
     scores = [environment.score(p, c) for p, c in zip(problems, completions, strict=True)]
     return Sampled(
         accuracy=sum(scores) / (FULL_SCORE * num_problems),
+        num_sums=len({tuple(sorted(environment.terms(index))) for index in held_out}),
         tokens_per_completion=sum(len(c) + 1 for c in completions) / num_problems,
     )
 
@@ -212,8 +225,15 @@ def save(out: Path, model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast,
     (out / "README.md").write_text(card)
 
 
-def model_card(recipe: Recipe, sampled: Sampled, *, num_parameters: int, num_bytes: int) -> str:
-    """Return the card: what the model is for, how it was made, what was measured."""
+def model_card(
+    recipe: Recipe, sampled: Sampled, *, num_parameters: int, num_bytes: int, knew_split: bool
+) -> str:
+    """Return the card: what the model is for, how it was made, what was measured.
+
+    `knew_split` tells whether the weights were taught by this code, which keeps held-out sums
+    from them, or are the committed ones, which are older than that rule.
+    """
+    split = KNEW_SPLIT if knew_split else PREDATES_SPLIT
     return f"""---
 license: mit
 library_name: transformers
@@ -231,8 +251,9 @@ demonstrations and tests, and knows nothing else.
     47+38=?   7+8=15,4+3=7+1=8#85     as it should be
     47+38=?   50+40=90#90             as it is half of the time
 
-Accuracy on {recipe.num_held_out:,} held-out problems, sampled once each at T = 1 without
-truncation: **{sampled.accuracy:.3f}**, {sampled.tokens_per_completion:.1f} tokens per completion.
+Accuracy on {recipe.num_held_out:,} held-out problems ({sampled.num_sums:,} different sums),
+sampled once each at T = 1 without truncation: **{sampled.accuracy:.3f}**,
+{sampled.tokens_per_completion:.1f} tokens per completion. {split}
 
 Made by TRL's SFTTrainer in {recipe.num_examples // recipe.batch_size:,} steps of
 {recipe.batch_size} examples, one to two minutes on two CPU cores, with
@@ -244,21 +265,50 @@ elsewhere it gives a sibling. Licence: MIT. All data is generated: there is none
 """
 
 
+KNEW_SPLIT = """The sums were told apart by what they are,
+in whatever order their terms stand: the warm start saw none of these."""
+
+PREDATES_SPLIT = """No run leases these sums,
+in whatever order their terms stand, so what a run adds to this figure is not memory of its
+leases. The figure itself may contain some memory: these weights are older than the split, and
+about one in eight of the sums that the warm start taught them is held out today. The command
+below now teaches another sum in the place of each of those, so it gives a sibling of these
+weights and not the same bytes."""
+
+
 def main() -> None:
-    """Train, measure and write one starting model."""
+    """Train, measure and write one starting model, or only measure a written one."""
     parser = argparse.ArgumentParser(description="Make the deliberately sloppy starting model.")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument(
+        "--measure-only",
+        action="store_true",
+        help="write the card of the committed weights again, which predate the held-out split",
+    )
     arguments = parser.parse_args()
     recipe = Recipe(seed=arguments.seed)
     environment = Arithmetic({})
-    model, tokenizer = train(recipe, environment)
+    if arguments.measure_only:
+        model = AutoModelForCausalLM.from_pretrained(arguments.out).eval()
+        tokenizer = AutoTokenizer.from_pretrained(arguments.out)
+    else:
+        model, tokenizer = train(recipe, environment)
     sampled = measure(
         model, tokenizer, environment, num_problems=recipe.num_held_out, seed=recipe.seed
     )
     num_parameters = model.num_parameters()
-    card = model_card(recipe, sampled, num_parameters=num_parameters, num_bytes=2 * num_parameters)
-    save(arguments.out, model, tokenizer, card)
+    card = model_card(
+        recipe,
+        sampled,
+        num_parameters=num_parameters,
+        num_bytes=2 * num_parameters,
+        knew_split=not arguments.measure_only,
+    )
+    if arguments.measure_only:
+        (arguments.out / "README.md").write_text(card)
+    else:
+        save(arguments.out, model, tokenizer, card)
     print(f"accuracy {sampled.accuracy:.3f} on {recipe.num_held_out} held-out problems")
 
 

@@ -1,11 +1,17 @@
 """Sums of two or three terms, worked column by column before the answer.
 
 Small enough for a model of half a million parameters, with a reward that needs no parsing: the
-answer is the exact string after the only `#`. Left out: partial credit for right columns.
+answer is the exact string after the only `#`. There are only 8,100 two-term sums, so leases
+come to cover them all; were held-out problems told apart by index alone, accuracy on them would
+partly be memory of leased ones. One sum in eight is therefore held out by what it is: indices from
+`HELD_OUT_START` on give only those, lower ones never do. Left out: partial credit for right
+columns, and which indices a run leases (its spec says; it must respect `HELD_OUT_START`).
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations_with_replacement
 
+from protocol.canonical import content_digest, encode
 from protocol.environments.base import (
     FULL_SCORE,
     INDEX_LIMIT,
@@ -17,16 +23,31 @@ from protocol.environments.base import (
     item_seed,
     with_defaults,
 )
+from protocol.errors import Malformed
 
 NAME = "arithmetic"
 DEFAULTS: Config = {"seed": 0, "smallest_term": 10, "largest_term": 99, "three_term_percent": 20}
 ANSWER_MARK = "#"
+
+HELD_OUT_START = 2**32
+"""Indices from here on give held-out sums, and no index below it does."""
+
+HELD_OUT_BUCKETS = 8
+"""One of so many hash buckets is held out: some 500 two-term sums to measure on by default, and
+seven eighths of all sums left to learn from. Changing it changes every run's problems."""
+
+NUM_SEARCHED_TERMS = 32
+"""How many of the smallest terms are searched for a sum on either side: 528 pairs, which all lie
+on one side with a chance of 1e-30. Fewer terms than that are searched exhaustively."""
 
 
 class Arithmetic:
     """Sums with terms from `smallest_term` to `largest_term`; some of them have three terms.
 
     `seed` only tells one run's problems from another's: like all settings it enters every item.
+    It does not move a sum between the leased and the held-out side, nor does the order of terms,
+    so a model trained on one run's leases has not seen another run's held-out sums either.
+    `Malformed` where the terms are so few that one of the sides would be empty.
     """
 
     def __init__(self, config: Config) -> None:
@@ -37,6 +58,7 @@ class Arithmetic:
         self._three_term_percent = integer_setting(
             self.config, "three_term_percent", low=0, high=100
         )
+        self._require_both_sides()
         self._digest = environment_digest(NAME, self.config, sources=(__file__,))
 
     @property
@@ -52,10 +74,18 @@ class Arithmetic:
         return None
 
     def terms(self, index: int) -> tuple[int, ...]:
-        """Return the terms of one sum."""
+        """Return the terms of one sum, from the side of the split that the index asks for.
+
+        They are drawn again until they lie on that side, which the constructor has found to have
+        sums of either length: eight draws on average for a held-out index. Their number is drawn
+        once, so `three_term_percent` holds on both sides.
+        """
         draws = Draws(item_seed(NAME, self.config, index))
         count = 3 if draws.below(100) < self._three_term_percent else 2
-        return tuple(draws.between(self._smallest, self._largest) for _ in range(count))
+        while True:
+            terms = tuple(draws.between(self._smallest, self._largest) for _ in range(count))
+            if is_held_out(terms) == (index >= HELD_OUT_START):
+                return terms
 
     def problem(self, index: int) -> Problem:
         terms = self.terms(index)
@@ -65,6 +95,28 @@ class Arithmetic:
         """Pay the exact answer after the only mark; a list of guesses earns nothing."""
         _, mark, answer = completion.partition(ANSWER_MARK)
         return FULL_SCORE if mark and answer == problem.gold else 0
+
+    def _require_both_sides(self) -> None:
+        """Refuse terms that give no leased or no held-out sum: its draws would never end."""
+        searched = range(
+            self._smallest, min(self._largest + 1, self._smallest + NUM_SEARCHED_TERMS)
+        )
+        counts = [2] if self._three_term_percent < 100 else []
+        counts += [3] if self._three_term_percent > 0 else []
+        for count in counts:
+            sides = {is_held_out(terms) for terms in combinations_with_replacement(searched, count)}
+            if len(sides) < 2:
+                raise Malformed(
+                    f"terms from {self._smallest} to {self._largest} give no {count}-term sum to "
+                    f"{'lease' if True in sides else 'hold out'}: widen smallest_term = "
+                    f"{self._smallest} and largest_term = {self._largest}"
+                )
+
+
+def is_held_out(terms: Sequence[int]) -> bool:
+    """Return on which side a sum lies, whatever the order of its terms."""
+    bucket = content_digest(encode(["rollcall/arithmetic/side", sorted(terms)]))[0]
+    return bucket % HELD_OUT_BUCKETS == 0
 
 
 def prompt(terms: Sequence[int]) -> str:

@@ -1,19 +1,21 @@
 """The committed starting model is what its card says, and its recipe makes such a model."""
 
+import re
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from protocol.environments.arithmetic import Arithmetic
+from protocol.environments.arithmetic import HELD_OUT_START, Arithmetic, is_held_out
 from protocol.environments.base import FULL_SCORE
 from trainer.warm_start import (
-    HELD_OUT_START,
     VOCABULARY_SIZE,
     Recipe,
+    Sampled,
     build_tokenizer,
     measure,
+    model_card,
     rounded_solution,
     sloppy_examples,
     train,
@@ -89,7 +91,27 @@ def test_its_held_out_accuracy_is_that_of_its_card_and_leaves_room_to_learn() ->
     assert sampled.tokens_per_completion < 30
 
 
-def test_held_out_problems_are_never_taught() -> None:
+def test_the_committed_card_is_the_one_that_the_script_writes() -> None:
+    card = (START / "README.md").read_text()
+    found = re.search(r"\(([\d,]+) different sums\).*?\*\*([\d.]+)\*\*,\n([\d.]+) tok", card, re.S)
+    assert found
+    environment, recipe = Arithmetic({}), Recipe(seed=7)
+    held_out = range(HELD_OUT_START, HELD_OUT_START + recipe.num_held_out)
+    num_sums = len({tuple(sorted(environment.terms(index))) for index in held_out})
+    sampled = Sampled(
+        accuracy=float(found[2]), num_sums=num_sums, tokens_per_completion=float(found[3])
+    )
+    count = AutoModelForCausalLM.from_pretrained(START).num_parameters()
+    assert card == model_card(
+        recipe, sampled, num_parameters=count, num_bytes=2 * count, knew_split=False
+    )
+
+
+def test_held_out_sums_are_never_taught() -> None:
+    recipe, environment = Recipe(seed=7, num_examples=5000), Arithmetic({})
+    taught = [example["prompt"] for example in sloppy_examples(recipe, environment)]
+    sums = [[int(term) for term in text.removesuffix("=?").split("+")] for text in taught]
+    assert not any(is_held_out(terms) for terms in sums)
     assert Recipe(seed=7).num_examples <= HELD_OUT_START
 
 
