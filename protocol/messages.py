@@ -49,6 +49,13 @@ class RunInfo(Wire):
     """In the token's smallest denomination, as decimal text: it may exceed 64 bits."""
 
 
+class RunRegistration(Wire):
+    """Ask an orchestrator to serve a run that names its key and whose spec's hash is on chain."""
+
+    run_id: U63
+    spec: RunSpec
+
+
 class RunList(Wire):
     runs: Annotated[tuple[RunInfo, ...], AsTuple]
 

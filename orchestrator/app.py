@@ -1,0 +1,128 @@
+"""The ASGI application: routes, refusals as JSON, and the description of it all."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
+
+from orchestrator.market import Market
+from orchestrator.routes import (
+    audits,
+    batches,
+    blobs,
+    epochs,
+    leases,
+    policies,
+    public,
+    runs,
+    session,
+    submissions,
+)
+from orchestrator.service import Service
+from orchestrator.wiring import SCHEMAS
+from protocol import messages
+from protocol.errors import MarketError
+from protocol.messages import ErrorBody
+from protocol.verdict import Verdict
+from protocol.wire import Wire
+
+
+def create_app(market: Market, service: Service | None = None) -> FastAPI:
+    """Return the application; with a service, its background work lives as long as the app."""
+    app = FastAPI(
+        title="Rollcall orchestrator",
+        version="1",
+        lifespan=_lifespan(market, service),
+        docs_url="/docs",
+        redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
+        responses={"default": {"model": ErrorBody}},
+    )
+    app.state.market = market
+    app.state.event_streams = asyncio.Semaphore(market.config.limits.max_event_streams)
+    for module in (
+        *(runs, session, leases, submissions, policies),
+        *(blobs, batches, audits, epochs, public),
+    ):
+        app.include_router(module.router, prefix="/v1")
+    app.include_router(public.probes)
+    app.add_exception_handler(MarketError, _refuse)
+    app.add_exception_handler(RequestValidationError, _malformed)
+    app.add_exception_handler(HTTPException, _http)
+    app.middleware("http")(_counted)
+    app.openapi = lambda: _describe(app)  # type: ignore[method-assign]
+    return app
+
+
+def _lifespan(market: Market, service: Service | None) -> Any:
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        market.rewards.start()
+        if service is not None:
+            service.start()
+        yield
+        if service is not None:
+            await service.close()
+        await market.close()
+
+    return lifespan
+
+
+async def _refuse(_: Request, error: Exception) -> Response:
+    assert isinstance(error, MarketError)
+    body = ErrorBody(
+        code=error.code, message=error.message, retry_after_seconds=error.retry_after_seconds
+    )
+    headers = {}
+    if error.retry_after_seconds is not None:
+        headers["retry-after"] = f"{error.retry_after_seconds:g}"
+    return Response(body.to_json(), error.status, headers, media_type="application/json")
+
+
+async def _malformed(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    wrong = "; ".join(f"{e['loc'][-1]}: {e['msg']}" for e in error.errors())
+    body = ErrorBody(code="malformed", message=wrong)
+    return Response(body.to_json(), 400, media_type="application/json")
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code = "not_found" if error.status_code == 404 else "malformed"
+    body = ErrorBody(code=code, message=f"{request.method} {request.url.path}: {error.detail}")
+    return Response(body.to_json(), error.status_code, media_type="application/json")
+
+
+async def _counted(request: Request, call_next: Any) -> Response:
+    response: Response = await call_next(request)
+    route = request.scope.get("route")
+    path = getattr(route, "path", "unknown")
+    market: Market = request.app.state.market
+    market.metrics.requests.labels(path, response.status_code).inc()
+    return response
+
+
+def _describe(app: FastAPI) -> dict[str, Any]:
+    """Return OpenAPI with the request bodies' schemas, which FastAPI does not see."""
+    if app.openapi_schema is None:
+        described = get_openapi(title=app.title, version=app.version, routes=app.routes)
+        schemas = described["components"]["schemas"]
+        described_messages: list[type[Wire]] = [*_messages(), Verdict]
+        for message in described_messages:
+            schema = message.model_json_schema(ref_template=SCHEMAS + "{model}")
+            for name, part in schema.pop("$defs", {}).items():
+                schemas.setdefault(name, part)
+            schemas.setdefault(message.__name__, schema)
+        described["components"]["schemas"] = dict(sorted(schemas.items()))
+        app.openapi_schema = described
+    return app.openapi_schema
+
+
+def _messages() -> list[type[Wire]]:
+    found = [value for value in vars(messages).values() if isinstance(value, type)]
+    return [value for value in found if issubclass(value, Wire) and value is not Wire]

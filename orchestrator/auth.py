@@ -1,0 +1,95 @@
+"""Who is asking: wallet sign-in to a bearer token, and the token back to an account.
+
+Tokens are HS256 JWTs under a secret derived from the orchestrator's key, so every copy of it accepts
+them and none stores them. A hot key signs in for its identity; both stand in the token.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import jwt
+from starlette.requests import Request
+
+from orchestrator import keys
+from orchestrator.market import Market
+from protocol.constants import MAX_CLOCK_SKEW_SECONDS
+from protocol.errors import ClockSkew, Forbidden, Replayed, TokenExpired, Unauthorized
+from protocol.messages import Session, SessionRequest
+from protocol.signin import parse
+from protocol.signing import personal_digest, require_signer
+
+ALGORITHM = "HS256"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A signed-in party: the identity it acts for, and the key that signed in."""
+
+    identity: str
+    signer: str
+
+
+async def sign_in(market: Market, request: SessionRequest, *, domains: Collection[str]) -> Session:
+    """Return a session for a signed EIP-4361 text; each text works once."""
+    text = parse(request.message)
+    if text.domain not in domains:
+        raise Unauthorized(
+            f"the text signs in to {text.domain}, this is {', '.join(sorted(domains))}: "
+            "name the host you are calling"
+        )
+    if text.chain_id != market.chain.domain.chain_id:
+        raise Unauthorized(
+            f"the text names chain {text.chain_id}, this is {market.chain.domain.chain_id}"
+        )
+    now = market.clock()
+    issued_at = datetime.strptime(text.issued_at, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    skew = issued_at.timestamp() - now
+    if abs(skew) > MAX_CLOCK_SKEW_SECONDS:
+        raise ClockSkew(
+            f"the text was issued {skew:+.0f} s from now; at most {MAX_CLOCK_SKEW_SECONDS} s are "
+            "allowed: set this machine's clock"
+        )
+    require_signer(
+        personal_digest(request.message), request.signature, text.address, "the sign-in text"
+    )
+    key = keys.used_nonce(text.nonce + text.address)
+    if not await market.queue.call("SET", key, 1, "NX", "EX", 2 * MAX_CLOCK_SKEW_SECONDS + 1):
+        raise Replayed(f"nonce {text.nonce} was used before: sign a text with a new one")
+    identity = await market.chain.identity_of(text.address)
+    return issue(market, Account(identity, text.address))
+
+
+def issue(market: Market, account: Account) -> Session:
+    """Return a bearer token for an account."""
+    expires_at = int(market.clock()) + market.config.session_seconds
+    claims = {"sub": account.identity, "key": account.signer, "exp": expires_at}
+    token = jwt.encode(claims, market.session_secret, algorithm=ALGORITHM)
+    return Session(token=token, address=account.identity, expires_at=expires_at)
+
+
+def account_of(market: Market, request: Request) -> Account:
+    """Return who sent a request; raise `TokenExpired` or `Unauthorized`."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise Unauthorized("no bearer token: sign in at POST /v1/session")
+    try:
+        claims = jwt.decode(
+            token,
+            market.session_secret,
+            algorithms=[ALGORITHM],
+            options={"verify_exp": False, "require": ["exp", "sub"]},
+        )
+    except jwt.InvalidTokenError as error:
+        raise TokenExpired("the token is not one of this orchestrator's: sign in again") from error
+    if claims["exp"] < market.clock():
+        raise TokenExpired("the token has expired: sign in again")
+    return Account(claims["sub"], claims["key"])
+
+
+def require_role(account: Account, allowed: Collection[str], role: str) -> None:
+    """Raise `Forbidden` unless the account or its key is one of those allowed."""
+    if account.identity not in allowed and account.signer not in allowed:
+        raise Forbidden(
+            f"{account.identity} is not this run's {role}: sign in with that account's key"
+        )

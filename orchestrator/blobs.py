@@ -1,0 +1,92 @@
+"""The only door to object storage: content-addressed bytes under their SHA-256.
+
+A folder or any S3-compatible store, by URL. Blobs are immutable, so writing the same one twice is
+harmless, and no reader ever sees half of one: the store renames into place.
+"""
+
+from pathlib import Path
+from urllib.parse import urlparse
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import LocalStore, ObjectStore, from_url
+
+from protocol.canonical import content_digest
+from protocol.errors import Busy, Malformed, NotFound
+
+
+class Blobs:
+    """Put and get by digest."""
+
+    def __init__(self, url: str) -> None:
+        parsed = urlparse(url)
+        self._folder = Path(parsed.path) if parsed.scheme == "file" else None
+        self._store: ObjectStore
+        if self._folder is not None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._store = LocalStore(self._folder, mkdir=True)
+        else:
+            self._store = from_url(url)
+
+    async def put(self, digest: bytes, data: bytes) -> None:
+        """Store bytes under their digest; raise `Malformed` where they are others."""
+        found = content_digest(data)
+        if found != digest:
+            raise Malformed(
+                f"the body's SHA-256 is 0x{found.hex()}, not 0x{digest.hex()}: send the exact bytes"
+            )
+        await self.add(data)
+
+    async def add(self, data: bytes) -> bytes:
+        """Store bytes and return their digest."""
+        digest = content_digest(data)
+        try:
+            await obstore.put_async(self._store, _path(digest), data, use_multipart=False)
+        except BaseError as error:
+            raise _unreachable() from error
+        return digest
+
+    async def get(self, digest: bytes) -> bytes:
+        """Return a blob; raise `NotFound` where there is none."""
+        try:
+            result = await obstore.get_async(self._store, _path(digest))
+            return bytes(await result.bytes_async())
+        except FileNotFoundError as error:
+            raise _missing(digest) from error
+        except BaseError as error:
+            raise _unreachable() from error
+
+    async def get_range(self, digest: bytes, start: int, end: int) -> bytes:
+        """Return bytes [start, end) of a blob."""
+        try:
+            return bytes(
+                await obstore.get_range_async(self._store, _path(digest), start=start, end=end)
+            )
+        except FileNotFoundError as error:
+            raise _missing(digest) from error
+        except BaseError as error:
+            raise _unreachable() from error
+
+    async def size(self, digest: bytes) -> int | None:
+        """Return a blob's size, or None where there is none."""
+        try:
+            found = await obstore.head_async(self._store, _path(digest))
+        except FileNotFoundError:
+            return None
+        except BaseError as error:
+            raise _unreachable() from error
+        return int(found["size"])
+
+
+def _path(digest: bytes) -> str:
+    """Spread blobs over 256 folders: one flat folder of a million files is slow to list."""
+    name = digest.hex()
+    return f"{name[:2]}/{name}"
+
+
+def _missing(digest: bytes) -> NotFound:
+    return NotFound(f"no blob 0x{digest.hex()} here: ask for a digest that a manifest names")
+
+
+def _unreachable() -> Busy:
+    return Busy("the blob store does not answer; send the same again", retry_after_seconds=1.0)

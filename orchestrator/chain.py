@@ -1,0 +1,131 @@
+"""The orchestrator's view of the ledger: cached reads for requests, one queue for writes.
+
+The client is synchronous, so calls run in threads. What a stranger can trigger by a request is
+cached for seconds; a refusal on chain is final anyway, so a stale answer costs nobody money.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from contracts.client import Ledger
+from contracts.errors import ChainUnreachable
+from contracts.state import EpochState, RunState, SlashState
+from protocol.epoch import EpochHeader, FraudReport
+from protocol.errors import Busy
+from protocol.signing import Domain
+
+Answer = TypeVar("Answer")
+
+POSITIVE_SECONDS = 15.0
+"""How long a joined worker is believed to be joined: leaving early only delays its refusal."""
+NEGATIVE_SECONDS = 1.0
+"""How long a refusal is remembered: a worker that has just joined asks again at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """Whether an identity may work for a run."""
+
+    is_joined: bool
+    stake: int
+
+
+class Chain:
+    """Reads and writes of one ledger, for coroutines."""
+
+    def __init__(self, ledger: Ledger, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._cache: dict[tuple[Any, ...], tuple[float, Any]] = {}
+        self._writes = asyncio.Lock()
+        self.domain = Domain(ledger.deployment.chain_id, ledger.deployment.ledger)
+
+    async def run(self, run_id: int) -> RunState:
+        """Return a run's state, fresh."""
+        return await self._read(lambda: self._ledger.run(run_id))
+
+    async def epoch(self, run_id: int, epoch: int) -> EpochState:
+        """Return an epoch's state, fresh."""
+        return await self._read(lambda: self._ledger.epoch(run_id, epoch))
+
+    async def block_time(self) -> int:
+        return await self._read(self._ledger.block_time)
+
+    async def identity_of(self, signer: str) -> str:
+        """Return the identity a key signs for: its owner, or itself where it has none."""
+        key = ("owner", signer)
+        owner = await self._cached(
+            key,
+            lambda: self._ledger.owner_of(signer),
+            lambda found: POSITIVE_SECONDS if found else NEGATIVE_SECONDS,
+        )
+        return owner or signer
+
+    async def membership(self, run_id: int, worker: str) -> Membership:
+        """Return whether an identity joined a run, and its stake."""
+        return await self._cached(
+            ("member", run_id, worker),
+            lambda: Membership(
+                self._ledger.is_joined(run_id, worker), self._ledger.stake_of(worker)
+            ),
+            lambda found: POSITIVE_SECONDS if found.is_joined else NEGATIVE_SECONDS,
+        )
+
+    async def stake_of(self, account: str) -> int:
+        return await self._cached(
+            ("stake", account), lambda: self._ledger.stake_of(account), lambda _: NEGATIVE_SECONDS
+        )
+
+    async def slash(self, run_id: int, worker: str, work_digest: bytes) -> tuple[bytes, SlashState]:
+        """Return an accusation's id and state."""
+        slash_id = await self._read(lambda: self._ledger.slash_id(run_id, worker, work_digest))
+        return slash_id, await self._read(lambda: self._ledger.slash(slash_id))
+
+    async def open_epoch(self, run_id: int, secret_hash: bytes) -> int:
+        return await self._write(lambda: self._ledger.open_epoch(run_id, secret_hash))
+
+    async def post_epoch(
+        self, header: EpochHeader, secret: bytes, signatures: dict[str, bytes], data_uri: str
+    ) -> None:
+        await self._write(lambda: self._ledger.post_epoch(header, secret, signatures, data_uri))
+
+    async def advance(self, run_id: int) -> None:
+        await self._write(lambda: self._ledger.advance(run_id))
+
+    async def propose_slash(self, report: FraudReport, signatures: dict[str, bytes]) -> None:
+        await self._write(lambda: self._ledger.propose_slash(report, signatures))
+
+    async def execute_slash(self, slash_id: bytes) -> None:
+        await self._write(lambda: self._ledger.execute_slash(slash_id))
+
+    async def _read(self, call: Callable[[], Answer]) -> Answer:
+        try:
+            return await asyncio.to_thread(call)
+        except ChainUnreachable as error:
+            raise Busy(
+                "the chain does not answer; send the same again", retry_after_seconds=2.0
+            ) from error
+
+    async def _write(self, call: Callable[[], Answer]) -> Answer:
+        # The sender owns the nonce and is thread-safe; the lock keeps one write in flight at a time.
+        async with self._writes:
+            return await asyncio.to_thread(call)
+
+    async def _cached(
+        self,
+        key: tuple[Any, ...],
+        call: Callable[[], Answer],
+        seconds: Callable[[Answer], float],
+    ) -> Answer:
+        now = self._clock()
+        known = self._cache.get(key)
+        if known is not None and known[0] > now:
+            return known[1]
+        found = await self._read(call)
+        if len(self._cache) > 100_000:
+            self._cache.clear()
+        self._cache[key] = (now + seconds(found), found)
+        return found

@@ -1,0 +1,74 @@
+"""The orchestrator's local settings. Everything agreed with others is in `RunSpec` instead."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Limits(BaseModel):
+    """What one stranger may ask of this process."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    requests_per_second: float = 100.0
+    """Steady request rate of one signed-in account."""
+    request_burst: int = 400
+    """Requests one account may make at once."""
+    address_requests_per_second: float = 400.0
+    """Steady rate of unauthenticated requests from one network address."""
+    address_request_burst: int = 4000
+    """Unauthenticated requests one network address may make at once."""
+    max_json_bytes: int = 1 << 20
+    """Largest JSON body; manifests of big models may need more."""
+    max_event_streams: int = 64
+    """Event streams open at a time."""
+
+
+class Rewards(BaseModel):
+    """How the children that recompute rewards are bounded."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    num_children: Annotated[int, Field(ge=1, le=64)] = 1
+    """Scoring processes."""
+    timeout_seconds: float = 5.0
+    """A child that has not answered by then is killed and its groups are tried once more."""
+    memory_bytes: int = 2 << 30
+    """Address space of a child."""
+    max_groups_per_call: Annotated[int, Field(ge=1)] = 64
+    """Groups sent to a child at a time; more amortises the pipe, fewer shares a hang with fewer."""
+
+
+class Config(BaseModel):
+    """Settings of one orchestrator process."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: int = 8100
+    """Port to listen on."""
+    redis_url: str = "redis://127.0.0.1:6379/0"
+    """Queues and leases; `unix:///path?db=0` works too. Durability is this server's setting."""
+    blob_url: str = "file:///tmp/rollcall/blobs"
+    """Payloads: a folder (`file:///…`, made where missing), or `s3://bucket/prefix`."""
+    rpc_url: str = "http://127.0.0.1:8545"
+    """The chain's JSON-RPC endpoint."""
+    deployment: str = "deployment.json"
+    """JSON file with the contracts' addresses, as `rollcall launch` writes it."""
+    allowed_domains: tuple[str, ...] = ()
+    """Domains a sign-in text may name; empty: the request's own Host header."""
+    session_seconds: int = 3600
+    """Lifetime of a bearer token."""
+    chain_poll_seconds: float = 1.0
+    """How often the runs' state on chain is read."""
+    tick_seconds: float = 0.5
+    """Pause between rounds of the background work: expiry, settlement, slashing."""
+    lease_grace_seconds: float = 5.0
+    """A lease's place is freed this long after its deadline: a body being read still counts."""
+    audit_seconds: float = 30.0
+    """A replay not answered within this goes to another verifier."""
+    retry_after_seconds: float = 0.25
+    """What to tell a worker or trainer for whom there is nothing yet."""
+    limits: Limits = Limits()
+    rewards: Rewards = Rewards()

@@ -1,0 +1,333 @@
+"""Take a submission in: who sent it, whether it may be paid, what it earns, and the signed receipt.
+
+The order matters. Cheap refusals come before expensive work; the body is durable before the record
+names it; the record is written in one atomic step, so a crash anywhere leaves either nothing or
+all, and the worker's repetition gets the same receipt.
+"""
+
+from dataclasses import dataclass
+
+import zstandard
+
+from orchestrator import admission, keys
+from orchestrator.admission import Finding
+from orchestrator.audit import is_drawn, rate_millionths
+from orchestrator.auth import Account
+from orchestrator.batches import is_trainable
+from orchestrator.events import event_body
+from orchestrator.market import Market, Run
+from orchestrator.queue import require_no_wait
+from orchestrator.records import Group
+from protocol.constants import (
+    MAX_CLOCK_SKEW_SECONDS,
+    MAX_SUBMISSION_BYTES,
+    MAX_SUBMISSION_INFLATED_BYTES,
+    NUM_TOKENS_PER_UNIT,
+)
+from protocol.errors import (
+    BadSignature,
+    ClockSkew,
+    Excluded,
+    LeaseExpired,
+    LeaseForeign,
+    LeaseUsed,
+    Malformed,
+    NotFound,
+    Refused,
+    RunNotOpen,
+    TooLarge,
+)
+from protocol.messages import BatchGroup, Contribution, GroupState
+from protocol.rollout import Lease, Receipt, SignedLease, Submission, Work, work_of
+from protocol.signing import recover, sign
+
+INFLATE_STEP = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A submission whose sender is established, with what the queue knows about it."""
+
+    lease: Lease
+    submission: Submission
+    work: Work
+    digest: bytes
+    num_accepted: int
+    newest_version: int
+    received_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What an arrival turned out to be worth."""
+
+    state: GroupState
+    finding: Finding | None
+    rewards: tuple[int, ...]
+    is_trainable: bool
+    copy_key: bytes | None
+
+
+async def take(market: Market, run: Run, account: Account, body: bytes) -> Receipt | bytes:
+    """Return the receipt (as JSON bytes where it was given before); raise what refuses the body."""
+    submission = read_body(body)
+    known = await _begin(market, run, account, submission)
+    if isinstance(known, bytes):
+        return known
+    finding = admission.admit(
+        known.lease, known.submission, run.terms, newest_version=known.newest_version
+    )
+    judged = await _judge(market, run, known, finding)
+    return await _record(market, run, known, judged, body)
+
+
+def read_body(body: bytes) -> Submission:
+    """Inflate and parse; the frame's own claim about its size is not trusted."""
+    return Submission.from_canonical(inflate(body, MAX_SUBMISSION_INFLATED_BYTES))
+
+
+def inflate(body: bytes, most: int) -> bytes:
+    """Return zstd's content; raise `TooLarge` as soon as it exceeds `most` bytes."""
+    if len(body) > MAX_SUBMISSION_BYTES:
+        raise TooLarge(f"{len(body)} bytes; a submission has at most {MAX_SUBMISSION_BYTES}")
+    try:
+        stated = zstandard.frame_content_size(body)
+        if 0 <= stated <= INFLATE_STEP:
+            # Small and honest about it: one call, which fails where the content is larger.
+            reader = zstandard.ZstdDecompressor(max_window_size=INFLATE_STEP)
+            content, used = reader.decompress(body, max_output_size=INFLATE_STEP), None
+        else:
+            content, used = _inflate_stepwise(body, most)
+    except zstandard.ZstdError as error:
+        raise Malformed(f"the body is not one zstd frame: {error}") from error
+    if used is not None and used != len(body):
+        raise Malformed("bytes follow the zstd frame: send exactly one")
+    return content
+
+
+def _inflate_stepwise(body: bytes, most: int) -> tuple[bytes, int]:
+    reader = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj()
+    parts, total = [], 0
+    for start in range(0, len(body), INFLATE_STEP):
+        part = reader.decompress(body[start : start + INFLATE_STEP])
+        total += len(part)
+        if total > most:
+            raise TooLarge(f"the body inflates beyond {most} bytes: send only the leased group")
+        parts.append(part)
+        if reader.eof:
+            return b"".join(parts), start + INFLATE_STEP - len(reader.unused_data)
+    raise Malformed("the zstd frame is cut off: send the whole body")
+
+
+async def _begin(
+    market: Market, run: Run, account: Account, submission: Submission
+) -> Arrival | bytes:
+    """Establish the sender; return the old receipt's JSON where this very submission is known."""
+    now, limits = market.clock(), market.config.limits
+    answer = await market.queue.script(
+        "begin",
+        run.run_id,
+        submission.lease_id.hex(),
+        account.identity,
+        limits.requests_per_second,
+        limits.request_burst,
+        now,
+        also=(keys.bucket(account.identity),),
+    )
+    require_no_wait(answer[0], account.identity)
+    _, signed, engine, used, receipt, num_accepted, excluded, newest = answer
+    if signed is None:
+        raise NotFound(f"no lease 0x{submission.lease_id.hex()} in run {run.run_id}")
+    lease = SignedLease.from_json(signed).lease
+    if lease.worker != account.identity:
+        raise LeaseForeign(f"the lease is {lease.worker}'s, the session is {account.identity}'s")
+    gflops = run.spec.gflops(submission.num_tokens())
+    work = work_of(lease, submission, gflops=gflops)
+    digest = market.chain.domain.digest(work)
+    if used is not None:
+        return _same_receipt(lease, used, digest, receipt)
+    if excluded == b"1":
+        raise Excluded(f"a replay found false work of {lease.worker}: nothing more is taken")
+    await _require_worker_signed(market, lease, digest, submission.signature)
+    _require_timely(run, lease, submission, engine.decode(), now)
+    return Arrival(
+        lease=lease,
+        submission=submission,
+        work=work,
+        digest=digest,
+        num_accepted=int(num_accepted or 0),
+        newest_version=int(newest),
+        received_at=int(now),
+    )
+
+
+def _same_receipt(lease: Lease, used: bytes, digest: bytes, receipt: bytes) -> bytes:
+    if used.decode() != digest.hex():
+        raise LeaseUsed(
+            f"lease {lease.nonce} already has submission 0x{used.decode()}: one group per lease"
+        )
+    return receipt
+
+
+async def _require_worker_signed(
+    market: Market, lease: Lease, digest: bytes, signature: bytes
+) -> None:
+    signer = recover(digest, signature)
+    if signer == lease.worker or await market.chain.identity_of(signer) == lease.worker:
+        return
+    raise BadSignature(
+        f"the work is signed by {signer}, which is neither {lease.worker} nor a hot key of it: "
+        "sign exactly this group's Work for this chain and ledger"
+    )
+
+
+def _require_timely(
+    run: Run, lease: Lease, submission: Submission, engine_class: str, now: float
+) -> None:
+    if now > lease.deadline + 1:
+        raise LeaseExpired(
+            f"lease {lease.nonce} ended {now - lease.deadline:.1f} s ago: return leases that "
+            "cannot be finished in time"
+        )
+    skew = submission.submitted_at - now
+    if abs(skew) > MAX_CLOCK_SKEW_SECONDS:
+        raise ClockSkew(
+            f"submitted_at is {skew:+.0f} s from now; at most {MAX_CLOCK_SKEW_SECONDS} s are "
+            "allowed: set this machine's clock"
+        )
+    if run.chain.cutoff and submission.submitted_at > run.chain.cutoff:
+        raise RunNotOpen(
+            f"run {run.run_id} is {run.status.value} since {run.chain.cutoff}; work signed at "
+            f"{submission.submitted_at} can no longer be paid"
+        )
+    if submission.engine_class != engine_class:
+        raise Refused(
+            f"the lease was asked for engine class {engine_class!r}, the work says "
+            f"{submission.engine_class!r}: ask with the engine that will generate"
+        )
+
+
+async def _judge(market: Market, run: Run, known: Arrival, finding: Finding | None) -> Judged:
+    if finding is not None:
+        return Judged(GroupState.REJECTED, finding, (), False, None)
+    rollouts = [rollout.tokens for rollout in known.submission.rollouts]
+    rewards = await market.rewards.score((run.run_id, known.lease.index, rollouts)) or ()
+    rate = rate_millionths(run.spec.audit, num_accepted=known.num_accepted)
+    # The epoch that is open now: the lease's own may already be revealed.
+    secret = market.secret(run.run_id, max(0, run.chain.num_opened - 1))
+    is_audited = is_drawn(secret, known.digest, rate=rate)
+    return Judged(
+        GroupState.REPLAY if is_audited else GroupState.ACCEPTED,
+        None,
+        rewards,
+        is_trainable(rewards),
+        admission.copy_key(known.submission),
+    )
+
+
+async def _record(
+    market: Market, run: Run, known: Arrival, judged: Judged, body: bytes
+) -> Receipt | bytes:
+    blob = await market.blobs.add(body)
+    receipt = _receipt(market, known, judged.finding)
+    group = _group(known, judged, blob, receipt)
+    copy_key = judged.copy_key.hex() if judged.copy_key is not None else ""
+    outcome, detail = await market.queue.script(
+        "submit",
+        run.run_id,
+        *(known.lease.lease_id.hex(), known.lease.worker, known.lease.nonce),
+        *(known.digest.hex(), judged.state.value, copy_key, keys.SEEN_SECONDS, market.clock()),
+        *(run.chain.threshold, keys.NUM_EVENTS_KEPT, _event(run, known, judged, market.clock())),
+        *group.fields(),
+    )
+    match outcome:
+        case b"same":
+            return bytes(detail)
+        case b"used":
+            raise LeaseUsed(f"lease {known.lease.nonce} already has submission 0x{detail.decode()}")
+        case b"closed":
+            raise LeaseExpired(f"lease {known.lease.nonce} was returned or has expired")
+        case b"excluded":
+            raise Excluded(f"a replay found false work of {known.lease.worker}")
+        case b"duplicate":
+            finding = admission.duplicate(bytes.fromhex(detail.decode()))
+            copied = Judged(GroupState.REJECTED, finding, (), False, None)
+            return await _record(market, run, known, copied, body)
+    result = judged.finding.rejection.value if judged.finding else judged.state.value
+    market.metrics.submissions.labels(run.run_id, result).inc()
+    if judged.finding is None:
+        market.metrics.tokens.labels(run.run_id).inc(known.work.tokens)
+    return receipt
+
+
+def _receipt(market: Market, known: Arrival, finding: Finding | None) -> Receipt:
+    unsigned = Receipt(
+        run_id=known.lease.run_id,
+        worker=known.lease.worker,
+        nonce=known.lease.nonce,
+        work_digest=known.digest,
+        received_at=known.received_at,
+        rejection=finding.rejection.value if finding else "",
+        detail=finding.detail if finding else "",
+        signature=bytes(65),
+    )
+    signature = sign(market.key, market.chain.domain.digest(unsigned))
+    return unsigned.model_copy(update={"signature": signature})
+
+
+def _group(known: Arrival, judged: Judged, blob: bytes, receipt: Receipt) -> Group:
+    lease, work = known.lease, known.work
+    units = work.tokens // NUM_TOKENS_PER_UNIT
+    contribution = Contribution(
+        worker=work.worker,
+        nonce=work.nonce,
+        payload_digest=work.payload_digest,
+        policy_version=work.policy_version,
+        submitted_at=work.submitted_at,
+        tokens=work.tokens,
+        gflops=work.gflops,
+        units=units,
+        signature=known.submission.signature,
+    )
+    candidate = BatchGroup(
+        work_digest=known.digest,
+        worker=work.worker,
+        index=lease.index,
+        policy_version=lease.policy_version,
+        body=blob,
+        rewards=judged.rewards,
+    )
+    return Group(
+        worker=work.worker,
+        nonce=work.nonce,
+        lease_id=lease.lease_id,
+        version=lease.policy_version,
+        tokens=work.tokens,
+        units=units,
+        state=judged.state,
+        rejection=receipt.rejection,
+        detail=receipt.detail,
+        body=blob,
+        receipt=receipt.to_json(),
+        rewards=judged.rewards,
+        is_trainable=judged.is_trainable,
+        candidate=candidate.to_json(),
+        contribution=contribution.to_json(),
+    )
+
+
+def _event(run: Run, known: Arrival, judged: Judged, now: float) -> str:
+    mean = sum(judged.rewards) / len(judged.rewards) / 10_000 if judged.rewards else -1.0
+    fields = {
+        "worker": known.lease.worker,
+        "digest": "0x" + known.digest.hex(),
+        "nonce": known.lease.nonce,
+        "tokens": known.work.tokens,
+        "version": known.lease.policy_version,
+        "staleness": known.newest_version - known.lease.policy_version,
+        "reward_mean": round(mean, 4),
+        "state": judged.state.value,
+        "rejection": judged.finding.rejection.value if judged.finding else "",
+        "is_trainable": int(judged.is_trainable),
+    }
+    return event_body(run.run_id, "submission", now, fields)

@@ -1,0 +1,161 @@
+"""Grant, return and expire leases: carry the scheduler's rules to the queue and back."""
+
+from functools import partial
+
+from orchestrator import keys
+from orchestrator.auth import Account
+from orchestrator.events import event_body
+from orchestrator.market import Market, Run
+from orchestrator.queue import Argument
+from orchestrator.scheduler import Opening, affordable_groups, make_lease, most_groups
+from protocol.errors import Busy, Excluded, NotJoined, Refused, RunNotOpen, TooManyLeases
+from protocol.messages import LeaseRequest, Leases
+from protocol.rollout import SignedLease
+from protocol.signing import sign
+
+
+async def grant(market: Market, run: Run, account: Account, request: LeaseRequest) -> Leases | None:
+    """Return signed leases, or None where work is paced and the worker should come back."""
+    run.require_open()
+    await _require_calibrated_member(market, run, account, request.engine_class)
+    policy = await market.newest_policy(run)
+    if policy is None or run.chain.num_opened == 0:
+        return None
+    opening = Opening(
+        run_id=run.run_id,
+        epoch=run.chain.num_opened - 1,
+        secret=market.secret(run.run_id, run.chain.num_opened - 1),
+        version=policy.manifest.version,
+        policy_digest=policy.manifest.policy_digest,
+        deadline=int(market.clock()) + run.spec.lease_seconds,
+    )
+    run.require_tokenizer()
+    first, count = await _reserve(market, run, account.identity, request.count, opening)
+    if not count:
+        return None
+    signed = [
+        _sign(market, run, opening, account.identity, nonce)
+        for nonce in range(first, first + count)
+    ]
+    await _store(market, run, request.engine_class, signed)
+    market.metrics.leases.labels(run.run_id).inc(count)
+    return Leases(leases=tuple(signed))
+
+
+async def give_back(market: Market, run: Run, worker: str, lease_ids: tuple[bytes, ...]) -> None:
+    """Free a worker's unfinished leases; those it does not hold are ignored."""
+    nonces: list[Argument] = []
+    for lease_id in lease_ids:
+        key = f"{run.prefix}lease:{lease_id.hex()}"
+        owner, nonce = await market.queue.call("HMGET", key, "worker", "nonce")
+        if owner is not None and owner.decode() == worker:
+            nonces.append(nonce)
+    if nonces:
+        freed = await market.queue.script("close_leases", run.run_id, worker, *nonces)
+        market.metrics.expired.labels(run.run_id).inc(len(freed))
+
+
+async def expire(market: Market, run: Run, *, latest: float, limit: int = 1000) -> int:
+    """Free leases whose deadline is not after `latest`."""
+    freed = await market.queue.script("close_leases", run.run_id, "", latest, limit)
+    market.metrics.expired.labels(run.run_id).inc(len(freed))
+    return len(freed)
+
+
+async def require_member(market: Market, run: Run, worker: str) -> None:
+    """Raise `NotJoined` unless the worker joined on chain with enough stake."""
+    member = await market.chain.membership(run.run_id, worker)
+    if not member.is_joined:
+        raise NotJoined(
+            f"{worker} has not joined run {run.run_id}: call joinRun on the ledger "
+            f"{market.chain.domain.ledger} from that account"
+        )
+    if member.stake < run.chain.min_stake:
+        raise NotJoined(
+            f"{worker} has {member.stake} at stake, run {run.run_id} asks for "
+            f"{run.chain.min_stake}: stake the difference"
+        )
+
+
+async def _require_calibrated_member(
+    market: Market, run: Run, account: Account, engine_class: str
+) -> None:
+    if run.spec.thresholds_for(engine_class) is None:
+        known = ", ".join(entry.engine_class for entry in run.spec.thresholds)
+        raise Refused(
+            f"engine class {engine_class!r} has no calibrated bounds in this run; it has {known}"
+        )
+    await require_member(market, run, account.identity)
+
+
+async def _reserve(
+    market: Market, run: Run, worker: str, count: int, opening: Opening
+) -> tuple[int, int]:
+    budget_left = await market.budget_left_units(run)
+    outcome, first, granted = await market.queue.script(
+        "grant",
+        run.run_id,
+        worker,
+        count,
+        opening.deadline,
+        run.spec.max_worker_leases,
+        most_groups(run.spec, newest_version=opening.version),
+        affordable_groups(run.spec, budget_left_units=budget_left),
+    )
+    match outcome:
+        case b"excluded":
+            raise Excluded(f"a replay found false work of {worker}: it gets no more leases")
+        case b"too_many":
+            raise TooManyLeases(
+                f"{worker} holds all {run.spec.max_worker_leases} leases a worker may have: "
+                "finish or return some",
+                retry_after_seconds=market.config.retry_after_seconds,
+            )
+        case b"no_budget":
+            raise RunNotOpen(f"run {run.run_id} has {budget_left} units left: too few for a group")
+    return int(first), int(granted)
+
+
+def _sign(market: Market, run: Run, opening: Opening, worker: str, nonce: int) -> SignedLease:
+    tokenizer = run.require_tokenizer()
+    lease = make_lease(
+        run.spec,
+        opening,
+        worker=worker,
+        nonce=nonce,
+        prompt_of=partial(_prompt, run, tokenizer),
+    )
+    digest = market.chain.domain.digest(lease)
+    return SignedLease(lease=lease, signature=sign(market.key, digest))
+
+
+def _prompt(run: Run, tokenizer: object, index: int) -> list[int]:
+    text = run.environment.problem(index).prompt
+    ids: list[int] = tokenizer.encode(text).ids  # type: ignore[attr-defined]
+    if len(ids) > run.spec.max_prompt_tokens:
+        raise Busy(
+            f"task {index} has a prompt of {len(ids)} tokens, the run allows "
+            f"{run.spec.max_prompt_tokens}; ask again for another task"
+        )
+    return ids
+
+
+async def _store(market: Market, run: Run, engine: str, signed: list[SignedLease]) -> None:
+    commands: list[tuple[Argument, ...]] = []
+    for item in signed:
+        lease = item.lease
+        key = f"{run.prefix}lease:{lease.lease_id.hex()}"
+        fields: tuple[Argument, ...] = (
+            *("worker", lease.worker, "nonce", lease.nonce, "deadline", lease.deadline),
+            *("engine", engine, "signed", item.to_json()),
+        )
+        commands.append(("HSET", key, *fields))
+    lease = signed[0].lease
+    body = event_body(
+        *(run.run_id, "lease", market.clock()),
+        {"worker": lease.worker, "count": len(signed), "version": lease.policy_version},
+    )
+    events = run.prefix + "events"
+    tail = ("MAXLEN", "~", keys.NUM_EVENTS_KEPT, "*", "kind", "lease", "body", body)
+    commands.append(("XADD", events, *tail))
+    await market.queue.pipeline(commands)

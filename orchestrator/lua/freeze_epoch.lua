@@ -1,0 +1,12 @@
+-- Write an epoch's record and bind its work to it, unless any of it was revoked meanwhile.
+-- ARGV: epoch, record JSON, then digest, worker, nonce per group in order of nonce. Returns 1 when done.
+for i = 3, #ARGV, 3 do
+  if not redis.call('ZSCORE', p .. 'earned:' .. ARGV[i + 1], ARGV[i]) then
+    return 0
+  end
+end
+for i = 3, #ARGV, 3 do
+  redis.call('HSET', p .. 'worker:' .. ARGV[i + 1], 'settling', ARGV[i + 2])
+end
+redis.call('HSET', p .. 'epochs', ARGV[1], ARGV[2])
+return 1

@@ -1,0 +1,13 @@
+-- An epoch was posted: its work is spent. Safe to repeat.
+-- ARGV: epoch, record JSON, most events, event body, then digest, worker, nonce, units per group.
+redis.call('HSET', p .. 'epochs', ARGV[1], ARGV[2])
+local is_news = false
+for i = 5, #ARGV, 4 do
+  if redis.call('ZREM', p .. 'earned:' .. ARGV[i + 1], ARGV[i]) == 1 then
+    is_news = true
+    redis.call('HSET', p .. 'worker:' .. ARGV[i + 1], 'settled', ARGV[i + 2])
+    redis.call('HINCRBY', p .. 'state', 'unsettled', -tonumber(ARGV[i + 3]))
+  end
+end
+event(ARGV[3], 'epoch_posted', ARGV[4])
+return is_news and 1 or 0

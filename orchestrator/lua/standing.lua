@@ -1,0 +1,95 @@
+-- Prelude of every script: what a group's or a lease's change of state means for its worker.
+-- KEYS[1] is the run's prefix (keys.py); `max_events` caps the event stream.
+
+local p = KEYS[1]
+
+local function event(max_events, kind, body)
+  redis.call('XADD', p .. 'events', 'MAXLEN', '~', max_events, '*', 'kind', kind, 'body', body)
+end
+
+-- A lease ends, used or not. Its nonce is decided only where no group takes its place.
+local function close_lease(worker, nonce, is_decided)
+  local was_open = redis.call('ZREM', p .. 'open', worker .. ':' .. nonce)
+  redis.call('SREM', p .. 'held:' .. worker, nonce)
+  if is_decided then
+    redis.call('ZREM', p .. 'undecided:' .. worker, nonce)
+  end
+  return was_open
+end
+
+local function decided(digest, worker, nonce)
+  redis.call('ZREM', p .. 'undecided:' .. worker, nonce)
+  redis.call('SREM', p .. 'replay:' .. worker, digest)
+  redis.call('ZREM', p .. 'waiting', digest)
+end
+
+local function accept(digest, may_train)
+  local g = redis.call('HMGET', p .. 'group:' .. digest,
+    'worker', 'nonce', 'tokens', 'units', 'version', 'is_trainable', 'candidate')
+  local worker = g[1]
+  decided(digest, worker, g[2])
+  redis.call('HSET', p .. 'group:' .. digest, 'state', 'accepted')
+  redis.call('ZADD', p .. 'earned:' .. worker, g[2], digest)
+  redis.call('HINCRBY', p .. 'worker:' .. worker, 'accepted_groups', 1)
+  redis.call('HINCRBY', p .. 'worker:' .. worker, 'accepted_tokens', g[3])
+  redis.call('HINCRBY', p .. 'state', 'unsettled', g[4])
+  local oldest = tonumber(redis.call('HGET', p .. 'state', 'oldest') or '0')
+  if may_train and g[6] == '1' and tonumber(g[5]) >= oldest then
+    local seq = redis.call('HINCRBY', p .. 'state', 'seq', 1)
+    redis.call('ZADD', p .. 'ready', seq, g[7])
+  end
+end
+
+local function reject(digest, reason, detail)
+  local g = redis.call('HMGET', p .. 'group:' .. digest, 'worker', 'nonce')
+  decided(digest, g[1], g[2])
+  redis.call('HSET', p .. 'group:' .. digest,
+    'state', 'rejected', 'rejection', reason, 'detail', detail)
+  redis.call('HINCRBY', p .. 'worker:' .. g[1], 'rejected:' .. reason, 1)
+end
+
+-- Accepted work that no epoch has taken yet is neither paid nor trained on any more.
+local function revoke(digest, detail)
+  local g = redis.call('HMGET', p .. 'group:' .. digest,
+    'worker', 'tokens', 'units', 'candidate')
+  redis.call('ZREM', p .. 'earned:' .. g[1], digest)
+  redis.call('HINCRBY', p .. 'worker:' .. g[1], 'accepted_groups', -1)
+  redis.call('HINCRBY', p .. 'worker:' .. g[1], 'accepted_tokens', -g[2])
+  redis.call('HINCRBY', p .. 'state', 'unsettled', -g[3])
+  reject(digest, 'worker_excluded', detail)
+end
+
+-- A worker whose work was found false: nothing of it is leased, trained on or paid from here on.
+-- Work already written into an epoch stays: verifiers are signing exactly that file.
+local function exclude(worker, detail)
+  local w = p .. 'worker:' .. worker
+  redis.call('HSET', w, 'excluded', '1')
+  for _, nonce in ipairs(redis.call('SMEMBERS', p .. 'held:' .. worker)) do
+    close_lease(worker, nonce, true)
+  end
+  for _, digest in ipairs(redis.call('SMEMBERS', p .. 'replay:' .. worker)) do
+    reject(digest, 'worker_excluded', detail)
+  end
+  local settling = tonumber(redis.call('HGET', w, 'settling') or '0')
+  local earned = redis.call('ZRANGE', p .. 'earned:' .. worker, 0, -1, 'WITHSCORES')
+  for i = 1, #earned, 2 do
+    redis.call('ZREM', p .. 'ready', redis.call('HGET', p .. 'group:' .. earned[i], 'candidate'))
+    if tonumber(earned[i + 1]) > settling then
+      revoke(earned[i], detail)
+    end
+  end
+end
+
+-- A token bucket; returns 0 where the request may pass, or the seconds to wait as text.
+local function bucket(key, rate, burst, now)
+  local b = redis.call('HMGET', key, 'tokens', 'at')
+  local tokens = tonumber(b[1]) or burst
+  local at = tonumber(b[2]) or now
+  tokens = math.min(burst, tokens + math.max(0, now - at) * rate)
+  if tokens < 1 then
+    return tostring((1 - tokens) / rate)
+  end
+  redis.call('HSET', key, 'tokens', tostring(tokens - 1), 'at', tostring(now))
+  redis.call('EXPIRE', key, 60)
+  return 0
+end

@@ -1,0 +1,50 @@
+-- Record a submission, once per lease. ARGV: lease id, worker, nonce, digest, state, tokens' root or
+-- '', seconds to remember it, now, audit votes needed, most events, event body, then the group's fields.
+-- Returns {outcome, detail}: 'taken'; 'same' with the receipt; 'used', 'closed', 'excluded';
+-- 'duplicate' with the first lease.
+local lease, worker, nonce, digest, state = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local used = redis.call('HGET', p .. 'lease:' .. lease, 'used')
+if used == digest then
+  return {'same', redis.call('HGET', p .. 'group:' .. digest, 'receipt')}
+elseif used then
+  return {'used', used}
+end
+if redis.call('HGET', p .. 'worker:' .. worker, 'excluded') == '1' then
+  return {'excluded', ''}
+end
+if not redis.call('ZSCORE', p .. 'open', worker .. ':' .. nonce) then
+  return {'closed', ''}
+end
+if ARGV[6] ~= '' then
+  local seen = p .. 'seen:' .. ARGV[6]
+  local first = redis.call('GET', seen)
+  if first and first ~= lease then
+    return {'duplicate', first}
+  end
+  redis.call('SET', seen, lease, 'EX', ARGV[7])
+end
+close_lease(worker, nonce, false)
+redis.call('HSET', p .. 'lease:' .. lease, 'used', digest)
+local group = {}
+for i = 12, #ARGV do
+  group[#group + 1] = ARGV[i]
+end
+redis.call('HSET', p .. 'group:' .. digest, unpack(group))
+event(ARGV[10], 'submission', ARGV[11])
+if state == 'accepted' then
+  accept(digest, true)
+elseif state == 'replay' then
+  redis.call('HSET', p .. 'group:' .. digest, 'state', 'replay')
+  redis.call('SADD', p .. 'replay:' .. worker, digest)
+  local g = redis.call('HMGET', p .. 'group:' .. digest, 'is_trainable', 'version')
+  if g[1] == '1' then
+    redis.call('ZADD', p .. 'waiting', g[2], digest)
+  end
+  for slot = 1, tonumber(ARGV[9]) do
+    redis.call('ZADD', p .. 'audits', ARGV[8], digest .. ':' .. slot)
+  end
+else
+  local g = redis.call('HMGET', p .. 'group:' .. digest, 'rejection', 'detail')
+  reject(digest, g[1], g[2])
+end
+return {'taken', ''}

@@ -1,0 +1,57 @@
+"""Prometheus metrics of one orchestrator process, in a registry of its own."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+
+class Metrics:
+    """Counters by what happened; labels are closed sets, never a stranger's text."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            *("rollcall_requests", "Answers by route and status", ("route", "status")),
+            registry=self.registry,
+        )
+        self.submissions = Counter(
+            *("rollcall_submissions", "Submissions by result", ("run", "result")),
+            registry=self.registry,
+        )
+        self.tokens = Counter(
+            *("rollcall_tokens", "Tokens in admitted submissions", ("run",)),
+            registry=self.registry,
+        )
+        self.leases = Counter(
+            *("rollcall_leases", "Leases granted", ("run",)), registry=self.registry
+        )
+        self.expired = Counter(
+            *("rollcall_leases_expired", "Leases that ended without work", ("run",)),
+            registry=self.registry,
+        )
+        self.verdicts = Counter(
+            *("rollcall_verdicts", "Verdicts by outcome", ("run", "outcome")),
+            registry=self.registry,
+        )
+        self.batches = Counter(
+            *("rollcall_batches", "Batches handed out", ("run",)), registry=self.registry
+        )
+        self.newest_version = Gauge(
+            *("rollcall_policy_version", "Newest policy version", ("run",)),
+            registry=self.registry,
+        )
+        self.scorers_killed = Gauge(
+            *("rollcall_scorers_killed", "Scoring children killed so far"),
+            registry=self.registry,
+        )
+        self.submit_seconds = Histogram(
+            *("rollcall_submit_seconds", "Time to answer a submission"),
+            buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10),
+            registry=self.registry,
+        )
+        self.background_failures = Counter(
+            *("rollcall_background_failures", "Background rounds that failed", ("job",)),
+            registry=self.registry,
+        )
+
+    def text(self) -> bytes:
+        """Return the exposition format."""
+        return generate_latest(self.registry)

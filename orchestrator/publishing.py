@@ -1,0 +1,98 @@
+"""Check and publish a policy version: signed by the trainer, next in line, and all there."""
+
+from orchestrator import keys
+from orchestrator.events import event_body
+from orchestrator.market import Market, Run
+from protocol.errors import Malformed, NotFound, PolicyOutOfOrder
+from protocol.policy import Blob, Manifest, SignedManifest, policy_digest
+from protocol.signing import require_signer
+
+
+async def publish(market: Market, run: Run, signed: SignedManifest) -> None:
+    """Make a policy the newest; the same manifest again is no error."""
+    manifest = signed.manifest
+    require_signer(
+        market.chain.domain.digest(manifest), signed.signature, run.spec.trainer, "the manifest"
+    )
+    _check(run, manifest)
+    if await _is_known(market, run, signed):
+        return
+    await _require_blobs(market, manifest)
+    version = manifest.version
+    event = event_body(run.run_id, "policy", market.clock(), _sizes(manifest))
+    newest = await market.queue.script(
+        "publish",
+        run.run_id,
+        *(version, signed.to_json(), run.spec.max_staleness, keys.NUM_EVENTS_KEPT, event),
+    )
+    if int(newest) != version and not await _is_known(market, run, signed):
+        raise PolicyOutOfOrder(f"version {version} was offered, version {int(newest) + 1} is next")
+    await market.refresh(run)
+
+
+async def manifest_of(market: Market, run: Run, version: str) -> bytes:
+    """Return a version's signed manifest as JSON; `latest` names the newest."""
+    if version == "latest":
+        found = await market.queue.call("HGET", run.prefix + "state", "newest")
+        version = found.decode() if found is not None else "-1"
+    raw = await market.queue.call("HGET", run.prefix + "policies", version)
+    if raw is None:
+        raise NotFound(f"run {run.run_id} has no policy version {version}")
+    return bytes(raw)
+
+
+def _check(run: Run, manifest: Manifest) -> None:
+    if manifest.run_id != run.run_id:
+        raise Malformed(f"the manifest is for run {manifest.run_id}, not {run.run_id}")
+    found = policy_digest(manifest.tensors)
+    if found != manifest.policy_digest:
+        raise Malformed(
+            f"the tensors make policy 0x{found.hex()}, the manifest says "
+            f"0x{manifest.policy_digest.hex()}"
+        )
+    if manifest.version == 0 and manifest.policy_digest != run.spec.model_digest:
+        raise Malformed(
+            f"version 0 is 0x{manifest.policy_digest.hex()}, the run agreed on "
+            f"0x{run.spec.model_digest.hex()}: publish the model the spec names"
+        )
+    if not manifest.anchor or manifest.anchor_version > manifest.version:
+        raise Malformed("name an anchor of this version or an older one: new workers start there")
+    if any(patch.base_version >= manifest.version for patch in manifest.patches):
+        raise Malformed("a patch leads from an older version to this one")
+
+
+async def _is_known(market: Market, run: Run, signed: SignedManifest) -> bool:
+    version = signed.manifest.version
+    raw = await market.queue.call("HGET", run.prefix + "policies", version)
+    if raw is None:
+        return False
+    if SignedManifest.from_json(raw).manifest != signed.manifest:
+        raise PolicyOutOfOrder(
+            f"version {version} is published with other content: publish a version once, unchanged"
+        )
+    return True
+
+
+async def _require_blobs(market: Market, manifest: Manifest) -> None:
+    blobs: list[Blob] = [*manifest.anchor]
+    for patch in manifest.patches:
+        blobs.extend(patch.chunks)
+    for blob in blobs:
+        size = await market.blobs.size(blob.digest)
+        if size != blob.size:
+            found = "missing" if size is None else f"{size} bytes"
+            raise NotFound(
+                f"blob 0x{blob.digest.hex()} of {blob.size} bytes is {found}: upload every chunk "
+                "before the manifest"
+            )
+
+
+def _sizes(manifest: Manifest) -> dict[str, int | str]:
+    patch = sum(blob.size for blob in manifest.patches[0].chunks) if manifest.patches else 0
+    return {
+        "version": manifest.version,
+        "digest": "0x" + manifest.policy_digest.hex(),
+        "patch_bytes": patch,
+        "anchor_bytes": manifest.size(),
+        "anchor_version": manifest.anchor_version,
+    }

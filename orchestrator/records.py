@@ -1,0 +1,105 @@
+"""What is kept of a submission, an epoch and a report between requests: frozen, read back strictly."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from protocol.messages import EpochStage, GroupState
+from protocol.wire import U32, U63, U64, Address, AsTuple, Bytes32, Wire
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One submission's record, as a flat Redis hash.
+
+    `candidate`, `contribution` and `receipt` are the JSON of what a batch, an epoch and the worker
+    get of it. `rewards` is empty where they could not be recomputed.
+    """
+
+    worker: str
+    nonce: int
+    lease_id: bytes
+    version: int
+    tokens: int
+    units: int
+    state: GroupState
+    rejection: str
+    detail: str
+    body: bytes
+    receipt: bytes
+    rewards: tuple[int, ...]
+    is_trainable: bool
+    candidate: bytes
+    contribution: bytes
+    trained_in: int = -1
+
+    def fields(self) -> list[bytes | str | int]:
+        """Return the hash as alternating names and values."""
+        return [
+            *("worker", self.worker, "nonce", self.nonce, "lease_id", self.lease_id),
+            *("version", self.version, "tokens", self.tokens, "units", self.units),
+            *("state", self.state.value, "rejection", self.rejection, "detail", self.detail),
+            *("body", self.body, "receipt", self.receipt),
+            *("rewards", ",".join(map(str, self.rewards)), "is_trainable", int(self.is_trainable)),
+            *("candidate", self.candidate, "contribution", self.contribution),
+            *("trained_in", self.trained_in),
+        ]
+
+    @classmethod
+    def of(cls, fields: Mapping[bytes, bytes]) -> "Group":
+        """Read the hash back."""
+        rewards = fields[b"rewards"].decode()
+        return cls(
+            worker=fields[b"worker"].decode(),
+            nonce=int(fields[b"nonce"]),
+            lease_id=fields[b"lease_id"],
+            version=int(fields[b"version"]),
+            tokens=int(fields[b"tokens"]),
+            units=int(fields[b"units"]),
+            state=GroupState(fields[b"state"].decode()),
+            rejection=fields[b"rejection"].decode(),
+            detail=fields[b"detail"].decode(),
+            body=fields[b"body"],
+            receipt=fields[b"receipt"],
+            rewards=tuple(int(reward) for reward in rewards.split(",")) if rewards else (),
+            is_trainable=fields[b"is_trainable"] == b"1",
+            candidate=fields[b"candidate"],
+            contribution=fields[b"contribution"],
+            trained_in=int(fields[b"trained_in"]),
+        )
+
+
+class SettledWork(Wire):
+    """A group bound to an epoch: enough to spend it once the epoch is posted."""
+
+    digest: Bytes32
+    worker: Address
+    nonce: U63
+    units: U64
+
+
+class Epoch(Wire):
+    """An epoch's record from the moment its work is frozen."""
+
+    run_id: U63
+    epoch: U32
+    generation: U64
+    stage: EpochStage
+    file: Bytes32
+    header_digest: Bytes32
+    work: Annotated[tuple[SettledWork, ...], AsTuple]
+    total_units: U64
+
+
+class Report(Wire):
+    """A fraud report: what verifiers sign, and how far it has gone on chain."""
+
+    run_id: U63
+    worker: Address
+    work_digest: Bytes32
+    evidence_digest: Bytes32
+    amount: Annotated[str, Field(pattern="^[0-9]+$")]
+    reported_at: U64
+    stage: Annotated[str, Field(pattern="^(signing|proposed|executed|dismissed)$")] = "signing"

@@ -1,0 +1,160 @@
+"""Hand replays to verifiers and count their signed verdicts."""
+
+from dataclasses import dataclass
+
+from orchestrator import keys
+from orchestrator.auth import Account
+from orchestrator.events import event_body
+from orchestrator.market import Market, Run
+from orchestrator.records import Group, Report
+from protocol.constants import MAX_CLOCK_SKEW_SECONDS
+from protocol.errors import (
+    BadSignature,
+    ClockSkew,
+    ConflictingVerdict,
+    Forbidden,
+    Malformed,
+    NotFound,
+)
+from protocol.messages import AuditTask, AuditTasks, GroupState, VerdictReply
+from protocol.rollout import SignedLease
+from protocol.signing import recover
+from protocol.verdict import Outcome, Rejection, Verdict
+
+UNDECIDED_SECONDS = 5.0
+"""Pause before an undecided replay is offered again: what it lacked must have time to appear."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The group under replay."""
+
+    group: Group
+    lease: SignedLease
+    engine_class: str
+
+
+async def require_verifier(market: Market, run: Run, identity: str) -> None:
+    """Raise `Forbidden` unless the identity is one of the run's staked verifiers."""
+    if identity not in run.chain.verifiers:
+        raise Forbidden(f"{identity} is not one of run {run.run_id}'s verifiers")
+    stake = await market.chain.stake_of(identity)
+    if stake < run.chain.min_stake:
+        raise Forbidden(f"verifier {identity} has {stake} at stake, {run.chain.min_stake} is asked")
+
+
+async def take(market: Market, run: Run, account: Account, count: int) -> AuditTasks | None:
+    """Return replays for a verifier, or None where there are none it should do."""
+    await require_verifier(market, run, account.identity)
+    digests = await market.queue.script(
+        "take_audits",
+        run.run_id,
+        *(account.identity, count, market.clock(), market.config.audit_seconds),
+        *(len(run.chain.verifiers), keys.ASKED_SECONDS),
+    )
+    tasks = []
+    for digest in digests:
+        work_digest = bytes.fromhex(digest.decode())
+        subject = await subject_of(market, run, work_digest)
+        tasks.append(
+            AuditTask(
+                audit_id=work_digest,
+                work_digest=work_digest,
+                lease=subject.lease,
+                body=subject.group.body,
+                engine_class=subject.engine_class,
+            )
+        )
+    return AuditTasks(tasks=tuple(tasks)) if tasks else None
+
+
+async def count(market: Market, run: Run, verdict: Verdict) -> VerdictReply:
+    """Count a verdict; with enough that condemn, its worker is excluded in the same step."""
+    await _require_signed(market, run, verdict)
+    subject = await subject_of(market, run, verdict.work_digest)
+    worker = subject.group.worker
+    summary = _summary(verdict, worker)
+    now = market.clock()
+    outcome, state = await market.queue.script(
+        "verdict",
+        run.run_id,
+        *(verdict.work_digest.hex(), verdict.verifier, verdict.outcome.value, verdict.to_json()),
+        *(run.chain.threshold, len(run.chain.verifiers), now, UNDECIDED_SECONDS),
+        *(verdict.rejection, verdict.detail, await _report(market, run, verdict, worker)),
+        *(keys.NUM_EVENTS_KEPT, event_body(run.run_id, "verdict", now, summary)),
+        event_body(run.run_id, "exclusion", now, summary),
+    )
+    if outcome == b"conflict":
+        raise ConflictingVerdict(
+            f"{verdict.verifier} already found 0x{verdict.work_digest.hex()} {state.decode()}: "
+            "a verdict stands"
+        )
+    if outcome == b"counted":
+        market.metrics.verdicts.labels(run.run_id, verdict.outcome.value).inc()
+    return VerdictReply(state=GroupState(state.decode()))
+
+
+async def subject_of(market: Market, run: Run, work_digest: bytes) -> Subject:
+    """Return a submission's record with its lease; raise `NotFound`."""
+    fields = await market.queue.hash(f"{run.prefix}group:{work_digest.hex()}")
+    if not fields:
+        raise NotFound(f"no submission 0x{work_digest.hex()} in run {run.run_id}")
+    group = Group.of(fields)
+    key = f"{run.prefix}lease:{group.lease_id.hex()}"
+    signed, engine = await market.queue.call("HMGET", key, "signed", "engine")
+    return Subject(group, SignedLease.from_json(signed), engine.decode())
+
+
+async def _require_signed(market: Market, run: Run, verdict: Verdict) -> None:
+    if verdict.run_id != run.run_id:
+        raise Malformed(f"the verdict is for run {verdict.run_id}, not {run.run_id}")
+    _require_consistent(verdict)
+    await require_verifier(market, run, verdict.verifier)
+    signer = recover(market.chain.domain.digest(verdict), verdict.signature)
+    if signer != verdict.verifier and await market.chain.identity_of(signer) != verdict.verifier:
+        raise BadSignature(f"the verdict is signed by {signer}, not by {verdict.verifier}")
+    skew = verdict.decided_at - market.clock()
+    if abs(skew) > MAX_CLOCK_SKEW_SECONDS:
+        raise ClockSkew(f"decided_at is {skew:+.0f} s from now: set this machine's clock")
+
+
+def _require_consistent(verdict: Verdict) -> None:
+    """A condemning verdict names its reason, and only a condemning one does."""
+    reasons = {reason.value for reason in Rejection} - {Rejection.WORKER_EXCLUDED.value}
+    if verdict.outcome is Outcome.REJECTED and verdict.rejection not in reasons:
+        raise Malformed(
+            f"a rejection by replay gives one of {', '.join(sorted(reasons))}, "
+            f"not {verdict.rejection!r}"
+        )
+    if verdict.outcome is not Outcome.REJECTED and verdict.rejection:
+        raise Malformed(f"an {verdict.outcome.value} verdict gives no rejection")
+
+
+async def _report(market: Market, run: Run, verdict: Verdict, worker: str) -> str:
+    """Return the fraud report that a condemnation starts, as JSON; empty where nothing is at stake."""
+    if verdict.outcome is not Outcome.REJECTED or not run.chain.min_stake:
+        return ""
+    return (
+        Report(
+            run_id=run.run_id,
+            worker=worker,
+            work_digest=verdict.work_digest,
+            evidence_digest=verdict.evidence_digest(),
+            amount=str(run.chain.min_stake),
+            reported_at=await market.chain.block_time(),
+        )
+        .to_json()
+        .decode()
+    )
+
+
+def _summary(verdict: Verdict, worker: str) -> dict[str, int | str]:
+    return {
+        "worker": worker,
+        "verifier": verdict.verifier,
+        "digest": "0x" + verdict.work_digest.hex(),
+        "outcome": verdict.outcome.value,
+        "rejection": verdict.rejection,
+        "match_millionths": verdict.stats.match_millionths,
+        "mean_margin_micronats": verdict.stats.mean_margin_micronats,
+    }

@@ -1,0 +1,83 @@
+"""Read-only views for anyone: a run, a submission, a worker."""
+
+import asyncio
+
+from orchestrator.market import Market, Run
+from orchestrator.replaying import subject_of
+from protocol.messages import RunInfo, RunList, SubmissionStatus, WorkerInfo, WorkerInfos
+from protocol.rollout import Receipt
+from protocol.verdict import Verdict
+
+REJECTED = b"rejected:"
+
+
+async def run_info(market: Market, run: Run) -> RunInfo:
+    """Return what anyone may know of a run before working for it."""
+    policy = await market.newest_policy(run)
+    return RunInfo(
+        run_id=run.run_id,
+        spec=run.spec,
+        chain_id=market.chain.domain.chain_id,
+        ledger=market.chain.domain.ledger,
+        token=run.chain.token,
+        status=run.status,
+        newest_version=policy.manifest.version if policy else -1,
+        epoch=max(0, run.chain.num_opened - 1),
+        budget_left_units=min(await market.budget_left_units(run), (1 << 63) - 1),
+        min_stake=str(run.chain.min_stake),
+    )
+
+
+async def run_list(market: Market) -> RunList:
+    await market.recover()
+    infos = [await run_info(market, market.runs[run_id]) for run_id in sorted(market.runs)]
+    return RunList(runs=tuple(infos))
+
+
+async def submission_status(market: Market, run: Run, work_digest: bytes) -> SubmissionStatus:
+    """Return where one submission stands, with its verdicts in order of time."""
+    subject = await subject_of(market, run, work_digest)
+    raw = await market.queue.hash(f"{run.prefix}verdicts:{work_digest.hex()}")
+    verdicts = [Verdict.from_json(value) for value in raw.values()]
+    group = subject.group
+    return SubmissionStatus(
+        work_digest=work_digest,
+        state=group.state,
+        rejection=group.rejection,
+        detail=group.detail[:1024],
+        lease=subject.lease,
+        body=group.body,
+        receipt=Receipt.from_json(group.receipt),
+        rewards=group.rewards,
+        trained_in=group.trained_in,
+        verdicts=tuple(sorted(verdicts, key=lambda verdict: verdict.decided_at)),
+    )
+
+
+async def worker_infos(market: Market, worker: str) -> WorkerInfos:
+    """Return a worker's standing in every run it ever leased from."""
+    await market.recover()
+    found = await asyncio.gather(*(_worker_info(market, r, worker) for r in market.runs.values()))
+    return WorkerInfos(runs=tuple(info for info in found if info is not None))
+
+
+async def _worker_info(market: Market, run: Run, worker: str) -> WorkerInfo | None:
+    fields = await market.queue.hash(f"{run.prefix}worker:{worker}")
+    if not fields:
+        return None
+    waiting = await market.queue.call("SCARD", f"{run.prefix}replay:{worker}")
+    return WorkerInfo(
+        run_id=run.run_id,
+        worker=worker,
+        accepted_groups=int(fields.get(b"accepted_groups", 0)),
+        accepted_tokens=int(fields.get(b"accepted_tokens", 0)),
+        waiting_groups=int(waiting),
+        rejected_by_reason={
+            name.removeprefix(REJECTED).decode(): int(count)
+            for name, count in fields.items()
+            if name.startswith(REJECTED)
+        },
+        is_excluded=fields.get(b"excluded") == b"1",
+        earned=int(fields.get(b"earned", 0)),
+        last_nonce=int(fields.get(b"settled", 0)),
+    )

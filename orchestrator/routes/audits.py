@@ -1,0 +1,78 @@
+"""Audits: verifiers take replays, return verdicts, and sign fraud reports."""
+
+from fastapi import APIRouter, Request, Response
+
+from orchestrator import replaying, slashing
+from orchestrator.wiring import (
+    AStranger,
+    TheAccount,
+    TheMarket,
+    TheRun,
+    answer,
+    done,
+    nothing_yet,
+    read,
+    takes,
+    word,
+)
+from protocol.errors import Malformed
+from protocol.messages import (
+    AuditRequest,
+    AuditTasks,
+    FraudReportSignature,
+    FraudReportTasks,
+    VerdictReply,
+)
+from protocol.verdict import Verdict
+
+router = APIRouter(tags=["audits"])
+
+
+@router.post("/runs/{run}/audits", response_model=AuditTasks, openapi_extra=takes(AuditRequest))
+async def take_audits(
+    market: TheMarket, run: TheRun, account: TheAccount, request: Request
+) -> Response:
+    """Groups to replay; 204 while there are none for this verifier."""
+    asked = await read(request, AuditRequest, market.config.limits.max_json_bytes)
+    tasks = await replaying.take(market, run, account, asked.count)
+    return answer(tasks) if tasks else nothing_yet(market.config.retry_after_seconds)
+
+
+@router.post(
+    "/runs/{run}/audits/{audit_id}/verdict",
+    response_model=VerdictReply,
+    openapi_extra=takes(Verdict),
+)
+async def give_verdict(
+    market: TheMarket, run: TheRun, account: TheAccount, audit_id: str, request: Request
+) -> Response:
+    """Count a signed verdict of the caller. May be repeated."""
+    verdict = await read(request, Verdict, market.config.limits.max_json_bytes)
+    if verdict.work_digest != word(audit_id):
+        raise Malformed("the verdict is about other work than the path names")
+    if verdict.verifier != account.identity:
+        raise Malformed(f"the verdict is {verdict.verifier}'s, the session {account.identity}'s")
+    return answer(await replaying.count(market, run, verdict))
+
+
+@router.get("/runs/{run}/fraud-reports", response_model=FraudReportTasks, dependencies=[AStranger])
+async def list_fraud_reports(market: TheMarket, run: TheRun) -> Response:
+    """Reports that want signatures."""
+    return answer(await slashing.tasks(market, run))
+
+
+@router.post(
+    "/runs/{run}/fraud-reports/{work_digest}",
+    status_code=204,
+    openapi_extra=takes(FraudReportSignature),
+)
+async def sign_fraud_report(
+    market: TheMarket, run: TheRun, account: TheAccount, work_digest: str, request: Request
+) -> Response:
+    """Add a verifier's signature; with enough, the slash is proposed on chain."""
+    await replaying.require_verifier(market, run, account.identity)
+    signed = await read(request, FraudReportSignature, market.config.limits.max_json_bytes)
+    if signed.work_digest != word(work_digest):
+        raise Malformed("the signature is about other work than the path names")
+    await slashing.add_signature(market, run, signed.work_digest, signed)
+    return done()

@@ -1,0 +1,45 @@
+"""Batches: the trainer takes the groups of a step and says when they are spent."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request, Response
+
+from orchestrator import training
+from orchestrator.auth import require_role
+from orchestrator.wiring import (
+    TheAccount,
+    TheMarket,
+    TheRun,
+    answer,
+    done,
+    nothing_yet,
+    read,
+    takes,
+)
+from protocol.messages import Batch, BatchRequest
+
+router = APIRouter(tags=["batches"])
+
+
+@router.post("/runs/{run}/batches", response_model=Batch, openapi_extra=takes(BatchRequest))
+async def take_batch(
+    market: TheMarket, run: TheRun, account: TheAccount, request: Request
+) -> Response:
+    """The batch of a step, the same one every time; 204 while too few groups are ready."""
+    require_role(account, (run.spec.trainer,), "trainer")
+    asked = await read(request, BatchRequest, market.config.limits.max_json_bytes)
+    batch = await training.take(market, run, asked.step)
+    return answer(batch) if batch else nothing_yet(market.config.retry_after_seconds)
+
+
+@router.post("/runs/{run}/batches/{step}/ack", status_code=204)
+async def ack_batch(
+    market: TheMarket,
+    run: TheRun,
+    account: TheAccount,
+    step: Annotated[int, Path(ge=0, lt=1 << 32)],
+) -> Response:
+    """The step is durable at the trainer: its groups are spent. May be repeated."""
+    require_role(account, (run.spec.trainer,), "trainer")
+    await training.ack(market, run, step)
+    return done()

@@ -1,0 +1,71 @@
+"""Blobs: immutable bytes by SHA-256, with ranges, so that a broken download goes on where it was."""
+
+import re
+
+from fastapi import APIRouter, Request, Response
+
+from orchestrator.auth import Account
+from orchestrator.market import Market
+from orchestrator.wiring import AStranger, TheAccount, TheMarket, done, read_body, takes_bytes, word
+from protocol.errors import Forbidden, Malformed, NotFound
+from protocol.policy import MAX_CHUNK_BYTES
+
+router = APIRouter(tags=["blobs"])
+
+RANGE = re.compile(r"bytes=(\d{1,15})-(\d{0,15})")
+IMMUTABLE = "public, max-age=31536000, immutable"
+
+
+@router.get("/blobs/{digest}", dependencies=[AStranger])
+async def get_blob(market: TheMarket, digest: str, request: Request) -> Response:
+    """The bytes, or the part that a `Range: bytes=a-b` header asks for."""
+    name = word(digest)
+    headers = {"cache-control": IMMUTABLE, "accept-ranges": "bytes", "etag": f'"{digest}"'}
+    asked = request.headers.get("range")
+    if asked is None:
+        data = await market.blobs.get(name)
+        return Response(data, 200, headers, media_type="application/octet-stream")
+    size = await market.blobs.size(name)
+    if size is None:
+        raise NotFound(f"no blob {digest} here")
+    start, end = _range(asked, size)
+    if start >= size:
+        return Response(status_code=416, headers={"content-range": f"bytes */{size}"})
+    headers["content-range"] = f"bytes {start}-{end - 1}/{size}"
+    data = await market.blobs.get_range(name, start, end)
+    return Response(data, 206, headers, media_type="application/octet-stream")
+
+
+@router.put(
+    "/blobs/{digest}", status_code=204, openapi_extra=takes_bytes("Bytes with this SHA-256")
+)
+async def put_blob(
+    market: TheMarket, digest: str, account: TheAccount, request: Request
+) -> Response:
+    """Store at most 4 MiB: the trainers, verifiers and operators of the runs served here."""
+    await _require_known(market, account)
+    await market.blobs.put(word(digest), await read_body(request, MAX_CHUNK_BYTES))
+    return done()
+
+
+async def _require_known(market: Market, account: Account) -> None:
+    await market.recover()
+    for run in market.runs.values():
+        known = {run.spec.trainer, run.chain.operator, *run.chain.verifiers}
+        if account.identity in known or account.signer in known:
+            return
+    raise Forbidden(
+        f"{account.identity} is no trainer, verifier or operator of a run served here: "
+        "register the run first"
+    )
+
+
+def _range(text: str, size: int) -> tuple[int, int]:
+    found = RANGE.fullmatch(text.strip())
+    if found is None:
+        raise Malformed(f"range {text[:80]!r}: ask for one range, bytes=first-last")
+    start = int(found[1])
+    end = min(size, int(found[2]) + 1) if found[2] else size
+    if found[2] and end <= start < size:
+        raise Malformed(f"range {text[:80]!r} ends before it begins")
+    return start, end

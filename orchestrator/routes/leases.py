@@ -1,0 +1,38 @@
+"""Leases: ask for work, give back what cannot be finished."""
+
+from fastapi import APIRouter, Request, Response
+
+from orchestrator import leasing
+from orchestrator.wiring import (
+    TheAccount,
+    TheMarket,
+    TheRun,
+    answer,
+    done,
+    nothing_yet,
+    read,
+    takes,
+)
+from protocol.messages import LeaseRequest, Leases, ReturnedLeases
+
+router = APIRouter(tags=["leases"])
+
+
+@router.post("/runs/{run}/leases", response_model=Leases, openapi_extra=takes(LeaseRequest))
+async def lease(market: TheMarket, run: TheRun, account: TheAccount, request: Request) -> Response:
+    """Up to `count` signed leases; 204 while work is paced."""
+    asked = await read(request, LeaseRequest, market.config.limits.max_json_bytes)
+    granted = await leasing.grant(market, run, account, asked)
+    if granted is None:
+        return nothing_yet(market.config.retry_after_seconds)
+    return answer(granted)
+
+
+@router.post("/runs/{run}/leases/return", status_code=204, openapi_extra=takes(ReturnedLeases))
+async def return_leases(
+    market: TheMarket, run: TheRun, account: TheAccount, request: Request
+) -> Response:
+    """Free the caller's unfinished leases before their deadline."""
+    asked = await read(request, ReturnedLeases, market.config.limits.max_json_bytes)
+    await leasing.give_back(market, run, account.identity, asked.lease_ids)
+    return done()

@@ -1,0 +1,72 @@
+"""What anyone may watch: workers, events, metrics and probes."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from fastapi import APIRouter, Request, Response
+from starlette.responses import StreamingResponse
+
+from orchestrator import events, reporting
+from orchestrator.market import Market
+from orchestrator.wiring import AStranger, TheMarket, TheRun, answer
+from protocol.errors import Malformed, MarketError, TooManyRequests
+from protocol.messages import WorkerInfos
+from protocol.wire import checksum_address
+
+router = APIRouter(tags=["public"], dependencies=[AStranger])
+probes = APIRouter(tags=["probes"])
+
+
+@router.get("/workers/{address}", response_model=WorkerInfos)
+async def get_worker(market: TheMarket, address: str) -> Response:
+    """A worker's acceptance by reason and earnings, per run."""
+    try:
+        worker = checksum_address(address)
+    except ValueError as error:
+        raise Malformed(str(error)) from error
+    return answer(await reporting.worker_infos(market, worker))
+
+
+@router.get("/runs/{run}/events")
+async def follow_events(market: TheMarket, run: TheRun, request: Request) -> Response:
+    """Server-sent events from `Last-Event-ID` (or `?after=`) on; `after=$` for new ones only."""
+    after = request.headers.get("last-event-id") or request.query_params.get("after")
+    after = after or events.FIRST
+    if after != "$" and not after.replace("-", "").isdigit():
+        raise Malformed(f"{after[:40]!r} is not an event id")
+    streams: asyncio.Semaphore = request.app.state.event_streams
+    if streams.locked():
+        raise TooManyRequests("all event streams are taken", retry_after_seconds=5.0)
+    body = _stream(market, run.run_id, after, streams)
+    return StreamingResponse(body, media_type="text/event-stream")
+
+
+@probes.get("/metrics")
+async def metrics(market: TheMarket) -> Response:
+    """Prometheus exposition."""
+    return Response(market.metrics.text(), media_type="text/plain; version=0.0.4")
+
+
+@probes.get("/healthz")
+async def is_alive() -> Response:
+    """The process answers."""
+    return Response("ok", media_type="text/plain")
+
+
+@probes.get("/readyz")
+async def is_ready(market: TheMarket) -> Response:
+    """Redis and the chain answer too."""
+    try:
+        await market.queue.call("PING")
+        await market.chain.block_time()
+    except MarketError as error:
+        return Response(error.message, 503, media_type="text/plain")
+    return Response("ready", media_type="text/plain")
+
+
+async def _stream(
+    market: Market, run_id: int, after: str, streams: asyncio.Semaphore
+) -> AsyncIterator[bytes]:
+    async with streams:
+        async for piece in events.follow(market.queue, run_id, after=after):
+            yield piece

@@ -1,0 +1,50 @@
+"""Submissions: hand in a group, ask where it stands."""
+
+import time
+
+from fastapi import APIRouter, Request, Response
+
+from orchestrator import intake, reporting
+from orchestrator.auth import account_of
+from orchestrator.wiring import (
+    AStranger,
+    TheMarket,
+    TheRun,
+    answer,
+    read_body,
+    takes_bytes,
+    word,
+)
+from protocol.constants import MAX_SUBMISSION_BYTES
+from protocol.messages import SubmissionStatus
+from protocol.rollout import Receipt
+
+router = APIRouter(tags=["submissions"])
+
+
+@router.post(
+    "/runs/{run}/submissions",
+    response_model=Receipt,
+    openapi_extra=takes_bytes("A Submission's canonical bytes as one zstd frame"),
+)
+async def submit(market: TheMarket, run: TheRun, request: Request) -> Response:
+    """The signed receipt, also where admission rejects; the same submission gets the same one.
+
+    The account's rate is counted in the same round trip that reads the lease.
+    """
+    began = time.perf_counter()
+    account = account_of(market, request)
+    body = await read_body(request, MAX_SUBMISSION_BYTES)
+    receipt = await intake.take(market, run, account, body)
+    market.metrics.submit_seconds.observe(time.perf_counter() - began)
+    return answer(receipt)
+
+
+@router.get(
+    "/runs/{run}/submissions/{work_digest}",
+    response_model=SubmissionStatus,
+    dependencies=[AStranger],
+)
+async def get_submission(market: TheMarket, run: TheRun, work_digest: str) -> Response:
+    """Where it stands, why, and all that is needed to replay it."""
+    return answer(await reporting.submission_status(market, run, word(work_digest)))

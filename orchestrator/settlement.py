@@ -1,0 +1,137 @@
+"""Turn decided work into what an epoch says on chain.
+
+Pure. A worker's work is settled in order of nonce and only up to its first undecided one, because
+the ledger wants nonces to ascend across epochs: leaving a gap would forfeit it. Work dated after
+the run's cutoff (halt or stop, by chain time) is provable fraud on chain and is left out.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from protocol.canonical import keccak256
+from protocol.epoch import AccountLeaf, EpochHeader, WorkLeaf, account_root, work_root
+from protocol.messages import Account, Contribution, EpochFile
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One worker's unsettled work: what is accepted, and the nonces that wait for a decision.
+
+    Example: Standing(accepted=(contribution,), first_undecided=8)
+    """
+
+    accepted: tuple[Contribution, ...]
+    first_undecided: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What the chain says about the epoch to be settled."""
+
+    run_id: int
+    epoch: int
+    generation: int
+    prev_account_root: bytes
+    secret: bytes
+
+
+def settled_work(standings: Iterable[Standing], *, cutoff: int) -> tuple[Contribution, ...]:
+    """Return the work that can be paid now, in the order of the work tree. `cutoff` 0 is none."""
+    found = [
+        work
+        for standing in standings
+        for work in standing.accepted
+        if (standing.first_undecided is None or work.nonce < standing.first_undecided)
+        and (not cutoff or work.submitted_at <= cutoff)
+    ]
+    return tuple(sorted(found, key=_order))
+
+
+def epoch_file(
+    opened: Opened, work: Iterable[Contribution], accounts: Iterable[Account]
+) -> EpochFile:
+    """Return the epoch's public data from its work and every account before it."""
+    ordered = tuple(sorted(work, key=_order))
+    return EpochFile(
+        run_id=opened.run_id,
+        epoch=opened.epoch,
+        generation=opened.generation,
+        prev_account_root=opened.prev_account_root,
+        secret=opened.secret,
+        contributions=ordered,
+        accounts=_credited(accounts, ordered),
+    )
+
+
+def header_of(file: EpochFile, data: bytes) -> EpochHeader:
+    """Return the header that verifiers sign; `data` is the file's canonical bytes."""
+    leaves = work_leaves(file.run_id, file.contributions)
+    accounts = [AccountLeaf(a.worker, a.earned, a.last_nonce) for a in file.accounts]
+    return EpochHeader(
+        run_id=file.run_id,
+        epoch=file.epoch,
+        generation=file.generation,
+        prev_account_root=file.prev_account_root,
+        work_root=work_root(leaves),
+        account_root=account_root(accounts),
+        work_count=len(leaves),
+        account_count=len(accounts),
+        total=leaves[-1].epoch_sum if leaves else 0,
+        tokens=leaves[-1].token_sum if leaves else 0,
+        gflops=leaves[-1].gflop_sum if leaves else 0,
+        data_hash=keccak256(data),
+    )
+
+
+def work_leaves(run_id: int, contributions: Iterable[Contribution]) -> list[WorkLeaf]:
+    """Return the work tree's leaves with their running sums."""
+    leaves: list[WorkLeaf] = []
+    of_worker: dict[str, int] = defaultdict(int)
+    units = tokens = gflops = 0
+    for work in contributions:
+        of_worker[work.worker] += work.units
+        units, tokens, gflops = units + work.units, tokens + work.tokens, gflops + work.gflops
+        leaves.append(
+            WorkLeaf(
+                run_id=run_id,
+                worker=work.worker,
+                nonce=work.nonce,
+                payload_digest=work.payload_digest,
+                policy_version=work.policy_version,
+                submitted_at=work.submitted_at,
+                tokens=work.tokens,
+                gflops=work.gflops,
+                signature_hash=keccak256(work.signature),
+                units=work.units,
+                worker_sum=of_worker[work.worker],
+                epoch_sum=units,
+                token_sum=tokens,
+                gflop_sum=gflops,
+            )
+        )
+    return leaves
+
+
+def last_nonces(work: Iterable[Contribution]) -> Mapping[str, int]:
+    """Return the last settled nonce of each worker in `work`."""
+    found: dict[str, int] = {}
+    for item in work:
+        found[item.worker] = max(item.nonce, found.get(item.worker, 0))
+    return found
+
+
+def _credited(accounts: Iterable[Account], work: tuple[Contribution, ...]) -> tuple[Account, ...]:
+    earned = {account.worker: account.earned for account in accounts}
+    last = {account.worker: account.last_nonce for account in accounts}
+    for item in work:
+        earned[item.worker] = earned.get(item.worker, 0) + item.units
+        last[item.worker] = item.nonce
+    return tuple(
+        Account(worker=worker, earned=earned[worker], last_nonce=last[worker])
+        for worker in sorted(earned, key=lambda address: int(address, 16))
+    )
+
+
+def _order(work: Contribution) -> tuple[int, int]:
+    return int(work.worker, 16), work.nonce

@@ -1,0 +1,321 @@
+"""Drive epochs from open to final: carry settlement's rules to the queue, the verifiers and the chain.
+
+Every step asks the chain where it stands and may be repeated, so a crash between any two of them
+costs a round. One epoch is settled at a time, lowest first, because each names the root before it.
+
+    open → (time is up and there is work) next one opened → frozen: file and header written
+         → signed by m verifiers → posted, secret revealed → challenge window → final
+"""
+
+import asyncio
+from dataclasses import dataclass
+
+import structlog
+
+from contracts.state import EpochState, RunStatus
+from orchestrator import keys, settlement
+from orchestrator.events import event_body
+from orchestrator.market import Market, Run
+from orchestrator.queue import Argument
+from orchestrator.records import Epoch, SettledWork
+from orchestrator.settlement import Opened, Standing
+from protocol.canonical import keccak256
+from protocol.epoch import EpochHeader
+from protocol.errors import NotFound, Refused
+from protocol.messages import (
+    Account,
+    Contribution,
+    EpochFile,
+    EpochInfo,
+    EpochSignature,
+    EpochStage,
+)
+from protocol.signing import recover
+
+MAX_PENDING = 8
+"""Opened and not posted, the ledger's own bound."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Unsettled work with the digests it is stored under."""
+
+    standings: tuple[Standing, ...]
+    digests: dict[tuple[str, int], bytes]
+
+
+async def tick(market: Market, run: Run) -> None:
+    """Take the next step that is due for a run."""
+    run.chain = await market.chain.run(run.run_id)
+    if run.chain.status is RunStatus.CLOSED:
+        return
+    if run.chain.status is RunStatus.ACTIVE:
+        await _open_next(market, run)
+    if run.chain.num_posted < run.chain.num_opened:
+        await _settle(market, run, run.chain.num_posted)
+    await _finish(market, run)
+
+
+async def epoch_info(market: Market, run: Run, epoch: int) -> EpochInfo:
+    """Return where an epoch stands; raise `NotFound` for one that was never opened."""
+    if epoch >= run.chain.num_opened:
+        run.chain = await market.chain.run(run.run_id)
+    if epoch >= run.chain.num_opened:
+        raise NotFound(f"run {run.run_id} has not opened epoch {epoch}")
+    record = await read_epoch(market, run, epoch)
+    if record is None:
+        zero = bytes(32)
+        return EpochInfo(
+            run_id=run.run_id,
+            epoch=epoch,
+            stage=EpochStage.OPEN,
+            file=zero,
+            header_digest=zero,
+            signers=(),
+        )
+    signatures = await market.queue.hash(_signed_key(run, record))
+    stage = EpochStage.FINAL if epoch < run.chain.num_final else record.stage
+    return EpochInfo(
+        run_id=run.run_id,
+        epoch=epoch,
+        stage=stage,
+        file=record.file,
+        header_digest=record.header_digest,
+        signers=tuple(signer.decode() for signer in sorted(signatures)),
+    )
+
+
+async def add_signature(market: Market, run: Run, epoch: int, signed: EpochSignature) -> None:
+    """Keep a verifier's signature of an epoch's header."""
+    record = await read_epoch(market, run, epoch)
+    if record is None:
+        raise Refused(f"epoch {epoch} has no header yet: wait until its stage is signing")
+    signer = recover(record.header_digest, signed.signature)
+    identity = await market.chain.identity_of(signer)
+    if identity not in run.chain.verifiers:
+        raise Refused(f"{identity} is not a verifier of run {run.run_id}, or signed another header")
+    await market.queue.call("HSET", _signed_key(run, record), identity, signed.signature)
+
+
+async def read_epoch(market: Market, run: Run, epoch: int) -> Epoch | None:
+    raw = await market.queue.call("HGET", run.prefix + "epochs", epoch)
+    return Epoch.from_json(raw) if raw is not None else None
+
+
+async def _open_next(market: Market, run: Run) -> None:
+    """Open the first epoch at once, the next when its time is up and there is work to settle."""
+    opened = run.chain.num_opened
+    if opened:
+        if opened - run.chain.num_posted >= MAX_PENDING - 1:
+            return
+        age = await market.chain.block_time() - await _opened_at(market, run, opened - 1)
+        if age < run.spec.epoch_seconds or not await _payable(market, run):
+            return
+    elif run.chain.compute_cap and run.chain.gflops >= run.chain.compute_cap:
+        return
+    secret_hash = keccak256(market.secret(run.run_id, opened))
+    epoch = await market.chain.open_epoch(run.run_id, secret_hash)
+    run.chain = await market.chain.run(run.run_id)
+    structlog.get_logger().info("epoch opened", run_id=run.run_id, epoch=epoch)
+
+
+async def _opened_at(market: Market, run: Run, epoch: int) -> int:
+    if epoch not in run.opened_at:
+        run.opened_at[epoch] = (await market.chain.epoch(run.run_id, epoch)).opened_at
+    return run.opened_at[epoch]
+
+
+async def _settle(market: Market, run: Run, epoch: int) -> None:
+    record = await read_epoch(market, run, epoch)
+    if record is None or record.generation != run.chain.generation:
+        if record is None and not await _is_closed(market, run, epoch):
+            return
+        record = await _freeze(market, run, epoch, record)
+        if record is None:
+            return
+    signatures = await market.queue.hash(_signed_key(run, record))
+    if len(signatures) >= run.chain.threshold and not _waits_for_final(run):
+        await _post(market, run, record, signatures)
+
+
+def _waits_for_final(run: Run) -> bool:
+    return run.chain.num_posted - run.chain.num_final >= MAX_PENDING
+
+
+async def _is_closed(market: Market, run: Run, epoch: int) -> bool:
+    """Return whether nothing can be added to an epoch any more.
+
+    A later epoch is open; or the run has ended, its leases are over and its replays are decided (or
+    the time for posting runs out: then what is decided is paid and the rest is lost).
+    """
+    if run.chain.status is RunStatus.ACTIVE:
+        return epoch < run.chain.num_opened - 1
+    if epoch < run.chain.num_opened - 1 and run.chain.status is RunStatus.HALTED:
+        return True
+    if not await _payable(market, run):
+        return False
+    if not await _has_undecided(market, run):
+        return True
+    if run.chain.status is not RunStatus.STOPPED:
+        return False
+    left = run.chain.settle_until - await market.chain.block_time()
+    return left < run.chain.settle_window // 4
+
+
+async def _has_undecided(market: Market, run: Run) -> bool:
+    for worker in await market.queue.call("SMEMBERS", run.prefix + "workers"):
+        if await market.queue.call("ZCARD", f"{run.prefix}undecided:{worker.decode()}"):
+            return True
+    return False
+
+
+async def _payable(market: Market, run: Run) -> bool:
+    found = await _unsettled(market, run)
+    return bool(settlement.settled_work(found.standings, cutoff=run.chain.cutoff))
+
+
+async def _freeze(market: Market, run: Run, epoch: int, old: Epoch | None) -> Epoch | None:
+    """Write the epoch's file, header and record; None where the work changed underneath."""
+    found = await _unsettled(market, run)
+    work = settlement.settled_work(found.standings, cutoff=run.chain.cutoff)
+    if old is not None:
+        # Voided on chain: the same work again, under the new generation.
+        bound = {(item.worker, item.nonce) for item in old.work}
+        standings = [Standing(s.accepted, None) for s in found.standings]
+        everything = settlement.settled_work(standings, cutoff=run.chain.cutoff)
+        work = tuple(item for item in everything if (item.worker, item.nonce) in bound)
+    before = await _epoch_before(market, run, epoch)
+    opened = Opened(
+        run_id=run.run_id,
+        epoch=epoch,
+        generation=run.chain.generation,
+        prev_account_root=before.account_root if before else bytes(32),
+        secret=market.secret(run.run_id, epoch),
+    )
+    file = settlement.epoch_file(opened, work, await _accounts_before(market, run, epoch))
+    data = await asyncio.to_thread(file.canonical)
+    header = await asyncio.to_thread(settlement.header_of, file, data)
+    record = Epoch(
+        run_id=run.run_id,
+        epoch=epoch,
+        generation=run.chain.generation,
+        stage=EpochStage.SIGNING,
+        file=await market.blobs.add(data),
+        header_digest=market.chain.domain.digest(header),
+        work=tuple(
+            SettledWork(
+                digest=found.digests[(item.worker, item.nonce)],
+                worker=item.worker,
+                nonce=item.nonce,
+                units=item.units,
+            )
+            for item in work
+        ),
+        total_units=header.total,
+    )
+    bound_work: list[Argument] = []
+    for settled in record.work:
+        bound_work += [settled.digest.hex(), settled.worker, settled.nonce]
+    arguments = (epoch, record.to_json(), *bound_work)
+    if not await market.queue.script("freeze_epoch", run.run_id, *arguments):
+        return None
+    log = structlog.get_logger()
+    log.info("epoch frozen", run_id=run.run_id, epoch=epoch, groups=len(work), units=header.total)
+    return record
+
+
+async def _post(market: Market, run: Run, record: Epoch, signatures: dict[bytes, bytes]) -> None:
+    file = EpochFile.from_canonical(await market.blobs.get(record.file))
+    header: EpochHeader = await asyncio.to_thread(settlement.header_of, file, file.canonical())
+    chosen = {signer.decode(): signatures[signer] for signer in signatures}
+    uri = f"blob:0x{record.file.hex()}"
+    await market.chain.post_epoch(header, file.secret, chosen, uri)
+    await _mark_posted(market, run, record)
+    run.chain = await market.chain.run(run.run_id)
+
+
+async def _mark_posted(market: Market, run: Run, record: Epoch) -> None:
+    posted = record.model_copy(update={"stage": EpochStage.POSTED})
+    fields = {"epoch": record.epoch, "units": record.total_units, "groups": len(record.work)}
+    event = event_body(run.run_id, "epoch_posted", market.clock(), fields)
+    spent: list[Argument] = []
+    for item in record.work:
+        spent += [item.digest.hex(), item.worker, item.nonce, item.units]
+    arguments = (record.epoch, posted.to_json(), keys.NUM_EVENTS_KEPT, event, *spent)
+    await market.queue.script("settle_epoch", run.run_id, *arguments)
+    structlog.get_logger().info("epoch posted", run_id=run.run_id, **fields)
+
+
+async def _finish(market: Market, run: Run) -> None:
+    """Catch up with posted epochs, make ripe ones final, and credit final ones once."""
+    for epoch in range(run.chain.num_final, run.chain.num_posted):
+        record = await read_epoch(market, run, epoch)
+        if record is not None and record.stage is EpochStage.SIGNING:
+            await _mark_posted(market, run, record)  # a crash came between chain and queue
+    if run.chain.num_final < run.chain.num_posted:
+        ripe = await market.chain.epoch(run.run_id, run.chain.num_final)
+        if await market.chain.block_time() >= ripe.final_at:
+            await market.chain.advance(run.run_id)
+            run.chain = await market.chain.run(run.run_id)
+    credited = int(await market.queue.call("HGET", run.prefix + "state", "final") or 0)
+    for epoch in range(credited, run.chain.num_final):
+        await _credit(market, run, epoch)
+
+
+async def _credit(market: Market, run: Run, epoch: int) -> None:
+    record = await read_epoch(market, run, epoch)
+    if record is None:
+        return
+    if record.stage is EpochStage.SIGNING:
+        await _mark_posted(market, run, record)
+    file = EpochFile.from_canonical(await market.blobs.get(record.file))
+    final = record.model_copy(update={"stage": EpochStage.FINAL})
+    fields = {"epoch": epoch, "units": record.total_units, "accounts": len(file.accounts)}
+    event = event_body(run.run_id, "epoch_final", market.clock(), fields)
+    commands: list[tuple[Argument, ...]] = [
+        ("HSET", f"{run.prefix}worker:{account.worker}", "earned", account.earned)
+        for account in file.accounts
+    ]
+    commands.append(("HSET", run.prefix + "epochs", epoch, final.to_json()))
+    commands.append(("HSET", run.prefix + "state", "final", epoch + 1))
+    tail = ("MAXLEN", "~", keys.NUM_EVENTS_KEPT, "*", "kind", "epoch_final", "body", event)
+    commands.append(("XADD", run.prefix + "events", *tail))
+    await market.queue.pipeline(commands)
+    structlog.get_logger().info("epoch final", run_id=run.run_id, **fields)
+
+
+async def _unsettled(market: Market, run: Run) -> Found:
+    standings: list[Standing] = []
+    digests: dict[tuple[str, int], bytes] = {}
+    for raw_worker in await market.queue.call("SMEMBERS", run.prefix + "workers"):
+        worker = raw_worker.decode()
+        earned = await market.queue.call("ZRANGE", f"{run.prefix}earned:{worker}", 0, -1)
+        if not earned:
+            continue
+        undecided = f"{run.prefix}undecided:{worker}"
+        first = await market.queue.call("ZRANGE", undecided, 0, 0)
+        commands = [("HGET", f"{run.prefix}group:{d.decode()}", "contribution") for d in earned]
+        rows = await market.queue.pipeline(commands)
+        accepted = tuple(Contribution.from_json(row) for row in rows)
+        standings.append(Standing(accepted, int(first[0]) if first else None))
+        for work, digest in zip(accepted, earned, strict=True):
+            digests[(work.worker, work.nonce)] = bytes.fromhex(digest.decode())
+    return Found(tuple(standings), digests)
+
+
+async def _epoch_before(market: Market, run: Run, epoch: int) -> EpochState | None:
+    return await market.chain.epoch(run.run_id, epoch - 1) if epoch else None
+
+
+async def _accounts_before(market: Market, run: Run, epoch: int) -> tuple[Account, ...]:
+    if not epoch:
+        return ()
+    record = await read_epoch(market, run, epoch - 1)
+    if record is None:
+        raise NotFound(f"epoch {epoch - 1} of run {run.run_id} was posted without this queue")
+    return EpochFile.from_canonical(await market.blobs.get(record.file)).accounts
+
+
+def _signed_key(run: Run, record: Epoch) -> str:
+    # Signatures of a header that was rewritten must not count for the new one.
+    return f"{run.prefix}signed:{record.epoch}:{record.header_digest.hex()}"

@@ -1,0 +1,115 @@
+"""How a route reads a request and writes an answer: bodies with limits, JSON of the protocol's types.
+
+Bodies are read here and not by FastAPI, because a limit must hold before the bytes are in memory and
+because strict types are parsed from JSON itself. The OpenAPI description is given by hand for that.
+"""
+
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Depends, Path, Request
+from starlette.responses import Response
+
+from orchestrator.auth import Account, account_of
+from orchestrator.market import Market, Run
+from protocol.errors import Malformed, TooLarge
+from protocol.wire import Wire
+
+Message = TypeVar("Message", bound=Wire)
+SCHEMAS = "#/components/schemas/"
+
+
+async def read_body(request: Request, most: int) -> bytes:
+    """Return the body; raise `TooLarge` before more than `most` bytes were kept."""
+    stated = request.headers.get("content-length", "")
+    if stated.isdigit() and int(stated) > most:
+        raise TooLarge(f"the body has {stated} bytes, at most {most} are taken here")
+    parts, total = [], 0
+    async for part in request.stream():
+        total += len(part)
+        if total > most:
+            raise TooLarge(f"the body has more than {most} bytes, the most that is taken here")
+        parts.append(part)
+    return b"".join(parts)
+
+
+async def read(request: Request, message: type[Message], most: int) -> Message:
+    """Return the body as a protocol message; raise `Malformed` naming the wrong field."""
+    return message.from_json(await read_body(request, most))
+
+
+def answer(message: Wire | bytes, status: int = 200) -> Response:
+    """Return a protocol message, or its JSON, as the response."""
+    body = message if isinstance(message, bytes) else message.to_json()
+    return Response(body, status, media_type="application/json")
+
+
+def nothing_yet(seconds: float) -> Response:
+    """Return 204: well asked, come back after a while."""
+    return Response(status_code=204, headers={"retry-after": f"{seconds:g}"})
+
+
+def done() -> Response:
+    return Response(status_code=204)
+
+
+def takes(message: type[Wire]) -> dict[str, Any]:
+    """Describe a JSON body for OpenAPI."""
+    reference = {"$ref": SCHEMAS + message.__name__}
+    content = {"application/json": {"schema": reference}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def takes_bytes(what: str) -> dict[str, Any]:
+    """Describe a binary body for OpenAPI."""
+    content = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+    return {"requestBody": {"required": True, "description": what, "content": content}}
+
+
+def the_market(request: Request) -> Market:
+    market: Market = request.app.state.market
+    return market
+
+
+async def the_run(request: Request, run: Annotated[int, Path(ge=0, lt=1 << 63)]) -> Run:
+    """Return the run of the path; raise `NotFound`."""
+    return await the_market(request).run(run)
+
+
+async def the_account(request: Request) -> Account:
+    """Return who asks, at the cost of one request of theirs."""
+    market = the_market(request)
+    account = account_of(market, request)
+    limits = market.config.limits
+    await market.queue.admit_request(
+        account.identity,
+        rate=limits.requests_per_second,
+        burst=limits.request_burst,
+        now=market.clock(),
+    )
+    return account
+
+
+async def a_stranger(request: Request) -> None:
+    """Let an unauthenticated request pass, at the cost of one request of its address."""
+    market = the_market(request)
+    limits = market.config.limits
+    await market.queue.admit_request(
+        request.client.host if request.client else "unknown",
+        rate=limits.address_requests_per_second,
+        burst=limits.address_request_burst,
+        now=market.clock(),
+    )
+
+
+def word(text: str) -> bytes:
+    """Read a 0x-prefixed 32-byte word of a path."""
+    digits = text.removeprefix("0x")
+    if len(digits) != 64 or len(text) != 66 or set(digits.lower()) - set("0123456789abcdef"):
+        raise Malformed(f"{text[:80]!r} is not 0x and 64 hex digits")
+    return bytes.fromhex(digits)
+
+
+TheMarket = Annotated[Market, Depends(the_market)]
+TheRun = Annotated[Run, Depends(the_run)]
+TheAccount = Annotated[Account, Depends(the_account)]
+AStranger = Depends(a_stranger)

@@ -1,0 +1,479 @@
+"""A market to test in: a real EVM with the ledger, a real Redis, a blob folder, the real app.
+
+Nothing is replaced: the parties below sign with their own keys and speak HTTP to the app in process.
+The clock is the chain's, and a test moves it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import zstandard
+from eth_account import Account
+from eth_account.signers.local import LocalAccount
+from starlette.testclient import TestClient
+from web3 import Web3
+
+from contracts.client import Ledger
+from contracts.deployment import Deployment, Terms, deploy
+from contracts.state import RunParams
+from orchestrator import settling, slashing
+from orchestrator.app import create_app
+from orchestrator.blobs import Blobs
+from orchestrator.chain import Chain
+from orchestrator.config import Config
+from orchestrator.market import Market
+from orchestrator.queue import Queue
+from protocol import patch
+from protocol.canonical import content_digest, keccak256
+from protocol.environments.registry import environment
+from protocol.messages import (
+    AuditRequest,
+    AuditTask,
+    AuditTasks,
+    Batch,
+    BatchRequest,
+    EpochInfo,
+    EpochSignature,
+    LeaseRequest,
+    Leases,
+    PolicyPublication,
+    RunRegistration,
+    Session,
+    SessionRequest,
+    SubmissionStatus,
+    VerdictReply,
+)
+from protocol.policy import Blob, HostTensor, Manifest, SignedManifest, entries, policy_digest
+from protocol.rollout import Lease, Receipt, Rollout, SignedLease, Submission, work_of
+from protocol.run import AuditPolicy, RunSpec
+from protocol.signin import STATEMENT, SignIn
+from protocol.signing import personal_digest, sign
+from protocol.verdict import Outcome, ReplayStats, Thresholds, Verdict
+from rollcall.devchain.chain import DevChain
+from rollcall.devchain.rpc import Rpc
+from tests.contracts.world import Clock, InProcess
+
+START = 1_800_000_000
+STAKE = 10**18
+RATE = 10
+BUDGET = 10**9
+MODEL = Path("models/start")
+ENGINE = "transformers-cpu-bfloat16"
+EOS = 2
+HOST = "market.test"
+
+TERMS = Terms(
+    unbond_seconds=600, revoke_seconds=50, min_window_seconds=2, appeal_seconds=5, ruling_seconds=5
+)
+
+CALIBRATED = Thresholds(
+    engine_class=ENGINE,
+    min_match_millionths=900_000,
+    max_mean_margin_micronats=10_000,
+    max_mean_logprob_gap_micronats=50_000,
+    num_honest_groups=1,
+    num_honest_tokens=1,
+    honest_match_millionths=990_000,
+    honest_mean_margin_micronats=100,
+    false_rejects_per_million_groups=1,
+)
+
+
+def key(name: str) -> LocalAccount:
+    """Return an account that is the same in every run."""
+    return Account.from_key(keccak256(name.encode()))
+
+
+def weights(version: int) -> dict[str, HostTensor]:
+    """Return a policy of two numbers: what a manifest says is tested here, not what weights do."""
+    bits = np.array([version, 1], dtype="<u4")
+    return {"layer": HostTensor("float32", (2,), bits)}
+
+
+@dataclass
+class Ground:
+    """A chain with the ledger on it and funded people: made once, shared by all tests."""
+
+    w3: Web3
+    clock: Clock
+    deployment: Deployment
+    people: dict[str, LocalAccount]
+
+    @classmethod
+    def build(cls) -> "Ground":
+        names = ("operator", "orchestrator", "trainer", "deployer", "stranger", "hot")
+        names += ("v0", "v1", "v2", "alice", "bob", "carol")
+        people = {name: key(f"orchestrator tests {name}") for name in names}
+        clock = Clock(START)
+        funded = [bytes.fromhex(account.address[2:]) for account in people.values()]
+        w3 = Web3(InProcess(Rpc(DevChain(funded, genesis_time=START), clock=clock)))
+        ground = cls(w3, clock, deploy(w3, people["deployer"], TERMS), people)
+        for name in ("v0", "v1", "v2", "alice", "bob", "carol", "operator"):
+            ground.by(name).mint(ground.address(name), 10 * STAKE)
+            ground.by(name).register(2 * STAKE, ground.address(name), ground.address(name))
+        consent = ground.by("operator").sign_consent(
+            people["orchestrator"], ground.address("operator")
+        )
+        ground.by("operator").add_signer(ground.address("orchestrator"), consent)
+        consent = ground.by("alice").sign_consent(people["hot"], ground.address("alice"))
+        ground.by("alice").add_signer(ground.address("hot"), consent)
+        return ground
+
+    def by(self, name: str) -> Ledger:
+        return Ledger(self.w3, self.deployment, self.people[name])
+
+    def address(self, name: str) -> str:
+        return str(self.people[name].address)
+
+    def create_run(self, spec: RunSpec, *, num_verifiers: int, threshold: int) -> int:
+        names = [f"v{n}" for n in range(num_verifiers)]
+        params = RunParams(
+            token=self.deployment.token,
+            rate=spec.rate,
+            min_stake=STAKE,
+            challenge_window=2,
+            settle_window=60,
+            resume_delay=2,
+            threshold=threshold,
+            spec_hash=spec.canonical_digest(),
+            verifiers=tuple(sorted((self.address(n) for n in names), key=str.lower)),
+        )
+        self.by("operator").mint(self.address("operator"), BUDGET)
+        run_id = self.by("operator").create_run(params, BUDGET, "")
+        for worker in ("alice", "bob"):
+            self.by(worker).join_run(run_id)
+        return run_id
+
+
+def make_spec(ground: Ground, **changes: Any) -> RunSpec:
+    """Return a small arithmetic run; `changes` are fields of RunSpec."""
+    config: dict[str, int | str] = {}
+    spec = {
+        "name": "test",
+        "environment": "arithmetic",
+        "environment_config": config,
+        "environment_digest": environment("arithmetic", config).digest,
+        "num_tasks": 1000,
+        "held_out_start": 10_000,
+        "num_held_out": 8,
+        "model_digest": policy_digest(entries(weights(0))),
+        "model_config_digest": content_digest((MODEL / "config.json").read_bytes()),
+        "tokenizer_digest": content_digest((MODEL / "tokenizer.json").read_bytes()),
+        "num_parameters": 400_000,
+        "vocabulary_size": 128,
+        "eos_token_id": EOS,
+        "group_size": 2,
+        "groups_per_batch": 2,
+        "max_staleness": 1,
+        "max_prompt_tokens": 64,
+        "max_tokens": 48,
+        "rate": RATE,
+        "lease_seconds": 60,
+        "epoch_seconds": 10,
+        "max_worker_leases": 4,
+        "audit": AuditPolicy(num_probation_groups=64, floor_millionths=0),
+        "thresholds": (CALIBRATED,),
+        "orchestrator": ground.address("orchestrator"),
+        "trainer": ground.address("trainer"),
+    }
+    return RunSpec.model_validate(spec | changes)
+
+
+UNAUDITED = AuditPolicy(num_probation_groups=0, num_halving_groups=1, floor_millionths=0)
+"""Half of the first group's chances, then ever fewer; tests that want none repeat the lease."""
+
+
+@dataclass
+class Party:
+    """Somebody with a key and a session."""
+
+    place: "Place"
+    account: LocalAccount
+    token: str = ""
+
+    @property
+    def address(self) -> str:
+        return str(self.account.address)
+
+    @property
+    def key(self) -> bytes:
+        return bytes(self.account.key)
+
+    def post(self, path: str, content: bytes = b"", **headers: str) -> httpx.Response:
+        return self.place.request("POST", path, content, self._headers(headers))
+
+    def put(self, path: str, content: bytes) -> httpx.Response:
+        return self.place.request("PUT", path, content, self._headers({}))
+
+    def sign_in(self, nonce: str | None = None, **changes: Any) -> httpx.Response:
+        """Sign in; `changes` are fields of the text."""
+        self.place.num_nonces += 1
+        issued = datetime.fromtimestamp(self.place.ground.clock.now, UTC)
+        text = SignIn(
+            domain=HOST,
+            address=self.address,
+            uri=f"http://{HOST}",
+            chain_id=self.place.ground.deployment.chain_id,
+            nonce=nonce or f"nonce{self.place.num_nonces:08d}",
+            issued_at=issued.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        )
+        message = replace(text, **changes).text()
+        assert STATEMENT in message
+        request = SessionRequest(message=message, signature=self.sign(personal_digest(message)))
+        response = self.place.request("POST", "/v1/session", request.to_json())
+        if response.status_code == 200:
+            self.token = Session.from_json(response.content).token
+        return response
+
+    def sign(self, digest: bytes) -> bytes:
+        return sign(self.key, digest)
+
+    def lease(self, count: int = 1, engine_class: str = ENGINE) -> httpx.Response:
+        request = LeaseRequest(engine_class=engine_class, count=count)
+        return self.post(self.place.path("leases"), request.to_json())
+
+    def leases(self, count: int = 1) -> tuple[SignedLease, ...]:
+        response = self.lease(count)
+        assert response.status_code == 200, response.text
+        return Leases.from_json(response.content).leases
+
+    def submission(self, lease: Lease, rollouts: Any = None, **changes: Any) -> Submission:
+        """Return a signed group; `changes` are fields set before signing."""
+        fields = {
+            "lease_id": lease.lease_id,
+            "engine_class": ENGINE,
+            "prompt": lease.prompt,
+            "rollouts": tuple(rollouts or self.place.rollouts(lease)),
+            "submitted_at": self.place.ground.clock.now,
+            "signature": bytes(65),
+        }
+        unsigned = Submission.model_validate(fields | changes)
+        return unsigned.model_copy(update={"signature": self.sign(self.digest(lease, unsigned))})
+
+    def digest(self, lease: Lease, submission: Submission) -> bytes:
+        gflops = self.place.spec.gflops(submission.num_tokens())
+        work = work_of(lease, submission, gflops=gflops)
+        return self.place.market.chain.domain.digest(work)
+
+    def submit(self, submission: Submission | bytes) -> httpx.Response:
+        data = submission if isinstance(submission, bytes) else pack(submission)
+        return self.post(self.place.path("submissions"), data)
+
+    def deliver(self, lease: Lease, rollouts: Any = None) -> Receipt:
+        """Submit a good group and return its receipt."""
+        response = self.submit(self.submission(lease, rollouts))
+        assert response.status_code == 200, response.text
+        return Receipt.from_json(response.content)
+
+    def audits(self, count: int = 16) -> tuple[AuditTask, ...]:
+        response = self.post(self.place.path("audits"), AuditRequest(count=count).to_json())
+        if response.status_code == 204:
+            return ()
+        assert response.status_code == 200, response.text
+        return AuditTasks.from_json(response.content).tasks
+
+    def verdict(self, work_digest: bytes, outcome: Outcome, **changes: Any) -> Verdict:
+        stats = ReplayStats(
+            num_tokens=10,
+            num_matched=10 if outcome is Outcome.ACCEPTED else 5,
+            mean_margin_micronats=0,
+            max_margin_micronats=0,
+            mean_logprob_gap_micronats=0,
+            p99_logprob_gap_micronats=0,
+        )
+        fields = {
+            "run_id": self.place.run_id,
+            "work_digest": work_digest,
+            "verifier": self.address,
+            "outcome": outcome,
+            "rejection": "replay_mismatch" if outcome is Outcome.REJECTED else "",
+            "detail": "",
+            "stats": stats,
+            "mismatches": (),
+            "decided_at": self.place.ground.clock.now,
+            "signature": bytes(65),
+        }
+        unsigned = Verdict.model_validate(fields | changes)
+        digest = self.place.market.chain.domain.digest(unsigned)
+        return unsigned.model_copy(update={"signature": self.sign(digest)})
+
+    def judge(self, work_digest: bytes, outcome: Outcome, **changes: Any) -> httpx.Response:
+        verdict = self.verdict(work_digest, outcome, **changes)
+        path = self.place.path(f"audits/0x{work_digest.hex()}/verdict")
+        return self.post(path, verdict.to_json())
+
+    def decide(self, work_digest: bytes, outcome: Outcome) -> str:
+        response = self.judge(work_digest, outcome)
+        assert response.status_code == 200, response.text
+        return VerdictReply.from_json(response.content).state.value
+
+    def batch(self, step: int) -> httpx.Response:
+        return self.post(self.place.path("batches"), BatchRequest(step=step).to_json())
+
+    def _headers(self, more: dict[str, str]) -> dict[str, str]:
+        return {"authorization": f"Bearer {self.token}"} | more if self.token else more
+
+
+@dataclass
+class Place:
+    """One run on the ground, served by one orchestrator."""
+
+    ground: Ground
+    spec: RunSpec
+    run_id: int
+    market: Market
+    client: TestClient
+    num_nonces: int = 0
+    parties: dict[str, Party] = field(default_factory=dict)
+
+    def path(self, rest: str) -> str:
+        return f"/v1/runs/{self.run_id}/{rest}"
+
+    def request(
+        self, method: str, path: str, content: bytes = b"", headers: dict[str, str] | None = None
+    ) -> Any:
+        return self.client.request(
+            method, path, content=content, headers={"host": HOST} | (headers or {})
+        )
+
+    def get(self, path: str, **headers: str) -> Any:
+        return self.request("GET", path, headers=headers)
+
+    def party(self, name: str) -> Party:
+        """Return somebody who is signed in."""
+        if name not in self.parties:
+            self.parties[name] = Party(self, self.ground.people[name])
+            response = self.parties[name].sign_in()
+            assert response.status_code == 200, response.text
+        return self.parties[name]
+
+    def call(self, function: Any, *arguments: Any) -> Any:
+        """Run a coroutine function in the application's loop."""
+        assert self.client.portal is not None
+        return self.client.portal.call(function, *arguments)
+
+    def tick(self, seconds: float = 0) -> None:
+        """Let time pass, then let the background work take its next steps."""
+        self.ground.clock.now += int(seconds)
+        run = self.market.runs[self.run_id]
+        self.call(settling.tick, self.market, run)
+        self.call(slashing.tick, self.market, run)
+
+    def wait(self, seconds: int) -> None:
+        self.ground.clock.now += seconds
+
+    def register(self) -> Any:
+        body = RunRegistration(run_id=self.run_id, spec=self.spec)
+        return self.request("POST", "/v1/runs", body.to_json())
+
+    def upload(self, data: bytes) -> Blob:
+        digest = content_digest(data)
+        response = self.party("trainer").put(f"/v1/blobs/0x{digest.hex()}", data)
+        assert response.status_code == 204, response.text
+        return Blob(digest=digest, size=len(data))
+
+    def manifest(self, version: int, **changes: Any) -> SignedManifest:
+        tensors = entries(weights(version))
+        anchor = patch.anchor_bytes(weights(version))
+        fields = {
+            "run_id": self.run_id,
+            "version": version,
+            "policy_digest": policy_digest(tensors),
+            "tensors": tensors,
+            "patches": (),
+            "anchor_version": version,
+            "anchor": (self.upload(anchor),),
+            "created_at": self.ground.clock.now,
+        }
+        manifest = Manifest.model_validate(fields | changes)
+        digest = self.market.chain.domain.digest(manifest)
+        return SignedManifest(manifest=manifest, signature=self.party("trainer").sign(digest))
+
+    def publish(self, version: int, **changes: Any) -> Any:
+        body = PolicyPublication(signed=self.manifest(version, **changes))
+        return self.party("trainer").post(self.path("policies"), body.to_json())
+
+    def open(self) -> None:
+        """Register the run, publish version 0 and open the first epoch."""
+        response = self.register()
+        assert response.status_code == 200, response.text
+        self.upload((MODEL / "tokenizer.json").read_bytes())
+        assert self.publish(0).status_code == 204
+        self.tick()
+
+    def status(self, work_digest: bytes) -> SubmissionStatus:
+        response = self.get(self.path(f"submissions/0x{work_digest.hex()}"))
+        assert response.status_code == 200, response.text
+        return SubmissionStatus.from_json(response.content)
+
+    def epoch(self, number: int) -> EpochInfo:
+        response = self.get(self.path(f"epochs/{number}"))
+        assert response.status_code == 200, response.text
+        return EpochInfo.from_json(response.content)
+
+    def sign_epoch(self, number: int, verifier: str = "v0") -> Any:
+        signature = self.party(verifier).sign(self.epoch(number).header_digest)
+        body = EpochSignature(signature=signature)
+        return self.party(verifier).post(self.path(f"epochs/{number}/signatures"), body.to_json())
+
+    def rollouts(self, lease: Lease, right: tuple[bool, ...] = (True, False)) -> list[Rollout]:
+        """Return one completion per seed: the worked solution, or garbage, each ended by EOS."""
+        tokenizer = self.market.runs[self.run_id].require_tokenizer()
+        made = self.market.runs[self.run_id].environment
+        solution = made.problem(lease.index).solution
+        texts = [solution if right[i % len(right)] else "#0" for i in range(lease.group_size)]
+        ids = [[*tokenizer.encode(text).ids, EOS] for text in texts]
+        return [Rollout.of(tokens, [-0.5] * len(tokens)) for tokens in ids]
+
+    def take_batch(self, step: int) -> Batch | None:
+        response = self.party("trainer").batch(step)
+        if response.status_code == 204:
+            return None
+        assert response.status_code == 200, response.text
+        return Batch.from_json(response.content)
+
+
+def pack(submission: Submission) -> bytes:
+    return zstandard.compress(submission.canonical())
+
+
+@contextmanager
+def opened(
+    ground: Ground,
+    redis_url: str,
+    folder: Path,
+    *,
+    num_verifiers: int = 1,
+    threshold: int = 1,
+    config: dict[str, Any] | None = None,
+    **changes: Any,
+) -> Iterator[Place]:
+    """Yield a place whose run is served and open; `changes` are fields of RunSpec."""
+    spec = make_spec(ground, **changes)
+    run_id = ground.create_run(spec, num_verifiers=num_verifiers, threshold=threshold)
+    market = open_market(ground, redis_url, folder, config or {})
+    with TestClient(create_app(market), base_url=f"http://{HOST}") as client:
+        place = Place(ground, spec, run_id, market, client)
+        place.open()
+        yield place
+
+
+def open_market(ground: Ground, redis_url: str, folder: Path, config: dict[str, Any]) -> Market:
+    """Return an orchestrator's services on the ground's chain and clock."""
+    settings = Config.model_validate(
+        {"redis_url": redis_url, "blob_url": f"file://{folder}"} | config
+    )
+    return Market(
+        settings,
+        bytes(ground.people["orchestrator"].key),
+        queue=Queue(redis_url),
+        blobs=Blobs(settings.blob_url),
+        chain=Chain(ground.by("orchestrator"), clock=ground.clock),
+        clock=ground.clock,
+    )
