@@ -63,7 +63,8 @@ class Thresholds(Wire):
 class ReplayStats(Wire):
     """What one replay of one group measured, in integers so that it can be signed.
 
-    Margins are capped at `MARGIN_CAP_MICRONATS` before the mean, not in the maximum.
+    Margins are capped at `MARGIN_CAP_MICRONATS` before the mean, not in the maximum. A log-probability
+    gap compares logarithms of surprisals, recomputed and claimed (`SURPRISAL_FLOOR_NATS`).
     """
 
     num_tokens: U32

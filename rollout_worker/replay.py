@@ -11,13 +11,14 @@ Suffixes: B sequences, S positions, N completion positions of a pass, H hidden, 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from protocol.constants import MARGIN_CAP_MICRONATS, MICRO
+from protocol.constants import MARGIN_CAP_MICRONATS, MICRO, SURPRISAL_FLOOR_NATS
 from protocol.policy import Weights
 from protocol.rollout import Lease, Rollout, Submission
 from protocol.verdict import Mismatch, ReplayStats
@@ -40,7 +41,7 @@ class Findings:
     margins: NDArray[np.float64]
     """In nats; 0 where the claimed token is the winner."""
     gaps: NDArray[np.float64]
-    """|recomputed − worker_logprob| in nats."""
+    """Between the logarithms of the recomputed and the claimed surprisal, in nats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +149,7 @@ class ReplayModel:
                 claimed=row.claimed,
                 expected=expected[i].astype(np.uint32),
                 margins=_bounded(margins[i]),
-                gaps=_bounded(np.abs(logprobs[i] - row.worker_logprobs)),
+                gaps=_bounded(_gaps(logprobs[i], row.worker_logprobs)),
             )
             for i, row in enumerate(rows)
         ]
@@ -230,7 +231,16 @@ def _passes(rows: Sequence[_Row], max_pass_tokens: int) -> Iterator[list[int]]:
         yield chosen
 
 
-def _bounded(nats: NDArray[np.float32]) -> NDArray[np.float64]:
+def _gaps(recomputed: NDArray[np.float32], claimed: NDArray[np.float32]) -> NDArray[np.float64]:
+    def scaled(logprobs: NDArray[np.float32]) -> NDArray[np.float64]:
+        # A "log-probability" above 0 counts as 0; admission refuses what is not finite.
+        surprisals = np.maximum(-logprobs.astype(np.float64), 0.0)
+        return np.asarray(np.log(SURPRISAL_FLOOR_NATS + surprisals))
+
+    return np.asarray(np.abs(scaled(recomputed) - scaled(claimed)))
+
+
+def _bounded(nats: NDArray[Any]) -> NDArray[np.float64]:
     return np.nan_to_num(nats.astype(np.float64), nan=LARGEST_NATS).clip(0, LARGEST_NATS)
 
 
