@@ -104,13 +104,14 @@ class Arithmetic:
         counts = [2] if self._three_term_percent < 100 else []
         counts += [3] if self._three_term_percent > 0 else []
         for count in counts:
-            sides = {is_held_out(terms) for terms in combinations_with_replacement(searched, count)}
-            if len(sides) < 2:
-                raise Malformed(
-                    f"terms from {self._smallest} to {self._largest} give no {count}-term sum to "
-                    f"{'lease' if True in sides else 'hold out'}: widen smallest_term = "
-                    f"{self._smallest} and largest_term = {self._largest}"
-                )
+            for side in (True, False):
+                sums = combinations_with_replacement(searched, count)
+                if not any(is_held_out(terms) == side for terms in sums):
+                    raise Malformed(
+                        f"terms from smallest_term = {self._smallest} to largest_term = "
+                        f"{self._largest} give no {count}-term sum to "
+                        f"{'hold out' if side else 'lease'}: widen them"
+                    )
 
 
 def is_held_out(terms: Sequence[int]) -> bool:
