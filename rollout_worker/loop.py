@@ -110,16 +110,18 @@ def opened(config: EngineConfig, folder: Path) -> Iterator[Engine]:
 
 def main(config: WorkerConfig, key: bytes) -> None:
     """Run one worker until SIGINT or SIGTERM, or until its runs are over."""
-    stop = stop_on_signals()
+    with open_seller(config, key, stop_on_signals()) as (seller, wallet):
+        serve(seller, wallet)
+
+
+@contextmanager
+def open_seller(
+    config: WorkerConfig, key: bytes, stop: threading.Event
+) -> Iterator[tuple[Seller, Wallet]]:
+    """Wire one worker's parts together; its wallet is registered and staked."""
     tally = Tally(config.data_dir, "worker", every_seconds=config.metrics_seconds)
     wallet = Wallet.open(config.chain, key)
     wallet.prepare()
-    ability = Ability(
-        engine_class=engine_class(config.engine.name, config.engine.device),
-        max_model_len=config.engine.max_model_len,
-        min_rate=config.min_rate,
-        wanted=config.runs,
-    )
     connection = Connection(
         config.orchestrator,
         key,
@@ -128,6 +130,12 @@ def main(config: WorkerConfig, key: bytes) -> None:
         retry=config.retry,
     )
     cache = ContentCache(config.data_dir / "cache", max_bytes=config.cache_bytes)
+    ability = Ability(
+        engine_class=engine_class(config.engine.name, config.engine.device),
+        max_model_len=config.engine.max_model_len,
+        min_rate=config.min_rate,
+        wanted=config.runs,
+    )
     seller = Seller(
         config=config,
         key=key,
@@ -141,7 +149,7 @@ def main(config: WorkerConfig, key: bytes) -> None:
     tally.state("worker", seller.identity)
     tally.state("engine_class", ability.engine_class)
     try:
-        serve(seller, wallet)
+        yield seller, wallet
     finally:
         tally.write(now=True)
         connection.close()

@@ -92,6 +92,17 @@ class Rechecker:
             verdicts += self._replayed(version, digest, group)
         return verdicts
 
+    def renewed(self, verdict: Verdict) -> Verdict:
+        """Return an earlier finding signed for now: a verdict's time may not lie far back."""
+        return self._sign(
+            verdict.work_digest,
+            verdict.outcome,
+            rejection=verdict.rejection,
+            detail=verdict.detail,
+            stats=verdict.stats,
+            mismatches=verdict.mismatches,
+        )
+
     def fetch(self, work_digest: bytes, signed: SignedLease, body: bytes) -> Evidence:
         """Fetch a group; raise a `MarketError` unless it is what its worker signed."""
         lease, spec = signed.lease, self._info.spec

@@ -5,8 +5,10 @@ it signs nothing it has not recomputed: a fraud report only for work it condemne
 only where every sum follows from signed work and nothing in it contradicts its own verdicts.
 """
 
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import structlog
 
@@ -90,15 +92,17 @@ class Watch:
     # audits
 
     def _examine(self, tasks: Sequence[AuditTask]) -> None:
-        """Replay tasks and send verdicts; one decided before a restart is sent as it was."""
-        known = {task.work_digest: self._book.get(task.work_digest) for task in tasks}
-        fresh = [task for task in tasks if known[task.work_digest] is None]
+        """Replay tasks and send verdicts; what was found before a restart is not replayed again."""
+        found: dict[bytes, Verdict] = {}
+        for task in tasks:
+            if (earlier := self._book.get(task.work_digest)) is not None:
+                found[task.work_digest] = self._recheck.renewed(earlier)
+        fresh = [task for task in tasks if task.work_digest not in found]
         for verdict in self._recheck.verdicts(fresh):
             self._book.keep(verdict)
-            known[verdict.work_digest] = verdict
+            found[verdict.work_digest] = verdict
         for task in tasks:
-            if (found := known[task.work_digest]) is not None:
-                self._send(task.audit_id, found)
+            self._send(task.audit_id, found[task.work_digest])
 
     def _send(self, audit_id: bytes, verdict: Verdict) -> None:
         verifier = self._verifier
@@ -226,7 +230,13 @@ def _find_runs(verifier: Verifier, watches: dict[int, Watch]) -> None:
 
 def main(config: VerifierConfig, key: bytes) -> None:
     """Run one verifier until SIGINT or SIGTERM."""
-    stop = stop_on_signals()
+    with open_verifier(config, key, stop_on_signals()) as verifier:
+        serve(verifier)
+
+
+@contextmanager
+def open_verifier(config: VerifierConfig, key: bytes, stop: threading.Event) -> Iterator[Verifier]:
+    """Wire one verifier's parts together; its wallet is registered and staked."""
     tally = Tally(config.data_dir, "verifier", every_seconds=config.metrics_seconds)
     wallet = Wallet.open(config.chain, key)
     wallet.prepare()
@@ -237,20 +247,20 @@ def main(config: VerifierConfig, key: bytes) -> None:
         tally=tally,
         retry=config.retry,
     )
-    cache_folder = ContentCache(config.data_dir / "cache", max_bytes=config.cache_bytes)
+    cache = ContentCache(config.data_dir / "cache", max_bytes=config.cache_bytes)
     verifier = Verifier(
         config=config,
         key=key,
         identity=wallet.identity(),
         domain=wallet.domain,
-        market=Market(connection, cache_folder, tally),
+        market=Market(connection, cache, tally),
         wallet=wallet,
         tally=tally,
         stop=stop,
     )
     tally.state("verifier", verifier.identity)
     try:
-        serve(verifier)
+        yield verifier
     finally:
         tally.write(now=True)
         connection.close()

@@ -1,0 +1,254 @@
+"""A market on loopback for tests: chain, Redis and orchestrator as processes, a trainer by hand."""
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from eth_account import Account
+
+from contracts.client import Ledger
+from contracts.deployment import Deployment
+from protocol.canonical import keccak256
+from protocol.constants import MICRO
+from protocol.patch import from_anchor
+from protocol.policy import HostTensor, Weights
+from protocol.run import RunSpec
+from protocol.signing import Domain, address_of
+from protocol.verdict import Thresholds
+from rollcall.embedded import (
+    chain_command,
+    free_port,
+    redis_command,
+    wait_for_chain,
+    wait_for_http,
+    wait_for_redis,
+)
+from rollcall.launch import LaunchConfig, Launched, Windows, launch
+from rollcall.processes import Command, Processes
+from rollcall.spec import RunPlan
+from rollout_worker.config import VerifierConfig, WorkerConfig
+from trainer.client import Client
+from trainer.publish import Plan, Publisher
+
+MODEL = Path("models/start")
+STAKE = 10**18
+ENGINE_CLASSES = ("transformers-cpu-bfloat16", "vllm-cpu-bfloat16")
+
+
+def key_of(name: str) -> bytes:
+    return keccak256(f"rollcall worker tests: {name}".encode())
+
+
+@dataclass
+class LiveMarket:
+    """One running market and what a test may do to it."""
+
+    folder: Path
+    processes: Processes
+    url: str
+    rpc_url: str
+    orchestrator: Command
+    launched: Launched
+    publisher: Publisher
+
+    @property
+    def run_id(self) -> int:
+        return self.launched.run_id
+
+    @property
+    def spec(self) -> RunSpec:
+        return self.launched.spec
+
+    def ledger(self, name: str) -> Ledger:
+        return Ledger.connect(
+            self.rpc_url, self.launched.deployment, Account.from_key(key_of(name))
+        )
+
+    def kill_orchestrator(self) -> None:
+        running = self.processes["orchestrator"]
+        os.kill(running.process.pid, signal.SIGKILL)
+        running.process.wait()
+
+    def start_orchestrator(self) -> None:
+        self.processes.start(self.orchestrator)
+
+    def worker(self, name: str, **changes: object) -> WorkerConfig:
+        values = {
+            **self._role(name),
+            "engine": {"name": "transformers", "max_model_len": 128},
+            "groups_per_call": 4,
+            "metrics_seconds": 0.1,
+        }
+        return WorkerConfig.model_validate({**values, **changes})
+
+    def verifier(self, name: str) -> VerifierConfig:
+        return VerifierConfig.model_validate(self._role(name))
+
+    def _role(self, name: str) -> dict[str, object]:
+        return {
+            "orchestrator": self.url,
+            "data_dir": self.folder / name,
+            "runs": [self.run_id],
+            "poll_seconds": 0.1,
+            "chain": {
+                "rpc_url": self.rpc_url,
+                "deployment": self.folder / "deployment.json",
+                "stake": STAKE,
+            },
+            "retry": {"first_seconds": 0.05, "most_seconds": 0.2},
+        }
+
+
+@contextmanager
+def live_market(
+    folder: Path, *, workers: tuple[str, ...], verifier: str, epoch_seconds: int = 3_600
+) -> Iterator[LiveMarket]:
+    """Start a market whose run has published version 0 of the starting model."""
+    chain_port, redis_port, port = free_port(), free_port(), free_port()
+    rpc_url, url = f"http://127.0.0.1:{chain_port}", f"http://127.0.0.1:{port}"
+    funded = [address_of(key_of(n)) for n in ("operator", "orchestrator", verifier, *workers)]
+    with Processes(folder / "logs") as processes:
+        processes.start(chain_command(folder / "chain", chain_port, funded))
+        processes.start(redis_command(folder / "redis", redis_port))
+        orchestrator = _orchestrator(folder, port, redis_port, rpc_url)
+        wait_for_redis(processes, redis_port)
+        wait_for_chain(processes, rpc_url)
+        config = _launch_config(folder, url, rpc_url, verifier, workers, epoch_seconds)
+        launched = _launched(config, processes, orchestrator, url)
+        with Client(
+            url,
+            launched.run_id,
+            key_of("trainer"),
+            stop=threading.Event(),
+            poll_seconds=0.1,
+        ) as client:
+            client.run()
+            for name in ("config.json", "tokenizer.json"):
+                client.put_blob((MODEL / name).read_bytes())
+            publisher = Publisher(
+                client=client,
+                domain=_domain(launched.deployment),
+                run_id=launched.run_id,
+                key=key_of("trainer"),
+                plan=Plan(anchor_every=4, skip_patches=(2,)),
+            )
+            publisher.publish(0, start_weights())
+            yield LiveMarket(
+                folder, processes, url, rpc_url, orchestrator, launched, publisher
+            )
+
+
+def start_weights() -> dict[str, HostTensor]:
+    return from_anchor((MODEL / "model.safetensors").read_bytes())
+
+
+def nudged(weights: Weights) -> dict[str, HostTensor]:
+    """Move a hundredth of the bit patterns by one: about what an optimizer step does."""
+    moved = {}
+    for name, tensor in weights.items():
+        bits = tensor.bits.copy()
+        bits[::100] ^= 1
+        moved[name] = HostTensor(tensor.dtype, tensor.shape, bits)
+    return moved
+
+
+def wait_until(holds: Callable[[], bool], *, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds:.0f} s")
+        time.sleep(0.05)
+
+
+def _domain(deployment: Deployment) -> Domain:
+    return Domain(deployment.chain_id, deployment.ledger)
+
+
+def _orchestrator(folder: Path, port: int, redis_port: int, rpc_url: str) -> Command:
+    config = folder / "orchestrator.toml"
+    lines = {
+        "port": port,
+        "redis_url": f"redis://127.0.0.1:{redis_port}/0",
+        "blob_url": f"file://{folder / 'blobs'}",
+        "rpc_url": rpc_url,
+        "deployment": str(folder / "deployment.json"),
+        "chain_poll_seconds": 0.3,
+        "tick_seconds": 0.2,
+    }
+    config.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in lines.items()))
+    argv = (sys.executable, "-m", "orchestrator", "--config", str(config))
+    return Command("orchestrator", argv, {"ROLLCALL_KEY": "0x" + key_of("orchestrator").hex()})
+
+
+def _launch_config(
+    folder: Path,
+    url: str,
+    rpc_url: str,
+    verifier: str,
+    workers: tuple[str, ...],
+    epoch_seconds: int,
+) -> LaunchConfig:
+    thresholds = folder / "thresholds.json"
+    bounds = [json.loads(_bounds(engine_class).to_json()) for engine_class in ENGINE_CLASSES]
+    thresholds.write_text(json.dumps(bounds))
+    parties = tuple(address_of(key_of(name)) for name in (verifier, *workers))
+    return LaunchConfig(
+        rpc_url=rpc_url,
+        deployment=folder / "deployment.json",
+        deploy="with_test_token",
+        orchestrator=url,
+        orchestrator_address=address_of(key_of("orchestrator")),
+        trainer_address=address_of(key_of("trainer")),
+        verifiers=parties[:1],
+        endow=parties,
+        min_stake=STAKE,
+        budget=10**22,
+        windows=Windows(
+            challenge=2, settle=60, resume=2, appeal=2, ruling=2, unbond=120, revoke=2, least=2
+        ),
+        plan=RunPlan(
+            model=MODEL,
+            thresholds=thresholds,
+            groups_per_batch=512,
+            epoch_seconds=epoch_seconds,
+            max_worker_leases=16,
+        ),
+    )
+
+
+def _bounds(engine_class: str) -> Thresholds:
+    """Wide enough for any honest group, narrow enough for four-bit weights."""
+    return Thresholds(
+        engine_class=engine_class,
+        min_match_millionths=950_000,
+        max_mean_margin_micronats=25_000,
+        max_mean_logprob_gap_micronats=60_000,
+        num_honest_groups=1,
+        num_honest_tokens=1,
+        honest_match_millionths=MICRO,
+        honest_mean_margin_micronats=0,
+        false_rejects_per_million_groups=100,
+    )
+
+
+def _launched(
+    config: LaunchConfig, processes: Processes, orchestrator: Command, url: str
+) -> Launched:
+    """Deploy first, for the orchestrator reads the deployment at start; then launch."""
+    from rollcall.launch import ensure_deployment
+
+    operator, orchestrating = key_of("operator"), key_of("orchestrator")
+    deployment = ensure_deployment(config, Account.from_key(operator), lambda _: None)
+    processes.start(orchestrator)
+    wait_for_http(processes, "orchestrator", f"{url}/readyz")
+    ledger = Ledger.connect(config.rpc_url, deployment, Account.from_key(orchestrating))
+    consent = ledger.sign_consent(Account.from_key(orchestrating), address_of(operator))
+    ready = config.model_copy(update={"orchestrator_consent": "0x" + consent.hex()})
+    return launch(ready, operator, lambda _: None)
