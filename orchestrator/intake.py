@@ -41,7 +41,10 @@ from protocol.messages import BatchGroup, Contribution, GroupState
 from protocol.rollout import Lease, Receipt, SignedLease, Submission, Work, work_of
 from protocol.signing import recover, sign
 
-INFLATE_STEP = 1 << 16
+SMALL_BYTES = 1 << 16
+INFLATE_STEP = 512
+"""Compressed bytes inflated at a time. A zstd block of 4 bytes makes at most 128 KiB, so a step makes
+at most 16 MiB before the cap is looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,31 +94,29 @@ def inflate(body: bytes, most: int) -> bytes:
     if len(body) > MAX_SUBMISSION_BYTES:
         raise TooLarge(f"{len(body)} bytes; a submission has at most {MAX_SUBMISSION_BYTES}")
     try:
-        stated = zstandard.frame_content_size(body)
-        if 0 <= stated <= INFLATE_STEP:
-            # Small and honest about it: one call, which fails where the content is larger.
-            reader = zstandard.ZstdDecompressor(max_window_size=INFLATE_STEP)
-            content, used = reader.decompress(body, max_output_size=INFLATE_STEP), None
-        else:
-            content, used = _inflate_stepwise(body, most)
+        if 0 < zstandard.frame_content_size(body) <= SMALL_BYTES:
+            # Small by its own word: one call, which fails where the content is larger.
+            reader = zstandard.ZstdDecompressor(max_window_size=SMALL_BYTES)
+            return reader.decompress(body, max_output_size=SMALL_BYTES, allow_extra_data=False)
+        return _inflate_stepwise(body, most)
     except zstandard.ZstdError as error:
         raise Malformed(f"the body is not one zstd frame: {error}") from error
-    if used is not None and used != len(body):
-        raise Malformed("bytes follow the zstd frame: send exactly one")
-    return content
 
 
-def _inflate_stepwise(body: bytes, most: int) -> tuple[bytes, int]:
+def _inflate_stepwise(body: bytes, most: int) -> bytes:
     reader = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj()
     parts, total = [], 0
     for start in range(0, len(body), INFLATE_STEP):
-        part = reader.decompress(body[start : start + INFLATE_STEP])
+        end = min(start + INFLATE_STEP, len(body))
+        part = reader.decompress(body[start:end])
         total += len(part)
         if total > most:
             raise TooLarge(f"the body inflates beyond {most} bytes: send only the leased group")
         parts.append(part)
         if reader.eof:
-            return b"".join(parts), start + INFLATE_STEP - len(reader.unused_data)
+            if reader.unused_data or end < len(body):
+                raise Malformed("bytes follow the zstd frame: send exactly one")
+            return b"".join(parts)
     raise Malformed("the zstd frame is cut off: send the whole body")
 
 

@@ -1,4 +1,4 @@
-"""What several packages' tests share: one real Redis, and a blob folder per test."""
+"""What several packages' tests share: one real Redis, one chain, and a market on them."""
 
 import shutil
 import socket
@@ -7,8 +7,12 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.orchestrator.place import Ground, Place
 
 
 @pytest.fixture(scope="session")
@@ -38,6 +42,23 @@ def redis_url(redis_server: str) -> str:
     client.flushdb()
     client.close()
     return redis_server
+
+
+@pytest.fixture(scope="session")
+def ground() -> "Ground":
+    """A chain with the ledger and funded people, made once; every test opens a run of its own."""
+    from tests.orchestrator.place import Ground
+
+    return Ground.build()
+
+
+@pytest.fixture
+def place(ground: "Ground", redis_url: str, tmp_path: Path) -> "Iterator[Place]":
+    """An open run with one verifier, whose groups are all replayed."""
+    from tests.orchestrator.place import opened
+
+    with opened(ground, redis_url, tmp_path / "blobs") as place:
+        yield place
 
 
 def redis_binary() -> str:

@@ -360,13 +360,15 @@ class Place:
 
     def tick(self, seconds: float = 0) -> None:
         """Let time pass, then let the background work take its next steps."""
-        self.ground.clock.now += int(seconds)
+        self.wait(int(seconds))
         run = self.market.runs[self.run_id]
         self.call(settling.tick, self.market, run)
         self.call(slashing.tick, self.market, run)
 
     def wait(self, seconds: int) -> None:
-        self.ground.clock.now += seconds
+        """Move the clock. Every transaction moves the chain by a second: first catch up with it."""
+        clock = self.ground.clock
+        clock.now = max(clock.now, self.ground.by("stranger").block_time()) + seconds
 
     def register(self) -> Any:
         body = RunRegistration(run_id=self.run_id, spec=self.spec)
@@ -460,6 +462,7 @@ def opened(
     market = open_market(ground, redis_url, folder, config or {})
     with TestClient(create_app(market), base_url=f"http://{HOST}") as client:
         place = Place(ground, spec, run_id, market, client)
+        place.wait(0)
         place.open()
         yield place
 

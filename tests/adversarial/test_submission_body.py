@@ -1,0 +1,122 @@
+"""Bodies that are no submission: each is refused with a code, and the lease can still be used."""
+
+import os
+
+import pytest
+import zstandard
+
+from orchestrator import intake
+from orchestrator.intake import inflate
+from protocol.constants import MAX_SUBMISSION_BYTES
+from protocol.errors import TooLarge
+from protocol.rollout import Submission
+from tests.orchestrator.place import Place, pack
+
+MEBIBYTE = 1 << 20
+
+
+def bomb(size: int, *, states_its_size: bool) -> bytes:
+    """Return zeros of `size` bytes under zstd: some hundred bytes for a gigabyte."""
+    compressor = zstandard.ZstdCompressor(write_content_size=states_its_size)
+    if states_its_size:
+        return compressor.compress(bytes(size))
+    stream = compressor.compressobj()
+    return b"".join(stream.compress(bytes(MEBIBYTE)) for _ in range(size // MEBIBYTE)) + (
+        stream.flush()
+    )
+
+
+def lying_bomb() -> bytes:
+    """Return a frame that states 256 bytes of content in its header and holds 64 MiB."""
+    small = zstandard.ZstdCompressor().compress(bytes(256))
+    large = bomb(64 * MEBIBYTE, states_its_size=False)
+    header = zstandard.frame_header_size(small)
+    return small[:header] + large[zstandard.frame_header_size(large) :]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"not zstd",
+        zstandard.compress(b"not messagepack"),
+        zstandard.compress(b"\x80"),
+        zstandard.compress(b"\xc1" * 100),
+        zstandard.compress(b"\x91" * 100_000),
+        zstandard.compress(b"\xdd\xff\xff\xff\xff"),
+        zstandard.compress(b"\x80") + b"trailing",
+        os.urandom(1000),
+        lying_bomb(),
+    ],
+    ids=lambda body: f"{len(body)} bytes {body[:6].hex()}",
+)
+def test_what_cannot_be_read_is_malformed_and_costs_nothing(place: Place, body: bytes) -> None:
+    alice = place.party("alice")
+    lease = alice.leases()[0].lease
+    response = alice.submit(body)
+    assert (response.status_code, response.json()["code"]) == (400, "malformed")
+    assert alice.deliver(lease).rejection == ""
+
+
+def test_a_cut_off_body_is_malformed(place: Place) -> None:
+    alice = place.party("alice")
+    body = pack(alice.submission(alice.leases()[0].lease))
+    for length in (1, 5, len(body) // 2, len(body) - 1):
+        assert alice.submit(body[:length]).json()["code"] == "malformed"
+
+
+def test_an_unknown_field_is_malformed_by_name(place: Place) -> None:
+    alice = place.party("alice")
+    submission = alice.submission(alice.leases()[0].lease)
+    value = submission.model_dump(mode="python") | {"reward": 10_000}
+    from protocol.canonical import encode
+
+    response = alice.submit(zstandard.compress(encode(value)))
+    assert response.status_code == 400
+    assert "reward" in response.json()["message"]
+
+
+@pytest.mark.parametrize("states_its_size", [True, False])
+def test_a_bomb_is_refused_before_it_is_inflated(place: Place, states_its_size: bool) -> None:
+    body = bomb(256 * MEBIBYTE, states_its_size=states_its_size)
+    assert len(body) < MEBIBYTE // 8
+    response = place.party("alice").submit(body)
+    assert (response.status_code, response.json()["code"]) == (413, "too_large")
+
+
+def test_a_bomb_without_the_cap_inflates() -> None:
+    body = bomb(80 * MEBIBYTE, states_its_size=False)
+    with pytest.raises(TooLarge):
+        inflate(body, 64 * MEBIBYTE)
+    assert len(inflate(body, 1 << 40)) == 80 * MEBIBYTE
+
+
+def test_an_oversized_body_is_refused_by_its_stated_and_by_its_real_length(place: Place) -> None:
+    alice = place.party("alice")
+    response = alice.submit(bytes(MAX_SUBMISSION_BYTES + 1))
+    assert (response.status_code, response.json()["code"]) == (413, "too_large")
+
+    def chunks() -> object:
+        for _ in range(MAX_SUBMISSION_BYTES // MEBIBYTE + 1):
+            yield bytes(MEBIBYTE)
+
+    headers = {"authorization": f"Bearer {alice.token}", "host": "market.test"}
+    streamed = place.client.post(place.path("submissions"), content=chunks(), headers=headers)
+    assert streamed.json()["code"] == "too_large"
+
+
+def test_a_body_at_the_limit_is_read() -> None:
+    body = bomb(8 * MEBIBYTE, states_its_size=True)
+    assert len(intake.inflate(body, 8 * MEBIBYTE)) == 8 * MEBIBYTE
+    with pytest.raises(TooLarge):
+        intake.inflate(body, 8 * MEBIBYTE - 1)
+
+
+def test_the_canonical_form_is_the_only_one(place: Place) -> None:
+    alice = place.party("alice")
+    submission = alice.submission(alice.leases()[0].lease)
+    data = submission.canonical()
+    assert Submission.from_canonical(data) == submission
+    longer = data.replace(b"\xaalease_id\xc4\x20", b"\xaalease_id\xc5\x00\x20")
+    response = alice.submit(zstandard.compress(longer + b"\x00"))
+    assert response.json()["code"] == "malformed"
