@@ -4,7 +4,9 @@ Heavy libraries are imported inside the command that needs them, so `rollcall --
 worker needs no orchestrator installed.
 """
 
+import asyncio
 import importlib
+import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -249,7 +251,9 @@ def _role(name: str, config: str, entry: str) -> Callable[..., None]:
         settings = _settings(config, path, assign, print_config)
         key = key_from_environment()
         configure_logging(name)
-        _load(entry)(settings, key)
+        running = _load(entry)(settings, key)
+        if inspect.iscoroutine(running):
+            asyncio.run(running)
 
     return start
 
