@@ -120,7 +120,14 @@ def live_market(
         orchestrator = _orchestrator(folder, port, redis_port, rpc_url)
         wait_for_redis(processes, redis_port)
         wait_for_chain(processes, rpc_url)
-        config = _launch_config(folder, url, rpc_url, verifier, workers, epoch_seconds)
+        config = _launch_config(
+            folder,
+            url=url,
+            rpc_url=rpc_url,
+            verifier=verifier,
+            workers=workers,
+            epoch_seconds=epoch_seconds,
+        )
         launched = _launched(config, processes, orchestrator, url)
         with Client(
             url,
@@ -140,9 +147,7 @@ def live_market(
                 plan=Plan(anchor_every=4, skip_patches=(2,)),
             )
             publisher.publish(0, start_weights())
-            yield LiveMarket(
-                folder, processes, url, rpc_url, orchestrator, launched, publisher
-            )
+            yield LiveMarket(folder, processes, url, rpc_url, orchestrator, launched, publisher)
 
 
 def start_weights() -> dict[str, HostTensor]:
@@ -189,6 +194,7 @@ def _orchestrator(folder: Path, port: int, redis_port: int, rpc_url: str) -> Com
 
 def _launch_config(
     folder: Path,
+    *,
     url: str,
     rpc_url: str,
     verifier: str,

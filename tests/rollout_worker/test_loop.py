@@ -1,0 +1,222 @@
+"""A worker in a live market: it sells, follows policies, survives the orchestrator, and leaves tidily."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from protocol.errors import BadSignature, Malformed
+from protocol.messages import GroupState, LeaseRequest, Leases, RunInfo, RunStatus
+from protocol.rollout import Receipt, SignedLease
+from protocol.signing import require_signer, sign
+from rollout_worker.choice import Ability, choose, is_over, obstacle
+from rollout_worker.commitment import check_lease, check_receipt, commit
+from rollout_worker.loop import open_seller, serve
+from rollout_worker.shift import Seller
+from tests.rollout_worker.live import LiveMarket, key_of, live_market, nudged, wait_until
+from tests.rollout_worker.policies import first_weights, spec_for, thresholds
+
+ENGINE = "transformers-cpu-bfloat16"
+WORKERS = ("seller", "follower", "survivor", "leaver", "checker")
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveMarket]:
+    folder = tmp_path_factory.mktemp("market")
+    with live_market(folder, workers=WORKERS, verifier="verifier") as market:
+        yield market
+
+
+@contextmanager
+def at_work(live: LiveMarket, name: str) -> Iterator[Seller]:
+    """Run a whole worker in a thread, and stop it as SIGTERM would."""
+    stop = threading.Event()
+    with open_seller(live.worker(name), key_of(name), stop) as (seller, wallet):
+        thread = threading.Thread(target=serve, args=(seller, wallet))
+        thread.start()
+        try:
+            yield seller
+        finally:
+            stop.set()
+            thread.join()
+
+
+def groups_of(seller: Seller) -> int:
+    return int(seller.tally.snapshot().get("groups", 0))
+
+
+def receipts_of(seller: Seller) -> list[Receipt]:
+    lines = (seller.config.data_dir / "receipts.jsonl").read_bytes().splitlines()
+    return [Receipt.from_json(line) for line in lines]
+
+
+def test_a_worker_sells_groups_and_keeps_signed_receipts(live: LiveMarket) -> None:
+    with at_work(live, "seller") as seller:
+        wait_until(lambda: groups_of(seller) >= 6)
+    totals = seller.tally.snapshot()
+    receipts = receipts_of(seller)
+    market = seller.market
+    assert len(receipts) == totals["groups"] == len({receipt.nonce for receipt in receipts})
+    tokens = 0
+    with open_seller(live.worker("seller"), key_of("seller"), threading.Event()) as (again, _):
+        market = again.market
+        for receipt in receipts:
+            digest = seller.domain.digest(receipt)
+            require_signer(digest, receipt.signature, live.spec.orchestrator, "the receipt")
+            status = market.submission(live.run_id, receipt.work_digest)
+            assert status.state is GroupState.REPLAY
+            assert status.lease.lease.worker == seller.identity
+        [standing] = market.worker(seller.identity).runs
+        tokens = totals["tokens"]
+    assert standing.waiting_groups == len(receipts)
+    assert 0 < tokens == totals["generated_tokens"]
+    assert totals["versions"][f"{live.run_id}/0"]["digest"] == "0x" + live.spec.model_digest.hex()
+
+
+def test_a_published_policy_is_patched_in_without_a_new_engine(live: LiveMarket) -> None:
+    with at_work(live, "follower") as seller:
+        wait_until(lambda: groups_of(seller) >= 2)
+        weights = nudged(live.publisher.kept[0])
+        manifest = live.publisher.publish(1, weights)
+        place = f"{live.run_id}/1"
+        wait_until(lambda: place in seller.tally.snapshot()["versions"])
+        used = seller.tally.snapshot()["versions"][place]
+    totals = seller.tally.snapshot()
+    assert used["digest"] == "0x" + manifest.policy_digest.hex()
+    assert 0 < totals["bytes"]["patch"] < totals["bytes"]["anchor"] / 4
+    assert "rejected" not in totals
+
+
+def test_a_worker_outlives_an_orchestrator_that_is_killed(live: LiveMarket) -> None:
+    with at_work(live, "survivor") as seller:
+        wait_until(lambda: groups_of(seller) >= 4)
+        live.kill_orchestrator()
+        retries = seller.tally.snapshot().get("retries", 0)
+        wait_until(lambda: seller.tally.snapshot().get("retries", 0) > retries + 3)
+        before = groups_of(seller)
+        live.start_orchestrator()
+        wait_until(lambda: groups_of(seller) >= before + 4)
+    totals = seller.tally.snapshot()
+    assert "groups_lost" not in totals
+    assert "refused" not in totals
+    assert len(receipts_of(seller)) == totals["groups"]
+
+
+def test_a_stopped_worker_has_returned_what_it_did_not_do(live: LiveMarket) -> None:
+    with at_work(live, "leaver") as seller:
+        wait_until(lambda: groups_of(seller) >= 4)
+    most = live.spec.max_worker_leases
+    with open_seller(live.worker("leaver"), key_of("leaver"), threading.Event()) as (again, _):
+        request = LeaseRequest(engine_class=ENGINE, count=most)
+        granted = again.market.lease(live.run_id, request)
+        assert isinstance(granted, Leases)
+        assert len(granted.leases) == most
+        ids = tuple(signed.lease.lease_id for signed in granted.leases)
+        again.market.return_leases(live.run_id, ids)
+
+
+def test_a_lease_with_altered_terms_or_another_signer_is_not_worked_on(live: LiveMarket) -> None:
+    with open_seller(live.worker("checker"), key_of("checker"), threading.Event()) as opened:
+        seller, wallet = opened
+        info = seller.market.run(live.run_id)
+        wallet.join(info)
+        request = LeaseRequest(engine_class=ENGINE, count=1)
+        granted = seller.market.lease(live.run_id, request)
+        assert isinstance(granted, Leases)
+        [signed] = granted.leases
+        seller.market.return_leases(live.run_id, (signed.lease.lease_id,))
+
+    def check(candidate: SignedLease) -> None:
+        check_lease(candidate, info=info, domain=seller.domain, worker=seller.identity)
+
+    check(signed)
+    cheaper = signed.lease.model_copy(update={"rate": 1})
+    with pytest.raises(BadSignature):
+        check(SignedLease(lease=cheaper, signature=signed.signature))
+    own = sign(key_of("orchestrator"), seller.domain.digest(cheaper))
+    with pytest.raises(Malformed, match="rate"):
+        check(SignedLease(lease=cheaper, signature=own))
+    commitment = commit(
+        signed.lease,
+        (),
+        engine_class=ENGINE,
+        spec=info.spec,
+        domain=seller.domain,
+        key=key_of("checker"),
+        now=0,
+    )
+    stolen = receipts_of_folder(live.folder / "seller")[0]
+    with pytest.raises(Malformed, match="other work"):
+        check_receipt(stolen, commitment, spec=info.spec, domain=seller.domain)
+
+
+def receipts_of_folder(folder: Path) -> list[Receipt]:
+    lines = (folder / "receipts.jsonl").read_bytes().splitlines()
+    return [Receipt.from_json(line) for line in lines]
+
+
+# which run
+
+ABILITY = Ability(ENGINE, max_model_len=128, min_rate=5, wanted="any")
+
+
+def run_at(rate: int, run_id: int, **changes: object) -> RunInfo:
+    spec = spec_for(first_weights(), rate=rate)
+    values: dict[str, object] = {
+        "run_id": run_id,
+        "spec": spec,
+        "chain_id": 1,
+        "ledger": "0x5FbDB2315678afecb367f032d93F642f64180aa3",
+        "token": "0x5FbDB2315678afecb367f032d93F642f64180aa3",
+        "status": RunStatus.OPEN,
+        "newest_version": 0,
+        "epoch": 0,
+        "budget_left_units": 1,
+        "min_stake": "0",
+    }
+    return RunInfo.model_validate({**values, **changes})
+
+
+def test_the_best_paid_run_is_chosen_and_the_older_one_where_rates_tie() -> None:
+    runs = [run_at(10, 1), run_at(30, 3), run_at(30, 2)]
+    chosen = choose(runs, ABILITY)
+    assert chosen is not None
+    assert chosen.run_id == 2
+    barred = choose(runs, ABILITY, barred={2})
+    assert barred is not None
+    assert barred.run_id == 3
+
+
+@pytest.mark.parametrize(
+    ("run", "why"),
+    [
+        (run_at(10, 1, status=RunStatus.HALTED), "it is halted"),
+        (run_at(10, 1, newest_version=-1), "published nothing"),
+        (run_at(10, 1, budget_left_units=0), "budget is spent"),
+        (run_at(4, 1), "min_rate is 5"),
+        (
+            run_at(10, 1, spec=spec_for(first_weights(), thresholds=(thresholds("vllm-cuda-x"),))),
+            "not calibrated",
+        ),
+        (run_at(10, 1, spec=spec_for(first_weights(), max_tokens=113)), "needs 129 tokens"),
+    ],
+)
+def test_a_run_that_cannot_be_served_is_left_with_its_reason(run: RunInfo, why: str) -> None:
+    assert why in str(obstacle(run, ABILITY))
+    assert choose([run], ABILITY) is None
+
+
+def test_a_run_at_the_very_limits_is_served() -> None:
+    run = run_at(5, 1, spec=spec_for(first_weights(), rate=5, max_tokens=112))
+    assert obstacle(run, ABILITY) is None
+
+
+def test_configured_runs_are_over_when_each_is_stopped_or_barred() -> None:
+    ability = Ability(ENGINE, max_model_len=128, min_rate=0, wanted=(1, 2))
+    stopped = run_at(10, 1, status=RunStatus.STOPPED)
+    halted = run_at(10, 2, status=RunStatus.HALTED)
+    assert not is_over([stopped, halted], ability)
+    assert is_over([stopped, halted], ability, barred={2})
+    assert not is_over([stopped], ABILITY)
