@@ -8,7 +8,8 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from rollcall.market import Market, Party, Places
+from rollcall.keys import new_key
+from rollcall.market import Market, Party, Places, Seller
 from rollcall.settings import to_toml
 from rollcall.spec import RunPlan
 from rollcall.user_error import UserError
@@ -32,9 +33,9 @@ def write_containers(folder: Path, *, steps: int) -> list[Path]:
     environment = folder / ".env"
     if environment.exists():
         raise UserError(f"{environment} exists and holds keys: move it away to make new ones")
-    market = Market(folder / "compose", PLACES, RunPlan(), steps=steps, seed=0)
+    worker = Seller(Party("worker", new_key()), "vllm", groups_per_call=16)
+    market = Market(folder / "compose", PLACES, RunPlan(), sellers=(worker,), steps=steps)
     market.folder.mkdir(parents=True, exist_ok=True)
-    worker = market.sellers[0]
     market.operator = market.orchestrator
     configs: dict[str, BaseModel] = {
         "orchestrator": market.orchestrator_config(),

@@ -26,7 +26,8 @@ from rollcall.embedded import (
 )
 from rollcall.evidence import Clock, gather
 from rollcall.launch import Launched, ensure_deployment, launch
-from rollcall.market import Market, Places
+from rollcall.logs import quiet_libraries
+from rollcall.market import Market, Places, demo_sellers
 from rollcall.processes import Processes
 from rollcall.reader import Reader
 from rollcall.record import Record
@@ -35,6 +36,7 @@ from rollcall.spec import RunPlan
 from rollcall.user_error import UserError
 from rollcall.view import View
 
+FILE_COLUMNS = 140
 SETTLE_SECONDS = 90.0
 """Longest wait for the last epoch: leases run out, verifiers sign, the challenge window passes."""
 
@@ -69,12 +71,20 @@ def run_demo(*, steps: int, folder: Path, plain: bool, seed: int) -> bool:
     returns, also on Ctrl-C and SIGTERM.
     """
     signal.signal(signal.SIGTERM, _interrupt)
-    console = Console(highlight=False)
+    quiet_libraries()
+    console = open_console()
     state = folder / "market"
     shutil.rmtree(state, ignore_errors=True)
     state.mkdir(parents=True)
     ports = Ports(redis=free_port(), chain=free_port(), http=free_port())
-    market = Market(state, places(state.absolute(), ports), RunPlan(), steps=steps, seed=seed)
+    market = Market(
+        state,
+        places(state.absolute(), ports),
+        RunPlan(),
+        sellers=demo_sellers(),
+        steps=steps,
+        seed=seed,
+    )
     started = time.time()
     with Processes(state / "logs") as processes, View(console, market, plain=plain) as view:
         launched = open_market(market, ports, processes, view)
@@ -91,6 +101,12 @@ def run_demo(*, steps: int, folder: Path, plain: bool, seed: int) -> bool:
     claims = check_claims(evidence)
     write_report(folder, evidence, claims, console)
     return all(claim.holds for claim in claims)
+
+
+def open_console() -> Console:
+    """Return a console; where there is no terminal, lines are wide enough for the tables."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=FILE_COLUMNS)
 
 
 def open_market(market: Market, ports: Ports, processes: Processes, view: View) -> Launched:

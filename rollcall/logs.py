@@ -4,6 +4,7 @@ Lines go to standard error: coloured for a person, `key=value` where it is a fil
 """
 
 import logging
+import os
 import sys
 
 import structlog
@@ -21,7 +22,7 @@ def configure_logging(role: str, *, level: str = "info") -> None:
     )
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
+            lambda _logger, _method, values: {"role": role, **values},
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
             structlog.processors.format_exc_info,
@@ -31,5 +32,10 @@ def configure_logging(role: str, *, level: str = "info") -> None:
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
     )
-    structlog.contextvars.bind_contextvars(role=role)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
+
+
+def quiet_libraries() -> None:
+    """Keep libraries from drawing progress bars into a person's view, here and in children."""
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

@@ -6,6 +6,7 @@ together): `rollcall ROLE --config FILE` with the key in ROLLCALL_KEY.
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,20 @@ class Places:
     port: int
 
 
+def demo_sellers() -> tuple[Seller, ...]:
+    """Return the demo's workers: one on vLLM, one on transformers, one that cheats."""
+    return (
+        Seller(Party("worker-vllm", new_key()), "vllm", groups_per_call=16),
+        Seller(Party("worker-transformers", new_key()), "transformers", groups_per_call=8),
+        Seller(
+            Party("worker-cheat", new_key()),
+            "transformers",
+            groups_per_call=8,
+            quantise_bits=CHEAT_BITS,
+        ),
+    )
+
+
 def role_command(name: str, role: str, config: Path, key: bytes) -> Command:
     """Return one role as a process."""
     argv = (sys.executable, "-m", "rollcall", COMMAND_OF[role], "--config", str(config))
@@ -90,27 +105,25 @@ class Market:
     """Names, keys and configs of one market. Starts nothing itself."""
 
     def __init__(
-        self, folder: Path, places: Places, plan: RunPlan, *, steps: int, seed: int
+        self,
+        folder: Path,
+        places: Places,
+        plan: RunPlan,
+        *,
+        sellers: Sequence[Seller],
+        steps: int,
+        seed: int = 0,
     ) -> None:
         self.folder = folder
         self.places = places
         self.plan = plan
+        self.sellers = tuple(sellers)
         self.steps = steps
         self.seed = seed
         self.operator = Party("operator", new_key())
         self.orchestrator = Party("orchestrator", new_key())
         self.trainer = Party("trainer", new_key())
         self.verifier = Party("verifier", new_key())
-        self.sellers = (
-            Seller(Party("worker-vllm", new_key()), "vllm", groups_per_call=16),
-            Seller(Party("worker-transformers", new_key()), "transformers", groups_per_call=8),
-            Seller(
-                Party("worker-cheat", new_key()),
-                "transformers",
-                groups_per_call=8,
-                quantise_bits=CHEAT_BITS,
-            ),
-        )
 
     @property
     def url(self) -> str:
