@@ -229,6 +229,10 @@ class VerdictBook:
     def get(self, work_digest: bytes) -> Verdict | None:
         return self._by_work.get(work_digest)
 
+    def digests(self) -> tuple[bytes, ...]:
+        """Return the work that was decided, oldest first."""
+        return tuple(self._by_work)
+
     def keep(self, verdict: Verdict) -> None:
         """Record a decision before it is sent; an undecided one may be tried again."""
         if verdict.outcome is Outcome.UNDECIDED:

@@ -1,0 +1,318 @@
+"""A verifier in a live market: honest work passes, a cheat is found and slashed, epochs are checked."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from protocol.canonical import keccak256
+from protocol.epoch import AccountLeaf, account_root
+from protocol.messages import Account, Contribution, EpochFile, EpochStage, GroupState
+from protocol.rollout import Receipt, Work
+from protocol.signing import address_of, sign
+from protocol.verdict import Outcome, Rejection
+from rollout_worker import epochs
+from rollout_worker.epochs import EpochRefused, check_file
+from rollout_worker.loop import open_seller
+from rollout_worker.loop import serve as serve_work
+from rollout_worker.recheck import VerdictBook
+from rollout_worker.shift import Seller
+from rollout_worker.verifier import open_verifier
+from rollout_worker.verifier import serve as serve_verifier
+from rollout_worker.wallet import Wallet
+from tests.rollout_worker.live import (
+    LiveMarket,
+    key_of,
+    live_market,
+    nudged,
+    wait_until,
+)
+from tests.rollout_worker.policies import DOMAIN, first_weights, spec_for
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveMarket]:
+    folder = tmp_path_factory.mktemp("market")
+    with live_market(
+        folder, workers=("honest", "cheat"), verifier="verifier", epoch_seconds=4
+    ) as market:
+        yield market
+
+
+@contextmanager
+def working(live: LiveMarket, name: str, *, bits: int = 0) -> Iterator[tuple[Seller, Wallet]]:
+    stop = threading.Event()
+    engine = {"name": "transformers", "max_model_len": 128, "quantise_bits": bits}
+    config = live.worker(name, engine=engine)
+    with open_seller(config, key_of(name), stop) as (seller, wallet):
+        thread = threading.Thread(target=serve_work, args=(seller, wallet))
+        thread.start()
+        try:
+            yield seller, wallet
+        finally:
+            stop.set()
+            thread.join()
+
+
+@contextmanager
+def verifying(live: LiveMarket) -> Iterator[Callable[[], dict[str, int]]]:
+    """Run a verifier; give a look at how many of its verdicts were counted, by outcome."""
+    stop = threading.Event()
+    with open_verifier(live.verifier("verifier"), key_of("verifier"), stop) as verifier:
+        thread = threading.Thread(target=serve_verifier, args=(verifier,))
+        thread.start()
+        try:
+            yield lambda: dict(verifier.tally.snapshot().get("verdicts", {}))
+        finally:
+            stop.set()
+            thread.join()
+
+
+def test_honest_work_of_two_policies_is_accepted_settled_and_claimed(live: LiveMarket) -> None:
+    with verifying(live) as verdicts, working(live, "honest") as (seller, wallet):
+        wait_until(lambda: verdicts().get("accepted", 0) >= 4)
+        live.publisher.publish(1, nudged(live.publisher.kept[0]))
+        place = f"{live.run_id}/1"
+        wait_until(lambda: place in seller.tally.snapshot()["versions"])
+        seen = verdicts()["accepted"]
+        wait_until(lambda: verdicts()["accepted"] >= seen + 4)
+        assert set(verdicts()) == {"accepted"}
+        wait_until(lambda: wallet.ledger.run(live.run_id).num_final >= 1)
+        assert seller.market.epoch(live.run_id, 0).stage is EpochStage.FINAL
+        file = EpochFile.from_canonical(
+            seller.market.blob(
+                seller.market.epoch(live.run_id, 0).file, max_bytes=1 << 24, kind="epoch"
+            )
+        )
+        before = wallet.ledger.balance(seller.identity)
+        paid = wallet.claim(file)
+    units = sum(item.units for item in file.contributions if item.worker == seller.identity)
+    assert paid == units * live.spec.rate > 0
+    assert live.ledger("honest").balance(seller.identity) == before + paid
+
+
+def test_a_cheat_with_four_bit_weights_is_condemned_excluded_and_slashed(
+    live: LiveMarket,
+) -> None:
+    """With no verifier running its groups are taken and wait: admission alone sees nothing."""
+    with working(live, "cheat", bits=4) as (seller, wallet):
+        wait_until(lambda: seller.tally.snapshot().get("groups", 0) >= 4)
+        assert "rejected" not in seller.tally.snapshot()
+        with verifying(live) as verdicts:
+            wait_until(lambda: verdicts().get("rejected", 0) >= 1)
+            [standing] = seller.market.worker(seller.identity).runs
+            assert standing.is_excluded
+            assert standing.accepted_tokens == 0
+            wait_until(lambda: wallet.ledger.stake_of(seller.identity) == 0)
+        receipt = first_receipt(seller)
+        status = seller.market.submission(live.run_id, receipt.work_digest)
+    assert status.state is GroupState.REJECTED
+    own = VerdictBook(live.folder / "verifier" / f"verdicts-{live.run_id}.jsonl")
+    condemned = [
+        v for receipt in receipts(seller) if (v := own.get(receipt.work_digest)) is not None
+    ]
+    rejected = [v for v in condemned if v.outcome is Outcome.REJECTED]
+    assert rejected
+    assert all(v.mismatches and "honest work" in v.detail for v in rejected)
+    assert {v.rejection for v in rejected} <= {reason.value for reason in Rejection}
+
+
+def test_a_condemned_worker_ends_by_itself(live: LiveMarket) -> None:
+    """Runs after the cheat was excluded: its program finds no run left and returns."""
+    stop = threading.Event()
+    engine = {"name": "transformers", "max_model_len": 128}
+    chain = {**live.worker("cheat").chain.model_dump(), "stake": 0}
+    config = live.worker("cheat", engine=engine, chain=chain)
+    with open_seller(config, key_of("cheat"), stop) as (seller, wallet):
+        serve_work(seller, wallet)
+    assert not stop.is_set()
+
+
+def receipts(seller: Seller) -> list[Receipt]:
+    lines = (seller.config.data_dir / "receipts.jsonl").read_bytes().splitlines()
+    return [Receipt.from_json(line) for line in lines]
+
+
+def first_receipt(seller: Seller) -> Receipt:
+    return receipts(seller)[0]
+
+
+# what an epoch's file must show, and each way it can lie
+
+ALICE, BOB = key_of("alice"), key_of("bob")
+SPEC = spec_for(first_weights())
+SECRET = keccak256(b"an epoch's secret")
+
+
+def contribution(
+    key: bytes, nonce: int, *, tokens: int = 40, worker: str = "", units: int | None = None
+) -> Contribution:
+    worker = worker or address_of(key)
+    work = Work(
+        run_id=1,
+        worker=worker,
+        nonce=nonce,
+        payload_digest=keccak256(nonce.to_bytes(8, "big")),
+        policy_version=0,
+        submitted_at=1_800_000_000,
+        tokens=tokens,
+        gflops=SPEC.gflops(tokens),
+    )
+    return Contribution(
+        worker=worker,
+        nonce=nonce,
+        payload_digest=work.payload_digest,
+        policy_version=0,
+        submitted_at=work.submitted_at,
+        tokens=tokens,
+        gflops=work.gflops,
+        units=tokens if units is None else units,
+        signature=sign(key, DOMAIN.digest(work)),
+    )
+
+
+@dataclass
+class Draft:
+    """An epoch as a settler could propose it."""
+
+    contributions: list[Contribution]
+    accounts: dict[str, tuple[int, int]]
+    secret: bytes = SECRET
+
+    def file(self) -> EpochFile:
+        ordered = sorted(self.accounts.items(), key=lambda entry: int(entry[0], 16))
+        return EpochFile(
+            run_id=1,
+            epoch=1,
+            generation=0,
+            prev_account_root=bytes(32),
+            secret=self.secret,
+            contributions=tuple(self.contributions),
+            accounts=tuple(
+                Account(worker=worker, earned=earned, last_nonce=nonce)
+                for worker, (earned, nonce) in ordered
+            ),
+        )
+
+    def check(self, owners: dict[str, str] | None = None) -> None:
+        check_file(
+            self.file(),
+            {address_of(BOB): (100, 9)},
+            secret_hash=keccak256(SECRET),
+            spec=SPEC,
+            domain=DOMAIN,
+            owner_of=(owners or {}).get,
+        )
+
+
+def honest() -> Draft:
+    work = [contribution(ALICE, 1), contribution(ALICE, 2), contribution(BOB, 10)]
+    work.sort(key=lambda item: (int(item.worker, 16), item.nonce))
+    return Draft(work, {address_of(ALICE): (80, 2), address_of(BOB): (140, 10)})
+
+
+def test_an_honest_file_passes_and_its_header_counts_it() -> None:
+    draft = honest()
+    draft.check()
+    file = draft.file()
+    data = file.canonical()
+    header = epochs.header_of(file, data, prev_account_root=bytes(32))
+    assert (header.total, header.tokens, header.work_count) == (120, 120, 3)
+    assert header.data_hash == keccak256(data)
+    assert header.account_root == account_root(
+        [AccountLeaf(a.worker, a.earned, a.last_nonce) for a in file.accounts]
+    )
+
+
+def test_a_hot_key_s_signature_counts_for_its_owner_only() -> None:
+    hot = key_of("hot key")
+    item = contribution(hot, 1, worker=address_of(ALICE))
+    draft = Draft([item], {address_of(ALICE): (40, 1), address_of(BOB): (100, 9)})
+    draft.check({address_of(hot): address_of(ALICE)})
+    with pytest.raises(EpochRefused, match="is signed by"):
+        draft.check()
+
+
+def pay_a_forgery(draft: Draft) -> None:
+    stranger = contribution(key_of("stranger"), 3, worker=address_of(ALICE))
+    place = draft.contributions.index(
+        max(
+            (c for c in draft.contributions if c.worker == address_of(ALICE)), key=lambda c: c.nonce
+        )
+    )
+    draft.contributions.insert(place + 1, stranger)
+    draft.accounts[address_of(ALICE)] = (120, 3)
+
+
+def pay_twice(draft: Draft) -> None:
+    draft.contributions.insert(1, draft.contributions[0])
+
+
+def pay_settled_work(draft: Draft) -> None:
+    old = contribution(BOB, 9)
+    place = next(i for i, c in enumerate(draft.contributions) if c.worker == address_of(BOB))
+    draft.contributions.insert(place, old)
+    draft.accounts[address_of(BOB)] = (180, 10)
+
+
+def pay_more_units(draft: Draft) -> None:
+    key = ALICE if draft.contributions[0].worker == address_of(ALICE) else BOB
+    nonce = draft.contributions[0].nonce
+    draft.contributions[0] = contribution(key, nonce, units=41)
+
+
+def credit_a_friend(draft: Draft) -> None:
+    draft.accounts[address_of(key_of("friend"))] = (1, 1)
+
+
+def forget_an_account(draft: Draft) -> None:
+    draft.contributions = [c for c in draft.contributions if c.worker != address_of(BOB)]
+    del draft.accounts[address_of(BOB)]
+
+
+def swap_the_secret(draft: Draft) -> None:
+    draft.secret = keccak256(b"a secret with kinder seeds")
+
+
+@pytest.mark.parametrize(
+    ("lie", "found"),
+    [
+        (pay_a_forgery, "is signed by"),
+        (pay_twice, "do not ascend"),
+        (pay_settled_work, "is not after 9"),
+        (pay_more_units, "41 units are paid for 40 tokens"),
+        (credit_a_friend, "accounts are not those"),
+        (forget_an_account, "accounts are not those"),
+        (swap_the_secret, "not the one committed"),
+    ],
+)
+def test_a_lie_in_an_epoch_is_named_and_not_signed(
+    lie: Callable[[Draft], None], found: str
+) -> None:
+    """Each draft hashes to a good header: only the checks keep a verifier from signing it."""
+    draft = honest()
+    lie(draft)
+    if lie is not pay_twice:  # the tree itself refuses a repeated leaf
+        file = draft.file()
+        epochs.header_of(file, file.canonical(), prev_account_root=bytes(32))
+    with pytest.raises(EpochRefused, match=found):
+        draft.check()
+
+
+def test_a_verdict_book_survives_a_line_cut_short(live: LiveMarket, tmp_path: Path) -> None:
+    source = live.folder / "verifier" / f"verdicts-{live.run_id}.jsonl"
+    lines = source.read_bytes().splitlines(keepends=True)
+    cut = tmp_path / "verdicts.jsonl"
+    cut.write_bytes(lines[0] + lines[1][:50])
+    whole = VerdictBook(source)
+    digests = whole.digests()[:2]
+    book = VerdictBook(cut)
+    assert book.get(digests[0]) == whole.get(digests[0])
+    assert book.get(digests[1]) is None
+    second = whole.get(digests[1])
+    assert second is not None
+    book.keep(second)
+    assert VerdictBook(cut).get(digests[1]) == second
