@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 
 from orchestrator import keys
 from orchestrator.queue import Queue
+from protocol.errors import Busy
 
 FIRST = "0-0"
 BLOCK_MILLISECONDS = 5_000
@@ -28,9 +29,12 @@ async def follow(queue: Queue, run_id: int, *, after: str) -> AsyncIterator[byte
     """Yield server-sent events after a stream id, and a comment while there are none."""
     key = keys.run_prefix(run_id) + "events"
     while True:
-        answer = await queue.call(
-            *("XREAD", "COUNT", PAGE, "BLOCK", BLOCK_MILLISECONDS, "STREAMS", key, after)
-        )
+        try:
+            answer = await queue.call(
+                *("XREAD", "COUNT", PAGE, "BLOCK", BLOCK_MILLISECONDS, "STREAMS", key, after)
+            )
+        except Busy:
+            return  # the headers are sent: end the stream, and the reader comes back with its cursor
         if not answer:
             yield b": waiting\n\n"
             continue

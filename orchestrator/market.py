@@ -111,8 +111,8 @@ class Market:
         """Serve a run from now on; raise `Refused` where chain, key or environment disagree."""
         run = await self._make(run_id, spec)
         await self.queue.call("HSET", keys.RUNS, run_id, spec.to_json())
-        self.runs[run_id] = run
         await self.refresh(run)
+        self.runs[run_id] = run
         structlog.get_logger().info("serving run", run_id=run_id, name=spec.name)
         return run
 
@@ -120,9 +120,10 @@ class Market:
         """Serve again every run that was registered, here or at another copy."""
         for raw_id, raw_spec in (await self.queue.hash(keys.RUNS)).items():
             if int(raw_id) not in self.runs:
-                run_id = int(raw_id)
-                self.runs[run_id] = await self._make(run_id, RunSpec.from_json(raw_spec))
-                await self.refresh(self.runs[run_id])
+                run = await self._make(int(raw_id), RunSpec.from_json(raw_spec))
+                # Refreshed before it is found: a request must not meet a run without its tokenizer.
+                await self.refresh(run)
+                self.runs[run.run_id] = run
 
     async def run(self, run_id: int) -> Run:
         """Return a served run; raise `NotFound`."""

@@ -68,7 +68,12 @@ class RewardPool:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def score(self, job: Job) -> tuple[int, ...] | None:
-        """Return one reward per rollout in ten-thousandths, or None where undecided."""
+        """Return one reward per rollout in ten-thousandths, or None where undecided.
+
+        Raises `KeyError` for a run that was not learned: here, so that it cannot end a serving task.
+        """
+        if job[0] not in self._runs:
+            raise KeyError(job[0])
         waiting = Waiting(job, asyncio.get_running_loop().create_future())
         self._queue.put_nowait(waiting)
         return await waiting.answer
