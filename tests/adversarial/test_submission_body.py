@@ -1,6 +1,7 @@
 """Bodies that are no submission: each is refused with a code, and the lease can still be used."""
 
 import os
+from collections.abc import Iterator
 
 import pytest
 import zstandard
@@ -50,23 +51,25 @@ def lying_bomb() -> bytes:
     ],
     ids=lambda body: f"{len(body)} bytes {body[:6].hex()}",
 )
-def test_what_cannot_be_read_is_malformed_and_costs_nothing(place: Place, body: bytes) -> None:
-    alice = place.party("alice")
+def test_what_cannot_be_read_is_malformed_and_costs_nothing(
+    shared_place: Place, body: bytes
+) -> None:
+    alice = shared_place.party("alice")
     lease = alice.leases()[0].lease
     response = alice.submit(body)
     assert (response.status_code, response.json()["code"]) == (400, "malformed")
     assert alice.deliver(lease).rejection == ""
 
 
-def test_a_cut_off_body_is_malformed(place: Place) -> None:
-    alice = place.party("alice")
+def test_a_cut_off_body_is_malformed(shared_place: Place) -> None:
+    alice = shared_place.party("alice")
     body = pack(alice.submission(alice.leases()[0].lease))
     for length in (1, 5, len(body) // 2, len(body) - 1):
         assert alice.submit(body[:length]).json()["code"] == "malformed"
 
 
-def test_an_unknown_field_is_malformed_by_name(place: Place) -> None:
-    alice = place.party("alice")
+def test_an_unknown_field_is_malformed_by_name(shared_place: Place) -> None:
+    alice = shared_place.party("alice")
     submission = alice.submission(alice.leases()[0].lease)
     value = submission.model_dump(mode="python") | {"reward": 10_000}
     from protocol.canonical import encode
@@ -77,10 +80,12 @@ def test_an_unknown_field_is_malformed_by_name(place: Place) -> None:
 
 
 @pytest.mark.parametrize("states_its_size", [True, False])
-def test_a_bomb_is_refused_before_it_is_inflated(place: Place, states_its_size: bool) -> None:
+def test_a_bomb_is_refused_before_it_is_inflated(
+    shared_place: Place, states_its_size: bool
+) -> None:
     body = bomb(256 * MEBIBYTE, states_its_size=states_its_size)
     assert len(body) < MEBIBYTE // 8
-    response = place.party("alice").submit(body)
+    response = shared_place.party("alice").submit(body)
     assert (response.status_code, response.json()["code"]) == (413, "too_large")
 
 
@@ -91,17 +96,21 @@ def test_a_bomb_without_the_cap_inflates() -> None:
     assert len(inflate(body, 1 << 40)) == 80 * MEBIBYTE
 
 
-def test_an_oversized_body_is_refused_by_its_stated_and_by_its_real_length(place: Place) -> None:
-    alice = place.party("alice")
+def test_an_oversized_body_is_refused_by_its_stated_and_by_its_real_length(
+    shared_place: Place,
+) -> None:
+    alice = shared_place.party("alice")
     response = alice.submit(bytes(MAX_SUBMISSION_BYTES + 1))
     assert (response.status_code, response.json()["code"]) == (413, "too_large")
 
-    def chunks() -> object:
+    def chunks() -> Iterator[bytes]:
         for _ in range(MAX_SUBMISSION_BYTES // MEBIBYTE + 1):
             yield bytes(MEBIBYTE)
 
     headers = {"authorization": f"Bearer {alice.token}", "host": "market.test"}
-    streamed = place.client.post(place.path("submissions"), content=chunks(), headers=headers)
+    streamed = shared_place.client.post(
+        shared_place.path("submissions"), content=chunks(), headers=headers
+    )
     assert streamed.json()["code"] == "too_large"
 
 
@@ -112,8 +121,8 @@ def test_a_body_at_the_limit_is_read() -> None:
         intake.inflate(body, 8 * MEBIBYTE - 1)
 
 
-def test_the_canonical_form_is_the_only_one(place: Place) -> None:
-    alice = place.party("alice")
+def test_the_canonical_form_is_the_only_one(shared_place: Place) -> None:
+    alice = shared_place.party("alice")
     submission = alice.submission(alice.leases()[0].lease)
     data = submission.canonical()
     assert Submission.from_canonical(data) == submission

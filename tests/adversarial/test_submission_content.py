@@ -11,10 +11,11 @@ import pytest
 
 from orchestrator import admission
 from protocol.messages import GroupState
-from protocol.rollout import Lease, Receipt, Rollout
+from protocol.rollout import Receipt, Rollout
 from tests.orchestrator.place import EOS, Place
 
 Rollouts = list[Rollout]
+MOST = 48
 
 
 @dataclass(frozen=True)
@@ -25,59 +26,59 @@ class Attack:
     rule: str
     rejection: str
     says: str
-    alter: Callable[[Lease, Rollouts], Rollouts]
+    alter: Callable[[Rollouts], Rollouts]
 
 
 def first(rollouts: Rollouts, tokens: Sequence[int], logprobs: Sequence[float]) -> Rollouts:
     return [Rollout.of(tokens, logprobs), *rollouts[1:]]
 
 
-def missing(lease: Lease, rollouts: Rollouts) -> Rollouts:
+def missing(rollouts: Rollouts) -> Rollouts:
     return rollouts[:-1]
 
 
-def extra(lease: Lease, rollouts: Rollouts) -> Rollouts:
+def extra(rollouts: Rollouts) -> Rollouts:
     return [*rollouts, rollouts[0]]
 
 
-def out_of_vocabulary(lease: Lease, rollouts: Rollouts) -> Rollouts:
+def out_of_vocabulary(rollouts: Rollouts) -> Rollouts:
     return first(rollouts, [128, EOS], [-0.5, -0.5])
 
 
-def not_a_number(lease: Lease, rollouts: Rollouts) -> Rollouts:
+def not_a_number(rollouts: Rollouts) -> Rollouts:
     return first(rollouts, [5, EOS], [float("nan"), -0.5])
 
 
-def infinite(lease: Lease, rollouts: Rollouts) -> Rollouts:
-    return first(rollouts, [5, EOS], [-float("inf"), -0.5])
+def infinite(rollouts: Rollouts) -> Rollouts:
+    return first(rollouts, [6, EOS], [-float("inf"), -0.5])
 
 
-def above_certainty(lease: Lease, rollouts: Rollouts) -> Rollouts:
+def above_certainty(rollouts: Rollouts) -> Rollouts:
     return first(rollouts, [5, EOS], [0.01, -0.5])
 
 
-def truncated(lease: Lease, rollouts: Rollouts) -> Rollouts:
+def truncated(rollouts: Rollouts) -> Rollouts:
     return first(rollouts, [5, 6, 7], [-0.5] * 3)
 
 
-def lengthened(lease: Lease, rollouts: Rollouts) -> Rollouts:
+def lengthened(rollouts: Rollouts) -> Rollouts:
     return first(rollouts, [5, EOS, 6, EOS], [-0.5] * 4)
 
 
-def too_long(lease: Lease, rollouts: Rollouts) -> Rollouts:
-    tokens = [5] * lease.max_tokens + [EOS]
+def too_long(rollouts: Rollouts) -> Rollouts:
+    tokens = [5] * MOST + [EOS]
     return first(rollouts, tokens, [-0.5] * len(tokens))
 
 
-def empty(lease: Lease, rollouts: Rollouts) -> Rollouts:
+def empty(rollouts: Rollouts) -> Rollouts:
     return first(rollouts, [], [])
 
 
-def torn(lease: Lease, rollouts: Rollouts) -> Rollouts:
+def torn(rollouts: Rollouts) -> Rollouts:
     return [Rollout(tokens=bytes(6), logprobs=bytes(6)), *rollouts[1:]]
 
 
-def fewer_logprobs(lease: Lease, rollouts: Rollouts) -> Rollouts:
+def fewer_logprobs(rollouts: Rollouts) -> Rollouts:
     return first(rollouts, [5, EOS], [-0.5])
 
 
@@ -100,38 +101,39 @@ ATTACKS = (
 def attack_receipt(place: Place, attack: Attack) -> Receipt:
     alice = place.party("alice")
     lease = alice.leases()[0].lease
-    return alice.deliver(lease, attack.alter(lease, place.rollouts(lease)))
+    return alice.deliver(lease, attack.alter(place.rollouts(lease)))
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
-def test_what_was_not_asked_for_earns_nothing(place: Place, attack: Attack) -> None:
-    receipt = attack_receipt(place, attack)
+def test_what_was_not_asked_for_earns_nothing(shared_place: Place, attack: Attack) -> None:
+    receipt = attack_receipt(shared_place, attack)
     assert receipt.rejection == attack.rejection
     assert attack.says in receipt.detail
-    status = place.status(receipt.work_digest)
+    status = shared_place.status(receipt.work_digest)
     assert (status.state, status.rewards) == (GroupState.REJECTED, ())
-    assert place.party("v0").audits() == ()
+    handed_out = {task.work_digest for task in shared_place.party("v0").audits(256)}
+    assert receipt.work_digest not in handed_out
 
 
 @pytest.mark.parametrize("attack", [a for a in ATTACKS if a.rule], ids=lambda attack: attack.name)
 def test_without_its_rule_the_attack_is_taken(
-    place: Place, attack: Attack, monkeypatch: pytest.MonkeyPatch
+    shared_place: Place, attack: Attack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(admission, attack.rule, lambda *_: None)
-    assert attack_receipt(place, attack).rejection == ""
+    assert attack_receipt(shared_place, attack).rejection == ""
 
 
-def test_another_prompt_than_the_leased_one_earns_nothing(place: Place) -> None:
-    alice = place.party("alice")
+def test_another_prompt_than_the_leased_one_earns_nothing(shared_place: Place) -> None:
+    alice = shared_place.party("alice")
     lease = alice.leases()[0].lease
     submission = alice.submission(lease, prompt=(*lease.prompt[:-1], 5))
     receipt = Receipt.from_json(alice.submit(submission).content)
     assert receipt.rejection == "wrong_prompt"
 
 
-def test_every_length_up_to_the_limit_is_taken(place: Place) -> None:
-    alice = place.party("alice")
-    most = place.spec.max_tokens
+def test_every_length_up_to_the_limit_is_taken(shared_place: Place) -> None:
+    alice = shared_place.party("alice")
+    most = shared_place.spec.max_tokens
     rng = np.random.default_rng(1)
     for signed, length in zip(alice.leases(3), (1, most - 1, most), strict=True):
         tokens = [*rng.integers(3, 128, length - 1), EOS]

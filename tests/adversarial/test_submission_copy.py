@@ -28,9 +28,7 @@ def test_changed_log_probabilities_do_not_hide_a_copy(place: Place) -> None:
     assert bob.deliver(copy, long_group(-1.1)).rejection == "duplicate_group"
 
 
-def test_without_the_rule_the_copy_is_taken(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_the_rule_the_copy_is_taken(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admission, "copy_key", lambda _: None)
     alice, bob = place.party("alice"), place.party("bob")
     original, copy = alice.leases()[0].lease, bob.leases()[0].lease

@@ -118,7 +118,9 @@ def test_a_submission_is_taken_at_the_deadline_and_refused_after_it(place: Place
     assert "2.0 s ago" in response.json()["message"]
 
 
-@pytest.mark.parametrize(("skew", "taken"), [(-121, False), (-120, True), (120, True), (121, False)])
+@pytest.mark.parametrize(
+    ("skew", "taken"), [(-121, False), (-120, True), (120, True), (121, False)]
+)
 def test_a_signed_time_may_differ_by_two_minutes(place: Place, skew: int, taken: bool) -> None:
     alice = place.party("alice")
     lease = alice.leases()[0].lease

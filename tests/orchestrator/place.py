@@ -104,11 +104,12 @@ class Ground:
     clock: Clock
     deployment: Deployment
     people: dict[str, LocalAccount]
+    ledgers: dict[str, Ledger] = field(default_factory=dict)
 
     @classmethod
     def build(cls) -> "Ground":
-        names = ("operator", "orchestrator", "trainer", "deployer", "stranger", "hot")
-        names += ("v0", "v1", "v2", "alice", "bob", "carol")
+        names = ["operator", "orchestrator", "trainer", "deployer", "stranger", "hot"]
+        names += ["v0", "v1", "v2", "alice", "bob", "carol"]
         people = {name: key(f"orchestrator tests {name}") for name in names}
         clock = Clock(START)
         funded = [bytes.fromhex(account.address[2:]) for account in people.values()]
@@ -117,6 +118,7 @@ class Ground:
         for name in ("v0", "v1", "v2", "alice", "bob", "carol", "operator"):
             ground.by(name).mint(ground.address(name), 10 * STAKE)
             ground.by(name).register(2 * STAKE, ground.address(name), ground.address(name))
+        ground.by("operator").mint(ground.address("operator"), 10_000 * BUDGET)
         consent = ground.by("operator").sign_consent(
             people["orchestrator"], ground.address("operator")
         )
@@ -126,7 +128,10 @@ class Ground:
         return ground
 
     def by(self, name: str) -> Ledger:
-        return Ledger(self.w3, self.deployment, self.people[name])
+        """Return the ledger as this person uses it."""
+        if name not in self.ledgers:
+            self.ledgers[name] = Ledger(self.w3, self.deployment, self.people[name])
+        return self.ledgers[name]
 
     def address(self, name: str) -> str:
         return str(self.people[name].address)
@@ -144,7 +149,6 @@ class Ground:
             spec_hash=spec.canonical_digest(),
             verifiers=tuple(sorted((self.address(n) for n in names), key=str.lower)),
         )
-        self.by("operator").mint(self.address("operator"), BUDGET)
         run_id = self.by("operator").create_run(params, BUDGET, "")
         for worker in ("alice", "bob"):
             self.by(worker).join_run(run_id)
@@ -220,7 +224,7 @@ class Party:
             address=self.address,
             uri=f"http://{HOST}",
             chain_id=self.place.ground.deployment.chain_id,
-            nonce=nonce or f"nonce{self.place.num_nonces:08d}",
+            nonce=nonce or f"run{self.place.run_id}nonce{self.place.num_nonces:06d}",
             issued_at=issued.strftime("%Y-%m-%dT%H:%M:%SZ"),
         )
         message = replace(text, **changes).text()

@@ -80,12 +80,12 @@ def sign_report(place: Place, work_digest: bytes) -> None:
     from orchestrator.slashing import _on_chain
 
     raw = place.call(
-        place.market.queue.call, "HGET", place.market.runs[place.run_id].prefix + "reports",
+        place.market.queue.call,
+        "HGET",
+        place.market.runs[place.run_id].prefix + "reports",
         work_digest.hex(),
     )
     digest = place.market.chain.domain.digest(_on_chain(Report.from_json(raw)))
-    body = FraudReportSignature(
-        work_digest=work_digest, signature=place.party("v0").sign(digest)
-    )
+    body = FraudReportSignature(work_digest=work_digest, signature=place.party("v0").sign(digest))
     path = place.path(f"fraud-reports/0x{work_digest.hex()}")
     assert place.party("v0").post(path, body.to_json()).status_code == 204
