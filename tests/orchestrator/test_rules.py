@@ -1,0 +1,163 @@
+"""The pure rules at both sides of their boundaries."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator import batches, settlement
+from orchestrator.audit import is_drawn, rate_millionths
+from orchestrator.scheduler import affordable_groups, epoch_secret, most_groups
+from orchestrator.settlement import Opened, Standing
+from protocol.canonical import keccak256
+from protocol.messages import Account, BatchGroup, Contribution
+from protocol.run import AuditPolicy
+from tests.orchestrator.place import Ground, make_spec
+
+WORKERS = tuple("0x" + f"{n:040d}" for n in (1, 2, 3))
+POLICY = AuditPolicy(num_probation_groups=4, num_halving_groups=2, floor_millionths=100_000)
+
+
+def group(n: int, worker: str = WORKERS[0], version: int = 0) -> BatchGroup:
+    return BatchGroup(
+        work_digest=n.to_bytes(32, "big"),
+        worker=worker,
+        index=n,
+        policy_version=version,
+        body=bytes(32),
+        rewards=(0, 10_000),
+    )
+
+
+def work(worker: str, nonce: int, units: int = 10, submitted_at: int = 100) -> Contribution:
+    return Contribution(
+        worker=worker,
+        nonce=nonce,
+        payload_digest=bytes(32),
+        policy_version=0,
+        submitted_at=submitted_at,
+        tokens=units,
+        gflops=1,
+        units=units,
+        signature=bytes(65),
+    )
+
+
+def numbers(groups: tuple[BatchGroup, ...] | None) -> list[int] | None:
+    return None if groups is None else [item.index for item in groups]
+
+
+def choose(ready: list[BatchGroup], step: int, share: int = 1_000_000) -> list[int] | None:
+    chosen = batches.choose(
+        ready, step=step, num_groups=2, max_staleness=1, max_share_millionths=share
+    )
+    return numbers(chosen)
+
+
+def test_a_batch_is_full_or_not_at_all() -> None:
+    assert choose([group(1)], 0) is None
+    assert choose([group(1), group(2), group(3)], 0) == [1, 2]
+
+
+def test_the_oldest_usable_policy_goes_first_and_too_old_ones_never() -> None:
+    ready = [group(1, version=2), group(2, version=0), group(3, version=1)]
+    assert choose(ready, 1) == [2, 3]
+    assert choose(ready, 2) == [3, 1]
+    assert choose(ready, 3) is None
+
+
+def test_one_worker_fills_only_its_share() -> None:
+    ready = [group(1), group(2), group(3, WORKERS[1])]
+    assert choose(ready, 0, share=500_000) == [1, 3]
+    assert choose(ready[:2], 0, share=999_999) is None
+    assert choose(ready[:2], 0, share=1_000_000) == [1, 2]
+
+
+def test_equal_rewards_teach_nothing() -> None:
+    assert not batches.is_trainable(())
+    assert not batches.is_trainable((10_000, 10_000))
+    assert batches.is_trainable((10_000, 0))
+
+
+@pytest.mark.parametrize(
+    ("num_accepted", "rate"),
+    [
+        (0, 1_000_000),
+        (3, 1_000_000),
+        (4, 500_000),
+        (5, 500_000),
+        (6, 250_000),
+        (9, 125_000),
+        (10, 100_000),
+        (10**6, 100_000),
+    ],
+)
+def test_audits_fall_by_half_from_the_probation_to_the_floor(num_accepted: int, rate: int) -> None:
+    assert rate_millionths(POLICY, num_accepted=num_accepted) == rate
+
+
+def test_the_draw_follows_its_rate_and_can_be_repeated() -> None:
+    secret = keccak256(b"secret")
+    digests = [keccak256(bytes([n % 256, n // 256])) for n in range(4000)]
+    assert all(is_drawn(secret, digest, rate=1_000_000) for digest in digests)
+    assert not any(is_drawn(secret, digest, rate=0) for digest in digests)
+    drawn = [is_drawn(secret, digest, rate=250_000) for digest in digests]
+    assert 900 < sum(drawn) < 1100
+    assert drawn == [is_drawn(secret, digest, rate=250_000) for digest in digests]
+    assert drawn != [is_drawn(keccak256(b"other"), digest, rate=250_000) for digest in digests]
+
+
+def test_pacing_lets_out_what_can_still_be_trained_on(ground: Ground) -> None:
+    spec = make_spec(ground)  # two groups per batch, staleness of one
+    assert most_groups(spec, newest_version=0) == 4
+    assert most_groups(spec, newest_version=3) == 10
+
+
+def test_the_budget_is_counted_in_longest_groups(ground: Ground) -> None:
+    spec = make_spec(ground)  # 2 rollouts of at most 48 tokens
+    assert affordable_groups(spec, budget_left_units=95) == 0
+    assert affordable_groups(spec, budget_left_units=96) == 1
+
+
+def test_epoch_secrets_differ_by_run_and_epoch_and_survive_a_restart() -> None:
+    secrets = [epoch_secret(b"m" * 32, run, epoch) for run in range(3) for epoch in range(3)]
+    assert len(set(secrets)) == 9
+    assert secrets[0] == epoch_secret(b"m" * 32, 0, 0)
+
+
+def test_only_the_decided_prefix_is_settled() -> None:
+    accepted = (work(WORKERS[0], 1), work(WORKERS[0], 2), work(WORKERS[0], 5))
+    for first_undecided, nonces in ((None, [1, 2, 5]), (5, [1, 2]), (3, [1, 2]), (1, [])):
+        found = settlement.settled_work([Standing(accepted, first_undecided)], cutoff=0)
+        assert [item.nonce for item in found] == nonces
+
+
+def test_work_after_the_cutoff_is_left_out() -> None:
+    accepted = (work(WORKERS[0], 1, submitted_at=99), work(WORKERS[0], 2, submitted_at=100))
+    standings = [Standing(accepted, None)]
+    assert len(settlement.settled_work(standings, cutoff=100)) == 2
+    assert len(settlement.settled_work(standings, cutoff=99)) == 1
+    assert len(settlement.settled_work(standings, cutoff=0)) == 2
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(WORKERS), st.integers(1, 50), st.integers(0, 100)),
+        unique_by=lambda item: item[:2],
+        max_size=20,
+    )
+)
+def test_sums_of_header_leaves_and_accounts_agree(items: list[tuple[str, int, int]]) -> None:
+    contributions = [work(*item) for item in items]
+    before = (Account(worker=WORKERS[0], earned=7, last_nonce=0),)
+    opened = Opened(run_id=1, epoch=0, generation=0, prev_account_root=bytes(32), secret=bytes(32))
+    file = settlement.epoch_file(opened, contributions, before)
+    header = settlement.header_of(file, file.canonical())
+    assert header.total == sum(units for _, _, units in items)
+    assert sum(account.earned for account in file.accounts) == 7 + header.total
+    assert header.data_hash == keccak256(file.canonical())
+    assert header.work_count == len(items)
+    order = [(int(item.worker, 16), item.nonce) for item in file.contributions]
+    assert order == sorted(order)
+    for account in file.accounts:
+        nonces = [nonce for worker, nonce, _ in items if worker == account.worker]
+        assert account.last_nonce == max(nonces, default=0)
