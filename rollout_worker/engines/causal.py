@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from protocol.policy import HostTensor, Weights
+from rollout_worker.engines.fit import require_same_model
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 _SCALED_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
@@ -47,15 +48,8 @@ class CausalModel:
 
     def load(self, weights: Weights) -> None:
         """Replace every parameter in place; refuse a policy that is not exactly this model's."""
-        if strange := sorted(weights.keys() ^ self._parameters.keys()):
-            raise ValueError(f"tensors missing from or foreign to the model: {strange[:5]}")
+        require_same_model(weights, {n: tuple(p.shape) for n, p in self._parameters.items()})
         loaded = {name: tensor_of(weights[name]) for name in weights}
-        for name, tensor in loaded.items():
-            if tensor.shape != self._parameters[name].shape:
-                raise ValueError(
-                    f"{name} has shape {tuple(tensor.shape)}, the model "
-                    f"{tuple(self._parameters[name].shape)}"
-                )
         for name, tensor in loaded.items():
             self._parameters[name].copy_(tensor)
 

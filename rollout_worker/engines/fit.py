@@ -1,6 +1,12 @@
-"""Refuse, in words, a request that an engine could only cut short."""
+"""Refuse, in words, what an engine could only get wrong: too long a request, a foreign policy."""
 
+from collections.abc import Mapping
+from pathlib import Path
+
+from protocol.policy import Weights
 from rollout_worker.engines.base import Request
+
+Shapes = Mapping[str, tuple[int, ...]]
 
 
 def require_fit(request: Request, max_model_len: int) -> None:
@@ -11,3 +17,23 @@ def require_fit(request: Request, max_model_len: int) -> None:
             f"a prompt of {len(request.prompt)} and {request.max_tokens} tokens does not fit "
             f"max_model_len {max_model_len}: raise it, or serve runs with shorter completions"
         )
+
+
+def require_same_model(weights: Weights, shapes: Shapes) -> None:
+    """Raise `ValueError` unless the policy has exactly the model's tensors, in its shapes."""
+    if strange := sorted(weights.keys() ^ shapes.keys()):
+        raise ValueError(f"tensors missing from or foreign to the model: {strange[:5]}")
+    for name, shape in shapes.items():
+        if weights[name].shape != shape:
+            raise ValueError(f"{name} has shape {weights[name].shape}, the model {shape}")
+
+
+def shapes_of(model_dir: Path) -> Shapes:
+    """Read names and shapes from the headers of a model folder's safetensors files."""
+    from safetensors import safe_open
+
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path in sorted(model_dir.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            shapes |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    return shapes

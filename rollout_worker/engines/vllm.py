@@ -20,7 +20,7 @@ import numpy as np
 
 from protocol.policy import Weights
 from rollout_worker.engines.base import Completion, Request, engine_class
-from rollout_worker.engines.fit import require_fit
+from rollout_worker.engines.fit import require_fit, require_same_model, shapes_of
 
 _PROCESSOR = "rollout_worker.engines.vllm_hooks:SeededGumbel"
 _EXTENSION = "rollout_worker.engines.vllm_hooks.HotReload"
@@ -41,6 +41,7 @@ class VllmEngine:
     ) -> None:
         self.engine_class = engine_class("vllm", device)
         self._max_model_len = max_model_len
+        self._shapes = shapes_of(model_dir)
         self._is_native = device.startswith("cuda")
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="vllm")
         self._folder = tempfile.TemporaryDirectory(prefix="rollcall-vllm-")
@@ -50,6 +51,7 @@ class VllmEngine:
 
     def load(self, weights: Weights) -> None:
         """Replace every weight without a restart, and forget what the old ones cached."""
+        require_same_model(weights, self._shapes)  # vLLM would keep what is missing, and warn
         self._thread.submit(self._load, weights).result()
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:

@@ -1,0 +1,101 @@
+"""What the sampling attacks share: a cheat's bench with the real model, admission and replay.
+
+Each attack makes rollouts for honest leases. Admission, which is all that stands in the way with
+replay off, must take them; replay under the calibrated thresholds must not.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from orchestrator.admission import Terms, admit
+from protocol.policy import HostTensor
+from protocol.rollout import Lease, Rollout, Submission
+from protocol.verdict import Rejection, Thresholds, judge
+from rollout_worker.calibrate import Workload, arithmetic_workload
+from rollout_worker.engines.base import Engine, Request
+from rollout_worker.engines.causal import read_weights
+from rollout_worker.engines.registry import open_engine
+from rollout_worker.generate import finish_group, requests_of
+from rollout_worker.replay import ReplayModel, replay_many
+
+MODEL = Path(__file__).parents[2] / "models" / "start"
+EOS = 2
+TERMS = Terms(vocabulary_size=128, eos_token_id=EOS, max_staleness=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Lab:
+    """An engine to cheat with, a verifier to be caught by."""
+
+    engine: Engine
+    model: ReplayModel
+    policy: dict[str, HostTensor]
+    thresholds: Thresholds
+    workload: Workload
+
+    def leases(self, num_groups: int, *, salt: int = 0) -> list[Lease]:
+        return list(self.workload.leases(salt=salt))[:num_groups]
+
+    def sample(
+        self, leases: Sequence[Lease], change: Callable[[Request], Request] = lambda r: r
+    ) -> list[tuple[Rollout, ...]]:
+        """Sample every lease from what the engine holds, with each request changed by the cheat."""
+        asked = [requests_of(lease, eos_token_id=EOS) for lease in leases]
+        done = iter(self.engine.generate([change(r) for requests in asked for r in requests]))
+        return [finish_group(lease, [next(done) for _ in lease.seeds]) for lease in leases]
+
+    def caught(
+        self, leases: Sequence[Lease], groups: Sequence[Sequence[Rollout]]
+    ) -> list[Rejection | None]:
+        """Return what replay under the exact policy finds; every group must pass admission first."""
+        work = [
+            (lease, submission_of(lease, group))
+            for lease, group in zip(leases, groups, strict=True)
+        ]
+        for lease, submission in work:
+            assert admit(lease, submission, TERMS, newest_version=lease.policy_version) is None
+        findings = [judge(stats, self.thresholds) for stats, _ in replay_many(self.model, work)]
+        return [finding and finding[0] for finding in findings]
+
+
+@cache
+def lab() -> Lab:
+    """Open the bench with the exact policy loaded, once per process."""
+    workload = arithmetic_workload(MODEL, num_groups=64, group_size=8, max_tokens=64)
+    engine = open_engine("transformers", MODEL, max_model_len=128)
+    entries = json.loads((MODEL / "thresholds.json").read_text())
+    found = (Thresholds.from_json(json.dumps(entry)) for entry in entries)
+    return Lab(
+        engine=engine,
+        model=ReplayModel(MODEL),
+        policy=read_weights(MODEL / "model.safetensors"),
+        thresholds=next(t for t in found if t.engine_class == engine.engine_class),
+        workload=workload,
+    )
+
+
+def exact() -> Lab:
+    """Return the bench with the engine back on the exact policy."""
+    bench = lab()
+    bench.engine.load(bench.policy)
+    bench.model.load(bench.policy)
+    return bench
+
+
+def submission_of(lease: Lease, rollouts: Sequence[Rollout]) -> Submission:
+    return Submission(
+        lease_id=lease.lease_id,
+        engine_class="transformers-cpu-bfloat16",
+        prompt=lease.prompt,
+        rollouts=tuple(rollouts),
+        submitted_at=0,
+        signature=bytes(65),
+    )
+
+
+def share(findings: Sequence[Rejection | None]) -> float:
+    """Return the share of groups that were caught."""
+    return sum(finding is not None for finding in findings) / len(findings)

@@ -1,0 +1,222 @@
+"""One suite over both engines: a lease means the same tokens whoever serves it."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+
+from protocol import sampling
+from protocol.policy import HostTensor
+from protocol.rollout import Lease, Rollout
+from protocol.verdict import Thresholds, judge
+from rollout_worker.calibrate import arithmetic_workload
+from rollout_worker.engines import gumbel
+from rollout_worker.engines.base import Engine, Request
+from rollout_worker.engines.causal import host_tensor_of, read_weights, tensor_of
+from rollout_worker.engines.registry import NAMES, open_engine
+from rollout_worker.generate import finish_group, generate_groups, requests_of
+from rollout_worker.replay import ReplayModel, stats_of
+
+MODEL = Path(__file__).parents[2] / "models" / "start"
+EOS = 2
+
+
+@pytest.fixture(scope="module")
+def engines() -> Iterator[dict[str, Engine]]:
+    """Both engines, opened once: a start of vLLM costs seconds."""
+    opened = {name: open_engine(name, MODEL, max_model_len=128, max_sequences=64) for name in NAMES}
+    yield opened
+    for engine in opened.values():
+        engine.close()
+
+
+@pytest.fixture(params=NAMES)
+def engine(request: pytest.FixtureRequest, engines: dict[str, Engine]) -> Engine:
+    """Each engine in turn, back on the starting policy."""
+    chosen = engines[request.param]
+    chosen.load(read_weights(MODEL / "model.safetensors"))
+    return chosen
+
+
+def leases(num_groups: int) -> list[Lease]:
+    workload = arithmetic_workload(MODEL, num_groups=num_groups, group_size=8, max_tokens=64)
+    return list(workload.leases(salt=77))
+
+
+def other_policy() -> dict[str, HostTensor]:
+    """Another model: every tensor moved, the shared embedding included."""
+    draw = torch.Generator().manual_seed(1)
+
+    def moved(host: HostTensor) -> HostTensor:
+        weight = tensor_of(host).float()
+        noise = torch.randn(weight.shape, generator=draw)
+        return host_tensor_of((weight * (1 + 0.2 * noise)).bfloat16())
+
+    return {n: moved(t) for n, t in read_weights(MODEL / "model.safetensors").items()}
+
+
+def thresholds(engine: Engine) -> Thresholds:
+    found = [
+        Thresholds.from_json(json.dumps(entry))
+        for entry in json.loads((MODEL / "thresholds.json").read_text())
+    ]
+    return next(entry for entry in found if entry.engine_class == engine.engine_class)
+
+
+def rejected(
+    engine: Engine, policy: dict[str, HostTensor], work: list[tuple[Lease, tuple[Rollout, ...]]]
+) -> int:
+    """Replay under `policy` and count the groups that break the calibrated bounds."""
+    model = ReplayModel(MODEL)
+    model.load(policy)
+    found = [stats_of(group) for group in model.findings(work)]
+    return sum(judge(stats, thresholds(engine)) is not None for stats in found)
+
+
+def test_the_torch_stream_is_the_reference_stream() -> None:
+    seeds = torch.tensor([0, 1, 2**63 - 1, 2**32 + 7, 81985529216486895])
+    positions = torch.tensor([0, 5, 77, 2**31 - 1, 3])
+    expected = sampling.random_bits(
+        seeds.numpy()[:, None], positions.numpy()[:, None], np.arange(500)[None]
+    )
+    bits = gumbel.random_bits(seeds, positions, 500).numpy().view(np.uint32)
+    assert (bits == expected).all()
+    exact = sampling.gumbel(
+        seeds.numpy()[:, None], positions.numpy()[:, None], np.arange(500)[None]
+    )
+    error = np.abs(gumbel.gumbel(seeds, positions, 500).numpy() - exact)
+    assert error[exact > 0].max() < 2e-6  # what can win
+    assert error.max() < 1e-4  # what u near 1 makes lose
+
+
+def test_a_lease_gives_the_same_tokens_on_both_engines(engines: dict[str, Engine]) -> None:
+    start = read_weights(MODEL / "model.safetensors")
+    groups = []
+    for engine in engines.values():
+        engine.load(start)
+        groups.append(generate_groups(engine, leases(32), eos_token_id=EOS))
+    same = [
+        a.tokens == b.tokens
+        for x, y in zip(*groups, strict=True)
+        for a, b in zip(x, y, strict=True)
+    ]
+    assert np.mean(same) > 0.97
+
+
+def test_honest_work_passes_replay(engine: Engine) -> None:
+    work = list(zip(leases(64), generate_groups(engine, leases(64), eos_token_id=EOS), strict=True))
+    assert rejected(engine, read_weights(MODEL / "model.safetensors"), work) == 0
+
+
+def test_logprobs_are_those_of_the_softmax_without_the_noise(engine: Engine) -> None:
+    model = ReplayModel(MODEL)
+    work = list(zip(leases(32), generate_groups(engine, leases(32), eos_token_id=EOS), strict=True))
+    gaps = np.concatenate([f.gaps for group in model.findings(work) for f in group])
+    assert gaps.mean() < 0.05  # bfloat16 logits near 20 are 1/8 apart
+    surprisals = np.concatenate([r.worker_logprobs() for _, group in work for r in group])
+    assert surprisals.max() <= 0
+
+
+def test_reloading_changes_the_policy_and_back_restores_it(engine: Engine) -> None:
+    start, other = read_weights(MODEL / "model.safetensors"), other_policy()
+    first = generate_groups(engine, leases(16), eos_token_id=EOS)
+    engine.load(other)
+    changed = generate_groups(engine, leases(16), eos_token_id=EOS)
+    assert changed != first
+    assert rejected(engine, other, list(zip(leases(16), changed, strict=True))) == 0
+    assert rejected(engine, start, list(zip(leases(16), changed, strict=True))) == 16
+    engine.load(start)
+    assert generate_groups(engine, leases(16), eos_token_id=EOS) == first
+
+
+def test_a_policy_of_another_model_is_refused_and_the_old_one_stays(engine: Engine) -> None:
+    before = generate_groups(engine, leases(4), eos_token_id=EOS)
+    weights = other_policy()
+    norm = weights.pop("model.norm.weight")
+    with pytest.raises(ValueError, match=r"model\.norm\.weight"):
+        engine.load(weights)
+    shorter = replace(norm, shape=(64,), bits=norm.bits[:64])
+    with pytest.raises(ValueError, match=r"model\.norm\.weight"):
+        engine.load({**weights, "model.norm.weight": shorter})
+    assert generate_groups(engine, leases(4), eos_token_id=EOS) == before
+
+
+def test_prompts_of_all_lengths_end_right(engine: Engine) -> None:
+    draw = np.random.default_rng(3)
+    requests = [
+        Request(
+            prompt=tuple(int(t) for t in draw.integers(4, 100, size=length)),
+            seed=int(draw.integers(2**62)),
+            temperature=1.0,
+            max_tokens=budget,
+            eos_token_id=EOS,
+        )
+        for length in (1, 2, 7, 40, 100)
+        for budget in (1, 3, 28)
+        for _ in range(4)
+    ]
+    for request, completion in zip(requests, engine.generate(requests), strict=True):
+        tokens = completion.tokens.tolist()
+        assert len(completion.logprobs) == len(tokens)
+        assert EOS not in tokens[:-1]
+        assert len(tokens) == request.max_tokens or tokens[-1] == EOS
+        assert 1 <= len(tokens) <= request.max_tokens
+    # A token's place decides its noise, whatever its neighbours: alone is as in company.
+    alone = [engine.generate([request])[0].tokens.tolist() for request in requests[::4]]
+    together = [done.tokens.tolist() for done in engine.generate(requests)[::4]]
+    assert np.mean([a == b for a, b in zip(alone, together, strict=True)]) >= 0.8
+
+
+def test_more_requests_than_fit_at_once_keep_their_order(engine: Engine) -> None:
+    many = leases(24)  # 192 rollouts on an engine of 64
+    whole = generate_groups(engine, many, eos_token_id=EOS)
+    halves = [
+        group
+        for part in (many[:12], many[12:])
+        for group in generate_groups(engine, part, eos_token_id=EOS)
+    ]
+    same = [
+        a.tokens == b.tokens
+        for x, y in zip(whole, halves, strict=True)
+        for a, b in zip(x, y, strict=True)
+    ]
+    assert np.mean(same) > 0.97
+
+
+def test_what_does_not_fit_is_refused(engine: Engine) -> None:
+    too_long = Request(prompt=(5,) * 100, seed=1, temperature=1.0, max_tokens=29, eos_token_id=EOS)
+    with pytest.raises(ValueError, match="max_model_len 128"):
+        engine.generate([too_long])
+    assert len(engine.generate([replace(too_long, max_tokens=28)])) == 1
+
+
+def test_tempered_sampling_is_exact_or_refused(engines: dict[str, Engine]) -> None:
+    asked = [
+        replace(request, temperature=0.7)
+        for lease in leases(16)
+        for request in requests_of(lease, eos_token_id=EOS)
+    ]
+    with pytest.raises(ValueError, match="temperature"):
+        engines["vllm"].generate(asked)
+    done = iter(engines["transformers"].generate(asked))
+    tempered = [
+        lease.model_copy(update={"temperature_millionths": 700_000}) for lease in leases(16)
+    ]
+    work = [(lease, finish_group(lease, [next(done) for _ in lease.seeds])) for lease in tempered]
+    assert rejected(engines["transformers"], read_weights(MODEL / "model.safetensors"), work) == 0
+
+
+def test_an_engine_starts_no_process_that_could_outlive_it(engines: dict[str, Engine]) -> None:
+    assert engines["vllm"].generate([]) == []
+    names = [" ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)]
+    assert not [name for name in names if "vllm" in name.lower() or "multiprocessing" in name]
+
+
+def test_an_unknown_engine_is_named() -> None:
+    with pytest.raises(ValueError, match="'llama' is unknown; choose one of vllm, transformers"):
+        open_engine("llama", MODEL, max_model_len=128)

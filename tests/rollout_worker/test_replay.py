@@ -1,0 +1,175 @@
+"""Hold replay to a reference of a few lines, and to its bounds on memory and on strangers' values."""
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from protocol import sampling
+from protocol.constants import MICRO, SURPRISAL_FLOOR_NATS
+from protocol.rollout import Lease, Rollout, Submission
+from rollout_worker.calibrate import arithmetic_workload
+from rollout_worker.engines.causal import CausalModel
+from rollout_worker.engines.registry import open_engine
+from rollout_worker.generate import generate_groups
+from rollout_worker.replay import (
+    LARGEST_NATS,
+    Findings,
+    ReplayModel,
+    mismatches_of,
+    replay,
+    replay_many,
+    stats_of,
+)
+
+MODEL = Path(__file__).parents[2] / "models" / "start"
+EOS = 2
+Work = list[tuple[Lease, tuple[Rollout, ...]]]
+
+
+@cache
+def honest() -> Work:
+    leases = list(
+        arithmetic_workload(MODEL, num_groups=24, group_size=8, max_tokens=64).leases(salt=5)
+    )
+    engine = open_engine("transformers", MODEL, max_model_len=128)
+    return list(zip(leases, generate_groups(engine, leases, eos_token_id=EOS), strict=True))
+
+
+def submission(lease: Lease, rollouts: tuple[Rollout, ...]) -> Submission:
+    return Submission(
+        lease_id=lease.lease_id,
+        engine_class="transformers-cpu-bfloat16",
+        prompt=lease.prompt,
+        rollouts=rollouts,
+        submitted_at=0,
+        signature=bytes(65),
+    )
+
+
+def changed(rollout: Rollout, position: int, token: int) -> Rollout:
+    tokens = rollout.token_ids().copy()
+    tokens[position] = token
+    return Rollout.of(tokens, rollout.worker_logprobs())
+
+
+def by_reference(
+    model: CausalModel, lease: Lease, seed: int, rollout: Rollout
+) -> tuple[list[int], list[float]]:
+    """Recompute winners and margins one token at a time, from the definition."""
+    expected, margins = [], []
+    for k, claimed in enumerate(rollout.token_ids().tolist()):
+        context = [*lease.prompt, *rollout.token_ids()[:k].tolist()]
+        with torch.inference_mode():
+            hidden = model.decoder(input_ids=torch.tensor([context])).last_hidden_state
+            logits = model.logits(hidden[:, -1]).numpy()
+        values = sampling.noised(logits, [seed], [len(context) - 1], temperature=1.0)[0]
+        expected.append(int(values.argmax()))
+        margins.append(float(values.max() - values[claimed]))
+    return expected, margins
+
+
+def test_findings_equal_the_definition() -> None:
+    reference, model = CausalModel(MODEL, device="cpu"), ReplayModel(MODEL)
+    lease, group = honest()[3]
+    tampered = (changed(group[0], 2, 50), *group[1:])
+    for i, found in enumerate(model.findings([(lease, tampered)])[0][:2]):
+        expected, margins = by_reference(reference, lease, lease.seeds[i], tampered[i])
+        assert found.expected.tolist() == expected
+        assert np.abs(found.margins - margins).max() < 0.15  # bfloat16 logits near 20
+
+
+def test_an_honest_group_has_no_margin_and_one_false_token_is_named() -> None:
+    model = ReplayModel(MODEL)
+    lease, group = honest()[0]
+    stats, mismatches = replay(model, lease, submission(lease, group))
+    assert stats.num_matched == stats.num_tokens == sum(len(r.token_ids()) for r in group)
+    assert mismatches == ()
+    false = (*group[:5], changed(group[5], 1, 90), *group[6:])
+    stats, mismatches = replay(model, lease, submission(lease, false))
+    named = next(m for m in mismatches if m.position == 1)
+    assert (named.rollout, named.claimed) == (5, 90)
+    assert named.expected == int(group[5].token_ids()[1])
+    assert stats.num_matched < stats.num_tokens
+
+
+def test_small_passes_find_what_large_ones_do() -> None:
+    work = [(lease, submission(lease, group)) for lease, group in honest()]
+    large = replay_many(ReplayModel(MODEL), work)
+    small = replay_many(ReplayModel(MODEL, max_pass_tokens=64, max_logits=128 * 7), work)
+    tokens = sum(stats.num_tokens for stats, _ in large)
+    drift = sum(
+        abs(a.num_matched - b.num_matched) for (a, _), (b, _) in zip(large, small, strict=True)
+    )
+    assert drift <= 0.002 * tokens
+    gaps = [
+        abs(a.mean_logprob_gap_micronats - b.mean_logprob_gap_micronats)
+        for (a, _), (b, _) in zip(large, small, strict=True)
+    ]
+    assert max(gaps) < 0.05 * MICRO
+
+
+def test_an_engine_seed_belongs_to_its_rollout() -> None:
+    model = ReplayModel(MODEL)
+    lease, group = next((lease, g) for lease, g in honest() if len({r.tokens for r in g}) >= 3)
+    turned = (*group[1:], group[0])
+    stats, _ = replay(model, lease, submission(lease, turned))
+    assert stats.num_matched < stats.num_tokens
+
+
+def test_stats_cap_margins_in_the_mean_and_not_in_the_maximum() -> None:
+    found = Findings(
+        claimed=np.zeros(4, dtype=np.uint32),
+        expected=np.array([0, 1, 1, 0], dtype=np.uint32),
+        margins=np.array([0.0, 0.5, 7.0, 0.0]),
+        gaps=np.array([0.0, 0.1, 0.2, 0.3]),
+    )
+    stats = stats_of([found])
+    assert stats.num_matched == 2
+    assert stats.mean_margin_micronats == (500_000 + 1_000_000) // 4
+    assert stats.max_margin_micronats == 7_000_000
+    assert stats.mean_logprob_gap_micronats == 150_000
+    assert stats.p99_logprob_gap_micronats == 300_000
+    worst, second = mismatches_of([found])
+    assert (worst.position, second.position) == (2, 1)
+
+
+def test_only_the_worst_64_positions_are_named() -> None:
+    found = Findings(
+        claimed=np.zeros(100, dtype=np.uint32),
+        expected=np.ones(100, dtype=np.uint32),
+        margins=np.arange(1, 101).astype(np.float64),
+        gaps=np.zeros(100),
+    )
+    named = mismatches_of([found])
+    assert [m.position for m in named] == list(range(99, 35, -1))
+
+
+@pytest.mark.parametrize("lie", [float("nan"), float("-inf"), float("inf"), -3e38])
+def test_any_float_has_an_integer_gap(lie: float) -> None:
+    lease, group = honest()[0]
+    first = Rollout.of(group[0].token_ids(), np.full(len(group[0].token_ids()), lie))
+    stats, _ = replay(ReplayModel(MODEL), lease, submission(lease, (first, *group[1:])))
+    assert 0 < stats.mean_logprob_gap_micronats <= LARGEST_NATS * MICRO
+
+
+def test_the_gap_of_a_sure_token_is_seen() -> None:
+    lease, group = honest()[0]
+    doubled = tuple(Rollout.of(r.token_ids(), 2 * r.worker_logprobs()) for r in group)
+    stats, _ = replay(ReplayModel(MODEL), lease, submission(lease, doubled))
+    sure = np.concatenate([-r.worker_logprobs() for r in group])
+    expected = np.log((SURPRISAL_FLOOR_NATS + 2 * sure) / (SURPRISAL_FLOOR_NATS + sure)).mean()
+    assert stats.mean_logprob_gap_micronats / MICRO == pytest.approx(expected, abs=0.05)
+
+
+def test_what_no_model_can_read_is_refused() -> None:
+    model = ReplayModel(MODEL)
+    lease, group = honest()[0]
+    with pytest.raises(ValueError, match="7 rollouts under a lease of 8"):
+        model.findings([(lease, group[:7])])
+    with pytest.raises(ValueError, match="token 128 is outside"):
+        model.findings([(lease, (changed(group[0], 0, 128), *group[1:]))])
+    with pytest.raises(ValueError, match="0 tokens"):
+        model.findings([(lease, (Rollout.of([], []), *group[1:]))])
