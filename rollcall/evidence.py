@@ -179,9 +179,7 @@ def recomputed_units(ledger: Ledger, reader: Reader, launched: Launched) -> dict
 def tokens_by_digest(events: Iterable[Event]) -> dict[bytes, int]:
     """Return every submission there was, oldest first, with its tokens."""
     return {
-        bytes.fromhex(str(event.fields["digest"]).removeprefix("0x")): int(
-            event.fields["tokens"]
-        )
+        bytes.fromhex(str(event.fields["digest"]).removeprefix("0x")): int(event.fields["tokens"])
         for event in events
         if event.kind == "submission"
     }

@@ -1,0 +1,136 @@
+"""kill -9 of every part of a running market, each once: nothing is lost, trained on or paid twice.
+
+One market of real processes (transformers workers, so that restarts take seconds) is started for the
+module; each part is killed while groups are being sampled, replayed and trained on, and started again
+with the same command.
+"""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from protocol.messages import Event
+from rollcall.claims import check_claims
+from rollcall.demo import (
+    Ports,
+    open_market,
+    places,
+    settle,
+    start_parties,
+    wait_until_answers,
+)
+from rollcall.embedded import free_port
+from rollcall.evidence import Clock, Evidence, gather
+from rollcall.keys import new_key
+from rollcall.market import CHEAT_BITS, Market, Party, Seller
+from rollcall.processes import Processes
+from rollcall.record import Record
+from rollcall.spec import RunPlan
+from rollcall.view import View
+
+STEPS = 12
+KILLED_AT = {
+    "worker-honest": 2,
+    "verifier": 3,
+    "trainer": 5,
+    "orchestrator": 7,
+    "redis": 8,
+    "chain": 10,
+}
+"""The policy version at which each part is killed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Survived:
+    evidence: Evidence
+    events: list[Event]
+    kills: list[str]
+    metrics: list[int]
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def survived(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Survived]:
+    folder = tmp_path_factory.mktemp("market")
+    ports = Ports(redis=free_port(), chain=free_port(), http=free_port())
+    sellers = (
+        Seller(Party("worker-honest", new_key()), "transformers", groups_per_call=8),
+        Seller(
+            Party("worker-cheat", new_key()),
+            "transformers",
+            groups_per_call=8,
+            quantise_bits=CHEAT_BITS,
+        ),
+    )
+    plan = RunPlan(num_held_out=64, lease_seconds=10, groups_per_batch=12, epoch_seconds=10)
+    market = Market(folder, places(folder, ports), plan, sellers=sellers, steps=STEPS)
+    console = Console(file=(folder / "view.txt").open("w"))
+    with Processes(folder / "logs") as processes, View(console, market, plain=True) as view:
+        launched = open_market(market, ports, processes, view)
+        with Record(market.url, launched.run_id, folder / "events.jsonl") as record:
+            start_parties(market, processes, launched.run_id)
+            kills = kill_each_once(market, processes)
+            settle(market, processes, view, record, launched)
+            evidence = gather(market, launched, record.events(), Clock(0, 0, 0, 0))
+            events = record.events()
+    yield Survived(evidence, events, kills, [int(s["version"]) for s in evidence.steps], folder)
+
+
+def kill_each_once(market: Market, processes: Processes) -> list[str]:
+    """Kill each part when its version is reached, start it again, until the trainer is done."""
+    pending, kills = dict(KILLED_AT), []
+    deadline = time.monotonic() + 240
+    while processes["trainer"].process.poll() is None:
+        assert time.monotonic() < deadline, f"training stalled; still to kill: {pending}"
+        lines = market.trainer_metrics()
+        version = int(lines[-1]["version"]) if lines else -1
+        due = [name for name, at in pending.items() if version >= at]
+        for name in due[:1]:
+            del pending[name]
+            command = processes[name].command
+            processes.kill(name)
+            kills.append(name)
+            processes.start(command)
+            wait_until_answers(market, processes, name)
+        time.sleep(0.05)
+    return kills
+
+
+def test_every_part_was_killed_once(survived: Survived) -> None:
+    assert sorted(survived.kills) == sorted(KILLED_AT)
+
+
+def test_the_market_still_keeps_its_promises(survived: Survived) -> None:
+    broken = [
+        c for c in check_claims(survived.evidence) if not c.holds and "accuracy" not in c.name
+    ]
+    assert not broken, broken
+
+
+def test_every_receipt_for_accepted_work_is_still_honoured(survived: Survived) -> None:
+    """What workers were promised, by their own record, is what the ledger paid."""
+    accepted = sum(w.accepted_units for w in survived.evidence.workers)
+    assert accepted > 0
+    assert accepted == sum(w.earned_units for w in survived.evidence.workers)
+    receipts = survived.folder / "worker-honest" / "receipts.jsonl"
+    promised = [json.loads(line) for line in receipts.read_text().splitlines()]
+    known = {event.fields["digest"] for event in survived.events if event.kind == "submission"}
+    assert {line["work_digest"] for line in promised if not line["rejection"]} <= known
+
+
+def test_each_version_was_trained_and_published_once(survived: Survived) -> None:
+    assert survived.metrics == list(range(STEPS + 1))
+    published = Counter(e.fields["version"] for e in survived.events if e.kind == "policy")
+    assert set(published) == set(range(STEPS + 1))
+
+
+def test_no_group_is_in_two_batches(survived: Survived) -> None:
+    per_step = Counter(g.trained_in for g in survived.evidence.groups if g.trained_in >= 0)
+    assert set(per_step) == set(range(STEPS))
+    assert set(per_step.values()) == {12}
