@@ -108,7 +108,12 @@ class LiveMarket:
 
 @contextmanager
 def live_market(
-    folder: Path, *, workers: tuple[str, ...], verifier: str, epoch_seconds: int = 3_600
+    folder: Path,
+    *,
+    workers: tuple[str, ...],
+    verifier: str,
+    epoch_seconds: int = 3_600,
+    max_worker_leases: int = 16,
 ) -> Iterator[LiveMarket]:
     """Start a market whose run has published version 0 of the starting model."""
     chain_port, redis_port, port = free_port(), free_port(), free_port()
@@ -127,6 +132,7 @@ def live_market(
             verifier=verifier,
             workers=workers,
             epoch_seconds=epoch_seconds,
+            max_worker_leases=max_worker_leases,
         )
         launched = _launched(config, processes, orchestrator, url)
         with Client(
@@ -200,6 +206,7 @@ def _launch_config(
     verifier: str,
     workers: tuple[str, ...],
     epoch_seconds: int,
+    max_worker_leases: int,
 ) -> LaunchConfig:
     thresholds = folder / "thresholds.json"
     bounds = [json.loads(_bounds(engine_class).to_json()) for engine_class in ENGINE_CLASSES]
@@ -224,7 +231,7 @@ def _launch_config(
             thresholds=thresholds,
             groups_per_batch=512,
             epoch_seconds=epoch_seconds,
-            max_worker_leases=16,
+            max_worker_leases=max_worker_leases,
         ),
     )
 
