@@ -29,6 +29,8 @@ app = typer.Typer(
     add_completion=False,
 )
 errors = Console(stderr=True, highlight=False)
+STOPPED = 130
+"""Exit code after Ctrl-C, as shells give it (128 + SIGINT)."""
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file of this role.")]
 Assignments = Annotated[
@@ -56,7 +58,12 @@ def demo(
     """
     from rollcall.demo import run_demo
 
-    raise typer.Exit(0 if run_demo(steps=steps, folder=report, plain=plain, seed=seed) else 1)
+    try:
+        all_hold = run_demo(steps=steps, folder=report, plain=plain, seed=seed)
+    except KeyboardInterrupt as stopped:
+        errors.print("stopped; every process that was started has ended")
+        raise typer.Exit(STOPPED) from stopped
+    raise typer.Exit(0 if all_hold else 1)
 
 
 @app.command()
@@ -295,14 +302,7 @@ def main() -> None:
     from protocol.errors import MarketError
 
     try:
-        app(standalone_mode=False)
-    except typer.Exit as ended:
-        sys.exit(ended.exit_code)
-    except typer.Abort:
-        sys.exit(130)
-    except KeyboardInterrupt:
-        errors.print("stopped")
-        sys.exit(130)
+        app()
     except UserError as error:
         errors.print(f"[red]✗[/] {escape(str(error))}")
         sys.exit(1)
