@@ -91,6 +91,8 @@ def orchestrator_app(redis_url: str, folder: Path, count: int) -> FastAPI:
         *(ground, redis_url, folder / "blobs"),
         config=config,
         group_size=8,
+        num_tasks=1 << 40,
+        held_out_start=1 << 41,
         groups_per_batch=1 << 16,
         max_worker_leases=1 << 16,
         audit=AuditPolicy(num_probation_groups=64, num_halving_groups=64),

@@ -239,7 +239,7 @@ async def _record(
         *(known.lease.lease_id.hex(), known.lease.worker, known.lease.nonce),
         *(known.digest.hex(), judged.state.value, copy_key, keys.SEEN_SECONDS, market.clock()),
         *(run.chain.threshold, keys.NUM_EVENTS_KEPT, _event(run, known, judged, market.clock())),
-        *group.fields(),
+        group.packed(),
     )
     match outcome:
         case b"same":
@@ -262,7 +262,7 @@ async def _record(
 
 
 def _receipt(market: Market, known: Arrival, finding: Finding | None) -> Receipt:
-    unsigned = Receipt(
+    unsigned = Receipt.model_construct(
         run_id=known.lease.run_id,
         worker=known.lease.worker,
         nonce=known.lease.nonce,
@@ -277,9 +277,10 @@ def _receipt(market: Market, known: Arrival, finding: Finding | None) -> Receipt
 
 
 def _group(known: Arrival, judged: Judged, blob: bytes, receipt: Receipt) -> Group:
+    # Made of validated parts, so not validated again: a third of the time of this function.
     lease, work = known.lease, known.work
     units = work.tokens // NUM_TOKENS_PER_UNIT
-    contribution = Contribution(
+    contribution = Contribution.model_construct(
         worker=work.worker,
         nonce=work.nonce,
         payload_digest=work.payload_digest,
@@ -290,7 +291,7 @@ def _group(known: Arrival, judged: Judged, blob: bytes, receipt: Receipt) -> Gro
         units=units,
         signature=known.submission.signature,
     )
-    candidate = BatchGroup(
+    candidate = BatchGroup.model_construct(
         work_digest=known.digest,
         worker=work.worker,
         index=lease.index,

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
+import msgpack
 from pydantic import Field
 
 from protocol.messages import EpochStage, GroupState
@@ -35,9 +36,9 @@ class Group:
     contribution: bytes
     trained_in: int = -1
 
-    def fields(self) -> list[bytes | str | int]:
-        """Return the hash as alternating names and values."""
-        return [
+    def packed(self) -> bytes:
+        """Return the hash as alternating names and values, in one argument of a script."""
+        fields: list[bytes | str | int] = [
             *("worker", self.worker, "nonce", self.nonce, "lease_id", self.lease_id),
             *("version", self.version, "tokens", self.tokens, "units", self.units),
             *("state", self.state.value, "rejection", self.rejection, "detail", self.detail),
@@ -46,6 +47,8 @@ class Group:
             *("candidate", self.candidate, "contribution", self.contribution),
             *("trained_in", self.trained_in),
         ]
+        # Redis reads the older form, in which text and bytes are one type.
+        return bytes(msgpack.packb(fields, use_bin_type=False))
 
     @classmethod
     def of(cls, fields: Mapping[bytes, bytes]) -> "Group":

@@ -4,6 +4,7 @@ A `Wire` is frozen, strict and knows no extra fields. It has two forms: JSON (by
 HTTP routes, and `canonical` bytes for what is hashed or compressed.
 """
 
+from functools import lru_cache
 from typing import Annotated, Any, Self
 
 from pydantic import (
@@ -43,6 +44,7 @@ def _exactly(length: int) -> AfterValidator:
     return AfterValidator(check)
 
 
+@lru_cache(maxsize=4096)
 def checksum_address(value: str) -> str:
     """Return the EIP-55 form of a 20-byte hex address; raise `ValueError` where it is not one."""
     digits = value[2:].lower()

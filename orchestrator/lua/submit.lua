@@ -1,5 +1,5 @@
 -- Record a submission, once per lease. ARGV: lease id, worker, nonce, digest, state, tokens' root or
--- '', seconds to remember it, now, audit votes needed, most events, event body, then the group's fields.
+-- '', seconds to remember it, now, audit votes needed, most events, event body, the group's fields in MessagePack.
 -- Returns {outcome, detail}: 'taken'; 'same' with the receipt; 'used', 'closed', 'excluded';
 -- 'duplicate' with the first lease.
 local lease, worker, nonce, digest, state = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
@@ -25,11 +25,7 @@ if ARGV[6] ~= '' then
 end
 close_lease(worker, nonce, false)
 redis.call('HSET', p .. 'lease:' .. lease, 'used', digest)
-local group = {}
-for i = 12, #ARGV do
-  group[#group + 1] = ARGV[i]
-end
-redis.call('HSET', p .. 'group:' .. digest, unpack(group))
+redis.call('HSET', p .. 'group:' .. digest, unpack(cmsgpack.unpack(ARGV[12])))
 event(ARGV[10], 'submission', ARGV[11])
 if state == 'accepted' then
   accept(digest, true)

@@ -1,0 +1,147 @@
+"""Rewards are recomputed where a stranger's completion can hurt nobody."""
+
+import asyncio
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from orchestrator.config import Rewards
+from orchestrator.rewards import Child, RewardPool, ScorerLost
+from protocol.environments.registry import environment
+from protocol.rollout import Rollout
+from tests.orchestrator.place import EOS, MODEL, Ground, Place, make_spec
+
+TOKENIZER = (MODEL / "tokenizer.json").read_bytes()
+
+
+def tokens(text: str) -> bytes:
+    from tokenizers import Tokenizer
+
+    ids = Tokenizer.from_str(TOKENIZER.decode()).encode(text).ids
+    return Rollout.of([*ids, EOS], [0.0] * (len(ids) + 1)).tokens
+
+
+def solution(index: int) -> str:
+    return environment("arithmetic", {}).problem(index).solution
+
+
+def pool(ground: Ground, **settings: float) -> RewardPool:
+    made = RewardPool(Rewards.model_validate(settings))
+    made.learn(1, make_spec(ground), TOKENIZER)
+    return made
+
+
+def test_groups_asked_for_together_are_scored_apart(ground: Ground) -> None:
+    async def score() -> list[tuple[int, ...] | None]:
+        rewards = pool(ground)
+        rewards.start()
+        jobs = [(1, n, [tokens(solution(n)), tokens(solution(n + 1))]) for n in range(100)]
+        found = await asyncio.gather(*(rewards.score(job) for job in jobs))
+        await rewards.close()
+        return list(found)
+
+    assert set(asyncio.run(score())) == {(10_000, 0)}
+
+
+def test_a_child_that_hangs_is_killed_and_its_neighbours_are_scored(ground: Ground) -> None:
+    """A stopped process stands for any completion that keeps a scorer busy for ever."""
+
+    async def score() -> tuple[object, int, float]:
+        rewards = pool(ground, timeout_seconds=0.3)
+        rewards.start()
+        good = (1, 5, [tokens(solution(5)), tokens("#0")])
+        assert await rewards.score(good) == (10_000, 0)
+        children = [int(line) for line in child_pids()]
+        os.kill(children[0], 19)
+        began = time.monotonic()
+        found = await rewards.score(good)
+        seconds = time.monotonic() - began
+        await rewards.close()
+        return found, rewards.num_killed, seconds
+
+    found, num_killed, seconds = asyncio.run(score())
+    assert found == (10_000, 0)
+    assert num_killed == 1
+    assert seconds < 3
+
+
+def test_a_group_that_fails_twice_is_undecided_and_the_next_one_is_scored(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Child.score
+
+    async def hangs_on_task_7(child: Child, jobs: object, runs: object) -> object:
+        if any(job[1] == 7 for job in jobs):  # type: ignore[attr-defined]
+            await child.kill()
+            raise ScorerLost
+        return await real(child, jobs, runs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Child, "score", hangs_on_task_7)
+
+    async def score() -> list[object]:
+        rewards = pool(ground)
+        rewards.start()
+        jobs = [(1, n, [tokens(solution(n)), tokens("#0")]) for n in (6, 7, 8)]
+        found = await asyncio.gather(*(rewards.score(job) for job in jobs))
+        await rewards.close()
+        return list(found)
+
+    assert asyncio.run(score()) == [(10_000, 0), None, (10_000, 0)]
+
+
+def test_a_child_that_needs_too_much_memory_ends_and_hurts_nobody(ground: Ground) -> None:
+    async def score() -> object:
+        rewards = pool(ground, memory_bytes=1 << 20)
+        rewards.start()
+        found = await rewards.score((1, 5, [tokens(solution(5))]))
+        await rewards.close()
+        return found
+
+    assert asyncio.run(score()) is None
+
+
+def test_an_undecided_group_is_paid_and_not_trained_on(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from protocol.verdict import Outcome
+
+    async def undecided(_: object) -> None:
+        return None
+
+    monkeypatch.setattr(place.market.rewards, "score", undecided)
+    alice = place.party("alice")
+    receipts = [alice.deliver(signed.lease) for signed in alice.leases(2)]
+    for receipt in receipts:
+        assert receipt.rejection == ""
+        assert place.party("v0").decide(receipt.work_digest, Outcome.ACCEPTED) == "accepted"
+        assert place.status(receipt.work_digest).rewards == ()
+    assert place.take_batch(0) is None
+
+
+def test_the_child_gets_no_secrets(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROLLCALL_KEY", "0x" + "11" * 32)
+
+    async def environment_of_child() -> bytes:
+        rewards = pool(ground)
+        rewards.start()
+        await rewards.score((1, 5, [tokens(solution(5))]))
+        data = Path(f"/proc/{child_pids()[0]}/environ").read_bytes()
+        await rewards.close()
+        return data
+
+    data = asyncio.run(environment_of_child())
+    assert b"PYTHONPATH" in data
+    assert b"ROLLCALL_KEY" not in data
+
+
+def child_pids() -> list[str]:
+    """Return our scoring children, newest first."""
+    import psutil
+
+    found = [
+        child for child in psutil.Process().children() if "orchestrator.scorer" in child.cmdline()
+    ]
+    found.sort(key=lambda child: -child.create_time())
+    return [str(child.pid) for child in found]

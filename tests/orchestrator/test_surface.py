@@ -1,0 +1,164 @@
+"""Sign-in, blobs, policies, events, metrics, and the description of it all."""
+
+import json
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from orchestrator.app import create_app
+from orchestrator.events import follow
+from protocol import patch
+from protocol.canonical import content_digest
+from protocol.messages import Event, RunRegistration
+from protocol.policy import MAX_CHUNK_BYTES, Blob, PatchEntry, SignedManifest
+from tests.orchestrator.place import Place, make_spec, open_market, weights
+
+GOLDEN = Path(__file__).with_name("openapi.json")
+
+
+def code(response: object) -> str:
+    return str(response.json()["code"])  # type: ignore[attr-defined]
+
+
+def test_the_http_surface_is_the_golden_one(place: Place) -> None:
+    """To accept a change: delete the file, run this test, and read the difference."""
+    found = json.dumps(place.client.app.openapi(), indent=1, sort_keys=True) + "\n"  # type: ignore[attr-defined]
+    if not GOLDEN.exists():
+        GOLDEN.write_text(found)
+    assert found == GOLDEN.read_text()
+
+
+def test_a_sign_in_text_works_once_here_now_and_on_this_chain(place: Place) -> None:
+    alice = place.party("alice")
+    assert alice.sign_in(nonce="once000001").status_code == 200
+    assert code(alice.sign_in(nonce="once000001")) == "replayed"
+    assert code(alice.sign_in(domain="elsewhere.test")) == "unauthorized"
+    assert code(alice.sign_in(chain_id=1)) == "unauthorized"
+    for skew, status in ((-121, 409), (-120, 200), (120, 200), (121, 409)):
+        at = datetime.fromtimestamp(place.ground.clock.now + skew, UTC)
+        issued = at.strftime("%Y-%m-%dT%H:%M:%SZ")
+        assert alice.sign_in(issued_at=issued).status_code == status
+
+
+def test_a_text_signed_by_another_wallet_is_refused(place: Place) -> None:
+    alice, bob = place.party("alice"), place.party("bob")
+    assert code(alice.sign_in(address=bob.address)) == "bad_signature"
+
+
+def test_a_run_is_served_only_as_it_was_agreed(place: Place) -> None:
+    def ask(run_id: int, **changes: object) -> str:
+        body = RunRegistration(run_id=run_id, spec=make_spec(place.ground, **changes))
+        return code(place.request("POST", "/v1/runs", body.to_json()))
+
+    assert ask(place.run_id, max_tokens=49) == "refused"
+    assert ask(10**9) == "not_found"
+    other = make_spec(place.ground, orchestrator=place.ground.address("alice"))
+    run_id = place.ground.create_run(other, num_verifiers=1, threshold=1)
+    assert ask(run_id, orchestrator=place.ground.address("alice")) == "refused"
+    other = make_spec(place.ground, environment_digest=b"\x01" * 32)
+    run_id = place.ground.create_run(other, num_verifiers=1, threshold=1)
+    assert ask(run_id, environment_digest=b"\x01" * 32) == "refused"
+    assert place.register().status_code == 200, "asking again is harmless"
+
+
+def test_blobs_are_checked_bounded_and_served_by_ranges(place: Place) -> None:
+    trainer, data = place.party("trainer"), bytes(range(256)) * 4
+    digest = "0x" + content_digest(data).hex()
+    assert code(trainer.put(f"/v1/blobs/{digest}", data + b"x")) == "malformed"
+    assert code(trainer.put(f"/v1/blobs/{digest}", bytes(MAX_CHUNK_BYTES + 1))) == "too_large"
+    assert code(place.party("alice").put(f"/v1/blobs/{digest}", data)) == "forbidden"
+    assert code(place.get(f"/v1/blobs/{digest}")) == "not_found"
+    assert trainer.put(f"/v1/blobs/{digest}", data).status_code == 204
+    assert place.get(f"/v1/blobs/{digest}").content == data
+    for asked, part in (("0-0", data[:1]), ("1000-", data[1000:]), ("1020-9999", data[1020:])):
+        response = place.get(f"/v1/blobs/{digest}", range=f"bytes={asked}")
+        assert (response.status_code, response.content) == (206, part)
+    assert place.get(f"/v1/blobs/{digest}", range="bytes=1024-").status_code == 416
+    assert code(place.get(f"/v1/blobs/{digest}", range="bytes=5-4")) == "malformed"
+    assert code(place.get("/v1/blobs/0x12")) == "malformed"
+
+
+def test_a_policy_is_the_trainers_next_one_and_complete(place: Place) -> None:
+    blob = place.upload(patch.encode(weights(0), weights(1)))
+    patches = (PatchEntry(base_version=0, chunks=(blob,)),)
+    assert code(place.publish(2)) == "policy_out_of_order"
+    missing = (Blob(digest=b"\x03" * 32, size=5),)
+    assert code(place.publish(1, anchor=missing)) == "not_found"
+    wrong_size = (Blob(digest=blob.digest, size=blob.size + 1),)
+    assert code(place.publish(1, anchor=wrong_size)) == "not_found"
+    assert code(place.publish(1, policy_digest=b"\x04" * 32)) == "malformed"
+    assert code(place.publish(1, anchor=())) == "malformed"
+    assert place.publish(1, patches=patches).status_code == 204
+    assert place.publish(1, patches=patches).status_code == 204, "the same one again is harmless"
+    assert code(place.publish(1)) == "policy_out_of_order"
+    newest = SignedManifest.from_json(place.get(place.path("policies/latest")).content)
+    assert newest.manifest.version == 1
+    assert code(place.get(place.path("policies/2"))) == "not_found"
+
+
+def test_a_policy_signed_by_another_key_is_refused(place: Place) -> None:
+    from protocol.messages import PolicyPublication
+
+    signed = place.manifest(1)
+    forged = signed.model_copy(update={"signature": place.party("alice").sign(bytes(32))})
+    body = PolicyPublication(signed=forged).to_json()
+    assert code(place.party("trainer").post(place.path("policies"), body)) == "bad_signature"
+    assert code(place.party("alice").post(place.path("policies"), body)) == "forbidden"
+
+
+def test_events_tell_the_story_in_order_and_go_on_after_an_id(place: Place) -> None:
+    alice = place.party("alice")
+    alice.deliver(alice.leases()[0].lease)
+
+    async def read(after: str, count: int) -> list[bytes]:
+        stream = follow(place.market.queue, place.run_id, after=after)
+        return [await anext(stream) for _ in range(count)]
+
+    pieces = place.call(read, "0-0", 3)
+    kinds = [Event.from_json(p.split(b"data: ")[1]).kind for p in pieces]
+    assert kinds == ["policy", "lease", "submission"]
+    second = pieces[1].split(b"\n")[0].removeprefix(b"id: ").decode()
+    assert place.call(read, second, 1) == pieces[2:]
+    fields = Event.from_json(pieces[2].split(b"data: ")[1]).fields
+    assert (fields["worker"], fields["reward_mean"], fields["staleness"]) == (alice.address, 0.5, 0)
+
+
+def test_probes_and_metrics_answer(place: Place) -> None:
+    alice = place.party("alice")
+    alice.deliver(alice.leases()[0].lease)
+    assert place.get("/healthz").text == "ok"
+    assert place.get("/readyz").text == "ready"
+    text = place.get("/metrics").text
+    assert f'rollcall_submissions_total{{result="replay",run="{place.run_id}"}} 1.0' in text
+    assert 'rollcall_requests_total{route="/v1/runs/{run}/submissions",status="200"} 1.0' in text
+
+
+def test_a_path_that_is_none_says_so_as_every_refusal_does(place: Place) -> None:
+    assert code(place.get("/v1/nothing")) == "not_found"
+    assert code(place.request("DELETE", "/v1/runs")) == "malformed"
+
+
+def test_without_redis_requests_are_told_to_come_back(place: Place, tmp_path: Path) -> None:
+    from starlette.testclient import TestClient
+
+    url = f"unix://{tmp_path}/nobody.sock"
+    market = open_market(place.ground, url, tmp_path / "blobs", {})
+    with TestClient(create_app(market)) as client:
+        began = time.monotonic()
+        response = client.get("/v1/runs")
+        assert (response.status_code, code(response)) == (503, "busy")
+        assert float(response.headers["retry-after"]) > 0
+        assert time.monotonic() - began < 5
+        assert client.get("/readyz").status_code == 503
+        assert client.get("/healthz").status_code == 200
+
+
+def test_a_config_with_an_unknown_key_is_refused() -> None:
+    from pydantic import ValidationError
+
+    from orchestrator.config import Config
+
+    with pytest.raises(ValidationError, match="reddis_url"):
+        Config.model_validate({"reddis_url": "redis://x"})
