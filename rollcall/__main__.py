@@ -183,20 +183,22 @@ def claim(
 def calibrate(
     model: Annotated[Path, typer.Option(help="Model folder.")] = Path("models/start"),
     engine: Annotated[str, typer.Option(help="vllm or transformers.")] = "transformers",
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    groups: Annotated[int, typer.Option(help="Honest groups to measure.", min=16)] = 512,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    environment: Annotated[str, typer.Option(help="Whose prompts to sample.")] = "arithmetic",
+    groups: Annotated[int, typer.Option(help="Honest groups per policy.", min=100)] = 1024,
+    max_tokens: Annotated[int, typer.Option(help="Longest completion.")] = 64,
+    policy: Annotated[
+        list[Path] | None, typer.Option(help="Further weights to measure, such as later ones.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Thresholds to update; default: in the model folder.")
     ] = None,
 ) -> None:
     """Measure honest replay of this machine's engine and write the thresholds a run needs."""
-    from rollout_worker.calibrate import calibrate_to_file
+    from rollcall.calibration import Measured, calibrate_to_file
 
     calibrate_to_file(
-        model=model,
-        engine=engine,
-        device=device,
-        num_groups=groups,
+        Measured(model, engine, device, environment, groups, max_tokens, tuple(policy or ())),
         out=out or model / "thresholds.json",
         say=typer.echo,
     )

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 from protocol.canonical import keccak256
 from protocol.constants import MICRO
+from protocol.environments.base import Environment
 from protocol.policy import Weights
 from protocol.rollout import Lease, lease_id, rollout_seed
 from protocol.verdict import ReplayStats, Thresholds, judge
 from rollout_worker.engines.base import Engine
-from rollout_worker.engines.rounded import rounded
 from rollout_worker.generate import generate_groups
 from rollout_worker.replay import ReplayModel, stats_of
 
@@ -168,16 +168,18 @@ def write(thresholds: Thresholds, path: Path) -> None:
     path.write_text(json.dumps(entries, indent=2) + "\n")
 
 
-def arithmetic_workload(
-    model_dir: Path, *, num_groups: int, group_size: int, max_tokens: int
+def workload_of(
+    model_dir: Path,
+    environment: Environment,
+    *,
+    num_groups: int,
+    group_size: int,
+    max_tokens: int,
 ) -> Workload:
-    """Take prompts of the arithmetic environment, encoded by the model's own tokenizer."""
+    """Take an environment's first prompts, encoded by the model's own tokenizer."""
     from tokenizers import Tokenizer
 
-    from protocol.environments.arithmetic import Arithmetic
-
     tokenizer = Tokenizer.from_file(str(model_dir / "tokenizer.json"))
-    environment = Arithmetic({})
     texts = (environment.problem(index).prompt for index in range(num_groups))
     config = json.loads((model_dir / "config.json").read_text())
     return Workload(
@@ -186,82 +188,3 @@ def arithmetic_workload(
         max_tokens=max_tokens,
         eos_token_id=int(config["eos_token_id"]),
     )
-
-
-def main() -> None:
-    """Calibrate one engine from the command line and print what was measured."""
-    import argparse
-
-    from rollout_worker.engines.causal import read_weights
-    from rollout_worker.engines.registry import NAMES, open_engine
-
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--model", type=Path, required=True, help="folder of the starting model")
-    parser.add_argument("--policy", type=Path, action="append", default=[], help="further weights")
-    parser.add_argument("--engine", choices=NAMES, required=True)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--groups", type=int, default=1024, help="groups per policy")
-    parser.add_argument("--group-size", type=int, default=8)
-    parser.add_argument("--max-tokens", type=int, default=64)
-    parser.add_argument("--false-rejects-per-million", type=int, default=100)
-    parser.add_argument("--out", type=Path, required=True, help="JSON list to write into")
-    arguments = parser.parse_args()
-
-    workload = arithmetic_workload(
-        arguments.model,
-        num_groups=arguments.groups,
-        group_size=arguments.group_size,
-        max_tokens=arguments.max_tokens,
-    )
-    paths = [arguments.model / "model.safetensors", *arguments.policy]
-    policies = [read_weights(path) for path in paths]
-    engine = open_engine(
-        arguments.engine,
-        arguments.model,
-        device=arguments.device,
-        max_model_len=max(map(len, workload.prompts)) + arguments.max_tokens,
-    )
-    model = ReplayModel(arguments.model, device=arguments.device)
-    honest = [measure(engine, model, p, workload, salt=i) for i, p in enumerate(policies)]
-    thresholds = thresholds_of(
-        honest,
-        engine_class=engine.engine_class,
-        false_rejects_per_million=arguments.false_rejects_per_million,
-    )
-    write(thresholds, arguments.out)
-    print(thresholds.model_dump_json(indent=2))
-    for path, policy, stats in zip(paths, policies, honest, strict=True):
-        _print_row(f"{path} exact", stats, thresholds)
-        for bits in (8, 4):
-            engine.load(rounded(policy, bits=bits))
-            _print_row(f"{path} int{bits}", _replayed(engine, model, policy, workload), thresholds)
-    engine.close()
-
-
-def _replayed(
-    engine: Engine, model: ReplayModel, policy: Weights, workload: Workload
-) -> list[ReplayStats]:
-    """Replay what the engine samples from whatever it holds, against `policy`."""
-    leases = list(workload.leases(salt=1_000))
-    model.load(policy)
-    groups = generate_groups(engine, leases, eos_token_id=workload.eos_token_id)
-    return [stats_of(found) for found in model.findings(list(zip(leases, groups, strict=True)))]
-
-
-def _print_row(label: str, stats: Sequence[ReplayStats], thresholds: Thresholds) -> None:
-    tokens = sum(group.num_tokens for group in stats)
-    matched = sum(group.num_matched for group in stats)
-    margins, gaps = (
-        _column(stats, name) / MICRO
-        for name in ("mean_margin_micronats", "mean_logprob_gap_micronats")
-    )
-    print(
-        f"{label}: match {matched / tokens:.5f}, worst {min(g.match_millionths for g in stats) / MICRO:.4f}; "
-        f"mean margin {margins.mean():.6f}, worst {margins.max():.6f}; "
-        f"mean gap {gaps.mean():.4f}, from {gaps.min():.4f} to {gaps.max():.4f}; "
-        f"rejected {caught(stats, thresholds):.4f} of {len(stats)}"
-    )
-
-
-if __name__ == "__main__":
-    main()

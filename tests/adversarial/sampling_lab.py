@@ -11,10 +11,11 @@ from functools import cache
 from pathlib import Path
 
 from orchestrator.admission import Terms, admit
+from protocol.environments.arithmetic import Arithmetic
 from protocol.policy import HostTensor
 from protocol.rollout import Lease, Rollout, Submission
 from protocol.verdict import Rejection, Thresholds, judge
-from rollout_worker.calibrate import Workload, arithmetic_workload
+from rollout_worker.calibrate import Workload, workload_of
 from rollout_worker.engines.base import Engine, Request
 from rollout_worker.engines.causal import read_weights
 from rollout_worker.engines.registry import open_engine
@@ -64,7 +65,7 @@ class Lab:
 @cache
 def lab() -> Lab:
     """Open the bench with the exact policy loaded, once per process."""
-    workload = arithmetic_workload(MODEL, num_groups=64, group_size=8, max_tokens=64)
+    workload = workload_of(MODEL, Arithmetic({}), num_groups=64, group_size=8, max_tokens=64)
     engine = open_engine("transformers", MODEL, max_model_len=128)
     entries = json.loads((MODEL / "thresholds.json").read_text())
     found = (Thresholds.from_json(json.dumps(entry)) for entry in entries)

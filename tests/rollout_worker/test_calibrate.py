@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 
 from protocol.constants import MICRO
+from protocol.environments.arithmetic import Arithmetic
 from protocol.verdict import ReplayStats, Thresholds, judge
 from rollout_worker.calibrate import (
-    arithmetic_workload,
     calibrate,
     caught,
     measure,
     tail_bound,
     thresholds_of,
+    workload_of,
     write,
 )
 from rollout_worker.engines.causal import read_weights
@@ -108,7 +109,7 @@ def test_a_class_is_written_in_place_of_its_old_bounds(tmp_path: Path) -> None:
 def test_calibrated_bounds_pass_fresh_honest_work_and_stop_int4() -> None:
     engine = open_engine("transformers", MODEL, max_model_len=128)
     model, policy = ReplayModel(MODEL), read_weights(MODEL / "model.safetensors")
-    workload = arithmetic_workload(MODEL, num_groups=128, group_size=8, max_tokens=64)
+    workload = workload_of(MODEL, Arithmetic({}), num_groups=128, group_size=8, max_tokens=64)
     bounds = calibrate(engine, model, [policy], workload)
     assert bounds.engine_class == "transformers-cpu-bfloat16"
     assert caught(measure(engine, model, policy, workload, salt=99), bounds) == 0

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from protocol import sampling
+from protocol.environments.arithmetic import Arithmetic
 from protocol.policy import HostTensor
 from protocol.rollout import Lease, Rollout
 from protocol.verdict import Thresholds, judge
-from rollout_worker.calibrate import arithmetic_workload
+from rollout_worker.calibrate import workload_of
 from rollout_worker.engines import gumbel
 from rollout_worker.engines.base import Engine, Request
 from rollout_worker.engines.causal import host_tensor_of, read_weights, tensor_of
@@ -44,7 +45,9 @@ def engine(request: pytest.FixtureRequest, engines: dict[str, Engine]) -> Engine
 
 
 def leases(num_groups: int) -> list[Lease]:
-    workload = arithmetic_workload(MODEL, num_groups=num_groups, group_size=8, max_tokens=64)
+    workload = workload_of(
+        MODEL, Arithmetic({}), num_groups=num_groups, group_size=8, max_tokens=64
+    )
     return list(workload.leases(salt=77))
 
 

@@ -9,8 +9,9 @@ import torch
 
 from protocol import sampling
 from protocol.constants import MICRO, SURPRISAL_FLOOR_NATS
+from protocol.environments.arithmetic import Arithmetic
 from protocol.rollout import Lease, Rollout, Submission
-from rollout_worker.calibrate import arithmetic_workload
+from rollout_worker.calibrate import workload_of
 from rollout_worker.engines.causal import CausalModel
 from rollout_worker.engines.registry import open_engine
 from rollout_worker.generate import generate_groups
@@ -32,7 +33,9 @@ Work = list[tuple[Lease, tuple[Rollout, ...]]]
 @cache
 def honest() -> Work:
     leases = list(
-        arithmetic_workload(MODEL, num_groups=24, group_size=8, max_tokens=64).leases(salt=5)
+        workload_of(MODEL, Arithmetic({}), num_groups=24, group_size=8, max_tokens=64).leases(
+            salt=5
+        )
     )
     engine = open_engine("transformers", MODEL, max_model_len=128)
     return list(zip(leases, generate_groups(engine, leases, eos_token_id=EOS), strict=True))

@@ -1,0 +1,105 @@
+"""`rollcall calibrate`: measure honest replay here, write the bounds, and show what they would catch.
+
+The method is `rollout_worker/calibrate.py`'s. Beside honest work the same engine samples from int8
+and int4 weights, so that whoever reads the bounds sees how far apart the two are.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from protocol.constants import MICRO
+from protocol.environments.registry import environment
+from protocol.policy import Weights
+from protocol.verdict import ReplayStats, Thresholds
+from rollcall.user_error import UserError
+from rollout_worker.calibrate import Workload, caught, measure, thresholds_of, workload_of, write
+from rollout_worker.engines.base import Engine
+from rollout_worker.engines.causal import read_weights
+from rollout_worker.engines.registry import NAMES, open_engine
+from rollout_worker.engines.rounded import rounded
+from rollout_worker.generate import generate_groups
+from rollout_worker.replay import ReplayModel, stats_of
+
+GROUP_SIZE = 8
+FALSE_REJECTS_PER_MILLION = 100
+CHEAT_SALT = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What to measure: a model on an engine, over an environment's prompts."""
+
+    model: Path
+    engine: str
+    device: str
+    environment: str
+    num_groups: int
+    max_tokens: int
+    policies: tuple[Path, ...]
+
+
+def calibrate_to_file(what: Measured, *, out: Path, say: Callable[[str], None]) -> Thresholds:
+    """Write the bounds of one engine class into `out`, in place of its old ones."""
+    if what.engine not in NAMES:
+        raise UserError(f"engine {what.engine!r} is unknown; choose one of {', '.join(NAMES)}")
+    workload = workload_of(
+        what.model,
+        environment(what.environment, {}),
+        num_groups=what.num_groups,
+        group_size=GROUP_SIZE,
+        max_tokens=what.max_tokens,
+    )
+    paths = [what.model / "model.safetensors", *what.policies]
+    policies = [read_weights(path) for path in paths]
+    say(f"opening {what.engine} on {what.device}")
+    engine = open_engine(
+        what.engine,
+        what.model,
+        device=what.device,
+        max_model_len=max(map(len, workload.prompts)) + what.max_tokens,
+    )
+    model = ReplayModel(what.model, device=what.device)
+    honest = []
+    for salt, policy in enumerate(policies):
+        say(f"sampling and replaying {what.num_groups} groups of {paths[salt]}")
+        honest.append(measure(engine, model, policy, workload, salt=salt))
+    bounds = thresholds_of(
+        honest,
+        engine_class=engine.engine_class,
+        false_rejects_per_million=FALSE_REJECTS_PER_MILLION,
+    )
+    write(bounds, out)
+    say(bounds.model_dump_json(indent=2))
+    for path, policy, stats in zip(paths, policies, honest, strict=True):
+        say(row(f"{path} exact", stats, bounds))
+        for bits in (8, 4):
+            found = _rounded(engine, model, policy, workload, bits)
+            say(row(f"{path} int{bits}", found, bounds))
+    engine.close()
+    say(f"wrote {engine.engine_class} to {out}")
+    return bounds
+
+
+def row(label: str, stats: Sequence[ReplayStats], bounds: Thresholds) -> str:
+    """Return one line: what was measured and what share of groups the bounds reject."""
+    num_tokens = sum(group.num_tokens for group in stats)
+    match = sum(group.num_matched for group in stats) / num_tokens
+    margins = [group.mean_margin_micronats / MICRO for group in stats]
+    gaps = [group.mean_logprob_gap_micronats / MICRO for group in stats]
+    return (
+        f"{label}: match {match:.5f}; mean margin {sum(margins) / len(margins):.6f}, "
+        f"worst {max(margins):.6f}; mean gap {sum(gaps) / len(gaps):.4f}, from {min(gaps):.4f} to "
+        f"{max(gaps):.4f}; rejected {caught(stats, bounds):.4f} of {len(stats)}"
+    )
+
+
+def _rounded(
+    engine: Engine, model: ReplayModel, policy: Weights, workload: Workload, bits: int
+) -> list[ReplayStats]:
+    """Sample from rounded weights and replay against the exact ones."""
+    leases = list(workload.leases(salt=CHEAT_SALT))
+    engine.load(rounded(policy, bits=bits))
+    model.load(policy)
+    groups = generate_groups(engine, leases, eos_token_id=workload.eos_token_id)
+    return [stats_of(found) for found in model.findings(list(zip(leases, groups, strict=True)))]
