@@ -1,1 +1,5 @@
-"""To be read in order: see the package README."""
+"""What the market costs, measured: each module prints a table and writes `build/bench/<name>.json`.
+
+`intake` (submissions per second against a bare route), `overhead` (tokens sold against the same vLLM
+offline), `trainer` (against TRL's GRPOTrainer on the same groups). `python -m benchmarks` runs all.
+"""
