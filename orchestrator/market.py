@@ -119,11 +119,18 @@ class Market:
     async def recover(self) -> None:
         """Serve again every run that was registered, here or at another copy."""
         for raw_id, raw_spec in (await self.queue.hash(keys.RUNS)).items():
-            if int(raw_id) not in self.runs:
-                run = await self._make(int(raw_id), RunSpec.from_json(raw_spec))
-                # Refreshed before it is found: a request must not meet a run without its tokenizer.
+            run_id = int(raw_id)
+            if run_id in self.runs:
+                continue
+            try:
+                run = await self._make(run_id, RunSpec.from_json(raw_spec))
                 await self.refresh(run)
-                self.runs[run.run_id] = run
+            except (Refused, NotFound) as error:
+                # Of another ledger or release: it must not keep the other runs from being served.
+                log = structlog.get_logger()
+                log.warning("run cannot be served", run_id=run_id, error=error.message)
+                continue
+            self.runs[run_id] = run
 
     async def run(self, run_id: int) -> Run:
         """Return a served run; raise `NotFound`."""

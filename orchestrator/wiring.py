@@ -65,19 +65,24 @@ def takes_bytes(what: str) -> dict[str, Any]:
     return {"requestBody": {"required": True, "description": what, "content": content}}
 
 
-def the_market(request: Request) -> Market:
+async def the_market(request: Request) -> Market:
+    """Return the services. A coroutine, because the framework runs plain functions in threads."""
+    return _market(request)
+
+
+def _market(request: Request) -> Market:
     market: Market = request.app.state.market
     return market
 
 
 async def the_run(request: Request, run: Annotated[int, Path(ge=0, lt=1 << 63)]) -> Run:
     """Return the run of the path; raise `NotFound`."""
-    return await the_market(request).run(run)
+    return await _market(request).run(run)
 
 
 async def the_account(request: Request) -> Account:
     """Return who asks, at the cost of one request of theirs."""
-    market = the_market(request)
+    market = _market(request)
     account = account_of(market, request)
     limits = market.config.limits
     await market.queue.admit_request(
@@ -91,7 +96,7 @@ async def the_account(request: Request) -> Account:
 
 async def a_stranger(request: Request) -> None:
     """Let an unauthenticated request pass, at the cost of one request of its address."""
-    market = the_market(request)
+    market = _market(request)
     limits = market.config.limits
     await market.queue.admit_request(
         request.client.host if request.client else "unknown",
