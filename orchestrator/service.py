@@ -74,8 +74,8 @@ class Service:
                 except (MarketError, LedgerError) as error:
                     self._market.metrics.background_failures.labels(name).inc()
                     log.warning("background round failed", job=name, error=str(error))
-                except Exception:  # noqa: BLE001 - the boundary of one run's round
-                    # A defect met in one run must not end settlement for all of them in silence.
+                except Exception:
+                    # The boundary of a round: a defect met in one run must not end settlement for all of them in silence.
                     self._market.metrics.background_failures.labels(name).inc()
                     log.exception("background job has a defect", job=name, run_id=run.run_id)
             self._market.metrics.scorers_killed.set(self._market.rewards.num_killed)
