@@ -3,7 +3,10 @@
 import argparse
 import asyncio
 import os
+import signal
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import uvicorn
@@ -33,10 +36,23 @@ def open_market(config: Config, key: bytes) -> Market:
     )
 
 
+class Server(uvicorn.Server):
+    """uvicorn, ending with success when asked to end: its own handlers raise the signal again."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        yield
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
 async def main(config: Config, key: bytes) -> None:
     """Serve until SIGINT or SIGTERM."""
     market = open_market(config, key)
-    server = uvicorn.Server(
+    server = Server(
         uvicorn.Config(
             create_app(market, Service(market)),
             host=config.host,
