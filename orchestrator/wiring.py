@@ -67,22 +67,26 @@ def takes_bytes(what: str) -> dict[str, Any]:
 
 async def the_market(request: Request) -> Market:
     """Return the services. A coroutine, because the framework runs plain functions in threads."""
-    return _market(request)
+    return market_of(request)
 
 
-def _market(request: Request) -> Market:
+def market_of(request: Request) -> Market:
+    """Return the services that the application was made with."""
     market: Market = request.app.state.market
     return market
 
 
-async def the_run(request: Request, run: Annotated[int, Path(ge=0, lt=1 << 63)]) -> Run:
+RunId = Annotated[int, Path(ge=0, lt=1 << 63)]
+
+
+async def the_run(request: Request, run: RunId) -> Run:
     """Return the run of the path; raise `NotFound`."""
-    return await _market(request).run(run)
+    return await market_of(request).run(run)
 
 
 async def the_account(request: Request) -> Account:
     """Return who asks, at the cost of one request of theirs."""
-    market = _market(request)
+    market = market_of(request)
     account = account_of(market, request)
     limits = market.config.limits
     await market.queue.admit_request(
@@ -96,7 +100,7 @@ async def the_account(request: Request) -> Account:
 
 async def a_stranger(request: Request) -> None:
     """Let an unauthenticated request pass, at the cost of one request of its address."""
-    market = _market(request)
+    market = market_of(request)
     limits = market.config.limits
     await market.queue.admit_request(
         request.client.host if request.client else "unknown",

@@ -8,9 +8,11 @@ from orchestrator import intake, reporting
 from orchestrator.auth import account_of
 from orchestrator.wiring import (
     AStranger,
+    RunId,
     TheMarket,
     TheRun,
     answer,
+    market_of,
     read_body,
     takes_bytes,
     word,
@@ -27,15 +29,16 @@ router = APIRouter(tags=["submissions"])
     response_model=Receipt,
     openapi_extra=takes_bytes("A Submission's canonical bytes as one zstd frame"),
 )
-async def submit(market: TheMarket, run: TheRun, request: Request) -> Response:
+async def submit(run: RunId, request: Request) -> Response:
     """The signed receipt, also where admission rejects; the same submission gets the same one.
 
-    The account's rate is counted in the same round trip that reads the lease.
+    The account's rate is counted in the same round trip that reads the lease. The busiest route:
+    it takes nothing by dependency, whose resolution costs a tenth of a millisecond.
     """
-    began = time.perf_counter()
+    began, market = time.perf_counter(), market_of(request)
     account = account_of(market, request)
     body = await read_body(request, MAX_SUBMISSION_BYTES)
-    receipt = await intake.take(market, run, account, body)
+    receipt = await intake.take(market, await market.run(run), account, body)
     market.metrics.submit_seconds.observe(time.perf_counter() - began)
     return answer(receipt)
 
