@@ -73,11 +73,12 @@ def doctor(
     folder: Annotated[Path, typer.Option(help="Where data will be kept.")] = Path(),
 ) -> None:
     """Check this machine and the market, one line each with the remedy."""
+    from rollcall.console import open_console
     from rollcall.doctor import State, examine
 
     marks = {State.OK: "[green]✓[/]", State.NOTE: "[yellow]·[/]", State.FAIL: "[red]✗[/]"}
     failed = False
-    console = Console(highlight=False)
+    console = open_console()
     for check in examine(orchestrator=orchestrator, rpc=rpc, folder=folder):
         remedy = f"  [dim]→ {escape(check.remedy)}[/]" if check.remedy else ""
         console.print(f"{marks[check.state]} {check.name:<13}{escape(check.found)}{remedy}")
@@ -157,9 +158,10 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Show the runs an orchestrator serves, and a worker's standing in them."""
+    from rollcall.console import open_console
     from rollcall.status import show
 
-    show(orchestrator, worker=worker, as_json=as_json, console=Console(highlight=False))
+    show(orchestrator, worker=worker, as_json=as_json, console=open_console())
 
 
 @app.command()

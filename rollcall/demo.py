@@ -12,10 +12,10 @@ from pathlib import Path
 from types import FrameType
 
 from eth_account import Account
-from rich.console import Console
 
 from contracts.client import Ledger
 from rollcall.claims import check_claims
+from rollcall.console import open_console
 from rollcall.embedded import (
     chain_command,
     free_port,
@@ -36,7 +36,6 @@ from rollcall.spec import RunPlan
 from rollcall.user_error import UserError
 from rollcall.view import View
 
-FILE_COLUMNS = 140
 SETTLE_SECONDS = 90.0
 """Longest wait for the last epoch: leases run out, verifiers sign, the challenge window passes."""
 
@@ -101,12 +100,6 @@ def run_demo(*, steps: int, folder: Path, plain: bool, seed: int) -> bool:
     claims = check_claims(evidence)
     write_report(folder, evidence, claims, console)
     return all(claim.holds for claim in claims)
-
-
-def open_console() -> Console:
-    """Return a console; where there is no terminal, lines are wide enough for the tables."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=FILE_COLUMNS)
 
 
 def open_market(market: Market, ports: Ports, processes: Processes, view: View) -> Launched:

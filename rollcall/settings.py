@@ -57,6 +57,8 @@ def _assign(values: dict[str, Any], assignment: str) -> None:
 
 
 def _value(text: str) -> Any:
+    if text.startswith("0x"):
+        return text  # an address or a digest; TOML would read a number
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

@@ -39,6 +39,11 @@ def test_a_file_and_overrides_make_one_model(tmp_path: Path) -> None:
     assert (config.url, config.nested.width, config.seconds) == ("http://b", 5, 2.0)
 
 
+def test_an_address_on_the_command_line_stays_text() -> None:
+    address = "0x5FbDB2315678afecb367f032d93F642f64180aa3"
+    assert load(Example, None, [f"url={address}"]).url == address
+
+
 def test_what_is_printed_reads_back_the_same(tmp_path: Path) -> None:
     config = load(Example, None, ["url=http://b", 'names=["x", "y\\"z"]'])
     text = to_toml(config)
