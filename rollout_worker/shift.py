@@ -1,7 +1,7 @@
 """One engine at work for one run: lease, bring weights, generate, submit, all three at once.
 
 The engine never waits for the network where it can be helped. While it generates one job, a second
-thread leases the next and brings its weights, and a third signs and submits the last. Between jobs
+thread leases the next and brings its weights, and `outbox.py` signs and submits the last. Between jobs
 the engine loads changed weights. A lost orchestrator is waited for; what is finished is kept until
 its lease ends. After a stop the job in hand is finished and sent, and the one ahead is returned.
 """
@@ -17,16 +17,17 @@ import structlog
 
 from protocol.errors import Excluded, MarketError, NotJoined, RunNotOpen
 from protocol.messages import LeaseRequest, RunInfo
-from protocol.rollout import Lease, Rollout, SignedLease
+from protocol.rollout import Lease, Receipt, Rollout, SignedLease
 from protocol.signing import Domain
 from rollout_worker.choice import OVER, Ability, choose
 from rollout_worker.client import Later, Market
-from rollout_worker.commitment import check_lease, check_receipt, commit
+from rollout_worker.commitment import check_lease
 from rollout_worker.config import WorkerConfig
 from rollout_worker.connection import Unreachable
 from rollout_worker.engines.base import Engine
 from rollout_worker.generate import generate_groups
 from rollout_worker.metrics import Tally
+from rollout_worker.outbox import Delivery, Outbox, Postage
 from rollout_worker.weights import Policy, PolicyStore, PolicyUnreachable
 
 
@@ -73,15 +74,26 @@ class Shift:
         self._engine = engine
         self._loaded = b""
         self._ahead = ThreadPoolExecutor(1, thread_name_prefix="ahead")
-        self._outbox = ThreadPoolExecutor(2, thread_name_prefix="outbox")
+        config = seller.config
+        postage = Postage(
+            url=config.orchestrator,
+            key=seller.key,
+            info=info,
+            domain=seller.domain,
+            engine_class=engine.engine_class,
+            retry=config.retry,
+            drain_seconds=config.drain_seconds,
+            folder=config.data_dir,
+        )
+        self._outbox = Outbox(postage, self._told)
         self._backlog: deque[SignedLease] = deque()
         self._ended: End | None = None
-        self._stopped_at: float | None = None
         self._looked_at = time.monotonic()
         self._log = structlog.get_logger().bind(run=info.run_id)
 
     def run(self) -> End:
         """Work until an end; everything finished has been sent or given up when this returns."""
+        self._outbox.start()
         coming = self._ahead.submit(self._prepare)
         try:
             while True:
@@ -92,8 +104,7 @@ class Shift:
                     return self._ended or End.STOPPED
                 coming = self._ahead.submit(self._prepare)
                 groups = self._generate(job)
-                for lease, rollouts in zip(job.leases, groups, strict=True):
-                    self._outbox.submit(self._deliver, lease, rollouts)
+                self._outbox.put(list(zip(job.leases, groups, strict=True)))
                 self._seller.tally.write()
         finally:
             self._close(coming)
@@ -104,13 +115,12 @@ class Shift:
     def _close(self, coming: "Future[Job | End]") -> None:
         """Return what was leased ahead and wait for what was finished."""
         self._ended = self._ended or End.INTERRUPTED
-        self._stopped_at = time.monotonic()
         ahead = coming.result() if coming.exception() is None else None
         unused = [signed.lease for signed in self._backlog]
         if isinstance(ahead, Job):
             unused += ahead.leases
         self._give_back(tuple(unused))
-        self._outbox.shutdown(wait=True)
+        self._outbox.close()
         self._ahead.shutdown(wait=True)
         self._seller.tally.write(now=True)
 
@@ -239,54 +249,29 @@ class Shift:
         except (MarketError, Unreachable) as error:
             self._log.warning("leases not returned", count=len(leases), reason=str(error))
 
-    # finished groups, in their own threads
+    # what became of finished groups, told from another thread
 
-    def _deliver(self, lease: Lease, rollouts: tuple[Rollout, ...]) -> None:
-        """Sign and send one group; try until its lease ends, or the drain does after a stop."""
-        seller, spec = self._seller, self._info.spec
-        commitment = commit(
-            lease,
-            rollouts,
-            engine_class=self._engine.engine_class,
-            spec=spec,
-            domain=seller.domain,
-            key=seller.key,
-            now=int(time.time()),
-        )
-        try:
-            receipt = seller.market.submit(
-                self._info.run_id, commitment.body, give_up=lambda: self._is_lost(lease)
-            )
-            check_receipt(receipt, commitment, spec=spec, domain=seller.domain)
-        except Unreachable as error:
-            seller.tally.add("groups_lost")
-            self._log.warning("group lost", nonce=lease.nonce, reason=str(error))
-            return
-        except MarketError as error:
-            seller.tally.add_to("refused", error.code)
-            self._log.warning("group refused", nonce=lease.nonce, reason=error.message)
-            if isinstance(error, Excluded):
+    def _told(self, delivery: Delivery) -> None:
+        tally = self._seller.tally
+        log = self._log.bind(nonce=delivery.nonce)
+        if not delivery.receipt:
+            if delivery.code == "lost":
+                tally.add("groups_lost")
+            else:
+                tally.add_to("refused", delivery.code)
+            log.warning("group not sold", code=delivery.code, reason=delivery.reason)
+            if delivery.code == Excluded.code:
                 self._ended = End.EXCLUDED
             return
-        self._keep(receipt.to_json())
-        seller.tally.add_to("bytes", "submission", len(commitment.body))
+        self._keep(delivery.receipt)
+        tally.add_to("bytes", "submission", delivery.num_bytes)
+        receipt = Receipt.from_json(delivery.receipt)
         if receipt.rejection:
-            seller.tally.add_to("rejected", receipt.rejection)
-            self._log.warning(
-                "group rejected",
-                nonce=lease.nonce,
-                rejection=receipt.rejection,
-                detail=receipt.detail,
-            )
+            tally.add_to("rejected", receipt.rejection)
+            log.warning("group rejected", rejection=receipt.rejection, detail=receipt.detail)
             return
-        seller.tally.add("groups")
-        seller.tally.add("tokens", commitment.num_tokens)
-
-    def _is_lost(self, lease: Lease) -> bool:
-        if time.time() > lease.deadline:
-            return True
-        since = self._stopped_at
-        return since is not None and time.monotonic() - since > self._seller.config.drain_seconds
+        tally.add("groups")
+        tally.add("tokens", delivery.num_tokens)
 
     def _keep(self, receipt: bytes) -> None:
         """Keep the signed promise to pay: it is the worker's evidence."""
