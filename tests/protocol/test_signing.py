@@ -1,13 +1,16 @@
 """Our EIP-712 hashing against eth-account's, and signatures that are accepted in one form only."""
 
 import pytest
-from coincurve import PrivateKey
+from coincurve import PrivateKey, PublicKey
 from eth_account import Account
 from eth_account.messages import encode_defunct, encode_typed_data
 
 from protocol import signing
+from protocol.canonical import keccak256
+from protocol.epoch import WORK_TYPE
 from protocol.errors import BadSignature
 from protocol.rollout import Work
+from protocol.wire import checksum_address
 
 DOMAIN = signing.Domain(chain_id=31337, ledger="0x5FbDB2315678afecb367f032d93F642f64180aa3")
 KEY = bytes(range(1, 33))
@@ -24,7 +27,7 @@ WORK = Work(
 
 
 def test_work_hashes_and_recovers_as_eth_account_does() -> None:
-    fields = signing.WORK_TYPE[len("Work(") : -1].split(",")
+    fields = WORK_TYPE[len("Work(") : -1].split(",")
     members = [dict(zip(("type", "name"), field.split(), strict=True)) for field in fields]
     message = dict(zip((m["name"] for m in members), WORK.__dict__.values(), strict=True))
     signable = encode_typed_data(
@@ -69,12 +72,8 @@ def test_a_signature_has_one_form() -> None:
 
 def coincurve_recover(signature: bytes, digest: bytes) -> str:
     raw = signature[:64] + bytes([signature[64] - 27])
-    from coincurve import PublicKey
-
     public = PublicKey.from_signature_and_message(raw, digest, hasher=None)
-    return signing.checksum_address(
-        "0x" + signing.keccak256(public.format(compressed=False)[1:])[12:].hex()
-    )
+    return checksum_address("0x" + keccak256(public.format(compressed=False)[1:])[12:].hex())
 
 
 def test_a_foreign_signature_names_both_accounts() -> None:
