@@ -1,8 +1,8 @@
 """Sign and send finished groups from a process of its own, so that the engine keeps its interpreter.
 
 An engine on a small model enters the interpreter thousands of times a second, and each time waits for
-whatever thread holds it: a thread that signs and sends for 15 % of the time slowed vLLM by 32 % on two
-cores (20,200 to 13,700 tokens/s), a second process that was always busy by nothing measurable.
+whatever thread holds it: a thread that signs and sends for 15 % of the time slowed vLLM by 10 to 32 %
+on two cores, a second process that was always busy by nothing measurable.
 
 The child imports no engine and no chain. It ignores the signals that stop a worker, because the
 parent decides when it may end, and it ends by itself where the parent was killed.
