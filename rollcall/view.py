@@ -118,7 +118,7 @@ class View:
 
 
 def _learning(steps: list[dict[str, Any]]) -> Table:
-    table = Table(box=None, expand=True, show_header=False)
+    table = Table(box=None, show_header=False)
     table.add_column(width=22)
     table.add_column()
     table.add_row(
