@@ -91,7 +91,7 @@ def serve(
     config: ConfigFile = None, assign: Assignments = None, print_config: PrintConfig = False
 ) -> None:
     """Run the orchestrator: leases, intake, queues, settlement."""
-    _role("orchestrator", "orchestrator.config:Config", "orchestrator.__main__:main")(
+    _role("orchestrator", "orchestrator.config:Config", "orchestrator.main:main")(
         config, assign, print_config
     )
 
@@ -121,7 +121,7 @@ def train(
     config: ConfigFile = None, assign: Assignments = None, print_config: PrintConfig = False
 ) -> None:
     """Train: take batches, make optimizer steps, publish policies."""
-    _role("trainer", "trainer.config:Config", "trainer.__main__:main")(config, assign, print_config)
+    _role("trainer", "trainer.config:Config", "trainer.main:main")(config, assign, print_config)
 
 
 @app.command()

@@ -10,20 +10,22 @@ KEY_VARIABLE = "ROLLCALL_KEY"
 KEY_BYTES = 32
 
 
-def key_from_environment(variable: str = KEY_VARIABLE) -> bytes:
+def key_from_environment() -> bytes:
     """Return the 32-byte key; raise `UserError` with the remedy where there is none."""
-    text = os.environ.get(variable, "").strip()
+    text = os.environ.get(KEY_VARIABLE, "").strip()
     if not text:
         raise UserError(
-            f"set {variable} to a private key of 32 bytes in hex; `rollcall key` makes a new one"
+            f"set {KEY_VARIABLE} to a private key of 32 bytes in hex; `rollcall key` makes a new one"
         )
     try:
         key = bytes.fromhex(text.removeprefix("0x"))
         address_of(key)
     except ValueError as error:
-        raise UserError(f"{variable} is not a private key: 64 hex digits are expected") from error
+        raise UserError(
+            f"{KEY_VARIABLE} is not a private key: 64 hex digits are expected"
+        ) from error
     if len(key) != KEY_BYTES:
-        raise UserError(f"{variable} has {len(key)} bytes; a private key has {KEY_BYTES}")
+        raise UserError(f"{KEY_VARIABLE} has {len(key)} bytes; a private key has {KEY_BYTES}")
     return key
 
 

@@ -1,26 +1,16 @@
 """What a worker or a verifier decides for itself: addresses, paths, sizes, prices.
 
 Nothing here is agreed with anyone; the agreed terms of a run are its RunSpec. Keys are never in a
-file: `key_env` names the environment variable that holds one.
+file. How a file and the command line become one of these is `rollcall/settings.py`'s.
 """
 
-import difflib
-import json
-import os
-import tomllib
-import types
-import typing
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 Positive = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
-
-
-class ConfigError(Exception):
-    """A setting is unknown or does not hold; the message names it and the remedy."""
 
 
 class Section(BaseModel):
@@ -63,7 +53,7 @@ class ChainConfig(Section):
     rpc_url: str
     """JSON-RPC endpoint of a node; any EVM chain that carries the contracts."""
     deployment: Path
-    """JSON file with the contracts' addresses, as `contracts.client.Deployment` writes it."""
+    """JSON file with the contracts' addresses, as `rollcall launch` writes it."""
     stake: Annotated[int, Field(ge=0)] = 0
     """Stake to hold, in the token's smallest denomination; topped up to it at start."""
     payout: str = ""
@@ -92,8 +82,6 @@ class RoleConfig(Section):
     """Folder for the content cache, the model folder, receipts and totals. One process each."""
     chain: ChainConfig
     """The ledger."""
-    key_env: str = "ROLLCALL_KEY"
-    """Environment variable that holds the hot key as 0x-hex."""
     runs: Literal["any"] | tuple[int, ...] = "any"
     """Run ids to serve, or `any`."""
     cache_bytes: Positive = 1 << 30
@@ -132,59 +120,3 @@ class VerifierConfig(RoleConfig):
     """Largest amount to sign a fraud report for; none accepts what the worker has at stake."""
     metrics_seconds: Seconds = 2.0
     """How often totals are written to `verifier.json`."""
-
-
-C = TypeVar("C", bound=Section)
-
-
-def read(kind: type[C], path: Path) -> C:
-    """Read a TOML file into a config; raise `ConfigError`. Overrides are the `rollcall` command's."""
-    try:
-        values = tomllib.loads(path.read_text())
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path}: {error}") from error
-    try:
-        return kind.model_validate_json(json.dumps(values, default=str))
-    except ValidationError as error:
-        raise ConfigError(f"{path}: {explain(kind, error)}") from error
-
-
-def key_from_environment(name: str) -> bytes:
-    """Return the 32-byte key of an environment variable; raise `ConfigError` without its value."""
-    text = os.environ.get(name, "")
-    try:
-        key = bytes.fromhex(text.removeprefix("0x"))
-    except ValueError:
-        key = b""
-    if len(key) != 32:
-        raise ConfigError(f"set {name} to a private key: 0x and 64 hex digits")
-    return key
-
-
-def explain(kind: type[BaseModel], error: ValidationError) -> str:
-    """Return one line per wrong setting; an unknown one with the nearest that is known."""
-    lines = []
-    for item in error.errors(include_url=False, include_input=False):
-        place = ".".join(str(part) for part in item["loc"])
-        if item["type"] == "extra_forbidden":
-            lines.append(f"unknown setting {place!r}{_nearest(kind, item['loc'])}")
-        else:
-            lines.append(f"{place}: {item['msg']}")
-    return "; ".join(lines)
-
-
-def _nearest(kind: type[BaseModel], location: tuple[int | str, ...]) -> str:
-    table: Any = kind
-    for part in location[:-1]:
-        table = _table(table.model_fields[str(part)].annotation)
-    known = list(table.model_fields)
-    close = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
-    if close:
-        return f": did you mean {'.'.join([*map(str, location[:-1]), close[0]])!r}?"
-    return f": known here are {', '.join(known)}"
-
-
-def _table(annotation: Any) -> Any:
-    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
-        return next(a for a in typing.get_args(annotation) if hasattr(a, "model_fields"))
-    return annotation

@@ -194,7 +194,7 @@ def _orchestrator(folder: Path, port: int, redis_port: int, rpc_url: str) -> Com
         "tick_seconds": 0.2,
     }
     config.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in lines.items()))
-    argv = (sys.executable, "-m", "orchestrator", "--config", str(config))
+    argv = (sys.executable, "-m", "rollcall", "serve", "--config", str(config))
     return Command("orchestrator", argv, {"ROLLCALL_KEY": "0x" + key_of("orchestrator").hex()})
 
 

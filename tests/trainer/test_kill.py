@@ -18,7 +18,7 @@ from tests.trainer.test_loop import config, digests, lines
 PROGRAM = """
 import sys
 from pathlib import Path
-from trainer.__main__ import main
+from trainer.main import main
 from trainer.config import Config
 main(Config.model_validate_json(Path(sys.argv[1]).read_text()), bytes.fromhex(sys.argv[2]))
 """

@@ -1,4 +1,4 @@
-"""Start one trainer from its config and key; end it between steps on SIGINT or SIGTERM."""
+"""Start one trainer (`rollcall train`) from its config and key; end it between steps on SIGINT or SIGTERM."""
 
 import signal
 import threading

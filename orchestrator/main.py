@@ -1,10 +1,7 @@
-"""Start one orchestrator: `python -m orchestrator --config FILE`. Wiring only."""
+"""Start one orchestrator (`rollcall serve`): open the doors, serve until a signal. Wiring only."""
 
-import argparse
 import asyncio
-import os
 import signal
-import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,17 +60,3 @@ async def main(config: Config, key: bytes) -> None:
         )
     )
     await server.serve()
-
-
-def run() -> None:
-    """Read the file and the key. `rollcall serve` offers more settings from the command line."""
-    parser = argparse.ArgumentParser(prog="orchestrator", description=__doc__)
-    parser.add_argument(
-        "--config", type=Path, required=True, help="TOML file of orchestrator/config.py"
-    )
-    config = Config.model_validate(tomllib.loads(parser.parse_args().config.read_text()))
-    asyncio.run(main(config, bytes.fromhex(os.environ["ROLLCALL_KEY"].removeprefix("0x"))))
-
-
-if __name__ == "__main__":
-    run()

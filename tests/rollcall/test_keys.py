@@ -1,0 +1,31 @@
+"""Keys come from the environment, and what is wrong with one is said without showing it."""
+
+import pytest
+
+from rollcall.keys import key_from_environment, new_key
+from rollcall.user_error import UserError
+
+
+def test_a_missing_key_is_asked_for_by_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ROLLCALL_KEY", raising=False)
+    with pytest.raises(UserError, match="set ROLLCALL_KEY"):
+        key_from_environment()
+
+
+@pytest.mark.parametrize("prefix", ["", "0x"])
+def test_a_key_is_read_with_and_without_its_prefix(
+    monkeypatch: pytest.MonkeyPatch, prefix: str
+) -> None:
+    key = new_key()
+    monkeypatch.setenv("ROLLCALL_KEY", prefix + key.hex())
+    assert key_from_environment() == key
+
+
+@pytest.mark.parametrize("text", ["07" * 31, "07" * 33, "00" * 32, "zz" * 32])
+def test_what_is_no_key_is_refused_and_not_repeated(
+    monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setenv("ROLLCALL_KEY", text)
+    with pytest.raises(UserError, match="ROLLCALL_KEY") as raised:
+        key_from_environment()
+    assert text not in str(raised.value)
