@@ -89,10 +89,16 @@ class View:
             self._progress,
             Text(
                 f"{totals.num_verdicts} replays · {totals.num_epochs_final} of "
-                f"{totals.num_epochs_posted} posted epochs final · {totals.last or self._phase}",
+                f"{totals.num_epochs_posted} posted epochs final · {self._named(totals.last) or self._phase}",
                 style="dim",
             ),
         )
+
+    def _named(self, text: str) -> str:
+        """Put the demo's names in place of addresses."""
+        for seller in self._market.sellers:
+            text = text.replace(seller.party.address, seller.party.name)
+        return text
 
     def _workers(self, totals: Totals) -> Table:
         table = Table(box=None, expand=True)

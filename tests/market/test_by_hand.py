@@ -1,7 +1,7 @@
 """The README's commands, run as they stand there: a market started by hand, party by party.
 
 Only what a person would fill in is filled in: keys, ports, fewer steps, and the transformers engine in
-place of vLLM (which `test_vllm_market.py` covers).
+place of vLLM (`test_demo.py` has that).
 """
 
 import os
