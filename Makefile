@@ -7,7 +7,7 @@ REQUIREMENTS := $(shell command -v nvidia-smi >/dev/null 2>&1 && echo requiremen
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo test test-slow check bench contracts clean
+.PHONY: setup demo test test-slow test-gpu check bench contracts clean
 
 setup: $(READY)
 
@@ -40,6 +40,9 @@ bench: $(READY)
 
 contracts: $(READY)
 	$(BIN)/python -m contracts.build $(ARGS)
+
+test-gpu: $(READY)
+	$(BIN)/pytest -m gpu $(ARGS)
 
 clean:
 	rm -rf build out report .mypy_cache .ruff_cache .pytest_cache .hypothesis
