@@ -38,12 +38,14 @@ def encode(value: Value) -> bytes:
     return bytes(msgpack.packb(_ordered(value), use_bin_type=True))
 
 
-def decode(data: bytes, *, max_items: int = 1 << 20) -> Any:
+def decode(data: bytes, *, max_items: int = 1 << 22) -> Any:
     """Return the value whose encoding is exactly `data`.
 
     Raises `Malformed` for anything else: trailing bytes, floats, unordered or repeated keys, long
-    forms of short values, or more than `max_items` elements in one list or map.
+    forms of short values, or more than `max_items` elements in all lists and maps together: a few
+    kilobytes under zstd otherwise become lists of lists that fill a gigabyte and ten seconds.
     """
+    count = _Counter(max_items)
     try:
         value = msgpack.unpackb(
             data,
@@ -52,6 +54,8 @@ def decode(data: bytes, *, max_items: int = 1 << 20) -> Any:
             max_array_len=max_items,
             max_map_len=max_items,
             max_ext_len=0,
+            list_hook=count,
+            object_hook=count,
         )
         same = encode(value) == data
     except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
@@ -62,6 +66,19 @@ def decode(data: bytes, *, max_items: int = 1 << 20) -> Any:
             "write maps in key order and integers in their shortest form"
         )
     return value
+
+
+class _Counter:
+    """Counts the elements of lists and maps as they are read, and ends the reading at the limit."""
+
+    def __init__(self, most: int) -> None:
+        self._most = self._left = most
+
+    def __call__(self, items: Any) -> Any:
+        self._left -= len(items)
+        if self._left < 0:
+            raise ValueError(f"more than {self._most} elements")
+        return items
 
 
 def _ordered(value: Any) -> Value:

@@ -4,8 +4,7 @@ Token ids and log-probabilities are little-endian vectors in bytes (uint32, floa
 value, small, and read by numpy without a loop.
 """
 
-from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,13 +57,6 @@ class SignedLease(Wire):
     signature: Signature
 
 
-class Finish(StrEnum):
-    """How a completion ended: with the end-of-sequence token, or at `max_tokens`."""
-
-    EOS = "eos"
-    LENGTH = "length"
-
-
 class Rollout(Wire):
     """One completion: ids (uint32 little-endian) and worker_logprobs (float32 little-endian)."""
 
@@ -95,6 +87,9 @@ class Submission(Wire):
 
     The body of `POST …/submissions` is its canonical bytes under zstd.
     """
+
+    MAX_ITEMS: ClassVar[int] = 1 << 16
+    """The longest prompt and the largest group have 34,000; strangers may send no more."""
 
     lease_id: Bytes32
     engine_class: Name

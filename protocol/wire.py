@@ -5,7 +5,7 @@ HTTP routes, and `canonical` bytes for what is hashed or compressed.
 """
 
 from functools import lru_cache
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import (
     AfterValidator,
@@ -62,7 +62,6 @@ Bytes = Annotated[bytes, BeforeValidator(_bytes_from_hex), _json_hex]
 Bytes32 = Annotated[bytes, BeforeValidator(_bytes_from_hex), _exactly(32), _json_hex]
 Signature = Annotated[bytes, BeforeValidator(_bytes_from_hex), _exactly(65), _json_hex]
 Address = Annotated[str, AfterValidator(checksum_address)]
-U8 = Annotated[int, Field(ge=0, lt=1 << 8)]
 U32 = Annotated[int, Field(ge=0, lt=1 << 32)]
 U63 = Annotated[int, Field(ge=0, lt=1 << 63)]
 U64 = Annotated[int, Field(ge=0, lt=1 << 64)]
@@ -73,6 +72,9 @@ class Wire(BaseModel):
     """A frozen, strict message. Equal messages have equal canonical bytes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    MAX_ITEMS: ClassVar[int] = 1 << 22
+    """Elements that canonical bytes may hold: an epoch of 400,000 groups has so many."""
 
     def canonical(self) -> bytes:
         """Return the bytes that are hashed, and compressed where the body is binary."""
@@ -88,7 +90,7 @@ class Wire(BaseModel):
     @classmethod
     def from_canonical(cls, data: bytes) -> Self:
         """Read canonical bytes; raise `Malformed` naming the field that is wrong."""
-        return cls._checked(canonical.decode(data))
+        return cls._checked(canonical.decode(data, max_items=cls.MAX_ITEMS))
 
     @classmethod
     def from_json(cls, data: bytes | str) -> Self:

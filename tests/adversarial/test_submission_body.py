@@ -1,6 +1,7 @@
 """Bodies that are no submission: each is refused with a code, and the lease can still be used."""
 
 import os
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -8,9 +9,10 @@ import zstandard
 
 from orchestrator import intake
 from orchestrator.intake import inflate
-from protocol.constants import MAX_SUBMISSION_BYTES
-from protocol.errors import TooLarge
-from protocol.rollout import Submission
+from protocol import canonical
+from protocol.constants import MAX_GROUP_SIZE, MAX_PROMPT_TOKENS, MAX_SUBMISSION_BYTES
+from protocol.errors import Malformed, TooLarge
+from protocol.rollout import Rollout, Submission
 from tests.orchestrator.place import Place, pack
 
 MEBIBYTE = 1 << 20
@@ -129,3 +131,39 @@ def test_the_canonical_form_is_the_only_one(shared_place: Place) -> None:
     longer = data.replace(b"\xaalease_id\xc4\x20", b"\xaalease_id\xc5\x00\x20")
     response = alice.submit(zstandard.compress(longer + b"\x00"))
     assert response.json()["code"] == "malformed"
+
+
+def lists_of_lists(num_lists: int, length: int = MEBIBYTE) -> bytes:
+    """Return MessagePack of lists full of zeros: a few kilobytes under zstd."""
+    inner = b"\xdd" + length.to_bytes(4, "big") + bytes(length)
+    return b"\xdc" + num_lists.to_bytes(2, "big") + inner * num_lists
+
+
+def test_a_bomb_of_elements_is_refused_before_it_is_built(shared_place: Place) -> None:
+    alice = shared_place.party("alice")
+    body = zstandard.compress(lists_of_lists(60))
+    assert len(body) < 10_000
+    began = time.process_time()
+    response = alice.submit(body)
+    assert (response.status_code, response.json()["code"]) == (400, "malformed")
+    assert time.process_time() - began < 2, "all of it takes ten seconds and 1.3 GB"
+
+
+def test_a_bomb_of_elements_without_the_limit_is_built() -> None:
+    data = lists_of_lists(16, 1 << 16)
+    assert canonical.decode(data) == [[0] * (1 << 16)] * 16
+    with pytest.raises(Malformed, match=r"more than 65536 elements"):
+        canonical.decode(data, max_items=Submission.MAX_ITEMS)
+
+
+def test_the_largest_group_with_the_longest_prompt_has_few_enough_elements() -> None:
+    rollout = Rollout.of([1], [-1.0])
+    submission = Submission(
+        lease_id=bytes(32),
+        engine_class="e",
+        prompt=(7,) * MAX_PROMPT_TOKENS,
+        rollouts=(rollout,) * MAX_GROUP_SIZE,
+        submitted_at=1,
+        signature=bytes(65),
+    )
+    assert Submission.from_canonical(submission.canonical()) == submission
