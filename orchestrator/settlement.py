@@ -6,7 +6,7 @@ the run's cutoff (halt or stop, by chain time) is provable fraud on chain and is
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from protocol.canonical import keccak256
@@ -111,14 +111,6 @@ def work_leaves(run_id: int, contributions: Iterable[Contribution]) -> list[Work
             )
         )
     return leaves
-
-
-def last_nonces(work: Iterable[Contribution]) -> Mapping[str, int]:
-    """Return the last settled nonce of each worker in `work`."""
-    found: dict[str, int] = {}
-    for item in work:
-        found[item.worker] = max(item.nonce, found.get(item.worker, 0))
-    return found
 
 
 def _credited(accounts: Iterable[Account], work: tuple[Contribution, ...]) -> tuple[Account, ...]:

@@ -3,6 +3,7 @@
 from orchestrator import batches, keys
 from orchestrator.events import event_body
 from orchestrator.market import Market, Run
+from protocol.environments.base import FULL_SCORE
 from protocol.errors import NotFound, StepOutOfOrder
 from protocol.messages import Batch, BatchGroup
 
@@ -71,6 +72,6 @@ def _summary(step: int, groups: tuple[BatchGroup, ...]) -> dict[str, int | float
         "num_groups": len(groups),
         "staleness_mean": round(sum(staleness) / len(staleness), 3),
         "staleness_max": max(staleness),
-        "reward_mean": round(sum(rewards) / len(rewards) / 10_000, 4),
+        "reward_mean": round(sum(rewards) / len(rewards) / FULL_SCORE, 4),
         "num_workers": len({group.worker for group in groups}),
     }

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from protocol.constants import SCORE_ONE
+from protocol.environments.base import FULL_SCORE
 
 DEVIATION_FLOOR = 1e-4
 """Added to σ, as TRL does; a group without spread never gets here with a non-zero numerator."""
@@ -28,7 +28,7 @@ def group_advantages(
 
     With `divide_by_deviation` also over the sample standard deviation (n − 1) of the group.
     """
-    scores = np.asarray(rewards, dtype=np.float64) / SCORE_ONE
+    scores = np.asarray(rewards, dtype=np.float64) / FULL_SCORE
     centred = scores - scores.mean()
     if divide_by_deviation:
         centred = centred / (scores.std(ddof=1) + DEVIATION_FLOOR)

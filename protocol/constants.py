@@ -15,22 +15,18 @@ DOMAIN_VERSION: Final = "1"
 NUM_TOKENS_PER_UNIT: Final = 1
 """Completion tokens per paid unit. Units, not groups, are paid: a group of long answers costs more."""
 
-SCORE_ONE: Final = 10_000
-"""A reward of 1.0: scores are integers in ten-thousandths, so every machine sums them alike."""
-
-TEMPERATURE_ONE: Final = 1_000_000
-"""A temperature of 1.0, in millionths."""
-
 MAX_CLOCK_SKEW_SECONDS: Final = 120
-"""How far a worker's signed `submitted_at` may be from the orchestrator's clock.
-NTP keeps common machines within a second; a laptop that just woke is within two minutes."""
-
-MAX_TIME_IN_FUTURE_SECONDS: Final = 120
+"""How far a signed time (a worker's `submitted_at`, a verifier's `decided_at`, a sign-in's time of
+issue) may be from the orchestrator's clock, either way. NTP keeps common machines within a second;
+a laptop that just woke is within two minutes."""
 
 MAX_GROUP_SIZE: Final = 256
+"""Rollouts of one task."""
 MAX_COMPLETION_TOKENS: Final = 65_536
+"""Tokens of one rollout."""
 MAX_PROMPT_TOKENS: Final = 32_768
-"""Bounds on what one message may make a receiver allocate; RunSpec is refused beyond them."""
+"""Tokens of one prompt. These three bound what one message may make a receiver allocate: a RunSpec
+beyond them is refused."""
 
 MAX_SUBMISSION_BYTES: Final = 8 << 20
 MAX_SUBMISSION_INFLATED_BYTES: Final = 64 << 20
@@ -49,4 +45,6 @@ starting model on vLLM the worst honest group has a mean gap of 0.047 and the be
 by plain differences one int4 group in five hides among the honest. Below 1e-5 float32 rounds."""
 
 MICRO: Final = 1_000_000
-"""Margins, gaps and shares cross the wire as integers in millionths (of a nat, or of one)."""
+"""Margins, gaps, shares and temperatures cross the wire as integers in millionths (of a nat, or of one).
+Scores are ten-thousandths: `environments/base.py` owns `FULL_SCORE`, so that an environment's digest
+covers it."""

@@ -60,12 +60,6 @@ class RunList(Wire):
     runs: Annotated[tuple[RunInfo, ...], AsTuple]
 
 
-class Role(StrEnum):
-    WORKER = "worker"
-    VERIFIER = "verifier"
-    TRAINER = "trainer"
-
-
 class SessionRequest(Wire):
     """An EIP-4361 message and the wallet's EIP-191 signature of it."""
 
@@ -149,12 +143,6 @@ class Batch(Wire):
     run_id: U63
     step: U32
     groups: Annotated[tuple[BatchGroup, ...], AsTuple]
-
-
-class BatchAck(Wire):
-    """The trainer's checkpoint of `step` is durable: its groups are spent."""
-
-    step: U32
 
 
 class AuditTask(Wire):

@@ -25,8 +25,8 @@ MAX_STALENESS_CAP = 8
 class AuditPolicy(Wire):
     """How much of a worker's accepted work is replayed.
 
-    The first `num_probation_groups` of every worker, then a share that halves with every
-    `num_halving_groups` further groups that passed, down to `floor_millionths`.
+    All of a worker's groups until `num_probation_groups` are accepted, then half of them, and half as
+    many with every `num_halving_groups` further accepted groups, down to `floor_millionths`.
     """
 
     num_probation_groups: U32 = 64
@@ -37,8 +37,8 @@ class AuditPolicy(Wire):
 class RunSpec(Wire):
     """The agreed terms of one run.
 
-    Example: `benchmarks/` and `tests/` build one with `rollcall.spec.demo_spec`; the wire form is in
-    `protocol/README.md` section 2.
+    Example: `rollcall.spec.spec_of(RunPlan(), orchestrator=…, trainer=…)` makes the demo's; the wire
+    form is in `protocol/README.md` section 2.
     """
 
     protocol_version: int = PROTOCOL_VERSION
@@ -107,6 +107,10 @@ class RunSpec(Wire):
     def thresholds_for(self, engine_class: str) -> Thresholds | None:
         """Return the bounds for one engine class, or None where it has not been calibrated."""
         return next((t for t in self.thresholds if t.engine_class == engine_class), None)
+
+    @property
+    def temperature(self) -> float:
+        return self.temperature_millionths / MICRO
 
     def gflops(self, num_tokens: int) -> int:
         """Return the estimated compute of sampling `num_tokens`, in 10⁹ FLOP, rounded up.

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from contracts.client import Ledger
+from protocol.environments.base import FULL_SCORE
 from protocol.messages import Event, SubmissionStatus
 from protocol.policy import Manifest
 from protocol.wire import checksum_address
@@ -201,7 +202,7 @@ def group_evidence(status: SubmissionStatus, tokens: int) -> GroupEvidence:
         rejection=status.rejection,
         trained_in=status.trained_in,
         tokens=tokens,
-        reward=sum(rewards) / len(rewards) / 10_000 if rewards else None,
+        reward=sum(rewards) / len(rewards) / FULL_SCORE if rewards else None,
         is_audited=bool(status.verdicts),
     )
 

@@ -93,7 +93,7 @@ def held_out_requests(reader: Reader, spec: RunSpec, num_problems: int) -> list[
             Request(
                 prompt=tuple(tokenizer.encode(problems.problem(index).prompt).ids),
                 seed=seed,
-                temperature=spec.temperature_millionths / 1e6,
+                temperature=spec.temperature,
                 max_tokens=spec.max_tokens,
                 eos_token_id=spec.eos_token_id,
             )

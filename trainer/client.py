@@ -29,7 +29,6 @@ from protocol.errors import (
 )
 from protocol.messages import (
     Batch,
-    BatchAck,
     BatchRequest,
     ErrorBody,
     PolicyPublication,
@@ -103,7 +102,7 @@ class Client:
 
     def ack(self, step: int) -> None:
         """Say that the checkpoint made of `step` is durable."""
-        self._send("POST", self._path(f"/batches/{step}/ack"), json=BatchAck(step=step).to_json())
+        self._send("POST", self._path(f"/batches/{step}/ack"))
 
     def policy(self, version: int) -> SignedManifest | None:
         """Return the published manifest of `version`, or None where there is none."""

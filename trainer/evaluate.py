@@ -79,7 +79,7 @@ class HeldOut:
     def _generation(self) -> GenerationConfig:
         return GenerationConfig(
             do_sample=True,
-            temperature=self.spec.temperature_millionths / 1e6,
+            temperature=self.spec.temperature,
             top_k=0,
             top_p=1.0,
             max_new_tokens=self.spec.max_tokens,

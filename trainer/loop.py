@@ -241,7 +241,7 @@ def open_trainer(config: Config, key: bytes, client: Client) -> Iterator[Trainer
         config.model_dir,
         device=config.device,
         compute_dtype=config.compute_dtype,
-        temperature=spec.temperature_millionths / 1e6,
+        temperature=spec.temperature,
         logits_chunk=config.logits_chunk,
     )
     if policy_digest(entries(weights)) != spec.model_digest:

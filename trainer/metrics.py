@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from protocol.environments.base import FULL_SCORE
 from trainer.batch import Group
 from trainer.loss import Clip, Tokens
 
@@ -70,7 +71,7 @@ def group_values(groups: tuple[Group, ...], dropped: Counter[str], step: int) ->
     lengths = [len(c.tokens) for group in groups for c in group.completions]
     staleness = Counter(step - group.policy_version for group in groups)
     return {
-        "reward": sum(rewards) / 10_000 / len(rewards) if rewards else 0.0,
+        "reward": sum(rewards) / FULL_SCORE / len(rewards) if rewards else 0.0,
         "num_groups": len(groups),
         "dropped": dict(sorted(dropped.items())),
         "staleness": {str(age): staleness[age] for age in sorted(staleness)},
