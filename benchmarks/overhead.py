@@ -10,7 +10,7 @@ the median of the rounds' ratios. A round counts only if every token of it has a
 Orchestrator, Redis and chain share this machine's cores with the engine, which a worker of its own
 does not have to bear.
 
-    python -m benchmarks.overhead [--engine vllm] [--groups-per-call 16] [--rounds 5] [--seconds 6]
+    python -m benchmarks.overhead [--engine vllm] [--groups-per-call 16] [--rounds 5] [--seconds 8]
 """
 
 import argparse
@@ -162,7 +162,7 @@ def main() -> None:
     parser.add_argument("--engine", choices=("vllm", "transformers"), default="vllm")
     parser.add_argument("--groups-per-call", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=6.0)
+    parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--out", type=Path, default=Path("build/bench/overhead.json"))
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")

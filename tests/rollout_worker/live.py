@@ -229,7 +229,7 @@ def _launch_config(
         plan=RunPlan(
             model=MODEL,
             thresholds=thresholds,
-            groups_per_batch=512,
+            groups_per_batch=4_096,
             epoch_seconds=epoch_seconds,
             max_worker_leases=max_worker_leases,
         ),

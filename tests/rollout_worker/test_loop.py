@@ -1,16 +1,22 @@
 """A worker in a live market: it sells, follows policies, survives the orchestrator, and leaves tidily."""
 
+import os
+import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from protocol.errors import BadSignature, Malformed
 from protocol.messages import GroupState, LeaseRequest, Leases, RunInfo, RunStatus
 from protocol.rollout import Receipt, SignedLease
 from protocol.signing import require_signer, sign
+from rollcall.processes import Command
+from rollcall.settings import to_toml
 from rollout_worker.choice import Ability, choose, is_over, obstacle
 from rollout_worker.commitment import check_lease, check_receipt, commit
 from rollout_worker.loop import open_seller, serve
@@ -19,7 +25,7 @@ from tests.rollout_worker.live import LiveMarket, key_of, live_market, nudged, w
 from tests.rollout_worker.policies import first_weights, spec_for, thresholds
 
 ENGINE = "transformers-cpu-bfloat16"
-WORKERS = ("seller", "follower", "survivor", "leaver", "checker")
+WORKERS = ("seller", "follower", "survivor", "leaver", "checker", "killed")
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +161,37 @@ def test_a_lease_with_altered_terms_or_another_signer_is_not_worked_on(live: Liv
 def receipts_of_folder(folder: Path) -> list[Receipt]:
     lines = (folder / "receipts.jsonl").read_bytes().splitlines()
     return [Receipt.from_json(line) for line in lines]
+
+
+@pytest.mark.slow
+def test_a_worker_killed_outright_leaves_no_process_and_sells_on_after_a_restart(
+    live: LiveMarket,
+) -> None:
+    config = live.worker("killed")
+    file = live.folder / "killed.toml"
+    file.write_text(to_toml(config))
+    argv = (sys.executable, "-m", "rollcall", "join", "--config", str(file))
+    command = Command("killed", argv, {"ROLLCALL_KEY": "0x" + key_of("killed").hex()})
+    receipts = config.data_dir / "receipts.jsonl"
+
+    def sold() -> int:
+        return len(receipts.read_bytes().splitlines()) if receipts.exists() else 0
+
+    process = live.processes.start(command).process
+    wait_until(lambda: sold() >= 8)
+    family = psutil.Process(process.pid).children(recursive=True)
+    assert family  # the outbox
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    _, alive = psutil.wait_procs(family, timeout=5)
+    assert not alive
+    before = sold()
+    process = live.processes.start(command).process
+    wait_until(lambda: sold() >= before + 8)
+    process.terminate()
+    assert process.wait(timeout=30) == 0
+    kept = receipts_of_folder(config.data_dir)
+    assert len({receipt.nonce for receipt in kept}) == len(kept)
 
 
 # which run
