@@ -35,6 +35,7 @@ may touch them all. Nothing here expires unless it says so: it is the run's reco
     rollcall:{RUN}:accused:DIGEST hash    verifier → report signature
     rollcall:{RUN}:events         stream  capped at NUM_EVENTS_KEPT
     rollcall:{RUN}:settler        string  who settles now; SETTLER_SECONDS
+    rollcall:{RUN}:slasher        string  who slashes now; SETTLER_SECONDS
 """
 
 from typing import Final

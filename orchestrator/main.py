@@ -49,9 +49,10 @@ class Server(uvicorn.Server):
 async def main(config: Config, key: bytes) -> None:
     """Serve until SIGINT or SIGTERM."""
     market = open_market(config, key)
+    service = Service(market)
     server = Server(
         uvicorn.Config(
-            create_app(market, Service(market)),
+            create_app(market, service),
             host=config.host,
             port=config.port,
             log_level="warning",
@@ -60,3 +61,5 @@ async def main(config: Config, key: bytes) -> None:
         )
     )
     await server.serve()
+    if service.failure is not None:
+        raise service.failure

@@ -31,6 +31,9 @@ from protocol.policy import SignedManifest
 from protocol.run import RunSpec
 from protocol.signing import address_of
 
+UNSERVED_SECONDS = 10.0
+"""How long a registered run that cannot be served is left alone: trying costs its data's loading."""
+
 
 @dataclass(slots=True)
 class Run:
@@ -96,6 +99,7 @@ class Market:
         self.metrics = Metrics()
         self.rewards = RewardPool(config.rewards)
         self.runs: dict[int, Run] = {}
+        self._look_again_at: dict[int, float] = {}
         self._master = keccak256(b"rollcall epoch secrets" + key)
         self.session_secret = keccak256(b"rollcall sessions" + key)
 
@@ -109,9 +113,11 @@ class Market:
 
     async def register(self, run_id: int, spec: RunSpec) -> Run:
         """Serve a run from now on; raise `Refused` where chain, key or environment disagree."""
+        if run_id in self.runs and self.runs[run_id].spec == spec:
+            return self.runs[run_id]
         run = await self._make(run_id, spec)
-        await self.queue.call("HSET", keys.RUNS, run_id, spec.to_json())
         await self.refresh(run)
+        await self.queue.call("HSET", keys.RUNS, run_id, spec.to_json())
         self.runs[run_id] = run
         structlog.get_logger().info("serving run", run_id=run_id, name=spec.name)
         return run
@@ -120,15 +126,18 @@ class Market:
         """Serve again every run that was registered, here or at another copy."""
         for raw_id, raw_spec in (await self.queue.hash(keys.RUNS)).items():
             run_id = int(raw_id)
-            if run_id in self.runs:
+            if run_id in self.runs or self.clock() < self._look_again_at.get(run_id, 0):
                 continue
             try:
                 run = await self._make(run_id, RunSpec.from_json(raw_spec))
                 await self.refresh(run)
-            except (Refused, NotFound) as error:
-                # Of another ledger or release: it must not keep the other runs from being served.
+            except Busy:
+                raise
+            except Exception as error:  # noqa: BLE001 - environments and tokenizers raise anything
+                # It must not keep the other runs from being served, nor be tried at every request.
+                self._look_again_at[run_id] = self.clock() + UNSERVED_SECONDS
                 log = structlog.get_logger()
-                log.warning("run cannot be served", run_id=run_id, error=error.message)
+                log.warning("run cannot be served", run_id=run_id, error=repr(error)[:1024])
                 continue
             self.runs[run_id] = run
 
@@ -186,6 +195,12 @@ class Market:
             raise Refused(
                 f"the spec names orchestrator {spec.orchestrator}, this one is {self.address}"
             )
+        if await self.chain.identity_of(self.address) != state.operator:
+            # Also what keeps strangers' runs, and their settings, out of this process.
+            raise Refused(
+                f"{self.address} does not act for run {run_id}'s operator {state.operator}, so it "
+                "cannot open epochs: addSigner with this orchestrator's consent, then register"
+            )
         if state.rate != spec.rate:
             raise Refused(f"the spec's rate {spec.rate} is not the {state.rate} on chain")
         made = environment(spec.environment, spec.environment_config)
@@ -210,5 +225,12 @@ class Market:
         if await self.blobs.size(run.spec.tokenizer_digest) is None:
             return
         data = await self.blobs.get(run.spec.tokenizer_digest)
+        try:
+            tokenizer = Tokenizer.from_str(data.decode())
+        except Exception as error:
+            raise Refused(
+                f"blob 0x{run.spec.tokenizer_digest.hex()} is no tokenizer: {error}; create the "
+                "run again with the digest of a tokenizer.json"
+            ) from error
         self.rewards.learn(run.run_id, run.spec, data)
-        run.tokenizer = Tokenizer.from_str(data.decode())
+        run.tokenizer = tokenizer

@@ -6,6 +6,7 @@ the next. With several copies of the orchestrator, one holds the settler's lock 
 
 import asyncio
 import secrets
+import signal
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -42,6 +43,8 @@ class Service:
         self._market = market
         self._owner = secrets.token_hex(8)
         self._tasks: list[asyncio.Task[None]] = []
+        self.failure: BaseException | None = None
+        """What ended a job that should never end."""
 
     def start(self) -> None:
         config = self._market.config
@@ -49,7 +52,10 @@ class Service:
             asyncio.create_task(self._repeat("watch", watch, config.chain_poll_seconds)),
             asyncio.create_task(self._repeat("leases", free_leases, config.tick_seconds)),
             asyncio.create_task(self._repeat("settle", self.settle, config.tick_seconds)),
+            asyncio.create_task(self._repeat("slash", self.slash, config.tick_seconds)),
         ]
+        for task in self._tasks:
+            task.add_done_callback(self._ended)
 
     async def close(self) -> None:
         """Finish the round in progress nowhere: every job may be repeated."""
@@ -58,32 +64,54 @@ class Service:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def settle(self, market: Market, run: Run) -> None:
-        """Settle and slash, where no other copy does."""
+        """Take settlement a step further, where no other copy does."""
+        await self._alone(market, run, "settler", settling.tick)
+
+    async def slash(self, market: Market, run: Run) -> None:
+        """Take slashes a step further, where no other copy does, whatever keeps settlement."""
+        await self._alone(market, run, "slasher", slashing.tick)
+
+    async def _alone(self, market: Market, run: Run, lock: str, job: Job) -> None:
         seconds = keys.SETTLER_SECONDS
-        async with market.queue.lock(run.run_id, "settler", self._owner, seconds) as is_ours:
+        async with market.queue.lock(run.run_id, lock, self._owner, seconds) as is_ours:
             if is_ours:
-                await settling.tick(market, run)
-                await slashing.tick(market, run)
+                await job(market, run)
 
     async def _repeat(self, name: str, job: Job, seconds: float) -> None:
-        log = structlog.get_logger()
         while True:
             for run in await self._runs():
-                try:
-                    await job(self._market, run)
-                except (MarketError, LedgerError) as error:
-                    self._market.metrics.background_failures.labels(name).inc()
-                    log.warning("background round failed", job=name, error=str(error))
-                except Exception:
-                    # The boundary of a round: a defect met in one run must not end settlement for all of them in silence.
-                    self._market.metrics.background_failures.labels(name).inc()
-                    log.exception("background job has a defect", job=name, run_id=run.run_id)
+                await self._once(name, job, run)
             self._market.metrics.scorers_killed.set(self._market.rewards.num_killed)
             await asyncio.sleep(seconds)
 
+    async def _once(self, name: str, job: Job, run: Run) -> None:
+        log = structlog.get_logger()
+        try:
+            await job(self._market, run)
+        except (MarketError, LedgerError) as error:
+            self._market.metrics.background_failures.labels(name).inc()
+            log.warning("background round failed", job=name, error=str(error))
+        except Exception:
+            # The boundary of a round: a defect met in one run must not end settlement for all of them in silence.
+            self._market.metrics.background_failures.labels(name).inc()
+            log.exception("background job has a defect", job=name, run_id=run.run_id)
+
     async def _runs(self) -> list[Run]:
+        log = structlog.get_logger()
         try:
             await self._market.recover()
         except (MarketError, LedgerError) as error:
-            structlog.get_logger().warning("runs not recovered", error=str(error))
+            log.warning("runs not recovered", error=str(error))
+        except Exception:
+            # Redis may refuse for reasons of its own (full, read-only): the jobs outlive it.
+            self._market.metrics.background_failures.labels("recover").inc()
+            log.exception("runs not recovered")
         return list(self._market.runs.values())
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Stop the server where a job ended by itself: a market that no longer settles must be seen."""
+        if task.cancelled() or task.exception() is None:
+            return
+        self.failure = task.exception()
+        structlog.get_logger().critical("background job died", error=repr(self.failure))
+        signal.raise_signal(signal.SIGTERM)
