@@ -1,5 +1,6 @@
 """Leases work to strangers, takes it in, has it replayed, batches it and settles it.
 
-Reading order: keys.py and queue.py (state), the pure rules scheduler.py, admission.py, audit.py,
-batches.py, settlement.py; then market.py, routes/, app.py, and the background tasks of service.py.
+Read `README.md` first, then: keys and queue (state), the pure rules scheduler, admission, audit,
+batches, settlement; then market, the shell around each rule (leasing, intake, replaying, training,
+publishing, settling, slashing, reporting), routes/, app, and the background tasks of service.
 """

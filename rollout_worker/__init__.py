@@ -1,1 +1,6 @@
-"""To be read in order: see the package README."""
+"""What a contributor runs: a worker that samples, a verifier that replays. Read `README.md` first.
+
+Then: config, loop (a worker's program), choice, shift, outbox, commitment, weights, generate, engines/,
+connection, client, cache, wallet; verifier (the other program), recheck, replay, calibrate, epochs,
+epoch_signer; metrics.
+"""

@@ -1,1 +1,6 @@
-"""To be read in order: see the package README."""
+"""What samples: load a policy, turn seeds into completions.
+
+Read `base` (the protocol), `gumbel` (the seeded stream in torch), `causal` and `transformers` (the
+plain engine), `vllm` and `vllm_hooks` (the fast one), `fit` (what they refuse), `rounded` (the cheat
+that tests and the demo need), and `registry`, where a new engine gets its name.
+"""
