@@ -6,8 +6,9 @@ cached for seconds; a refusal on chain is final anyway, so a stale answer costs 
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from contracts.client import Ledger
@@ -15,7 +16,7 @@ from contracts.errors import ChainUnreachable
 from contracts.state import EpochState, RunState, SlashState
 from protocol.epoch import EpochHeader, FraudReport
 from protocol.errors import Busy
-from protocol.signing import Domain
+from protocol.signing import Domain, recover
 
 Answer = TypeVar("Answer")
 
@@ -83,6 +84,28 @@ class Chain:
         """Return an accusation's id and state."""
         slash_id = await self._read(lambda: self._ledger.slash_id(run_id, worker, work_digest))
         return slash_id, await self._read(lambda: self._ledger.slash(slash_id))
+
+    async def quorum(
+        self, run: RunState, digest: bytes, signatures: Mapping[bytes, bytes]
+    ) -> dict[str, bytes] | None:
+        """Return as many signatures as the ledger asks for, of those it takes now, or None.
+
+        It refuses a whole quorum for one signer that has withdrawn its stake or revoked its key since
+        it signed; a verifier must not be able to stop payment, or a slash, by doing so.
+        """
+        chosen: dict[str, bytes] = {}
+        for identity in run.verifiers:
+            signature = signatures.get(identity.encode())
+            if signature is None or len(chosen) == run.threshold:
+                continue
+            signer = recover(digest, signature)
+            owner, stake = await self._read(partial(self._standing, signer, identity))
+            if owner == identity and stake >= run.min_stake:
+                chosen[identity] = signature
+        return chosen if len(chosen) == run.threshold else None
+
+    def _standing(self, signer: str, identity: str) -> tuple[str | None, int]:
+        return self._ledger.owner_of(signer), self._ledger.stake_of(identity)
 
     async def open_epoch(self, run_id: int, secret_hash: bytes) -> int:
         return await self._write(lambda: self._ledger.open_epoch(run_id, secret_hash))

@@ -134,8 +134,11 @@ async def _settle(market: Market, run: Run, epoch: int) -> None:
         if record is None:
             return
     signatures = await market.queue.hash(_signed_key(run, record))
-    if len(signatures) >= run.chain.threshold and not _waits_for_final(run):
-        await _post(market, run, record, signatures)
+    if len(signatures) < run.chain.threshold or _waits_for_final(run):
+        return
+    quorum = await market.chain.quorum(run.chain, record.header_digest, signatures)
+    if quorum is not None:
+        await _post(market, run, record, quorum)
 
 
 def _waits_for_final(run: Run) -> bool:
@@ -224,14 +227,14 @@ async def _freeze(market: Market, run: Run, epoch: int, old: Epoch | None) -> Ep
     return record
 
 
-async def _post(market: Market, run: Run, record: Epoch, signatures: dict[bytes, bytes]) -> None:
+async def _post(market: Market, run: Run, record: Epoch, quorum: dict[str, bytes]) -> None:
     file = EpochFile.from_canonical(await market.blobs.get(record.file))
     header: EpochHeader = await asyncio.to_thread(settlement.header_of, file, file.canonical())
-    chosen = {signer.decode(): signatures[signer] for signer in signatures}
     uri = f"blob:0x{record.file.hex()}"
-    await market.chain.post_epoch(header, file.secret, chosen, uri)
-    await _mark_posted(market, run, record)
+    await market.chain.post_epoch(header, file.secret, quorum, uri)
+    # In this order: leases must not be granted on money that is committed and counted nowhere.
     run.chain = await market.chain.run(run.run_id)
+    await _mark_posted(market, run, record)
 
 
 async def _mark_posted(market: Market, run: Run, record: Epoch) -> None:
@@ -289,11 +292,15 @@ async def _unsettled(market: Market, run: Run) -> Found:
     digests: dict[tuple[str, int], bytes] = {}
     for raw_worker in await market.queue.call("SMEMBERS", run.prefix + "workers"):
         worker = raw_worker.decode()
-        earned = await market.queue.call("ZRANGE", f"{run.prefix}earned:{worker}", 0, -1)
+        # One look at both: work decided or leased between two would be left behind for ever.
+        earned, first = await market.queue.pipeline(
+            [
+                ("ZRANGE", f"{run.prefix}earned:{worker}", 0, -1),
+                ("ZRANGE", f"{run.prefix}undecided:{worker}", 0, 0),
+            ]
+        )
         if not earned:
             continue
-        undecided = f"{run.prefix}undecided:{worker}"
-        first = await market.queue.call("ZRANGE", undecided, 0, 0)
         commands = [("HGET", f"{run.prefix}group:{d.decode()}", "contribution") for d in earned]
         rows = await market.queue.pipeline(commands)
         accepted = tuple(Contribution.from_json(row) for row in rows)

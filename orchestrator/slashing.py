@@ -57,9 +57,12 @@ async def _propose(market: Market, run: Run, report: Report) -> None:
         signatures = await market.queue.hash(_accused_key(run, report.work_digest))
         if len(signatures) < run.chain.threshold:
             return
-        chosen = {signer.decode(): signatures[signer] for signer in signatures}
+        digest = market.chain.domain.digest(_on_chain(report))
+        quorum = await market.chain.quorum(run.chain, digest, signatures)
+        if quorum is None:
+            return
         try:
-            await market.chain.propose_slash(_on_chain(report), chosen)
+            await market.chain.propose_slash(_on_chain(report), quorum)
         except ContractError as error:
             await _refused(market, run, report, error)
             return
