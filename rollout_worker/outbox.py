@@ -15,9 +15,12 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing.synchronize import Event
 from pathlib import Path
+
+import structlog
 
 from protocol.errors import MarketError
 from protocol.messages import RunInfo
@@ -67,12 +70,10 @@ class Outbox:
     """Delivers groups in the background, and tells of each by `told`, from another thread."""
 
     def __init__(self, postage: Postage, told: Callable[[Delivery], None]) -> None:
-        spawning = multiprocessing.get_context("spawn")
         self._told = told
-        self._closing = spawning.Event()
-        self._pool = ProcessPoolExecutor(
-            1, spawning, initializer=_start, initargs=(postage, self._closing)
-        )
+        self._postage = postage
+        self._closing = multiprocessing.get_context("spawn").Event()
+        self._pool = self._open()
 
     def start(self) -> None:
         """Wait until the child is up, so that the first groups do not queue behind its imports."""
@@ -81,13 +82,23 @@ class Outbox:
     def put(self, groups: Sequence[Finished]) -> None:
         """Hand over one job's finished groups."""
         nonces = tuple(lease.nonce for lease, _ in groups)
-        job = self._pool.submit(_deliver_all, tuple(groups))
+        try:
+            job = self._pool.submit(_deliver_all, tuple(groups))
+        except BrokenProcessPool:  # the child was killed; what it held is told as lost
+            structlog.get_logger().warning("sender ended", remedy="another is started")
+            self._pool = self._open()
+            job = self._pool.submit(_deliver_all, tuple(groups))
         job.add_done_callback(lambda done: self._tell(done, nonces))
 
     def close(self) -> None:
         """Wait until each group is delivered or lost: to its deadline or the drain's end."""
         self._closing.set()
         self._pool.shutdown(wait=True)
+
+    def _open(self) -> ProcessPoolExecutor:
+        spawning = multiprocessing.get_context("spawn")
+        arguments = (self._postage, self._closing)
+        return ProcessPoolExecutor(1, spawning, initializer=_start, initargs=arguments)
 
     def _tell(self, done: "Future[tuple[Delivery, ...]]", nonces: tuple[int, ...]) -> None:
         if (error := done.exception()) is None:

@@ -25,7 +25,7 @@ from tests.rollout_worker.live import LiveMarket, key_of, live_market, nudged, w
 from tests.rollout_worker.policies import first_weights, spec_for, thresholds
 
 ENGINE = "transformers-cpu-bfloat16"
-WORKERS = ("seller", "follower", "survivor", "leaver", "checker", "killed")
+WORKERS = ("seller", "follower", "survivor", "leaver", "checker", "killed", "sender-less")
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +108,16 @@ def test_a_worker_outlives_an_orchestrator_that_is_killed(live: LiveMarket) -> N
     assert "groups_lost" not in totals
     assert "refused" not in totals
     assert len(receipts_of(seller)) == totals["groups"]
+
+
+def test_a_worker_whose_sender_is_killed_sells_on(live: LiveMarket) -> None:
+    with at_work(live, "sender-less") as seller:
+        wait_until(lambda: groups_of(seller) >= 3)
+        for child in psutil.Process().children():
+            if "spawn_main" in " ".join(child.cmdline()):
+                child.kill()
+        sold = groups_of(seller)
+        wait_until(lambda: groups_of(seller) >= sold + 6)
 
 
 def test_a_stopped_worker_has_returned_what_it_did_not_do(live: LiveMarket) -> None:
