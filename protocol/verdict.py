@@ -12,6 +12,9 @@ from pydantic import Field
 from protocol.constants import MICRO
 from protocol.wire import U32, U63, U64, Address, AsTuple, Bytes32, Name, Signature, Wire
 
+MAX_MISMATCHES = 64
+"""Positions that a verdict shows: enough to see a pattern, 3 kB at most."""
+
 
 class Rejection(StrEnum):
     """Why a group earns nothing."""
@@ -103,8 +106,8 @@ class Verdict(Wire):
     rejection: Annotated[str, Field(max_length=64)]
     detail: Annotated[str, Field(max_length=1024)]
     stats: ReplayStats
-    mismatches: Annotated[tuple[Mismatch, ...], AsTuple, Field(max_length=64)]
-    """The worst 64 at most, by margin."""
+    mismatches: Annotated[tuple[Mismatch, ...], AsTuple, Field(max_length=MAX_MISMATCHES)]
+    """The worst, by margin."""
     decided_at: U64
     signature: Signature
 

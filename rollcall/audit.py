@@ -27,7 +27,7 @@ WORK_MEMBERS = [
 
 
 @dataclass(frozen=True, slots=True)
-class Market:
+class Tariff:
     """Which chain and ledger signatures are for, and what a unit costs."""
 
     chain_id: int
@@ -59,7 +59,7 @@ def read_epoch(data: bytes, *, data_hash: bytes) -> EpochFile:
 
 
 def earned(
-    files: Iterable[EpochFile], market: Market, owner_of: Mapping[str, str]
+    files: Iterable[EpochFile], tariff: Tariff, owner_of: Mapping[str, str]
 ) -> dict[str, Earned]:
     """Sum every signed contribution by worker, oldest epoch first.
 
@@ -71,7 +71,7 @@ def earned(
     last_nonce: dict[str, int] = {}
     for file in files:
         for item in file.contributions:
-            _require_signed(item, market, owner_of)
+            _require_signed(item, tariff, owner_of)
             if item.nonce <= last_nonce.get(item.worker, 0):
                 raise Inconsistent(
                     f"epoch {file.epoch} pays nonce {item.nonce} of {item.worker} again: "
@@ -80,7 +80,7 @@ def earned(
             last_nonce[item.worker] = item.nonce
             before = totals.get(item.worker, Earned(0, 0, 0))
             units = before.units + item.units
-            totals[item.worker] = Earned(before.groups + 1, units, units * market.rate)
+            totals[item.worker] = Earned(before.groups + 1, units, units * tariff.rate)
         published = {account.worker: account.earned for account in file.accounts}
         counted = {worker: total.units for worker, total in totals.items()}
         if published != counted:
@@ -90,17 +90,17 @@ def earned(
     return totals
 
 
-def _require_signed(item: Contribution, market: Market, owner_of: Mapping[str, str]) -> None:
+def _require_signed(item: Contribution, tariff: Tariff, owner_of: Mapping[str, str]) -> None:
     message = encode_typed_data(
         domain_data={
             "name": "Rollcall",
             "version": "1",
-            "chainId": market.chain_id,
-            "verifyingContract": market.ledger,
+            "chainId": tariff.chain_id,
+            "verifyingContract": tariff.ledger,
         },
         message_types={"Work": WORK_MEMBERS},
         message_data={
-            "runId": market.run_id,
+            "runId": tariff.run_id,
             "worker": item.worker,
             "nonce": item.nonce,
             "payloadDigest": item.payload_digest,

@@ -10,16 +10,13 @@ from pathlib import Path
 
 from protocol.constants import MICRO
 from protocol.environments.registry import environment
-from protocol.policy import Weights
 from protocol.verdict import ReplayStats, Thresholds
 from rollcall.user_error import UserError
-from rollout_worker.calibrate import Workload, caught, measure, thresholds_of, workload_of, write
-from rollout_worker.engines.base import Engine
+from rollout_worker.calibrate import caught, measure, thresholds_of, workload_of, write
 from rollout_worker.engines.causal import read_weights
 from rollout_worker.engines.registry import NAMES, open_engine
-from rollout_worker.engines.rounded import rounded
-from rollout_worker.generate import generate_groups
-from rollout_worker.replay import ReplayModel, stats_of
+from rollout_worker.engines.rounded import RoundedEngine
+from rollout_worker.replay import ReplayModel
 
 GROUP_SIZE = 8
 FALSE_REJECTS_PER_MILLION = 100
@@ -74,7 +71,8 @@ def calibrate_to_file(what: Measured, *, out: Path, say: Callable[[str], None]) 
     for path, policy, stats in zip(paths, policies, honest, strict=True):
         say(row(f"{path} exact", stats, bounds))
         for bits in (8, 4):
-            found = _rounded(engine, model, policy, workload, bits)
+            cheat = RoundedEngine(engine, bits=bits)
+            found = measure(cheat, model, policy, workload, salt=CHEAT_SALT)
             say(row(f"{path} int{bits}", found, bounds))
     engine.close()
     say(f"wrote {engine.engine_class} to {out}")
@@ -92,14 +90,3 @@ def row(label: str, stats: Sequence[ReplayStats], bounds: Thresholds) -> str:
         f"worst {max(margins):.6f}; mean gap {sum(gaps) / len(gaps):.4f}, from {min(gaps):.4f} to "
         f"{max(gaps):.4f}; rejected {caught(stats, bounds):.4f} of {len(stats)}"
     )
-
-
-def _rounded(
-    engine: Engine, model: ReplayModel, policy: Weights, workload: Workload, bits: int
-) -> list[ReplayStats]:
-    """Sample from rounded weights and replay against the exact ones."""
-    leases = list(workload.leases(salt=CHEAT_SALT))
-    engine.load(rounded(policy, bits=bits))
-    model.load(policy)
-    groups = generate_groups(engine, leases, eos_token_id=workload.eos_token_id)
-    return [stats_of(found) for found in model.findings(list(zip(leases, groups, strict=True)))]

@@ -16,8 +16,7 @@ from protocol.environments.base import FULL_SCORE
 from protocol.messages import Event, SubmissionStatus
 from protocol.policy import Manifest
 from protocol.wire import checksum_address
-from rollcall.audit import Market as AuditMarket
-from rollcall.audit import earned, read_epoch
+from rollcall.audit import Tariff, earned, read_epoch
 from rollcall.claim import claim_all
 from rollcall.launch import Launched
 from rollcall.market import STAKE, Market, Seller
@@ -168,13 +167,13 @@ def recomputed_units(ledger: Ledger, reader: Reader, launched: Launched) -> dict
         info = reader.epoch(launched.run_id, number)
         data_hash = bytes(event.values["dataHash"])
         files.append(read_epoch(reader.blob(info.file), data_hash=data_hash))
-    market = AuditMarket(
+    tariff = Tariff(
         chain_id=launched.deployment.chain_id,
         ledger=checksum_address(launched.deployment.ledger),
         run_id=launched.run_id,
         rate=launched.spec.rate,
     )
-    return {worker: total.units for worker, total in earned(files, market, {}).items()}
+    return {worker: total.units for worker, total in earned(files, tariff, {}).items()}
 
 
 def tokens_by_digest(events: Iterable[Event]) -> dict[bytes, int]:

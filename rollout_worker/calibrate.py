@@ -86,23 +86,6 @@ def measure(
     return [stats_of(found) for found in model.findings(list(zip(leases, groups, strict=True)))]
 
 
-def calibrate(
-    engine: Engine,
-    model: ReplayModel,
-    policies: Sequence[Weights],
-    workload: Workload,
-    *,
-    false_rejects_per_million: int = 100,
-) -> Thresholds:
-    """Return the bounds of honest work over all `policies`: the starting one, and later ones."""
-    honest = [measure(engine, model, policy, workload, salt=i) for i, policy in enumerate(policies)]
-    return thresholds_of(
-        honest,
-        engine_class=engine.engine_class,
-        false_rejects_per_million=false_rejects_per_million,
-    )
-
-
 def thresholds_of(
     honest: Sequence[Sequence[ReplayStats]],
     *,

@@ -4,6 +4,8 @@ Blobs are held against their digest, so whoever serves them need not be trusted.
 breaks off goes on from where it stopped. Retries and sign-in are `connection.py`'s.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import httpx
@@ -30,6 +32,7 @@ from protocol.policy import Blob, SignedManifest
 from protocol.rollout import Receipt
 from protocol.verdict import Verdict
 from rollout_worker.cache import ContentCache
+from rollout_worker.config import RoleConfig
 from rollout_worker.connection import Connection, GiveUp, checked, never, seconds_of
 from rollout_worker.metrics import Tally
 
@@ -197,6 +200,19 @@ class Market:
                 self._tally.add_to("bytes", kind, len(part))
                 if len(received) > max_bytes:
                     raise TooLarge(f"0x{digest.hex()} is longer than {max_bytes} bytes")
+
+
+@contextmanager
+def open_market(config: RoleConfig, key: bytes, *, chain_id: int, tally: Tally) -> Iterator[Market]:
+    """Connect a wallet as its config says, with its content cache, and close whatever happens."""
+    connection = Connection(
+        config.orchestrator, key, chain_id=chain_id, tally=tally, retry=config.retry
+    )
+    cache = ContentCache(config.data_dir / "cache", max_bytes=config.cache_bytes)
+    try:
+        yield Market(connection, cache, tally)
+    finally:
+        connection.close()
 
 
 def _later(answer: httpx.Response) -> Later | None:

@@ -14,19 +14,16 @@ import structlog
 from contracts.errors import LedgerError
 from protocol.errors import MarketError, Refused
 from protocol.messages import RunInfo
-from rollout_worker.cache import ContentCache
 from rollout_worker.choice import Ability, choose, is_over
-from rollout_worker.client import Market
+from rollout_worker.client import open_market
 from rollout_worker.config import EngineConfig, WorkerConfig
-from rollout_worker.connection import Connection, Unreachable
+from rollout_worker.connection import Unreachable
 from rollout_worker.engines.base import Engine, engine_class
 from rollout_worker.engines.registry import open_engine
 from rollout_worker.metrics import Tally
 from rollout_worker.shift import End, Seller, Shift
 from rollout_worker.wallet import Wallet
-from rollout_worker.weights import PolicyStore, PolicyUnreachable, write_model_folder
-
-MAX_CONFIG_BYTES = 1 << 20
+from rollout_worker.weights import PolicyStore, PolicyUnreachable, bring_model_folder
 
 
 def serve(seller: Seller, wallet: Wallet) -> None:
@@ -77,14 +74,8 @@ def work_for(seller: Seller, wallet: Wallet, info: RunInfo) -> End:
     give_up = seller.stop.is_set
     manifest = seller.market.manifest(info.run_id, info.newest_version, give_up=give_up).manifest
     policy = store.reach(manifest.version, manifest.policy_digest, give_up=give_up)
-    config_json = seller.market.blob(
-        info.spec.model_config_digest,
-        max_bytes=MAX_CONFIG_BYTES,
-        kind="config",
-        give_up=give_up,
-    )
     folder = seller.config.data_dir / "models" / str(info.run_id)
-    write_model_folder(folder, config_json, policy.weights)
+    bring_model_folder(seller.market, info.spec, policy.weights, folder, give_up=give_up)
     with opened(seller.config.engine, folder) as engine:
         structlog.get_logger().info("engine ready", engine=engine.engine_class)
         return Shift(seller, info, store, engine).run()
@@ -122,37 +113,29 @@ def open_seller(
     tally = Tally(config.data_dir, "worker", every_seconds=config.metrics_seconds)
     wallet = Wallet.open(config.chain, key)
     wallet.prepare()
-    connection = Connection(
-        config.orchestrator,
-        key,
-        chain_id=wallet.domain.chain_id,
-        tally=tally,
-        retry=config.retry,
-    )
-    cache = ContentCache(config.data_dir / "cache", max_bytes=config.cache_bytes)
     ability = Ability(
         engine_class=engine_class(config.engine.name, config.engine.device),
         max_model_len=config.engine.max_model_len,
         min_rate=config.min_rate,
         wanted=config.runs,
     )
-    seller = Seller(
-        config=config,
-        key=key,
-        identity=wallet.identity(),
-        domain=wallet.domain,
-        market=Market(connection, cache, tally),
-        tally=tally,
-        ability=ability,
-        stop=stop,
-    )
-    tally.state("worker", seller.identity)
-    tally.state("engine_class", ability.engine_class)
-    try:
-        yield seller, wallet
-    finally:
-        tally.write(now=True)
-        connection.close()
+    with open_market(config, key, chain_id=wallet.domain.chain_id, tally=tally) as market:
+        seller = Seller(
+            config=config,
+            key=key,
+            identity=wallet.identity(),
+            domain=wallet.domain,
+            market=market,
+            tally=tally,
+            ability=ability,
+            stop=stop,
+        )
+        tally.state("worker", seller.identity)
+        tally.state("engine_class", ability.engine_class)
+        try:
+            yield seller, wallet
+        finally:
+            tally.write(now=True)
 
 
 def stop_on_signals() -> threading.Event:

@@ -24,17 +24,9 @@ from protocol.verdict import Mismatch, Outcome, ReplayStats, Verdict, judge
 from rollout_worker.client import BlobMismatch, Market
 from rollout_worker.connection import GiveUp
 from rollout_worker.epochs import OwnerOf
-from rollout_worker.replay import ReplayModel, replay_many
+from rollout_worker.replay import NOTHING_MEASURED, ReplayModel, replay_many
 from rollout_worker.weights import PolicyStore, PolicyUnreachable
 
-NOTHING_MEASURED = ReplayStats(
-    num_tokens=0,
-    num_matched=0,
-    mean_margin_micronats=0,
-    max_margin_micronats=0,
-    mean_logprob_gap_micronats=0,
-    p99_logprob_gap_micronats=0,
-)
 Measured = tuple[ReplayStats, tuple[Mismatch, ...]]
 
 

@@ -21,15 +21,21 @@ from torch import Tensor
 from protocol.constants import MARGIN_CAP_MICRONATS, MICRO, SURPRISAL_FLOOR_NATS
 from protocol.policy import Weights
 from protocol.rollout import Lease, Rollout, Submission
-from protocol.verdict import Mismatch, ReplayStats
+from protocol.verdict import MAX_MISMATCHES, Mismatch, ReplayStats
 from rollout_worker.engines.causal import CausalModel
 from rollout_worker.engines.gumbel import gumbel
 
 LARGEST_NATS = 1_000.0
 """Margins and gaps are cut here, so that an infinite one still has an integer form."""
 
-MAX_MISMATCHES = 64
-"""What a `Verdict` carries."""
+NOTHING_MEASURED = ReplayStats(
+    num_tokens=0,
+    num_matched=0,
+    mean_margin_micronats=0,
+    max_margin_micronats=0,
+    mean_logprob_gap_micronats=0,
+    p99_logprob_gap_micronats=0,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,14 +181,7 @@ def stats_of(group: Sequence[Findings]) -> ReplayStats:
     margins = np.concatenate([f.margins for f in group]) if group else np.zeros(0)
     gaps = np.concatenate([f.gaps for f in group]) if group else np.zeros(0)
     if not margins.size:
-        return ReplayStats(
-            num_tokens=0,
-            num_matched=0,
-            mean_margin_micronats=0,
-            max_margin_micronats=0,
-            mean_logprob_gap_micronats=0,
-            p99_logprob_gap_micronats=0,
-        )
+        return NOTHING_MEASURED
     return ReplayStats(
         num_tokens=margins.size,
         num_matched=int((margins == 0).sum()),

@@ -24,18 +24,17 @@ from protocol.messages import (
 from protocol.policy import Weights
 from protocol.signing import sign
 from protocol.verdict import Outcome, Verdict
-from rollout_worker.cache import ContentCache
 from rollout_worker.choice import OVER
-from rollout_worker.client import BlobMismatch, Later, Market
+from rollout_worker.client import BlobMismatch, Later, open_market
 from rollout_worker.config import VerifierConfig
-from rollout_worker.connection import Connection, Unreachable
+from rollout_worker.connection import Unreachable
 from rollout_worker.epoch_signer import EpochSigner, Verifier
-from rollout_worker.loop import MAX_CONFIG_BYTES, stop_on_signals
+from rollout_worker.loop import stop_on_signals
 from rollout_worker.metrics import Tally
 from rollout_worker.recheck import Rechecker, VerdictBook
 from rollout_worker.replay import ReplayModel
 from rollout_worker.wallet import Wallet
-from rollout_worker.weights import PolicyStore, write_model_folder
+from rollout_worker.weights import PolicyStore, bring_model_folder
 
 REPORT_SKEW_SECONDS = 3_600
 """How far a fraud report's time may be from this clock: chains' clocks drift."""
@@ -116,14 +115,10 @@ class Watch:
 
     def _open_model(self, weights: Weights) -> ReplayModel:
         verifier = self._verifier
-        config_json = verifier.market.blob(
-            self._info.spec.model_config_digest,
-            max_bytes=MAX_CONFIG_BYTES,
-            kind="config",
-            give_up=verifier.stop.is_set,
-        )
         folder = verifier.config.data_dir / "models" / str(self._run_id)
-        write_model_folder(folder, config_json, weights)
+        bring_model_folder(
+            verifier.market, self._info.spec, weights, folder, give_up=verifier.stop.is_set
+        )
         return ReplayModel(folder, device=verifier.config.replay.device)
 
     # fraud reports
@@ -240,27 +235,19 @@ def open_verifier(config: VerifierConfig, key: bytes, stop: threading.Event) -> 
     tally = Tally(config.data_dir, "verifier", every_seconds=config.metrics_seconds)
     wallet = Wallet.open(config.chain, key)
     wallet.prepare()
-    connection = Connection(
-        config.orchestrator,
-        key,
-        chain_id=wallet.domain.chain_id,
-        tally=tally,
-        retry=config.retry,
-    )
-    cache = ContentCache(config.data_dir / "cache", max_bytes=config.cache_bytes)
-    verifier = Verifier(
-        config=config,
-        key=key,
-        identity=wallet.identity(),
-        domain=wallet.domain,
-        market=Market(connection, cache, tally),
-        wallet=wallet,
-        tally=tally,
-        stop=stop,
-    )
-    tally.state("verifier", verifier.identity)
-    try:
-        yield verifier
-    finally:
-        tally.write(now=True)
-        connection.close()
+    with open_market(config, key, chain_id=wallet.domain.chain_id, tally=tally) as market:
+        verifier = Verifier(
+            config=config,
+            key=key,
+            identity=wallet.identity(),
+            domain=wallet.domain,
+            market=market,
+            wallet=wallet,
+            tally=tally,
+            stop=stop,
+        )
+        tally.state("verifier", verifier.identity)
+        try:
+            yield verifier
+        finally:
+            tally.write(now=True)

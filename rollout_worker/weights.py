@@ -32,10 +32,11 @@ from protocol.policy import (
 )
 from protocol.run import RunSpec
 from protocol.signing import Domain, require_signer
-from rollout_worker.client import BlobMismatch
+from rollout_worker.client import BlobMismatch, Market
 from rollout_worker.connection import GiveUp, never
 
 ITEM_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
+MAX_CONFIG_BYTES = 1 << 20
 HEADER_BYTES = 1 << 20
 """What an anchor's or a patch's framing may add to the tensors it carries."""
 MAX_VERSIONS_SEARCHED = 64
@@ -266,6 +267,16 @@ def check_manifest(
 def num_bytes(tensors: tuple[TensorEntry, ...]) -> int:
     """Return the bytes of the tensors themselves."""
     return sum(math.prod(entry.shape) * ITEM_BYTES[entry.dtype] for entry in tensors)
+
+
+def bring_model_folder(
+    market: Market, spec: RunSpec, weights: Weights, folder: Path, *, give_up: GiveUp
+) -> None:
+    """Write what an engine opens, with the config.json that the run agreed on."""
+    config_json = market.blob(
+        spec.model_config_digest, max_bytes=MAX_CONFIG_BYTES, kind="config", give_up=give_up
+    )
+    write_model_folder(folder, config_json, weights)
 
 
 def write_model_folder(folder: Path, config_json: bytes, weights: Weights) -> Path:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
+from protocol.patch import from_anchor
 from protocol.policy import HostTensor, Weights
 from rollout_worker.engines.fit import require_same_model
 
@@ -71,6 +72,4 @@ def host_tensor_of(tensor: Tensor) -> HostTensor:
 
 def read_weights(path: Path) -> dict[str, HostTensor]:
     """Read a safetensors file, such as the `model.safetensors` of a model folder."""
-    from safetensors.torch import load_file
-
-    return {name: host_tensor_of(tensor) for name, tensor in load_file(path).items()}
+    return from_anchor(path.read_bytes())

@@ -10,12 +10,12 @@ from protocol.canonical import keccak256
 from protocol.messages import Account, Contribution, EpochFile
 from protocol.rollout import Work
 from protocol.signing import Domain, address_of, sign
-from rollcall.audit import WORK_MEMBERS, Inconsistent, Market, earned, read_epoch
+from rollcall.audit import WORK_MEMBERS, Inconsistent, Tariff, earned, read_epoch
 
 KEY, HOT = bytes([7]) * 32, bytes([8]) * 32
 WORKER = address_of(KEY)
 LEDGER = "0x5FbDB2315678afecb367f032d93F642f64180aa3"
-MARKET = Market(chain_id=31337, ledger=LEDGER, run_id=1, rate=10)
+TARIFF = Tariff(chain_id=31337, ledger=LEDGER, run_id=1, rate=10)
 
 
 def contribution(nonce: int, *, units: int = 5, key: bytes = KEY) -> Contribution:
@@ -52,15 +52,15 @@ def test_honest_epochs_sum_to_what_they_publish() -> None:
         epoch(0, (contribution(1), contribution(2)), 10, 2),
         epoch(1, (contribution(4),), 15, 4),
     ]
-    total = earned(files, MARKET, {})[WORKER]
+    total = earned(files, TARIFF, {})[WORKER]
     assert (total.groups, total.units, total.amount) == (3, 15, 150)
 
 
 def test_a_hot_key_works_for_its_owner_only() -> None:
     files = [epoch(0, (contribution(1, key=HOT),), 5, 1)]
-    assert earned(files, MARKET, {address_of(HOT): WORKER})[WORKER].units == 5
+    assert earned(files, TARIFF, {address_of(HOT): WORKER})[WORKER].units == 5
     with pytest.raises(Inconsistent, match="not its hot key"):
-        earned(files, MARKET, {})
+        earned(files, TARIFF, {})
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_a_hot_key_works_for_its_owner_only() -> None:
 )
 def test_a_lie_is_found(lie: Callable[[], list[EpochFile]], words: str) -> None:
     with pytest.raises(Inconsistent, match=words):
-        earned(lie(), MARKET, {})
+        earned(lie(), TARIFF, {})
 
 
 def test_a_file_other_than_the_chain_committed_to_is_refused() -> None:

@@ -10,7 +10,6 @@ from protocol.constants import MICRO
 from protocol.environments.arithmetic import Arithmetic
 from protocol.verdict import ReplayStats, Thresholds, judge
 from rollout_worker.calibrate import (
-    calibrate,
     caught,
     measure,
     tail_bound,
@@ -110,7 +109,10 @@ def test_calibrated_bounds_pass_fresh_honest_work_and_stop_int4() -> None:
     engine = open_engine("transformers", MODEL, max_model_len=128)
     model, policy = ReplayModel(MODEL), read_weights(MODEL / "model.safetensors")
     workload = workload_of(MODEL, Arithmetic({}), num_groups=128, group_size=8, max_tokens=64)
-    bounds = calibrate(engine, model, [policy], workload)
+    honest = measure(engine, model, policy, workload)
+    bounds = thresholds_of(
+        [honest], engine_class=engine.engine_class, false_rejects_per_million=100
+    )
     assert bounds.engine_class == "transformers-cpu-bfloat16"
     assert caught(measure(engine, model, policy, workload, salt=99), bounds) == 0
     cheat = RoundedEngine(engine, bits=4)
