@@ -8,7 +8,7 @@ may touch them all. Nothing here expires unless it says so: it is the run's reco
     rollcall:bucket:WHO           hash    token bucket (tokens, at); 60 s after the last request
     rollcall:{RUN}:state          hash    newest, oldest (version still usable), acked, seq,
                                           consumed (groups in batches), unsettled (units),
-                                          final (epochs credited)
+                                          replaying (groups), final (epochs credited)
     rollcall:{RUN}:workers        set     workers ever leased to
     rollcall:{RUN}:worker:ADDR    hash    nonce, accepted_groups, accepted_tokens, excluded, settling,
                                           settled (last nonce), earned, rejected:REASON

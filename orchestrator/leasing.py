@@ -7,7 +7,7 @@ from orchestrator.auth import Account
 from orchestrator.events import event_body
 from orchestrator.market import Market, Run
 from orchestrator.queue import Argument
-from orchestrator.scheduler import Opening, affordable_groups, make_lease, most_groups
+from orchestrator.scheduler import Opening, make_lease, most_groups, most_units
 from protocol.errors import Busy, Excluded, NotJoined, Refused, RunNotOpen, TooManyLeases
 from protocol.messages import LeaseRequest, Leases
 from protocol.rollout import SignedLease
@@ -91,7 +91,6 @@ async def _require_calibrated_member(
 async def _reserve(
     market: Market, run: Run, worker: str, count: int, opening: Opening
 ) -> tuple[int, int]:
-    budget_left = await market.budget_left_units(run)
     outcome, first, granted = await market.queue.script(
         "grant",
         run.run_id,
@@ -100,7 +99,9 @@ async def _reserve(
         opening.deadline,
         run.spec.max_worker_leases,
         most_groups(run.spec, newest_version=opening.version),
-        affordable_groups(run.spec, budget_left_units=budget_left),
+        run.chain.available // run.spec.rate,
+        most_units(run.spec),
+        run.spec.max_worker_share_millionths,
     )
     match outcome:
         case b"excluded":
@@ -112,7 +113,10 @@ async def _reserve(
                 retry_after_seconds=market.config.retry_after_seconds,
             )
         case b"no_budget":
-            raise RunNotOpen(f"run {run.run_id} has {budget_left} units left: too few for a group")
+            left = await market.budget_left_units(run)
+            raise RunNotOpen(
+                f"run {run.run_id} has {left} units left, work in hand included: too few for a group"
+            )
     return int(first), int(granted)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from protocol.canonical import keccak256
+from protocol.constants import NUM_TOKENS_PER_UNIT
 from protocol.rollout import Lease, lease_id, rollout_seed, task_index
 from protocol.run import RunSpec
 
@@ -34,9 +35,9 @@ def most_groups(spec: RunSpec, *, newest_version: int) -> int:
     return (spec.max_staleness + newest_version + 1) * spec.groups_per_batch
 
 
-def affordable_groups(spec: RunSpec, *, budget_left_units: int) -> int:
-    """Return how many groups the escrow still pays for if each is as long as allowed."""
-    return budget_left_units // (spec.group_size * spec.max_tokens)
+def most_units(spec: RunSpec) -> int:
+    """Return what a group costs where every completion is as long as allowed."""
+    return spec.group_size * spec.max_tokens // NUM_TOKENS_PER_UNIT
 
 
 def epoch_secret(master: bytes, run_id: int, epoch: int) -> bytes:

@@ -1,5 +1,6 @@
 -- Reserve nonces for new leases: pacing, budget and the worker's own limit in one step.
--- ARGV: worker, count, deadline, most outstanding per worker, most groups (pacing), affordable groups.
+-- ARGV: worker, count, deadline, most outstanding per worker, most groups (pacing), units the escrow
+-- has beyond posted epochs, most units of a group, one worker's share of the pace in millionths.
 -- Returns {outcome, first nonce, count}.
 local worker, count = ARGV[1], tonumber(ARGV[2])
 local w = p .. 'worker:' .. worker
@@ -14,8 +15,27 @@ local running = redis.call('ZCARD', p .. 'open')
 local waiting = redis.call('ZCARD', p .. 'waiting')
 local ready = redis.call('ZCARD', p .. 'ready')
 local consumed = tonumber(redis.call('HGET', p .. 'state', 'consumed') or '0')
-local paced = tonumber(ARGV[5]) - consumed - ready - waiting - running
-local affordable = tonumber(ARGV[6]) - running - waiting
+local room = tonumber(ARGV[5]) - consumed
+local paced = room - ready - waiting - running
+
+-- A batch takes only a share from one worker. Who filled the pace alone would end the run: nothing
+-- could be trained on, and nobody else could add what is missing.
+local share = tonumber(ARGV[8])
+if share < 1000000 then
+  local own = redis.call('SCARD', p .. 'held:' .. worker)
+  for _, digest in ipairs(redis.call('SMEMBERS', p .. 'replay:' .. worker)) do
+    own = own + (redis.call('ZSCORE', p .. 'waiting', digest) and 1 or 0)
+  end
+  for _, candidate in ipairs(redis.call('ZRANGE', p .. 'ready', 0, -1)) do
+    own = own + (string.find(candidate, worker, 1, true) and 1 or 0)
+  end
+  paced = math.min(paced, math.max(1, math.floor(room * share / 1000000)) - own)
+end
+
+local unsettled = tonumber(redis.call('HGET', p .. 'state', 'unsettled') or '0')
+local replaying = tonumber(redis.call('HGET', p .. 'state', 'replaying') or '0')
+local affordable = math.floor((tonumber(ARGV[6]) - unsettled) / tonumber(ARGV[7]))
+  - running - replaying
 if affordable < 1 then
   return {'no_budget', 0, 0}
 end

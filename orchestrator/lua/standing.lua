@@ -19,7 +19,9 @@ end
 
 local function decided(digest, worker, nonce)
   redis.call('ZREM', p .. 'undecided:' .. worker, nonce)
-  redis.call('SREM', p .. 'replay:' .. worker, digest)
+  if redis.call('SREM', p .. 'replay:' .. worker, digest) == 1 then
+    redis.call('HINCRBY', p .. 'state', 'replaying', -1)
+  end
   redis.call('ZREM', p .. 'waiting', digest)
 end
 

@@ -32,6 +32,7 @@ if state == 'accepted' then
 elseif state == 'replay' then
   redis.call('HSET', p .. 'group:' .. digest, 'state', 'replay')
   redis.call('SADD', p .. 'replay:' .. worker, digest)
+  redis.call('HINCRBY', p .. 'state', 'replaying', 1)
   local g = redis.call('HMGET', p .. 'group:' .. digest, 'is_trainable', 'version')
   if g[1] == '1' then
     redis.call('ZADD', p .. 'waiting', g[2], digest)

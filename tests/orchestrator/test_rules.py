@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from orchestrator import batches, settlement
 from orchestrator.audit import is_drawn, rate_millionths
-from orchestrator.scheduler import affordable_groups, epoch_secret, most_groups
+from orchestrator.scheduler import epoch_secret, most_groups, most_units
 from orchestrator.settlement import Opened, Standing
 from protocol.canonical import keccak256
 from protocol.messages import Account, BatchGroup, Contribution
@@ -114,8 +114,7 @@ def test_pacing_lets_out_what_can_still_be_trained_on(ground: Ground) -> None:
 
 def test_the_budget_is_counted_in_longest_groups(ground: Ground) -> None:
     spec = make_spec(ground)  # 2 rollouts of at most 48 tokens
-    assert affordable_groups(spec, budget_left_units=95) == 0
-    assert affordable_groups(spec, budget_left_units=96) == 1
+    assert most_units(spec) == 96
 
 
 def test_epoch_secrets_differ_by_run_and_epoch_and_survive_a_restart() -> None:
