@@ -9,19 +9,26 @@ Source: the MessagePack specification, sections "Formats" and "Serialization: ty
 """
 
 import hashlib
-from typing import Any
+from typing import Any, Final
 
 import msgpack
-from Crypto.Hash import keccak as _keccak
+from sha3 import keccak_256
 
 from protocol.errors import Malformed
+
+PLAIN: Final = frozenset({type(None), bool, str, bytes})
+LOWEST: Final = -(1 << 63)
+HIGHEST: Final = (1 << 64) - 1
+
+BUFFER_BYTES: Final = 1024
+"""What an encoding starts with and may outgrow; the library's 256 KiB cost more than most values."""
 
 Value = None | bool | int | str | bytes | list[Any] | dict[str, Any]
 
 
 def keccak256(data: bytes) -> bytes:
     """Return the 32-byte Keccak-256 of `data`, as Ethereum uses it (not NIST SHA3-256)."""
-    return _keccak.new(digest_bits=256, data=data).digest()
+    return keccak_256(data).digest()
 
 
 def content_digest(data: bytes) -> bytes:
@@ -35,7 +42,8 @@ def content_digest(data: bytes) -> bytes:
 
 def encode(value: Value) -> bytes:
     """Return the only encoding of `value`; raise `Malformed` for a type that has none."""
-    return bytes(msgpack.packb(_ordered(value), use_bin_type=True))
+    packer = msgpack.Packer(use_bin_type=True, buf_size=BUFFER_BYTES)
+    return bytes(packer.pack(_ordered(value)))
 
 
 def decode(data: bytes, *, max_items: int = 1 << 22) -> Any:
@@ -82,16 +90,21 @@ class _Counter:
 
 
 def _ordered(value: Any) -> Value:
-    if value is None or isinstance(value, (bool, str, bytes)):
+    if value is None or isinstance(value, (str, bytes, bool)):
         return value
     if isinstance(value, int):
-        if not -(1 << 63) <= value < 1 << 64:
+        if not LOWEST <= value <= HIGHEST:
             raise Malformed(f"integer {value} does not fit 64 bits; send it as 32 bytes")
         return value
     if isinstance(value, (list, tuple)):
+        # A prompt is thousands of ids: whole lists of one plain type are passed in C.
+        kinds = set(map(type, value))
+        if kinds <= PLAIN or (kinds == {int} and min(value) >= LOWEST and max(value) <= HIGHEST):
+            return list(value)
         return [_ordered(item) for item in value]
     if isinstance(value, dict):
-        if not all(isinstance(key, str) for key in value):
-            raise Malformed("map keys must be strings")
+        for key in value:
+            if not isinstance(key, str):
+                raise Malformed("map keys must be strings")
         return {key: _ordered(value[key]) for key in sorted(value)}
     raise Malformed(f"{type(value).__name__} has no canonical encoding")

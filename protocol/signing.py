@@ -147,13 +147,19 @@ def _lease_words(lease: Lease) -> tuple[Word, ...]:
 
 def address_of(key: bytes) -> str:
     """Return the account of a 32-byte private key."""
-    return _address(PrivateKey(key).public_key)
+    return _address(_private_key(key).public_key)
 
 
 def sign(key: bytes, digest: bytes) -> bytes:
     """Return the 65-byte r, s, v (27 or 28) signature of a 32-byte digest."""
-    signature = PrivateKey(key).sign_recoverable(digest, hasher=None)
+    signature = _private_key(key).sign_recoverable(digest, hasher=None)
     return signature[:64] + bytes([signature[64] + 27])
+
+
+@lru_cache(maxsize=8)
+def _private_key(key: bytes) -> PrivateKey:
+    """Making the object computes its public key, which costs more than a signature."""
+    return PrivateKey(key)
 
 
 def recover(digest: bytes, signature: bytes) -> str:
