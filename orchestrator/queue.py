@@ -3,8 +3,12 @@
 Every step that must be atomic is one Lua script; everything here may be repeated after a crash.
 Rules live elsewhere: this file moves values. A lost connection surfaces as `Busy`, and the client
 library reconnects with the next command.
+
+Scripts asked for while others are under way travel together in the next round trip: each stays one
+atomic step of its own, and under load a trip's cost is shared by a dozen of them.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -31,14 +35,29 @@ class Script:
     sha: str
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A script's run and who waits for its answer."""
+
+    script: Script
+    tail: tuple[Argument, ...]
+    answer: asyncio.Future[Any]
+
+
 class Queue:
     """One connection pool and the compiled scripts."""
 
     def __init__(self, url: str) -> None:
         self._redis: Redis = Redis.from_url(url, socket_connect_timeout=5, socket_timeout=15)
         self._scripts = _scripts()
+        self._waiting: list[Waiting] = []
+        self._sender: asyncio.Task[None] | None = None
 
     async def close(self) -> None:
+        """Close the connections; scripts still waiting are not answered."""
+        if self._sender is not None:
+            self._sender.cancel()
+            await asyncio.gather(self._sender, return_exceptions=True)
         await self._redis.aclose()
 
     async def call(self, *command: Argument) -> Any:
@@ -58,13 +77,45 @@ class Queue:
         self, name: str, run_id: int, *arguments: Argument, also: Sequence[str] = ()
     ) -> Any:
         """Run a script on a run; `also` are further keys after the run's prefix."""
-        script = self._scripts[name]
-        numkeys = 1 + len(also)
-        tail = (numkeys, keys.run_prefix(run_id), *also, *arguments)
+        tail = (1 + len(also), keys.run_prefix(run_id), *also, *arguments)
+        loop = asyncio.get_running_loop()
+        waiting = Waiting(self._scripts[name], tail, loop.create_future())
+        self._waiting.append(waiting)
+        if self._sender is None:
+            self._sender = loop.create_task(self._send())
+        answer = await waiting.answer
+        if isinstance(answer, NoScriptError):
+            return await self.call("EVAL", waiting.script.source, *tail)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def _send(self) -> None:
+        """Make round trips until no script waits; a lost connection answers all that do."""
+        batch: list[Waiting] = []
         try:
-            return await self.call("EVALSHA", script.sha, *tail)
-        except NoScriptError:
-            return await self.call("EVAL", script.source, *tail)
+            while self._waiting:
+                batch, self._waiting = self._waiting, []
+                try:
+                    answers = await self._trip(batch)
+                except Busy:
+                    batch, self._waiting = batch + self._waiting, []
+                    answers = [_unreachable() for _ in batch]
+                for waiting, answer in zip(batch, answers, strict=True):
+                    if not waiting.answer.done():
+                        waiting.answer.set_result(answer)
+        finally:
+            # Nobody may wait for a sender that is gone, whatever ended it.
+            for waiting in batch + self._waiting:
+                waiting.answer.cancel()
+            self._waiting, self._sender = [], None
+
+    async def _trip(self, batch: Sequence[Waiting]) -> list[Any]:
+        with _reachable():
+            pipe = self._redis.pipeline(transaction=False)
+            for waiting in batch:
+                pipe.execute_command("EVALSHA", waiting.script.sha, *waiting.tail)
+            return list(await pipe.execute(raise_on_error=False))
 
     async def hash(self, key: str) -> dict[bytes, bytes]:
         """Return a whole hash; empty where there is none."""
@@ -96,10 +147,14 @@ class _reachable:  # noqa: N801 - reads as a statement in `with`
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, (RedisConnectionError, RedisTimeoutError, OSError)):
-            raise Busy(
-                "the orchestrator's queue does not answer; nothing was lost: send the same again",
-                retry_after_seconds=1.0,
-            ) from error
+            raise _unreachable() from error
+
+
+def _unreachable() -> Busy:
+    return Busy(
+        "the orchestrator's queue does not answer; nothing was lost: send the same again",
+        retry_after_seconds=1.0,
+    )
 
 
 def require_no_wait(wait: bytes | int, who: str) -> None:
