@@ -4,6 +4,9 @@ A folder or any S3-compatible store, by URL. Blobs are immutable, so writing the
 harmless, and no reader ever sees half of one: the store renames into place.
 """
 
+import os
+import secrets
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -13,6 +16,10 @@ from obstore.store import LocalStore, ObjectStore, from_url
 
 from protocol.canonical import content_digest
 from protocol.errors import Busy, Malformed, NotFound
+
+SMALL_BYTES = 1 << 16
+"""Written to a folder at once: 12 µs for a kilobyte, where handing it to a thread costs 110 µs."""
+NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 
 
 class Blobs:
@@ -40,11 +47,35 @@ class Blobs:
     async def add(self, data: bytes) -> bytes:
         """Store bytes and return their digest."""
         digest = content_digest(data)
+        if self._folder is not None and len(data) <= SMALL_BYTES:
+            self._write(self._folder / _path(digest), data)
+            return digest
         try:
             await obstore.put_async(self._store, _path(digest), data, use_multipart=False)
         except BaseError as error:
             raise _unreachable() from error
         return digest
+
+    def _write(self, path: Path, data: bytes) -> None:
+        """Write a file as the store does: under a name of its own, then renamed into place."""
+        new = f"{path}#{secrets.token_hex(8)}"
+        try:
+            try:
+                file = os.open(new, NEW, 0o666)
+            except FileNotFoundError:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                file = os.open(new, NEW, 0o666)
+            try:
+                written = os.write(file, data)
+            finally:
+                os.close(file)
+            if written != len(data):
+                raise OSError(f"{written} of {len(data)} bytes fitted")
+            Path(new).rename(path)
+        except OSError as error:
+            with suppress(OSError):
+                Path(new).unlink()
+            raise _unreachable() from error
 
     async def get(self, digest: bytes) -> bytes:
         """Return a blob; raise `NotFound` where there is none."""
