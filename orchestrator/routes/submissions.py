@@ -1,8 +1,13 @@
 """Submissions: hand in a group, ask where it stands."""
 
 import time
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from pydantic import TypeAdapter, ValidationError
+from starlette.types import Receive, Scope, Send
 
 from orchestrator import intake, reporting
 from orchestrator.auth import account_of
@@ -24,7 +29,33 @@ from protocol.rollout import Receipt
 router = APIRouter(tags=["submissions"])
 
 
-@router.post(
+class Direct(APIRoute):
+    """A route that calls `endpoint(run, request)` itself: described like all, but served without the
+    framework's dependencies and exit stacks. Refusals are the application's middleware's, as always.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._run_id = TypeAdapter[int](RunId)
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] != "POST":
+            await super().handle(scope, receive, send)
+            return
+        request = Request(scope, receive, send)
+        try:
+            run = self._run_id.validate_python(request.path_params["run"])
+        except ValidationError as error:
+            wrong = [e | {"loc": ("path", "run")} for e in error.errors()]
+            raise RequestValidationError(wrong) from error
+        response: Response = await self.endpoint(run, request)
+        await response(scope, receive, send)
+
+
+direct = APIRouter(route_class=Direct)
+
+
+@direct.post(
     "/runs/{run}/submissions",
     response_model=Receipt,
     openapi_extra=takes_bytes("A Submission's canonical bytes as one zstd frame"),
@@ -41,6 +72,9 @@ async def submit(run: RunId, request: Request) -> Response:
     receipt = await intake.take(market, await market.run(run), account, body)
     market.metrics.submit_seconds.observe(time.perf_counter() - began)
     return answer(receipt)
+
+
+router.include_router(direct)
 
 
 @router.get(
