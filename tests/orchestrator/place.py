@@ -189,10 +189,6 @@ def make_spec(ground: Ground, **changes: Any) -> RunSpec:
     return RunSpec.model_validate(spec | changes)
 
 
-UNAUDITED = AuditPolicy(num_probation_groups=0, num_halving_groups=1, floor_millionths=0)
-"""Half of the first group's chances, then ever fewer; tests that want none repeat the lease."""
-
-
 @dataclass
 class Party:
     """Somebody with a key and a session."""
