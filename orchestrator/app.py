@@ -1,6 +1,5 @@
 """The ASGI application: routes, refusals as JSON, and the description of it all."""
 
-import asyncio
 from collections.abc import AsyncIterator, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,6 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from orchestrator.events import Streams
 from orchestrator.market import Market
 from orchestrator.routes import (
     audits,
@@ -45,7 +45,10 @@ def create_app(market: Market, service: Service | None = None) -> FastAPI:
         responses={"default": {"model": ErrorBody}},
     )
     app.state.market = market
-    app.state.event_streams = asyncio.Semaphore(market.config.limits.max_event_streams)
+    limits = market.config.limits
+    app.state.event_streams = Streams(
+        limits.max_event_streams, limits.max_event_streams_per_address
+    )
     for module in (
         *(runs, session, leases, submissions, policies),
         *(blobs, batches, audits, epochs, public),

@@ -20,8 +20,12 @@ class Limits(BaseModel):
     """Unauthenticated requests one network address may make at once."""
     max_json_bytes: int = 1 << 20
     """Largest JSON body; manifests of big models may need more."""
+    body_seconds: float = 30.0
+    """A request's body must be here within this: 8 MiB of a submission at 2.3 Mbit/s."""
     max_event_streams: int = 64
     """Event streams open at a time."""
+    max_event_streams_per_address: int = 16
+    """Event streams that one network address may have open."""
 
 
 class Rewards(BaseModel):

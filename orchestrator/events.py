@@ -6,15 +6,37 @@ reader that lost the connection goes on where it was.
 """
 
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 
 from orchestrator import keys
 from orchestrator.queue import Queue
-from protocol.errors import Busy
+from protocol.errors import Busy, TooManyRequests
 
 FIRST = "0-0"
 BLOCK_MILLISECONDS = 5_000
 PAGE = 500
+
+
+class Streams:
+    """The places for event streams: some in all, fewer for one network address."""
+
+    def __init__(self, most: int, most_per_address: int) -> None:
+        self._most = most
+        self._most_per_address = most_per_address
+        self._open: Counter[str] = Counter()
+
+    def open(self, address: str) -> None:
+        """Take a place; raise `TooManyRequests` where there is none."""
+        if self._open.total() >= self._most or self._open[address] >= self._most_per_address:
+            raise TooManyRequests("all event streams are taken", retry_after_seconds=5.0)
+        self._open[address] += 1
+
+    def close(self, address: str) -> None:
+        """Give a place back."""
+        self._open[address] -= 1
+        if not self._open[address]:
+            del self._open[address]
 
 
 def event_body(run_id: int, kind: str, at: float, fields: Mapping[str, object]) -> str:

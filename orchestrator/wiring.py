@@ -4,9 +4,11 @@ Bodies are read here and not by FastAPI, because a limit must hold before the by
 because strict types are parsed from JSON itself. The OpenAPI description is given by hand for that.
 """
 
+import asyncio
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Path, Request
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from orchestrator.auth import Account, account_of
@@ -19,16 +21,29 @@ SCHEMAS = "#/components/schemas/"
 
 
 async def read_body(request: Request, most: int) -> bytes:
-    """Return the body; raise `TooLarge` before more than `most` bytes were kept."""
+    """Return the body; raise `TooLarge` before more than `most` bytes were kept.
+
+    Raises `Malformed` where it breaks off, or is not there after `body_seconds`: a sender that drips
+    bytes must not hold memory and a connection for ever.
+    """
     stated = request.headers.get("content-length", "")
-    if stated.isdigit() and int(stated) > most:
+    if stated.isdecimal() and int(stated) > most:
         raise TooLarge(f"the body has {stated} bytes, at most {most} are taken here")
+    seconds = market_of(request).config.limits.body_seconds
     parts, total = [], 0
-    async for part in request.stream():
-        total += len(part)
-        if total > most:
-            raise TooLarge(f"the body has more than {most} bytes, the most that is taken here")
-        parts.append(part)
+    try:
+        async with asyncio.timeout(seconds):
+            async for part in request.stream():
+                total += len(part)
+                if total > most:
+                    raise TooLarge(f"the body has more than {most} bytes, the most taken here")
+                parts.append(part)
+    except TimeoutError as error:
+        raise Malformed(
+            f"{total} bytes of the body came within {seconds:g} s: send it at once"
+        ) from error
+    except ClientDisconnect as error:
+        raise Malformed(f"the body broke off after {total} bytes: send it again") from error
     return b"".join(parts)
 
 

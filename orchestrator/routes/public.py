@@ -1,20 +1,24 @@
 """What anyone may watch: workers, events, metrics and probes."""
 
-import asyncio
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 
 from fastapi import APIRouter, Request, Response
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from orchestrator import events, reporting
 from orchestrator.market import Market
 from orchestrator.wiring import AStranger, TheMarket, TheRun, answer
-from protocol.errors import Malformed, MarketError, TooManyRequests
+from protocol.errors import Malformed, MarketError
 from protocol.messages import WorkerInfos
 from protocol.wire import checksum_address
 
 router = APIRouter(tags=["public"], dependencies=[AStranger])
 probes = APIRouter(tags=["probes"])
+
+EVENT_ID = re.compile(r"\$|[0-9]{1,19}(-[0-9]{1,19})?")
 
 
 @router.get("/workers/{address}", response_model=WorkerInfos)
@@ -32,13 +36,13 @@ async def follow_events(market: TheMarket, run: TheRun, request: Request) -> Res
     """Server-sent events from `Last-Event-ID` (or `?after=`) on; `after=$` for new ones only."""
     after = request.headers.get("last-event-id") or request.query_params.get("after")
     after = after or events.FIRST
-    if after != "$" and not after.replace("-", "").isdigit():
+    if not EVENT_ID.fullmatch(after):
         raise Malformed(f"{after[:40]!r} is not an event id")
-    streams: asyncio.Semaphore = request.app.state.event_streams
-    if streams.locked():
-        raise TooManyRequests("all event streams are taken", retry_after_seconds=5.0)
-    body = _stream(market, run.run_id, after, streams)
-    return StreamingResponse(body, media_type="text/event-stream")
+    address = request.client.host if request.client else "unknown"
+    streams: events.Streams = request.app.state.event_streams
+    streams.open(address)
+    body = _stream(market, run.run_id, after)
+    return Streamed(body, partial(streams.close, address))
 
 
 @probes.get("/metrics")
@@ -64,9 +68,20 @@ async def is_ready(market: TheMarket) -> Response:
     return Response("ready", media_type="text/plain")
 
 
-async def _stream(
-    market: Market, run_id: int, after: str, streams: asyncio.Semaphore
-) -> AsyncIterator[bytes]:
-    async with streams:
-        async for piece in events.follow(market.queue, run_id, after=after):
-            yield piece
+class Streamed(StreamingResponse):
+    """Server-sent events that give their place back however the answer ends, begun or not."""
+
+    def __init__(self, body: AsyncIterator[bytes], close: Callable[[], None]) -> None:
+        super().__init__(body, media_type="text/event-stream")
+        self._close = close
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._close()
+
+
+async def _stream(market: Market, run_id: int, after: str) -> AsyncIterator[bytes]:
+    async for piece in events.follow(market.queue, run_id, after=after):
+        yield piece
