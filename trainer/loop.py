@@ -9,8 +9,7 @@ Left out: several devices, several steps per batch, learning-rate schedules.
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,19 +19,18 @@ import torch
 from protocol.canonical import content_digest
 from protocol.errors import Malformed, StepOutOfOrder
 from protocol.messages import Batch, RunInfo
-from protocol.policy import Manifest, entries, policy_digest
-from protocol.signing import Domain, address_of
+from protocol.policy import Manifest
 from trainer import batch as batches
 from trainer import checkpoint
 from trainer.batch import Selection
 from trainer.checkpoint import Progress
 from trainer.client import Client
 from trainer.config import Config
-from trainer.evaluate import HeldOut, held_out
+from trainer.evaluate import HeldOut
 from trainer.loss import Band, Clip, Tokens, Whole, losses, outlying
 from trainer.metrics import MetricsFile, TokenSums, group_values
-from trainer.model import Policy, open_policy
-from trainer.publish import Plan, Publisher, patch_bytes
+from trainer.model import Policy
+from trainer.publish import Publisher, patch_bytes
 
 
 class WrongRun(Exception):
@@ -41,7 +39,7 @@ class WrongRun(Exception):
 
 @dataclass(slots=True)
 class Trainer:
-    """Everything one training process holds. `open_trainer` makes it."""
+    """Everything one training process holds. `main.open_trainer` makes it."""
 
     config: Config
     info: RunInfo
@@ -228,72 +226,3 @@ def without_outliers(tokens: Tokens, band: Band) -> tuple[Tokens, Mapping[str, i
     is_out_S = torch.stack(list(found.values())).any(0)
     counts = {reason: int(out_S.sum()) for reason, out_S in found.items() if out_S.any()}
     return replace(tokens, mask_N=tokens.mask_N & ~is_out_S[tokens.sequence_N]), counts
-
-
-@contextmanager
-def open_trainer(config: Config, key: bytes, client: Client) -> Iterator[Trainer]:
-    """Check that run, key and model belong together, take up the newest checkpoint, and lend it all."""
-    info = client.run()
-    spec = info.spec
-    if spec.trainer != address_of(key):
-        raise WrongRun(f"run {config.run_id} takes policies from {spec.trainer}, not from this key")
-    policy, weights = open_policy(
-        config.model_dir,
-        device=config.device,
-        compute_dtype=config.compute_dtype,
-        temperature=spec.temperature,
-        logits_chunk=config.logits_chunk,
-    )
-    if policy_digest(entries(weights)) != spec.model_digest:
-        raise WrongRun(f"{config.model_dir} does not hold the weights that the run starts from")
-    optimizer = torch.optim.AdamW(
-        list(policy.masters.values()),
-        lr=config.learning_rate,
-        betas=(config.beta1, config.beta2),
-        weight_decay=config.weight_decay,
-        fused=True,
-    )
-    found = checkpoint.load(config.work_dir / "checkpoints", policy, optimizer)
-    progress = found or Progress(version=-1, metrics_offset=0, spent={})
-    publisher = Publisher(
-        client=client,
-        domain=Domain(info.chain_id, info.ledger),
-        run_id=config.run_id,
-        key=key,
-        plan=Plan(config.anchor_every, config.skip_patches),
-    )
-    if found is not None:
-        publisher.resume(progress.version, policy.host_weights())
-        structlog.get_logger().info("resumed from a checkpoint", version=progress.version)
-    metrics = MetricsFile(
-        config.work_dir,
-        offset=progress.metrics_offset,
-        version=progress.version,
-        tensorboard=config.tensorboard,
-    )
-    try:
-        yield Trainer(
-            config=config,
-            info=info,
-            client=client,
-            policy=policy,
-            optimizer=optimizer,
-            publisher=publisher,
-            held_out=_held_out(config, info),
-            metrics=metrics,
-            progress=progress,
-        )
-    finally:
-        metrics.close()
-
-
-def _held_out(config: Config, info: RunInfo) -> HeldOut | None:
-    if config.evaluate_every == 0 or info.spec.num_held_out == 0:
-        return None
-    return held_out(
-        info.spec,
-        config.model_dir / "tokenizer.json",
-        num_problems=config.num_evaluation_problems,
-        batch=config.evaluation_batch,
-        seed=config.seed,
-    )

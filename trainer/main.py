@@ -1,14 +1,28 @@
-"""Start one trainer (`rollcall train`) from its config and key; end it between steps on SIGINT or SIGTERM."""
+"""Start one trainer (`rollcall train`) from its config and key; end it between steps on SIGINT or SIGTERM.
+
+The wiring: which parts a trainer is made of, and the checks that they belong together.
+"""
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import structlog
 import torch
 
+from protocol.messages import RunInfo
+from protocol.policy import entries, policy_digest
+from protocol.signing import Domain, address_of
+from trainer import checkpoint
+from trainer.checkpoint import Progress
 from trainer.client import Client, Stopped
 from trainer.config import Config
-from trainer.loop import open_trainer
+from trainer.evaluate import HeldOut, held_out
+from trainer.loop import Trainer, WrongRun
+from trainer.metrics import MetricsFile
+from trainer.model import Policy, open_policy
+from trainer.publish import Plan, Publisher
 
 
 def main(config: Config, key: bytes) -> None:
@@ -30,3 +44,80 @@ def main(config: Config, key: bytes) -> None:
             log.info("stopped on request; the last checkpoint is where training goes on")
             return
     log.info("training is complete", version=config.steps)
+
+
+@contextmanager
+def open_trainer(config: Config, key: bytes, client: Client) -> Iterator[Trainer]:
+    """Check that run, key and model belong together, take up the newest checkpoint, and lend it all."""
+    info = client.run()
+    spec = info.spec
+    if spec.trainer != address_of(key):
+        raise WrongRun(f"run {config.run_id} takes policies from {spec.trainer}, not from this key")
+    policy, weights = open_policy(
+        config.model_dir,
+        device=config.device,
+        compute_dtype=config.compute_dtype,
+        temperature=spec.temperature,
+        logits_chunk=config.logits_chunk,
+    )
+    if policy_digest(entries(weights)) != spec.model_digest:
+        raise WrongRun(f"{config.model_dir} does not hold the weights that the run starts from")
+    optimizer = _adamw(config, policy)
+    found = checkpoint.load(config.work_dir / "checkpoints", policy, optimizer)
+    progress = found or Progress(version=-1, metrics_offset=0, spent={})
+    publisher = _publisher(config, info, client, key)
+    if found is not None:
+        publisher.resume(progress.version, policy.host_weights())
+        structlog.get_logger().info("resumed from a checkpoint", version=progress.version)
+    metrics = MetricsFile(
+        config.work_dir,
+        offset=progress.metrics_offset,
+        version=progress.version,
+        tensorboard=config.tensorboard,
+    )
+    try:
+        yield Trainer(
+            config=config,
+            info=info,
+            client=client,
+            policy=policy,
+            optimizer=optimizer,
+            publisher=publisher,
+            held_out=_held_out(config, info),
+            metrics=metrics,
+            progress=progress,
+        )
+    finally:
+        metrics.close()
+
+
+def _adamw(config: Config, policy: Policy) -> torch.optim.AdamW:
+    return torch.optim.AdamW(
+        list(policy.masters.values()),
+        lr=config.learning_rate,
+        betas=(config.beta1, config.beta2),
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
+
+
+def _publisher(config: Config, info: RunInfo, client: Client, key: bytes) -> Publisher:
+    return Publisher(
+        client=client,
+        domain=Domain(info.chain_id, info.ledger),
+        run_id=config.run_id,
+        key=key,
+        plan=Plan(config.anchor_every, config.skip_patches),
+    )
+
+
+def _held_out(config: Config, info: RunInfo) -> HeldOut | None:
+    if config.evaluate_every == 0 or info.spec.num_held_out == 0:
+        return None
+    return held_out(
+        info.spec,
+        config.model_dir / "tokenizer.json",
+        num_problems=config.num_evaluation_problems,
+        batch=config.evaluation_batch,
+        seed=config.seed,
+    )

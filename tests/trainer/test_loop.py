@@ -16,7 +16,8 @@ from tests.trainer import work
 from tests.trainer.desk import Desk, refusal, serving
 from trainer.client import Client, Stopped
 from trainer.config import Config
-from trainer.loop import WrongRun, open_trainer
+from trainer.loop import WrongRun
+from trainer.main import open_trainer
 from trainer.publish import Diverged
 
 STEPS = 4
