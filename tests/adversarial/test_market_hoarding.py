@@ -12,15 +12,14 @@ def test_a_worker_that_fills_the_pace_alone_cannot_end_the_run(
     ground: Ground, redis_url: str, tmp_path: Path
 ) -> None:
     """A batch takes at most half from one: were all places hers, no batch would ever be full."""
-    half = {"max_worker_share_millionths": 500_000}
-    with opened(ground, redis_url, tmp_path, **half) as place:
+    with opened(ground, redis_url, tmp_path, max_worker_share_millionths=500_000) as place:
         alice, bob, verifier = (place.party(name) for name in ("alice", "bob", "v0"))
         for _ in range(4):
             response = alice.lease(4)
             if response.status_code == 204:
                 break
-            for signed in leases_of(response.content):
-                receipt = alice.deliver(signed)
+            for lease in leases_of(response.content):
+                receipt = alice.deliver(lease)
                 verifier.decide(receipt.work_digest, Outcome.ACCEPTED)
         assert place.take_batch(0) is None, "the other half is missing"
         for signed in bob.leases(4):

@@ -56,8 +56,7 @@ def test_work_decided_while_settlement_looks_is_not_left_behind(
 def test_a_verifier_that_signs_and_withdraws_its_stake_does_not_stop_an_epoch(
     ground: Ground, redis_url: str, tmp_path: Path
 ) -> None:
-    changes = {"num_verifiers": 3, "threshold": 2}
-    with opened(ground, redis_url, tmp_path, **changes) as place:
+    with opened(ground, redis_url, tmp_path, num_verifiers=3, threshold=2) as place:
         receipt = place.party("alice").deliver(place.party("alice").leases()[0].lease)
         for name in ("v0", "v1"):
             place.party(name).judge(receipt.work_digest, Outcome.ACCEPTED)
@@ -83,8 +82,7 @@ def test_a_verifier_that_signs_and_withdraws_its_stake_does_not_stop_an_epoch(
 def test_a_verifier_that_signs_and_withdraws_its_stake_does_not_save_a_cheat(
     ground: Ground, redis_url: str, tmp_path: Path
 ) -> None:
-    changes = {"num_verifiers": 3, "threshold": 2}
-    with opened(ground, redis_url, tmp_path, **changes) as place:
+    with opened(ground, redis_url, tmp_path, num_verifiers=3, threshold=2) as place:
         bob = place.party("bob")
         receipt = bob.deliver(bob.leases()[0].lease)
         for name in ("v0", "v1"):
