@@ -48,6 +48,16 @@ class Chain:
         """Return a run's state, fresh."""
         return await self._read(lambda: self._ledger.run(run_id))
 
+    async def recent(self, run_id: int) -> RunState:
+        """Return a run's state of the last second: for what strangers ask."""
+        return await self._cached(
+            ("run", run_id), lambda: self._ledger.run(run_id), lambda _: NEGATIVE_SECONDS
+        )
+
+    async def answers(self) -> None:
+        """Raise `Busy` unless the chain answered within the last second: for what strangers ask."""
+        await self._cached(("time",), self._ledger.block_time, lambda _: NEGATIVE_SECONDS)
+
     async def epoch(self, run_id: int, epoch: int) -> EpochState:
         """Return an epoch's state, fresh."""
         return await self._read(lambda: self._ledger.epoch(run_id, epoch))

@@ -39,6 +39,7 @@ from protocol.errors import (
 )
 from protocol.messages import BatchGroup, Contribution, GroupState
 from protocol.rollout import Lease, Receipt, SignedLease, Submission, Work, work_of
+from protocol.run import RunSpec
 from protocol.signing import recover, sign
 
 SMALL_BYTES = 1 << 16
@@ -73,7 +74,7 @@ class Judged:
 
 async def take(market: Market, run: Run, account: Account, body: bytes) -> Receipt | bytes:
     """Return the receipt (as JSON bytes where it was given before); raise what refuses the body."""
-    submission = read_body(body)
+    submission = read_body(body, most_inflated(run.spec))
     known = await _begin(market, run, account, submission)
     if isinstance(known, bytes):
         return known
@@ -84,9 +85,18 @@ async def take(market: Market, run: Run, account: Account, body: bytes) -> Recei
     return await _record(market, run, known, judged, body)
 
 
-def read_body(body: bytes) -> Submission:
+def most_inflated(spec: RunSpec) -> int:
+    """Return the most bytes a body of this run may hold: four times its largest group's.
+
+    Above that nothing is worth reading; below, a group that is too long is told so by admission.
+    """
+    largest = 8 * spec.group_size * spec.max_tokens + 5 * spec.max_prompt_tokens
+    return min(MAX_SUBMISSION_INFLATED_BYTES, SMALL_BYTES + 4 * largest)
+
+
+def read_body(body: bytes, most: int) -> Submission:
     """Inflate and parse; the frame's own claim about its size is not trusted."""
-    return Submission.from_canonical(inflate(body, MAX_SUBMISSION_INFLATED_BYTES))
+    return Submission.from_canonical(inflate(body, most))
 
 
 def inflate(body: bytes, most: int) -> bytes:

@@ -8,7 +8,15 @@ from orchestrator.events import event_body
 from orchestrator.market import Market, Run
 from orchestrator.queue import Argument
 from orchestrator.scheduler import Opening, make_lease, most_groups, most_units
-from protocol.errors import Busy, Excluded, NotJoined, Refused, RunNotOpen, TooManyLeases
+from protocol.errors import (
+    Busy,
+    Excluded,
+    MarketError,
+    NotJoined,
+    Refused,
+    RunNotOpen,
+    TooManyLeases,
+)
 from protocol.messages import LeaseRequest, Leases
 from protocol.rollout import SignedLease
 from protocol.signing import sign
@@ -33,10 +41,13 @@ async def grant(market: Market, run: Run, account: Account, request: LeaseReques
     first, count = await _reserve(market, run, account.identity, request.count, opening)
     if not count:
         return None
-    signed = [
-        _sign(market, run, opening, account.identity, nonce)
-        for nonce in range(first, first + count)
-    ]
+    nonces = range(first, first + count)
+    try:
+        signed = [_sign(market, run, opening, account.identity, nonce) for nonce in nonces]
+    except MarketError:
+        # A task that cannot be leased must not hold its worker's places until a deadline.
+        await market.queue.script("close_leases", run.run_id, account.identity, *nonces)
+        raise
     await _store(market, run, request.engine_class, signed)
     market.metrics.leases.labels(run.run_id).inc(count)
     return Leases(leases=tuple(signed))

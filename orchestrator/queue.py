@@ -105,9 +105,11 @@ class Queue:
                     if not waiting.answer.done():
                         waiting.answer.set_result(answer)
         finally:
-            # Nobody may wait for a sender that is gone, whatever ended it.
+            # Nobody may wait for a sender that is gone, whatever ended it; nor be cancelled by it, for
+            # a cancelled background job ends without a word.
             for waiting in batch + self._waiting:
-                waiting.answer.cancel()
+                if not waiting.answer.done():
+                    waiting.answer.set_result(_unreachable())
             self._waiting, self._sender = [], None
 
     async def _trip(self, batch: Sequence[Waiting]) -> list[Any]:

@@ -85,9 +85,21 @@ class RewardPool:
                 batch = [await self._queue.get()]
                 while len(batch) < self._settings.max_groups_per_call and not self._queue.empty():
                     batch.append(self._queue.get_nowait())
-                await self._answer(child, batch)
+                await self._answer_surely(child, batch)
         finally:
             await child.kill()
+
+    async def _answer_surely(self, child: "Child", batch: Sequence[Waiting]) -> None:
+        """Answer a batch whatever happens: a worker waits for each, and every later one for this task."""
+        log = structlog.get_logger()
+        try:
+            await self._answer(child, batch)
+        except Exception:
+            log.exception("scoring has a defect", groups=len(batch))
+            await child.kill()
+            for waiting in batch:
+                if not waiting.answer.done():
+                    waiting.answer.set_result(None)
 
     async def _answer(self, child: "Child", batch: Sequence[Waiting]) -> None:
         try:

@@ -5,6 +5,7 @@ outside: its address space by `RLIMIT_AS`, its time by being killed. Run by `rew
 `python -m orchestrator.scorer BYTES`.
 """
 
+import os
 import resource
 import sys
 from array import array
@@ -69,7 +70,10 @@ def main(memory_bytes: int) -> None:
     """Answer frames until the parent closes the pipe."""
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    source, sink, scorer = sys.stdin.buffer, sys.stdout.buffer, Scorer()
+    # Frames alone go up the pipe: what a library prints goes where warnings do.
+    sink = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    source, scorer = sys.stdin.buffer, Scorer()
     while (frame := read_frame(source)) is not None:
         answer = msgpack.packb(scorer.handle(msgpack.unpackb(frame)))
         sink.write(len(answer).to_bytes(4, "big") + answer)

@@ -60,6 +60,7 @@ class Service:
     async def close(self) -> None:
         """Finish the round in progress nowhere: every job may be repeated."""
         for task in self._tasks:
+            task.remove_done_callback(self._ended)
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
@@ -110,8 +111,7 @@ class Service:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """Stop the server where a job ended by itself: a market that no longer settles must be seen."""
-        if task.cancelled() or task.exception() is None:
-            return
-        self.failure = task.exception()
+        cancelled = RuntimeError("cancelled by what it waited for")
+        self.failure = cancelled if task.cancelled() else task.exception()
         structlog.get_logger().critical("background job died", error=repr(self.failure))
         signal.raise_signal(signal.SIGTERM)

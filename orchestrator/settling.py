@@ -58,9 +58,10 @@ async def tick(market: Market, run: Run) -> None:
 
 async def epoch_info(market: Market, run: Run, epoch: int) -> EpochInfo:
     """Return where an epoch stands; raise `NotFound` for one that was never opened."""
-    if epoch >= run.chain.num_opened:
-        run.chain = await market.chain.run(run.run_id)
-    if epoch >= run.chain.num_opened:
+    if (
+        epoch >= run.chain.num_opened
+        and epoch >= (await market.chain.recent(run.run_id)).num_opened
+    ):
         raise NotFound(f"run {run.run_id} has not opened epoch {epoch}")
     record = await read_epoch(market, run, epoch)
     if record is None:

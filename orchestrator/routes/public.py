@@ -62,7 +62,7 @@ async def is_ready(market: TheMarket) -> Response:
     """Redis and the chain answer too."""
     try:
         await market.queue.call("PING")
-        await market.chain.block_time()
+        await market.chain.answers()
     except MarketError as error:
         return Response(error.message, 503, media_type="text/plain")
     return Response("ready", media_type="text/plain")

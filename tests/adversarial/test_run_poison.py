@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from orchestrator import keys
+from orchestrator import keys, leasing
 from orchestrator.service import Service
 from protocol.canonical import content_digest
 from protocol.messages import RunList, RunRegistration
@@ -134,3 +134,16 @@ def test_background_jobs_outlive_a_queue_that_refuses(place: Place) -> None:
 
     assert place.call(all_alive)
     assert service.failure is None
+
+
+def test_a_script_that_cannot_be_sent_cancels_no_background_job(place: Place) -> None:
+    """Scripts share round trips: what one breaks must reach the others as an error they expect."""
+    market, run = place.market, place.market.runs[place.run_id]
+
+    async def ask_beside_a_broken_one() -> list[object]:
+        broken = market.queue.script("publish", run.run_id, object())  # type: ignore[arg-type]
+        sound = leasing.expire(market, run, latest=0)
+        return list(await asyncio.gather(broken, sound, return_exceptions=True))
+
+    for answer in place.call(ask_beside_a_broken_one):
+        assert isinstance(answer, Exception), "and no CancelledError, which ends a task unseen"

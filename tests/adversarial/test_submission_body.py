@@ -10,7 +10,12 @@ import zstandard
 from orchestrator import intake
 from orchestrator.intake import inflate
 from protocol import canonical
-from protocol.constants import MAX_GROUP_SIZE, MAX_PROMPT_TOKENS, MAX_SUBMISSION_BYTES
+from protocol.constants import (
+    MAX_GROUP_SIZE,
+    MAX_PROMPT_TOKENS,
+    MAX_SUBMISSION_BYTES,
+    MAX_SUBMISSION_INFLATED_BYTES,
+)
 from protocol.errors import Malformed, TooLarge
 from protocol.rollout import Rollout, Submission
 from tests.orchestrator.place import Place, pack
@@ -45,7 +50,7 @@ def lying_bomb() -> bytes:
         zstandard.compress(b"not messagepack"),
         zstandard.compress(b"\x80"),
         zstandard.compress(b"\xc1" * 100),
-        zstandard.compress(b"\x91" * 100_000),
+        zstandard.compress(b"\x91" * 50_000),
         zstandard.compress(b"\xdd\xff\xff\xff\xff"),
         zstandard.compress(b"\x80") + b"trailing",
         os.urandom(1000),
@@ -140,13 +145,22 @@ def lists_of_lists(num_lists: int, length: int = MEBIBYTE) -> bytes:
 
 
 def test_a_bomb_of_elements_is_refused_before_it_is_built(shared_place: Place) -> None:
-    alice = shared_place.party("alice")
     body = zstandard.compress(lists_of_lists(60))
     assert len(body) < 10_000
     began = time.process_time()
-    response = alice.submit(body)
-    assert (response.status_code, response.json()["code"]) == (400, "malformed")
+    with pytest.raises(Malformed, match="not canonical"):
+        intake.read_body(body, MAX_SUBMISSION_INFLATED_BYTES)
     assert time.process_time() - began < 2, "all of it takes ten seconds and 1.3 GB"
+    response = shared_place.party("alice").submit(body)
+    assert (response.status_code, response.json()["code"]) == (413, "too_large")
+
+
+def test_a_body_may_inflate_to_four_times_its_runs_largest_group(shared_place: Place) -> None:
+    """What more there is cannot be a group, so that what one body costs follows from the run."""
+    alice, most = shared_place.party("alice"), intake.most_inflated(shared_place.spec)
+    assert most == 65_536 + 4 * (8 * 2 * 48 + 5 * 64)
+    codes = [alice.submit(zstandard.compress(bytes(size))) for size in (most, most + 1)]
+    assert [r.json()["code"] for r in codes] == ["malformed", "too_large"]
 
 
 def test_a_bomb_of_elements_without_the_limit_is_built() -> None:

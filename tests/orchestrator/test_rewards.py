@@ -2,9 +2,12 @@
 
 import asyncio
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
+import msgpack
 import pytest
 
 from orchestrator.config import Rewards
@@ -145,3 +148,47 @@ def child_pids() -> list[str]:
     ]
     found.sort(key=lambda child: -child.create_time())
     return [str(child.pid) for child in found]
+
+
+def test_a_defect_in_scoring_is_survived(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer with too few groups, as no child should give, must not end the serving task."""
+    real = Child.score
+
+    async def forgets_one(child: Child, jobs: object, runs: object) -> object:
+        answers = await real(child, jobs, runs)  # type: ignore[arg-type]
+        return answers[1:]
+
+    async def score() -> list[tuple[int, ...] | None]:
+        rewards = pool(ground)
+        rewards.start()
+        good = (1, 5, [tokens(solution(5)), tokens("#0")])
+        with monkeypatch.context() as patched:
+            patched.setattr(Child, "score", forgets_one)
+            first = await asyncio.wait_for(rewards.score(good), 10)
+        second = await asyncio.wait_for(rewards.score(good), 10)
+        await rewards.close()
+        return [first, second]
+
+    assert asyncio.run(score()) == [None, (10_000, 0)]
+
+
+def test_what_a_library_prints_is_no_answer() -> None:
+    """A line on standard output once counted as the length of a frame."""
+    code = (
+        "import os, sys; from orchestrator import scorer; import msgpack\n"
+        "real = scorer.Scorer.handle\n"
+        "def loud(self, message):\n"
+        "    print('a warning', flush=True); os.write(1, b'from C')\n"
+        "    return 7\n"
+        "scorer.Scorer.handle = loud\n"
+        "scorer.main(2 << 30)\n"
+    )
+    frame = msgpack.packb({"do": "score"})
+    child = subprocess.run(
+        [sys.executable, "-c", code],
+        input=len(frame).to_bytes(4, "big") + frame,
+        capture_output=True,
+        check=True,
+    )
+    assert child.stdout == (1).to_bytes(4, "big") + b"\x07"
+    assert b"a warning" in child.stderr
