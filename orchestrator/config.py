@@ -50,7 +50,7 @@ class Config(BaseModel):
 
     host: str = "127.0.0.1"
     """Address to listen on."""
-    port: int = 8100
+    port: int = 8000
     """Port to listen on."""
     redis_url: str = "redis://127.0.0.1:6379/0"
     """Queues and leases; `unix:///path?db=0` works too. Durability is this server's setting."""
