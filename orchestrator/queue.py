@@ -58,6 +58,7 @@ class Queue:
         if self._sender is not None:
             self._sender.cancel()
             await asyncio.gather(self._sender, return_exceptions=True)
+        self._abandon()  # a sender that was cancelled before its first step did not
         await self._redis.aclose()
 
     async def call(self, *command: Argument) -> Any:
@@ -105,12 +106,14 @@ class Queue:
                     if not waiting.answer.done():
                         waiting.answer.set_result(answer)
         finally:
-            # Nobody may wait for a sender that is gone, whatever ended it; nor be cancelled by it, for
-            # a cancelled background job ends without a word.
-            for waiting in batch + self._waiting:
-                if not waiting.answer.done():
-                    waiting.answer.set_result(_unreachable())
-            self._waiting, self._sender = [], None
+            self._waiting, self._sender = batch + self._waiting, None
+            self._abandon()
+
+    def _abandon(self) -> None:
+        """Cancel whoever still waits: nobody may wait for a sender that is gone."""
+        for waiting in self._waiting:
+            waiting.answer.cancel()
+        self._waiting = []
 
     async def _trip(self, batch: Sequence[Waiting]) -> list[Any]:
         with _reachable():

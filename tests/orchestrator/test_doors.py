@@ -1,0 +1,96 @@
+"""The doors to Redis and to the blob store: shared round trips, and what is said where they fail."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from orchestrator import keys
+from orchestrator.blobs import SMALL_BYTES, Blobs
+from orchestrator.queue import Queue
+from protocol.canonical import content_digest
+from protocol.errors import Busy, TooManyRequests
+
+
+async def ask(queue: Queue, who: str, burst: int = 1) -> None:
+    await queue.admit_request(who, rate=1.0, burst=burst, now=1_000.0)
+
+
+def test_scripts_that_share_a_trip_get_each_their_own_answer(redis_url: str) -> None:
+    async def run() -> list[BaseException | None]:
+        queue = Queue(redis_url)
+        names = [f"doors-{n % 3}" for n in range(60)]
+        found = await asyncio.gather(*(ask(queue, n) for n in names), return_exceptions=True)
+        await queue.close()
+        return found
+
+    found = asyncio.run(run())
+    assert found[:3] == [None] * 3, "each of three buckets holds one request"
+    refused = found[3:]
+    assert all(isinstance(error, TooManyRequests) for error in refused)
+    assert all(f"doors-{n % 3}" in str(error) for n, error in enumerate(refused))
+
+
+def test_scripts_that_redis_forgot_are_sent_again(redis_url: str) -> None:
+    async def run() -> None:
+        queue = Queue(redis_url)
+        await ask(queue, "forgotten", burst=9)
+        await queue.call("SCRIPT FLUSH")
+        await asyncio.gather(*(ask(queue, "forgotten", burst=9) for _ in range(8)))
+        with pytest.raises(TooManyRequests):
+            await ask(queue, "forgotten", burst=9)
+        await queue.call("DEL", keys.bucket("forgotten"))
+        await queue.close()
+
+    asyncio.run(run())
+
+
+def test_all_that_wait_for_a_redis_that_is_gone_are_told_to_come_back(tmp_path: Path) -> None:
+    async def run() -> list[BaseException | None]:
+        queue = Queue(f"unix://{tmp_path}/none.sock")
+        found = await asyncio.gather(*(ask(queue, "a") for _ in range(5)), return_exceptions=True)
+        assert isinstance((await asyncio.gather(ask(queue, "b"), return_exceptions=True))[0], Busy)
+        await queue.close()
+        return found
+
+    assert all(isinstance(error, Busy) for error in asyncio.run(run()))
+
+
+def test_a_queue_that_is_closed_leaves_nobody_waiting(tmp_path: Path) -> None:
+    async def run() -> None:
+        queue = Queue(f"unix://{tmp_path}/none.sock")
+        asked = asyncio.create_task(ask(queue, "a"))
+        await asyncio.sleep(0)
+        await queue.close()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(asked, 5)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("size", [0, 1, SMALL_BYTES, SMALL_BYTES + 1])
+def test_blobs_of_every_size_are_read_back_and_leave_no_other_file(
+    tmp_path: Path, size: int
+) -> None:
+    async def run() -> None:
+        blobs, data = Blobs(f"file://{tmp_path}"), os.urandom(size)
+        for _ in range(2):
+            assert await blobs.add(data) == content_digest(data)
+        assert await blobs.get(content_digest(data)) == data
+
+    asyncio.run(run())
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 1
+
+
+def test_a_folder_that_cannot_be_written_is_busy_and_holds_no_rest(tmp_path: Path) -> None:
+    async def run() -> None:
+        blobs, data = Blobs(f"file://{tmp_path}/store"), b"group"
+        digest = content_digest(data)
+        # A file where the folder should be: refused to every user, root included.
+        (tmp_path / "store" / digest.hex()[:2]).write_bytes(b"")
+        with pytest.raises(Busy):
+            await blobs.add(data)
+        assert [path.name for path in (tmp_path / "store").iterdir()] == [digest.hex()[:2]]
+
+    asyncio.run(run())
