@@ -4,18 +4,15 @@ Heavy libraries are imported inside the command that needs them, so `rollcall --
 worker needs no orchestrator installed.
 """
 
-import asyncio
-import importlib
-import inspect
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
+from rollcall.roles import Role, settings_of
 from rollcall.user_error import UserError
 
 app = typer.Typer(
@@ -91,7 +88,7 @@ def serve(
     config: ConfigFile = None, assign: Assignments = None, print_config: PrintConfig = False
 ) -> None:
     """Run the orchestrator: leases, intake, queues, settlement."""
-    _role("orchestrator", "orchestrator.config:Config", "orchestrator.main:main")(
+    Role("orchestrator", "orchestrator.config:Config", "orchestrator.main:main").start(
         config, assign, print_config
     )
 
@@ -101,7 +98,7 @@ def join(
     config: ConfigFile = None, assign: Assignments = None, print_config: PrintConfig = False
 ) -> None:
     """Work: lease tasks, sample them, submit, be paid."""
-    _role("worker", "rollout_worker.config:WorkerConfig", "rollout_worker.loop:main")(
+    Role("worker", "rollout_worker.config:WorkerConfig", "rollout_worker.loop:main").start(
         config, assign, print_config
     )
 
@@ -111,7 +108,7 @@ def verify(
     config: ConfigFile = None, assign: Assignments = None, print_config: PrintConfig = False
 ) -> None:
     """Verify: replay what workers sampled, sign verdicts and epochs."""
-    _role("verifier", "rollout_worker.config:VerifierConfig", "rollout_worker.verifier:main")(
+    Role("verifier", "rollout_worker.config:VerifierConfig", "rollout_worker.verifier:main").start(
         config, assign, print_config
     )
 
@@ -121,7 +118,9 @@ def train(
     config: ConfigFile = None, assign: Assignments = None, print_config: PrintConfig = False
 ) -> None:
     """Train: take batches, make optimizer steps, publish policies."""
-    _role("trainer", "trainer.config:Config", "trainer.main:main")(config, assign, print_config)
+    Role("trainer", "trainer.config:Config", "trainer.main:main").start(
+        config, assign, print_config
+    )
 
 
 @app.command()
@@ -138,7 +137,7 @@ def launch(
     from rollcall.keys import key_from_environment
     from rollcall.spec import spec_of
 
-    settings = _settings("rollcall.launch:LaunchConfig", config, assign, print_config)
+    settings = settings_of("rollcall.launch:LaunchConfig", config, assign, print_config)
     if register is not None:
         spec = spec_of(
             settings.plan,
@@ -177,7 +176,7 @@ def claim(
     from rollcall.claim import claim_all
     from rollcall.keys import key_from_environment
 
-    settings = _settings("rollout_worker.config:WorkerConfig", config, assign, print_config)
+    settings = settings_of("rollout_worker.config:WorkerConfig", config, assign, print_config)
     claim_all(settings, key_from_environment(), worker=worker, say=typer.echo)
 
 
@@ -250,55 +249,6 @@ def consent(
     account = Account.from_key(key_from_environment())
     ledger = Ledger.connect(rpc, Deployment.load(deployment))
     typer.echo("0x" + ledger.sign_consent(account, owner).hex())
-
-
-def _role(name: str, config: str, entry: str) -> Callable[..., None]:
-    """Return what starts one role: settings, log form, key, then the role's own main."""
-
-    def start(path: Path | None, assign: list[str] | None, print_config: bool) -> None:
-        from rollcall.keys import key_from_environment
-        from rollcall.logs import configure_logging
-
-        settings = _settings(config, path, assign, print_config)
-        key = key_from_environment()
-        configure_logging(name)
-        running = _load(entry)(settings, key)
-        if inspect.iscoroutine(running):
-            asyncio.run(running)
-
-    return start
-
-
-def _settings(config: str, path: Path | None, assign: list[str] | None, print_config: bool) -> Any:
-    from rollcall.settings import load, template, to_toml
-
-    model = _load(config)
-    if print_config:
-        has_values = path is not None or bool(assign)
-        typer.echo(
-            to_toml(load(model, path, assign or ())) if has_values else template(model), nl=False
-        )
-        raise typer.Exit(0)
-    return load(model, path, assign or ())
-
-
-def _load(place: str) -> Any:
-    module, _, name = place.partition(":")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except ModuleNotFoundError as error:
-        missing = str(error.name)
-        if missing.split(".", maxsplit=1)[0] in (
-            "orchestrator",
-            "rollout_worker",
-            "trainer",
-            "contracts",
-        ):
-            raise
-        raise UserError(
-            f"this command needs {missing}, which is not installed: run `make setup`, or "
-            "pip install 'rollcall[orchestrator,worker,trainer]'"
-        ) from error
 
 
 def main() -> None:
