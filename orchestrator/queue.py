@@ -110,9 +110,12 @@ class Queue:
             self._abandon()
 
     def _abandon(self) -> None:
-        """Cancel whoever still waits: nobody may wait for a sender that is gone."""
+        """Answer whoever still waits: nobody may wait for a sender that is gone, whatever ended it;
+        nor be cancelled by it, for a cancelled background job ends without a word.
+        """
         for waiting in self._waiting:
-            waiting.answer.cancel()
+            if not waiting.answer.done():
+                waiting.answer.set_result(_unreachable())
         self._waiting = []
 
     async def _trip(self, batch: Sequence[Waiting]) -> list[Any]:
