@@ -7,8 +7,9 @@ only where every sum follows from signed work and nothing in it contradicts its 
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Protocol
 
 import structlog
 
@@ -66,7 +67,7 @@ class Watch:
             give_up=verifier.stop.is_set,
         )
         self._epochs = EpochSigner(verifier, info, self._book)
-        self._signed_reports: set[bytes] = set()
+        self._seen_reports: set[bytes] = set()
         self._looked_at = 0.0
         self._log = structlog.get_logger().bind(run=info.run_id)
 
@@ -127,11 +128,11 @@ class Watch:
         verifier = self._verifier
         tasks = verifier.market.fraud_reports(self._run_id, give_up=verifier.stop.is_set).tasks
         for task in tasks:
-            if task.work_digest in self._signed_reports:
+            if task.work_digest in self._seen_reports:
                 continue
             reason = self._why_not_report(task)
-            self._signed_reports.add(task.work_digest)
             if reason is not None:
+                self._seen_reports.add(task.work_digest)
                 self._log.error("fraud report not signed", worker=task.worker, reason=reason)
                 continue
             signature = sign(verifier.key, verifier.domain.digest(report_of(task)))
@@ -140,6 +141,7 @@ class Watch:
                 FraudReportSignature(work_digest=task.work_digest, signature=signature),
                 give_up=verifier.stop.is_set,
             )
+            self._seen_reports.add(task.work_digest)
             verifier.tally.add("fraud_reports_signed")
             self._log.info("fraud report signed", worker=task.worker, amount=task.amount)
 
@@ -198,16 +200,35 @@ def serve(verifier: Verifier) -> None:
             if time.monotonic() - looked_at > 10 * verifier.config.poll_seconds or not watches:
                 looked_at = time.monotonic()
                 _find_runs(verifier, watches)
-            pauses = [watch.step() for watch in watches.values()]
-            pause = min([pause, *pauses])
+            pause = step_all(watches, most=pause)
         except Unreachable:
             return
-        except (MarketError, LedgerError, BlobMismatch) as error:
-            log.error("verification interrupted", reason=str(error))
+        except (MarketError, LedgerError) as error:
+            log.error("runs not found", reason=str(error))
         verifier.tally.write()
         if pause:
             with verifier.tally.timing("wait"):
                 verifier.stop.wait(pause)
+
+
+class Step(Protocol):
+    """What is done for one run, over and over."""
+
+    def step(self) -> float:
+        """Do what there is to do; return after how many seconds to look again."""
+        ...
+
+
+def step_all(watches: Mapping[int, Step], *, most: float) -> float:
+    """Take a step for every run and return the shortest pause; one run's trouble is its own."""
+    log = structlog.get_logger()
+    pause = most
+    for run_id, watch in watches.items():
+        try:
+            pause = min(pause, watch.step())
+        except (MarketError, LedgerError, BlobMismatch) as error:
+            log.error("verification interrupted", run=run_id, reason=str(error))
+    return pause
 
 
 def _find_runs(verifier: Verifier, watches: dict[int, Watch]) -> None:
@@ -217,10 +238,15 @@ def _find_runs(verifier: Verifier, watches: dict[int, Watch]) -> None:
         is_new = info.run_id not in watches and info.status is not OVER[-1]
         if not is_new or (wanted != "any" and info.run_id not in wanted):
             continue
-        state = verifier.wallet.check_run(info)
+        log = structlog.get_logger().bind(run=info.run_id)
+        try:
+            state = verifier.wallet.check_run(info)
+        except (MarketError, LedgerError) as error:
+            log.error("run not watched", reason=str(error))
+            continue
         if verifier.identity in state.verifiers:
             watches[info.run_id] = Watch(verifier, info)
-            structlog.get_logger().info("watching", run=info.run_id)
+            log.info("watching")
 
 
 def main(config: VerifierConfig, key: bytes) -> None:
