@@ -83,7 +83,8 @@ def orchestrator_app(redis_url: str, folder: Path, count: int) -> FastAPI:
     """Open a run, write `count` signed submissions as HTTP requests, and return the app."""
     from orchestrator.app import create_app
     from protocol.run import AuditPolicy
-    from tests.orchestrator.place import Ground, open_market, opened
+    from tests.orchestrator.ground import Ground
+    from tests.orchestrator.place import open_market, opened
 
     config = {"limits": {"requests_per_second": 1e6, "request_burst": 10**6}}
     ground = Ground.build()

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from tests.orchestrator.place import Ground, Place
+    from tests.orchestrator.ground import Ground
+    from tests.orchestrator.place import Place
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +48,7 @@ def redis_url(redis_server: str) -> str:
 @pytest.fixture(scope="session")
 def ground() -> "Ground":
     """A chain with the ledger and funded people, made once; every test opens a run of its own."""
-    from tests.orchestrator.place import Ground
+    from tests.orchestrator.ground import Ground
 
     return Ground.build()
 

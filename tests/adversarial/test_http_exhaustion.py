@@ -19,7 +19,8 @@ import uvicorn
 from orchestrator.app import create_app
 from protocol.canonical import content_digest
 from protocol.policy import MAX_CHUNK_BYTES
-from tests.orchestrator.place import Ground, Place, open_market
+from tests.orchestrator.ground import Ground
+from tests.orchestrator.place import Place, open_market
 
 FOUR_MEBIBYTES = os.urandom(MAX_CHUNK_BYTES)
 

@@ -5,7 +5,8 @@ from pathlib import Path
 from protocol.messages import Leases
 from protocol.rollout import Lease
 from protocol.verdict import Outcome
-from tests.orchestrator.place import BUDGET, Ground, opened
+from tests.orchestrator.ground import BUDGET, Ground
+from tests.orchestrator.place import opened
 
 
 def test_a_worker_that_fills_the_pace_alone_cannot_end_the_run(

@@ -8,7 +8,8 @@ from orchestrator import keys, leasing
 from orchestrator.service import Service
 from protocol.canonical import content_digest
 from protocol.messages import RunList, RunRegistration
-from tests.orchestrator.place import Ground, Place, make_spec, open_market, opened
+from tests.orchestrator.ground import Ground, make_spec
+from tests.orchestrator.place import Place, open_market, opened
 
 
 def registered(place: Place, **changes: Any) -> int:

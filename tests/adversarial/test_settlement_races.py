@@ -8,7 +8,8 @@ import pytest
 from orchestrator import replaying, settling
 from protocol.messages import EpochFile, EpochStage
 from protocol.verdict import Outcome
-from tests.orchestrator.place import STAKE, Ground, Place, opened
+from tests.orchestrator.ground import STAKE, Ground
+from tests.orchestrator.place import Place, opened
 
 
 def finish(place: Place, epoch: int, signers: tuple[str, ...] = ("v0",)) -> EpochFile:

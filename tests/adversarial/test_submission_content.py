@@ -12,7 +12,8 @@ import pytest
 from orchestrator import admission
 from protocol.messages import GroupState
 from protocol.rollout import Receipt, Rollout
-from tests.orchestrator.place import EOS, Place
+from tests.orchestrator.ground import EOS
+from tests.orchestrator.place import Place
 
 Rollouts = list[Rollout]
 MOST = 48

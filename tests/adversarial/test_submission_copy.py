@@ -4,7 +4,8 @@ import pytest
 
 from orchestrator import admission
 from protocol.rollout import Rollout
-from tests.orchestrator.place import EOS, Place
+from tests.orchestrator.ground import EOS
+from tests.orchestrator.place import Place
 
 
 def long_group(logprob: float) -> list[Rollout]:

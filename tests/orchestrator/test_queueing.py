@@ -12,7 +12,8 @@ from protocol.errors import by_code
 from protocol.messages import GroupState, LeaseRequest, RunInfo, WorkerInfos
 from protocol.run import AuditPolicy
 from protocol.verdict import Outcome
-from tests.orchestrator.place import ENGINE, HOST, Ground, Place, opened, pack
+from tests.orchestrator.ground import ENGINE, Ground
+from tests.orchestrator.place import HOST, Place, opened, pack
 
 
 def code(response: httpx.Response) -> str:

@@ -14,7 +14,8 @@ from orchestrator.config import Rewards
 from orchestrator.rewards import Child, RewardPool, ScorerLost
 from protocol.environments.registry import environment
 from protocol.rollout import Rollout
-from tests.orchestrator.place import EOS, MODEL, Ground, Place, make_spec
+from tests.orchestrator.ground import EOS, MODEL, Ground, make_spec
+from tests.orchestrator.place import Place
 
 TOKENIZER = (MODEL / "tokenizer.json").read_bytes()
 

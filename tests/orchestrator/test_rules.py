@@ -11,7 +11,7 @@ from orchestrator.settlement import Opened, Standing
 from protocol.canonical import keccak256
 from protocol.messages import Account, BatchGroup, Contribution
 from protocol.run import AuditPolicy
-from tests.orchestrator.place import Ground, make_spec
+from tests.orchestrator.ground import Ground, make_spec
 
 WORKERS = tuple("0x" + f"{n:040d}" for n in (1, 2, 3))
 POLICY = AuditPolicy(num_probation_groups=4, num_halving_groups=2, floor_millionths=100_000)

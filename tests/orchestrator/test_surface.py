@@ -13,7 +13,8 @@ from protocol import patch
 from protocol.canonical import content_digest
 from protocol.messages import Event, RunRegistration
 from protocol.policy import MAX_CHUNK_BYTES, Blob, PatchEntry, SignedManifest
-from tests.orchestrator.place import Place, make_spec, open_market, weights
+from tests.orchestrator.ground import make_spec, weights
+from tests.orchestrator.place import Place, open_market
 
 GOLDEN = Path(__file__).with_name("openapi.json")
 

@@ -6,7 +6,8 @@ import pytest
 
 from protocol.messages import GroupState, WorkerInfos
 from protocol.verdict import Outcome
-from tests.orchestrator.place import Ground, Place, opened
+from tests.orchestrator.ground import Ground
+from tests.orchestrator.place import Place, opened
 
 ACCEPTED, REJECTED, UNDECIDED = Outcome.ACCEPTED, Outcome.REJECTED, Outcome.UNDECIDED
 

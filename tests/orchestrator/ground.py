@@ -1,0 +1,153 @@
+"""What a test's market stands on: a chain with the ledger, funded people, and the terms of a run.
+
+Made once and shared by all tests; each opens a run of its own.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from eth_account import Account
+from eth_account.signers.local import LocalAccount
+from web3 import Web3
+
+from contracts.client import Ledger
+from contracts.deployment import Deployment, Terms, deploy
+from contracts.state import RunParams
+from protocol.canonical import content_digest, keccak256
+from protocol.environments.registry import environment
+from protocol.policy import HostTensor, entries, policy_digest
+from protocol.run import AuditPolicy, RunSpec
+from protocol.verdict import Thresholds
+from rollcall.devchain.chain import DevChain
+from rollcall.devchain.rpc import Rpc
+from tests.contracts.world import Clock, InProcess
+
+START = 1_800_000_000
+STAKE = 10**18
+RATE = 10
+BUDGET = 10**9
+MODEL = Path("models/start")
+ENGINE = "transformers-cpu-bfloat16"
+EOS = 2
+
+TERMS = Terms(
+    unbond_seconds=600, revoke_seconds=50, min_window_seconds=2, appeal_seconds=5, ruling_seconds=5
+)
+
+CALIBRATED = Thresholds(
+    engine_class=ENGINE,
+    min_match_millionths=900_000,
+    max_mean_margin_micronats=10_000,
+    max_mean_logprob_gap_micronats=50_000,
+    num_honest_groups=1,
+    num_honest_tokens=1,
+    honest_match_millionths=990_000,
+    honest_mean_margin_micronats=100,
+    false_rejects_per_million_groups=1,
+)
+
+
+def key(name: str) -> LocalAccount:
+    """Return an account that is the same in every run."""
+    return Account.from_key(keccak256(name.encode()))
+
+
+def weights(version: int) -> dict[str, HostTensor]:
+    """Return a policy of two numbers: what a manifest says is tested here, not what weights do."""
+    bits = np.array([version, 1], dtype="<u4")
+    return {"layer": HostTensor("float32", (2,), bits)}
+
+
+@dataclass
+class Ground:
+    """A chain with the ledger on it and funded people: made once, shared by all tests."""
+
+    w3: Web3
+    clock: Clock
+    deployment: Deployment
+    people: dict[str, LocalAccount]
+    ledgers: dict[str, Ledger] = field(default_factory=dict)
+
+    @classmethod
+    def build(cls) -> "Ground":
+        names = ["operator", "orchestrator", "trainer", "deployer", "stranger", "hot"]
+        names += ["v0", "v1", "v2", "alice", "bob", "carol"]
+        people = {name: key(f"orchestrator tests {name}") for name in names}
+        clock = Clock(START)
+        funded = [bytes.fromhex(account.address[2:]) for account in people.values()]
+        w3 = Web3(InProcess(Rpc(DevChain(funded, genesis_time=START), clock=clock)))
+        ground = cls(w3, clock, deploy(w3, people["deployer"], TERMS), people)
+        for name in ("v0", "v1", "v2", "alice", "bob", "carol", "operator"):
+            ground.by(name).mint(ground.address(name), 10 * STAKE)
+            ground.by(name).register(2 * STAKE, ground.address(name), ground.address(name))
+        ground.by("operator").mint(ground.address("operator"), 10_000 * BUDGET)
+        consent = ground.by("operator").sign_consent(
+            people["orchestrator"], ground.address("operator")
+        )
+        ground.by("operator").add_signer(ground.address("orchestrator"), consent)
+        consent = ground.by("alice").sign_consent(people["hot"], ground.address("alice"))
+        ground.by("alice").add_signer(ground.address("hot"), consent)
+        return ground
+
+    def by(self, name: str) -> Ledger:
+        """Return the ledger as this person uses it."""
+        if name not in self.ledgers:
+            self.ledgers[name] = Ledger(self.w3, self.deployment, self.people[name])
+        return self.ledgers[name]
+
+    def address(self, name: str) -> str:
+        return str(self.people[name].address)
+
+    def create_run(self, spec: RunSpec, *, num_verifiers: int, threshold: int) -> int:
+        names = [f"v{n}" for n in range(num_verifiers)]
+        params = RunParams(
+            token=self.deployment.token,
+            rate=spec.rate,
+            min_stake=STAKE,
+            challenge_window=2,
+            settle_window=60,
+            resume_delay=2,
+            threshold=threshold,
+            spec_hash=spec.canonical_digest(),
+            verifiers=tuple(sorted((self.address(n) for n in names), key=str.lower)),
+        )
+        run_id = self.by("operator").create_run(params, BUDGET, "")
+        for worker in ("alice", "bob"):
+            self.by(worker).join_run(run_id)
+        return run_id
+
+
+def make_spec(ground: Ground, **changes: Any) -> RunSpec:
+    """Return a small arithmetic run; `changes` are fields of RunSpec."""
+    config: dict[str, int | str] = {}
+    spec = {
+        "name": "test",
+        "environment": "arithmetic",
+        "environment_config": config,
+        "environment_digest": environment("arithmetic", config).digest,
+        "num_tasks": 1000,
+        "held_out_start": 10_000,
+        "num_held_out": 8,
+        "model_digest": policy_digest(entries(weights(0))),
+        "model_config_digest": content_digest((MODEL / "config.json").read_bytes()),
+        "tokenizer_digest": content_digest((MODEL / "tokenizer.json").read_bytes()),
+        "num_parameters": 400_000,
+        "vocabulary_size": 128,
+        "eos_token_id": EOS,
+        "group_size": 2,
+        "groups_per_batch": 2,
+        "max_staleness": 1,
+        "max_prompt_tokens": 64,
+        "max_tokens": 48,
+        "rate": RATE,
+        "lease_seconds": 60,
+        "epoch_seconds": 10,
+        "max_worker_leases": 4,
+        "audit": AuditPolicy(num_probation_groups=64, floor_millionths=0),
+        "thresholds": (CALIBRATED,),
+        "orchestrator": ground.address("orchestrator"),
+        "trainer": ground.address("trainer"),
+    }
+    return RunSpec.model_validate(spec | changes)
