@@ -181,13 +181,7 @@ async def _payable(market: Market, run: Run) -> bool:
 async def _freeze(market: Market, run: Run, epoch: int, old: Epoch | None) -> Epoch | None:
     """Write the epoch's file, header and record; None where the work changed underneath."""
     found = await _unsettled(market, run)
-    work = settlement.settled_work(found.standings, cutoff=run.chain.cutoff)
-    if old is not None:
-        # Voided on chain: the same work again, under the new generation.
-        bound = {(item.worker, item.nonce) for item in old.work}
-        standings = [Standing(s.accepted, None) for s in found.standings]
-        everything = settlement.settled_work(standings, cutoff=run.chain.cutoff)
-        work = tuple(item for item in everything if (item.worker, item.nonce) in bound)
+    work = _work_of(run, found, old)
     before = await _epoch_before(market, run, epoch)
     opened = Opened(
         run_id=run.run_id,
@@ -226,6 +220,16 @@ async def _freeze(market: Market, run: Run, epoch: int, old: Epoch | None) -> Ep
     log = structlog.get_logger()
     log.info("epoch frozen", run_id=run.run_id, epoch=epoch, groups=len(work), units=header.total)
     return record
+
+
+def _work_of(run: Run, found: Found, old: Epoch | None) -> tuple[Contribution, ...]:
+    """Return what the epoch pays: of one voided on chain (`old`), the same work again."""
+    if old is None:
+        return settlement.settled_work(found.standings, cutoff=run.chain.cutoff)
+    bound = {(item.worker, item.nonce) for item in old.work}
+    standings = [Standing(s.accepted, None) for s in found.standings]
+    everything = settlement.settled_work(standings, cutoff=run.chain.cutoff)
+    return tuple(item for item in everything if (item.worker, item.nonce) in bound)
 
 
 async def _post(market: Market, run: Run, record: Epoch, quorum: dict[str, bytes]) -> None:
