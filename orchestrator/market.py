@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import structlog
 from tokenizers import Tokenizer
 
+from contracts.errors import ContractError
 from contracts.state import RunState, RunStatus
 from orchestrator import keys
 from orchestrator.admission import Terms
@@ -213,9 +214,6 @@ class Market:
         return Run(run_id, spec, spec_hash, made, state, terms)
 
     async def _on_chain(self, run_id: int) -> RunState:
-        # Imported names would shadow the protocol's `Refused`.
-        from contracts.errors import ContractError
-
         try:
             return await self.chain.run(run_id)
         except ContractError as error:
