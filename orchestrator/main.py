@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import structlog
 import uvicorn
 from eth_account import Account
 
@@ -50,6 +51,10 @@ async def main(config: Config, key: bytes) -> None:
     """Serve until SIGINT or SIGTERM."""
     market = open_market(config, key)
     service = Service(market)
+    if not config.allowed_domains and config.host not in ("127.0.0.1", "localhost", "::1"):
+        # Another site could pass on what a wallet signed for it, with the Host header to match.
+        log = structlog.get_logger()
+        log.warning("sign-in for any domain", remedy="set allowed_domains to the names served")
     server = Server(
         uvicorn.Config(
             create_app(market, service),

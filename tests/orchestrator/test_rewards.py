@@ -193,3 +193,22 @@ def test_what_a_library_prints_is_no_answer() -> None:
     )
     assert child.stdout == (1).to_bytes(4, "big") + b"\x07"
     assert b"a warning" in child.stderr
+
+
+def test_a_group_on_which_scoring_raises_is_undecided_and_the_next_one_is_scored(
+    ground: Ground,
+) -> None:
+    """A task that does not exist raises in the child, as a defect of an environment would."""
+
+    async def score() -> tuple[list[tuple[int, ...] | None], int]:
+        rewards = pool(ground)
+        rewards.start()
+        good = (1, 5, [tokens(solution(5)), tokens("#0")])
+        asked = asyncio.gather(rewards.score((1, -1, good[2])), rewards.score(good))
+        found = [*await asked, await rewards.score(good)]
+        await rewards.close()
+        return found, rewards.num_killed
+
+    found, num_killed = asyncio.run(score())
+    assert found == [None, (10_000, 0), (10_000, 0)]
+    assert num_killed == 2, "together with its neighbour, then alone"
