@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from rollcall.keys import new_key
-from rollcall.market import Market, Party, Places, Seller
+from rollcall.market import Market, Party, Places, WorkerParty
 from rollcall.settings import to_toml
 from rollcall.spec import RunPlan
 from rollcall.user_error import UserError
@@ -33,8 +33,8 @@ def write_containers(folder: Path, *, steps: int) -> list[Path]:
     environment = folder / ".env"
     if environment.exists():
         raise UserError(f"{environment} exists and holds keys: move it away to make new ones")
-    worker = Seller(Party("worker", new_key()), "vllm", groups_per_call=16)
-    market = Market(folder / "compose", PLACES, RunPlan(), sellers=(worker,), steps=steps)
+    worker = WorkerParty(Party("worker", new_key()), "vllm", groups_per_call=16)
+    market = Market(folder / "compose", PLACES, RunPlan(), workers=(worker,), steps=steps)
     market.folder.mkdir(parents=True, exist_ok=True)
     market.operator = market.orchestrator
     configs: dict[str, BaseModel] = {

@@ -27,7 +27,7 @@ from rollcall.embedded import (
 from rollcall.evidence import Clock, gather
 from rollcall.launch import Launched, ensure_deployment, launch
 from rollcall.logs import quiet_libraries
-from rollcall.market import Market, Places, demo_sellers
+from rollcall.market import Market, Places, demo_workers
 from rollcall.processes import Processes
 from rollcall.reader import Reader
 from rollcall.record import Record
@@ -80,7 +80,7 @@ def run_demo(*, steps: int, folder: Path, plain: bool, seed: int) -> bool:
         state,
         places(state.absolute(), ports),
         RunPlan(),
-        sellers=demo_sellers(),
+        workers=demo_workers(),
         steps=steps,
         seed=seed,
     )
@@ -96,7 +96,7 @@ def run_demo(*, steps: int, folder: Path, plain: bool, seed: int) -> bool:
             clock = Clock(started, market_open, trained, time.time())
             view.say("paying workers and gathering the evidence")
             evidence = gather(market, launched, record.events(), clock)
-            processes.check(may_end=("trainer", *(s.party.name for s in market.sellers)))
+            processes.check(may_end=("trainer", *(w.party.name for w in market.workers)))
     claims = check_claims(evidence)
     write_report(folder, evidence, claims, console)
     return all(claim.holds for claim in claims)
@@ -139,14 +139,14 @@ def start_parties(market: Market, processes: Processes, run_id: int) -> None:
     """Start the trainer, the verifier and the workers, all at once."""
     processes.start(market.command(market.trainer, "trainer", market.trainer_config(run_id)))
     processes.start(market.command(market.verifier, "verifier", market.verifier_config()))
-    for seller in market.sellers:
-        config = market.worker_config(seller)
-        processes.start(market.command(seller.party, "worker", config))
+    for worker in market.workers:
+        config = market.worker_config(worker)
+        processes.start(market.command(worker.party, "worker", config))
 
 
 def train(market: Market, processes: Processes, view: View, record: Record) -> None:
     """Watch until the trainer has made its last step and ended."""
-    names = [seller.party.name for seller in market.sellers]
+    names = [worker.party.name for worker in market.workers]
     while processes["trainer"].process.poll() is None:
         processes.check(may_end=("trainer", *names))
         view.show(record.snapshot(), market.trainer_metrics())
@@ -159,7 +159,7 @@ def settle(
 ) -> None:
     """Stop the workers and the run, and wait until everything earned is final and paid out."""
     view.say("stopping the workers; they return what they hold")
-    processes.stop([seller.party.name for seller in market.sellers], seconds=30.0)
+    processes.stop([worker.party.name for worker in market.workers], seconds=30.0)
     operator = Account.from_key(market.operator.key)
     ledger = Ledger.connect(market.rpc_url, launched.deployment, operator)
     ledger.stop_run(launched.run_id)
@@ -180,8 +180,8 @@ def is_settled(market: Market, ledger: Ledger, run_id: int, record: Record) -> b
     totals = record.snapshot()
     if not totals.excluded <= totals.slashed:
         return False
-    for seller in market.sellers:
-        for standing in reader.worker(seller.party.address).runs:
+    for worker in market.workers:
+        for standing in reader.worker(worker.party.address).runs:
             if standing.waiting_groups or standing.earned < standing.accepted_tokens:
                 return False
     state = ledger.run(run_id)

@@ -19,7 +19,7 @@ from protocol.wire import checksum_address
 from rollcall.audit import Tariff, earned, read_epoch
 from rollcall.claim import claim_all
 from rollcall.launch import Launched
-from rollcall.market import STAKE, Market, Seller
+from rollcall.market import STAKE, Market, WorkerParty
 from rollcall.measure import measure_accuracy
 from rollcall.reader import Reader
 from rollcall.settings import load
@@ -107,9 +107,9 @@ def gather(market: Market, launched: Launched, events: list[Event], clock: Clock
     reader = Reader(market.url)
     ledger = Ledger.connect(market.rpc_url, launched.deployment)
     run_id, spec = launched.run_id, launched.spec
-    balances = {s.party.address: ledger.balance(s.party.address) for s in market.sellers}
-    for seller in market.sellers:
-        claim(market, seller)
+    balances = {w.party.address: ledger.balance(w.party.address) for w in market.workers}
+    for worker in market.workers:
+        claim(market, worker)
     units = recomputed_units(ledger, reader, launched)
     sold = tokens_by_digest(events)
     statuses = submissions(reader, run_id, list(sold))
@@ -133,7 +133,7 @@ def gather(market: Market, launched: Launched, events: list[Event], clock: Clock
         groups=[group_evidence(status, sold[status.work_digest]) for status in statuses],
         workers=[
             worker_evidence(
-                seller,
+                worker,
                 market=market,
                 ledger=ledger,
                 run_id=run_id,
@@ -142,7 +142,7 @@ def gather(market: Market, launched: Launched, events: list[Event], clock: Clock
                 units=units,
                 balances=balances,
             )
-            for seller in market.sellers
+            for worker in market.workers
         ],
         policies=[policy_evidence(manifest) for manifest in manifests],
         policy_digests={m.version: "0x" + m.policy_digest.hex() for m in manifests},
@@ -150,12 +150,12 @@ def gather(market: Market, launched: Launched, events: list[Event], clock: Clock
     )
 
 
-def claim(market: Market, seller: Seller) -> int:
+def claim(market: Market, worker: WorkerParty) -> int:
     """Do what the worker would: `rollcall claim` with its own config and key."""
     from rollout_worker.config import WorkerConfig
 
-    config = load(WorkerConfig, market.folder / f"{seller.party.name}.toml")
-    return claim_all(config, seller.party.key, worker=None, say=lambda _line: None)
+    config = load(WorkerConfig, market.folder / f"{worker.party.name}.toml")
+    return claim_all(config, worker.party.key, worker=None, say=lambda _line: None)
 
 
 def recomputed_units(ledger: Ledger, reader: Reader, launched: Launched) -> dict[str, int]:
@@ -207,7 +207,7 @@ def group_evidence(status: SubmissionStatus, tokens: int) -> GroupEvidence:
 
 
 def worker_evidence(
-    seller: Seller,
+    worker: WorkerParty,
     *,
     market: Market,
     ledger: Ledger,
@@ -217,17 +217,17 @@ def worker_evidence(
     units: dict[str, int],
     balances: dict[str, int],
 ) -> WorkerEvidence:
-    address = seller.party.address
+    address = worker.party.address
     mine = [status for status in statuses if status.receipt.worker == address]
     accepted = [status for status in mine if status.state.value == "accepted"]
     rejected = Counter(status.rejection for status in mine if status.state.value == "rejected")
     standing = next(r for r in Reader(market.url).worker(address).runs if r.run_id == run_id)
-    totals = json.loads((market.data_dir(seller.party) / "worker.json").read_text())
+    totals = json.loads((market.data_dir(worker.party) / "worker.json").read_text())
     return WorkerEvidence(
-        name=seller.party.name,
+        name=worker.party.name,
         address=address,
         engine=str(totals["engine_class"]),
-        is_cheat=seller.is_cheat,
+        is_cheat=worker.is_cheat,
         is_excluded=standing.is_excluded,
         groups_before_exclusion=len(mine),
         accepted_groups=len(accepted),

@@ -51,7 +51,7 @@ class Party:
 
 
 @dataclass(frozen=True, slots=True)
-class Seller:
+class WorkerParty:
     """A worker of the demo: its engine, how much it samples at once, and whether it cheats."""
 
     party: Party
@@ -81,12 +81,12 @@ class Places:
     port: int
 
 
-def demo_sellers() -> tuple[Seller, ...]:
+def demo_workers() -> tuple[WorkerParty, ...]:
     """Return the demo's workers: one on vLLM, one on transformers, one that cheats."""
     return (
-        Seller(Party("worker-vllm", new_key()), "vllm", groups_per_call=16),
-        Seller(Party("worker-transformers", new_key()), "transformers", groups_per_call=8),
-        Seller(
+        WorkerParty(Party("worker-vllm", new_key()), "vllm", groups_per_call=16),
+        WorkerParty(Party("worker-transformers", new_key()), "transformers", groups_per_call=8),
+        WorkerParty(
             Party("worker-cheat", new_key()),
             "transformers",
             groups_per_call=8,
@@ -110,14 +110,14 @@ class Market:
         places: Places,
         plan: RunPlan,
         *,
-        sellers: Sequence[Seller],
+        workers: Sequence[WorkerParty],
         steps: int,
         seed: int = 0,
     ) -> None:
         self.folder = folder
         self.places = places
         self.plan = plan
-        self.sellers = tuple(sellers)
+        self.workers = tuple(workers)
         self.steps = steps
         self.seed = seed
         self.operator = Party("operator", new_key())
@@ -135,7 +135,7 @@ class Market:
 
     def stakers(self) -> tuple[Party, ...]:
         """Everyone who stakes."""
-        return (self.verifier, *(seller.party for seller in self.sellers))
+        return (self.verifier, *(worker.party for worker in self.workers))
 
     def spenders(self) -> tuple[Party, ...]:
         """Everyone who sends transactions and so needs gas."""
@@ -196,17 +196,17 @@ class Market:
 
         return VerifierConfig.model_validate(self._worker_values(self.verifier))
 
-    def worker_config(self, seller: Seller) -> BaseModel:
+    def worker_config(self, worker: WorkerParty) -> BaseModel:
         from rollout_worker.config import WorkerConfig
 
         values = {
-            **self._worker_values(seller.party),
-            "groups_per_call": seller.groups_per_call,
+            **self._worker_values(worker.party),
+            "groups_per_call": worker.groups_per_call,
             "engine": {
-                "name": seller.engine,
+                "name": worker.engine,
                 "max_model_len": self.plan.max_prompt_tokens + self.plan.max_tokens,
-                "max_sequences": seller.groups_per_call * self.plan.group_size,
-                "quantise_bits": seller.quantise_bits,
+                "max_sequences": worker.groups_per_call * self.plan.group_size,
+                "quantise_bits": worker.quantise_bits,
             },
         }
         return WorkerConfig.model_validate(values)

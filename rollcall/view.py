@@ -73,8 +73,8 @@ class View:
 
     def _line(self, totals: Totals, steps: list[dict[str, Any]], version: int) -> str:
         groups = ", ".join(
-            f"{seller.party.name} {totals.groups[seller.party.address]}"
-            for seller in self._market.sellers
+            f"{worker.party.name} {totals.groups[worker.party.address]}"
+            for worker in self._market.workers
         )
         accuracy = _last(steps, "accuracy")
         return (
@@ -96,24 +96,24 @@ class View:
 
     def _named(self, text: str) -> str:
         """Put the demo's names in place of addresses."""
-        for seller in self._market.sellers:
-            text = text.replace(seller.party.address, seller.party.name)
+        for worker in self._market.workers:
+            text = text.replace(worker.party.address, worker.party.name)
         return text
 
     def _workers(self, totals: Totals) -> Table:
         table = Table(box=None, expand=True)
         for column in ("worker", "engine", "groups", "tokens", "rejected", "standing"):
             table.add_column(column, justify="left" if column in ("worker", "engine") else "right")
-        for seller in self._market.sellers:
-            address = seller.party.address
+        for worker in self._market.workers:
+            address = worker.party.address
             standing = "[green]good[/]" if totals.groups[address] else "[dim]starting[/]"
             if address in totals.excluded:
                 standing = "[red]excluded[/]"
             if address in totals.slashed:
                 standing = "[red]slashed[/]"
-            engine = seller.engine + (f", int{seller.quantise_bits}" if seller.is_cheat else "")
+            engine = worker.engine + (f", int{worker.quantise_bits}" if worker.is_cheat else "")
             table.add_row(
-                seller.party.name,
+                worker.party.name,
                 engine,
                 f"{totals.groups[address]:,}",
                 f"{totals.tokens[address]:,}",

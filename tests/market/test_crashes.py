@@ -28,7 +28,7 @@ from rollcall.demo import (
 from rollcall.embedded import free_port
 from rollcall.evidence import Clock, Evidence, gather
 from rollcall.keys import new_key
-from rollcall.market import CHEAT_BITS, Market, Party, Seller
+from rollcall.market import CHEAT_BITS, Market, Party, WorkerParty
 from rollcall.processes import Processes
 from rollcall.record import Record
 from rollcall.spec import RunPlan
@@ -59,9 +59,9 @@ class Survived:
 def survived(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Survived]:
     folder = tmp_path_factory.mktemp("market")
     ports = Ports(redis=free_port(), chain=free_port(), http=free_port())
-    sellers = (
-        Seller(Party("worker-honest", new_key()), "transformers", groups_per_call=8),
-        Seller(
+    workers = (
+        WorkerParty(Party("worker-honest", new_key()), "transformers", groups_per_call=8),
+        WorkerParty(
             Party("worker-cheat", new_key()),
             "transformers",
             groups_per_call=8,
@@ -69,7 +69,7 @@ def survived(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Survived]:
         ),
     )
     plan = RunPlan(num_held_out=64, lease_seconds=10, groups_per_batch=12, epoch_seconds=10)
-    market = Market(folder, places(folder, ports), plan, sellers=sellers, steps=STEPS)
+    market = Market(folder, places(folder, ports), plan, workers=workers, steps=STEPS)
     console = Console(file=(folder / "view.txt").open("w"))
     with Processes(folder / "logs") as processes, View(console, market, plain=True) as view:
         launched = open_market(market, ports, processes, view)
