@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
@@ -176,6 +177,7 @@ class Market:
             blob_url=f"file://{self.places.blobs}",
             rpc_url=self.rpc_url,
             deployment=str(self.places.deployment),
+            allowed_domains=(urlsplit(self.url).netloc,),
         )
 
     def trainer_config(self, run_id: int) -> BaseModel:
