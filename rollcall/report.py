@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rollcall.claims import Claim
-from rollcall.evidence import Evidence, WorkerEvidence
+from rollcall.evidence import Evidence, GroupEvidence, WorkerEvidence
 
 INK, GRID = "#26323f", "#d9dee4"
 COLOURS = ("#2f6fb0", "#3a9b6c", "#c8553d", "#8a63b8", "#b98a2f")
@@ -86,9 +86,9 @@ def draw(evidence: Evidence, path: Path) -> None:
     start = evidence.clock.market_open
     _accuracy(axes[0][0], evidence, start)
     _reward(axes[0][1], evidence, start)
-    _staleness(axes[0][2], evidence)
+    _staleness(axes[0][2], evidence, start)
     _tokens(axes[1][0], evidence, start)
-    _earnings(axes[1][1], evidence)
+    _earnings(axes[1][1], evidence, start)
     _bytes(axes[1][2], evidence)
     for axis in axes.flat:
         axis.grid(visible=True, color=GRID, linewidth=0.6)
@@ -111,46 +111,68 @@ def _reward(axis: Any, evidence: Evidence, start: float) -> None:
     axis.set(title="mean reward of the trained batch", xlabel="seconds", ylim=(0, 1))
 
 
-def _staleness(axis: Any, evidence: Evidence) -> None:
-    counts: dict[int, int] = defaultdict(int)
+def _staleness(axis: Any, evidence: Evidence, start: float) -> None:
+    """Draw the mean per step between the freshest and the oldest group, with the bound."""
+    ages: dict[int, list[int]] = defaultdict(list)
     for group in evidence.groups:
         if group.trained_in >= 0:
-            counts[group.trained_in - group.policy_version] += 1
-    axis.bar(list(counts), list(counts.values()), color=COLOURS[0], width=0.7)
-    axis.axvline(evidence.max_staleness + 0.5, color=COLOURS[2], linewidth=0.8, linestyle="--")
-    axis.set(title="staleness of trained groups", xlabel="versions", ylabel="groups")
-    axis.set_xticks(range(evidence.max_staleness + 1))
+            ages[group.trained_in].append(group.trained_in - group.policy_version)
+    # Version n + 1 is what step n made.
+    steps = [s for s in evidence.steps if s["version"] - 1 in ages]
+    times = [s["at"] - start for s in steps]
+    found = [ages[s["version"] - 1] for s in steps]
+    axis.fill_between(
+        times, [min(a) for a in found], [max(a) for a in found], color=COLOURS[0], alpha=0.2
+    )
+    axis.plot(times, [sum(a) / len(a) for a in found], color=COLOURS[0])
+    axis.axhline(evidence.max_staleness, color=COLOURS[2], linewidth=0.8, linestyle="--")
+    axis.set(title="staleness of trained groups", xlabel="seconds", ylabel="versions")
+    axis.set_ylim(0, evidence.max_staleness + 0.5)
 
 
 def _tokens(axis: Any, evidence: Evidence, start: float) -> None:
     for worker, colour in zip(evidence.workers, COLOURS, strict=False):
         mine = [g for g in evidence.groups if g.worker == worker.address]
-        accepted = [g for g in mine if g.state == "accepted"]
-        for groups, style, label in (
-            (accepted, "-", worker.name),
-            (mine if worker.is_cheat else [], ":", f"{worker.name}, rejected"),
-        ):
-            times, totals, total = [], [], 0
-            for group in sorted(groups, key=lambda g: g.received_at):
-                total += group.tokens
-                times.append(group.received_at - start)
-                totals.append(total / 1000)
-            if times:
-                axis.plot(times, totals, style, color=colour, label=label)
+        if worker.is_cheat:
+            _running(axis, mine, start, 1e-3, ":", color=colour, label=f"{worker.name}, rejected")
+        else:
+            accepted = [g for g in mine if g.state == "accepted"]
+            _running(axis, accepted, start, 1e-3, "-", color=colour, label=worker.name)
     axis.set(title="tokens sold", xlabel="seconds", ylabel="thousands")
     axis.legend(frameon=False, fontsize=8)
 
 
-def _earnings(axis: Any, evidence: Evidence) -> None:
-    names = [worker.name for worker in evidence.workers]
-    paid = [worker.claimed / 10**18 for worker in evidence.workers]
-    lost = [-(worker.stake_before - worker.stake_after) / 10**18 for worker in evidence.workers]
-    axis.bar(names, paid, color=COLOURS[1], label="claimed", width=0.6)
-    axis.bar(names, lost, color=COLOURS[2], label="stake slashed", width=0.6)
-    axis.axhline(0, color=INK, linewidth=0.8)
-    axis.set(title="earnings and slashes on chain", ylabel="tokens of the ledger")
-    axis.tick_params(axis="x", labelsize=7)
-    axis.legend(frameon=False, fontsize=8)
+def _earnings(axis: Any, evidence: Evidence, start: float) -> None:
+    """Draw what accepted work earned as it came in, and when the chain slashed."""
+    price = evidence.rate / 10**18
+    for worker, colour in zip(evidence.workers, COLOURS, strict=False):
+        accepted = [
+            g for g in evidence.groups if g.worker == worker.address and g.state == "accepted"
+        ]
+        label = f"{worker.name}, claimed {worker.claimed / 10**18:.3f}"
+        _running(axis, accepted, start, price, "-", color=colour, label=label)
+    names = {worker.address: worker for worker in evidence.workers}
+    for event in evidence.events:
+        if event.kind == "slashed" and str(event.fields["worker"]) in names:
+            worker = names[str(event.fields["worker"])]
+            lost = (worker.stake_before - worker.stake_after) / 10**18
+            label = f"{worker.name}, claimed 0, slashed {lost:g}"
+            axis.axvline(event.at - start, color=COLOURS[2], linestyle="--", label=label)
+    axis.set(title="earnings on chain", xlabel="seconds", ylabel="tokens of the ledger")
+    axis.legend(loc="upper left", framealpha=0.9, edgecolor="none", fontsize=8)
+
+
+def _running(
+    axis: Any, groups: Sequence[GroupEvidence], start: float, scale: float, style: str, **line: str
+) -> None:
+    """Draw the running sum of the groups' tokens, times `scale`."""
+    times, totals, total = [], [], 0
+    for group in sorted(groups, key=lambda g: g.received_at):
+        total += group.tokens
+        times.append(group.received_at - start)
+        totals.append(total * scale)
+    if times:
+        axis.plot(times, totals, style, **line)
 
 
 def _bytes(axis: Any, evidence: Evidence) -> None:
