@@ -36,6 +36,8 @@ from rollcall.spec import RunPlan
 from rollcall.user_error import UserError
 from rollcall.view import View
 
+MARK = ".rollcall-demo"
+"""A file that tells a demo's folder, which the next demo clears, from anybody else's."""
 SETTLE_SECONDS = 90.0
 """Longest wait for the last epoch: leases run out, verifiers sign, the challenge window passes."""
 
@@ -72,9 +74,7 @@ def run_demo(*, steps: int, folder: Path, plain: bool, seed: int) -> bool:
     signal.signal(signal.SIGTERM, _interrupt)
     quiet_libraries()
     console = open_console()
-    state = folder / "market"
-    shutil.rmtree(state, ignore_errors=True)
-    state.mkdir(parents=True)
+    state = fresh_folder(folder / "market")
     ports = Ports(redis=free_port(), chain=free_port(), http=free_port())
     market = Market(
         state,
@@ -100,6 +100,19 @@ def run_demo(*, steps: int, folder: Path, plain: bool, seed: int) -> bool:
     claims = check_claims(evidence)
     write_report(folder, evidence, claims, console)
     return all(claim.holds for claim in claims)
+
+
+def fresh_folder(folder: Path) -> Path:
+    """Return an empty folder; raise `UserError` rather than clear one that no demo made."""
+    mark = folder / MARK
+    if folder.exists() and not mark.exists():
+        raise UserError(
+            f"{folder} exists and no demo made it: name another folder with --report, or move it"
+        )
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    mark.touch()
+    return folder
 
 
 def open_market(market: Market, ports: Ports, processes: Processes, view: View) -> Launched:

@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -60,7 +61,7 @@ class Processes:
     def start(self, command: Command) -> Running:
         """Start a child with its output appended to `<log_dir>/<name>.log`."""
         log = self._log_dir / f"{command.name}.log"
-        with log.open("ab") as output:
+        with _interrupts_held(), log.open("ab") as output:
             process = subprocess.Popen(
                 command.argv,
                 stdin=subprocess.DEVNULL,
@@ -70,8 +71,8 @@ class Processes:
                 start_new_session=True,
                 preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509
             )
-        running = Running(command, process, log, time.monotonic())
-        self._running[command.name] = running
+            running = Running(command, process, log, time.monotonic())
+            self._running[command.name] = running
         return running
 
     def __getitem__(self, name: str) -> Running:
@@ -120,6 +121,27 @@ def tail(log: Path, lines: int = LOG_TAIL_LINES) -> str:
     """Return the last lines of a log, indented."""
     text = log.read_text(errors="replace").splitlines()[-lines:] if log.exists() else []
     return "\n".join(f"  {line}" for line in text) or "  (nothing was logged)"
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Deliver Ctrl-C and SIGTERM only after the block: in the midst of a fork, what a handler raises
+    is printed and lost (the hooks of `os.register_at_fork` have no caller), and before the child is
+    entered nobody would end it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {n: signal.signal(n, lambda number, _frame: held.append(number)) for n in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for caught in held[:1]:
+        signal.raise_signal(caught)
 
 
 def _die_with_parent() -> None:

@@ -83,3 +83,35 @@ def test_no_child_outlives_a_parent_that_is_killed(tmp_path: Path) -> None:
     parent.kill()
     parent.wait()
     wait_until_gone(child)
+
+
+INTERRUPTED_FORK = """
+import os, signal, subprocess, sys
+from pathlib import Path
+from rollcall.processes import Command, Processes
+os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), signal.SIGINT))
+words = (sys.executable, "-c", "import time; time.sleep(60)")
+if sys.argv[1] == "held":
+    processes = Processes(Path(sys.argv[2]))
+    start = lambda: processes.start(Command("child", words)).process
+else:
+    start = lambda: subprocess.Popen(words, preexec_fn=lambda: None)
+try:
+    start().kill()
+    print("lost")
+except KeyboardInterrupt:
+    print("seen", [running.name for running in processes])
+    processes.kill("child")
+"""
+
+
+@pytest.mark.parametrize(("how", "found"), [("plain", "lost"), ("held", "seen ['child']")])
+def test_ctrl_c_in_the_midst_of_a_start_is_not_lost(tmp_path: Path, how: str, found: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_FORK, how, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.stdout.strip() == found, done.stderr
