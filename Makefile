@@ -6,6 +6,8 @@ ARGS ?=
 REQUIREMENTS := $(shell command -v nvidia-smi >/dev/null 2>&1 && echo requirements/gpu.txt || echo requirements/cpu.txt)
 BIN := .venv/bin
 READY := .venv/.ready
+# The contracts' compiler, anvil and Forge, where Node is: using and testing the rest needs none of them.
+NODE_READY := $(shell command -v npm >/dev/null 2>&1 && echo contracts/node_modules/.ready)
 
 .PHONY: setup demo test test-slow test-gpu check bench contracts clean
 
@@ -20,13 +22,16 @@ $(READY): requirements/torch.txt $(REQUIREMENTS) pyproject.toml
 	$(BIN)/pip install -q --no-deps --no-build-isolation -e .
 	@touch $(READY)
 
+contracts/node_modules/.ready: contracts/package-lock.json
+	@npm ci --silent --prefix contracts && touch $@ || echo "npm ci failed: tests that need anvil or the compiler are skipped"
+
 demo: $(READY)
 	@$(BIN)/rollcall demo $(ARGS)
 
-test: $(READY)
+test: $(READY) $(NODE_READY)
 	$(BIN)/pytest $(ARGS)
 
-test-slow: $(READY)
+test-slow: $(READY) $(NODE_READY)
 	$(BIN)/pytest -m "slow" $(ARGS)
 
 check: $(READY)
