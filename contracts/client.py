@@ -11,17 +11,18 @@ from dataclasses import astuple, replace
 from typing import Any
 
 from eth_account.signers.local import LocalAccount
-from requests import ConnectionError as RequestsConnectionError
+from requests import ConnectionError as NoConnection
 from requests import RequestException, Timeout
 from web3 import HTTPProvider, Web3
 from web3.exceptions import BadFunctionCallOutput, ContractLogicError, Web3RPCError
-from web3.providers.rpc.utils import ExceptionRetryConfiguration
+from web3.providers.rpc.utils import REQUEST_RETRY_ALLOWLIST, ExceptionRetryConfiguration
 
 from contracts.artifact import artifact
 from contracts.deployment import Deployment
 from contracts.errors import ChainUnreachable, LedgerError, WrongChain
 from contracts.events import Event, LogCursor, decode_events
-from contracts.sender import Receipt, Sender, refusal
+from contracts.node import refusal
+from contracts.sender import Receipt, Sender
 from contracts.state import EpochState, Meter, RunParams, RunState, SlashState, StakeState
 from protocol.epoch import AccountLeaf, EpochHeader, FraudReport
 
@@ -31,7 +32,11 @@ ZERO_ADDRESS = "0x" + "00" * 20
 def web3_at(rpc_url: str, *, timeout_seconds: float = 10.0) -> Web3:
     """Return a connection to a node, which retries what never reached it."""
     # web3's own default lists the builtin ConnectionError, which `requests` does not raise.
-    retries = ExceptionRetryConfiguration(errors=[RequestsConnectionError, Timeout], retries=5)
+    # A transaction is offered again by `Sender` alone, which must know that an answer was lost.
+    repeatable = [name for name in REQUEST_RETRY_ALLOWLIST if name != "eth_sendRawTransaction"]
+    retries = ExceptionRetryConfiguration(
+        errors=[NoConnection, Timeout], retries=5, method_allowlist=repeatable
+    )
     return Web3(
         HTTPProvider(
             rpc_url,

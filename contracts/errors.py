@@ -1,11 +1,14 @@
 """What can go wrong between a caller and the ledger, and how a contract's refusal is read.
 
 LedgerError
-├── ContractError        a contract refused, by name and with the values it refused
-├── ChainUnreachable     nobody answered in time; nothing is known to have been sent
-├── TransactionPending   sent, and not mined in time: it may still be
-├── TransactionFailed    mined and reverted, or refused by the node, without a contract's reason
-└── WrongChain           the node serves another chain than the deployment's
+├── ContractError         a contract refused, by name and with the values it refused
+├── ChainUnreachable      nobody answered in time; nothing was sent
+├── TransactionPending    sent or perhaps sent, and not mined in time: it may still be
+├── TransactionReplaced   another transaction took its nonce: it never will be, and was not sent again
+├── TransactionFailed     mined and reverted, or refused by the node, without a contract's reason
+├── NotEnoughGas          the account cannot pay for the transaction; nothing was sent
+├── BlocksRemoved         the chain took back blocks whose events had been read
+└── WrongChain            the node serves another chain than the deployment's
 """
 
 from dataclasses import dataclass
@@ -47,12 +50,47 @@ class ChainUnreachable(LedgerError):
 
 
 class TransactionPending(LedgerError):
-    """A transaction that was sent and has no receipt yet."""
+    """A transaction that was sent, or perhaps was, and has no settled receipt yet."""
 
-    def __init__(self, transaction_hash: str, seconds: float) -> None:
+    def __init__(self, transaction_hash: str, seconds: float, lack: str = "has no receipt") -> None:
         self.transaction_hash = transaction_hash
         super().__init__(
-            f"{transaction_hash} has no receipt after {seconds:.0f} s; it may yet be mined"
+            f"{transaction_hash} {lack} after {seconds:.0f} s; it may yet be mined: look for it "
+            "before sending the like again"
+        )
+
+
+class TransactionReplaced(LedgerError):
+    """Another transaction was mined under this one's nonce."""
+
+    def __init__(self, transaction_hash: str, account: str, nonce: int) -> None:
+        self.transaction_hash = transaction_hash
+        self.nonce = nonce
+        super().__init__(
+            f"{transaction_hash} will never be mined: another transaction of {account} took its "
+            f"nonce {nonce}. Nothing was sent again; look what that one did, and use the key in one "
+            "program at a time"
+        )
+
+
+class NotEnoughGas(LedgerError):
+    """An account that cannot pay what a transaction may cost. Amounts in wei of the chain's coin."""
+
+    def __init__(self, account: str, have: int, need: int, chain_id: int) -> None:
+        self.account, self.have, self.need = account, have, need
+        super().__init__(
+            f"{account} has {_coins(have)} of the chain's coin and this may cost {_coins(need)} in "
+            f"gas: send it at least {_coins(need - have)} on chain {chain_id}"
+        )
+
+
+class BlocksRemoved(LedgerError):
+    """The chain reorganised below what a cursor had returned; the cursor has stepped back."""
+
+    def __init__(self, first: int, last: int) -> None:
+        self.first, self.last = first, last
+        super().__init__(
+            f"the chain took back blocks {first} to {last}: drop what their events said, and read on"
         )
 
 
@@ -104,6 +142,11 @@ def _kinds() -> dict[bytes, _Kind]:
 
 def _readable(kind: str, value: Any) -> Any:
     return to_checksum_address(value) if kind == "address" else value
+
+
+def _coins(wei: int) -> str:
+    # Rounded up: what is named must suffice.
+    return f"{-(-wei // 10**9) / 10**9:.9f}".rstrip("0").rstrip(".")
 
 
 def _show(value: Any) -> str:

@@ -1,0 +1,278 @@
+"""The sender and the cursor on a real anvil: re-organisations, lost and replaced transactions, restarts."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from web3 import Web3
+
+from contracts import sender as rules
+from contracts.artifact import artifact
+from contracts.client import web3_at
+from contracts.errors import (
+    LedgerError,
+    NotEnoughGas,
+    TransactionPending,
+    TransactionReplaced,
+)
+from contracts.sender import Receipt, Sender
+from tests.contracts.anvil import Anvil, anvil, lossy, needs_anvil, rich
+from tests.contracts.world import key
+
+pytestmark = needs_anvil
+
+
+class Purse:
+    """A test token on anvil, and how to mint one unit of it to oneself."""
+
+    def __init__(self, w3: Web3, sender: Sender) -> None:
+        self._compiled = artifact("TestToken")
+        factory = w3.eth.contract(abi=self._compiled.abi, bytecode=self._compiled.bytecode)
+        made = sender.send(None, Web3.to_bytes(hexstr=factory.constructor().data_in_transaction))
+        assert made.contract_address is not None
+        self.address = made.contract_address
+        self.owner = sender.address
+        self._w3 = w3
+
+    def mint(self, amount: int = 1) -> tuple[str, bytes]:
+        call = self._token(self._w3).functions.mint(self.owner, amount)
+        return self.address, Web3.to_bytes(hexstr=call._encode_transaction_data())
+
+    def balance(self, w3: Web3 | None = None) -> int:
+        return int(self._token(w3 or self._w3).functions.balanceOf(self.owner).call())
+
+    def _token(self, w3: Web3) -> Any:
+        return w3.eth.contract(address=self.address, abi=self._compiled.abi)
+
+
+@pytest.fixture
+def node() -> Iterator[Anvil]:
+    with anvil() as process:
+        yield process
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits are constants of the module; tests need not wait as long as Ethereum's blocks do."""
+    monkeypatch.setattr(rules, "REBROADCAST_SECONDS", 0.5)
+    monkeypatch.setattr(rules, "BUMP_SECONDS", 1.0)
+    monkeypatch.setattr(rules, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(rules, "DOUBT_SECONDS", 1.0)
+
+
+class Background:
+    """A send in a thread of its own, with what came of it."""
+
+    def __init__(self, send: Callable[[], Receipt]) -> None:
+        self.outcome: Receipt | LedgerError | None = None
+        self._thread = threading.Thread(target=self._run, args=(send,), daemon=True)
+        self._thread.start()
+
+    def _run(self, send: Callable[[], Receipt]) -> None:
+        try:
+            self.outcome = send()
+        except LedgerError as error:
+            self.outcome = error
+
+    def join(self) -> Receipt | LedgerError | None:
+        self._thread.join(20)
+        return self.outcome
+
+    @property
+    def is_waiting(self) -> bool:
+        return self._thread.is_alive()
+
+
+def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about in time"
+        time.sleep(0.02)
+
+
+def waiting(node: Anvil) -> list[dict[str, Any]]:
+    """Return the transactions in anvil's pool."""
+    pool = node.ask("txpool_content")
+    return [
+        transaction
+        for part in ("pending", "queued")
+        for by_nonce in pool[part].values()
+        for transaction in by_nonce.values()
+    ]
+
+
+def test_an_answer_dropped_on_the_wire_mints_once(node: Anvil) -> None:
+    with lossy(node) as proxy:
+        w3 = web3_at(proxy.url, timeout_seconds=2.0)
+        sender = Sender(w3, rich())
+        purse = Purse(w3, sender)
+        proxy.lost["eth_sendRawTransaction"] = 3
+        sender.send(*purse.mint(5))
+        assert proxy.asked.count("eth_sendRawTransaction") == 4
+        assert purse.balance() == 5
+        proxy.lost |= {"eth_getTransactionReceipt": 2, "eth_estimateGas": 2, "eth_gasPrice": 2}
+        sender.send(*purse.mint(5))
+        assert purse.balance() == 10
+
+
+def test_what_may_have_been_sent_is_never_called_unsent(node: Anvil) -> None:
+    """Every answer is lost, and the transaction is mined all the same: saying "not sent" would pay twice."""
+    with lossy(node) as proxy:
+        w3 = web3_at(proxy.url, timeout_seconds=2.0)
+        purse = Purse(w3, Sender(w3, rich()))
+        proxy.lost["eth_sendRawTransaction"] = 10**6
+        careful = Sender(w3, rich(), timeout_seconds=0.3)
+        with pytest.raises(TransactionPending, match="may yet be mined: look for it"):
+            careful.send(*purse.mint())
+    assert purse.balance(node.w3) == 1
+
+
+def test_a_receipt_counts_only_under_its_confirmations(node: Anvil) -> None:
+    sender = Sender(node.w3, rich(), confirmations=3, timeout_seconds=15)
+    purse = Purse(node.w3, Sender(node.w3, rich()))
+    send = Background(lambda: sender.send(*purse.mint()))
+    until(lambda: purse.balance() == 1)
+    node.ask("anvil_mine", 2)
+    time.sleep(0.3)
+    assert send.is_waiting
+    node.ask("anvil_mine", 1)
+    receipt = send.join()
+    assert isinstance(receipt, Receipt)
+    assert node.w3.eth.block_number == receipt.block + 3
+
+
+def test_a_transaction_that_a_reorganisation_takes_back_is_mined_again_once(node: Anvil) -> None:
+    sender = Sender(node.w3, rich(), confirmations=3, timeout_seconds=15)
+    purse = Purse(node.w3, Sender(node.w3, rich()))
+    send = Background(lambda: sender.send(*purse.mint()))
+    until(lambda: purse.balance() == 1)
+    node.ask("anvil_reorg", 1, [])
+    assert purse.balance() == 0, "the attack: the block that held the payment is gone"
+    until(lambda: purse.balance() == 1)
+    node.ask("anvil_mine", 3)
+    assert isinstance(send.join(), Receipt)
+    assert purse.balance() == 1
+
+
+def test_without_confirmations_the_next_send_brings_back_what_was_lost(node: Anvil) -> None:
+    """Its nonce is missing: nothing that follows could be mined, and its gas estimate would be wrong."""
+    sender = Sender(node.w3, rich(), timeout_seconds=15)
+    purse = Purse(node.w3, sender)
+    sender.send(*purse.mint(10))
+    sender.send(*purse.mint(100))
+    node.ask("anvil_reorg", 2, [])
+    assert purse.balance() == 0
+    sender.send(*purse.mint(1000))
+    assert purse.balance() == 1110
+
+
+def test_a_transaction_that_the_node_dropped_is_offered_again(node: Anvil) -> None:
+    sender = Sender(node.w3, rich(), timeout_seconds=15)
+    purse = Purse(node.w3, sender)
+    node.ask("evm_setAutomine", False)
+    send = Background(lambda: sender.send(*purse.mint()))
+    until(lambda: len(waiting(node)) == 1)
+    node.ask("anvil_dropTransaction", waiting(node)[0]["hash"])
+    assert waiting(node) == []
+    until(lambda: len(waiting(node)) == 1)
+    node.ask("evm_mine")
+    assert isinstance(send.join(), Receipt)
+    assert purse.balance() == 1
+
+
+def test_a_transaction_priced_too_low_is_offered_for_more_and_mined_once(node: Anvil) -> None:
+    sender = Sender(node.w3, rich(), timeout_seconds=15)
+    purse = Purse(node.w3, sender)
+    node.ask("evm_setAutomine", False)
+    send = Background(lambda: sender.send(*purse.mint()))
+    until(lambda: len(waiting(node)) == 1)
+    first = waiting(node)[0]
+    node.ask("anvil_setNextBlockBaseFeePerGas", hex(4 * int(first["maxFeePerGas"], 16)))
+    until(lambda: bool(waiting(node)) and waiting(node)[0]["hash"] != first["hash"])
+    assert waiting(node)[0]["nonce"] == first["nonce"]
+    node.ask("evm_setAutomine", True)
+    until(lambda: node.ask("evm_mine") is not None and not send.is_waiting)
+    receipt = send.join()
+    assert isinstance(receipt, Receipt)
+    assert receipt.transaction_hash != first["hash"]
+    assert purse.balance() == 1
+
+
+def test_a_transaction_replaced_by_another_is_named_and_not_sent_again(node: Anvil) -> None:
+    sender = Sender(node.w3, rich(), timeout_seconds=15)
+    purse = Purse(node.w3, sender)
+    node.ask("evm_setAutomine", False)
+    send = Background(lambda: sender.send(*purse.mint()))
+    until(lambda: len(waiting(node)) == 1)
+    nonce = int(waiting(node)[0]["nonce"], 16)
+    other = {"to": key("bob").address, "value": 1, "gas": 21_000, "nonce": nonce, "chainId": 31337}
+    signed = rich().sign_transaction(
+        {**other, "maxFeePerGas": 10**12, "maxPriorityFeePerGas": 10**12}
+    )
+    node.w3.eth.send_raw_transaction(signed.raw_transaction)
+    node.ask("evm_mine")
+    outcome = send.join()
+    assert isinstance(outcome, TransactionReplaced)
+    assert outcome.nonce == nonce
+    assert "Nothing was sent again" in str(outcome)
+    node.ask("evm_setAutomine", True)
+    assert purse.balance() == 0
+    sender.send(*purse.mint(7))
+    assert purse.balance() == 7
+
+
+def test_a_nonce_taken_while_an_answer_was_lost_is_not_answered_by_a_second_payment(
+    node: Anvil,
+) -> None:
+    """The sender cannot know which of the two was mined: here its own never was, so it says so."""
+    with lossy(node) as proxy:
+        w3 = web3_at(proxy.url, timeout_seconds=2.0)
+        sender = Sender(w3, rich(), timeout_seconds=15)
+        purse = Purse(w3, sender)
+        node.ask("evm_setAutomine", False)
+        proxy.lost["eth_sendRawTransaction"] = 10**6
+        send = Background(lambda: sender.send(*purse.mint()))
+        until(lambda: len(waiting(node)) == 1)
+        mine = waiting(node)[0]
+        other = {"to": key("bob").address, "value": 1, "gas": 21_000, "chainId": 31337}
+        fees = {"maxFeePerGas": 10**12, "maxPriorityFeePerGas": 10**12}
+        signed = rich().sign_transaction({**other, **fees, "nonce": int(mine["nonce"], 16)})
+        node.w3.eth.send_raw_transaction(signed.raw_transaction)
+        node.ask("evm_mine")
+        proxy.lost.clear()
+        assert isinstance(send.join(), TransactionReplaced)
+        node.ask("evm_setAutomine", True)
+    assert purse.balance(node.w3) == 0
+
+
+def test_a_node_killed_with_a_transaction_in_its_pool_gets_it_again(tmp_path: Path) -> None:
+    with anvil("--no-mining", state=tmp_path / "state.json") as node:
+        sender = Sender(node.w3, rich(), timeout_seconds=30)
+        made = Background(lambda: Purse(node.w3, sender))  # type: ignore[arg-type,return-value]
+        until(lambda: len(waiting(node)) == 1)
+        node.ask("evm_mine")
+        purse: Any = made.join()
+        send = Background(lambda: sender.send(*purse.mint()))
+        until(lambda: len(waiting(node)) == 1)
+        node.end(signal.SIGINT)
+        time.sleep(0.3)
+        assert send.is_waiting
+        node.start()
+        until(lambda: len(waiting(node)) == 1)
+        node.ask("evm_mine")
+        assert isinstance(send.join(), Receipt)
+        assert purse.balance() == 1
+
+
+def test_an_account_without_gas_is_told_how_much_and_where(node: Anvil) -> None:
+    purse = Purse(node.w3, Sender(node.w3, rich()))
+    poor = Sender(node.w3, key("pauper"))
+    with pytest.raises(NotEnoughGas, match=r"send it at least .* on chain 31337") as caught:
+        poor.send(*purse.mint())
+    node.ask("anvil_setBalance", poor.address, hex(caught.value.need))
+    poor.send(*purse.mint())
+    assert purse.balance() == 1
