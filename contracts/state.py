@@ -1,11 +1,13 @@
 """What the contracts keep, as frozen types. Field order is the Solidity structs' (a test holds it)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from enum import IntEnum
 from typing import Any
 
 from eth_utils import to_checksum_address
+
+from protocol.epoch import AccountLeaf, WorkLeaf
 
 
 class RunStatus(IntEnum):
@@ -26,6 +28,111 @@ class SlashStatus(IntEnum):
     APPEALED = 2
     EXECUTED = 3
     DISMISSED = 4
+
+
+class Fault(IntEnum):
+    """What was wrong with an epoch, by the function that showed it."""
+
+    BAD_LEAF = 0
+    BAD_PAIR = 1
+    BAD_EDGE = 2
+    DUPLICATE = 3
+    STALE_NONCE = 4
+    ACCOUNT_ORDER = 5
+    BAD_ACCOUNT = 6
+    UNANSWERED = 7
+    OMISSION = 8
+    ESCALATION = 9
+
+
+class DisputeKind(IntEnum):
+    """What a dispute under a bond is about. Work and accounts are demands."""
+
+    NONE = 0
+    WORK = 1
+    ACCOUNTS = 2
+    OMISSION = 3
+    ESCALATION = 4
+
+
+class DisputeStatus(IntEnum):
+    """Where a dispute is in its life. Moot: its epoch was voided for another reason."""
+
+    NONE = 0
+    OPEN = 1
+    ANSWERED = 2
+    UPHELD = 3
+    MOOT = 4
+
+
+class Posting(IntEnum):
+    """Where a header stands."""
+
+    NONE = 0
+    PENDING = 1
+    FINAL = 2
+    RETRACTED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class WorkOpening:
+    """A leaf of a work tree with its place and its path."""
+
+    leaf: WorkLeaf
+    index: int
+    proof: tuple[bytes, ...]
+
+    def as_struct(self) -> tuple[Any, ...]:
+        """Return the fields in Solidity's order."""
+        spelled = replace(self.leaf, worker=to_checksum_address(self.leaf.worker))
+        return (astuple(spelled), self.index, list(self.proof))
+
+
+@dataclass(frozen=True, slots=True)
+class AccountOpening:
+    """A leaf of an account tree with its place and its path."""
+
+    leaf: AccountLeaf
+    index: int
+    proof: tuple[bytes, ...]
+
+    def as_struct(self) -> tuple[Any, ...]:
+        """Return the fields in Solidity's order."""
+        leaf = self.leaf
+        worker = to_checksum_address(leaf.worker)
+        return (worker, leaf.earned, leaf.last_nonce, self.index, list(self.proof))
+
+
+@dataclass(frozen=True, slots=True)
+class DisputeState:
+    """A dispute. `unanswered` is a bitmap over a demand's indices; `deadline` decides what is open."""
+
+    kind: DisputeKind
+    status: DisputeStatus
+    epoch: int
+    deadline: int
+    unanswered: int
+    by: str
+    run_id: int
+    bond: int
+    worker: str
+    header_hash: bytes
+    indices_hash: bytes
+
+    @classmethod
+    def of(cls, values: Sequence[Any]) -> "DisputeState":
+        """Build from the contract's answer."""
+        kind, status, *rest = values
+        return cls(DisputeKind(kind), DisputeStatus(status), *rest)
+
+
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """A verifier's place that is to be taken, by whom, and from when."""
+
+    index: int
+    next: str
+    earliest: int
 
 
 @dataclass(frozen=True, slots=True)
