@@ -8,6 +8,7 @@ the exact amount when a call needs them.
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, replace
+from pathlib import Path
 from typing import Any
 
 from eth_account.signers.local import LocalAccount
@@ -299,11 +300,13 @@ class Ledger:
         except (RequestException, OSError) as error:
             raise ChainUnreachable(str(error)) from error
 
-    def events(self, next_block: int | None = None, margin: int = 0) -> LogCursor:
-        """Return a cursor over the three contracts' events."""
+    def events(
+        self, next_block: int | None = None, margin: int = 0, path: Path | None = None
+    ) -> LogCursor:
+        """Return a cursor over the contracts' events, going on from `path` where that is a file."""
         at = self.deployment
         start = at.block if next_block is None else next_block
-        return LogCursor(self._w3, [at.registry, at.ledger, at.disputes], start, margin)
+        return LogCursor(self._w3, [at.registry, at.ledger, at.disputes], start, margin, path)
 
     # ---------------------------------------------------------------- inner
 

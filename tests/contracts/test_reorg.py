@@ -14,11 +14,13 @@ from contracts import sender as rules
 from contracts.artifact import artifact
 from contracts.client import web3_at
 from contracts.errors import (
+    BlocksRemoved,
     LedgerError,
     NotEnoughGas,
     TransactionPending,
     TransactionReplaced,
 )
+from contracts.events import LogCursor
 from contracts.sender import Receipt, Sender
 from tests.contracts.anvil import Anvil, anvil, lossy, needs_anvil, rich
 from tests.contracts.world import key
@@ -276,3 +278,78 @@ def test_an_account_without_gas_is_told_how_much_and_where(node: Anvil) -> None:
     node.ask("anvil_setBalance", poor.address, hex(caught.value.need))
     poor.send(*purse.mint())
     assert purse.balance() == 1
+
+
+def names(cursor: LogCursor) -> list[int]:
+    """Return the amounts of the transfers that a cursor returns."""
+    return [event.values["value"] for event in cursor.poll() if event.name == "Transfer"]
+
+
+def test_a_cursor_reports_what_a_reorganisation_took_back_and_reads_what_came_instead(
+    node: Anvil,
+) -> None:
+    sender = Sender(node.w3, rich())
+    purse = Purse(node.w3, sender)
+    cursor = LogCursor(node.w3, [purse.address], 0)
+    assert names(cursor) == []
+    for amount in (1, 2, 3):
+        sender.send(*purse.mint(amount))
+        assert names(cursor) == [amount]
+    head = node.w3.eth.block_number
+    node.ask("anvil_reorg", 2, [])
+    with pytest.raises(BlocksRemoved, match=f"took back blocks {head - 1} to {head}:"):
+        cursor.poll()
+    sender.send(*purse.mint(7))
+    assert sorted(names(cursor)) == [2, 3, 7], "the sender brought two back, in other blocks"
+
+
+def test_without_the_hashes_a_cursor_would_go_on_in_another_history(node: Anvil) -> None:
+    """The attack on the test above: a block number alone still fits, and the loss is not seen."""
+    sender = Sender(node.w3, rich())
+    purse = Purse(node.w3, sender)
+    sender.send(*purse.mint(1))
+    careless = LogCursor(node.w3, [purse.address], node.w3.eth.block_number + 1)
+    node.ask("anvil_reorg", 1, [])
+    assert careless.poll() == []
+    assert purse.balance() == 0
+
+
+def test_a_shallow_reorganisation_stays_within_the_margin(node: Anvil) -> None:
+    sender = Sender(node.w3, rich())
+    purse = Purse(node.w3, sender)
+    sender.send(*purse.mint(1))
+    cursor = LogCursor(node.w3, [purse.address], 0, margin=2)
+    node.ask("anvil_mine", 2)
+    assert names(cursor) == [1]
+    node.ask("anvil_reorg", 2, [])
+    node.ask("anvil_mine", 1)
+    assert names(cursor) == []
+
+
+def test_a_cursor_on_disk_goes_on_where_it_was_committed(node: Anvil, tmp_path: Path) -> None:
+    path = tmp_path / "cursor.json"
+    sender = Sender(node.w3, rich())
+    purse = Purse(node.w3, sender)
+
+    def cursor() -> LogCursor:
+        return LogCursor(node.w3, [purse.address], 0, path=path)
+
+    sender.send(*purse.mint(1))
+    first = cursor()
+    assert names(first) == [1]
+    assert names(cursor()) == [1], "polled, but a crash came before it was dealt with"
+    first.commit()
+    sender.send(*purse.mint(2))
+    second = cursor()
+    assert names(second) == [2]
+    second.commit()
+    node.ask("anvil_reorg", 1, [])
+    for _ in range(2):  # until it is committed, every restart hears of it
+        with pytest.raises(BlocksRemoved):
+            cursor().poll()
+    path.write_text("{")
+    with pytest.raises(LedgerError, match="is no cursor"):
+        cursor()
+    second.commit()
+    with pytest.raises(LedgerError, match="another deployment"):
+        LogCursor(node.w3, [key("bob").address], 0, path=path)
