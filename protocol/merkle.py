@@ -77,11 +77,15 @@ class Tree:
         if not 0 <= index < self.count:
             raise IndexError(f"leaf {index} of a tree with {self.count} leaves")
         siblings = []
-        for height, level in enumerate(self._levels[:-1]):
-            sibling = index ^ 1
-            siblings.append(level[sibling] if sibling < len(level) else self._padding[height])
+        for height in range(len(self._levels) - 1):
+            siblings.append(self.node(height, index ^ 1))
             index >>= 1
         return siblings
+
+    def node(self, height: int, position: int) -> bytes:
+        """Return the root of the block of 2**height leaves that stands at `position`."""
+        level = self._levels[height]
+        return level[position] if position < len(level) else self._padding[height]
 
     def _add_level(self) -> None:
         below, padding = self._levels[-1], self._padding[-1]
