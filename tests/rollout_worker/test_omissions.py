@@ -1,0 +1,159 @@
+"""What a worker can prove from its own receipts, and what it keeps them in."""
+
+from pathlib import Path
+
+import pytest
+
+from contracts.openings import Openable, Published
+from protocol.canonical import keccak256
+from protocol.epoch import AccountLeaf
+from protocol.errors import Malformed
+from protocol.merkle import Tree
+from protocol.messages import Contribution, EpochFile
+from protocol.rollout import Lease, Receipt, SignedLease, Work, lease_id
+from protocol.signing import Domain
+from rollout_worker.omissions import Due, Omission, omissions
+from rollout_worker.receipts import KeptReceipt, ReceiptBook
+from tests.contracts.books import Book
+
+AT = 1_800_000_000
+BOOK = Book(
+    Domain(31_337, "0x5FbDB2315678afecb367f032d93F642f64180aa3"),
+    run_id=1,
+    keys={name: keccak256(name.encode()) for name in ("alice", "bob", "carol")},
+    at=AT,
+)
+EVERYTHING_OWED = Due(posted_at=AT + 60, overdue_at=AT - 600, is_owed=lambda _: True)
+
+
+def kept(item: Contribution, *, received_at: int = AT, rejection: str = "") -> KeptReceipt:
+    """Return the receipt for a contribution as its worker holds it."""
+    signed = item.model_dump(exclude={"units", "signature"}, mode="python")
+    work = Work(run_id=1, **signed)
+    lease = Lease(
+        lease_id=lease_id(1, item.worker, item.nonce),
+        run_id=1,
+        worker=item.worker,
+        nonce=item.nonce,
+        epoch=0,
+        environment="arithmetic",
+        index=0,
+        prompt=(1, 2),
+        policy_version=item.policy_version,
+        policy_digest=bytes(32),
+        temperature_millionths=1_000_000,
+        max_tokens=8,
+        seeds=(1, 2),
+        rate=1,
+        deadline=AT + 60,
+    )
+    receipt = Receipt(
+        run_id=1,
+        worker=item.worker,
+        nonce=item.nonce,
+        work_digest=BOOK.domain.digest(work),
+        received_at=received_at,
+        rejection=rejection,
+        detail="",
+        signature=bytes(65),
+    )
+    return KeptReceipt(
+        receipt=receipt, work=work, lease=SignedLease(lease=lease, signature=bytes(65))
+    )
+
+
+def found(
+    receipts: list[KeptReceipt],
+    file: EpochFile,
+    before: EpochFile | None = None,
+    due: Due = EVERYTHING_OWED,
+) -> list[Omission]:
+    told = Published.of(file)
+    opened = told.under(told.header(keccak256(file.canonical())))
+    accounts: Openable[AccountLeaf] = Openable.whole((), Tree([]))
+    if before is not None:
+        earlier = Published.of(before)
+        accounts = Openable.whole(earlier.accounts, earlier.account_tree)
+    return list(omissions(receipts, opened, accounts, due))
+
+
+def test_work_below_a_later_nonce_that_is_paid_was_skipped() -> None:
+    paid, skipped, late = (BOOK.work("alice", nonce) for nonce in (1, 2, 3))
+    file = BOOK.file(0, [paid, late, BOOK.work("bob", 1)])
+    [omission] = found([kept(paid), kept(skipped), kept(late)], file)
+    assert omission.work.nonce == 2
+    assert [opening.leaf.nonce for opening in omission.around] == [1, 3]
+
+
+def test_work_after_the_last_paid_nonce_may_still_come() -> None:
+    first, second = BOOK.work("alice", 1), BOOK.work("alice", 2)
+    file = BOOK.file(0, [first, BOOK.work("bob", 1)])
+    assert not found([kept(first), kept(second)], file)
+
+
+def test_work_received_long_before_the_epoch_opened_was_skipped_whatever_follows() -> None:
+    item = BOOK.work("carol", 1)
+    file = BOOK.file(0, [BOOK.work("alice", 1)])
+    due = Due(posted_at=AT + 60, overdue_at=AT, is_owed=lambda _: True)
+    assert len(found([kept(item, received_at=AT)], file, due=due)) == 1
+    assert not found([kept(item, received_at=AT + 1)], file, due=due)
+
+
+def test_work_of_an_earlier_epoch_was_paid() -> None:
+    before = BOOK.file(0, [BOOK.work("alice", 1), BOOK.work("alice", 2)])
+    file = BOOK.file(1, [BOOK.work("alice", 4)], before)
+    assert not found([kept(BOOK.work("alice", 2))], file, before)
+    assert len(found([kept(BOOK.work("alice", 3))], file, before)) == 1
+
+
+@pytest.mark.parametrize(
+    ("receipt", "due"),
+    [
+        (kept(BOOK.work("alice", 2), rejection="wrong_prompt"), EVERYTHING_OWED),
+        (kept(BOOK.work("alice", 2), received_at=AT + 61), EVERYTHING_OWED),
+        (kept(BOOK.work("alice", 2)), Due(AT + 60, AT - 600, is_owed=lambda at: at < AT)),
+        (kept(BOOK.work("alice", 2)), Due(AT - 1, AT - 600, is_owed=lambda _: True)),
+    ],
+)
+def test_work_that_could_not_be_paid_was_not_skipped(receipt: KeptReceipt, due: Due) -> None:
+    file = BOOK.file(0, [BOOK.work("alice", 1), BOOK.work("alice", 3)])
+    assert len(found([kept(BOOK.work("alice", 2))], file)) == 1
+    assert not found([receipt], file, due=due)
+
+
+# the book that receipts are kept in
+
+
+def test_receipts_outlive_the_process_that_kept_them(tmp_path: Path) -> None:
+    book = ReceiptBook(tmp_path / "receipts")
+    taken = [kept(BOOK.work("alice", nonce)) for nonce in (1, 2)]
+    refused = kept(BOOK.work("alice", 3), rejection="wrong_prompt")
+    for item in (*taken, refused):
+        book.keep(item)
+    again = ReceiptBook(tmp_path / "receipts")
+    assert again.all() == [*taken, refused]
+    assert again.promises(1) == taken
+    assert not again.promises(2)
+
+
+@pytest.mark.parametrize("torn", [1, 3, 5, 100])
+def test_a_torn_end_is_cut_off_and_written_over(tmp_path: Path, torn: int) -> None:
+    path = tmp_path / "receipts"
+    first, second = kept(BOOK.work("alice", 1)), kept(BOOK.work("alice", 2))
+    book = ReceiptBook(path)
+    book.keep(first)
+    book.keep(second)
+    path.write_bytes(path.read_bytes()[:-torn])
+    again = ReceiptBook(path)
+    assert again.all() == [first]
+    again.keep(second)
+    assert again.all() == [first, second]
+
+
+def test_a_damaged_file_is_not_read_as_an_empty_one(tmp_path: Path) -> None:
+    path = tmp_path / "receipts"
+    path.write_bytes(b"\xff" * 8)
+    with pytest.raises(Malformed, match="is damaged"):
+        ReceiptBook(path).promises(1)
+    with pytest.raises(Malformed, match="is damaged"):
+        ReceiptBook(path).keep(kept(BOOK.work("alice", 1)))
