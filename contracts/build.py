@@ -28,7 +28,13 @@ SETTINGS: dict[str, Any] = {
 }
 DEPLOYABLE = (
     *("StakeRegistry", "RunLedger", "Disputes", "TestToken"),
-    *("Probe", "FeeToken", "ReentrantToken", "ListGate"),  # for tests only
+    *("Probe", "FeeToken", "ReentrantToken", "ListGate"),  # for tests only, like all below
+    *("ListToken", "SilentToken", "ReenteringGate", "BurningGate", "BombGate"),
+    *("PaysAgain", "TakesItsWord", "IgnoresAnswers", "PaysAll", "PaysFirst", "NeedsPermit"),
+    *("AsksGate", "LeavesAtOnce", "PaysFinderAll", "BondsFromStake", "ForgetsKeys"),
+    *("RepostsHeaders", "ForgetsRetracted", "AsksForFree", "StopsEverything", "SwapsVerifiers"),
+    "AnswersWithPadding",
+    *("EachOnChain", "BatchedCredits"),  # for benchmarks only
 )
 MAX_DEPLOYED_BYTES = 24_576
 
@@ -51,7 +57,9 @@ def can_compile() -> bool:
 
 def sources() -> dict[str, str]:
     """Return every Solidity file of ours by its path inside `contracts/`."""
-    files = sorted([*HERE.glob("src/**/*.sol"), *HERE.glob("test/**/*.sol")])
+    files = sorted(
+        path for part in ("src", "test", "bench") for path in HERE.glob(f"{part}/**/*.sol")
+    )
     return {path.relative_to(HERE).as_posix(): path.read_text("utf-8") for path in files}
 
 
