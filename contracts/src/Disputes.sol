@@ -1,152 +1,439 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
-import {MessageHashUtils} from "@openzeppelin/contracts/utils/cryptography/MessageHashUtils.sol";
+import {Address} from "@openzeppelin/contracts/utils/Address.sol";
 
 import {EpochHash} from "./EpochHash.sol";
-import {IDisputes} from "./interfaces/IDisputes.sol";
+import {FraudProofs} from "./FraudProofs.sol";
+import {Openings} from "./Openings.sol";
+import {Slashing} from "./Slashing.sol";
 import {IRunLedger} from "./interfaces/IRunLedger.sol";
-import {IStakeRegistry} from "./interfaces/IStakeRegistry.sol";
 
-/// @title Slashing with appeal; documented in IDisputes
-contract Disputes is IDisputes {
-    /// @dev Only a development chain goes near this; a market asks for days.
-    uint64 public constant MIN_WINDOW = 1 seconds;
+/// @title Fraud proofs, demands, omissions, escalations and slashing; documented in IDisputes
+/// @dev What follows from a fault, and what is held under a bond. `FraudProofs` says what a fault is, `Slashing` has the
+///      reports against workers.
+contract Disputes is Slashing {
+    using Address for address;
 
-    IRunLedger public immutable ledger;
-    IStakeRegistry public immutable registry;
-    address public immutable arbiter;
-    uint64 public immutable appealWindow;
-    uint64 public immutable rulingWindow;
-
-    mapping(bytes32 slashId => Slash) private _slashes;
-    mapping(uint256 runId => mapping(address worker => uint256)) public atRiskOf;
-
-    /// @dev The three contracts name one another as immutables, so this one, deployed last, checks the circle.
-    constructor(IRunLedger ledger_, address arbiter_, uint64 appealWindow_, uint64 rulingWindow_) {
-        if (arbiter_ == address(0)) revert ZeroAddress();
-        IStakeRegistry registry_ = IStakeRegistry(ledger_.registry());
-        if (registry_.slasher() != address(this) || ledger_.disputes() != address(this)) {
-            revert WrongWiring(registry_.slasher(), ledger_.disputes());
-        }
-        uint64 unbond = registry_.unbondPeriod();
-        if (appealWindow_ < MIN_WINDOW || appealWindow_ >= unbond) {
-            revert BadWindow(appealWindow_, MIN_WINDOW, unbond);
-        }
-        if (rulingWindow_ < MIN_WINDOW) revert BadWindow(rulingWindow_, MIN_WINDOW, type(uint64).max);
-        ledger = ledger_;
-        registry = registry_;
-        arbiter = arbiter_;
-        appealWindow = appealWindow_;
-        rulingWindow = rulingWindow_;
+    /// @dev A header that can still be proven wrong, and which verifiers signed it.
+    struct Target {
+        bytes32 headerHash;
+        IRunLedger.Posting posting;
+        uint64 signerBitmap;
     }
 
-    function proposeSlash(FraudReport calldata report, uint256 signerBitmap, bytes[] calldata signatures)
-        external
-        returns (bytes32 slashId)
-    {
-        slashId = slashIdOf(report.runId, report.worker, report.workDigest);
-        Slash storage slash = _slashes[slashId];
-        if (slash.status != SlashStatus.None) revert AlreadyReported(slashId, slash.status);
-        _checkReport(report);
-        bytes32 digest = MessageHashUtils.toTypedDataHash(ledger.domainSeparator(), EpochHash.report(report));
-        ledger.requireQuorum(report.runId, digest, signerBitmap, signatures);
+    /// @dev One word of bits, and 100 answers fit into a few transactions.
+    uint256 public constant MAX_INDICES = 100;
+    /// @dev A search among 10^8 leaves takes four. Each makes honest workers wait a response and a challenge window more.
+    uint8 public constant MAX_ROUNDS = 4;
+    /// @dev A demanded leaf's bond, as a part of the run's minimum stake.
+    uint128 public constant BONDS_PER_STAKE = 100;
 
-        atRiskOf[report.runId][report.worker] += report.amount;
-        slash.status = SlashStatus.Proposed;
-        slash.deadline = uint64(block.timestamp) + appealWindow;
-        slash.amount = report.amount;
-        slash.worker = report.worker;
-        slash.runId = report.runId;
-        slash.evidenceDigest = report.evidenceDigest;
-        // The registry is our own and calls nobody.
-        slash.held = registry.hold(report.worker, report.amount);
-        if (slash.held == 0) revert NothingAtStake(report.worker);
-        emit SlashProposed(
-            slashId,
-            report.runId,
-            report.worker,
-            report.workDigest,
-            report.evidenceDigest,
-            slash.held,
-            slash.deadline
+    /// @dev A contract of its own because one with both would exceed the EVM's 24,576 bytes.
+    address public immutable proofs;
+    uint48 public immutable responseWindow;
+
+    mapping(bytes32 disputeId => Dispute) private _disputes;
+
+    constructor(IRunLedger ledger_, uint48 responseWindow_, uint64 appealWindow_, uint64 rulingWindow_)
+        Slashing(ledger_, appealWindow_, rulingWindow_)
+    {
+        _checkWindow(responseWindow_);
+        // Signers' stake outlasts a challenge window (RunLedger keeps it under half of unbonding) and then these two.
+        uint64 held = responseWindow_ + rulingWindow_;
+        if (held * 2 >= unbondPeriod) revert BadWindow(held, MIN_WINDOW, (unbondPeriod - 1) / 2);
+        proofs = address(new FraudProofs(ledger, registry));
+        responseWindow = responseWindow_;
+    }
+
+    // ------------------------------------------------------------------ proofs
+    // What is named without being used is read by `FraudProofs`, from the call itself.
+
+    function proveBadLeaf(
+        IRunLedger.EpochHeader calldata header,
+        WorkProof calldata work,
+        bytes calldata signature
+    ) external {
+        (work, signature);
+        _condemn(header, Fault.BadLeaf);
+    }
+
+    function proveBadPair(
+        IRunLedger.EpochHeader calldata header,
+        WorkProof calldata left,
+        WorkProof calldata right
+    ) external {
+        (left, right);
+        _condemn(header, Fault.BadPair);
+    }
+
+    function proveBadEdge(IRunLedger.EpochHeader calldata header, WorkProof calldata work) external {
+        work;
+        _condemn(header, Fault.BadEdge);
+    }
+
+    function proveDuplicate(
+        IRunLedger.EpochHeader calldata header,
+        WorkProof calldata work,
+        IRunLedger.EpochHeader calldata other,
+        WorkProof calldata otherWork
+    ) external {
+        (work, other, otherWork);
+        _condemn(header, Fault.Duplicate);
+    }
+
+    function proveStaleNonce(
+        IRunLedger.EpochHeader calldata header,
+        WorkProof calldata work,
+        IRunLedger.AccountProof calldata before
+    ) external {
+        (work, before);
+        _condemn(header, Fault.StaleNonce);
+    }
+
+    function proveAccountOrder(
+        IRunLedger.EpochHeader calldata header,
+        IRunLedger.AccountProof calldata left,
+        IRunLedger.AccountProof calldata right
+    ) external {
+        (left, right);
+        _condemn(header, Fault.AccountOrder);
+    }
+
+    function proveBadAccount(
+        IRunLedger.EpochHeader calldata header,
+        address worker,
+        IRunLedger.AccountProof[] calldata before,
+        WorkProof[] calldata work,
+        IRunLedger.AccountProof[] calldata account
+    ) external {
+        (worker, before, work, account);
+        _condemn(header, Fault.BadAccount);
+    }
+
+    // ------------------------------------------------------------------ demands
+
+    function demand(IRunLedger.EpochHeader calldata header, DisputeKind tree, uint32[] calldata indices)
+        external
+        returns (bytes32 disputeId)
+    {
+        _checkIndices(header, tree, indices);
+        _checkRounds(header);
+        uint128 bond = uint128(indices.length) * _bondOf(header.runId);
+        return _open(header, tree, responseWindow, bond, keccak256(abi.encode(indices)), indices, address(0));
+    }
+
+    function answerWork(
+        bytes32 disputeId,
+        IRunLedger.EpochHeader calldata header,
+        uint32[] calldata indices,
+        uint256[] calldata slots,
+        WorkProof[] calldata work,
+        bytes[] calldata signatures
+    ) external {
+        uint128 left = _requireDemand(disputeId, DisputeKind.Work, header, indices).unanswered;
+        _requireLength(slots.length, work.length);
+        _requireLength(signatures.length, work.length);
+        for (uint256 i = 0; i < work.length; ++i) {
+            uint128 bit = _bitOf(indices, slots[i], work[i].index);
+            if (left & bit == 0) continue;
+            Openings.requireWork(header, work[i]);
+            bytes32 hash = keccak256(signatures[i]);
+            bytes32 expected = work[i].leaf.signatureHash;
+            if (hash != expected) revert WrongSignature(hash, expected);
+            left ^= bit;
+            emit WorkAnswered(disputeId, work[i].index, work[i].leaf, signatures[i], work[i].proof);
+        }
+        _answer(disputeId, left);
+    }
+
+    function answerAccounts(
+        bytes32 disputeId,
+        IRunLedger.EpochHeader calldata header,
+        uint32[] calldata indices,
+        uint256[] calldata slots,
+        IRunLedger.AccountProof[] calldata accounts
+    ) external {
+        uint128 left = _requireDemand(disputeId, DisputeKind.Accounts, header, indices).unanswered;
+        _requireLength(slots.length, accounts.length);
+        for (uint256 i = 0; i < accounts.length; ++i) {
+            IRunLedger.AccountProof calldata account = accounts[i];
+            uint128 bit = _bitOf(indices, slots[i], account.index);
+            if (left & bit == 0) continue;
+            Openings.requireAccount(header.accountRoot, header.accountCount, account);
+            left ^= bit;
+            emit AccountAnswered(
+                disputeId,
+                account.index,
+                account.worker,
+                account.earned,
+                account.lastNonce,
+                account.proof
+            );
+        }
+        _answer(disputeId, left);
+    }
+
+    // ------------------------------------------------------------------ omissions
+
+    function proveOmission(
+        IRunLedger.EpochHeader calldata header,
+        Receipt calldata receipt,
+        bytes calldata signature,
+        WorkProof[] calldata around,
+        IRunLedger.AccountProof[] calldata before
+    ) external returns (bytes32 disputeId) {
+        (signature, around, before);
+        _requireProven();
+        return _open(
+            header,
+            DisputeKind.Omission,
+            responseWindow,
+            _bondOf(header.runId),
+            EpochHash.work(receipt.work),
+            new uint32[](0),
+            receipt.work.worker
         );
     }
 
-    function appealSlash(bytes32 slashId, bytes32 reason) external {
-        Slash storage slash = _require(slashId, SlashStatus.Proposed);
-        if (msg.sender != slash.worker && registry.ownerOf(msg.sender) != slash.worker) {
-            revert NotAccused(msg.sender, slash.worker);
+    function answerOmission(bytes32 disputeId) external {
+        Dispute storage dispute = _requireHeld(disputeId, DisputeKind.Omission);
+        if (atRiskOf[dispute.runId][dispute.worker] == 0) revert NotAccused(msg.sender, dispute.worker);
+        _reject(disputeId, false, msg.sender);
+    }
+
+    // ------------------------------------------------------------------ escalations
+
+    function escalate(IRunLedger.EpochHeader calldata header, bytes32 reason)
+        external
+        returns (bytes32 disputeId)
+    {
+        uint128 bond = _minStakeOf(header.runId);
+        return _open(
+            header, DisputeKind.Escalation, rulingWindow, bond, reason, new uint32[](0), address(0)
+        );
+    }
+
+    function rule(bytes32 disputeId, bool isFraud) external {
+        _requireArbiter();
+        _requireHeld(disputeId, DisputeKind.Escalation);
+        if (isFraud) return _uphold(disputeId);
+        // No finder: an arbiter must not gain by one ruling rather than the other.
+        _reject(disputeId, false, address(0));
+    }
+
+    // ------------------------------------------------------------------ deciding
+
+    function expire(bytes32 disputeId) external {
+        Dispute storage dispute = _disputes[disputeId];
+        if (dispute.status != DisputeStatus.Open) {
+            revert WrongDispute(disputeId, dispute.kind, dispute.status);
         }
-        _requireBefore(slash.deadline);
-        slash.status = SlashStatus.Appealed;
-        slash.deadline = uint64(block.timestamp) + rulingWindow;
-        emit SlashAppealed(slashId, reason, slash.deadline);
-    }
-
-    function executeSlash(bytes32 slashId) external {
-        _requireFrom(_require(slashId, SlashStatus.Proposed).deadline);
-        _execute(slashId);
-    }
-
-    function resolveAppeal(bytes32 slashId, bool guilty) external {
-        if (msg.sender != arbiter) revert NotArbiter(msg.sender);
-        _requireBefore(_require(slashId, SlashStatus.Appealed).deadline);
-        if (guilty) _execute(slashId);
-        else _dismiss(slashId);
-    }
-
-    function expireAppeal(bytes32 slashId) external {
-        _requireFrom(_require(slashId, SlashStatus.Appealed).deadline);
-        _dismiss(slashId);
-    }
-
-    function slashOf(bytes32 slashId) external view returns (Slash memory) {
-        return _slashes[slashId];
-    }
-
-    function slashIdOf(uint256 runId, address worker, bytes32 workDigest) public pure returns (bytes32) {
-        return keccak256(abi.encode(runId, worker, workDigest));
-    }
-
-    function _checkReport(FraudReport calldata report) private view {
-        if (report.amount == 0) revert ZeroAmount();
-        if (!ledger.isJoined(report.runId, report.worker)) revert NotJoined(report.runId, report.worker);
-        uint64 nowAt = uint64(block.timestamp);
-        uint64 unbond = registry.unbondPeriod();
-        uint64 earliest = nowAt > unbond ? nowAt - unbond : 0;
-        if (report.reportedAt > nowAt || report.reportedAt < earliest) {
-            revert BadReportTime(report.reportedAt, earliest, nowAt);
+        bool isHeld = _isHeld(dispute);
+        if (isHeld) {
+            _requireFrom(dispute.deadline);
+            if (dispute.kind != DisputeKind.Escalation) return _uphold(disputeId);
         }
-        uint256 left = ledger.minStakeOf(report.runId) - atRiskOf[report.runId][report.worker];
-        if (report.amount > left) revert SlashTooLarge(report.amount, left);
+        _close(disputeId, DisputeStatus.Moot);
+        // Voiding has reset the epoch's holds; a release would then end somebody else's.
+        if (isHeld) ledger.releaseEpoch(dispute.runId, dispute.epoch, false);
+        registry.returnBond(dispute.by, dispute.bond);
     }
 
-    function _execute(bytes32 slashId) private {
-        Slash storage slash = _slashes[slashId];
-        slash.status = SlashStatus.Executed;
-        emit SlashExecuted(slashId, slash.worker, slash.held);
-        registry.slash(slash.worker, slash.held);
+    function disputeOf(bytes32 disputeId) external view returns (Dispute memory) {
+        return _disputes[disputeId];
     }
 
-    function _dismiss(bytes32 slashId) private {
-        Slash storage slash = _slashes[slashId];
-        slash.status = SlashStatus.Dismissed;
-        atRiskOf[slash.runId][slash.worker] -= slash.amount;
-        emit SlashDismissed(slashId, slash.worker);
-        registry.release(slash.worker, slash.held);
+    /// @dev Proven, so void, and the signers pay.
+    function _condemn(IRunLedger.EpochHeader calldata header, Fault fault) private {
+        _requireProven();
+        Target memory target = _targetOf(header.runId, header.epoch, EpochHash.header(header));
+        _void(header.runId, header.epoch, target, fault, msg.sender);
+        _slashSigners(header.runId, target.signerBitmap, msg.sender);
     }
 
-    function _require(bytes32 slashId, SlashStatus status) private view returns (Slash storage slash) {
-        slash = _slashes[slashId];
-        if (slash.status != status) revert WrongStatus(slashId, slash.status);
+    /// @dev `FraudProofs` has a view under each proof's own selector, so it is asked with the call as it came.
+    function _requireProven() private view {
+        proofs.functionStaticCall(msg.data);
     }
 
-    function _requireBefore(uint64 deadline) private view {
-        if (block.timestamp >= deadline) revert TooLate(uint64(block.timestamp), deadline);
+    /// @dev The epoch is void, the disputer is the finder, and the bond returns. Signers pay, but for an omission: what
+    ///      an orchestrator never showed them they cannot know.
+    function _uphold(bytes32 disputeId) private {
+        Dispute storage dispute = _disputes[disputeId];
+        (uint256 runId, address by) = (dispute.runId, dispute.by);
+        Target memory target = _targetOf(runId, dispute.epoch, dispute.headerHash);
+        Fault fault = dispute.kind == DisputeKind.Escalation
+            ? Fault.Escalation
+            : dispute.kind == DisputeKind.Omission ? Fault.Omission : Fault.Unanswered;
+        _close(disputeId, DisputeStatus.Upheld);
+        _void(runId, dispute.epoch, target, fault, by);
+        if (fault == Fault.Omission) {
+            _take(_run(runId).operator, _minStakeOf(runId), by);
+        } else {
+            _slashSigners(runId, target.signerBitmap, by);
+        }
+        registry.returnBond(by, dispute.bond);
     }
 
-    function _requireFrom(uint64 earliest) private view {
-        if (block.timestamp < earliest) revert TooEarly(uint64(block.timestamp), earliest);
+    /// @dev Void the epoch and every later one, or forget the retracted header.
+    function _void(uint256 runId, uint32 epoch, Target memory target, Fault fault, address prover) private {
+        emit FraudProven(runId, epoch, target.headerHash, fault, prover);
+        if (target.posting == IRunLedger.Posting.Pending) ledger.voidEpoch(runId, epoch);
+        else ledger.clearRetracted(runId, target.headerHash);
+    }
+
+    function _slashSigners(uint256 runId, uint64 signerBitmap, address finder) private {
+        uint128 minStake = _minStakeOf(runId);
+        for (uint256 i = 0; signerBitmap >> i != 0; ++i) {
+            if ((signerBitmap >> i) & 1 == 1) _take(ledger.verifierAt(runId, i), minStake, finder);
+        }
+    }
+
+    function _answer(bytes32 disputeId, uint128 left) private {
+        Dispute storage dispute = _disputes[disputeId];
+        dispute.unanswered = left;
+        if (left != 0) return;
+        // The leaves are known only now: whoever asked gets a window to prove what they show.
+        _reject(disputeId, _epoch(dispute.runId, dispute.epoch).rounds < MAX_ROUNDS, msg.sender);
+    }
+
+    /// @dev The epoch stands, and the disputer loses its bond.
+    function _reject(bytes32 disputeId, bool prolong, address finder) private {
+        Dispute storage dispute = _close(disputeId, DisputeStatus.Answered);
+        ledger.releaseEpoch(dispute.runId, dispute.epoch, prolong);
+        registry.forfeitBond(dispute.bond, finder);
+    }
+
+    function _close(bytes32 disputeId, DisputeStatus status) private returns (Dispute storage dispute) {
+        dispute = _disputes[disputeId];
+        dispute.status = status;
+        emit DisputeClosed(disputeId, status);
+    }
+
+    // ------------------------------------------------------------------ opening
+
+    /// @dev The bond is pulled last; only the registry's own token is called for it.
+    function _open(
+        IRunLedger.EpochHeader calldata header,
+        DisputeKind kind,
+        uint64 window,
+        uint128 bond,
+        bytes32 subject,
+        uint32[] memory indices,
+        address worker
+    ) private returns (bytes32 disputeId) {
+        bytes32 headerHash = _requirePending(header);
+        disputeId = keccak256(abi.encode(headerHash, kind, subject, msg.sender));
+        Dispute storage dispute = _disputes[disputeId];
+        if (dispute.status != DisputeStatus.None) revert WrongDispute(disputeId, dispute.kind, dispute.status);
+        dispute.kind = kind;
+        dispute.status = DisputeStatus.Open;
+        dispute.epoch = header.epoch;
+        dispute.deadline = uint48(block.timestamp + window);
+        dispute.unanswered = uint128((1 << indices.length) - 1);
+        dispute.by = msg.sender;
+        dispute.runId = uint64(header.runId); // the ledger knows the run, so its number was counted up to
+        dispute.bond = bond;
+        dispute.worker = worker;
+        dispute.headerHash = headerHash;
+        dispute.indicesHash = subject;
+        emit Disputed(
+            disputeId, header.runId, header.epoch, kind, msg.sender, dispute.deadline, indices, subject
+        );
+        ledger.holdEpoch(header.runId, header.epoch);
+        registry.postBond(msg.sender, bond);
+    }
+
+    function _requirePending(IRunLedger.EpochHeader calldata header) private view returns (bytes32 headerHash) {
+        headerHash = EpochHash.header(header);
+        if (!_isPending(header.runId, header.epoch, headerHash)) {
+            revert NotDisputable(header.runId, header.epoch, headerHash);
+        }
+        // Or a last-moment hold could put off forever an epoch that only waits for somebody to call `advance`.
+        _requireBefore(_epoch(header.runId, header.epoch).finalAt);
+    }
+
+    // ------------------------------------------------------------------ rules
+
+    function _checkIndices(
+        IRunLedger.EpochHeader calldata header,
+        DisputeKind tree,
+        uint32[] calldata indices
+    ) private pure {
+        if (indices.length == 0 || indices.length > MAX_INDICES) revert BadIndices(indices.length, MAX_INDICES);
+        uint256 count = tree == DisputeKind.Work
+            ? header.workCount
+            : tree == DisputeKind.Accounts ? header.accountCount : 0;
+        for (uint256 i = 0; i < indices.length; ++i) {
+            if (indices[i] >= count) revert BadIndices(indices[i], count);
+        }
+    }
+
+    function _checkRounds(IRunLedger.EpochHeader calldata header) private view {
+        IRunLedger.Epoch memory epoch = _epoch(header.runId, header.epoch);
+        if (epoch.rounds < MAX_ROUNDS) return;
+        if (block.timestamp >= uint256(epoch.postedAt) + _run(header.runId).challengeWindow) {
+            revert TooManyRounds(epoch.rounds, MAX_ROUNDS);
+        }
+    }
+
+    function _requireDemand(
+        bytes32 disputeId,
+        DisputeKind tree,
+        IRunLedger.EpochHeader calldata header,
+        uint32[] calldata indices
+    ) private view returns (Dispute storage dispute) {
+        dispute = _requireHeld(disputeId, tree);
+        bytes32 headerHash = EpochHash.header(header);
+        if (headerHash != dispute.headerHash) revert NotDisputable(header.runId, header.epoch, headerHash);
+        if (keccak256(abi.encode(indices)) != dispute.indicesHash) {
+            revert WrongDispute(disputeId, dispute.kind, dispute.status);
+        }
+    }
+
+    /// @dev An open dispute of this kind, in time, whose epoch it still holds.
+    function _requireHeld(bytes32 disputeId, DisputeKind kind) private view returns (Dispute storage dispute) {
+        dispute = _disputes[disputeId];
+        if (dispute.kind != kind || dispute.status != DisputeStatus.Open) {
+            revert WrongDispute(disputeId, dispute.kind, dispute.status);
+        }
+        if (!_isHeld(dispute)) revert NotDisputable(dispute.runId, dispute.epoch, dispute.headerHash);
+        _requireBefore(dispute.deadline);
+    }
+
+    function _isHeld(Dispute storage dispute) private view returns (bool) {
+        return _isPending(dispute.runId, dispute.epoch, dispute.headerHash);
+    }
+
+    function _isPending(uint256 runId, uint32 epoch, bytes32 headerHash) private view returns (bool) {
+        return _targetOf(runId, epoch, headerHash).posting == IRunLedger.Posting.Pending;
+    }
+
+    function _targetOf(uint256 runId, uint32 epoch, bytes32 headerHash) private view returns (Target memory) {
+        (IRunLedger.Posting posting, uint64 signers) = ledger.postingOf(runId, epoch, headerHash);
+        return Target(headerHash, posting, signers);
+    }
+
+    function _epoch(uint256 runId, uint32 epoch) private view returns (IRunLedger.Epoch memory) {
+        return ledger.epochOf(runId, epoch);
+    }
+
+    function _run(uint256 runId) private view returns (IRunLedger.Run memory run) {
+        (run,,) = ledger.runOf(runId);
+    }
+
+    /// @dev The bit of `unanswered` that stands for `index`.
+    function _bitOf(uint32[] calldata indices, uint256 slot, uint256 index) private pure returns (uint128) {
+        if (slot >= indices.length || indices[slot] != index) revert NotDemanded(index);
+        return uint128(1 << slot);
+    }
+
+    function _bondOf(uint256 runId) private view returns (uint128) {
+        return _minStakeOf(runId) / BONDS_PER_STAKE;
+    }
+
+    function _requireLength(uint256 given, uint256 expected) private pure {
+        if (given != expected) revert LengthMismatch(given, expected);
     }
 }

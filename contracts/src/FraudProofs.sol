@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: MIT
+pragma solidity 0.8.37;
+
+import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
+import {MessageHashUtils} from "@openzeppelin/contracts/utils/cryptography/MessageHashUtils.sol";
+
+import {EpochHash} from "./EpochHash.sol";
+import {Openings} from "./Openings.sol";
+import {IDisputes} from "./interfaces/IDisputes.sol";
+import {IRunLedger} from "./interfaces/IRunLedger.sol";
+import {IStakeRegistry} from "./interfaces/IStakeRegistry.sol";
+
+/// @title What makes a posted epoch false; documented in IDisputes
+/// @notice Holds nothing and changes nothing: each function returns if the epoch is false and reverts if it is not.
+///         `Disputes` puts its own calls to these functions and decides what follows.
+/// @dev Three steps each: the header was posted, the leaves are in its trees, and what they say cannot all be true. Sums
+///      are compared as 256-bit words, so no lie can stop its own proof by an overflow.
+contract FraudProofs {
+    IRunLedger public immutable ledger;
+    IStakeRegistry public immutable registry;
+    uint64 public immutable unbondPeriod;
+
+    constructor(IRunLedger ledger_, IStakeRegistry registry_) {
+        ledger = ledger_;
+        registry = registry_;
+        unbondPeriod = registry_.unbondPeriod();
+    }
+
+    function proveBadLeaf(
+        IRunLedger.EpochHeader calldata header,
+        IDisputes.WorkProof calldata work,
+        bytes calldata signature
+    ) external view {
+        IRunLedger.Posting posting = _postingOf(header);
+        Openings.requireWork(header, work);
+        IRunLedger.WorkLeaf calldata leaf = work.leaf;
+        IDisputes.Work memory signed = EpochHash.workOf(leaf);
+        // Nobody knows any more when a retracted header was posted; it was not later than now.
+        uint64 postedAt = posting == IRunLedger.Posting.Pending
+            ? ledger.epochOf(header.runId, header.epoch).postedAt
+            : uint64(block.timestamp);
+        if (
+            uint256(leaf.units) * EpochHash.TOKENS_PER_UNIT == leaf.tokens
+                && _isPayable(header.runId, signed, postedAt)
+                && (signature.length == 0 || _isSigned(leaf, signed, signature))
+        ) revert IDisputes.NoFault();
+    }
+
+    function proveBadPair(
+        IRunLedger.EpochHeader calldata header,
+        IDisputes.WorkProof calldata left,
+        IDisputes.WorkProof calldata right
+    ) external view {
+        _postingOf(header);
+        Openings.requireWork(header, left);
+        Openings.requireWork(header, right);
+        if (right.index != left.index + 1) revert IDisputes.NotAdjacent(left.index, right.index);
+        if (_follows(left.leaf, right.leaf)) revert IDisputes.NoFault();
+    }
+
+    function proveBadEdge(IRunLedger.EpochHeader calldata header, IDisputes.WorkProof calldata work)
+        external
+        view
+    {
+        _postingOf(header);
+        Openings.requireWork(header, work);
+        IRunLedger.WorkLeaf calldata leaf = work.leaf;
+        bool isBadFirst = work.index == 0
+            && (leaf.workerSum != leaf.units || leaf.epochSum != leaf.units || leaf.tokenSum != leaf.tokens
+                || leaf.gflopSum != leaf.gflops);
+        bool isBadLast = work.index == uint256(header.workCount) - 1
+            && (leaf.epochSum != header.total || leaf.tokenSum != header.tokens || leaf.gflopSum != header.gflops);
+        if (!isBadFirst && !isBadLast) revert IDisputes.NoFault();
+    }
+
+    function proveDuplicate(
+        IRunLedger.EpochHeader calldata header,
+        IDisputes.WorkProof calldata work,
+        IRunLedger.EpochHeader calldata other,
+        IDisputes.WorkProof calldata otherWork
+    ) external view {
+        _requirePaidBeside(header, _postingOf(header), other);
+        Openings.requireWork(header, work);
+        Openings.requireWork(other, otherWork);
+        bool isSameLeaf = other.epoch == header.epoch && otherWork.index == work.index;
+        bool isSameWork =
+            work.leaf.worker == otherWork.leaf.worker && work.leaf.nonce == otherWork.leaf.nonce;
+        if (isSameLeaf || (!isSameWork && work.leaf.payloadDigest != otherWork.leaf.payloadDigest)) {
+            revert IDisputes.NoFault();
+        }
+    }
+
+    function proveStaleNonce(
+        IRunLedger.EpochHeader calldata header,
+        IDisputes.WorkProof calldata work,
+        IRunLedger.AccountProof calldata before
+    ) external view {
+        uint256 count = _countBefore(header, _postingOf(header));
+        Openings.requireWork(header, work);
+        Openings.requireAccount(header.prevAccountRoot, count, before);
+        if (before.worker != work.leaf.worker) revert IDisputes.BadWitness(work.leaf.worker);
+        if (work.leaf.nonce > before.lastNonce) revert IDisputes.NoFault();
+    }
+
+    function proveAccountOrder(
+        IRunLedger.EpochHeader calldata header,
+        IRunLedger.AccountProof calldata left,
+        IRunLedger.AccountProof calldata right
+    ) external view {
+        _postingOf(header);
+        Openings.requireAccount(header.accountRoot, header.accountCount, left);
+        Openings.requireAccount(header.accountRoot, header.accountCount, right);
+        if (right.index != left.index + 1) revert IDisputes.NotAdjacent(left.index, right.index);
+        if (left.worker < right.worker) revert IDisputes.NoFault();
+    }
+
+    function proveBadAccount(
+        IRunLedger.EpochHeader calldata header,
+        address worker,
+        IRunLedger.AccountProof[] calldata before,
+        IDisputes.WorkProof[] calldata work,
+        IRunLedger.AccountProof[] calldata account
+    ) external view {
+        uint256 count = _countBefore(header, _postingOf(header));
+        (bool isExpected, uint256 earned, uint64 nonce) =
+            Openings.accountOf(header.prevAccountRoot, count, worker, before);
+        (bool hasWork, uint128 workerSum, uint64 lastNonce) = Openings.lastWorkOf(header, worker, work);
+        if (hasWork) (isExpected, earned, nonce) = (true, earned + workerSum, lastNonce);
+        (bool isFound, uint128 statedEarned, uint64 statedNonce) =
+            Openings.accountOf(header.accountRoot, header.accountCount, worker, account);
+        if (isFound == isExpected && statedEarned == earned && statedNonce == nonce) revert IDisputes.NoFault();
+    }
+
+    function proveOmission(
+        IRunLedger.EpochHeader calldata header,
+        IDisputes.Receipt calldata receipt,
+        bytes calldata signature,
+        IDisputes.WorkProof[] calldata around,
+        IRunLedger.AccountProof[] calldata before
+    ) external view {
+        IRunLedger.Posting posting = _postingOf(header);
+        _requireReceipt(header.runId, receipt, signature);
+        IRunLedger.Epoch memory epoch = ledger.epochOf(header.runId, header.epoch);
+        IDisputes.Work calldata work = receipt.work;
+        // A receipt given after posting is for the next epoch.
+        if (receipt.receivedAt > epoch.postedAt || !_isPayable(header.runId, work, epoch.postedAt)) {
+            revert IDisputes.NoFault();
+        }
+        uint256 count = _countBefore(header, posting);
+        (,, uint64 lastNonce) = Openings.accountOf(header.prevAccountRoot, count, work.worker, before);
+        if (work.nonce <= lastNonce) revert IDisputes.NoFault();
+        bool isLaterPaid = Openings.requireSkipped(header, work.worker, work.nonce, around);
+        bool isOverdue = uint256(receipt.receivedAt) + unbondPeriod <= epoch.openedAt;
+        if (!isLaterPaid && !isOverdue) revert IDisputes.NotYetDue(work.nonce);
+    }
+
+    // ------------------------------------------------------------------ rules
+
+    /// @dev Whether this work can be paid by an epoch posted then: what a leaf must be, and what was skipped must have
+    ///      been.
+    function _isPayable(uint256 runId, IDisputes.Work memory work, uint64 postedAt) private view returns (bool) {
+        if (work.runId != runId || work.nonce == 0 || work.submittedAt > postedAt) return false;
+        (IRunLedger.Run memory run,,) = ledger.runOf(runId);
+        uint256 gflops = (2 * uint256(run.numParameters) * work.tokens + 1e9 - 1) / 1e9;
+        return work.gflops == gflops && ledger.isOwed(runId, work.submittedAt);
+    }
+
+    function _isSigned(
+        IRunLedger.WorkLeaf calldata leaf,
+        IDisputes.Work memory signed,
+        bytes calldata signature
+    ) private view returns (bool) {
+        bytes32 hash = keccak256(signature);
+        if (hash != leaf.signatureHash) revert IDisputes.WrongSignature(hash, leaf.signatureHash);
+        (address signer,,) = ECDSA.tryRecoverCalldata(_digest(EpochHash.work(signed)), signature);
+        return signer != address(0) && registry.spokeFor(signer, leaf.worker, leaf.submittedAt);
+    }
+
+    function _follows(IRunLedger.WorkLeaf calldata left, IRunLedger.WorkLeaf calldata right)
+        private
+        pure
+        returns (bool)
+    {
+        uint256 workerBefore = left.worker == right.worker ? left.workerSum : 0;
+        return Openings.workKey(left.worker, left.nonce) < Openings.workKey(right.worker, right.nonce)
+            && right.workerSum == workerBefore + right.units
+            && right.epochSum == uint256(left.epochSum) + right.units
+            && right.tokenSum == uint256(left.tokenSum) + right.tokens
+            && right.gflopSum == uint256(left.gflopSum) + right.gflops;
+    }
+
+    function _requireReceipt(uint256 runId, IDisputes.Receipt calldata receipt, bytes calldata signature)
+        private
+        view
+    {
+        bytes32 workDigest = _digest(EpochHash.work(receipt.work));
+        bytes32 digest = _digest(EpochHash.receipt(receipt.work, workDigest, receipt.receivedAt));
+        (address signer,,) = ECDSA.tryRecoverCalldata(digest, signature);
+        (IRunLedger.Run memory run,,) = ledger.runOf(runId);
+        if (signer == address(0) || !registry.spokeFor(signer, run.operator, receipt.receivedAt)) {
+            revert IDisputes.NotOperatorsKey(signer, run.operator);
+        }
+    }
+
+    // ------------------------------------------------------------------ what was posted
+
+    function _postingOf(IRunLedger.EpochHeader calldata header)
+        private
+        view
+        returns (IRunLedger.Posting posting)
+    {
+        bytes32 headerHash = EpochHash.header(header);
+        (posting,) = ledger.postingOf(header.runId, header.epoch, headerHash);
+        if (posting != IRunLedger.Posting.Pending && posting != IRunLedger.Posting.Retracted) {
+            revert IDisputes.NotDisputable(header.runId, header.epoch, headerHash);
+        }
+    }
+
+    /// @dev How many accounts there were before this epoch, under its `prevAccountRoot`. Since a header was retracted,
+    ///      another epoch may have been posted before it, with as many accounts as a liar likes; such a one is final only
+    ///      after the header is forgotten.
+    function _countBefore(IRunLedger.EpochHeader calldata header, IRunLedger.Posting posting)
+        private
+        view
+        returns (uint256)
+    {
+        if (header.epoch == 0) return 0;
+        uint32 before = header.epoch - 1;
+        IRunLedger.Epoch memory epoch = ledger.epochOf(header.runId, before);
+        if (posting == IRunLedger.Posting.Retracted) _requireFinal(header.runId, before, epoch.headerHash);
+        return epoch.accountCount;
+    }
+
+    /// @dev `other` must pay beside `header`: it is the same, or an earlier one of the run that was there when `header`
+    ///      was posted. Beside a retracted header only a final one surely was: honest work may have been posted anew.
+    function _requirePaidBeside(
+        IRunLedger.EpochHeader calldata header,
+        IRunLedger.Posting posting,
+        IRunLedger.EpochHeader calldata other
+    ) private view {
+        bytes32 otherHash = EpochHash.header(other);
+        if (otherHash == EpochHash.header(header)) return;
+        if (other.runId != header.runId || other.epoch >= header.epoch) {
+            revert IDisputes.NotDisputable(other.runId, other.epoch, otherHash);
+        }
+        (IRunLedger.Posting otherPosting,) = ledger.postingOf(other.runId, other.epoch, otherHash);
+        bool isBeside = posting == IRunLedger.Posting.Pending && otherPosting == IRunLedger.Posting.Pending;
+        if (!isBeside) _requireFinal(other.runId, other.epoch, otherHash);
+    }
+
+    function _requireFinal(uint256 runId, uint32 epoch, bytes32 headerHash) private view {
+        (IRunLedger.Posting posting,) = ledger.postingOf(runId, epoch, headerHash);
+        if (posting != IRunLedger.Posting.Final) revert IDisputes.NotDisputable(runId, epoch, headerHash);
+    }
+
+    function _digest(bytes32 structHash) private view returns (bytes32) {
+        return MessageHashUtils.toTypedDataHash(ledger.domainSeparator(), structHash);
+    }
+}
