@@ -35,6 +35,7 @@ FRAUD_REPORT_TYPE = (
     "FraudReport(uint256 runId,address worker,bytes32 workDigest,bytes32 evidenceDigest,"
     "uint128 amount,uint64 reportedAt)"
 )
+RETRACT_EPOCH_TYPE = "RetractEpoch(uint256 runId,uint32 epoch,uint64 generation,bytes32 headerHash)"
 
 Word = int | str | bytes
 
@@ -134,6 +135,27 @@ class FraudReport:
     def struct_hash(self) -> bytes:
         """Return EIP-712's hashStruct, before the domain is mixed in."""
         return struct_hash(FRAUD_REPORT_TYPE, astuple(self))
+
+
+@dataclass(frozen=True, slots=True)
+class RetractEpoch:
+    """What m of n verifiers sign to take a pending epoch and every later one back.
+
+    `header_hash` is the struct hash of the header posted. Its signers still answer for it for a
+    challenge window.
+
+    Example:
+        RetractEpoch(1, 0, 0, header.struct_hash())
+    """
+
+    run_id: int
+    epoch: int
+    generation: int
+    header_hash: bytes
+
+    def struct_hash(self) -> bytes:
+        """Return EIP-712's hashStruct, before the domain is mixed in."""
+        return struct_hash(RETRACT_EPOCH_TYPE, astuple(self))
 
 
 def work_root(leaves: Iterable[WorkLeaf]) -> bytes:

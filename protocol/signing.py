@@ -14,7 +14,15 @@ from coincurve import PrivateKey, PublicKey
 
 from protocol.canonical import encode, keccak256
 from protocol.constants import DOMAIN_NAME, DOMAIN_VERSION
-from protocol.epoch import WORK_TYPE, EpochHeader, FraudReport, Word, abi_word, struct_hash
+from protocol.epoch import (
+    WORK_TYPE,
+    EpochHeader,
+    FraudReport,
+    RetractEpoch,
+    Word,
+    abi_word,
+    struct_hash,
+)
 from protocol.errors import BadSignature
 from protocol.policy import Manifest
 from protocol.rollout import Lease, Receipt, Work
@@ -40,7 +48,7 @@ MANIFEST_TYPE = (
 )
 HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
 
-Signable = Lease | Work | Receipt | Verdict | Manifest | EpochHeader | FraudReport
+Signable = Lease | Work | Receipt | Verdict | Manifest | EpochHeader | FraudReport | RetractEpoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +90,7 @@ def hash_struct(message: Signable) -> bytes:
             return struct_hash(VERDICT_TYPE, _verdict_words(message))
         case Manifest():
             return struct_hash(MANIFEST_TYPE, _manifest_words(message))
-        case EpochHeader() | FraudReport():
+        case EpochHeader() | FraudReport() | RetractEpoch():
             return message.struct_hash()
 
 

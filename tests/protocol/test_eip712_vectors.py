@@ -13,7 +13,7 @@ from eth_account import Account
 from eth_account.messages import encode_typed_data
 
 from protocol import signing
-from protocol.epoch import EpochHeader, FraudReport
+from protocol.epoch import EpochHeader, FraudReport, RetractEpoch
 from protocol.policy import Manifest
 from protocol.rollout import Lease, Receipt, Work
 from protocol.verdict import Verdict
@@ -27,7 +27,7 @@ VECTORS: dict[str, dict[str, Any]] = {vector["struct"]: vector for vector in FIL
 ON_THE_WIRE: dict[str, type[Wire]] = {
     kind.__name__: kind for kind in (Lease, Work, Receipt, Verdict, Manifest)
 }
-ON_CHAIN_ONLY = {kind.__name__: kind for kind in (EpochHeader, FraudReport)}
+ON_CHAIN_ONLY = {kind.__name__: kind for kind in (EpochHeader, FraudReport, RetractEpoch)}
 
 
 def members(vector: dict[str, Any]) -> list[dict[str, str]]:
