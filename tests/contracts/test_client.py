@@ -21,6 +21,7 @@ from contracts.errors import (
     WrongChain,
     decode_error,
 )
+from contracts.flights import Patience
 from contracts.sender import Sender
 from protocol.canonical import keccak256
 from rollcall.devchain.rpc import Rpc, RpcError
@@ -117,7 +118,9 @@ def test_an_answer_lost_after_sending_is_not_sent_twice(world: World) -> None:
 def test_a_node_that_is_away_for_a_moment_is_waited_for(world: World, method: str) -> None:
     transport = unreliable(world)
     transport.lost_before[method] = 4
-    Sender(Web3(transport), world.people["stranger"], poll_seconds=0.001).send(*mint(world))
+    Sender(Web3(transport), world.people["stranger"], patience=Patience(poll=0.001)).send(
+        *mint(world)
+    )
 
 
 def test_a_node_that_stays_away_is_named_and_the_sender_recovers(world: World) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from web3 import Web3
 
-from contracts import sender as rules
 from contracts.artifact import artifact
 from contracts.client import web3_at
 from contracts.errors import (
@@ -21,6 +20,7 @@ from contracts.errors import (
     TransactionReplaced,
 )
 from contracts.events import LogCursor
+from contracts.flights import Patience
 from contracts.sender import Receipt, Sender
 from tests.contracts.anvil import Anvil, anvil, lossy, needs_anvil, rich
 from tests.contracts.world import key
@@ -57,13 +57,12 @@ def node() -> Iterator[Anvil]:
         yield process
 
 
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waits are constants of the module; tests need not wait as long as Ethereum's blocks do."""
-    monkeypatch.setattr(rules, "REBROADCAST_SECONDS", 0.5)
-    monkeypatch.setattr(rules, "BUMP_SECONDS", 1.0)
-    monkeypatch.setattr(rules, "LOOK_SECONDS", 0.2)
-    monkeypatch.setattr(rules, "DOUBT_SECONDS", 1.0)
+def impatient(w3: Web3, *, seconds: float = 15.0, confirmations: int = 0) -> Sender:
+    """Return a sender that need not wait as long as Ethereum's blocks take."""
+    patience = Patience(rebroadcast=0.5, bump=1.0, look=0.2, doubt=1.0)
+    return Sender(
+        w3, rich(), timeout_seconds=seconds, confirmations=confirmations, patience=patience
+    )
 
 
 class Background:
@@ -134,7 +133,7 @@ def test_what_may_have_been_sent_is_never_called_unsent(node: Anvil) -> None:
 
 
 def test_a_receipt_counts_only_under_its_confirmations(node: Anvil) -> None:
-    sender = Sender(node.w3, rich(), confirmations=3, timeout_seconds=15)
+    sender = impatient(node.w3, confirmations=3)
     purse = Purse(node.w3, Sender(node.w3, rich()))
     send = Background(lambda: sender.send(*purse.mint()))
     until(lambda: purse.balance() == 1)
@@ -148,7 +147,7 @@ def test_a_receipt_counts_only_under_its_confirmations(node: Anvil) -> None:
 
 
 def test_a_transaction_that_a_reorganisation_takes_back_is_mined_again_once(node: Anvil) -> None:
-    sender = Sender(node.w3, rich(), confirmations=3, timeout_seconds=15)
+    sender = impatient(node.w3, confirmations=3)
     purse = Purse(node.w3, Sender(node.w3, rich()))
     send = Background(lambda: sender.send(*purse.mint()))
     until(lambda: purse.balance() == 1)
@@ -162,7 +161,7 @@ def test_a_transaction_that_a_reorganisation_takes_back_is_mined_again_once(node
 
 def test_without_confirmations_the_next_send_brings_back_what_was_lost(node: Anvil) -> None:
     """Its nonce is missing: nothing that follows could be mined, and its gas estimate would be wrong."""
-    sender = Sender(node.w3, rich(), timeout_seconds=15)
+    sender = impatient(node.w3)
     purse = Purse(node.w3, sender)
     sender.send(*purse.mint(10))
     sender.send(*purse.mint(100))
@@ -173,7 +172,7 @@ def test_without_confirmations_the_next_send_brings_back_what_was_lost(node: Anv
 
 
 def test_a_transaction_that_the_node_dropped_is_offered_again(node: Anvil) -> None:
-    sender = Sender(node.w3, rich(), timeout_seconds=15)
+    sender = impatient(node.w3)
     purse = Purse(node.w3, sender)
     node.ask("evm_setAutomine", False)
     send = Background(lambda: sender.send(*purse.mint()))
@@ -187,7 +186,7 @@ def test_a_transaction_that_the_node_dropped_is_offered_again(node: Anvil) -> No
 
 
 def test_a_transaction_priced_too_low_is_offered_for_more_and_mined_once(node: Anvil) -> None:
-    sender = Sender(node.w3, rich(), timeout_seconds=15)
+    sender = impatient(node.w3)
     purse = Purse(node.w3, sender)
     node.ask("evm_setAutomine", False)
     send = Background(lambda: sender.send(*purse.mint()))
@@ -205,7 +204,7 @@ def test_a_transaction_priced_too_low_is_offered_for_more_and_mined_once(node: A
 
 
 def test_a_transaction_replaced_by_another_is_named_and_not_sent_again(node: Anvil) -> None:
-    sender = Sender(node.w3, rich(), timeout_seconds=15)
+    sender = impatient(node.w3)
     purse = Purse(node.w3, sender)
     node.ask("evm_setAutomine", False)
     send = Background(lambda: sender.send(*purse.mint()))
@@ -233,7 +232,7 @@ def test_a_nonce_taken_while_an_answer_was_lost_is_not_answered_by_a_second_paym
     """The sender cannot know which of the two was mined: here its own never was, so it says so."""
     with lossy(node) as proxy:
         w3 = web3_at(proxy.url, timeout_seconds=2.0)
-        sender = Sender(w3, rich(), timeout_seconds=15)
+        sender = impatient(w3)
         purse = Purse(w3, sender)
         node.ask("evm_setAutomine", False)
         proxy.lost["eth_sendRawTransaction"] = 10**6
@@ -253,7 +252,7 @@ def test_a_nonce_taken_while_an_answer_was_lost_is_not_answered_by_a_second_paym
 
 def test_a_node_killed_with_a_transaction_in_its_pool_gets_it_again(tmp_path: Path) -> None:
     with anvil("--no-mining", state=tmp_path / "state.json") as node:
-        sender = Sender(node.w3, rich(), timeout_seconds=30)
+        sender = impatient(node.w3, seconds=30)
         made = Background(lambda: Purse(node.w3, sender))  # type: ignore[arg-type,return-value]
         until(lambda: len(waiting(node)) == 1)
         node.ask("evm_mine")
