@@ -1,5 +1,6 @@
 """What the market costs, measured: each module prints a table and writes `build/bench/<name>.json`.
 
-`intake` (submissions per second against a bare route), `overhead` (tokens sold against the same vLLM
-offline), `trainer` (against TRL's GRPOTrainer on the same groups). `python -m benchmarks` runs all.
+`gas` (of all that the ledger does, against the design's figures and two naive ledgers), `intake`
+(submissions per second against a bare route), `overhead` (tokens sold against the same vLLM offline),
+`trainer` (against TRL's GRPOTrainer on the same groups). `python -m benchmarks` runs all.
 """

@@ -7,7 +7,7 @@ machines are noisy; run on an otherwise idle one. `make bench ARGS=intake` runs 
 import subprocess
 import sys
 
-NAMES = ("intake", "overhead", "trainer")
+NAMES = ("gas", "intake", "overhead", "trainer")
 
 
 def main() -> int:
