@@ -27,9 +27,10 @@ SETTINGS: dict[str, Any] = {
     "outputSelection": {"*": {"*": ["abi", "evm.bytecode.object", "evm.deployedBytecode.object"]}},
 }
 DEPLOYABLE = (
-    *("StakeRegistry", "RunLedger", "Disputes", "TestToken"),
+    *("TimelockController", "Council", "StakeRegistry", "RunLedger", "Disputes"),
+    *("AttesterGate", "TestToken"),
     *("Probe", "FeeToken", "ReentrantToken", "ListGate"),  # for tests only, like all below
-    *("ListToken", "SilentToken", "ReenteringGate", "BurningGate", "BombGate"),
+    *("ListToken", "SilentToken", "InsistentToken", "ReenteringGate", "BurningGate", "BombGate"),
     *("PaysAgain", "TakesItsWord", "IgnoresAnswers", "PaysAll", "PaysFirst", "NeedsPermit"),
     *("AsksGate", "LeavesAtOnce", "PaysFinderAll", "BondsFromStake", "ForgetsKeys"),
     *("RepostsHeaders", "ForgetsRetracted", "AsksForFree", "StopsEverything", "SwapsVerifiers"),
@@ -148,10 +149,11 @@ def main() -> None:
         if stale := differences():
             sys.exit(f"artifacts differ from the sources: {', '.join(stale)}")
         return
+    artifacts = compile_artifacts()  # before anything is taken away: it may fail
     FOLDER.mkdir(exist_ok=True)
     for stale_file in FOLDER.glob("*.json"):
         stale_file.unlink()
-    for name, content in sorted(compile_artifacts().items()):
+    for name, content in sorted(artifacts.items()):
         (FOLDER / f"{name}.json").write_text(render(content), encoding="utf-8")
         print(f"{name:16} {content['deployedBytes']:6} bytes")
 

@@ -23,9 +23,9 @@ NUM_PARAMETERS = 494_032_768
 """Of the model these epochs are about: gflops follow from tokens by it."""
 
 
-def gflops_of(tokens: int) -> int:
+def gflops_of(tokens: int, num_parameters: int = NUM_PARAMETERS) -> int:
     """Return ceil(2 * parameters * tokens / 1e9), as the ledger does."""
-    return -(-2 * NUM_PARAMETERS * tokens // 10**9)
+    return -(-2 * num_parameters * tokens // 10**9)
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,7 @@ def epoch_of(
     at: int,
     before: Sequence[AccountLeaf] = (),
     salt: bytes = b"",
+    num_parameters: int = NUM_PARAMETERS,
 ) -> Epoch:
     """Return an honest epoch of (worker, nonce, tokens), each signed by its worker and dated `at`."""
     ordered = sorted(works, key=lambda item: (int(item[0].address, 16), item[1]))
@@ -127,7 +128,7 @@ def epoch_of(
             policy_version=1,
             submitted_at=at,
             tokens=tokens,
-            gflops=gflops_of(tokens),
+            gflops=gflops_of(tokens, num_parameters),
         )
         signature = sign(bytes(worker.key), domain.digest(work))
         signatures.append(signature)
