@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
+import {Hashes} from "@openzeppelin/contracts/utils/cryptography/Hashes.sol";
 import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 
 /// @title Merkle proofs that authenticate position
@@ -17,8 +18,8 @@ library PositionalMerkle {
         bytes32 node = leaf;
         for (uint256 i = 0; i < proof.length; ++i) {
             node = index & 1 == 1
-                ? keccak256(abi.encodePacked(proof[i], node))
-                : keccak256(abi.encodePacked(node, proof[i]));
+                ? Hashes.efficientKeccak256(proof[i], node)
+                : Hashes.efficientKeccak256(node, proof[i]);
             index >>= 1;
         }
         return node == root;

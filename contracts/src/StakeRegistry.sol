@@ -2,15 +2,17 @@
 pragma solidity 0.8.37;
 
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
+import {IERC20Permit} from "@openzeppelin/contracts/token/ERC20/extensions/IERC20Permit.sol";
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
 import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
+import {Multicall} from "@openzeppelin/contracts/utils/Multicall.sol";
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 
 import {IStakeRegistry} from "./interfaces/IStakeRegistry.sol";
 
 /// @title Stakes, hot keys and payout addresses; documented in IStakeRegistry
-contract StakeRegistry is IStakeRegistry, EIP712, ReentrancyGuardTransient {
+contract StakeRegistry is IStakeRegistry, EIP712, ReentrancyGuardTransient, Multicall {
     using SafeERC20 for IERC20;
 
     struct Signer {
@@ -22,6 +24,8 @@ contract StakeRegistry is IStakeRegistry, EIP712, ReentrancyGuardTransient {
 
     /// @dev Only a development chain goes near this; a market asks for seven days.
     uint64 public constant MIN_UNBOND_PERIOD = 1 seconds;
+    /// @dev Far from 100: a cheat that finds itself must still lose most of its stake.
+    uint256 public constant BOUNTY_PERCENT = 25;
 
     address public immutable token;
     address public immutable treasury;
@@ -32,6 +36,7 @@ contract StakeRegistry is IStakeRegistry, EIP712, ReentrancyGuardTransient {
     mapping(address worker => Account) private _accounts;
     mapping(address key => Signer) private _signers;
     mapping(address account => uint256) public creditOf;
+    uint256 public bonds;
 
     constructor(address token_, address treasury_, address slasher_, uint64 unbondPeriod_, uint64 revokeDelay_)
         EIP712("RollcallStake", "1")
@@ -122,6 +127,10 @@ contract StakeRegistry is IStakeRegistry, EIP712, ReentrancyGuardTransient {
         IERC20(token).safeTransfer(msg.sender, amount);
     }
 
+    function selfPermit(uint256 value, uint256 deadline, uint8 v, bytes32 r, bytes32 s) external {
+        try IERC20Permit(token).permit(msg.sender, address(this), value, deadline, v, r, s) {} catch {}
+    }
+
     function hold(address worker, uint128 amount) external onlySlasher returns (uint128 held) {
         Account storage account = _accounts[worker];
         uint128 free = account.stake + account.unbonding - account.locked;
@@ -135,17 +144,33 @@ contract StakeRegistry is IStakeRegistry, EIP712, ReentrancyGuardTransient {
         emit StakeReleased(worker, held);
     }
 
-    function slash(address worker, uint128 held) external onlySlasher {
+    function slash(address worker, uint128 held, address finder) external onlySlasher {
         Account storage account = _accounts[worker];
         account.locked -= held;
         uint128 bonded = held < account.stake ? held : account.stake;
         account.stake -= bonded;
         account.unbonding -= held - bonded;
-        creditOf[treasury] += held;
-        emit Slashed(worker, held, treasury);
+        emit Slashed(worker, held, finder, _share(held, finder));
     }
 
-    function ownerOf(address signer) external view returns (address) {
+    function postBond(address from, uint128 amount) external onlySlasher nonReentrant {
+        bonds += amount;
+        emit BondPosted(from, amount);
+        _pull(from, amount);
+    }
+
+    function returnBond(address to, uint128 amount) external onlySlasher {
+        bonds -= amount;
+        creditOf[to] += amount;
+        emit BondReturned(to, amount);
+    }
+
+    function forfeitBond(uint128 amount, address finder) external onlySlasher {
+        bonds -= amount;
+        emit BondForfeited(amount, finder, _share(amount, finder));
+    }
+
+    function ownerOf(address signer) public view returns (address) {
         Signer storage record = _signers[signer];
         return block.timestamp < record.until ? record.owner : address(0);
     }
@@ -153,6 +178,18 @@ contract StakeRegistry is IStakeRegistry, EIP712, ReentrancyGuardTransient {
     function signerOf(address signer) external view returns (address owner, uint64 until) {
         Signer storage record = _signers[signer];
         return (record.owner, record.until);
+    }
+
+    function standingOf(address signer) external view returns (address owner, uint256 bonded) {
+        owner = ownerOf(signer);
+        bonded = _accounts[owner].stake;
+    }
+
+    function spokeFor(address signer, address worker, uint64 dated) external view returns (bool) {
+        // A signature that recovers to nobody speaks for nobody, not even for a leaf that names nobody.
+        if (signer == address(0)) return false;
+        Signer storage record = _signers[signer];
+        return signer == worker || (record.owner == worker && dated < record.until);
     }
 
     function stakeOf(address worker) external view returns (uint256) {
@@ -187,7 +224,7 @@ contract StakeRegistry is IStakeRegistry, EIP712, ReentrancyGuardTransient {
         emit SignerAdded(msg.sender, signer);
     }
 
-    /// @dev The effect precedes the transfer; a token that delivers less than asked reverts it.
+    /// @dev The effect precedes the transfer.
     function _deposit(uint256 amount) private {
         Account storage account = _accounts[msg.sender];
         if (amount > type(uint128).max - account.stake - account.unbonding) {
@@ -195,9 +232,21 @@ contract StakeRegistry is IStakeRegistry, EIP712, ReentrancyGuardTransient {
         }
         account.stake += uint128(amount);
         emit Staked(msg.sender, amount, account.stake);
+        _pull(msg.sender, amount);
+    }
+
+    /// @dev A token that delivers less than asked is refused: the shortfall would be somebody else's.
+    function _pull(address from, uint256 amount) private {
         uint256 before = IERC20(token).balanceOf(address(this));
-        IERC20(token).safeTransferFrom(msg.sender, address(this), amount);
+        IERC20(token).safeTransferFrom(from, address(this), amount);
         uint256 received = IERC20(token).balanceOf(address(this)) - before;
         if (received != amount) revert TransferMismatch(amount, received);
+    }
+
+    /// @dev Credits the finder's part and the treasury's; returns the finder's.
+    function _share(uint256 amount, address finder) private returns (uint256 bounty) {
+        bounty = finder == address(0) ? 0 : (amount * BOUNTY_PERCENT) / 100;
+        if (bounty > 0) creditOf[finder] += bounty;
+        creditOf[treasury] += amount - bounty;
     }
 }

@@ -11,7 +11,7 @@ contract ListGate is IGate {
         _wordHash = wordHash;
     }
 
-    function isEligible(uint256, address, bytes calldata evidence) external view returns (bool) {
+    function admit(uint256, address, bytes calldata evidence) external view returns (bool) {
         return keccak256(evidence) == _wordHash;
     }
 }

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: MIT
 pragma solidity 0.8.37;
 
+import {IRunStore} from "./IRunStore.sol";
+
 /// @title Runs, escrow, epochs and claims
-/// @notice An operator escrows a budget; m of n staked verifiers sign what each epoch earned; after a
-///         challenge window it is final and anyone may have a worker paid.
-/// @dev There is no administrator. `disputes`, fixed at construction, may void epochs that are still
-///      pending; nothing can touch a final one. Always, per run: claimed <= finalised <= committed <= budget.
-///      Not protected: a quorum of a run's verifiers may divide that run's remaining budget as it likes until
-///      somebody disputes it; tokens that rebase; a token whose transfer to one receiver fails delays that
-///      receiver only.
-interface IRunLedger {
+/// @notice An operator registers a run and escrows a budget; m of n staked verifiers sign what each epoch earned; after
+///         a challenge window it is final and anyone may have a worker paid.
+/// @dev `disputes`, fixed at construction, may hold or void epochs that are still pending; nothing can touch a final
+///      one. A council's pause stops money from coming in, never from going out. Always, per run:
+///      claimed <= finalised <= committed <= budget.
+///      Not protected: tokens that rebase; a token whose transfer to one receiver fails delays that receiver only;
+///      an epoch that nobody looks at within its challenge window.
+interface IRunLedger is IRunStore {
     enum Status {
         None,
         Active,
@@ -18,15 +20,26 @@ interface IRunLedger {
         Closed
     }
 
+    /// @notice Where a header stands: `Retracted` by its own signers, who still answer for it for a challenge window.
+    enum Posting {
+        None,
+        Pending,
+        Final,
+        Retracted
+    }
+
     /// @param token ERC-20 the run pays in. @param gate Asked at joining; zero for an open run.
-    /// @param rate Token wei per unit of work. @param minStake For verifiers and workers alike; also the
-    ///        most that this run's reports can slash from one worker.
+    /// @param rate Token wei per unit of work. @param minStake For verifiers and workers alike; the most that this
+    ///        run's reports can slash from one worker, and a fraud proof from one signer. At least 100.
     /// @param challengeWindow Seconds from posting an epoch to its finality.
     /// @param settleWindow Seconds after stopping in which epochs may still be posted.
-    /// @param resumeDelay Seconds a halt lasts at least.
+    /// @param resumeDelay Seconds a halt lasts at least. @param permitPeriod Seconds that a permit lasts.
     /// @param threshold Verifier signatures an epoch needs: more than half of them.
-    /// @param computeCap Gflops after whose finality no epoch opens; zero for none.
-    /// @param verifiers Identities, strictly ascending, at most 64. @param stewards The same; may be empty.
+    /// @param computeCap Gflops after whose finality nothing is owed any more; zero for none.
+    /// @param numParameters Of the model: a leaf's gflops are ceil(2 * numParameters * tokens / 1e9).
+    /// @param parentRun The run this one goes on from; zero for none.
+    /// @param baseModel Digest of the first policy. @param licence, intendedUse Short texts or digests, for the registry.
+    /// @param verifiers Identities, strictly ascending, 1 to 64. @param stewards The same; may be empty.
     struct RunParams {
         address token;
         address gate;
@@ -35,18 +48,26 @@ interface IRunLedger {
         uint32 challengeWindow;
         uint32 settleWindow;
         uint32 resumeDelay;
+        uint32 permitPeriod;
         uint8 threshold;
         uint8 stewardThreshold;
         uint64 computeCap;
+        uint48 numParameters;
+        uint64 parentRun;
         bytes32 specHash;
+        bytes32 baseModel;
+        string licence;
+        string intendedUse;
         address[] verifiers;
         address[] stewards;
     }
 
     /// @param numOpened, numPosted, numFinal Epochs that reached each state; each also names the next one.
-    /// @param generation How often epochs were voided. @param cutoff Work dated later is not owed; zero for none.
+    /// @param generation How often epochs were voided. @param roster Where the members' addresses are kept, as code.
+    /// @param replaced Bit i is set when verifier i has been replaced: it signs nothing more.
+    /// @param permitUntil Last second for which work is owed without a new permit.
     /// @param tokens, gflops Final work. Wider than an epoch's, so that no lie can overflow them and block finality.
-    /// @param settleUntil Last second for posting once stopped.
+    /// @param settleUntil Last second for posting once stopped (a pause may prolong it).
     struct Run {
         address operator;
         Status status;
@@ -57,8 +78,9 @@ interface IRunLedger {
         uint32 settleWindow;
         address token;
         uint32 resumeDelay;
-        uint64 generation;
-        address gate;
+        uint32 permitPeriod;
+        uint32 generation;
+        address roster;
         uint32 numOpened;
         uint32 numPosted;
         uint32 numFinal;
@@ -66,35 +88,41 @@ interface IRunLedger {
         uint128 minStake;
         uint128 budget;
         uint128 committed;
+        uint64 computeCap;
+        uint48 numParameters;
+        uint48 permitUntil;
+        uint64 replaced;
+        bytes32 specHash;
+        bytes32 baseModel;
+        address gate;
+        uint48 haltedAt;
+        uint48 settleUntil;
         uint128 finalised;
         uint128 claimed;
         uint128 tokens;
         uint128 gflops;
-        uint64 computeCap;
-        uint64 cutoff;
-        uint64 haltedAt;
-        uint64 settleUntil;
         uint64 haltVotes;
         uint64 resumeVotes;
-        bytes32 specHash;
-        address[] verifiers;
-        address[] stewards;
     }
 
-    /// @param finalAt When a posted epoch may be made final; zero before it is posted.
+    /// @param postedAt Zero before it is posted. @param finalAt When it may be made final, if nothing holds it.
     /// @param cost Token wei it commits: total units times the run's rate.
+    /// @param holds Open disputes, each of which keeps it pending. @param rounds How often answered demands have put
+    ///        finality off.
     struct Epoch {
         bytes32 secretHash;
         bytes32 headerHash;
         bytes32 accountRoot;
-        uint64 openedAt;
-        uint64 finalAt;
-        uint64 cutoff;
-        uint32 accountCount;
         uint128 cost;
         uint64 tokens;
         uint64 gflops;
+        uint48 openedAt;
+        uint48 postedAt;
+        uint48 finalAt;
+        uint32 accountCount;
         uint64 signerBitmap;
+        uint8 holds;
+        uint8 rounds;
     }
 
     struct EpochHeader {
@@ -142,12 +170,23 @@ interface IRunLedger {
         uint128 gflops;
     }
 
+    /// @param index Whose place is taken. @param next Who takes it. @param earliest When.
+    struct Replacement {
+        uint8 index;
+        address next;
+        uint48 earliest;
+    }
+
     error ZeroAddress();
     error ZeroAmount();
     error AmountTooLarge(uint256 amount, uint256 most);
+    error AmountTooSmall(uint256 amount, uint256 least);
     error TransferMismatch(uint256 expected, uint256 received);
+    error Paused(uint256 until);
     error NoSuchRun(uint256 runId);
     error WrongStatus(uint256 runId, Status status);
+    error PermitLapsed(uint256 runId, uint48 permitUntil);
+    error NotLapsed(uint256 runId, uint48 permitUntil);
     error NotOperator(address caller, address operator);
     error NotSteward(address caller);
     error NotDisputes(address caller);
@@ -169,14 +208,19 @@ interface IRunLedger {
     error WrongSecret(bytes32 given, bytes32 expected);
     error InconsistentCounts(uint32 workCount, uint32 accountCount, uint32 accountsBefore);
     error BudgetExceeded(uint256 cost, uint256 available);
-    error SettleWindowOver(uint64 until);
+    error SettleWindowOver(uint256 until);
     error QuorumTooSmall(uint256 signatures, uint256 threshold);
     error SignatureCountMismatch(uint256 signatures, uint256 bits);
     error NoSuchVerifier(uint256 index);
+    error VerifierReplaced(uint256 index, address verifier);
+    error VerifierStillStaked(address verifier, uint256 have, uint256 need);
+    error AlreadyVerifier(address verifier);
+    error NoReplacement(uint256 runId);
     error WrongSigner(address recovered, address verifier);
     error EpochNotFinal(uint32 epoch, uint32 numFinal);
     error EpochNotPending(uint32 epoch, uint32 numFinal, uint32 numPosted);
     error EpochsPending(uint32 numFinal, uint32 numPosted);
+    error TooManyHolds(uint32 epoch);
     error BadProof(address worker, uint256 index);
     error NothingToClaim(uint256 earned, uint256 claimed);
     error ClaimExceedsFinal(uint256 claimed, uint256 finalised);
@@ -184,10 +228,21 @@ interface IRunLedger {
     error NoCredit(address account);
 
     event RunCreated(
-        uint256 indexed runId, address indexed operator, address indexed token, bytes32 specHash, string specURI
+        uint256 indexed runId,
+        address indexed operator,
+        bytes32 indexed baseModel,
+        address token,
+        bytes32 specHash,
+        uint64 computeCap,
+        uint64 parentRun,
+        string specURI,
+        string licence,
+        string intendedUse
     );
     event RunFunded(uint256 indexed runId, address indexed from, uint256 amount, uint256 budget);
     event WorkerJoined(uint256 indexed runId, address indexed worker);
+    event PermitRenewed(uint256 indexed runId, uint48 permitUntil);
+    event RunLapsed(uint256 indexed runId, uint48 permitUntil);
     event EpochOpened(uint256 indexed runId, uint32 indexed epoch, bytes32 secretHash);
     event EpochPosted(
         uint256 indexed runId,
@@ -199,22 +254,30 @@ interface IRunLedger {
         bytes32 secret,
         uint128 cost,
         uint64 signerBitmap,
-        uint64 finalAt,
+        uint48 finalAt,
         string dataURI
     );
     event EpochFinal(uint256 indexed runId, uint32 indexed epoch, uint128 cost, uint64 tokens, uint64 gflops);
     event EpochVoided(uint256 indexed runId, uint32 indexed epoch, uint64 generation, uint128 cost);
+    event EpochRetracted(uint256 indexed runId, uint32 indexed epoch, bytes32 headerHash);
+    event EpochHeld(uint256 indexed runId, uint32 indexed epoch, uint8 holds);
+    event EpochReleased(uint256 indexed runId, uint32 indexed epoch, uint8 holds, uint48 finalAt);
     event ComputeCapCrossed(uint256 indexed runId, uint128 gflops, uint64 cap);
+    /// @notice The final work of all runs of one operator, or of one base model, passed `threshold` gflops, which the
+    ///         deployment chose: `warnGflops` times a power of two. A warning; it stops nothing.
+    event ComputeWarning(bytes32 indexed subject, uint128 gflops, uint128 threshold);
     event Claimed(uint256 indexed runId, address indexed worker, address payout, uint256 amount, uint256 claimed);
     event HaltVoted(uint256 indexed runId, address indexed steward, bytes32 reason);
-    event RunHalted(uint256 indexed runId, address indexed by, uint64 cutoff, bytes32 reason);
+    event RunHalted(uint256 indexed runId, address indexed by, uint48 cutoff, bytes32 reason);
     event ResumeVoted(uint256 indexed runId, address indexed steward);
-    event RunResumed(uint256 indexed runId);
-    event RunStopped(uint256 indexed runId, uint64 cutoff, uint64 settleUntil);
+    event RunResumed(uint256 indexed runId, uint48 permitUntil);
+    event RunStopped(uint256 indexed runId, uint48 settleUntil);
     event RunClosed(uint256 indexed runId, uint256 refund);
+    event ReplacementProposed(uint256 indexed runId, uint8 index, address next, uint48 earliest);
+    event VerifierChanged(uint256 indexed runId, uint8 replaced, address before, uint8 index, address next);
     event CreditWithdrawn(address indexed account, address indexed token, uint256 amount);
 
-    /// @notice Create a run paid by the caller, escrowing `budget` (which may be zero).
+    /// @notice Register a run paid by the caller, escrowing `budget` (which may be zero), with a first permit.
     function createRun(RunParams calldata params, uint256 budget, string calldata specURI)
         external
         returns (uint256 runId);
@@ -222,14 +285,25 @@ interface IRunLedger {
     /// @notice Add to a run's budget. Anyone may.
     function fundRun(uint256 runId, uint256 amount) external;
 
+    /// @notice Spend an EIP-2612 permit of `token` for this ledger, within a `multicall`. Ignored where it fails:
+    ///         somebody may have sent it first, and the allowance decides anyway.
+    function selfPermit(address token, uint256 value, uint256 deadline, uint8 v, bytes32 r, bytes32 s) external;
+
     /// @notice Join as a worker: expose up to `minStake` to this run's reports. Called by the identity itself.
     function joinRun(uint256 runId, bytes calldata evidence) external;
+
+    /// @notice Let the run go on for `permitPeriod` from now. The operator or one of its hot keys. A permit that has
+    ///         lapsed is not renewed: the run is then resumed.
+    function renewPermit(uint256 runId) external;
+
+    /// @notice Record that a permit has lapsed: the run is halted from its last second on. Anyone may.
+    function lapseRun(uint256 runId) external;
 
     /// @notice Open the next epoch by committing its secret. The operator or one of its hot keys.
     function openEpoch(uint256 runId, bytes32 secretHash) external;
 
     /// @notice Post the next epoch under a quorum's signatures and reveal its secret. Anyone may send it.
-    /// @param signerBitmap Bit i is set when `verifiers[i]` signed; `signatures` follow in that order.
+    /// @param signerBitmap Bit i is set when verifier i signed; `signatures` follow in that order.
     function postEpoch(
         EpochHeader calldata header,
         bytes32 secret,
@@ -238,7 +312,12 @@ interface IRunLedger {
         string calldata dataURI
     ) external;
 
-    /// @notice Make final every epoch whose challenge window has passed. Anyone may.
+    /// @notice Take a pending epoch and every later one back, under a quorum's signatures over RetractEpoch(runId,
+    ///         epoch, generation, headerHash). The money returns to the budget; the header's signers can still be
+    ///         proven wrong for a challenge window, or a lie could be retracted in front of its proof.
+    function retractEpoch(uint256 runId, uint32 epoch, uint256 signerBitmap, bytes[] calldata signatures) external;
+
+    /// @notice Make final every epoch whose challenge window has passed and that nothing holds. Anyone may.
     function advance(uint256 runId) external;
 
     /// @notice Pay a worker what it has earned by a final epoch and not yet been paid. Anyone may send it; the
@@ -248,7 +327,8 @@ interface IRunLedger {
     /// @notice Halt: at once by the operator, or by the steward whose vote completes the threshold.
     function haltRun(uint256 runId, bytes32 reason) external;
 
-    /// @notice Resume after `resumeDelay`: the operator ends its own halt; the stewards' by as many votes.
+    /// @notice Resume after `resumeDelay` with a new permit: the operator ends its own halt or lapse; the stewards'
+    ///         halt ends by as many of their votes.
     function resumeRun(uint256 runId) external;
 
     /// @notice End the run for good. Epochs can still be posted for `settleWindow`. Operator only.
@@ -257,42 +337,61 @@ interface IRunLedger {
     /// @notice Close a stopped run and credit what was never committed to the operator. Anyone may.
     function closeRun(uint256 runId) external;
 
+    /// @notice Name who shall take the place of a verifier whose stake is below `minStake`. Operator only.
+    function proposeReplacement(uint256 runId, uint8 index, address next) external;
+
+    /// @notice Carry a replacement out once `challengeWindow` has passed, if the old verifier is still short of stake
+    ///         and the new one is not. Anyone may. Places are never reused, so pending epochs keep their signers.
+    function replaceVerifier(uint256 runId) external;
+
     /// @notice Withdraw the caller's refunds in `token`.
     function withdrawCredit(address token) external;
 
     /// @notice Void a pending epoch and every later one; their money returns to the budget. Disputes only.
     function voidEpoch(uint256 runId, uint32 epoch) external;
 
+    /// @notice Keep a pending epoch from becoming final until it is released. Disputes only.
+    function holdEpoch(uint256 runId, uint32 epoch) external;
+
+    /// @notice End one hold. With `prolong`, finality waits another challenge window from now, and `rounds` counts it.
+    ///         Disputes only.
+    function releaseEpoch(uint256 runId, uint32 epoch, bool prolong) external;
+
+    /// @notice Forget a retracted header, whose signers have been slashed. Disputes only.
+    function clearRetracted(uint256 runId, bytes32 headerHash) external;
+
     /// @notice Revert unless a quorum of the run's currently staked verifiers signed `digest`.
     function requireQuorum(uint256 runId, bytes32 digest, uint256 signerBitmap, bytes[] calldata signatures)
         external
         view;
 
-    function numRuns() external view returns (uint256);
-
-    function runOf(uint256 runId) external view returns (Run memory);
+    function runOf(uint256 runId)
+        external
+        view
+        returns (Run memory run, address[] memory verifiers, address[] memory stewards);
 
     function epochOf(uint256 runId, uint32 epoch) external view returns (Epoch memory);
 
-    function isJoined(uint256 runId, address worker) external view returns (bool);
+    /// @notice Where the header with this hash stands, and which verifiers signed it.
+    function postingOf(uint256 runId, uint32 epoch, bytes32 headerHash)
+        external
+        view
+        returns (Posting posting, uint64 signerBitmap);
 
-    /// @notice The most one worker can lose to this run's reports.
+    /// @notice Whether work dated `dated` is owed by this run: not within a halt, nor past a lapsed permit or the cap.
+    function isOwed(uint256 runId, uint64 dated) external view returns (bool);
+
+    function verifierAt(uint256 runId, uint256 index) external view returns (address);
+
+    function replacementOf(uint256 runId) external view returns (Replacement memory);
+
+    /// @notice The most one identity can lose to one report or proof in this run.
     function minStakeOf(uint256 runId) external view returns (uint128);
 
-    /// @notice Token wei paid to a worker by this run.
-    function claimedOf(uint256 runId, address worker) external view returns (uint256);
+    /// @notice Final work of all runs of one operator (its address as a word) or of one base model. Gflops are an
+    ///         estimate.
+    function meterOf(bytes32 subject) external view returns (Meter memory);
 
-    function creditOf(address account, address token) external view returns (uint256);
-
-    /// @notice Final work of all runs of one operator. Gflops are an estimate.
-    function meterOf(address operator) external view returns (Meter memory);
-
-    /// @notice The EIP-712 domain of headers, reports and work: ("Rollcall", "1", chain, this contract).
+    /// @notice The EIP-712 domain of all signed messages: ("Rollcall", "1", chain, this contract).
     function domainSeparator() external view returns (bytes32);
-
-    function registry() external view returns (address);
-
-    function disputes() external view returns (address);
-
-    function minWindow() external view returns (uint32);
 }

@@ -6,7 +6,7 @@ pragma solidity 0.8.37;
 ///         names the address that receives its earnings. Stake leaves only after `unbondPeriod` and stays
 ///         slashable until then.
 /// @dev There is no owner and no administrator. The only privileged caller is `slasher`, fixed at
-///      construction, and it reaches stake only: never earnings, never credits.
+///      construction, and it reaches stake and the bonds of its own disputes only: never earnings, never credits.
 ///      Not protected: one stake backs every run its owner joins; tokens that rebase.
 interface IStakeRegistry {
     /// @param stake Bonded and counted towards minimum stakes.
@@ -45,7 +45,10 @@ interface IStakeRegistry {
     event StakeWithdrawn(address indexed worker, uint256 amount);
     event StakeHeld(address indexed worker, uint256 amount);
     event StakeReleased(address indexed worker, uint256 amount);
-    event Slashed(address indexed worker, uint256 amount, address indexed beneficiary);
+    event Slashed(address indexed worker, uint256 amount, address indexed finder, uint256 bounty);
+    event BondPosted(address indexed from, uint256 amount);
+    event BondReturned(address indexed to, uint256 amount);
+    event BondForfeited(uint256 amount, address indexed finder, uint256 bounty);
     event CreditWithdrawn(address indexed account, uint256 amount);
 
     /// @notice Become an identity, staking `amount` (which may be zero) with one hot key.
@@ -74,7 +77,11 @@ interface IStakeRegistry {
     /// @notice Withdraw what has unbonded and is not locked.
     function withdrawStake() external;
 
-    /// @notice Withdraw the caller's credit (slashed stake, for the treasury).
+    /// @notice Spend an EIP-2612 permit of the staking token for this registry, within a `multicall`. Ignored where it
+    ///         fails: somebody may have sent it first, and the allowance decides anyway.
+    function selfPermit(uint256 value, uint256 deadline, uint8 v, bytes32 r, bytes32 s) external;
+
+    /// @notice Withdraw the caller's credit: returned bonds, bounties, and slashed stake for the treasury.
     function withdrawCredit() external;
 
     /// @notice Hold up to `amount` of a worker's stake for a proposed slash; returns what was held.
@@ -83,14 +90,34 @@ interface IStakeRegistry {
     /// @notice Give back what `hold` held.
     function release(address worker, uint128 held) external;
 
-    /// @notice Take what `hold` held and credit the treasury.
-    function slash(address worker, uint128 held) external;
+    /// @notice Take what `hold` held. `BOUNTY_PERCENT` is credited to `finder`, the rest to the treasury; all of it to
+    ///         the treasury where `finder` is zero. Never all to a finder: slashing oneself would be free.
+    function slash(address worker, uint128 held, address finder) external;
+
+    /// @notice Pull a dispute's bond from `from`, who approved it.
+    function postBond(address from, uint128 amount) external;
+
+    /// @notice Credit a bond back.
+    function returnBond(address to, uint128 amount) external;
+
+    /// @notice Take a bond: `BOUNTY_PERCENT` to `finder`, the rest to the treasury.
+    function forfeitBond(uint128 amount, address finder) external;
 
     /// @notice The identity that `signer` signs for now, or zero.
     function ownerOf(address signer) external view returns (address owner);
 
     /// @notice The identity `signer` ever signed for, and when that ends (the maximum when it does not).
     function signerOf(address signer) external view returns (address owner, uint64 until);
+
+    /// @notice Who `signer` signs for now (zero for nobody) and that identity's bonded stake: a quorum's question.
+    function standingOf(address signer) external view returns (address owner, uint256 stake);
+
+    /// @notice Whether `signer` spoke for `worker` at the time `dated`: it is the worker, or its hot key, not revoked before then.
+    ///         A key that was revoked later still counts, or a worker could void the epoch that holds its own work.
+    function spokeFor(address signer, address worker, uint64 dated) external view returns (bool);
+
+    /// @notice Bonds of open disputes. Always: token balance >= stakes + credits + bonds.
+    function bonds() external view returns (uint256);
 
     /// @notice Bonded stake, without what is unbonding.
     function stakeOf(address worker) external view returns (uint256);
