@@ -18,6 +18,7 @@ interface Vm {
     function addr(uint256 key) external pure returns (address);
     function computeCreateAddress(address deployer, uint256 nonce) external pure returns (address);
     function getNonce(address account) external view returns (uint64);
+    function expectRevert() external;
     function expectPartialRevert(bytes4 selector) external;
     function snapshotState() external returns (uint256 id);
     function revertToState(uint256 id) external returns (bool);
