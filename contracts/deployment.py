@@ -1,7 +1,7 @@
-"""Put the three contracts on a chain, and remember where they are.
+"""Put the contracts on a chain, and remember where they are.
 
-They name one another as immutables, so nobody can re-wire them later: the two deployed first are given
-the address the last one will have.
+They name one another as immutables, so nobody can re-wire them later: registry and ledger are given the
+address that disputes will have. The council is administered by a timelock, which nobody administers.
 """
 
 import json
@@ -16,6 +16,8 @@ from contracts.artifact import artifact
 from contracts.errors import LedgerError
 from contracts.sender import Receipt, Sender
 
+NOBODY = "0x" + "00" * 20
+
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
@@ -25,6 +27,8 @@ class Deployment:
     registry: str
     ledger: str
     disputes: str
+    council: str
+    timelock: str
     token: str
     block: int
 
@@ -44,34 +48,74 @@ class Deployment:
 class Terms:
     """What a deployment fixes for ever. The defaults suit a market; a development chain shortens them.
 
-    `token` None deploys `TestToken`, which anyone may mint. `treasury` receives slashed stake and
-    `arbiter` rules appeals; both default to the deployer.
+    `token` None deploys `TestToken`, which anyone may mint. `treasury` receives slashed stake,
+    `guardian` may pause for a week, `arbiter` rules appeals and escalations, `proposer` may have the
+    timelock appoint others to both offices; all default to the deployer. Twice `response_seconds` and
+    `ruling_seconds` together must be less than `unbond_seconds`: stake outlasts a dispute.
+    `warn_gflops` is the first meter reading that raises a warning, then every doubling; 0 for never.
     """
 
     token: str | None = None
     treasury: str | None = None
+    guardian: str | None = None
     arbiter: str | None = None
+    proposer: str | None = None
     unbond_seconds: int = 7 * 86_400
     revoke_seconds: int = 3_600
     min_window_seconds: int = 600
+    response_seconds: int = 6 * 3_600
     appeal_seconds: int = 2 * 86_400
     ruling_seconds: int = 3 * 86_400
+    timelock_seconds: int = 2 * 86_400
+    # 10^23 operations: from there the EU presumes a general-purpose model (guidelines of July 2025).
+    warn_gflops: int = 10**14
 
 
 def deploy(w3: Web3, account: LocalAccount, terms: Terms) -> Deployment:
-    """Deploy token (if asked), registry, ledger and disputes from `account`."""
+    """Deploy timelock, council, token (if asked), registry, ledger and disputes from `account`."""
     sender = Sender(w3, account)
+    me = sender.address
+    proposers = [terms.proposer or me]
+    # No administrator: the timelock's own roles change through the timelock only.
+    first = _create(
+        sender, "TimelockController", terms.timelock_seconds, proposers, proposers, NOBODY
+    )
+    timelock = _created(first)
+    offices = (timelock, terms.guardian or me, terms.arbiter or me)
+    council = _created(_create(sender, "Council", *offices))
     token = terms.token or _created(_create(sender, "TestToken"))
     nonce = w3.eth.get_transaction_count(account.address)
     ledger, disputes = (get_create_address(account.address, nonce + i) for i in (1, 2))
-    treasury, arbiter = terms.treasury or sender.address, terms.arbiter or sender.address
-    registry_args = (token, treasury, disputes, terms.unbond_seconds, terms.revoke_seconds)
-    first = _create(sender, "StakeRegistry", *registry_args)
-    registry = _created(first)
-    _expect(_create(sender, "RunLedger", registry, disputes, terms.min_window_seconds), ledger)
-    windows = (terms.appeal_seconds, terms.ruling_seconds)
-    _expect(_create(sender, "Disputes", ledger, arbiter, *windows), disputes)
-    return Deployment(w3.eth.chain_id, registry, str(ledger), str(disputes), token, first.block)
+    stakes = (terms.treasury or me, disputes, terms.unbond_seconds, terms.revoke_seconds)
+    registry = _created(_create(sender, "StakeRegistry", token, *stakes))
+    wiring = (registry, disputes, council, terms.min_window_seconds, terms.warn_gflops)
+    _expect(_create(sender, "RunLedger", *wiring), ledger)
+    windows = (terms.response_seconds, terms.appeal_seconds, terms.ruling_seconds)
+    _expect(_create(sender, "Disputes", ledger, *windows), disputes)
+    return Deployment(
+        chain_id=w3.eth.chain_id,
+        registry=registry,
+        ledger=str(ledger),
+        disputes=str(disputes),
+        council=council,
+        timelock=timelock,
+        token=token,
+        block=first.block,
+    )
+
+
+def deploy_gate(
+    w3: Web3,
+    account: LocalAccount,
+    deployment: Deployment,
+    *,
+    attester: str,
+    kind: bytes,
+    is_one_per_person: bool,
+) -> str:
+    """Deploy an `AttesterGate` for this ledger's runs and return its address."""
+    words = (deployment.ledger, attester, kind, is_one_per_person)
+    return _created(_create(Sender(w3, account), "AttesterGate", *words))
 
 
 def _create(sender: Sender, name: str, *args: object) -> Receipt:

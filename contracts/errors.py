@@ -22,7 +22,10 @@ from eth_utils import to_checksum_address
 from contracts.artifact import artifact
 from protocol.canonical import keccak256
 
-CONTRACTS = ("RunLedger", "StakeRegistry", "Disputes", "TestToken")
+CONTRACTS = (
+    *("RunLedger", "StakeRegistry", "Disputes", "Council"),
+    *("TimelockController", "AttesterGate", "TestToken"),
+)
 ERROR_STRING = keccak256(b"Error(string)")[:4]
 PANIC = keccak256(b"Panic(uint256)")[:4]
 

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from eth_utils.abi import event_abi_to_log_topic
 from web3 import Web3
 from web3.contract.contract import ContractEvent
 from web3.exceptions import BlockNotFound, Web3RPCError
@@ -19,7 +20,6 @@ from web3.exceptions import BlockNotFound, Web3RPCError
 from contracts.artifact import artifact
 from contracts.errors import CONTRACTS, BlocksRemoved, ChainUnreachable, LedgerError
 from contracts.node import NO_ANSWER, message_of
-from protocol.canonical import keccak256
 
 BLOCKS_PER_QUERY = 2_000
 """What public nodes commonly allow in one query."""
@@ -175,7 +175,5 @@ def _kinds() -> dict[bytes, ContractEvent]:
         contract = w3.eth.contract(abi=artifact(name).abi)
         for entry in artifact(name).abi:
             if entry["type"] == "event":
-                types = ",".join(member["type"] for member in entry["inputs"])
-                topic = keccak256(f"{entry['name']}({types})".encode())
-                kinds[topic] = contract.events[entry["name"]]()
+                kinds[bytes(event_abi_to_log_topic(entry))] = contract.events[entry["name"]]()
     return kinds

@@ -140,12 +140,15 @@ class RunParams:
     """What a run agrees to when it is created.
 
     `rate` is token wei per unit of work. `min_stake` binds workers and verifiers, and is the most that
-    this run's reports can slash from one worker. `verifiers` and `stewards` are identities, strictly
-    ascending by value; `threshold` is more than half of the verifiers. Windows are in seconds.
+    one report or proof can take from one of them. `num_parameters` turns tokens into gflops;
+    `base_model` is the first policy's digest. `compute_cap` is in gflops, 0 for none. `verifiers`
+    and `stewards` are identities, strictly ascending by value; `threshold` is more than half of the
+    verifiers. Windows and `permit_period` are in seconds.
 
     Example:
         RunParams(token=token, rate=10**12, min_stake=10**18, challenge_window=2, settle_window=2,
-                  resume_delay=2, threshold=1, spec_hash=spec_hash, verifiers=(verifier,))
+                  resume_delay=2, threshold=1, spec_hash=spec_hash, base_model=digest,
+                  num_parameters=500_000, verifiers=(verifier,))
     """
 
     token: str
@@ -156,19 +159,27 @@ class RunParams:
     resume_delay: int
     threshold: int
     spec_hash: bytes
+    base_model: bytes
+    num_parameters: int
     verifiers: tuple[str, ...]
     stewards: tuple[str, ...] = ()
     steward_threshold: int = 0
+    permit_period: int = 30 * 86_400
     compute_cap: int = 0
     gate: str = "0x0000000000000000000000000000000000000000"
+    parent_run: int = 0
+    licence: str = ""
+    intended_use: str = ""
 
     def as_struct(self) -> tuple[Any, ...]:
         """Return the fields in Solidity's order."""
         return (
             *(to_checksum_address(self.token), to_checksum_address(self.gate)),
             *(self.rate, self.min_stake),
-            *(self.challenge_window, self.settle_window, self.resume_delay),
-            *(self.threshold, self.steward_threshold, self.compute_cap, self.spec_hash),
+            *(self.challenge_window, self.settle_window, self.resume_delay, self.permit_period),
+            *(self.threshold, self.steward_threshold),
+            *(self.compute_cap, self.num_parameters, self.parent_run),
+            *(self.spec_hash, self.base_model, self.licence, self.intended_use),
             [to_checksum_address(verifier) for verifier in self.verifiers],
             [to_checksum_address(steward) for steward in self.stewards],
         )
@@ -176,7 +187,11 @@ class RunParams:
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """A run as the ledger holds it. Amounts in token wei; `cutoff` 0 for none."""
+    """A run as the ledger holds it. Amounts in token wei, times in chain seconds.
+
+    `roster` is every verifier that ever had a place, in the order that bitmaps name them;
+    `verifiers` are those that may sign now. `roster_code` is where the ledger keeps them.
+    """
 
     operator: str
     status: RunStatus
@@ -187,8 +202,9 @@ class RunState:
     settle_window: int
     token: str
     resume_delay: int
+    permit_period: int
     generation: int
-    gate: str
+    roster_code: str
     num_opened: int
     num_posted: int
     num_final: int
@@ -196,54 +212,78 @@ class RunState:
     min_stake: int
     budget: int
     committed: int
+    compute_cap: int
+    num_parameters: int
+    permit_until: int
+    replaced: int
+    spec_hash: bytes
+    base_model: bytes
+    gate: str
+    halted_at: int
+    settle_until: int
     finalised: int
     claimed: int
     tokens: int
     gflops: int
-    compute_cap: int
-    cutoff: int
-    halted_at: int
-    settle_until: int
     halt_votes: int
     resume_votes: int
-    spec_hash: bytes
-    verifiers: tuple[str, ...]
+    roster: tuple[str, ...]
     stewards: tuple[str, ...]
 
     @classmethod
-    def of(cls, values: Sequence[Any]) -> "RunState":
+    def of(
+        cls, values: Sequence[Any], roster: Sequence[str], stewards: Sequence[str]
+    ) -> "RunState":
         """Build from the contract's answer."""
         operator, status, *rest = values
-        *plain, verifiers, stewards = rest
-        members = (tuple(verifiers), tuple(stewards))
-        return cls(*(operator, RunStatus(status), *plain, *members))
+        members = (tuple(roster), tuple(stewards))
+        return cls(*(operator, RunStatus(status), *rest, *members))
+
+    @property
+    def places(self) -> dict[int, str]:
+        """Who may sign now, by place."""
+        return {n: who for n, who in enumerate(self.roster) if not self.replaced >> n & 1}
+
+    @property
+    def verifiers(self) -> tuple[str, ...]:
+        """Who may sign now."""
+        return tuple(self.places.values())
 
     @property
     def available(self) -> int:
         """Budget that no posted epoch has taken."""
         return self.budget - self.committed
 
+    def is_live(self, now: int) -> bool:
+        """Return whether work dated now can be owed: active under a permit that has not lapsed."""
+        return self.status is RunStatus.ACTIVE and now <= self.permit_until
+
 
 @dataclass(frozen=True, slots=True)
 class EpochState:
-    """An epoch. Before it is posted only `secret_hash` and `opened_at` are set; never opened: zeros."""
+    """An epoch. Before it is posted only `secret_hash` and `opened_at` are set; never opened: zeros.
+
+    It may be made final from `final_at` on, unless one of `holds` open disputes keeps it.
+    """
 
     secret_hash: bytes
     header_hash: bytes
     account_root: bytes
-    opened_at: int
-    final_at: int
-    cutoff: int
-    account_count: int
     cost: int
     tokens: int
     gflops: int
+    opened_at: int
+    posted_at: int
+    final_at: int
+    account_count: int
     signer_bitmap: int
+    holds: int
+    rounds: int
 
     @property
     def is_posted(self) -> bool:
         """Whether a header stands for it."""
-        return self.final_at > 0
+        return self.posted_at > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,7 +318,7 @@ class SlashState:
 
 @dataclass(frozen=True, slots=True)
 class Meter:
-    """Final work of all of one operator's runs. Gflops are an estimate."""
+    """Final work of all runs of one operator or of one base model. Gflops are an estimate."""
 
     tokens: int
     gflops: int

@@ -219,6 +219,38 @@ def test_a_cursor_returns_each_event_once_and_stays_behind_the_head(world: World
     assert again.poll() == []
 
 
+def test_runs_are_listed_from_events_alone_as_the_views_have_them(world: World) -> None:
+    operator = world.by("operator")
+    model = keccak256(b"another model")
+    lapsed = operator.create_run(
+        world.params(base_model=model, parent_run=1, permit_period=100, compute_cap=5), 77, "ar://x"
+    )
+    world.settle(alice=10)
+    operator.renew_permit(1)
+    halted, closed = (operator.create_run(world.params(), 9, "") for _ in range(2))
+    operator.halt_run(halted)
+    operator.stop_run(closed)
+    world.wait(200)
+    world.by("stranger").lapse_run(lapsed)
+    operator.close_run(closed)
+    world.wait(200)
+    operator.resume_run(lapsed)
+    found = operator.runs()
+    assert [run.run_id for run in found] == [1, 2, 3, 4]
+    for run in found:
+        view = operator.run(run.run_id)
+        for name in (
+            *("operator", "status", "permit_until", "budget", "num_final", "tokens", "gflops"),
+            *("base_model", "token", "spec_hash", "compute_cap"),
+        ):
+            assert getattr(run, name) == getattr(view, name), (run.run_id, name)
+    second = found[1]
+    assert (second.parent_run, second.spec_uri, second.licence) == (1, "ar://x", "Apache-2.0")
+    assert second.intended_use == "arithmetic"
+    assert second.is_live(second.permit_until)
+    assert not found[2].is_live(0)
+
+
 def test_a_cursor_that_fails_half_way_loses_nothing(world: World) -> None:
     transport = unreliable(world)
     cursor = Ledger(Web3(transport), world.deployment).events()
@@ -240,7 +272,7 @@ def test_a_deployment_survives_its_file_and_the_wrong_chain_is_refused(
     try:
         assert Ledger.connect(server.url, loaded).num_runs() == 1
         with pytest.raises(WrongChain, match="serves 31337, not 1"):
-            Ledger.connect(server.url, Deployment(1, "", "", "", "", 0))
+            Ledger.connect(server.url, replace(loaded, chain_id=1))
     finally:
         server.shutdown()
         server.server_close()

@@ -25,7 +25,7 @@ def test_a_posted_epoch_is_final_exactly_when_its_window_has_passed(world: World
     world.wait(1)
     world.by("stranger").advance(1)
     run = world.by("alice").run(1)
-    assert (run.num_final, run.finalised, run.tokens, run.gflops) == (1, 1000, 7, 3)
+    assert (run.num_final, run.finalised, run.tokens, run.gflops) == (1, 1000, 7, 7)
     assert world.by("alice").meter(world.address("operator")).tokens == 7
 
 
@@ -238,16 +238,6 @@ def test_only_the_operator_or_its_hot_key_opens_an_epoch(world: World) -> None:
     assert call.call({"from": hot.address}) == []
 
 
-def test_compute_beyond_the_cap_is_paid_and_no_epoch_opens_after(world: World) -> None:
-    operator = world.by("operator")
-    world.run_id = operator.create_run(world.params(compute_cap=3), BUDGET, "")
-    world.settle(alice=1)
-    with refused("ComputeCapReached", gflops=3, cap=3):
-        world.open()
-    assert "ComputeCapCrossed" in [event.name for event in operator.events().poll()]
-    assert operator.run(world.run_id).finalised == RATE
-
-
 def test_no_meter_reading_can_block_finality(world: World) -> None:
     most = 2**64 - 1
     for epoch in range(2):
@@ -261,7 +251,11 @@ def test_no_meter_reading_can_block_finality(world: World) -> None:
 
 def voidable(world: World) -> World:
     """Return a world whose `arbiter` stands where the Disputes contract does."""
-    ledger = world.contract("RunLedger", world.deployment.registry, world.address("arbiter"), 2)
+    ledger = world.contract(
+        "RunLedger",
+        *(world.deployment.registry, world.address("arbiter"), world.deployment.council),
+        *(2, 0),
+    )
     deployment = replace(world.deployment, ledger=ledger.address)
     other = World(world.w3, world.chain, world.clock, deployment, world.people)
     other.run_id = other.by("operator").create_run(other.params(), BUDGET, "")

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from contracts.errors import ContractError
-from contracts.state import RunStatus
-from protocol.epoch import AccountLeaf
+from contracts.state import DisputeKind, DisputeStatus, RunStatus
+from protocol.epoch import AccountLeaf, EpochHeader, RetractEpoch, account_tree
 from tests.contracts.world import BUDGET, SECRET, STAKE, WINDOW, World
 
 STEPS = 60
@@ -40,7 +40,7 @@ def check(world: World) -> None:
         account = ledger.stake_account(world.address(name))
         assert account.locked <= account.stake + account.unbonding
         stakes += account.stake + account.unbonding + ledger.stake_credit(world.address(name))
-    assert ledger.balance(world.deployment.registry) == stakes
+    assert ledger.balance(world.deployment.registry) == stakes + ledger.bonds()
 
 
 class Market:
@@ -49,7 +49,9 @@ class Market:
     def __init__(self, world: World, seed: int) -> None:
         self.world, self.random = world, random.Random(f"market {seed}")
         self.posted: dict[tuple[int, int], list[AccountLeaf]] = {}
+        self.headers: list[EpochHeader] = []
         self.slashes: list[bytes] = []
+        self.disputes: list[bytes] = []
         self.refusals = self.successes = 0
 
     def step(self) -> None:
@@ -57,6 +59,7 @@ class Market:
             *(self.open, self.open, self.post, self.post, self.post, self.claim, self.claim),
             *(self.wait, self.wait, self.fund, self.unbond, self.withdraw, self.stake),
             *(self.accuse, self.judge, self.halt, self.create, self.end),
+            *(self.permit, self.retract, self.dispute, self.decide, self.pause),
         ]
         try:
             self.random.choice(steps)()
@@ -90,6 +93,7 @@ class Market:
         header = self.world.header(accounts, **lie)
         self.world.post(header)
         self.posted[(run_id, header.epoch)] = accounts
+        self.headers.append(header)
 
     def claim(self) -> None:
         run_id = self.run()
@@ -143,13 +147,50 @@ class Market:
             ]
         )()
 
+    def permit(self) -> None:
+        action = self.random.choice(["renew_permit", "lapse_run"])
+        getattr(self.world.by("operator"), action)(self.run())
+
+    def retract(self) -> None:
+        if self.headers:
+            header = self.random.choice(self.headers)
+            named = RetractEpoch(
+                header.run_id, header.epoch, header.generation, header.struct_hash()
+            )
+            signatures = self.world.signed(named.struct_hash(), "v1", "v2")
+            self.world.by("bob").retract_epoch(header.run_id, header.epoch, signatures)
+
+    def dispute(self) -> None:
+        """Ask for leaves that nobody can show, or call the arbiter: a liar's epoch or an honest one's."""
+        if not self.headers:
+            return
+        header, bob = self.random.choice(self.headers), self.world.by("bob")
+        if self.random.random() < 0.5:
+            self.disputes.append(bob.demand(header, DisputeKind.WORK, [0]))
+        else:
+            self.disputes.append(bob.escalate(header, header.data_hash))
+
+    def decide(self) -> None:
+        if not self.disputes:
+            return
+        dispute_id = self.random.choice(self.disputes)
+        if self.random.random() < 0.5:
+            self.world.by("bob").expire(dispute_id)
+        else:
+            self.world.by("arbiter").rule(dispute_id, self.random.random() < 0.5)
+
+    def pause(self) -> None:
+        if self.random.random() < 0.3:
+            self.world.by("guardian").pause(self.random.randint(1, WINDOW))
+
     def halt(self) -> None:
         action = self.random.choice(["halt_run", "resume_run"])
         getattr(self.world.by(self.random.choice(["operator", "s0", "s1"])), action)(self.run())
 
     def create(self) -> None:
         if self.world.by("operator").num_runs() < 3:
-            self.world.by("operator").create_run(self.world.params(), BUDGET // 10, "")
+            params = self.world.params(permit_period=30 * WINDOW)
+            self.world.by("operator").create_run(params, BUDGET // 10, "")
 
     def end(self) -> None:
         if self.random.random() < 0.7:
@@ -178,11 +219,19 @@ def test_no_sequence_of_steps_breaks_the_books(world: World, seed: int) -> None:
 
 
 def drain(world: World, market: Market) -> None:
-    """End every run and claim everything: what remains is only what a false root promised nobody."""
+    """End every run and claim everything: what remains is only what a false root promised nobody.
+
+    Disputes that nobody decides are decided by time, and hold nothing for ever.
+    """
     operator = world.by("operator")
     for run_id in range(1, operator.num_runs() + 1):
         if operator.run(run_id).status in (RunStatus.ACTIVE, RunStatus.HALTED):
             operator.stop_run(run_id)
+    world.wait(100 * WINDOW)
+    for dispute_id in market.disputes:
+        if operator.dispute(dispute_id).status is DisputeStatus.OPEN:
+            operator.expire(dispute_id)
+    assert operator.bonds() == 0
     world.wait(100 * WINDOW)
     for run_id in range(1, operator.num_runs() + 1):
         if operator.run(run_id).status is RunStatus.STOPPED:
@@ -194,7 +243,11 @@ def drain(world: World, market: Market) -> None:
         assert run.budget == run.committed == run.finalised
         world.run_id = run_id
         for (posted_run, epoch), accounts in market.posted.items():
-            for name in WORKERS if posted_run == run_id else ():
+            is_final = posted_run == run_id and epoch < run.num_final
+            stated = operator.epoch(run_id, epoch).account_root
+            # What was voided or retracted and posted anew pays by the new accounts.
+            is_stated = is_final and stated == account_tree(accounts).root
+            for name in WORKERS if is_stated else ():
                 try:
                     world.claim(name, epoch, accounts, by="stranger")
                 except ContractError as error:

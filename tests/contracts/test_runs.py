@@ -8,6 +8,8 @@ from contracts.state import RunStatus
 from protocol.canonical import keccak256
 from tests.contracts.world import BUDGET, RATE, STAKE, UNBOND, WINDOW, World, refused
 
+MONTH = 30 * 86_400
+
 
 def test_a_run_starts_as_its_operator_said(world: World) -> None:
     params, run = world.params(), world.by("alice").run(1)
@@ -15,7 +17,8 @@ def test_a_run_starts_as_its_operator_said(world: World) -> None:
     assert run.status is RunStatus.ACTIVE
     assert (run.budget, run.committed, run.claimed, run.available) == (BUDGET, 0, 0, BUDGET)
     assert (run.verifiers, run.stewards) == (params.verifiers, params.stewards)
-    for name in ("rate", "min_stake", "threshold", "spec_hash", "challenge_window", "compute_cap"):
+    said = ("rate", "min_stake", "threshold", "spec_hash", "challenge_window", "compute_cap")
+    for name in (*said, "base_model", "num_parameters", "permit_period", "token", "gate"):
         assert getattr(run, name) == getattr(params, name)
     assert world.by("alice").num_runs() == 1
 
@@ -33,9 +36,16 @@ def test_a_run_starts_as_its_operator_said(world: World) -> None:
         ({"steward_threshold": 3}, "BadThreshold"),
         ({"stewards": ()}, "BadThreshold"),
         ({"challenge_window": 1}, "BadWindow"),
-        ({"challenge_window": UNBOND}, "BadWindow"),  # stake would leave before fraud can be shown
+        # Stake would leave before fraud can be shown twice.
+        ({"challenge_window": (UNBOND - 1) // 2 + 1}, "BadWindow"),
+        ({"permit_period": 1}, "BadWindow"),
+        ({"permit_period": MONTH + 1}, "BadWindow"),  # silence would not stop it
+        ({"min_stake": 99}, "AmountTooSmall"),  # a hundredth of it is a demand's bond
+        ({"num_parameters": 0}, "ZeroAmount"),  # nothing would weigh anything
+        ({"base_model": bytes(31) + b"\1"}, "AmountTooSmall"),  # some address's meter
+        ({"parent_run": 2}, "NoSuchRun"),
         ({"settle_window": 1}, "BadWindow"),
-        ({"resume_delay": 30 * 86_400 + 1}, "BadWindow"),
+        ({"resume_delay": MONTH + 1}, "BadWindow"),
     ],
 )
 def test_a_run_that_could_not_work_is_refused(
@@ -45,7 +55,10 @@ def test_a_run_that_could_not_work_is_refused(
         world.by("operator").create_run(world.params(**changes), 0, "")
 
 
-@pytest.mark.parametrize("changes", [{"challenge_window": 2}, {"challenge_window": UNBOND - 1}])
+@pytest.mark.parametrize(
+    "changes",
+    [{"challenge_window": 2}, {"challenge_window": (UNBOND - 1) // 2}, {"permit_period": MONTH}],
+)
 def test_windows_at_their_bounds_are_accepted(world: World, changes: dict[str, Any]) -> None:
     assert world.by("operator").create_run(world.params(**changes), 0, "") == 2
 
@@ -109,13 +122,14 @@ def test_the_operator_halts_at_once_and_resumes_after_the_delay(world: World) ->
     world.open()
     operator.halt_run(1)
     run = operator.run(1)
-    assert (run.status, run.cutoff) == (RunStatus.HALTED, operator.block_time())
+    assert (run.status, run.halted_at) == (RunStatus.HALTED, operator.block_time())
+    assert operator.is_owed(1, run.halted_at)
+    assert not operator.is_owed(1, run.halted_at + 1)
     with refused("WrongStatus"):
         world.open()
     with refused("WrongStatus"):
         operator.halt_run(1)
     world.post(world.header(world.accounts(alice=10)))  # work done before is paid
-    assert operator.epoch(1, 0).cutoff == run.cutoff
     world.clock.now = run.halted_at + WINDOW - 1
     with refused("TooEarly", earliest=run.halted_at + WINDOW):
         operator.resume_run(1)
@@ -124,7 +138,9 @@ def test_the_operator_halts_at_once_and_resumes_after_the_delay(world: World) ->
         world.by("s0").resume_run(1)
     operator.resume_run(1)
     assert operator.run(1).status is RunStatus.ACTIVE
-    assert operator.run(1).cutoff == 0
+    resumed_at = operator.block_time()
+    owed = [operator.is_owed(1, at) for at in (resumed_at - 1, resumed_at, resumed_at + 1)]
+    assert owed == [False, True, True]
 
 
 def test_stewards_halt_by_vote_and_only_stewards_lift_it(world: World) -> None:
@@ -158,11 +174,16 @@ def test_an_operators_halt_does_not_wipe_the_stewards_ballots(world: World) -> N
 
 def test_stewards_take_over_an_operators_halt(world: World) -> None:
     world.by("operator").halt_run(1)
-    cutoff = world.by("s0").run(1).cutoff
+    halted_at = world.by("s0").run(1).halted_at
     world.by("s0").halt_run(1)
     world.by("s1").halt_run(1)
-    assert world.by("s0").run(1).halted_by_stewards
-    assert world.by("s0").run(1).cutoff == cutoff
+    run = world.by("s0").run(1)
+    assert run.halted_by_stewards
+    # Work is owed until the first halt, and the stewards' delay counts from their own.
+    assert not world.by("s0").is_owed(1, halted_at + 1)
+    world.clock.now = run.halted_at + WINDOW
+    with refused("NotSteward", caller=world.address("operator")):
+        world.by("operator").resume_run(1)
 
 
 def test_a_stopped_run_settles_and_closing_refunds_what_was_never_committed(world: World) -> None:

@@ -115,12 +115,17 @@ def test_what_is_not_held_can_leave(world: World) -> None:
     assert alice.balance(me) == before + STAKE - STAKE // 4
 
 
-def test_stake_that_has_left_cannot_be_held(world: World) -> None:
+def test_an_accusation_stands_although_nothing_is_left_to_hold(world: World) -> None:
+    """It is what answers an omission: whoever cheated and left must not be able to claim one."""
     world.by("alice").unbond(STAKE)
     world.wait(UNBOND)
     world.by("alice").withdraw_stake()
-    with refused("NothingAtStake", worker=world.address("alice")):
-        world.accuse(world.report())
+    slash_id = world.accuse(world.report())
+    assert world.by("bob").slash(slash_id).held == 0
+    assert world.by("bob").at_risk(1, world.address("alice")) > 0
+    world.wait(APPEAL)
+    world.by("bob").execute_slash(slash_id)
+    assert world.by("bob").stake_credit(world.address("treasury")) == 0
 
 
 def test_an_appeal_leaves_the_decision_to_the_arbiter(world: World) -> None:
@@ -133,8 +138,8 @@ def test_an_appeal_leaves_the_decision_to_the_arbiter(world: World) -> None:
     world.wait(APPEAL)
     with refused("WrongStatus"):
         world.by("stranger").execute_slash(slash_id)
-    for name in ("alice", "operator", "deployer", "v0"):
-        with refused("NotArbiter", caller=world.address(name)):
+    for name in ("alice", "operator", "deployer", "guardian", "v0"):
+        with refused("AccessControlUnauthorizedAccount", account=world.address(name)):
             world.by(name).resolve_appeal(slash_id, False)
     world.by("arbiter").resolve_appeal(slash_id, True)
     assert world.by("alice").stake_of(world.address("alice")) == 0
@@ -178,4 +183,4 @@ def test_a_silent_arbiter_acquits_exactly_when_its_time_is_over(world: World) ->
 
 def test_disputes_refuse_a_deployment_they_are_not_wired_into(world: World) -> None:
     with refused("WrongWiring"):
-        world.contract("Disputes", world.deployment.ledger, world.address("arbiter"), 10, 10)
+        world.contract("Disputes", world.deployment.ledger, 10, 10, 10)

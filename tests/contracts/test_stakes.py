@@ -87,9 +87,14 @@ def test_who_is_not_registered_has_nothing_to_change(world: World, name: str) ->
     assert ledger.payout_of(me) == me
 
 
-def test_only_disputes_touch_stakes(world: World) -> None:
-    registry = world.by("operator")._registry.functions
-    for call in (registry.hold, registry.release, registry.slash):
-        for name in ("operator", "arbiter", "deployer", "v0"):
+def test_only_disputes_touch_stakes_and_bonds(world: World) -> None:
+    registry, alice = world.by("operator")._registry.functions, world.address("alice")
+    calls = (
+        *(registry.hold(alice, 1), registry.release(alice, 1), registry.slash(alice, 1, alice)),
+        *(registry.postBond(alice, 1), registry.returnBond(alice, 1)),
+        registry.forfeitBond(1, alice),
+    )
+    for call in calls:
+        for name in ("operator", "arbiter", "guardian", "deployer", "v0"):
             with refused("NotSlasher", caller=world.address(name)):
-                world.transact(call(world.address("alice"), 1), name)
+                world.transact(call, name)

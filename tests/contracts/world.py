@@ -27,18 +27,28 @@ RATE = 10
 BUDGET = 100_000
 UNBOND = 600
 WINDOW = 60
+RESPONSE = 60
 APPEAL = 100
 RULING = 200
 REVOKE = 50
+TIMELOCK = 1_000
+PERMIT = 10**6
+WARN = 1_000
+NUM_PARAMETERS = 500_000_000
+"""So that a token is one gflop."""
 SECRET = keccak256(b"secret")
 WORK = keccak256(b"work")
+MODEL = keccak256(b"base model")
 
 TERMS = Terms(
     unbond_seconds=UNBOND,
     revoke_seconds=REVOKE,
     min_window_seconds=2,
+    response_seconds=RESPONSE,
     appeal_seconds=APPEAL,
     ruling_seconds=RULING,
+    timelock_seconds=TIMELOCK,
+    warn_gflops=WARN,
 )
 
 
@@ -99,6 +109,7 @@ class World:
             "stranger",
             "treasury",
             "arbiter",
+            "guardian",
             "s0",
             "s1",
             "deployer",
@@ -108,9 +119,8 @@ class World:
         funded = [bytes.fromhex(account.address[2:]) for account in people.values()]
         chain = DevChain(funded, genesis_time=START)
         w3 = Web3(InProcess(Rpc(chain, clock=clock)))
-        terms = replace(
-            TERMS, treasury=people["treasury"].address, arbiter=people["arbiter"].address
-        )
+        offices = {name: people[name].address for name in ("treasury", "guardian", "arbiter")}
+        terms = replace(TERMS, **offices)
         deployment = deploy(w3, people["deployer"], terms)
         world = cls(w3, chain, clock, deployment, people)
         for name in ("v0", "v1", "v2", "alice", "bob"):
@@ -132,7 +142,7 @@ class World:
         return str(self.people[name].address)
 
     def params(self, **changes: Any) -> RunParams:
-        """Return the run's parameters: two of three verifiers, one of two stewards short of both."""
+        """Return the run's parameters: two of three verifiers, both of two stewards."""
         stewards = sorted((self.address("s0"), self.address("s1")), key=str.lower)
         params = RunParams(
             token=self.deployment.token,
@@ -142,7 +152,12 @@ class World:
             settle_window=WINDOW,
             resume_delay=WINDOW,
             threshold=2,
+            permit_period=PERMIT,
             spec_hash=keccak256(b"spec"),
+            base_model=MODEL,
+            num_parameters=NUM_PARAMETERS,
+            licence="Apache-2.0",
+            intended_use="arithmetic",
             verifiers=tuple(self.address(f"v{n}") for n in range(3)),
             stewards=tuple(stewards),
             steward_threshold=2,
@@ -183,7 +198,7 @@ class World:
             # After an epoch that lied upwards, more is committed than was ever earned.
             total=max(0, sum(account.earned for account in accounts) - spent),
             tokens=7,
-            gflops=3,
+            gflops=7,
             data_hash=keccak256(b"data"),
         )
         return replace(header, **changes)
