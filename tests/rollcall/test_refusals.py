@@ -1,0 +1,66 @@
+"""Refusals as sentences: every placeholder is a value that the contracts give."""
+
+from string import Formatter
+from typing import Any
+
+import pytest
+
+from contracts.artifact import artifact
+from contracts.errors import CONTRACTS, ContractError
+from rollcall.amounts import Token
+from rollcall.refusals import SENTENCES, explain
+
+TEST = Token("0x" + "11" * 20, "TEST", 18)
+NOW = 1_800_000_000
+SAMPLES = {"address": "0x" + "22" * 20, "bytes32": b"\3" * 32, "uint8": 2}
+
+
+def declared() -> dict[str, list[dict[str, Any]]]:
+    """Return every error of the ABIs by name, with its inputs."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for contract in CONTRACTS:
+        for entry in artifact(contract).abi:
+            if entry["type"] == "error":
+                found[entry["name"]] = [*found.get(entry["name"], []), entry]
+    return found
+
+
+def declaration(key: str) -> dict[str, Any]:
+    name, _, first = key.removesuffix(")").partition("(")
+    fitting = [
+        entry
+        for entry in declared()[name]
+        if not first or (entry["inputs"] and entry["inputs"][0]["name"] == first)
+    ]
+    return fitting[0]
+
+
+@pytest.mark.parametrize("key", SENTENCES)
+def test_every_sentence_formats_with_what_the_contracts_give(key: str) -> None:
+    inputs = declaration(key)["inputs"]
+    values = {item["name"]: SAMPLES.get(item["type"], NOW) for item in inputs}
+    said = explain(ContractError(key.partition("(")[0], values), TEST, NOW)
+    assert "\n" not in said
+    assert not said.startswith("the ledger refuses"), "no sentence was found"
+    asked = {field for _, field, _, _ in Formatter().parse(SENTENCES[key]) if field}
+    assert asked <= set(values)
+
+
+def test_amounts_and_times_are_shown_for_people() -> None:
+    error = ContractError("NotEnoughStake", {"have": 10**18, "asked": 15 * 10**17})
+    assert explain(error, TEST, NOW) == "1.5 TEST is more than the 1 TEST that are staked"
+    error = ContractError("StillUnbonding", {"until": NOW + 7200, "nowAt": NOW})
+    assert "2027-01-15 10:00:00 UTC, in 2 h" in explain(error, TEST, NOW)
+
+
+def test_one_name_of_two_contracts_has_two_sentences() -> None:
+    run = ContractError("WrongStatus", {"runId": 7, "status": 2})
+    accusation = ContractError("WrongStatus", {"slashId": b"\1" * 32, "status": 4})
+    assert explain(run, TEST, NOW).startswith("run 7 is halted")
+    assert "dismissed" in explain(accusation, TEST, NOW)
+
+
+def test_an_unknown_refusal_is_shown_as_it_came() -> None:
+    assert explain(ContractError("Odd", {"value": 3}), TEST, NOW) == (
+        "the ledger refuses: Odd(value=3)"
+    )
