@@ -14,15 +14,20 @@ from typing import Annotated, Literal
 import httpx
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
+from eth_keys.exceptions import BadSignature
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.client import Ledger, web3_at
 from contracts.deployment import Deployment, Terms, deploy
+from contracts.door import NO_ADDRESS
+from contracts.errors import LedgerError
 from contracts.state import RunParams
 from protocol.messages import RunRegistration
 from protocol.run import RunSpec
 from protocol.wire import Address, checksum_address
+from rollcall.chain import Desk, Step, at_ledger, read_deployment
 from rollcall.spec import RunPlan, spec_of
+from rollcall.times import duration
 from rollcall.user_error import UserError
 
 Say = Callable[[str], None]
@@ -47,12 +52,18 @@ class Windows(BaseModel):
     """In which an accused worker may appeal. Fixed when the contracts are deployed."""
     ruling: Annotated[int, Field(ge=1)] = 259_200
     """In which the arbiter rules on an appeal, or acquits by silence. Fixed at deployment."""
+    response: Annotated[int, Field(ge=1)] = 21_600
+    """In which demanded leaves are opened on chain, or the epoch is void. Fixed at deployment."""
     unbond: Annotated[int, Field(ge=1)] = 604_800
     """That stake stays slashable after it starts to leave. Fixed at deployment."""
     revoke: Annotated[int, Field(ge=1)] = 3600
     """That a withdrawn hot key stays valid. Fixed at deployment."""
     least: Annotated[int, Field(ge=1)] = 600
     """Shortest window any run may choose. Fixed at deployment."""
+    timelock: Annotated[int, Field(ge=0)] = 172_800
+    """That an appointment of a guardian or arbiter waits. Fixed at deployment."""
+    permit: Annotated[int, Field(ge=1)] = 30 * 86_400
+    """That a permit lasts: the run ends by itself unless its operator renews it."""
 
 
 class LaunchConfig(BaseModel):
@@ -87,12 +98,29 @@ class LaunchConfig(BaseModel):
     """Accounts that may halt the run."""
     steward_threshold: int = 0
     """How many of them it takes."""
-    min_stake: Annotated[int, Field(ge=0)] = 10**18
+    min_stake: Annotated[int, Field(ge=100)] = 10**18
     """Stake of workers and verifiers, and the most that one worker can lose."""
     budget: Annotated[int, Field(ge=1)] = 10**19
     """Escrow, in the token's smallest denomination."""
     compute_cap_gflops: Annotated[int, Field(ge=0)] = 0
     """No epoch opens past this much final work; 0 for no cap."""
+    licence: str = "unstated"
+    """Under which the trained weights will be given out: a short name, on chain for anyone to read."""
+    intended_use: str = "unstated"
+    """What the model is for, in a short sentence, or the digest of a longer text."""
+    parent_run: Annotated[int, Field(ge=0)] = 0
+    """The run that this one goes on from; 0 for none."""
+    gate: Address | None = None
+    """Contract that says who may join; none for an open run."""
+    guardian: Address | None = None
+    """Account that may pause deposits for a bounded time; default: the deployer. Fixed at deployment."""
+    arbiter: Address | None = None
+    """Account that rules on appeals; default: the deployer. Fixed at deployment."""
+    treasury: Address | None = None
+    """Account that slashed stake goes to; default: the deployer. Fixed at deployment."""
+    warn_gflops: Annotated[int, Field(ge=0)] = 10**14
+    """Final work of one operator or base model at which, and at each doubling, the ledger warns;
+    0 for never. Fixed at deployment."""
     windows: Windows = Windows()
     """How long the chain waits."""
     plan: RunPlan = RunPlan()
@@ -107,24 +135,46 @@ class Launched:
 
 
 def launch(config: LaunchConfig, key: bytes, say: Say) -> Launched:
-    """Deploy where asked, delegate, escrow and register; raise `UserError` before money moves."""
+    """Put a run on chain and tell the orchestrator; raise `UserError` before money moves."""
+    launched = create(config, key, say)
+    if launched is None:
+        raise UserError("a dry run launches nothing")
+    register(config.orchestrator, launched.run_id, launched.spec)
+    say(f"{config.orchestrator} serves run {launched.run_id}")
+    return launched
+
+
+def create(config: LaunchConfig, key: bytes, say: Say, *, dry_run: bool = False) -> Launched | None:
+    """Deploy where asked, delegate and escrow; in a dry run say what would be sent: None.
+
+    The run is rehearsed before anything is sent for it: what the ledger would refuse costs nothing.
+    """
     account = Account.from_key(key)
     spec = spec_of(
         config.plan,
         orchestrator=config.orchestrator_address,
         trainer=config.trainer_address,
     )
+    if dry_run and not config.deployment.exists():
+        raise UserError(f"no deployment at {config.deployment} yet: a dry run deploys none")
     deployment = ensure_deployment(config, account, say)
-    ledger = Ledger.connect(config.rpc_url, deployment, account)
-    _require_funds(ledger, account.address, config.budget)
-    _delegate(ledger, account.address, config, say)
-    run_id = ledger.create_run(
-        _params(config, deployment, spec), config.budget, config.orchestrator
-    )
-    say(f"run {run_id} is on chain with {config.budget / 10**18:g} tokens in escrow")
-    register(config.orchestrator, run_id, spec)
-    say(f"{config.orchestrator} serves run {run_id}")
-    return Launched(run_id, spec, deployment)
+    with at_ledger(config.rpc_url, config.deployment, key, say=say, dry_run=dry_run) as desk:
+        desk.require_unpaused()
+        desk.require_tokens(config.budget)
+        escrow = desk.token.show(config.budget)
+        params = _params(config, deployment, spec)
+        step = Step(
+            f"create a run with {escrow} in escrow",
+            *("create_run", (params, config.budget, config.orchestrator)),
+        )
+        desk.rehearse(step)
+        _delegate(desk, config)
+        results = desk.send_all([step])
+        if not results:
+            return None
+        [run_id] = results
+        say(f"run {run_id} is on chain with {escrow} in escrow")
+        return Launched(run_id, spec, deployment)
 
 
 def register(orchestrator: str, run_id: int, spec: RunSpec) -> None:
@@ -154,26 +204,22 @@ def _post(url: str, body: bytes) -> httpx.Response:
 def ensure_deployment(config: LaunchConfig, account: LocalAccount, say: Say) -> Deployment:
     """Return the contracts' addresses; on a development chain deploy them once, and hand out tokens."""
     if config.deployment.exists():
-        return Deployment.load(config.deployment)
+        return read_deployment(config.deployment)
     if config.deploy == "never":
         raise UserError(
             f"no deployment at {config.deployment}: copy the file of an existing ledger there, or "
             'on a development chain set deploy = "with_test_token"'
         )
-    windows = config.windows
-    terms = Terms(
-        unbond_seconds=windows.unbond,
-        revoke_seconds=windows.revoke,
-        min_window_seconds=windows.least,
-        appeal_seconds=windows.appeal,
-        ruling_seconds=windows.ruling,
-    )
+    _require_windows(config.windows)
     give_gas(config.rpc_url, (account.address, *config.endow))
-    made = deploy(web3_at(config.rpc_url), account, terms)
-    ledger = Ledger.connect(config.rpc_url, made, account)
-    ledger.mint(account.address, config.budget)
-    for address in config.endow:
-        ledger.mint(address, config.min_stake)
+    try:
+        made = deploy(web3_at(config.rpc_url), account, _terms(config))
+        ledger = Ledger.connect(config.rpc_url, made, account)
+        ledger.mint(account.address, config.budget)
+        for address in config.endow:
+            ledger.mint(address, config.min_stake)
+    except LedgerError as error:
+        raise UserError(f"no ledger could be deployed at {config.rpc_url}: {error}") from error
     config.deployment.parent.mkdir(parents=True, exist_ok=True)
     made.save(config.deployment)
     say(f"ledger deployed at {made.ledger} on chain {made.chain_id}")
@@ -193,31 +239,71 @@ def give_gas(rpc_url: str, addresses: Sequence[str]) -> None:
             return
 
 
-def _require_funds(ledger: Ledger, operator: str, budget: int) -> None:
-    have = ledger.balance(operator)
-    if have < budget:
+def _terms(config: LaunchConfig) -> Terms:
+    windows = config.windows
+    return Terms(
+        treasury=config.treasury,
+        arbiter=config.arbiter,
+        guardian=config.guardian,
+        unbond_seconds=windows.unbond,
+        revoke_seconds=windows.revoke,
+        min_window_seconds=windows.least,
+        appeal_seconds=windows.appeal,
+        ruling_seconds=windows.ruling,
+        response_seconds=windows.response,
+        timelock_seconds=windows.timelock,
+        warn_gflops=config.warn_gflops,
+    )
+
+
+def _require_windows(windows: Windows) -> None:
+    """Stake must outlast every way to lose it; the contracts refuse other windows half-way."""
+    if 2 * (windows.response + windows.ruling) >= windows.unbond:
         raise UserError(
-            f"the budget is {budget / 10**18:g} tokens, {operator} has {have / 10**18:g}: send it "
-            "tokens, or set a smaller budget"
+            f"windows.unbond ({duration(windows.unbond)}) must be more than twice windows.response + "
+            f"windows.ruling ({duration(windows.response + windows.ruling)}): raise the first"
+        )
+    if max(windows.appeal, 2 * windows.challenge) >= windows.unbond:
+        raise UserError(
+            f"windows.unbond ({duration(windows.unbond)}) must be more than windows.appeal "
+            f"({duration(windows.appeal)}) and twice windows.challenge "
+            f"({duration(windows.challenge)}): raise the first"
         )
 
 
-def _delegate(ledger: Ledger, operator: str, config: LaunchConfig, say: Say) -> None:
+def _delegate(desk: Desk, config: LaunchConfig) -> None:
     """Let the orchestrator open epochs in the operator's name."""
-    if config.orchestrator_address == operator:
-        return
-    if ledger.owner_of(config.orchestrator_address) == operator:
+    hot, operator = config.orchestrator_address, desk.address
+    if operator in (hot, desk.ledger.owner_of(hot)):
         return
     if not config.orchestrator_consent:
         raise UserError(
-            f"{config.orchestrator_address} may not act for {operator} yet: run `rollcall consent "
-            f"--owner {operator}` where it runs, and set orchestrator_consent to what it prints"
+            f"{hot} may not act for {operator} yet: run `rollcall consent --owner {operator}` where "
+            "it runs, and set orchestrator_consent to what it prints"
         )
-    if not ledger.is_registered(operator):
-        ledger.register(0, operator, operator)
-    consent = bytes.fromhex(config.orchestrator_consent.removeprefix("0x"))
-    ledger.add_signer(config.orchestrator_address, consent)
-    say(f"{config.orchestrator_address} may open epochs for {operator}")
+    consent = _consent(desk, operator, hot, config.orchestrator_consent)
+    if not desk.ledger.is_registered(operator):
+        desk.send(f"register {operator}", "register", 0, operator, operator)
+        if desk.dry_run:
+            return  # the key is added after that
+    desk.send(f"let {hot} sign for {operator}", "add_signer", hot, consent)
+    if not desk.dry_run:
+        desk.say(f"{hot} may open epochs for {operator}")
+
+
+def _consent(desk: Desk, operator: str, hot: str, text: str) -> bytes:
+    """Return the consent; refused here if it is another's, before the operator is registered."""
+    try:
+        consent = bytes.fromhex(text.removeprefix("0x"))
+        signer = Account._recover_hash(desk.ledger.consent_digest(operator, hot), signature=consent)
+    except (ValueError, BadSignature) as error:
+        raise UserError(f"orchestrator_consent is no signature: {error}") from error
+    if signer != hot:
+        raise UserError(
+            f"orchestrator_consent is not {hot}'s for {operator}: run `rollcall consent --owner "
+            f"{operator}` with the orchestrator's key, on this ledger"
+        )
+    return consent
 
 
 def _params(config: LaunchConfig, deployment: Deployment, spec: RunSpec) -> RunParams:
@@ -229,6 +315,13 @@ def _params(config: LaunchConfig, deployment: Deployment, spec: RunSpec) -> RunP
         challenge_window=config.windows.challenge,
         settle_window=config.windows.settle,
         resume_delay=config.windows.resume,
+        permit_period=config.windows.permit,
+        num_parameters=spec.num_parameters,
+        base_model=spec.model_digest,
+        parent_run=config.parent_run,
+        licence=config.licence,
+        intended_use=config.intended_use,
+        gate=config.gate or NO_ADDRESS,
         threshold=config.threshold,
         spec_hash=spec.canonical_digest(),
         verifiers=tuple(by_value),

@@ -241,6 +241,16 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 WATCHABLE = Windows(
-    challenge=3, settle=600, resume=3, appeal=5, ruling=60, unbond=600, revoke=60, least=2
+    challenge=3,
+    settle=600,
+    resume=3,
+    appeal=5,
+    ruling=60,
+    response=30,
+    unbond=600,
+    revoke=60,
+    least=2,
+    timelock=60,
+    permit=86_400,
 )
 """The demo's waits: seconds where a real market has hours, so that finality can be watched."""

@@ -1,0 +1,65 @@
+"""A launch's terms: every setting reaches the chain, and windows that contradict are told first."""
+
+from pathlib import Path
+
+import pytest
+
+from rollcall.launch import LaunchConfig, Windows, _params, _require_windows, _terms
+from rollcall.market import WATCHABLE
+from rollcall.spec import RunPlan, spec_of
+from rollcall.user_error import UserError
+from tests.contracts.world import World
+
+ROOT = Path(__file__).parents[2]
+WHO = "0x" + "11" * 20
+
+
+def config(**changes: object) -> LaunchConfig:
+    values = {
+        "rpc_url": "http://127.0.0.1:8545",
+        "deployment": Path("deployment.json"),
+        "orchestrator": "http://market",
+        "orchestrator_address": WHO,
+        "trainer_address": WHO,
+        "verifiers": ("0x" + "33" * 20, "0x" + "22" * 20),
+        "threshold": 2,
+        "plan": RunPlan(model=ROOT / "models/start"),
+    }
+    return LaunchConfig.model_validate({**values, **changes})
+
+
+def test_every_term_of_a_run_reaches_the_chain(world: World) -> None:
+    chosen = config(
+        licence="MIT", intended_use="sums", parent_run=1, gate=WHO, windows=Windows(permit=77)
+    )
+    spec = spec_of(chosen.plan, orchestrator=WHO, trainer=WHO)
+    params = _params(chosen, world.deployment, spec)
+    assert (params.licence, params.intended_use, params.parent_run) == ("MIT", "sums", 1)
+    assert (params.permit_period, params.gate) == (77, WHO)
+    assert (params.base_model, params.num_parameters) == (spec.model_digest, spec.num_parameters)
+    assert params.spec_hash == spec.canonical_digest()
+    assert params.verifiers == ("0x" + "22" * 20, "0x" + "33" * 20)
+
+
+def test_every_term_of_a_deployment_is_handed_on() -> None:
+    terms = _terms(config(guardian=WHO, arbiter=WHO, treasury=WHO, warn_gflops=9))
+    assert (terms.guardian, terms.arbiter, terms.treasury) == (WHO, WHO, WHO)
+    assert (terms.warn_gflops, terms.response_seconds) == (9, Windows().response)
+
+
+@pytest.mark.parametrize("windows", [Windows(), WATCHABLE])
+def test_the_usual_windows_agree(windows: Windows) -> None:
+    _require_windows(windows)
+
+
+@pytest.mark.parametrize(
+    "windows",
+    [
+        Windows(response=100, ruling=100, unbond=400, appeal=1, challenge=1),
+        Windows(response=1, ruling=1, unbond=400, appeal=400, challenge=1),
+        Windows(response=1, ruling=1, unbond=400, appeal=1, challenge=200),
+    ],
+)
+def test_stake_that_would_leave_before_a_dispute_ends_is_told(windows: Windows) -> None:
+    with pytest.raises(UserError, match=r"windows\.unbond .* must be more than"):
+        _require_windows(windows)
