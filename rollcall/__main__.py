@@ -12,6 +12,18 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from rollcall.commands import disputes, money, runs, stakes
+from rollcall.commands.options import (
+    DEPLOYMENT,
+    MACHINE,
+    MONEY,
+    ROLES,
+    RUNS,
+    DeploymentFile,
+    Rpc,
+    desk,
+    example,
+)
 from rollcall.roles import Role, settings_of
 from rollcall.user_error import UserError
 
@@ -39,7 +51,7 @@ PrintConfig = Annotated[
 ]
 
 
-@app.command()
+@app.command(rich_help_panel=MACHINE, epilog=example("rollcall demo --steps 60 --report out/"))
 def demo(
     steps: Annotated[int, typer.Option(help="Optimizer steps of the trainer.", min=2)] = 30,
     report: Annotated[
@@ -63,10 +75,14 @@ def demo(
     raise typer.Exit(0 if all_hold else 1)
 
 
-@app.command()
+@app.command(
+    rich_help_panel=MACHINE,
+    epilog=example("rollcall doctor --orchestrator http://market:8100 --rpc http://node:8545"),
+)
 def doctor(
     orchestrator: Annotated[str | None, typer.Option(help="Orchestrator to ask.")] = None,
     rpc: Annotated[str | None, typer.Option(help="Chain node to ask.")] = None,
+    deployment: Annotated[Path | None, typer.Option(help="Ledger to ask there.")] = None,
     folder: Annotated[Path, typer.Option(help="Where data will be kept.")] = Path(),
 ) -> None:
     """Check this machine and the market, one line each with the remedy."""
@@ -76,14 +92,14 @@ def doctor(
     marks = {State.OK: "[green]✓[/]", State.NOTE: "[yellow]·[/]", State.FAIL: "[red]✗[/]"}
     failed = False
     console = open_console()
-    for check in examine(orchestrator=orchestrator, rpc=rpc, folder=folder):
+    for check in examine(orchestrator=orchestrator, rpc=rpc, deployment=deployment, folder=folder):
         remedy = f"  [dim]→ {escape(check.remedy)}[/]" if check.remedy else ""
         console.print(f"{marks[check.state]} {check.name:<13}{escape(check.found)}{remedy}")
         failed |= check.state is State.FAIL
     raise typer.Exit(1 if failed else 0)
 
 
-@app.command()
+@app.command(rich_help_panel=ROLES, epilog=example("rollcall serve --config orchestrator.toml"))
 def serve(
     config: ConfigFile = None, assign: Assignments = None, print_config: PrintConfig = False
 ) -> None:
@@ -93,7 +109,7 @@ def serve(
     )
 
 
-@app.command()
+@app.command(rich_help_panel=ROLES, epilog=example("rollcall join --print-config > worker.toml"))
 def join(
     config: ConfigFile = None, assign: Assignments = None, print_config: PrintConfig = False
 ) -> None:
@@ -103,7 +119,7 @@ def join(
     )
 
 
-@app.command()
+@app.command(rich_help_panel=ROLES, epilog=example("rollcall verify --config verifier.toml"))
 def verify(
     config: ConfigFile = None, assign: Assignments = None, print_config: PrintConfig = False
 ) -> None:
@@ -113,7 +129,9 @@ def verify(
     )
 
 
-@app.command()
+@app.command(
+    rich_help_panel=ROLES, epilog=example("rollcall train --config trainer.toml --set steps=200")
+)
 def train(
     config: ConfigFile = None, assign: Assignments = None, print_config: PrintConfig = False
 ) -> None:
@@ -123,7 +141,7 @@ def train(
     )
 
 
-@app.command()
+@app.command(rich_help_panel=RUNS, epilog=example("rollcall launch --print-config > launch.toml"))
 def launch(
     config: ConfigFile = None,
     assign: Assignments = None,
@@ -150,7 +168,10 @@ def launch(
     launching.launch(settings, key_from_environment(), typer.echo)
 
 
-@app.command()
+@app.command(
+    rich_help_panel=RUNS,
+    epilog=example("rollcall status --orchestrator http://market:8100 --worker 0xWORKER…"),
+)
 def status(
     orchestrator: Annotated[str, typer.Option(help="Orchestrator to ask.")],
     worker: Annotated[str | None, typer.Option(help="Also show this worker's standing.")] = None,
@@ -163,24 +184,9 @@ def status(
     show(orchestrator, worker=worker, as_json=as_json, console=open_console())
 
 
-@app.command()
-def claim(
-    config: ConfigFile = None,
-    assign: Assignments = None,
-    print_config: PrintConfig = False,
-    worker: Annotated[
-        str | None, typer.Option(help="Whose earnings; default: this key's identity.")
-    ] = None,
-) -> None:
-    """Have the chain pay what a worker earned. Takes the worker's own config (rollcall join)."""
-    from rollcall.claim import claim_all
-    from rollcall.keys import key_from_environment
-
-    settings = settings_of("rollout_worker.config:WorkerConfig", config, assign, print_config)
-    claim_all(settings, key_from_environment(), worker=worker, say=typer.echo)
-
-
-@app.command()
+@app.command(
+    rich_help_panel=MACHINE, epilog=example("rollcall calibrate --model models/start --engine vllm")
+)
 def calibrate(
     model: Annotated[Path, typer.Option(help="Model folder.")] = Path("models/start"),
     engine: Annotated[str, typer.Option(help="vllm or transformers.")] = "transformers",
@@ -205,7 +211,7 @@ def calibrate(
     )
 
 
-@app.command()
+@app.command(rich_help_panel=MACHINE, epilog=example("rollcall containers --steps 50"))
 def containers(
     folder: Annotated[Path, typer.Option(help="Checkout with compose.yaml.")] = Path(),
     steps: Annotated[int, typer.Option(help="Optimizer steps of the trainer.")] = 50,
@@ -217,7 +223,7 @@ def containers(
         typer.echo(path)
 
 
-@app.command()
+@app.command(rich_help_panel=MACHINE, epilog=example("rollcall key"))
 def key(
     private_only: Annotated[bool, typer.Option(help="Print only the private key.")] = False,
 ) -> None:
@@ -233,22 +239,25 @@ def key(
     )
 
 
-@app.command()
+@app.command(rich_help_panel=MONEY, epilog=example("rollcall consent --owner 0xCOLD…"))
 def consent(
     owner: Annotated[str, typer.Option(help="The cold account this hot key will work for.")],
-    rpc: Annotated[str, typer.Option(help="Chain node.")],
-    deployment: Annotated[Path, typer.Option(help="Contracts' addresses.")],
+    rpc: Rpc = None,
+    deployment: DeploymentFile = DEPLOYMENT,
 ) -> None:
     """Print this hot key's signed consent to act for a cold account."""
     from eth_account import Account
 
-    from contracts.client import Ledger
-    from contracts.deployment import Deployment
+    from rollcall.chain import address_of_text
     from rollcall.keys import key_from_environment
 
     account = Account.from_key(key_from_environment())
-    ledger = Ledger.connect(rpc, Deployment.load(deployment))
-    typer.echo("0x" + ledger.sign_consent(account, owner).hex())
+    with desk(rpc, deployment) as at:
+        typer.echo("0x" + at.ledger.sign_consent(account, address_of_text(owner)).hex())
+
+
+for group in (runs, stakes, money, disputes):
+    group.register(app)
 
 
 def main() -> None:
@@ -263,6 +272,15 @@ def main() -> None:
     except MarketError as error:
         errors.print(f"[red]✗[/] {error.code}: {escape(error.message)}")
         sys.exit(1)
+    except _ledger_errors() as error:
+        errors.print(f"[red]✗[/] the ledger: {escape(' '.join(str(error).split()))}")
+        sys.exit(1)
+
+
+def _ledger_errors() -> tuple[type[Exception], ...]:
+    """Return what a role may raise about the chain. Nothing where web3 was never loaded."""
+    loaded = sys.modules.get("contracts.errors")
+    return (loaded.LedgerError,) if loaded is not None else ()
 
 
 if __name__ == "__main__":

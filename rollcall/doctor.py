@@ -41,7 +41,9 @@ class Check:
     remedy: str = ""
 
 
-def examine(*, orchestrator: str | None, rpc: str | None, folder: Path) -> Iterator[Check]:
+def examine(
+    *, orchestrator: str | None, rpc: str | None, deployment: Path | None = None, folder: Path
+) -> Iterator[Check]:
     """Yield every check in turn; a peer that is not named is not asked."""
     local: tuple[Callable[[], Check], ...] = (check_python, check_torch, check_vllm, check_gpu)
     for check in local:
@@ -51,6 +53,7 @@ def examine(*, orchestrator: str | None, rpc: str | None, folder: Path) -> Itera
     yield check_orchestrator(orchestrator)
     yield check_clock(orchestrator)
     yield check_chain(rpc)
+    yield check_ledger(rpc, deployment)
     yield check_wallet(rpc)
 
 
@@ -151,6 +154,27 @@ def check_chain(rpc: str | None) -> Check:
         remedy = "check the address; a node's JSON-RPC port is usually 8545"
         return Check("chain", State.FAIL, f"{rpc}: {error or type(error).__name__}", remedy)
     return Check("chain", State.OK, f"chain {chain_id} at block {block}")
+
+
+def check_ledger(rpc: str | None, deployment: Path | None) -> Check:
+    """Look whether the deployment's contracts answer on this chain, and whether they are paused."""
+    if rpc is None or deployment is None:
+        return Check("ledger", State.NOTE, "not asked", "name it with --rpc and --deployment FILE")
+    from rollcall.chain import at_ledger
+    from rollcall.times import moment
+    from rollcall.user_error import UserError
+
+    try:
+        with at_ledger(rpc, deployment, None, say=lambda _line: None) as desk:
+            until, now = desk.ledger.paused_until(), desk.now()
+            found = f"{desk.ledger.num_runs()} runs, staking in {desk.token.symbol}"
+    except UserError as problem:
+        return Check(
+            "ledger", State.FAIL, str(problem), "copy the file and take the node of the same ledger"
+        )
+    if until > now:
+        return Check("ledger", State.NOTE, f"{found}; paused until {moment(until, now)}")
+    return Check("ledger", State.OK, found)
 
 
 def check_wallet(rpc: str | None) -> Check:
