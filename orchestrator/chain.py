@@ -6,16 +6,17 @@ cached for seconds; a refusal on chain is final anyway, so a stale answer costs 
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
 from contracts.client import Ledger
 from contracts.errors import ChainUnreachable
+from contracts.owing import owed_until
 from contracts.state import EpochState, RunState, SlashState
 from protocol.epoch import EpochHeader, FraudReport
-from protocol.errors import Busy
+from protocol.errors import Busy, NotFound
 from protocol.signing import Domain, recover
 
 Answer = TypeVar("Answer")
@@ -24,6 +25,16 @@ POSITIVE_SECONDS = 15.0
 """How long a joined worker is believed to be joined: leaving early only delays its refusal."""
 NEGATIVE_SECONDS = 1.0
 """How long a refusal is remembered: a worker that has just joined asks again at once."""
+MOST_DATES = 100_000
+"""Seconds of work whose being owed is remembered: a day of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Posting:
+    """What an epoch's posting said of its file: the hash, and where it is said to be."""
+
+    data_hash: bytes
+    data_uri: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +52,15 @@ class Chain:
         self._ledger = ledger
         self._clock = clock
         self._cache: dict[tuple[Any, ...], tuple[float, Any]] = {}
+        self._owed: dict[tuple[int, int], bool] = {}
+        self._postings: dict[bytes, Posting] = {}
         self._writes = asyncio.Lock()
         self.domain = Domain(ledger.deployment.chain_id, ledger.deployment.ledger)
+
+    @property
+    def ledger(self) -> Ledger:
+        """The client itself, for what runs in a thread of its own."""
+        return self._ledger
 
     async def run(self, run_id: int) -> RunState:
         """Return a run's state, fresh."""
@@ -61,6 +79,47 @@ class Chain:
     async def epoch(self, run_id: int, epoch: int) -> EpochState:
         """Return an epoch's state, fresh."""
         return await self._read(lambda: self._ledger.epoch(run_id, epoch))
+
+    async def owed(
+        self, run_id: int, dates: Collection[int], *, state: RunState, now: int
+    ) -> frozenset[int]:
+        """Return those of some dates for which the run owes work.
+
+        `now` is the time of a block before `state` was read. What is past is asked once.
+        """
+        unknown = [at for at in sorted(dates) if (run_id, at) not in self._owed]
+        is_owed = owed_until(self._ledger, run_id, state, now=now)
+        found = await self._read(lambda: {at: is_owed(at) for at in unknown})
+        if len(self._owed) > MOST_DATES:
+            self._owed.clear()
+        self._owed |= {(run_id, at): owed for at, owed in found.items() if at <= now}
+        return frozenset(at for at in dates if found.get(at) or self._owed.get((run_id, at)))
+
+    async def is_owed(self, run_id: int, at: int) -> bool:
+        """Return whether a run owes work dated `at`, as of the last second: for what workers ask."""
+        return await self._cached(
+            ("owed", run_id, at),
+            lambda: self._ledger.is_owed(run_id, at),
+            lambda _: NEGATIVE_SECONDS,
+        )
+
+    async def posting(self, run_id: int, epoch: int, header_hash: bytes) -> Posting:
+        """Return what the chain's log says of a posted header; raise `NotFound`.
+
+        Reads all logs since the deployment, once per header: it is asked for strangers' epochs only.
+        """
+        if header_hash in self._postings:
+            return self._postings[header_hash]
+        events = await self._read(lambda: self._ledger.events().poll())
+        for event in reversed(events):
+            values = event.values
+            if event.name == "EpochPosted" and (
+                (values["runId"], values["epoch"], bytes(values["headerHash"]))
+                == (run_id, epoch, header_hash)
+            ):
+                found = Posting(bytes(values["dataHash"]), str(values["dataURI"]))
+                return self._postings.setdefault(header_hash, found)
+        raise NotFound(f"no log of epoch {epoch} of run {run_id} with hash 0x{header_hash.hex()}")
 
     async def block_time(self) -> int:
         return await self._read(self._ledger.block_time)
@@ -124,6 +183,9 @@ class Chain:
         self, header: EpochHeader, secret: bytes, signatures: dict[str, bytes], data_uri: str
     ) -> None:
         await self._write(lambda: self._ledger.post_epoch(header, secret, signatures, data_uri))
+
+    async def renew_permit(self, run_id: int) -> None:
+        await self._write(lambda: self._ledger.renew_permit(run_id))
 
     async def advance(self, run_id: int) -> None:
         await self._write(lambda: self._ledger.advance(run_id))

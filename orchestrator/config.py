@@ -68,6 +68,9 @@ class Config(BaseModel):
     """How often the runs' state on chain is read."""
     tick_seconds: float = 0.5
     """Pause between rounds of the background work: expiry, settlement, slashing."""
+    renew_permits: bool = True
+    """Renew a run's permit on chain when less than half of it is left, as its operator's hot key. Off
+    where the operator renews it by hand: then its silence ends the run."""
     lease_grace_seconds: float = 5.0
     """A lease's place is freed this long after its deadline: a body being read still counts."""
     audit_seconds: float = 30.0

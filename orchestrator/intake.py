@@ -34,7 +34,6 @@ from protocol.errors import (
     Malformed,
     NotFound,
     Refused,
-    RunNotOpen,
     TooLarge,
 )
 from protocol.messages import BatchGroup, Contribution, GroupState
@@ -160,7 +159,8 @@ async def _begin(
     if excluded == b"1":
         raise Excluded(f"a replay found false work of {lease.worker}: nothing more is taken")
     await _require_worker_signed(market, lease, digest, submission.signature)
-    _require_timely(run, lease, submission, engine.decode(), now)
+    _require_timely(lease, submission, engine.decode(), now)
+    await market.require_owed(run, submission.submitted_at)
     return Arrival(
         lease=lease,
         submission=submission,
@@ -192,9 +192,7 @@ async def _require_worker_signed(
     )
 
 
-def _require_timely(
-    run: Run, lease: Lease, submission: Submission, engine_class: str, now: float
-) -> None:
+def _require_timely(lease: Lease, submission: Submission, engine_class: str, now: float) -> None:
     if now > lease.deadline + 1:
         raise LeaseExpired(
             f"lease {lease.nonce} ended {now - lease.deadline:.1f} s ago: return leases that "
@@ -205,11 +203,6 @@ def _require_timely(
         raise ClockSkew(
             f"submitted_at is {skew:+.0f} s from now; at most {MAX_CLOCK_SKEW_SECONDS} s are "
             "allowed: set this machine's clock"
-        )
-    if run.chain.cutoff and submission.submitted_at > run.chain.cutoff:
-        raise RunNotOpen(
-            f"run {run.run_id} is {run.status.value} since {run.chain.cutoff}; work signed at "
-            f"{submission.submitted_at} can no longer be paid"
         )
     if submission.engine_class != engine_class:
         raise Refused(

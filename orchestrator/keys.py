@@ -7,15 +7,17 @@ may touch them all. Nothing here expires unless it says so: it is the run's reco
     rollcall:used:NONCE           string  a sign-in nonce; twice the clock skew, then stale anyway
     rollcall:bucket:WHO           hash    token bucket (tokens, at); 60 s after the last request
     rollcall:{RUN}:state          hash    newest, oldest (version still usable), acked, seq,
-                                          consumed (groups in batches), unsettled (units),
-                                          replaying (groups), final (epochs credited)
+                                          consumed (groups in batches), unsettled, posted
+                                          (units), replaying (groups), revealed (epochs whose
+                                          secret is in a file), final (epochs credited)
     rollcall:{RUN}:workers        set     workers ever leased to
     rollcall:{RUN}:worker:ADDR    hash    nonce, accepted_groups, accepted_tokens, excluded, settling,
                                           settled (last nonce), earned, rejected:REASON
     rollcall:{RUN}:held:ADDR      set     nonces of open leases
     rollcall:{RUN}:open           zset    ADDR:nonce → deadline
     rollcall:{RUN}:undecided:ADDR zset    nonces leased or waiting for a verdict
-    rollcall:{RUN}:earned:ADDR    zset    digest → nonce of accepted, unsettled work
+    rollcall:{RUN}:earned:ADDR    zset    digest → nonce of accepted work that no posted epoch has
+    rollcall:{RUN}:posted:ADDR    zset    digest → nonce of work in posted epochs that are not final
     rollcall:{RUN}:replay:ADDR    set     digests waiting for a verdict
     rollcall:{RUN}:lease:ID       hash    worker, nonce, deadline, engine, signed, used (digest)
     rollcall:{RUN}:group:DIGEST   hash    one submission's record (`records.Group`)
@@ -36,6 +38,8 @@ may touch them all. Nothing here expires unless it says so: it is the run's reco
     rollcall:{RUN}:events         stream  capped at NUM_EVENTS_KEPT
     rollcall:{RUN}:settler        string  who settles now; SETTLER_SECONDS
     rollcall:{RUN}:slasher        string  who slashes now; SETTLER_SECONDS
+    rollcall:{RUN}:renewer        string  who renews the permit now; SETTLER_SECONDS
+    rollcall:{RUN}:disputer       string  who examines postings now; SETTLER_SECONDS
 """
 
 from typing import Final

@@ -24,10 +24,11 @@ from protocol.signing import sign
 
 async def grant(market: Market, run: Run, account: Account, request: LeaseRequest) -> Leases | None:
     """Return signed leases, or None where work is paced and the worker should come back."""
-    run.require_open()
+    run.require_open(market.clock())
+    await market.require_owed(run, int(market.clock()))
     await _require_calibrated_member(market, run, account, request.engine_class)
     policy = await market.newest_policy(run)
-    if policy is None or run.chain.num_opened == 0:
+    if policy is None or run.chain.num_opened <= run.num_revealed:
         return None
     opening = Opening(
         run_id=run.run_id,
@@ -113,6 +114,7 @@ async def _reserve(
         run.chain.available // run.spec.rate,
         most_units(run.spec),
         run.spec.max_worker_share_millionths,
+        run.unfinal // run.spec.rate,
     )
     match outcome:
         case b"excluded":

@@ -46,6 +46,14 @@ class Run:
     environment: Environment
     chain: RunState
     terms: Terms
+    chain_time: int = 0
+    """The newest block's time at the last look."""
+    num_revealed: int = 0
+    """Epochs from 0 on whose secret was in a file: no lease may be drawn from them any more."""
+    shut_at: float | None = None
+    """When this process first saw that the run owes no more work; None while it does."""
+    trouble: str = ""
+    """Why no work can be settled, where settlement found so."""
     tokenizer: Tokenizer | None = None
     manifest: SignedManifest | None = None
     opened_at: dict[int, int] = field(default_factory=dict)
@@ -55,18 +63,54 @@ class Run:
         return keys.run_prefix(self.run_id)
 
     @property
+    def unfinal(self) -> int:
+        """Budget that no final epoch has taken."""
+        return self.chain.budget - self.chain.finalised
+
+    @property
     def status(self) -> OpenStatus:
+        """Return what the run is to those who work for it, by the chain's time of the last look."""
         names = {
             RunStatus.ACTIVE: OpenStatus.OPEN,
             RunStatus.HALTED: OpenStatus.HALTED,
             RunStatus.STOPPED: OpenStatus.STOPPED,
         }
-        return names.get(self.chain.status, OpenStatus.CLOSED)
+        status = names.get(self.chain.status, OpenStatus.CLOSED)
+        if status is OpenStatus.OPEN and self.has_crossed_cap:
+            return OpenStatus.STOPPED
+        if status is OpenStatus.OPEN and self.chain_time > self.chain.permit_until:
+            return OpenStatus.HALTED
+        return status
 
-    def require_open(self) -> None:
-        """Raise `RunNotOpen` unless work may be leased."""
-        if self.status is not OpenStatus.OPEN:
-            raise RunNotOpen(f"run {self.run_id} is {self.status.value}: no more work is leased")
+    @property
+    def is_open(self) -> bool:
+        """Whether work done now is owed."""
+        return self.status is OpenStatus.OPEN
+
+    @property
+    def has_crossed_cap(self) -> bool:
+        """Whether final work has used up the compute that the run was created with: its end."""
+        return 0 < self.chain.compute_cap <= self.chain.gflops
+
+    def require_open(self, now: float) -> None:
+        """Raise `RunNotOpen` unless the run goes on `now`, by this machine's clock.
+
+        Both clocks count, for a chain that nobody can reach lets a permit lapse in silence.
+        """
+        name = f"run {self.run_id}"
+        if self.chain.status is RunStatus.ACTIVE and self.has_crossed_cap:
+            raise RunNotOpen(
+                f"{name} has reached its compute cap of {self.chain.compute_cap} gflops"
+            )
+        if not self.is_open and self.chain.status is not RunStatus.ACTIVE:
+            raise RunNotOpen(f"{name} is {self.status.value}: no more work is leased")
+        if max(int(now), self.chain_time) > self.chain.permit_until:
+            raise RunNotOpen(
+                f"{name}'s permit ended at {self.chain.permit_until}: no work is leased until its "
+                "operator renews or resumes it"
+            )
+        if self.trouble:
+            raise RunNotOpen(f"{name} cannot settle: {self.trouble}")
 
     def require_tokenizer(self) -> Tokenizer:
         if self.tokenizer is None:
@@ -154,10 +198,31 @@ class Market:
 
     async def refresh(self, run: Run) -> None:
         """Look at the chain, and pick up what the trainer has uploaded."""
-        run.chain = await self.chain.run(run.run_id)
+        await self.look(run)
         if run.tokenizer is None:
             await self._load_tokenizer(run)
         await self.newest_policy(run)
+
+    async def look(self, run: Run) -> None:
+        """Read where the run stands: time first, so that nothing seems to have lapsed later than it did."""
+        run.chain_time = await self.chain.block_time()
+        run.chain = await self.chain.run(run.run_id)
+        revealed = await self.queue.call("HGET", run.prefix + "state", "revealed")
+        run.num_revealed = int(revealed or 0)
+
+    async def require_owed(self, run: Run, at: int) -> None:
+        """Raise `RunNotOpen` unless the run owes work dated `at`: a receipt for it could not be kept.
+
+        Asked only where something ever ended that: just after a halt the chain's clock may be ahead of
+        the one that dates work.
+        """
+        if run.is_open and not run.chain.halted_at:
+            return
+        if not await self.chain.is_owed(run.run_id, at):
+            raise RunNotOpen(
+                f"run {run.run_id} is {run.status.value} and owes nothing for work dated {at}",
+                retry_after_seconds=1.0,
+            )
 
     async def newest_policy(self, run: Run) -> SignedManifest | None:
         """Return the newest manifest; only a new one is read."""
@@ -172,9 +237,15 @@ class Market:
         return run.manifest
 
     async def budget_left_units(self, run: Run) -> int:
-        """Return what the escrow still pays for beyond posted epochs and accepted work."""
-        unsettled = int(await self.queue.call("HGET", run.prefix + "state", "unsettled") or 0)
-        return max(0, run.chain.available // run.spec.rate - unsettled)
+        """Return what the escrow still pays for beyond posted epochs and accepted work.
+
+        Counted twice, as `lua/grant.lua` does: money that an epoch's end frees is not free before its
+        work is seen to wait again.
+        """
+        state = await self.queue.call("HMGET", run.prefix + "state", "unsettled", "posted")
+        unsettled, posted = (int(value or 0) for value in state)
+        unposted = run.chain.available // run.spec.rate
+        return max(0, min(unposted, run.unfinal // run.spec.rate - posted) - unsettled)
 
     async def announce(self, run_id: int, kind: str, **fields: Argument) -> None:
         """Append to the run's event stream."""

@@ -84,7 +84,7 @@ class SettledWork(Wire):
 
 
 class Epoch(Wire):
-    """An epoch's record from the moment its work is frozen."""
+    """An epoch's record from the moment its work is frozen. `header_hash` is what the chain keeps."""
 
     run_id: U63
     epoch: U32
@@ -92,6 +92,7 @@ class Epoch(Wire):
     stage: EpochStage
     file: Bytes32
     header_digest: Bytes32
+    header_hash: Bytes32
     work: Annotated[tuple[SettledWork, ...], AsTuple]
     total_units: U64
 

@@ -1,4 +1,4 @@
-"""The background work of one orchestrator: watch the chain, free leases, settle, slash.
+"""The background work of one orchestrator: watch the chain, free leases, settle, slash, renew permits.
 
 Each job is a coroutine that may fail for a round (the chain restarts, Redis is away) and goes on in
 the next. With several copies of the orchestrator, one holds the settler's lock and sends to chain.
@@ -12,8 +12,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from contracts.errors import LedgerError
-from contracts.state import RunStatus
-from orchestrator import keys, leasing, settling, slashing
+from orchestrator import keys, leasing, permits, settling, slashing
 from orchestrator.market import Market, Run
 from protocol.errors import MarketError
 
@@ -26,12 +25,15 @@ async def watch(market: Market, run: Run) -> None:
 
 
 async def free_leases(market: Market, run: Run) -> None:
-    """Free leases past their deadline; when the run has ended, all of them soon after its end."""
-    now = market.clock()
-    latest = now - market.config.lease_grace_seconds
-    if run.chain.status in (RunStatus.STOPPED, RunStatus.CLOSED) and run.chain.cutoff:
-        ended = await market.chain.block_time() - run.chain.cutoff
-        if ended > market.config.lease_grace_seconds:
+    """Free leases past their deadline; where the run owes no more work, all of them soon after."""
+    now, grace = market.clock(), market.config.lease_grace_seconds
+    latest = now - grace
+    if run.is_open:
+        run.shut_at = None
+    else:
+        # Seen, not dated by the chain: work signed before may still be on its way for as long.
+        run.shut_at = now if run.shut_at is None else run.shut_at
+        if now - run.shut_at > grace:
             latest = now + run.spec.lease_seconds
     await leasing.expire(market, run, latest=latest)
 
@@ -53,6 +55,7 @@ class Service:
             asyncio.create_task(self._repeat("leases", free_leases, config.tick_seconds)),
             asyncio.create_task(self._repeat("settle", self.settle, config.tick_seconds)),
             asyncio.create_task(self._repeat("slash", self.slash, config.tick_seconds)),
+            asyncio.create_task(self._repeat("permit", self.renew, config.chain_poll_seconds)),
         ]
         for task in self._tasks:
             task.add_done_callback(self._ended)
@@ -71,6 +74,10 @@ class Service:
     async def slash(self, market: Market, run: Run) -> None:
         """Take slashes a step further, where no other copy does, whatever keeps settlement."""
         await self._alone(market, run, "slasher", slashing.tick)
+
+    async def renew(self, market: Market, run: Run) -> None:
+        """Keep the run's permit fresh, where no other copy does."""
+        await self._alone(market, run, "renewer", permits.tick)
 
     async def _alone(self, market: Market, run: Run, lock: str, job: Job) -> None:
         seconds = keys.SETTLER_SECONDS

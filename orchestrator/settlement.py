@@ -1,12 +1,13 @@
 """Turn decided work into what an epoch says on chain.
 
 Pure. A worker's work is settled in order of nonce and only up to its first undecided one, because
-the ledger wants nonces to ascend across epochs: leaving a gap would forfeit it. Work dated after
-the run's cutoff (halt or stop, by chain time) is provable fraud on chain and is left out.
+the ledger wants nonces to ascend across epochs: leaving a gap would forfeit it. Work dated when the
+run owed nothing (halted, stopped, its permit lapsed, its cap crossed) is provable fraud on chain and
+is left out; work dated after the newest block waits, for it would be if the run were halted now.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from protocol.canonical import keccak256
@@ -36,16 +37,28 @@ class Opened:
     secret: bytes
 
 
-def settled_work(standings: Iterable[Standing], *, cutoff: int) -> tuple[Contribution, ...]:
-    """Return the work that can be paid now, in the order of the work tree. `cutoff` 0 is none."""
-    found = [
-        work
-        for standing in standings
-        for work in standing.accepted
-        if (standing.first_undecided is None or work.nonce < standing.first_undecided)
-        and (not cutoff or work.submitted_at <= cutoff)
-    ]
+def settled_work(
+    standings: Iterable[Standing], *, now: int, is_owed: Callable[[int], bool]
+) -> tuple[Contribution, ...]:
+    """Return the work that can be paid now, in the order of the work tree.
+
+    `now` is the newest block's time; `is_owed` says whether work dated then is owed by the run.
+    """
+    found = [work for standing in standings for work in _decided(standing, now, is_owed)]
     return tuple(sorted(found, key=_order))
+
+
+def _decided(
+    standing: Standing, now: int, is_owed: Callable[[int], bool]
+) -> Iterable[Contribution]:
+    for work in sorted(standing.accepted, key=_order):
+        if standing.first_undecided is not None and work.nonce >= standing.first_undecided:
+            return
+        if not is_owed(work.submitted_at):
+            continue
+        if work.submitted_at > now:
+            return
+        yield work
 
 
 def epoch_file(

@@ -4,7 +4,12 @@ Every step asks the chain where it stands and may be repeated, so a crash betwee
 costs a round. One epoch is settled at a time, lowest first, because each names the root before it.
 
     open → (time is up and there is work) next one opened → frozen: file and header written
-         → signed by m verifiers → posted, secret revealed → challenge window → final
+         → signed by m verifiers → posted → challenge window → final
+                      ↑                       │ voided, retracted or lost: `reconciling.py`
+                      └─ frozen anew ─────────┘
+
+After a voided epoch the lowest takes all that can be paid, the later ones what is left: so work that
+an epoch skipped is in the next one whatever the reason was, and everybody waits one window only.
 """
 
 import asyncio
@@ -13,10 +18,11 @@ from dataclasses import dataclass
 import structlog
 
 from contracts.state import EpochState, RunStatus
-from orchestrator import keys, settlement
+from orchestrator import keys, reconciling, settlement
 from orchestrator.events import event_body
 from orchestrator.market import Market, Run
 from orchestrator.queue import Argument
+from orchestrator.reconciling import mark_posted, read_epoch
 from orchestrator.records import Epoch, SettledWork
 from orchestrator.settlement import Opened, Standing
 from protocol.canonical import keccak256
@@ -45,15 +51,16 @@ class Found:
 
 
 async def tick(market: Market, run: Run) -> None:
-    """Take the next step that is due for a run."""
-    run.chain = await market.chain.run(run.run_id)
+    """Take the next steps that are due for a run; finality first, for nothing may hold it up."""
+    await market.look(run)
+    are_ours = await reconciling.reconcile(market, run)
+    await _finish(market, run)
     if run.chain.status is RunStatus.CLOSED:
         return
-    if run.chain.status is RunStatus.ACTIVE:
+    if run.is_open:
         await _open_next(market, run)
-    if run.chain.num_posted < run.chain.num_opened:
+    if are_ours and run.chain.num_posted < run.chain.num_opened:
         await _settle(market, run, run.chain.num_posted)
-    await _finish(market, run)
 
 
 async def epoch_info(market: Market, run: Run, epoch: int) -> EpochInfo:
@@ -98,22 +105,17 @@ async def add_signature(market: Market, run: Run, epoch: int, signed: EpochSigna
     await market.queue.call("HSET", _signed_key(run, record), identity, signed.signature)
 
 
-async def read_epoch(market: Market, run: Run, epoch: int) -> Epoch | None:
-    raw = await market.queue.call("HGET", run.prefix + "epochs", epoch)
-    return Epoch.from_json(raw) if raw is not None else None
-
-
 async def _open_next(market: Market, run: Run) -> None:
-    """Open the first epoch at once, the next when its time is up and there is work to settle."""
+    """Open an epoch at once where work can be drawn from none; else when the newest one's time is up
+    and there is work to settle.
+    """
     opened = run.chain.num_opened
-    if opened:
+    if opened > run.num_revealed:
         if opened - run.chain.num_posted >= MAX_PENDING - 1:
             return
-        age = await market.chain.block_time() - await _opened_at(market, run, opened - 1)
+        age = run.chain_time - await _opened_at(market, run, opened - 1)
         if age < run.spec.epoch_seconds or not await _payable(market, run):
             return
-    elif run.chain.compute_cap and run.chain.gflops >= run.chain.compute_cap:
-        return
     secret_hash = keccak256(market.secret(run.run_id, opened))
     epoch = await market.chain.open_epoch(run.run_id, secret_hash)
     run.chain = await market.chain.run(run.run_id)
@@ -128,10 +130,10 @@ async def _opened_at(market: Market, run: Run, epoch: int) -> int:
 
 async def _settle(market: Market, run: Run, epoch: int) -> None:
     record = await read_epoch(market, run, epoch)
-    if record is None or record.generation != run.chain.generation:
-        if record is None and not await _is_closed(market, run, epoch):
+    if record is None:
+        if not await _is_closed(market, run, epoch):
             return
-        record = await _freeze(market, run, epoch, record)
+        record = await _freeze(market, run, epoch)
         if record is None:
             return
     signatures = await market.queue.hash(_signed_key(run, record))
@@ -149,21 +151,18 @@ def _waits_for_final(run: Run) -> bool:
 async def _is_closed(market: Market, run: Run, epoch: int) -> bool:
     """Return whether nothing can be added to an epoch any more.
 
-    A later epoch is open; or the run has ended, its leases are over and its replays are decided (or
-    the time for posting runs out: then what is decided is paid and the rest is lost).
+    A later epoch is open; or the run rests or has ended, its leases are over and its replays are
+    decided (or the time for posting runs out: then what is decided is paid and the rest is lost).
     """
-    if run.chain.status is RunStatus.ACTIVE:
-        return epoch < run.chain.num_opened - 1
-    if epoch < run.chain.num_opened - 1 and run.chain.status is RunStatus.HALTED:
+    if epoch < run.chain.num_opened - 1 and run.chain.status is not RunStatus.STOPPED:
         return True
-    if not await _payable(market, run):
+    if run.is_open or not await _payable(market, run):
         return False
     if not await _has_undecided(market, run):
         return True
     if run.chain.status is not RunStatus.STOPPED:
         return False
-    left = run.chain.settle_until - await market.chain.block_time()
-    return left < run.chain.settle_window // 4
+    return run.chain.settle_until - run.chain_time < run.chain.settle_window // 4
 
 
 async def _has_undecided(market: Market, run: Run) -> bool:
@@ -174,14 +173,19 @@ async def _has_undecided(market: Market, run: Run) -> bool:
 
 
 async def _payable(market: Market, run: Run) -> bool:
-    found = await _unsettled(market, run)
-    return bool(settlement.settled_work(found.standings, cutoff=run.chain.cutoff))
+    return bool(await _settled_work(market, run, await _unsettled(market, run)))
 
 
-async def _freeze(market: Market, run: Run, epoch: int, old: Epoch | None) -> Epoch | None:
+async def _settled_work(market: Market, run: Run, found: Found) -> tuple[Contribution, ...]:
+    dates = {work.submitted_at for standing in found.standings for work in standing.accepted}
+    owed = await market.chain.owed(run.run_id, dates, state=run.chain, now=run.chain_time)
+    return settlement.settled_work(found.standings, now=run.chain_time, is_owed=owed.__contains__)
+
+
+async def _freeze(market: Market, run: Run, epoch: int) -> Epoch | None:
     """Write the epoch's file, header and record; None where the work changed underneath."""
     found = await _unsettled(market, run)
-    work = _work_of(run, found, old)
+    work = await _settled_work(market, run, found)
     before = await _epoch_before(market, run, epoch)
     opened = Opened(
         run_id=run.run_id,
@@ -200,6 +204,7 @@ async def _freeze(market: Market, run: Run, epoch: int, old: Epoch | None) -> Ep
         stage=EpochStage.SIGNING,
         file=await market.blobs.add(data),
         header_digest=market.chain.domain.digest(header),
+        header_hash=header.struct_hash(),
         work=tuple(
             SettledWork(
                 digest=found.digests[(item.worker, item.nonce)],
@@ -217,19 +222,10 @@ async def _freeze(market: Market, run: Run, epoch: int, old: Epoch | None) -> Ep
     arguments = (epoch, record.to_json(), *bound_work)
     if not await market.queue.script("freeze_epoch", run.run_id, *arguments):
         return None
+    run.num_revealed = max(run.num_revealed, epoch + 1)
     log = structlog.get_logger()
     log.info("epoch frozen", run_id=run.run_id, epoch=epoch, groups=len(work), units=header.total)
     return record
-
-
-def _work_of(run: Run, found: Found, old: Epoch | None) -> tuple[Contribution, ...]:
-    """Return what the epoch pays: of one voided on chain (`old`), the same work again."""
-    if old is None:
-        return settlement.settled_work(found.standings, cutoff=run.chain.cutoff)
-    bound = {(item.worker, item.nonce) for item in old.work}
-    standings = [Standing(s.accepted, None) for s in found.standings]
-    everything = settlement.settled_work(standings, cutoff=run.chain.cutoff)
-    return tuple(item for item in everything if (item.worker, item.nonce) in bound)
 
 
 async def _post(market: Market, run: Run, record: Epoch, quorum: dict[str, bytes]) -> None:
@@ -239,30 +235,14 @@ async def _post(market: Market, run: Run, record: Epoch, quorum: dict[str, bytes
     await market.chain.post_epoch(header, file.secret, quorum, uri)
     # In this order: leases must not be granted on money that is committed and counted nowhere.
     run.chain = await market.chain.run(run.run_id)
-    await _mark_posted(market, run, record)
-
-
-async def _mark_posted(market: Market, run: Run, record: Epoch) -> None:
-    posted = record.model_copy(update={"stage": EpochStage.POSTED})
-    fields = {"epoch": record.epoch, "units": record.total_units, "groups": len(record.work)}
-    event = event_body(run.run_id, "epoch_posted", market.clock(), fields)
-    spent: list[Argument] = []
-    for item in record.work:
-        spent += [item.digest.hex(), item.worker, item.nonce, item.units]
-    arguments = (record.epoch, posted.to_json(), keys.NUM_EVENTS_KEPT, event, *spent)
-    await market.queue.script("settle_epoch", run.run_id, *arguments)
-    structlog.get_logger().info("epoch posted", run_id=run.run_id, **fields)
+    await mark_posted(market, run, record)
 
 
 async def _finish(market: Market, run: Run) -> None:
-    """Catch up with posted epochs, make ripe ones final, and credit final ones once."""
-    for epoch in range(run.chain.num_final, run.chain.num_posted):
-        record = await read_epoch(market, run, epoch)
-        if record is not None and record.stage is EpochStage.SIGNING:
-            await _mark_posted(market, run, record)  # a crash came between chain and queue
+    """Make ripe epochs final, and credit final ones once."""
     if run.chain.num_final < run.chain.num_posted:
         ripe = await market.chain.epoch(run.run_id, run.chain.num_final)
-        if await market.chain.block_time() >= ripe.final_at:
+        if run.chain_time >= ripe.final_at and not ripe.holds:
             await market.chain.advance(run.run_id)
             run.chain = await market.chain.run(run.run_id)
     credited = int(await market.queue.call("HGET", run.prefix + "state", "final") or 0)
@@ -271,24 +251,26 @@ async def _finish(market: Market, run: Run) -> None:
 
 
 async def _credit(market: Market, run: Run, epoch: int) -> None:
+    """Tell workers what they have earned, from the accounts whose root is final."""
     record = await read_epoch(market, run, epoch)
     if record is None:
-        return
-    if record.stage is EpochStage.SIGNING:
-        await _mark_posted(market, run, record)
+        try:
+            record = await reconciling.adopt(market, run, epoch)
+        except NotFound as error:
+            run.trouble = error.message
+            raise
+        run.trouble = ""
     file = EpochFile.from_canonical(await market.blobs.get(record.file))
     final = record.model_copy(update={"stage": EpochStage.FINAL})
     fields = {"epoch": epoch, "units": record.total_units, "accounts": len(file.accounts)}
     event = event_body(run.run_id, "epoch_final", market.clock(), fields)
-    commands: list[tuple[Argument, ...]] = [
-        ("HSET", f"{run.prefix}worker:{account.worker}", "earned", account.earned)
-        for account in file.accounts
-    ]
-    commands.append(("HSET", run.prefix + "epochs", epoch, final.to_json()))
-    commands.append(("HSET", run.prefix + "state", "final", epoch + 1))
-    tail = ("MAXLEN", "~", keys.NUM_EVENTS_KEPT, "*", "kind", "epoch_final", "body", event)
-    commands.append(("XADD", run.prefix + "events", *tail))
-    await market.queue.pipeline(commands)
+    arguments: list[Argument] = [epoch, final.to_json(), keys.NUM_EVENTS_KEPT, event]
+    arguments.append(len(file.accounts))
+    for account in file.accounts:
+        arguments += [account.worker, account.earned, account.last_nonce]
+    for item in record.work:
+        arguments += [item.digest.hex(), item.worker, item.units]
+    await market.queue.script("credit_epoch", run.run_id, *arguments)
     structlog.get_logger().info("epoch final", run_id=run.run_id, **fields)
 
 

@@ -1,7 +1,8 @@
 """Drive fraud reports from a condemning verdict to the stake: signed, proposed, executed.
 
-A report starts in `lua/verdict.lua`, in the same step that excludes the worker. Each stage asks the
-chain first, so repeating one after a crash sends nothing twice.
+A report starts in `lua/verdict.lua`, in the same step that excludes the worker. It is proposed whatever
+is left at stake, because the accusation on chain is also what answers a claim that the worker's work was
+skipped. Each stage asks the chain first, so repeating one after a crash sends nothing twice.
 """
 
 import structlog
@@ -88,7 +89,7 @@ async def _execute(market: Market, run: Run, report: Report) -> None:
 
 
 async def _refused(market: Market, run: Run, report: Report, error: ContractError) -> None:
-    """The ledger will not have the report: nothing is at stake, or all of it is already held."""
+    """The ledger will not have the report: the worker never joined, or all it can lose is reported."""
     log = structlog.get_logger()
     log.warning("slash refused", run_id=run.run_id, worker=report.worker, error=str(error))
     await _move(market, run, report, "dismissed")

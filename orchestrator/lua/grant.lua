@@ -1,6 +1,7 @@
 -- Reserve nonces for new leases: pacing, budget and the worker's own limit in one step.
 -- ARGV: worker, count, deadline, most outstanding per worker, most groups (pacing), units the escrow
--- has beyond posted epochs, most units of a group, one worker's share of the pace in millionths.
+-- has beyond posted epochs, most units of a group, one worker's share of the pace in millionths, units
+-- the escrow has beyond final epochs.
 -- Returns {outcome, first nonce, count}.
 local worker, count = ARGV[1], tonumber(ARGV[2])
 local w = p .. 'worker:' .. worker
@@ -34,7 +35,10 @@ end
 
 local unsettled = tonumber(redis.call('HGET', p .. 'state', 'unsettled') or '0')
 local replaying = tonumber(redis.call('HGET', p .. 'state', 'replaying') or '0')
-local affordable = math.floor((tonumber(ARGV[6]) - unsettled) / tonumber(ARGV[7]))
+local posted = tonumber(redis.call('HGET', p .. 'state', 'posted') or '0')
+-- A voided epoch's money is in the budget again before its work is among the unsettled.
+local budget = math.min(tonumber(ARGV[6]), tonumber(ARGV[9]) - posted)
+local affordable = math.floor((budget - unsettled) / tonumber(ARGV[7]))
   - running - replaying
 if affordable < 1 then
   return {'no_budget', 0, 0}

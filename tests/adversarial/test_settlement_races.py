@@ -48,7 +48,7 @@ def test_work_decided_while_settlement_looks_is_not_left_behind(
 
     monkeypatch.setattr(queue, "call", call)
     monkeypatch.setattr(queue, "pipeline", pipeline)
-    record = place.call(settling._freeze, place.market, run, 0, None)
+    record = place.call(settling._freeze, place.market, run, 0)
     monkeypatch.undo()
     assert not late, "the verdict came in between"
     assert record is None or [item.nonce for item in record.work] != [2]

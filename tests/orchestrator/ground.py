@@ -3,7 +3,7 @@
 Made once and shared by all tests; each opens a run of its own.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,12 @@ ENGINE = "transformers-cpu-bfloat16"
 EOS = 2
 
 TERMS = Terms(
-    unbond_seconds=600, revoke_seconds=50, min_window_seconds=2, appeal_seconds=5, ruling_seconds=5
+    unbond_seconds=600,
+    revoke_seconds=50,
+    min_window_seconds=2,
+    response_seconds=5,
+    appeal_seconds=5,
+    ruling_seconds=5,
 )
 
 CALIBRATED = Thresholds(
@@ -65,6 +70,7 @@ class Ground:
     """A chain with the ledger on it and funded people: made once, shared by all tests."""
 
     w3: Web3
+    chain: DevChain
     clock: Clock
     deployment: Deployment
     people: dict[str, LocalAccount]
@@ -73,12 +79,13 @@ class Ground:
     @classmethod
     def build(cls) -> "Ground":
         names = ["operator", "orchestrator", "trainer", "deployer", "stranger", "hot"]
-        names += ["v0", "v1", "v2", "alice", "bob", "carol"]
+        names += ["v0", "v1", "v2", "s0", "s1", "alice", "bob", "carol"]
         people = {name: key(f"orchestrator tests {name}") for name in names}
         clock = Clock(START)
         funded = [bytes.fromhex(account.address[2:]) for account in people.values()]
-        w3 = Web3(InProcess(Rpc(DevChain(funded, genesis_time=START), clock=clock)))
-        ground = cls(w3, clock, deploy(w3, people["deployer"], TERMS), people)
+        chain = DevChain(funded, genesis_time=START)
+        w3 = Web3(InProcess(Rpc(chain, clock=clock)))
+        ground = cls(w3, chain, clock, deploy(w3, people["deployer"], TERMS), people)
         for name in ("v0", "v1", "v2", "alice", "bob", "carol", "operator"):
             ground.by(name).mint(ground.address(name), 10 * STAKE)
             ground.by(name).register(2 * STAKE, ground.address(name), ground.address(name))
@@ -100,7 +107,14 @@ class Ground:
     def address(self, name: str) -> str:
         return str(self.people[name].address)
 
-    def create_run(self, spec: RunSpec, *, num_verifiers: int, threshold: int) -> int:
+    def members(self, *names: str) -> tuple[str, ...]:
+        """Return people's addresses as a run lists its members: strictly ascending."""
+        return tuple(sorted((self.address(name) for name in names), key=str.lower))
+
+    def create_run(
+        self, spec: RunSpec, *, num_verifiers: int, threshold: int, **changes: Any
+    ) -> int:
+        """Create a run that two of two stewards may halt; `changes` are fields of RunParams."""
         names = [f"v{n}" for n in range(num_verifiers)]
         params = RunParams(
             token=self.deployment.token,
@@ -109,11 +123,16 @@ class Ground:
             challenge_window=2,
             settle_window=60,
             resume_delay=2,
+            permit_period=86_400,
             threshold=threshold,
+            num_parameters=spec.num_parameters,
             spec_hash=spec.canonical_digest(),
-            verifiers=tuple(sorted((self.address(n) for n in names), key=str.lower)),
+            base_model=spec.model_digest,
+            verifiers=self.members(*names),
+            stewards=self.members("s0", "s1"),
+            steward_threshold=2,
         )
-        run_id = self.by("operator").create_run(params, BUDGET, "")
+        run_id = self.by("operator").create_run(replace(params, **changes), BUDGET, "")
         for worker in ("alice", "bob"):
             self.by(worker).join_run(run_id)
         return run_id

@@ -16,7 +16,7 @@ import zstandard
 from eth_account.signers.local import LocalAccount
 from starlette.testclient import TestClient
 
-from orchestrator import settling, slashing
+from orchestrator import permits, settling, slashing
 from orchestrator.app import create_app
 from orchestrator.blobs import Blobs
 from orchestrator.chain import Chain
@@ -226,6 +226,8 @@ class Place:
         """Let time pass, then let the background work take its next steps."""
         self.wait(int(seconds))
         run = self.market.runs[self.run_id]
+        self.call(self.market.look, run)
+        self.call(permits.tick, self.market, run)
         self.call(settling.tick, self.market, run)
         self.call(slashing.tick, self.market, run)
 
@@ -318,11 +320,14 @@ def opened(
     num_verifiers: int = 1,
     threshold: int = 1,
     config: dict[str, Any] | None = None,
+    params: dict[str, Any] | None = None,
     **changes: Any,
 ) -> Iterator[Place]:
-    """Yield a place whose run is served and open; `changes` are fields of RunSpec."""
+    """Yield a place whose run is served and open; `changes` are fields of RunSpec, `params` of RunParams."""
     spec = make_spec(ground, **changes)
-    run_id = ground.create_run(spec, num_verifiers=num_verifiers, threshold=threshold)
+    run_id = ground.create_run(
+        spec, num_verifiers=num_verifiers, threshold=threshold, **(params or {})
+    )
     market = open_market(ground, redis_url, folder, config or {})
     with TestClient(create_app(market), base_url=f"http://{HOST}") as client:
         place = Place(ground, spec, run_id, market, client)

@@ -1,15 +1,20 @@
 """The pure rules at both sides of their boundaries."""
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator import batches, settlement
 from orchestrator.audit import is_drawn, rate_millionths
+from orchestrator.permits import is_due
+from orchestrator.reconciling import Fate, fate_of
+from orchestrator.records import Epoch
 from orchestrator.scheduler import epoch_secret, most_groups, most_units
 from orchestrator.settlement import Opened, Standing
 from protocol.canonical import keccak256
-from protocol.messages import Account, BatchGroup, Contribution
+from protocol.messages import Account, BatchGroup, Contribution, EpochStage
 from protocol.run import AuditPolicy
 from tests.orchestrator.ground import Ground, make_spec
 
@@ -126,16 +131,75 @@ def test_epoch_secrets_differ_by_run_and_epoch_and_survive_a_restart() -> None:
 def test_only_the_decided_prefix_is_settled() -> None:
     accepted = (work(WORKERS[0], 1), work(WORKERS[0], 2), work(WORKERS[0], 5))
     for first_undecided, nonces in ((None, [1, 2, 5]), (5, [1, 2]), (3, [1, 2]), (1, [])):
-        found = settlement.settled_work([Standing(accepted, first_undecided)], cutoff=0)
-        assert [item.nonce for item in found] == nonces
+        assert settled(Standing(accepted, first_undecided)) == nonces
 
 
-def test_work_after_the_cutoff_is_left_out() -> None:
-    accepted = (work(WORKERS[0], 1, submitted_at=99), work(WORKERS[0], 2, submitted_at=100))
-    standings = [Standing(accepted, None)]
-    assert len(settlement.settled_work(standings, cutoff=100)) == 2
-    assert len(settlement.settled_work(standings, cutoff=99)) == 1
-    assert len(settlement.settled_work(standings, cutoff=0)) == 2
+def test_work_dated_when_nothing_was_owed_is_left_out_for_good() -> None:
+    accepted = tuple(work(WORKERS[0], n, submitted_at=98 + n) for n in (1, 2, 3))
+    assert settled(Standing(accepted, None), is_owed=lambda at: at != 100) == [1, 3]
+    assert settled(Standing(accepted, None), is_owed=lambda at: at <= 99) == [1]
+
+
+def test_work_dated_after_the_newest_block_waits_with_all_that_follows_it() -> None:
+    """Were it settled and the run halted meanwhile, it would be provable fraud of its signers."""
+    dates = {1: 99, 2: 101, 3: 100}
+    accepted = tuple(work(WORKERS[0], n, submitted_at=at) for n, at in dates.items())
+    assert settled(Standing(accepted, None), now=100) == [1]
+    assert settled(Standing(accepted, None), now=101) == [1, 2, 3]
+
+
+def settled(
+    standing: Standing, *, now: int = 1_000, is_owed: Callable[[int], bool] = lambda _: True
+) -> list[int]:
+    found = settlement.settled_work([standing], now=now, is_owed=is_owed)
+    return [item.nonce for item in found]
+
+
+# what became of an epoch, by our record and the chain's: 2 are final, 4 posted, 6 opened
+
+OURS, OTHER, NOTHING = keccak256(b"ours"), keccak256(b"other"), bytes(32)
+SIGNING, POSTED = EpochStage.SIGNING, EpochStage.POSTED
+
+
+@pytest.mark.parametrize(
+    ("epoch", "stage", "generation", "header_hash", "fate"),
+    [
+        (3, POSTED, 7, OURS, Fate.STANDS),
+        (3, POSTED, 6, OURS, Fate.STANDS),  # a later one was voided
+        (3, SIGNING, 7, OURS, Fate.UNMARKED),
+        (3, POSTED, 7, OTHER, Fate.FOREIGN),
+        (3, SIGNING, 7, OTHER, Fate.FOREIGN),
+        (3, None, 7, OTHER, Fate.FOREIGN),
+        (4, SIGNING, 7, NOTHING, Fate.WAITS),
+        (4, SIGNING, 6, NOTHING, Fate.VOIDED),
+        (4, POSTED, 6, NOTHING, Fate.VOIDED),
+        (4, POSTED, 7, NOTHING, Fate.UNPOSTED),
+        (4, None, 7, NOTHING, Fate.OPEN),
+    ],
+)
+def test_what_became_of_an_epoch_follows_from_our_record_and_the_chain(
+    epoch: int, stage: EpochStage | None, generation: int, header_hash: bytes, fate: Fate
+) -> None:
+    record = None
+    if stage is not None:
+        record = Epoch(
+            run_id=1,
+            epoch=epoch,
+            generation=generation,
+            stage=stage,
+            file=bytes(32),
+            header_digest=bytes(32),
+            header_hash=OURS,
+            work=(),
+            total_units=0,
+        )
+    found = fate_of(record, epoch=epoch, num_posted=4, generation=7, header_hash=header_hash)
+    assert found is fate
+
+
+def test_a_permit_is_renewed_in_its_second_half_and_never_after_its_end() -> None:
+    for left, due in ((51, False), (50, False), (49, True), (0, True), (-1, False)):
+        assert is_due(until=1_000 + left, period=100, now=1_000) is due
 
 
 @given(

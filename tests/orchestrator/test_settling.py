@@ -127,8 +127,9 @@ def test_a_stopped_run_is_settled_when_its_leases_are_over(place: Place) -> None
     place.ground.by("operator").stop_run(place.run_id)
     place.tick(seconds=1)
     assert place.epoch(0).stage is EpochStage.OPEN, "a lease is still out"
-    place.wait(6)
     run = place.market.runs[place.run_id]
+    place.call(service.free_leases, place.market, run)
+    place.wait(6)
     place.call(service.free_leases, place.market, run)
     place.tick()
     assert place.sign_epoch(0).status_code == 204
@@ -166,7 +167,7 @@ def test_work_revoked_while_an_epoch_is_being_frozen_is_not_in_it(
 
     monkeypatch.setattr(place.market.blobs, "add", add_and_condemn)
     run = place.market.runs[place.run_id]
-    assert place.call(settling._freeze, place.market, run, 0, None) is None
+    assert place.call(settling._freeze, place.market, run, 0) is None
     monkeypatch.undo()
     place.tick(seconds=11)
     assert place.sign_epoch(0).status_code == 204

@@ -1,0 +1,158 @@
+"""Hold what the queue believes about pending epochs against what the chain says of them.
+
+A posted epoch is not settled: a proof, a retraction or a re-organisation may take it off the chain,
+and anyone with a quorum may post another in its place. Until an epoch is final its work is only set
+aside; here it is taken up again, once, whatever became of the epoch and wherever a crash came between.
+What each difference means is `fate_of`'s, which is pure; the rest carries it out.
+"""
+
+from enum import StrEnum
+
+import structlog
+
+from orchestrator import keys
+from orchestrator.events import event_body
+from orchestrator.market import Market, Run
+from orchestrator.queue import Argument
+from orchestrator.records import Epoch
+from protocol.canonical import content_digest, keccak256
+from protocol.errors import NotFound
+from protocol.messages import EpochFile, EpochStage
+
+
+class Fate(StrEnum):
+    """Where an epoch stands, by the queue's record of it and the chain's."""
+
+    OPEN = "open"
+    """Neither frozen nor posted."""
+    WAITS = "waits"
+    """Frozen, and can still be posted."""
+    STANDS = "stands"
+    """Posted as we wrote it."""
+    UNMARKED = "unmarked"
+    """Posted as we wrote it, and a crash kept the queue from learning of it."""
+    UNPOSTED = "unposted"
+    """Was posted and is not any more, though nothing was voided: the same header is posted again."""
+    VOIDED = "voided"
+    """Its header is worth nothing any more: its work is frozen anew."""
+    FOREIGN = "foreign"
+    """Somebody posted another header in its place: our work waits until that is voided or final."""
+
+
+def fate_of(
+    record: Epoch | None, *, epoch: int, num_posted: int, generation: int, header_hash: bytes
+) -> Fate:
+    """Return where an epoch stands; all but `record` is the chain's, the hash zero before posting."""
+    if epoch < num_posted:
+        if record is None or record.header_hash != header_hash:
+            return Fate.FOREIGN
+        return Fate.UNMARKED if record.stage is EpochStage.SIGNING else Fate.STANDS
+    if record is None:
+        return Fate.OPEN
+    if record.generation != generation:
+        return Fate.VOIDED
+    return Fate.WAITS if record.stage is EpochStage.SIGNING else Fate.UNPOSTED
+
+
+async def reconcile(market: Market, run: Run) -> bool:
+    """Bring the queue up to the chain; return whether every pending posted epoch is ours.
+
+    Each epoch is one atomic step that may be repeated, so a crash between two costs a round.
+    """
+    credited = int(await market.queue.call("HGET", run.prefix + "state", "final") or 0)
+    are_ours = True
+    for epoch in range(credited, run.chain.num_opened):
+        record = await read_epoch(market, run, epoch)
+        header_hash = bytes(32)
+        if epoch < run.chain.num_posted:
+            header_hash = (await market.chain.epoch(run.run_id, epoch)).header_hash
+        fate = fate_of(
+            record,
+            epoch=epoch,
+            num_posted=run.chain.num_posted,
+            generation=run.chain.generation,
+            header_hash=header_hash,
+        )
+        match fate:
+            case Fate.UNMARKED if record is not None:
+                await mark_posted(market, run, record)
+            case Fate.UNPOSTED if record is not None:
+                kept = record.model_copy(update={"stage": EpochStage.SIGNING})
+                await _restore(market, run, record, kept.to_json())
+            case Fate.VOIDED if record is not None:
+                await _restore(market, run, record, b"")
+            case Fate.FOREIGN:
+                are_ours = False
+                if record is not None:
+                    await _restore(market, run, record, b"")
+    return are_ours
+
+
+async def read_epoch(market: Market, run: Run, epoch: int) -> Epoch | None:
+    """Return an epoch's record, or None before it is frozen."""
+    raw = await market.queue.call("HGET", run.prefix + "epochs", epoch)
+    return Epoch.from_json(raw) if raw is not None else None
+
+
+async def mark_posted(market: Market, run: Run, record: Epoch) -> None:
+    """Set an epoch's work aside: it is committed on chain, and neither leased against nor final."""
+    posted = record.model_copy(update={"stage": EpochStage.POSTED})
+    fields = {"epoch": record.epoch, "units": record.total_units, "groups": len(record.work)}
+    event = event_body(run.run_id, "epoch_posted", market.clock(), fields)
+    arguments = (record.epoch, posted.to_json(), keys.NUM_EVENTS_KEPT, event, *_work(record))
+    await market.queue.script("settle_epoch", run.run_id, *arguments)
+    structlog.get_logger().info("epoch posted", run_id=run.run_id, **fields)
+
+
+async def _restore(market: Market, run: Run, record: Epoch, kept: bytes) -> None:
+    fields = {"epoch": record.epoch, "units": record.total_units, "groups": len(record.work)}
+    event = event_body(run.run_id, "epoch_voided", market.clock(), fields)
+    arguments = (record.epoch, kept, keys.NUM_EVENTS_KEPT, event, *_work(record))
+    await market.queue.script("restore_epoch", run.run_id, *arguments)
+    log = structlog.get_logger()
+    log.warning("epoch taken back", run_id=run.run_id, generation=record.generation, **fields)
+
+
+async def adopt(market: Market, run: Run, epoch: int) -> Epoch:
+    """Return a record of a final epoch that is not ours, so that settlement goes on from its accounts.
+
+    Raises `NotFound` where its file is not among our blobs: it is fetched from nowhere else, since
+    whoever posted it chose the address.
+    """
+    header_hash = (await market.chain.epoch(run.run_id, epoch)).header_hash
+    posting = await market.chain.posting(run.run_id, epoch, header_hash)
+    data = await _published(market, posting.data_uri)
+    if keccak256(data) != posting.data_hash:
+        raise NotFound(
+            f"epoch {epoch} of run {run.run_id} is final under a header that is not ours, and "
+            f"{posting.data_uri!r} is no file of ours with Keccak-256 0x{posting.data_hash.hex()}: "
+            "PUT it under /v1/blobs where that is its address, or stop the run; nothing can be "
+            "settled on top of it"
+        )
+    file = EpochFile.from_canonical(data)
+    return Epoch(
+        run_id=run.run_id,
+        epoch=epoch,
+        generation=file.generation,
+        stage=EpochStage.POSTED,
+        file=content_digest(data),
+        header_digest=bytes(32),
+        header_hash=header_hash,
+        work=(),
+        total_units=sum(item.units for item in file.contributions),
+    )
+
+
+async def _published(market: Market, uri: str) -> bytes:
+    digits = uri.removeprefix("blob:0x")
+    if len(digits) != 64 or not uri.startswith("blob:0x") or set(digits) - set("0123456789abcdef"):
+        return b""
+    digest = bytes.fromhex(digits)
+    return await market.blobs.get(digest) if await market.blobs.size(digest) is not None else b""
+
+
+def _work(record: Epoch) -> list[Argument]:
+    spent: list[Argument] = []
+    for item in record.work:
+        spent += [item.digest.hex(), item.worker, item.nonce, item.units]
+    return spent
