@@ -16,6 +16,7 @@ from protocol.rollout import (
     Rollout,
     SignedLease,
     Submission,
+    Work,
     lease_id,
     work_of,
 )
@@ -31,6 +32,7 @@ class Commitment:
     """A signed group, ready to send; `work_digest` names it from here on."""
 
     lease: Lease
+    work: Work
     work_digest: bytes
     body: bytes
     num_tokens: int
@@ -77,10 +79,11 @@ def commit(
         signature=bytes(65),
     )
     num_tokens = unsigned.num_tokens()
-    digest = domain.digest(work_of(lease, unsigned, gflops=spec.gflops(num_tokens)))
+    work = work_of(lease, unsigned, gflops=spec.gflops(num_tokens))
+    digest = domain.digest(work)
     signed = unsigned.model_copy(update={"signature": sign(key, digest)})
     body = zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(signed.canonical())
-    return Commitment(lease=lease, work_digest=digest, body=body, num_tokens=num_tokens)
+    return Commitment(lease=lease, work=work, work_digest=digest, body=body, num_tokens=num_tokens)
 
 
 def check_receipt(

@@ -60,6 +60,8 @@ class ChainConfig(Section):
     """Address that is paid; empty pays the registering account."""
     register_at_start: bool = True
     """Register, stake and join runs at start where that is missing. Off where a cold wallet did."""
+    permit_seconds: Seconds = 2.0
+    """How long a look at the run's permit on chain is believed: no lease is asked for without."""
 
 
 class RetryConfig(Section):
@@ -101,6 +103,11 @@ class WorkerConfig(RoleConfig):
     """Leases asked for and generated together; twice as many are held while the next ones wait."""
     min_rate: Annotated[int, Field(ge=0)] = 0
     """Lowest price per unit to work for."""
+    prove_omissions: bool = True
+    """Prove on chain, under a bond, that an epoch skipped this worker's receipted work. Needs gas and
+    tokens; where either is missing it is logged."""
+    books_seconds: Seconds = 5.0
+    """How often pending epochs are looked at; must be well within the run's challenge window."""
     reconsider_seconds: Seconds = 30.0
     """How often to look for a run that pays more."""
     drain_seconds: Seconds = 20.0

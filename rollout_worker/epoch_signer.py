@@ -11,6 +11,7 @@ from functools import cache
 
 import structlog
 
+from contracts.owing import owed_until
 from contracts.state import EpochState, RunState
 from protocol.canonical import keccak256
 from protocol.epoch import AccountLeaf, account_root
@@ -57,6 +58,7 @@ class EpochSigner:
     def step(self) -> None:
         """Check and sign the next epoch to be posted, if it is proposed and not signed yet."""
         verifier = self._verifier
+        now = verifier.wallet.ledger.block_time()
         state = verifier.wallet.ledger.run(self._run_id)
         epoch = state.num_posted
         if epoch >= state.num_opened:
@@ -68,7 +70,7 @@ class EpochSigner:
         if info.file in self._refused_files:
             return
         try:
-            digest = self._check_epoch(info, state)
+            digest = self._check_epoch(info, state, now)
         except (EpochRefused, MarketError, BlobMismatch) as error:
             self._refused_files.add(info.file)
             verifier.tally.add("epochs_refused")
@@ -80,8 +82,11 @@ class EpochSigner:
         verifier.tally.add("epochs_signed")
         self._log.info("epoch signed", epoch=epoch)
 
-    def _check_epoch(self, info: EpochInfo, state: RunState) -> bytes:
-        """Return the digest to sign, recomputed from the file and the chain; or raise."""
+    def _check_epoch(self, info: EpochInfo, state: RunState, now: int) -> bytes:
+        """Return the digest to sign, recomputed from the file and the chain; or raise.
+
+        `now` is the time of a block before `state` was read.
+        """
         verifier = self._verifier
         ledger = verifier.wallet.ledger
         chain = ledger.epoch(self._run_id, info.epoch)
@@ -99,6 +104,8 @@ class EpochSigner:
             file,
             self._accounts(info.epoch - 1, before),
             secret_hash=chain.secret_hash,
+            now=now,
+            is_owed=owed_until(ledger, self._run_id, state, now=now),
             spec=self._info.spec,
             domain=verifier.domain,
             owner_of=cache(ledger.owner_of),

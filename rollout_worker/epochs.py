@@ -18,6 +18,8 @@ from protocol.signing import Domain, recover, require_signer
 
 OwnerOf = Callable[[str], str | None]
 """The identity a hot key signs for, by the registry on chain."""
+IsOwed = Callable[[int], bool]
+"""Whether the run owes work dated then, by the ledger."""
 
 
 class EpochRefused(Exception):
@@ -45,13 +47,17 @@ def check_file(
     before: Mapping[str, tuple[int, int]],
     *,
     secret_hash: bytes,
+    now: int,
+    is_owed: IsOwed,
     spec: RunSpec,
     domain: Domain,
     owner_of: OwnerOf,
 ) -> dict[bytes, Contribution]:
-    """Check all that the file alone can show; return its contributions by work digest.
+    """Check all that the file and the chain can show; return its contributions by work digest.
 
-    `before` is every account of the epoch before as (earned, last nonce). Raises `EpochRefused`.
+    `before` is every account of the epoch before as (earned, last nonce). `now` is the newest block's
+    time: work dated later would be provable fraud, and its signers slashed, were the run halted before
+    that. Raises `EpochRefused`.
     """
     if keccak256(file.secret) != secret_hash:
         raise EpochRefused("the secret is not the one committed on chain when the epoch opened")
@@ -63,6 +69,11 @@ def check_file(
     for item in file.contributions:
         digest = work_digest(item, run_id=file.run_id, domain=domain)
         _check_contribution(item, digest, spec=spec, owner_of=owner_of)
+        if item.submitted_at > now or not is_owed(item.submitted_at):
+            raise EpochRefused(
+                f"nonce {item.nonce} of {item.worker} is dated {item.submitted_at}, when the run "
+                f"owed nothing or which is after the newest block, {now}"
+            )
         earned, last_nonce = accounts.get(item.worker, (0, 0))
         if item.nonce <= last_nonce:
             raise EpochRefused(

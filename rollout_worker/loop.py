@@ -14,6 +14,7 @@ import structlog
 from contracts.errors import LedgerError
 from protocol.errors import MarketError, Refused
 from protocol.messages import RunInfo
+from rollout_worker.bookkeeping import Bookkeeper, keep_books
 from rollout_worker.choice import Ability, choose, is_over
 from rollout_worker.client import open_market
 from rollout_worker.config import EngineConfig, WorkerConfig
@@ -21,6 +22,7 @@ from rollout_worker.connection import Unreachable
 from rollout_worker.engines.base import Engine, engine_class
 from rollout_worker.engines.registry import open_engine
 from rollout_worker.metrics import Tally
+from rollout_worker.receipts import ReceiptBook
 from rollout_worker.shift import End, Seller, Shift
 from rollout_worker.wallet import Wallet
 from rollout_worker.weights import PolicyStore, PolicyUnreachable, bring_model_folder
@@ -76,9 +78,34 @@ def work_for(seller: Seller, wallet: Wallet, info: RunInfo) -> End:
     policy = store.reach(manifest.version, manifest.policy_digest, give_up=give_up)
     folder = seller.config.data_dir / "models" / str(info.run_id)
     bring_model_folder(seller.market, info.spec, policy.weights, folder, give_up=give_up)
-    with opened(seller.config.engine, folder) as engine:
+    with opened(seller.config.engine, folder) as engine, books_of(seller, wallet, info.run_id):
         structlog.get_logger().info("engine ready", engine=engine.engine_class)
-        return Shift(seller, info, store, engine).run()
+        return Shift(seller, info, store, engine, wallet.permit(info.run_id)).run()
+
+
+@contextmanager
+def books_of(seller: Seller, wallet: Wallet, run_id: int) -> Iterator[Bookkeeper]:
+    """Keep a run's books in a thread of their own, which mostly waits."""
+    stop = threading.Event()
+    bookkeeper = Bookkeeper(
+        wallet.ledger,
+        seller.market,
+        run_id=run_id,
+        worker=seller.identity,
+        receipts=seller.receipts,
+        folder=seller.config.data_dir / "epochs",
+        proves=seller.config.prove_omissions,
+        give_up=stop.is_set,
+    )
+    arguments = (bookkeeper, stop)
+    seconds = seller.config.books_seconds
+    thread = threading.Thread(target=keep_books, args=arguments, kwargs={"seconds": seconds})
+    thread.start()
+    try:
+        yield bookkeeper
+    finally:
+        stop.set()
+        thread.join()
 
 
 @contextmanager
@@ -126,6 +153,7 @@ def open_seller(
             identity=wallet.identity(),
             domain=wallet.domain,
             market=market,
+            receipts=ReceiptBook(config.data_dir / "receipts"),
             tally=tally,
             ability=ability,
             stop=stop,

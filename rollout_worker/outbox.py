@@ -56,12 +56,15 @@ class Postage:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What became of one group. `receipt` is empty where there is none, then `code` says why."""
+    """What became of one group. `receipt` is empty where there is none, then `code` says why; else
+    `work` is what was signed and it answers, both in JSON.
+    """
 
     nonce: int
     num_tokens: int
     num_bytes: int
     receipt: bytes = b""
+    work: bytes = b""
     code: str = ""
     reason: str = ""
 
@@ -156,7 +159,7 @@ class Sender:
             return Delivery(*sizes, code="lost", reason=str(error))
         except MarketError as error:
             return Delivery(*sizes, code=error.code, reason=error.message)
-        return Delivery(*sizes, receipt=receipt.to_json())
+        return Delivery(*sizes, receipt=receipt.to_json(), work=commitment.work.to_json())
 
     def _is_lost(self, lease: Lease) -> bool:
         if time.time() > lease.deadline:

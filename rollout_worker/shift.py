@@ -17,7 +17,7 @@ import structlog
 
 from protocol.errors import Excluded, MarketError, NotJoined, RunNotOpen
 from protocol.messages import LeaseRequest, RunInfo
-from protocol.rollout import Lease, Receipt, Rollout, SignedLease
+from protocol.rollout import Lease, Receipt, Rollout, SignedLease, Work
 from protocol.signing import Domain
 from rollout_worker.choice import OVER, Ability, choose
 from rollout_worker.client import Later, Market
@@ -28,6 +28,8 @@ from rollout_worker.engines.base import Engine
 from rollout_worker.generate import generate_groups
 from rollout_worker.metrics import Tally
 from rollout_worker.outbox import Delivery, Outbox, Postage
+from rollout_worker.receipts import KeptReceipt, ReceiptBook
+from rollout_worker.wallet import RunPermit
 from rollout_worker.weights import Policy, PolicyStore, PolicyUnreachable
 
 
@@ -59,6 +61,7 @@ class Seller:
     identity: str
     domain: Domain
     market: Market
+    receipts: ReceiptBook
     tally: Tally
     ability: Ability
     stop: threading.Event
@@ -67,8 +70,16 @@ class Seller:
 class Shift:
     """One engine at work for one run, from its first lease until an `End`."""
 
-    def __init__(self, seller: Seller, info: RunInfo, store: PolicyStore, engine: Engine) -> None:
+    def __init__(
+        self,
+        seller: Seller,
+        info: RunInfo,
+        store: PolicyStore,
+        engine: Engine,
+        permit: RunPermit,
+    ) -> None:
         self._seller = seller
+        self._permit = permit
         self._info = info
         self._store = store
         self._engine = engine
@@ -87,6 +98,8 @@ class Shift:
         )
         self._outbox = Outbox(postage, self._told)
         self._backlog: deque[SignedLease] = deque()
+        self._promised: dict[int, SignedLease] = {}
+        self._hindered_by = ""
         self._ended: End | None = None
         self._looked_at = time.monotonic()
         self._log = structlog.get_logger().bind(run=info.run_id)
@@ -178,6 +191,8 @@ class Shift:
         """Return leases of one version, or none after a pause."""
         seller = self._seller
         if not self._backlog:
+            if not self._may_lease():
+                return ()
             request = LeaseRequest(
                 engine_class=self._engine.engine_class, count=seller.config.groups_per_call
             )
@@ -192,6 +207,24 @@ class Shift:
             self._backlog.extend(answer.leases)
         return self._take()
 
+    def _may_lease(self) -> bool:
+        """Return whether the run has a fresh permit on chain, after a pause where it has not.
+
+        The orchestrator is not asked: it may be the one that ought to have stopped.
+        """
+        found = self._permit.hindrance()
+        reason = found.reason if found else ""
+        if reason != self._hindered_by:
+            self._hindered_by = reason
+            self._log.info("leasing stopped" if reason else "leasing again", reason=reason)
+        if found is None:
+            return True
+        if found.is_over:
+            self._ended = End.RUN_OVER
+        else:
+            self._pause(self._seller.config.poll_seconds)
+        return False
+
     def _take(self) -> tuple[Lease, ...]:
         """Take the checked leases at the front that share one policy."""
         first = self._backlog[0].lease if self._backlog else None
@@ -205,6 +238,7 @@ class Shift:
             )
             if signed.lease.deadline > time.time():
                 taken.append(signed.lease)
+                self._promised[signed.lease.nonce] = signed
         return tuple(taken)
 
     def _reason_to_leave(self) -> End | None:
@@ -254,6 +288,7 @@ class Shift:
     def _told(self, delivery: Delivery) -> None:
         tally = self._seller.tally
         log = self._log.bind(nonce=delivery.nonce)
+        lease = self._promised.pop(delivery.nonce)
         if not delivery.receipt:
             if delivery.code == "lost":
                 tally.add("groups_lost")
@@ -263,17 +298,13 @@ class Shift:
             if delivery.code == Excluded.code:
                 self._ended = End.EXCLUDED
             return
-        self._keep(delivery.receipt)
-        tally.add_to("bytes", "submission", delivery.num_bytes)
         receipt = Receipt.from_json(delivery.receipt)
+        work = Work.from_json(delivery.work)
+        self._seller.receipts.keep(KeptReceipt(receipt=receipt, work=work, lease=lease))
+        tally.add_to("bytes", "submission", delivery.num_bytes)
         if receipt.rejection:
             tally.add_to("rejected", receipt.rejection)
             log.warning("group rejected", rejection=receipt.rejection, detail=receipt.detail)
             return
         tally.add("groups")
         tally.add("tokens", delivery.num_tokens)
-
-    def _keep(self, receipt: bytes) -> None:
-        """Keep the signed promise to pay: it is the worker's evidence."""
-        with (self._seller.config.data_dir / "receipts.jsonl").open("ab") as receipts:
-            receipts.write(receipt + b"\n")

@@ -6,19 +6,81 @@ becomes its own identity, which suits one machine and small stakes. It never sta
 config allows.
 """
 
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import structlog
 from eth_account import Account
 
 from contracts.client import Ledger
 from contracts.deployment import Deployment
-from contracts.errors import ContractError
-from contracts.state import RunState
+from contracts.errors import ContractError, LedgerError
+from contracts.state import RunState, RunStatus
 from protocol.epoch import AccountLeaf, account_tree
 from protocol.errors import NotFound, Refused
 from protocol.messages import EpochFile, RunInfo
 from protocol.signing import Domain, address_of
 from protocol.wire import checksum_address
 from rollout_worker.config import ChainConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Hindrance:
+    """Why a run is not worked for now; `is_over` where it never will be again."""
+
+    reason: str
+    is_over: bool = False
+
+
+def hindrance(state: RunState, *, now: float) -> Hindrance | None:
+    """Return what forbids work dated `now` by the chain alone, or None under a fresh permit."""
+    match state.status:
+        case RunStatus.HALTED:
+            return Hindrance(f"it is halted since {state.halted_at}")
+        case RunStatus.STOPPED | RunStatus.CLOSED:
+            return Hindrance(f"it is {state.status.name.lower()}", is_over=True)
+    if 0 < state.compute_cap <= state.gflops:
+        return Hindrance(f"its compute cap of {state.compute_cap} gflops is reached", is_over=True)
+    if now > state.permit_until:
+        return Hindrance(f"its permit ended at {state.permit_until}")
+    return None
+
+
+class RunPermit:
+    """A run's permit as the chain shows it, looked at again after `seconds`.
+
+    A chain that does not answer is no permit: silence must stop a run.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        run_id: int,
+        *,
+        seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._ledger = ledger
+        self._run_id = run_id
+        self._seconds = seconds
+        self._clock = clock
+        self._looked_at = -float("inf")
+        self._found: Hindrance | None = None
+
+    def hindrance(self) -> Hindrance | None:
+        """Return what forbids work now, by a look that is fresh enough."""
+        if self._clock() - self._looked_at >= self._seconds:
+            self._found = self._look()
+            self._looked_at = self._clock()
+        return self._found
+
+    def _look(self) -> Hindrance | None:
+        try:
+            now = max(time.time(), self._ledger.block_time())
+            return hindrance(self._ledger.run(self._run_id), now=now)
+        except LedgerError as error:
+            return Hindrance(f"its permit cannot be seen: {error}")
 
 
 class Wallet:
@@ -110,6 +172,10 @@ class Wallet:
             if error.name != "AlreadyJoined":
                 raise Refused(f"run {info.run_id} cannot be joined: {error}") from error
         self._log.info("joined", run=info.run_id, identity=identity)
+
+    def permit(self, run_id: int) -> RunPermit:
+        """Return a run's permit, to be asked before each round of leases."""
+        return RunPermit(self.ledger, run_id, seconds=self._config.permit_seconds)
 
     def claim(self, file: EpochFile, *, worker: str | None = None) -> int:
         """Have a worker (this identity by default) paid by a final epoch; return the amount.

@@ -5,7 +5,6 @@ module; each part is killed while groups are being sampled, replayed and trained
 with the same command.
 """
 
-import json
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -33,6 +32,7 @@ from rollcall.processes import Processes
 from rollcall.record import Record
 from rollcall.spec import RunPlan
 from rollcall.view import View
+from rollout_worker.receipts import ReceiptBook
 
 STEPS = 12
 KILLED_AT = {
@@ -118,10 +118,10 @@ def test_every_receipt_for_accepted_work_is_still_honoured(survived: Survived) -
     accepted = sum(w.accepted_units for w in survived.evidence.workers)
     assert accepted > 0
     assert accepted == sum(w.earned_units for w in survived.evidence.workers)
-    receipts = survived.folder / "worker-honest" / "receipts.jsonl"
-    promised = [json.loads(line) for line in receipts.read_text().splitlines()]
+    promised = ReceiptBook(survived.folder / "worker-honest" / "receipts").promises(1)
     known = {event.fields["digest"] for event in survived.events if event.kind == "submission"}
-    assert {line["work_digest"] for line in promised if not line["rejection"]} <= known
+    assert promised
+    assert {"0x" + kept.receipt.work_digest.hex() for kept in promised} <= known
 
 
 def test_each_version_was_trained_and_published_once(survived: Survived) -> None:

@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ from rollcall.embedded import (
     wait_for_http,
     wait_for_redis,
 )
-from rollcall.launch import LaunchConfig, Launched, Windows, launch
+from rollcall.launch import LaunchConfig, Launched, Windows, give_gas, launch
 from rollcall.processes import Command, Processes
 from rollcall.spec import RunPlan
 from rollout_worker.config import VerifierConfig, WorkerConfig
@@ -39,6 +39,9 @@ from trainer.publish import Plan, Publisher
 
 MODEL = Path("models/start")
 STAKE = 10**18
+WINDOWS = Windows(
+    challenge=2, settle=60, resume=2, response=2, appeal=2, ruling=2, unbond=120, revoke=2, least=2
+)
 ENGINE_CLASSES = ("transformers-cpu-bfloat16", "vllm-cpu-bfloat16")
 
 
@@ -106,6 +109,9 @@ class LiveMarket:
         }
 
 
+ChainCommand = Callable[[Path, int, Sequence[str]], Command]
+
+
 @contextmanager
 def live_market(
     folder: Path,
@@ -114,26 +120,41 @@ def live_market(
     verifier: str,
     epoch_seconds: int = 3_600,
     max_worker_leases: int = 16,
+    spenders: tuple[str, ...] = (),
+    chain: ChainCommand = chain_command,
+    orchestrator_settings: Mapping[str, object] | None = None,
+    plan: Mapping[str, object] | None = None,
+    **launch_changes: object,
 ) -> Iterator[LiveMarket]:
-    """Start a market whose run has published version 0 of the starting model."""
+    """Start a market whose run has published version 0 of the starting model.
+
+    `spenders` get gas and nothing else; `launch_changes` are fields of LaunchConfig.
+    """
     chain_port, redis_port, port = free_port(), free_port(), free_port()
     rpc_url, url = f"http://127.0.0.1:{chain_port}", f"http://127.0.0.1:{port}"
-    funded = [address_of(key_of(n)) for n in ("operator", "orchestrator", verifier, *workers)]
+    names = ("operator", "orchestrator", verifier, *workers, *spenders)
+    funded = [address_of(key_of(name)) for name in names]
     with Processes(folder / "logs") as processes:
-        processes.start(chain_command(folder / "chain", chain_port, funded))
+        processes.start(chain(folder / "chain", chain_port, funded))
         processes.start(redis_command(folder / "redis", redis_port))
-        orchestrator = _orchestrator(folder, port, redis_port, rpc_url)
+        settings = dict(orchestrator_settings or {})
+        orchestrator = _orchestrator(folder, port, redis_port, rpc_url, settings)
         wait_for_redis(processes, redis_port)
         wait_for_chain(processes, rpc_url)
+        give_gas(rpc_url, funded)
         config = _launch_config(
             folder,
             url=url,
             rpc_url=rpc_url,
             verifier=verifier,
             workers=workers,
-            epoch_seconds=epoch_seconds,
-            max_worker_leases=max_worker_leases,
+            plan={
+                "epoch_seconds": epoch_seconds,
+                "max_worker_leases": max_worker_leases,
+                **(plan or {}),
+            },
         )
+        config = LaunchConfig.model_validate({**config.model_dump(), **launch_changes})
         launched = _launched(config, processes, orchestrator, url)
         with Client(
             url,
@@ -182,7 +203,9 @@ def _domain(deployment: Deployment) -> Domain:
     return Domain(deployment.chain_id, deployment.ledger)
 
 
-def _orchestrator(folder: Path, port: int, redis_port: int, rpc_url: str) -> Command:
+def _orchestrator(
+    folder: Path, port: int, redis_port: int, rpc_url: str, settings: Mapping[str, object]
+) -> Command:
     config = folder / "orchestrator.toml"
     lines = {
         "port": port,
@@ -192,6 +215,7 @@ def _orchestrator(folder: Path, port: int, redis_port: int, rpc_url: str) -> Com
         "deployment": str(folder / "deployment.json"),
         "chain_poll_seconds": 0.3,
         "tick_seconds": 0.2,
+        **settings,
     }
     config.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in lines.items()))
     argv = (sys.executable, "-m", "rollcall", "serve", "--config", str(config))
@@ -205,8 +229,7 @@ def _launch_config(
     rpc_url: str,
     verifier: str,
     workers: tuple[str, ...],
-    epoch_seconds: int,
-    max_worker_leases: int,
+    plan: Mapping[str, object],
 ) -> LaunchConfig:
     thresholds = folder / "thresholds.json"
     bounds = [json.loads(_bounds(engine_class).to_json()) for engine_class in ENGINE_CLASSES]
@@ -223,15 +246,9 @@ def _launch_config(
         endow=parties,
         min_stake=STAKE,
         budget=10**22,
-        windows=Windows(
-            challenge=2, settle=60, resume=2, appeal=2, ruling=2, unbond=120, revoke=2, least=2
-        ),
-        plan=RunPlan(
-            model=MODEL,
-            thresholds=thresholds,
-            groups_per_batch=4_096,
-            epoch_seconds=epoch_seconds,
-            max_worker_leases=max_worker_leases,
+        windows=WINDOWS,
+        plan=RunPlan.model_validate(
+            {"model": MODEL, "thresholds": thresholds, "groups_per_batch": 4_096, **plan}
         ),
     )
 

@@ -20,6 +20,7 @@ from rollcall.settings import to_toml
 from rollout_worker.choice import Ability, choose, is_over, obstacle
 from rollout_worker.commitment import check_lease, check_receipt, commit
 from rollout_worker.loop import open_seller, serve
+from rollout_worker.receipts import ReceiptBook
 from rollout_worker.shift import Seller
 from tests.rollout_worker.live import LiveMarket, key_of, live_market, nudged, wait_until
 from tests.rollout_worker.policies import first_weights, spec_for, thresholds
@@ -54,8 +55,7 @@ def groups_of(seller: Seller) -> int:
 
 
 def receipts_of(seller: Seller) -> list[Receipt]:
-    lines = (seller.config.data_dir / "receipts.jsonl").read_bytes().splitlines()
-    return [Receipt.from_json(line) for line in lines]
+    return receipts_of_folder(seller.config.data_dir)
 
 
 def test_a_worker_sells_groups_and_keeps_signed_receipts(live: LiveMarket) -> None:
@@ -169,8 +169,7 @@ def test_a_lease_with_altered_terms_or_another_signer_is_not_worked_on(live: Liv
 
 
 def receipts_of_folder(folder: Path) -> list[Receipt]:
-    lines = (folder / "receipts.jsonl").read_bytes().splitlines()
-    return [Receipt.from_json(line) for line in lines]
+    return [kept.receipt for kept in ReceiptBook(folder / "receipts").all()]
 
 
 @pytest.mark.slow
@@ -182,10 +181,9 @@ def test_a_worker_killed_outright_leaves_no_process_and_sells_on_after_a_restart
     file.write_text(to_toml(config))
     argv = (sys.executable, "-m", "rollcall", "join", "--config", str(file))
     command = Command("killed", argv, {"ROLLCALL_KEY": "0x" + key_of("killed").hex()})
-    receipts = config.data_dir / "receipts.jsonl"
 
     def sold() -> int:
-        return len(receipts.read_bytes().splitlines()) if receipts.exists() else 0
+        return len(receipts_of_folder(config.data_dir))
 
     process = live.processes.start(command).process
     wait_until(lambda: sold() >= 8)

@@ -139,8 +139,7 @@ def test_a_condemned_worker_ends_by_itself(live: LiveMarket) -> None:
 
 
 def receipts(seller: Seller) -> list[Receipt]:
-    lines = (seller.config.data_dir / "receipts.jsonl").read_bytes().splitlines()
-    return [Receipt.from_json(line) for line in lines]
+    return [kept.receipt for kept in seller.receipts.all()]
 
 
 def first_receipt(seller: Seller) -> Receipt:
@@ -188,6 +187,8 @@ class Draft:
     contributions: list[Contribution]
     accounts: dict[str, tuple[int, int]]
     secret: bytes = SECRET
+    now: int = 1_800_000_000
+    not_owed: tuple[int, ...] = ()
 
     def file(self) -> EpochFile:
         ordered = sorted(self.accounts.items(), key=lambda entry: int(entry[0], 16))
@@ -209,6 +210,8 @@ class Draft:
             self.file(),
             {address_of(BOB): (100, 9)},
             secret_hash=keccak256(SECRET),
+            now=self.now,
+            is_owed=lambda at: at not in self.not_owed,
             spec=SPEC,
             domain=DOMAIN,
             owner_of=(owners or {}).get,
@@ -280,6 +283,14 @@ def forget_an_account(draft: Draft) -> None:
     del draft.accounts[address_of(BOB)]
 
 
+def date_work_ahead(draft: Draft) -> None:
+    draft.now -= 1
+
+
+def pay_for_a_halt(draft: Draft) -> None:
+    draft.not_owed = (1_800_000_000,)
+
+
 def swap_the_secret(draft: Draft) -> None:
     draft.secret = keccak256(b"a secret with kinder seeds")
 
@@ -294,6 +305,8 @@ def swap_the_secret(draft: Draft) -> None:
         (credit_a_friend, "accounts are not those"),
         (forget_an_account, "accounts are not those"),
         (swap_the_secret, "not the one committed"),
+        (date_work_ahead, "which is after the newest block"),
+        (pay_for_a_halt, "owed nothing"),
     ],
 )
 def test_a_lie_in_an_epoch_is_named_and_not_signed(
