@@ -25,6 +25,7 @@ class Journal:
         self._cursor = cursor
         self._path = path
         self.events = _read(path) if path.exists() else []
+        self.num_reorganisations = 0
         self._write()
 
     def refresh(self) -> bool:
@@ -35,6 +36,7 @@ class Journal:
                 new = self._cursor.poll()
             except BlocksRemoved as removed:
                 self._forget(removed.first)
+                self.num_reorganisations += 1
                 changed = True
                 continue
             break

@@ -17,8 +17,8 @@ from protocol.messages import EpochFile
 Files = Callable[[Posted], bytes | None]
 """Where published files come from. Any bytes may come back: they are checked here."""
 
-MAX_HELD = 16
-"""Files in memory: those of the pending epochs of a run or two, and the ones before."""
+MAX_LEAVES_HELD = 400_000
+"""Work leaves in memory, at about 3 KB each with their trees; older files are read from disk again."""
 
 
 class Shelf:
@@ -45,10 +45,15 @@ class Shelf:
             log = structlog.get_logger()
             log.warning("file cannot be read", epoch=posted.epoch, reason=str(error))
             return None
-        if len(self._held) >= MAX_HELD:
-            self._held.pop(next(iter(self._held)))
         self._held[posted.data_hash] = published
+        self._forget_oldest()
         return published
+
+    def _forget_oldest(self) -> None:
+        while (
+            len(self._held) > 1 and sum(len(p.work) for p in self._held.values()) > MAX_LEAVES_HELD
+        ):
+            del self._held[next(iter(self._held))]
 
     def _bytes(self, posted: Posted) -> bytes | None:
         kept = self._folder / f"{posted.data_hash.hex()}.epoch"
