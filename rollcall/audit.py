@@ -1,117 +1,233 @@
-"""Recompute what every worker earned, from the published epoch files and nothing else.
+"""`rollcall audit`: recompute every epoch of a market from public data, and say what differs.
 
-Shares only the message types with settlement: signatures are recovered by eth-account from the
-typed-data JSON a wallet would show, digests come from eth-utils, sums are counted here. Leaves and
-roots are not rebuilt (the ledger's disputes do that); money is.
+Reads the chain, the published files and the submissions; asks nobody. Where the ledger can be shown
+what is wrong, the transaction that shows it is written to a file, and sent if asked to.
 """
 
-from collections.abc import Iterable, Mapping
+import random
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 from eth_account import Account
-from eth_account.messages import encode_typed_data
-from eth_utils import keccak
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
-from protocol.messages import Contribution, EpochFile
+from contracts.errors import LedgerError
+from contracts.facts import domain_of, facts_of
+from contracts.fraud import Finding, find
+from contracts.headers import posted_header
+from contracts.openings import Published
+from contracts.paid import PaidIndex
+from protocol.errors import MarketError
+from protocol.messages import Contribution
+from rollcall.chain import connect, read_deployment
+from rollcall.epoch_audit import (
+    EpochReport,
+    Look,
+    check_chain,
+    check_draws,
+    check_findings,
+    check_header,
+    check_pay,
+)
+from rollcall.fraud_proof import write_proof
+from rollcall.public_record import PublicRecord
+from rollcall.reader import Reader
+from rollcall.user_error import UserError
+from rollout_worker.epochs import work_digest
 
-WORK_MEMBERS = [
-    {"name": "runId", "type": "uint256"},
-    {"name": "worker", "type": "address"},
-    {"name": "nonce", "type": "uint64"},
-    {"name": "payloadDigest", "type": "bytes32"},
-    {"name": "policyVersion", "type": "uint64"},
-    {"name": "submittedAt", "type": "uint64"},
-    {"name": "tokens", "type": "uint64"},
-    {"name": "gflops", "type": "uint64"},
-]
+NUM_READERS = 8
+"""Submissions asked for at a time: an orchestrator takes 400 requests a second from one address."""
+
+MOST_SHOWN = 20
+"""Differences printed per epoch; the proof file and the exit code do not depend on it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Tariff:
-    """Which chain and ledger signatures are for, and what a unit costs."""
+class RunReport:
+    """One run's epochs, and what differs in the run as a whole."""
 
-    chain_id: int
-    ledger: str
     run_id: int
-    rate: int
+    epochs: list[EpochReport]
+    differences: list[str]
+
+    @property
+    def holds(self) -> bool:
+        return not self.differences and all(epoch.holds for epoch in self.epochs)
 
 
-@dataclass(frozen=True, slots=True)
-class Earned:
-    """One worker's total over all files: groups, units, and money in the token's smallest unit."""
+def audit_market(
+    url: str,
+    *,
+    rpc: str,
+    deployment: Path,
+    console: Console,
+    run_id: int | None = None,
+    proof_file: Path = Path("fraud-proof.json"),
+    most_submissions: int | None = None,
+    key: bytes | None = None,
+) -> bool:
+    """Audit what an orchestrator serves; return whether nothing differs. A `key` sends the proof."""
+    account = None if key is None else Account.from_key(key)
+    ledger = connect(rpc, read_deployment(deployment), account)
+    try:
+        record = PublicRecord(Reader(url), ledger)
+        reports = [
+            audit_run(record, run, most_submissions=most_submissions)
+            for run in record.run_ids(run_id)
+        ]
+        show(reports, console)
+        proof = first_proof(reports)
+        if proof is not None:
+            write_proof(ledger, proof, proof_file)
+            console.print(f"the transaction that proves it: {proof_file} ({proof.method})")
+            if key is not None:
+                getattr(ledger, proof.method)(*proof.arguments)
+                console.print(f"sent {proof.method}: the epoch is void, its signers are slashed")
+    except LedgerError as error:
+        raise UserError(f"the ledger at {rpc}: {error}") from error
+    return all(report.holds for report in reports)
 
-    groups: int
-    units: int
-    amount: int
 
-
-class Inconsistent(Exception):
-    """A published epoch contradicts itself, its hash on chain, or a signature in it."""
-
-
-def read_epoch(data: bytes, *, data_hash: bytes) -> EpochFile:
-    """Read one epoch file; raise `Inconsistent` unless its bytes are those the chain committed to."""
-    if keccak(data) != data_hash:
-        raise Inconsistent(
-            f"epoch file hashes to 0x{keccak(data).hex()}, the chain says 0x{data_hash.hex()}"
-        )
-    return EpochFile.from_canonical(data)
-
-
-def earned(
-    files: Iterable[EpochFile], tariff: Tariff, owner_of: Mapping[str, str]
-) -> dict[str, Earned]:
-    """Sum every signed contribution by worker, oldest epoch first.
-
-    `owner_of` maps a hot key to the identity it signs for; a worker's own key needs no entry.
-    Raises `Inconsistent` for a foreign signature, a nonce paid twice, or a published account that
-    is not the sum of its contributions.
-    """
-    totals: dict[str, Earned] = {}
-    last_nonce: dict[str, int] = {}
-    for file in files:
-        for item in file.contributions:
-            _require_signed(item, tariff, owner_of)
-            if item.nonce <= last_nonce.get(item.worker, 0):
-                raise Inconsistent(
-                    f"epoch {file.epoch} pays nonce {item.nonce} of {item.worker} again: "
-                    f"{last_nonce[item.worker]} was paid already"
-                )
-            last_nonce[item.worker] = item.nonce
-            before = totals.get(item.worker, Earned(0, 0, 0))
-            units = before.units + item.units
-            totals[item.worker] = Earned(before.groups + 1, units, units * tariff.rate)
-        published = {account.worker: account.earned for account in file.accounts}
-        counted = {worker: total.units for worker, total in totals.items()}
-        if published != counted:
-            raise Inconsistent(
-                f"epoch {file.epoch} publishes earnings {published}, its work sums to {counted}"
+def audit_run(
+    record: PublicRecord, run_id: int, *, most_submissions: int | None = None
+) -> RunReport:
+    """Recompute every epoch of a run that stands now."""
+    spec, ledger = record.spec(run_id), record.ledger
+    state, domain, paid = ledger.run(run_id), domain_of(ledger), PaidIndex()
+    secrets = {posted.epoch: posted.secret for posted in record.epochs(run_id)}
+    reports: list[EpochReport] = []
+    accounts: dict[int, dict[str, int]] = {}
+    root = bytes(32)
+    for posted in record.epochs(run_id):
+        report = EpochReport(posted)
+        reports.append(report)
+        published = record.published(posted)
+        if isinstance(published, str):
+            report.differences.append(published)
+        else:
+            _audit_file(record, report, published, paid, root_before=root, rate=state.rate)
+            chosen = _drawn(published.file.contributions, most_submissions)
+            looks = _looks(record, run_id, chosen)
+            check_draws(
+                report,
+                looks,
+                secrets=secrets,
+                num_opened=state.num_opened,
+                spec=spec,
+                domain=domain,
             )
-    return totals
+            accounts[posted.epoch] = {leaf.worker: leaf.earned for leaf in published.accounts}
+        root = posted.account_root
+    paid.close()
+    differences = check_pay(reports, accounts, record.claims.get(run_id, {}), state=state)
+    return RunReport(run_id, reports, differences)
 
 
-def _require_signed(item: Contribution, tariff: Tariff, owner_of: Mapping[str, str]) -> None:
-    message = encode_typed_data(
-        domain_data={
-            "name": "Rollcall",
-            "version": "1",
-            "chainId": tariff.chain_id,
-            "verifyingContract": tariff.ledger,
-        },
-        message_types={"Work": WORK_MEMBERS},
-        message_data={
-            "runId": tariff.run_id,
-            "worker": item.worker,
-            "nonce": item.nonce,
-            "payloadDigest": item.payload_digest,
-            "policyVersion": item.policy_version,
-            "submittedAt": item.submitted_at,
-            "tokens": item.tokens,
-            "gflops": item.gflops,
-        },
+def first_proof(reports: Sequence[RunReport]) -> Finding | None:
+    """Return the proof against the earliest epoch that is not final: it voids every later one."""
+    epochs = [epoch for report in reports for epoch in report.epochs]
+    provable = (epoch for epoch in epochs if epoch.posted.is_disputable)
+    return next((epoch.findings[0] for epoch in provable if epoch.findings), None)
+
+
+def show(reports: Sequence[RunReport], console: Console) -> None:
+    """Print one row per epoch, then every difference."""
+    table = Table(title="audit")
+    for column in ("run", "epoch", "stands", "groups", "units", "roots", "signatures", "seeds"):
+        table.add_column(column)
+    table.add_column("paid", justify="right")
+    table.add_column("verdict")
+    for report in reports:
+        for epoch in report.epochs:
+            table.add_row(*_row(epoch))
+    console.print(table)
+    for report in reports:
+        for what in report.differences:
+            console.print(f"[red]✗[/] run {report.run_id}: {escape(what)}")
+        for epoch in report.epochs:
+            _show_differences(report.run_id, epoch, console)
+        if not report.epochs:
+            console.print(f"run {report.run_id} has posted no epoch yet")
+    if all(report.holds for report in reports):
+        console.print("[green]✓[/] nothing differs")
+
+
+def _show_differences(run_id: int, epoch: EpochReport, console: Console) -> None:
+    where = f"run {run_id} epoch {epoch.posted.epoch}"
+    for what in epoch.differences[:MOST_SHOWN]:
+        console.print(f"[red]✗[/] {where}: {escape(what)}")
+    more = len(epoch.differences) - MOST_SHOWN
+    if more > 0:
+        console.print(f"[red]✗[/] {where}: and {more:,} more")
+
+
+def _row(epoch: EpochReport) -> tuple[str, ...]:
+    share = f"{epoch.claimed / epoch.posted.cost:.0%}" if epoch.posted.cost else "–"
+    return (
+        str(epoch.posted.run_id),
+        str(epoch.posted.epoch),
+        epoch.posted.fate.value,
+        f"{epoch.num_groups:,}",
+        f"{epoch.units:,}",
+        "ok" if epoch.roots_hold else "[red]differ[/]",
+        _of(epoch.num_signed, epoch.num_groups),
+        _of(epoch.num_drawn, epoch.num_looked_at),
+        share,
+        "[green]holds[/]" if epoch.holds else "[red]differs[/]",
     )
-    signer = str(Account.recover_message(message, signature=item.signature))
-    if signer != item.worker and owner_of.get(signer) != item.worker:
-        raise Inconsistent(
-            f"nonce {item.nonce} of {item.worker} is signed by {signer}, who is not its hot key"
-        )
+
+
+def _of(good: int, total: int) -> str:
+    text = f"{good:,}/{total:,}"
+    return text if good == total else f"[red]{text}[/]"
+
+
+def _audit_file(
+    record: PublicRecord,
+    report: EpochReport,
+    published: Published,
+    paid: PaidIndex,
+    *,
+    root_before: bytes,
+    rate: int,
+) -> None:
+    posted, ledger = report.posted, record.ledger
+    header = published.header(posted.data_hash)
+    if header.struct_hash() != posted.header_hash:
+        header = posted_header(ledger, posted) or header
+    state = ledger.epoch(posted.run_id, posted.epoch)
+    check_header(report, published, header, secret_hash=state.secret_hash)
+    before = record.accounts_before(posted)
+    check_chain(report, published, before, root_before=root_before, rate=rate)
+    found = find(
+        published.under(header),
+        facts_of(ledger, posted, now=record.now),
+        before=before,
+        paid_before=paid.before(posted, record.history, record.read),
+    )
+    check_findings(report, found)
+    paid.add(posted.run_id, posted.header_hash, published.work)
+
+
+def _drawn(items: Sequence[Contribution], most: int | None) -> Sequence[Contribution]:
+    if most is None or most >= len(items):
+        return items
+    return random.SystemRandom().sample(items, most)
+
+
+def _looks(record: PublicRecord, run_id: int, items: Sequence[Contribution]) -> list[Look]:
+    domain = domain_of(record.ledger)
+
+    def look(item: Contribution) -> Look:
+        digest = work_digest(item, run_id=run_id, domain=domain)
+        try:
+            return Look(item, record.submission(run_id, digest))
+        except MarketError as error:
+            return Look(item, error.message)
+
+    with ThreadPoolExecutor(NUM_READERS) as pool:
+        return list(pool.map(look, items))

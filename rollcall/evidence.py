@@ -1,6 +1,6 @@
 """Gather what a finished demo left behind: from the chain, public routes, and the parties' own files.
 
-Money comes from the chain and from `audit.py`; accuracy is measured anew from the published policies
+Money comes from the chain and from `earnings.py`; accuracy is measured anew from the published policies
 (`measure.py`), not taken from the trainer.
 """
 
@@ -16,8 +16,8 @@ from protocol.environments.base import FULL_SCORE
 from protocol.messages import Event, SubmissionStatus
 from protocol.policy import Manifest
 from protocol.wire import checksum_address
-from rollcall.audit import Tariff, earned, read_epoch
 from rollcall.claim import claim_all
+from rollcall.earnings import Tariff, earned, read_epoch
 from rollcall.launch import Launched
 from rollcall.market import STAKE, Market, WorkerParty
 from rollcall.measure import measure_accuracy

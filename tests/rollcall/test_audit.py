@@ -1,119 +1,185 @@
-"""The independent audit finds what a lying settlement would hide."""
+"""`rollcall audit` over HTTP and a real chain: truth holds, every lie is told and, where it can be, proven."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
-from eth_account import Account as Wallet
-from eth_account.messages import encode_typed_data
+from rich.console import Console
+from web3 import Web3
 
-from protocol.canonical import keccak256
-from protocol.messages import Account, Contribution, EpochFile
-from protocol.rollout import Work
-from protocol.signing import Domain, address_of, sign
-from rollcall.audit import WORK_MEMBERS, Inconsistent, Tariff, earned, read_epoch
+from contracts.history import Fate, Posted
+from orchestrator.market import Market
+from protocol.canonical import content_digest, keccak256
+from protocol.messages import EpochFile
+from rollcall.audit import audit_market
+from rollcall.devchain.server import DevChainServer
+from rollcall.epoch_audit import EpochReport, check_pay
+from rollcall.user_error import UserError
+from tests.orchestrator.front import Front, serving
+from tests.orchestrator.lying import padded, post, proposed, stake_again
+from tests.orchestrator.place import Place
+from tests.orchestrator.test_settling import earn, final
 
-KEY, HOT = bytes([7]) * 32, bytes([8]) * 32
-WORKER = address_of(KEY)
-LEDGER = "0x5FbDB2315678afecb367f032d93F642f64180aa3"
-TARIFF = Tariff(chain_id=31337, ledger=LEDGER, run_id=1, rate=10)
+
+class Auditor:
+    """Somebody with nothing but the two addresses."""
+
+    def __init__(self, place: Place, front: Front, chain: DevChainServer, folder: Path) -> None:
+        self.place, self.front, self.chain, self.folder = place, front, chain, folder
+        self.proof = folder / "proof.json"
+        place.ground.deployment.save(folder / "deployment.json")
+
+    def audit(self, **changes: Any) -> tuple[bool, str]:
+        """Return whether all holds, and what was printed."""
+        console = Console(width=160, record=True, quiet=True)
+        console.quiet = False
+        arguments: dict[str, Any] = {
+            "rpc": self.chain.url,
+            "deployment": self.folder / "deployment.json",
+            "console": console,
+            "run_id": self.place.run_id,
+            "proof_file": self.proof,
+            **changes,
+        }
+        with console.capture() as printed:
+            holds = audit_market(self.front.url, **arguments)
+        return holds, printed.get()
 
 
-def contribution(nonce: int, *, units: int = 5, key: bytes = KEY) -> Contribution:
-    work = Work(
-        run_id=1,
-        worker=WORKER,
-        nonce=nonce,
-        payload_digest=bytes([nonce]) * 32,
-        policy_version=2,
-        submitted_at=1_800_000_000,
-        tokens=5,
-        gflops=1,
+@pytest.fixture
+def auditor(place: Place, tmp_path: Path) -> Iterator[Auditor]:
+    with serving(place) as (front, chain):
+        yield Auditor(place, front, chain, tmp_path)
+
+
+def test_an_honest_market_holds(auditor: Auditor) -> None:
+    place = auditor.place
+    earn(place, count=2)
+    earn(place, "bob")
+    final(place, 0)
+    file = earn_and_claim(place)
+    holds, printed = auditor.audit()
+    assert holds, printed
+    assert "nothing differs" in printed
+    assert not auditor.proof.exists()
+    rows = [line.split("│")[1:-1] for line in printed.splitlines() if line.startswith("│")]
+    first, second = ([cell.strip() for cell in row] for row in rows)
+    assert first[1:4] == ["0", "final", "3"]
+    assert first[5:8] == ["ok", "3/3", "3/3"]
+    assert second[8] == "100%", "alice claimed all of it"
+    assert len(file.contributions) == 1
+    assert auditor.audit(most_submissions=0)[0]
+
+
+def earn_and_claim(place: Place) -> EpochFile:
+    """Have alice work in the second epoch, and be paid for both."""
+    from protocol.epoch import AccountLeaf, account_tree
+
+    earn(place)
+    file = final(place, 1)
+    leaves = [AccountLeaf(a.worker, a.earned, a.last_nonce) for a in file.accounts]
+    index = [leaf.worker for leaf in leaves].index(place.ground.address("alice"))
+    proof = account_tree(leaves).proof(index)
+    place.ground.by("stranger").claim(place.run_id, 1, leaves[index], index, proof)
+    return file
+
+
+def lie(place: Place) -> None:
+    """Have the quorum post the first epoch with a million units too many."""
+    earn(place, count=2)
+    place.tick(seconds=11)
+    place.tick()
+    post(place, padded(proposed(place, 0)), "v0")
+
+
+def test_a_padded_epoch_is_told_and_its_proof_is_ready_for_any_wallet(auditor: Auditor) -> None:
+    place = auditor.place
+    lie(place)
+    holds, printed = auditor.audit()
+    assert not holds
+    assert "pays 1000" in printed
+    proof = json.loads(auditor.proof.read_text())
+    deployment = place.ground.deployment
+    assert (proof["to"], proof["chainId"]) == (deployment.disputes, deployment.chain_id)
+    assert (proof["method"], proof["value"]) == ("proveBadLeaf", "0x0")
+    assert proof["arguments"][0]["epoch"] == 0
+    generation = place.ground.by("stranger").run(place.run_id).generation
+    sender = place.ground.by("stranger")._require_sender()
+    sender.send(proof["to"], Web3.to_bytes(hexstr=proof["data"]))
+    state = place.ground.by("stranger").run(place.run_id)
+    assert (state.generation, state.num_posted) == (generation + 1, 0)
+    stake_again(place, "v0")
+
+
+def test_the_proof_is_sent_where_asked(auditor: Auditor) -> None:
+    place = auditor.place
+    lie(place)
+    holds, printed = auditor.audit(key=bytes(place.ground.people["stranger"].key))
+    assert not holds
+    assert "sent" in printed
+    assert place.ground.by("stranger").run(place.run_id).num_posted == 0
+    stake_again(place, "v0")
+
+
+def test_seeds_that_were_chosen_are_told(auditor: Auditor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The orchestrator draws leases from another secret than the one it committed to."""
+    with monkeypatch.context() as lying:
+        lying.setattr(Market, "secret", lambda *_: keccak256(b"a secret it likes better"))
+        earn(auditor.place)
+    final(auditor.place, 0)
+    holds, printed = auditor.audit()
+    assert not holds
+    assert "were chosen, not drawn" in printed
+    assert "0/1" in printed
+
+
+def test_a_file_that_is_gone_is_told(auditor: Auditor, tmp_path: Path) -> None:
+    place = auditor.place
+    earn(place)
+    file = final(place, 0)
+    digest = content_digest(file.canonical()).hex()
+    (tmp_path / "blobs" / digest[:2] / digest).unlink()
+    holds, printed = auditor.audit()
+    assert not holds
+    assert "the file is not published" in printed
+
+
+def test_pay_is_held_against_what_final_epochs_earned(auditor: Auditor) -> None:
+    place = auditor.place
+    state = replace(
+        place.ground.by("stranger").run(place.run_id),
+        rate=10,
+        committed=50,
+        finalised=50,
+        claimed=70,
     )
-    digest = Domain(31337, LEDGER).digest(work)
-    fields = work.model_dump()
-    del fields["run_id"]
-    return Contribution(**fields, units=units, signature=sign(key, digest))
-
-
-def epoch(number: int, items: tuple[Contribution, ...], total: int, last: int) -> EpochFile:
-    return EpochFile(
-        run_id=1,
-        epoch=number,
-        generation=0,
-        prev_account_root=bytes(32),
-        secret=bytes(32),
-        contributions=items,
-        accounts=(Account(worker=WORKER, earned=total, last_nonce=last),),
+    posted = Posted(
+        *(place.run_id, 0, 0, bytes(32), bytes(32), bytes(32), "", bytes(32), 50, 0, "0x"),
+        fate=Fate.FINAL,
     )
+    report = EpochReport(posted)
+    [too_much] = check_pay([report], {0: {"alice": 5}}, {"alice": 70}, state=state)
+    assert "alice was paid 70" in too_much
+    assert report.claimed == 50
+    honest = replace(state, claimed=30)
+    assert check_pay([report], {0: {"alice": 5}}, {"alice": 30}, state=honest) == []
+    assert report.claimed == 30
+    [hidden] = check_pay([report], {}, {"alice": 30}, state=honest)
+    assert "not published" in hidden
+    assert len(check_pay([report], {0: {"alice": 5}}, {}, state=honest)) == 1, "claimed 30 on chain"
 
 
-def test_honest_epochs_sum_to_what_they_publish() -> None:
-    files = [
-        epoch(0, (contribution(1), contribution(2)), 10, 2),
-        epoch(1, (contribution(4),), 15, 4),
-    ]
-    total = earned(files, TARIFF, {})[WORKER]
-    assert (total.groups, total.units, total.amount) == (3, 15, 150)
-
-
-def test_a_hot_key_works_for_its_owner_only() -> None:
-    files = [epoch(0, (contribution(1, key=HOT),), 5, 1)]
-    assert earned(files, TARIFF, {address_of(HOT): WORKER})[WORKER].units == 5
-    with pytest.raises(Inconsistent, match="not its hot key"):
-        earned(files, TARIFF, {})
-
-
-@pytest.mark.parametrize(
-    ("lie", "words"),
-    [
-        (lambda: [epoch(0, (contribution(1),), 6, 1)], "its work sums to"),
-        (lambda: [epoch(0, (contribution(1), contribution(1)), 10, 1)], "pays nonce 1"),
-        (
-            lambda: [
-                epoch(0, (contribution(2),), 5, 2),
-                epoch(1, (contribution(1),), 10, 2),
-            ],
-            "pays nonce 1",
-        ),
-        (
-            lambda: [
-                epoch(0, (contribution(1).model_copy(update={"tokens": 9, "units": 9}),), 9, 1)
-            ],
-            "is signed by",
-        ),
-    ],
-)
-def test_a_lie_is_found(lie: Callable[[], list[EpochFile]], words: str) -> None:
-    with pytest.raises(Inconsistent, match=words):
-        earned(lie(), TARIFF, {})
-
-
-def test_a_file_other_than_the_chain_committed_to_is_refused() -> None:
-    data = epoch(0, (contribution(1),), 5, 1).canonical()
-    assert read_epoch(data, data_hash=keccak256(data)).epoch == 0
-    with pytest.raises(Inconsistent, match="the chain says"):
-        read_epoch(data, data_hash=bytes(32))
-
-
-def test_the_audit_reads_signatures_as_a_wallet_makes_them() -> None:
-    message = encode_typed_data(
-        domain_data={
-            "name": "Rollcall",
-            "version": "1",
-            "chainId": 31337,
-            "verifyingContract": LEDGER,
-        },
-        message_types={"Work": WORK_MEMBERS},
-        message_data={
-            "runId": 1,
-            "worker": WORKER,
-            "nonce": 1,
-            "payloadDigest": bytes([1]) * 32,
-            "policyVersion": 2,
-            "submittedAt": 1_800_000_000,
-            "tokens": 5,
-            "gflops": 1,
-        },
-    )
-    signature = bytes(Wallet.sign_message(message, KEY).signature)
-    assert signature == contribution(1).signature
+def test_mistakes_are_one_line_with_a_remedy(auditor: Auditor) -> None:
+    with pytest.raises(UserError, match=r"no chain answers at http://127.0.0.1:1: check --rpc"):
+        auditor.audit(rpc="http://127.0.0.1:1")
+    with pytest.raises(UserError, match="no deployment file"):
+        auditor.audit(deployment=auditor.folder / "nowhere.json")
+    with pytest.raises(UserError, match=r"serves no run 999; it serves: .*\d"):
+        auditor.audit(run_id=999)
+    auditor.front.shutdown()
+    auditor.front.server_close()
+    with pytest.raises(UserError, match="no orchestrator answers"):
+        auditor.audit()
