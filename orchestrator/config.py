@@ -71,6 +71,12 @@ class Config(BaseModel):
     renew_permits: bool = True
     """Renew a run's permit on chain when less than half of it is left, as its operator's hot key. Off
     where the operator renews it by hand: then its silence ends the run."""
+    watch_postings: bool = True
+    """Prove false what others post for the runs served here, and answer demands about their epochs. Off
+    where a `rollcall watch` of its own does."""
+    watch_folder: str = ""
+    """Where the watcher of postings keeps the events and files it has read; empty for a temporary folder:
+    then the chain is read from the deployment on at every start."""
     lease_grace_seconds: float = 5.0
     """A lease's place is freed this long after its deadline: a body being read still counts."""
     audit_seconds: float = 30.0

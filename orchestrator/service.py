@@ -14,6 +14,7 @@ import structlog
 from contracts.errors import LedgerError
 from orchestrator import keys, leasing, permits, settling, slashing
 from orchestrator.market import Market, Run
+from orchestrator.watching import EpochWatch
 from protocol.errors import MarketError
 
 Job = Callable[[Market, Run], Awaitable[None]]
@@ -45,6 +46,7 @@ class Service:
         self._market = market
         self._owner = secrets.token_hex(8)
         self._tasks: list[asyncio.Task[None]] = []
+        self._epochs = EpochWatch(market.config.watch_folder)
         self.failure: BaseException | None = None
         """What ended a job that should never end."""
 
@@ -57,6 +59,9 @@ class Service:
             asyncio.create_task(self._repeat("slash", self.slash, config.tick_seconds)),
             asyncio.create_task(self._repeat("permit", self.renew, config.chain_poll_seconds)),
         ]
+        if config.watch_postings:
+            job = self._repeat("dispute", self.dispute, config.chain_poll_seconds)
+            self._tasks.append(asyncio.create_task(job))
         for task in self._tasks:
             task.add_done_callback(self._ended)
 
@@ -78,6 +83,10 @@ class Service:
     async def renew(self, market: Market, run: Run) -> None:
         """Keep the run's permit fresh, where no other copy does."""
         await self._alone(market, run, "renewer", permits.tick)
+
+    async def dispute(self, market: Market, run: Run) -> None:
+        """Examine what was posted and answer demands, where no other copy does."""
+        await self._alone(market, run, "disputer", self._epochs.tick)
 
     async def _alone(self, market: Market, run: Run, lock: str, job: Job) -> None:
         seconds = keys.SETTLER_SECONDS

@@ -1,0 +1,88 @@
+"""`rollcall watch` as a process of its own: it has two addresses and a key with gas, and needs no more."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from contracts.history import Fate, History
+from tests.orchestrator.front import serving
+from tests.orchestrator.ground import STAKE
+from tests.orchestrator.lying import padded, post, proposed, stake_again
+from tests.orchestrator.place import Place
+from tests.orchestrator.test_settling import earn
+
+SECONDS = 30.0
+
+
+def watch(place: Place, url: str, rpc: str, folder: Path, *options: str) -> subprocess.Popen[str]:
+    place.ground.deployment.save(folder / "deployment.json")
+    key = bytes(place.ground.people["stranger"].key).hex()
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-m", "rollcall", "watch", url, "--rpc", rpc),
+            *("--deployment", str(folder / "deployment.json"), "--state", str(folder / "watch")),
+            *("--run", str(place.run_id), *options),
+        ],
+        env={**os.environ, "ROLLCALL_KEY": f"0x{key}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def until(holds: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not holds():
+        if time.monotonic() > deadline or process.poll() is not None:
+            process.kill()
+            pytest.fail(f"the watcher did nothing: {process.communicate()[0]}")
+        time.sleep(0.1)
+
+
+def fate(place: Place) -> Fate:
+    history = History.of(place.ground.by("alice").events().poll())
+    mine = [p for p in history.postings.values() if p.run_id == place.run_id]
+    return mine[-1].fate
+
+
+def lie(place: Place) -> None:
+    earn(place, count=2)
+    place.tick(seconds=11)
+    place.tick()
+    post(place, padded(proposed(place, 0)), "v0")
+
+
+def test_a_padded_epoch_is_voided_by_the_process_and_its_signer_slashed(
+    place: Place, tmp_path: Path
+) -> None:
+    lie(place)
+    ledger, v0 = place.ground.by("alice"), place.ground.address("v0")
+    before = ledger.stake_of(v0)
+    with serving(place) as (front, chain):
+        process = watch(place, front.url, chain.url, tmp_path)
+        until(lambda: fate(place) is Fate.VOIDED, process)
+        process.send_signal(signal.SIGTERM)
+        said, _ = process.communicate(timeout=10)
+    assert process.returncode == 0, said
+    assert "proof sent" in said
+    assert ledger.stake_of(v0) == before - STAKE
+    bounty = ledger.stake_credit(place.ground.address("stranger"))
+    assert bounty >= STAKE // 4
+    stake_again(place, "v0")
+
+
+def test_one_dry_round_tells_the_call_and_sends_nothing(place: Place, tmp_path: Path) -> None:
+    lie(place)
+    with serving(place) as (front, chain):
+        process = watch(place, front.url, chain.url, tmp_path, "--once", "--dry-run")
+        said, _ = process.communicate(timeout=SECONDS)
+    assert process.returncode == 0, said
+    assert "would send proof" in said
+    assert "prove_bad_leaf" in said
+    assert fate(place) is Fate.PENDING
