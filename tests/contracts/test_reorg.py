@@ -44,8 +44,15 @@ class Purse:
         call = self._token(self._w3).functions.mint(self.owner, amount)
         return self.address, Web3.to_bytes(hexstr=call._encode_transaction_data())
 
+    def give(self, amount: int) -> tuple[str, bytes]:
+        call = self._token(self._w3).functions.transfer(key("bob").address, amount)
+        return self.address, Web3.to_bytes(hexstr=call._encode_transaction_data())
+
     def balance(self, w3: Web3 | None = None) -> int:
-        return int(self._token(w3 or self._w3).functions.balanceOf(self.owner).call())
+        return self.balance_of(self.owner, w3)
+
+    def balance_of(self, account: str, w3: Web3 | None = None) -> int:
+        return int(self._token(w3 or self._w3).functions.balanceOf(account).call())
 
     def _token(self, w3: Web3) -> Any:
         return w3.eth.contract(address=self.address, abi=self._compiled.abi)
@@ -57,9 +64,11 @@ def node() -> Iterator[Anvil]:
         yield process
 
 
-def impatient(w3: Web3, *, seconds: float = 15.0, confirmations: int = 0) -> Sender:
+def impatient(
+    w3: Web3, *, seconds: float = 15.0, confirmations: int = 0, bump: float = 60.0
+) -> Sender:
     """Return a sender that need not wait as long as Ethereum's blocks take."""
-    patience = Patience(rebroadcast=0.5, bump=1.0, look=0.2, doubt=1.0)
+    patience = Patience(rebroadcast=0.5, bump=bump, look=0.2, doubt=1.0)
     return Sender(
         w3, rich(), timeout_seconds=seconds, confirmations=confirmations, patience=patience
     )
@@ -159,16 +168,37 @@ def test_a_transaction_that_a_reorganisation_takes_back_is_mined_again_once(node
     assert purse.balance() == 1
 
 
-def test_without_confirmations_the_next_send_brings_back_what_was_lost(node: Anvil) -> None:
-    """Its nonce is missing: nothing that follows could be mined, and its gas estimate would be wrong."""
+def test_without_confirmations_the_next_send_brings_back_what_it_rests_on(node: Anvil) -> None:
+    """The attack: what is sent next spends what was lost, so its gas estimate alone would refuse it."""
     sender = impatient(node.w3)
     purse = Purse(node.w3, sender)
     sender.send(*purse.mint(10))
     sender.send(*purse.mint(100))
     node.ask("anvil_reorg", 2, [])
     assert purse.balance() == 0
-    sender.send(*purse.mint(1000))
-    assert purse.balance() == 1110
+    with pytest.raises(LedgerError, match="ERC20InsufficientBalance"):
+        impatient(node.w3).send(*purse.give(110))
+    sender.send(*purse.give(110))
+    assert purse.balance() == 0
+    assert purse.balance_of(key("bob").address) == 110
+
+
+def test_a_nonce_that_was_lost_behind_a_waiting_transaction_is_offered_with_it(
+    node: Anvil,
+) -> None:
+    """Without the earlier one, the later one could never be mined."""
+    sender = impatient(node.w3)
+    purse = Purse(node.w3, sender)
+    sender.send(*purse.mint(10))
+    node.ask("evm_setAutomine", False)
+    send = Background(lambda: sender.send(*purse.mint(100)))
+    until(lambda: len(waiting(node)) == 1)
+    node.ask("anvil_reorg", 1, [])
+    assert purse.balance() == 0
+    until(lambda: len(waiting(node)) == 2)
+    node.ask("evm_mine")
+    assert isinstance(send.join(), Receipt)
+    assert purse.balance() == 110
 
 
 def test_a_transaction_that_the_node_dropped_is_offered_again(node: Anvil) -> None:
@@ -186,7 +216,7 @@ def test_a_transaction_that_the_node_dropped_is_offered_again(node: Anvil) -> No
 
 
 def test_a_transaction_priced_too_low_is_offered_for_more_and_mined_once(node: Anvil) -> None:
-    sender = impatient(node.w3)
+    sender = impatient(node.w3, bump=1.0)
     purse = Purse(node.w3, sender)
     node.ask("evm_setAutomine", False)
     send = Background(lambda: sender.send(*purse.mint()))
