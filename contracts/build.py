@@ -51,6 +51,14 @@ def node() -> Path | None:
     return bundled if bundled.exists() else None
 
 
+def forge() -> Path | None:
+    """Return Forge's executable, or None where npm has not brought it.
+
+    Not `node_modules/.bin/forge`: that wrapper exits 0 whatever the tests say.
+    """
+    return next((HERE / "node_modules" / "@foundry-rs").glob("forge-*/bin/forge"), None)
+
+
 def can_compile() -> bool:
     """Return whether this machine has Node and the pinned compiler."""
     return node() is not None and (HERE / "node_modules" / "solc").is_dir()

@@ -19,14 +19,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 
+from contracts.build import forge
 from contracts.mutations import MUTATIONS, Mutation
 
 HERE = Path(__file__).parent
 README = HERE / "README.md"
 PARTS = ("src", "test", "forge", "foundry.toml", "solc")
-FORGE = HERE / "node_modules" / ".bin" / "forge"
 NUM_COPIES = 2
 FAILURE = re.compile(r"^\[FAIL.*\] (\w+)\(", re.MULTILINE)
+PASSED = re.compile(r"^Ran \d+ test suites? in .* tests passed, 0 failed, ", re.MULTILINE)
 TITLE = "## Mutations"
 
 
@@ -45,8 +46,8 @@ class Outcome:
 class Copy:
     """A scratch copy of the contracts with its own build cache."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, executable: Path) -> None:
+        self.folder, self.executable = folder, executable
         for part in PARTS:
             source = HERE / part
             if source.is_dir():
@@ -67,7 +68,7 @@ class Copy:
         # That it fails is enough; the shortest way there takes minutes to find.
         settings["FOUNDRY_INVARIANT_SHRINK_RUN_LIMIT"] = "0"
         return subprocess.run(
-            [FORGE, *arguments],
+            [self.executable, *arguments],
             cwd=self.folder,
             env=os.environ | settings,
             capture_output=True,
@@ -78,10 +79,10 @@ class Copy:
     def killer(self, suite: str) -> str | None:
         """Return the first test of `suite` that fails, or None when all pass."""
         done = self.forge("test", "--fail-fast", "--match-contract", suite)
-        if done.returncode == 0:
-            return None
         if failed := FAILURE.search(done.stdout):
             return failed.group(1)
+        if done.returncode == 0 and PASSED.search(done.stdout):
+            return None
         raise MutationError((done.stdout + done.stderr)[-3000:])
 
     @contextmanager
@@ -112,9 +113,12 @@ def outcome(copy: Copy, mutation: Mutation) -> Outcome:
 
 def outcomes(mutations: Sequence[Mutation]) -> Iterator[Outcome]:
     """Yield what becomes of each mutation, in order, two at a time."""
+    executable = forge()
+    if executable is None:
+        raise MutationError("no Forge: run npm ci in contracts/")
     with tempfile.TemporaryDirectory() as scratch:
         copies: SimpleQueue[Copy] = SimpleQueue()
-        first = Copy(Path(scratch) / "0")
+        first = Copy(Path(scratch) / "0", executable)
         if killer := first.killer(".*"):
             raise MutationError(f"{killer} fails without any mutation")
         copies.put(first)
@@ -134,7 +138,7 @@ def outcomes(mutations: Sequence[Mutation]) -> Iterator[Outcome]:
 
 
 def _twin(first: Copy, folder: Path) -> Copy:
-    twin = Copy(folder)
+    twin = Copy(folder, first.executable)
     for built in ("out", "cache"):
         shutil.copytree(first.folder / built, folder / built)
     return twin

@@ -254,6 +254,7 @@ contract Disputes is Slashing {
 
     /// @dev `FraudProofs` has a view under each proof's own selector, so it is asked with the call as it came.
     function _requireProven() private view {
+        // slither-disable-next-line unused-return -- a proof that fails reverts, and one that holds says nothing
         proofs.functionStaticCall(msg.data);
     }
 
@@ -420,6 +421,7 @@ contract Disputes is Slashing {
     }
 
     function _run(uint256 runId) private view returns (IRunLedger.Run memory run) {
+        // slither-disable-next-line unused-return -- the members are not asked for
         (run,,) = ledger.runOf(runId);
     }
 

@@ -147,6 +147,7 @@ contract FraudProofs {
             revert IDisputes.NoFault();
         }
         uint256 count = _countBefore(header, posting);
+        // slither-disable-next-line unused-return -- nothing earned and no account count alike here
         (,, uint64 lastNonce) = Openings.accountOf(header.prevAccountRoot, count, work.worker, before);
         if (work.nonce <= lastNonce) revert IDisputes.NoFault();
         bool isLaterPaid = Openings.requireSkipped(header, work.worker, work.nonce, around);
@@ -160,6 +161,7 @@ contract FraudProofs {
     ///      been.
     function _isPayable(uint256 runId, IDisputes.Work memory work, uint64 postedAt) private view returns (bool) {
         if (work.runId != runId || work.nonce == 0 || work.submittedAt > postedAt) return false;
+        // slither-disable-next-line unused-return -- the members are not asked for
         (IRunLedger.Run memory run,,) = ledger.runOf(runId);
         uint256 gflops = (2 * uint256(run.numParameters) * work.tokens + 1e9 - 1) / 1e9;
         return work.gflops == gflops && ledger.isOwed(runId, work.submittedAt);
@@ -172,6 +174,7 @@ contract FraudProofs {
     ) private view returns (bool) {
         bytes32 hash = keccak256(signature);
         if (hash != leaf.signatureHash) revert IDisputes.WrongSignature(hash, leaf.signatureHash);
+        // slither-disable-next-line unused-return -- a signature that fails recovers to nobody, who is refused below
         (address signer,,) = ECDSA.tryRecoverCalldata(_digest(EpochHash.work(signed)), signature);
         return signer != address(0) && registry.spokeFor(signer, leaf.worker, leaf.submittedAt);
     }
@@ -195,7 +198,9 @@ contract FraudProofs {
     {
         bytes32 workDigest = _digest(EpochHash.work(receipt.work));
         bytes32 digest = _digest(EpochHash.receipt(receipt.work, workDigest, receipt.receivedAt));
+        // slither-disable-next-line unused-return -- a signature that fails recovers to nobody, who is refused below
         (address signer,,) = ECDSA.tryRecoverCalldata(digest, signature);
+        // slither-disable-next-line unused-return -- the members are not asked for
         (IRunLedger.Run memory run,,) = ledger.runOf(runId);
         if (signer == address(0) || !registry.spokeFor(signer, run.operator, receipt.receivedAt)) {
             revert IDisputes.NotOperatorsKey(signer, run.operator);
@@ -210,6 +215,7 @@ contract FraudProofs {
         returns (IRunLedger.Posting posting)
     {
         bytes32 headerHash = EpochHash.header(header);
+        // slither-disable-next-line unused-return -- who signed is for Disputes
         (posting,) = ledger.postingOf(header.runId, header.epoch, headerHash);
         if (posting != IRunLedger.Posting.Pending && posting != IRunLedger.Posting.Retracted) {
             revert IDisputes.NotDisputable(header.runId, header.epoch, headerHash);
@@ -243,12 +249,14 @@ contract FraudProofs {
         if (other.runId != header.runId || other.epoch >= header.epoch) {
             revert IDisputes.NotDisputable(other.runId, other.epoch, otherHash);
         }
+        // slither-disable-next-line unused-return -- who signed is for Disputes
         (IRunLedger.Posting otherPosting,) = ledger.postingOf(other.runId, other.epoch, otherHash);
         bool isBeside = posting == IRunLedger.Posting.Pending && otherPosting == IRunLedger.Posting.Pending;
         if (!isBeside) _requireFinal(other.runId, other.epoch, otherHash);
     }
 
     function _requireFinal(uint256 runId, uint32 epoch, bytes32 headerHash) private view {
+        // slither-disable-next-line unused-return -- who signed is for Disputes
         (IRunLedger.Posting posting,) = ledger.postingOf(runId, epoch, headerHash);
         if (posting != IRunLedger.Posting.Final) revert IDisputes.NotDisputable(runId, epoch, headerHash);
     }

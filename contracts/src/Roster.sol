@@ -28,6 +28,7 @@ library Roster {
         bytes memory creation = Bytes.concat(parts);
         // The address follows from the content, so what stands there already says the same.
         roster = Create2.computeAddress(0, keccak256(creation));
+        // slither-disable-next-line unused-return -- the address was computed above
         if (roster.code.length == 0) Create2.deploy(0, 0, creation);
     }
 

@@ -33,16 +33,19 @@ abstract contract RunBase is IRunStore, EIP712 {
     uint128 public immutable warnGflops;
 
     uint256 public numRuns;
+    // slither-disable-next-line uninitialized-state -- written through storage references
     mapping(uint256 runId => IRunLedger.Run) internal _runs;
     mapping(uint256 runId => mapping(uint32 epoch => IRunLedger.Epoch)) internal _epochs;
     mapping(uint256 runId => mapping(address worker => bool)) public isJoined;
     mapping(uint256 runId => mapping(address worker => uint256)) public claimedOf;
     mapping(address account => mapping(address token => uint256)) public creditOf;
+    // slither-disable-next-line uninitialized-state -- written through storage references
     mapping(bytes32 subject => IRunLedger.Meter) internal _meters;
     /// @dev 1 from the first second of a time for which nothing is owed, 0 from its end. Keys ascend because every change is
     ///      written when it happens, except a lapse, which is written before any other change of a lapsed run.
     mapping(uint256 runId => Checkpoints.Trace208) internal _unowed;
     mapping(uint256 runId => mapping(bytes32 headerHash => Retraction)) internal _retractions;
+    // slither-disable-next-line uninitialized-state -- written by RunSteering, on this storage
     mapping(uint256 runId => IRunLedger.Replacement) internal _replacements;
 
     constructor(address registry_, address disputes_, address council_, uint32 minWindow_, uint128 warnGflops_)
@@ -130,6 +133,7 @@ abstract contract RunBase is IRunStore, EIP712 {
     }
 
     function _setUnowed(uint256 runId, uint48 from, uint208 isUnowed) private {
+        // slither-disable-next-line unused-return -- it returns what stood there before
         _unowed[runId].push(from, isUnowed);
     }
 
@@ -173,6 +177,7 @@ abstract contract RunBase is IRunStore, EIP712 {
             // A replaced verifier may have its stake back by now; its successor holds the vote.
             if ((replaced >> i) & 1 == 1) revert IRunLedger.VerifierReplaced(i, verifier);
             if (used >= signatures.length) revert IRunLedger.SignatureCountMismatch(signatures.length, used + 1);
+            // slither-disable-next-line unused-return -- a signature that fails recovers to nobody, who is no verifier
             (address signer,,) = ECDSA.tryRecover(digest, signatures[used++]);
             (address owner, uint256 have) = IStakeRegistry(registry).standingOf(signer);
             if (owner != verifier) revert IRunLedger.WrongSigner(signer, verifier);

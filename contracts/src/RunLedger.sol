@@ -213,6 +213,7 @@ contract RunLedger is RunEpochs, ReentrancyGuardTransient, Multicall {
 
     /// @dev The same call, on this storage, by the other half of the code. Its refusals come through.
     function _steer() private {
+        // slither-disable-next-line unused-return -- none of these functions returns anything
         Address.functionDelegateCall(steering, msg.data);
     }
 

@@ -57,6 +57,7 @@ contract RunSteering is RunFinality {
         run.haltedAt = _now();
         run.resumeVotes = 0;
         _endOwing(runId, _now() + 1);
+        // slither-disable-next-line unused-return -- only when it began is announced
         (, uint48 from,) = _unowed[runId].latestCheckpoint();
         emit IRunLedger.RunHalted(runId, msg.sender, from - 1, reason);
     }
@@ -185,6 +186,7 @@ contract RunSteering is RunFinality {
     }
 
     function _vote(IRunLedger.Run storage run, uint64 votes) private view returns (uint64) {
+        // slither-disable-next-line unused-return -- verifiers have no vote
         (, address[] memory stewards) = Roster.split(run.roster.code);
         for (uint256 i = 0; i < stewards.length; ++i) {
             if (stewards[i] != msg.sender) continue;

@@ -217,6 +217,7 @@ contract StakeRegistry is IStakeRegistry, EIP712, ReentrancyGuardTransient, Mult
         if (signer == address(0)) revert ZeroAddress();
         if (_signers[signer].owner != address(0)) revert SignerTaken(signer, _signers[signer].owner);
         if (signer != msg.sender) {
+            // slither-disable-next-line unused-return -- a signature that fails recovers to nobody, who is refused below
             (address consenting,,) = ECDSA.tryRecover(consentDigest(msg.sender, signer), consent);
             if (consenting != signer) revert ConsentMissing(signer, msg.sender);
         }
@@ -238,6 +239,7 @@ contract StakeRegistry is IStakeRegistry, EIP712, ReentrancyGuardTransient, Mult
     /// @dev A token that delivers less than asked is refused: the shortfall would be somebody else's.
     function _pull(address from, uint256 amount) private {
         uint256 before = IERC20(token).balanceOf(address(this));
+        // slither-disable-next-line arbitrary-send-erc20 -- `from` is msg.sender, or whoever opened the dispute whose bond this is
         IERC20(token).safeTransferFrom(from, address(this), amount);
         uint256 received = IERC20(token).balanceOf(address(this)) - before;
         if (received != amount) revert TransferMismatch(amount, received);
