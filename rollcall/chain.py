@@ -75,6 +75,7 @@ class Desk:
         self._clock = clock
         self._account = account
         self._yes = yes
+        self._tokens: dict[str, Token] = {}
         self.token = self.token_at(ledger.deployment.token)
 
     @property
@@ -107,8 +108,10 @@ class Desk:
 
     def token_at(self, address: str) -> Token:
         """Return a token with the symbol and decimals that its contract tells."""
-        symbol, decimals = self.ledger.token(address)
-        return Token(address, symbol_of(symbol), decimals)
+        if address not in self._tokens:
+            symbol, decimals = self.ledger.token(address)
+            self._tokens[address] = Token(address, symbol_of(symbol), decimals)
+        return self._tokens[address]
 
     def run_tokens(self) -> list[Token]:
         """Return every token that a run of this ledger pays in."""

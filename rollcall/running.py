@@ -58,10 +58,6 @@ def resume(desk: Desk, run_id: int) -> None:
     if after.status is RunStatus.ACTIVE:
         desk.say(f"run {run_id} is active; {_permit(desk, after)}")
         return
-    if not after.halted_by_stewards:
-        earliest = moment(after.halted_at + after.resume_delay, desk.now())
-        desk.say(f"run {run_id}'s lapse is recorded; it can be resumed from {earliest} on")
-        return
     votes = after.resume_votes.bit_count()
     desk.say(f"{votes} of {run.steward_threshold} votes to resume run {run_id}")
 

@@ -82,9 +82,7 @@ def claim(
             "say where epoch files are: --orchestrator URL, --file PATH or --config FILE"
         )
     price = None if coin_per_token is None else _price(coin_per_token)
-    with desk(
-        rpc, deployment, needs_key=not dry_run or worker is None, dry_run=dry_run, yes=yes
-    ) as at:
+    with desk(rpc, deployment, dry_run=dry_run, yes=yes) as at:
         files = from_files(at, file) if file else from_market(at, str(orchestrator), kept)
         claim_from(at, worker, files, only=run, coin_per_token=price)
 

@@ -73,8 +73,28 @@ def test_a_permit_is_renewed_and_after_its_lapse_the_run_resumed(world: World) -
     world.wait(after.permit_period + 2)
     with told(world, counter, "lapsed at .*: its operator resumes it with `rollcall run resume 1`"):
         running.permit(counter.desk, world.run_id)
+    with told(world, counter, "this can be done from"):
+        running.resume(counter.desk, world.run_id)
     running.lapse(Counter.of(world, "stranger").desk, world.run_id)
     assert status(world) is RunStatus.HALTED
+    world.wait(WINDOW)
+    running.resume(counter.desk, world.run_id)
+    assert status(world) is RunStatus.ACTIVE
+    assert "is active; its permit holds until" in counter.said
+
+
+def test_stewards_end_their_own_halt_by_as_many_votes(world: World) -> None:
+    for name in ("s0", "s1"):
+        running.halt(Counter.of(world, name).desk, world.run_id, "harm")
+    world.wait(WINDOW)
+    operator = Counter.of(world, "operator")
+    with told(world, operator, "is no steward of this run"):
+        running.resume(operator.desk, world.run_id)
+    first = Counter.of(world, "s0")
+    running.resume(first.desk, world.run_id)
+    assert "1 of 2 votes to resume" in first.said
+    running.resume(Counter.of(world, "s1").desk, world.run_id)
+    assert status(world) is RunStatus.ACTIVE
 
 
 def test_only_the_operator_renews_a_permit(world: World) -> None:
