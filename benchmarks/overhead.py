@@ -30,7 +30,7 @@ from protocol.policy import Weights
 from rollout_worker.engines.base import Completion, Engine, Request
 from rollout_worker.loop import opened
 from rollout_worker.shift import Seller, Shift
-from rollout_worker.wallet import Wallet
+from rollout_worker.wallet import RunPermit, Wallet
 from rollout_worker.weights import PolicyStore
 
 WORKER = "seller"
@@ -80,7 +80,9 @@ class Round:
         return self.market / self.offline
 
 
-def sell(seller: Seller, info: RunInfo, engine: Engine, seconds: float) -> list[Call]:
+def sell(
+    seller: Seller, info: RunInfo, permit: RunPermit, engine: Engine, seconds: float
+) -> list[Call]:
     """Run the worker's loop for a while; return its calls once everything has a receipt."""
     recorder = Recorder(engine, engine.engine_class)
     stop = threading.Event()
@@ -88,7 +90,7 @@ def sell(seller: Seller, info: RunInfo, engine: Engine, seconds: float) -> list[
     before = seller.tally.snapshot().get("tokens", 0)
     timer = threading.Timer(seconds, stop.set)
     timer.start()
-    end = Shift(replace(seller, stop=stop), info, store, recorder).run()
+    end = Shift(replace(seller, stop=stop), info, store, recorder, permit).run()
     timer.cancel()
     sold = seller.tally.snapshot().get("tokens", 0) - before
     made = sum(call.num_tokens for call in recorder.calls)
@@ -144,7 +146,10 @@ def run(
             opened(config.engine, MODEL) as engine,
         ):
             info = joined(seller, wallet, live.run_id)
-            found = [measured(sell(seller, info, engine, seconds), engine) for _ in range(rounds)]
+            permit = wallet.permit(info.run_id)
+            found = [
+                measured(sell(seller, info, permit, engine, seconds), engine) for _ in range(rounds)
+            ]
             totals = seller.tally.snapshot()
     return found, {name: totals[name] for name in ("share_waited", "tokens_per_second")}
 

@@ -80,12 +80,14 @@ def test_a_strangers_run_is_refused_though_it_names_this_orchestrator(place: Pla
     params = RunParams(
         token=place.ground.deployment.token,
         rate=spec.rate,
-        min_stake=0,
+        min_stake=100,
         challenge_window=2,
         settle_window=60,
         resume_delay=2,
         threshold=1,
         spec_hash=spec.canonical_digest(),
+        base_model=spec.model_digest,
+        num_parameters=spec.num_parameters,
         verifiers=(place.ground.address("v0"),),
     )
     run_id = ledger.create_run(params, 0, "")
