@@ -199,9 +199,10 @@ class Court:
         ordered = sorted(signed, key=lambda pair: (int(pair[0].worker, 16), pair[0].nonce))
         leaves = summed(
             WorkLeaf(
-                *(work.run_id, work.worker, work.nonce, work.payload_digest, work.policy_version),
-                *(work.submitted_at, work.tokens, work.gflops, keccak256(signature), work.tokens),
-                *(0, 0, 0, 0),
+                **work.__dict__,
+                signature_hash=keccak256(signature),
+                units=work.tokens,
+                **dict.fromkeys(("worker_sum", "epoch_sum", "token_sum", "gflop_sum"), 0),
             )
             for work, signature in ordered
         )

@@ -1,4 +1,4 @@
-"""Python and Solidity hash alike: leaves, headers, reports, trees and the signing domain."""
+"""Python and Solidity hash alike: leaves, signed messages, trees and the signing domain."""
 
 from dataclasses import astuple
 from typing import Any
@@ -9,9 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from protocol.canonical import keccak256
-from protocol.epoch import AccountLeaf, EpochHeader, FraudReport, WorkLeaf
+from protocol.constants import NUM_TOKENS_PER_UNIT
+from protocol.epoch import AccountLeaf, EpochHeader, FraudReport, RetractEpoch, WorkLeaf
 from protocol.merkle import Tree
-from protocol.signing import Domain
+from protocol.rollout import Receipt, Work
+from protocol.signing import Domain, hash_struct
 from tests.contracts.world import World
 
 ON_CHAIN = settings(
@@ -24,7 +26,7 @@ ADDRESS = st.sampled_from(
     ]
 )
 WORD = st.binary(min_size=32, max_size=32)
-U32, U64, U128, U256 = (st.integers(0, 2**bits - 1) for bits in (32, 64, 128, 256))
+U32, U63, U64, U128, U256 = (st.integers(0, 2**bits - 1) for bits in (32, 63, 64, 128, 256))
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +60,45 @@ def test_work_leaves_agree(probe: Any, leaf: WorkLeaf) -> None:
 )
 def test_headers_agree(probe: Any, header: EpochHeader) -> None:
     assert probe.header(astuple(header)).call() == header.struct_hash()
+
+
+@ON_CHAIN
+@given(retract=st.builds(RetractEpoch, U256, U32, U64, WORD))
+def test_retractions_agree(probe: Any, retract: RetractEpoch) -> None:
+    assert probe.retract(*astuple(retract)).call() == retract.struct_hash()
+
+
+@ON_CHAIN
+@given(
+    work=st.builds(
+        Work,
+        **{"run_id": U63, "worker": ADDRESS, "nonce": U63, "payload_digest": WORD},
+        **dict.fromkeys(("policy_version", "submitted_at", "tokens", "gflops"), U64),
+    ),
+    at=U64,
+    digest=WORD,
+)
+def test_work_and_its_receipt_agree(probe: Any, work: Work, at: int, digest: bytes) -> None:
+    words = tuple(work.__dict__.values())
+    assert probe.work(words).call() == hash_struct(work)
+    sums = dict.fromkeys(("units", "worker_sum", "epoch_sum", "token_sum", "gflop_sum"), 0)
+    leaf = WorkLeaf(**work.__dict__, **sums, signature_hash=bytes(32))
+    assert probe.workOf(astuple(leaf)).call() == hash_struct(work)
+    receipt = Receipt(
+        run_id=work.run_id,
+        worker=work.worker,
+        nonce=work.nonce,
+        work_digest=digest,
+        received_at=at,
+        rejection="",
+        detail="",
+        signature=bytes(65),
+    )
+    assert probe.receipt(words, digest, at).call() == hash_struct(receipt)
+
+
+def test_a_unit_is_as_many_tokens_on_chain(probe: Any) -> None:
+    assert probe.tokensPerUnit().call() == NUM_TOKENS_PER_UNIT
 
 
 @ON_CHAIN
