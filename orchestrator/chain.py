@@ -134,6 +134,21 @@ class Chain:
         )
         return owner or signer
 
+    async def spoke_for(self, signer: str, worker: str, dated: int) -> bool:
+        """Return whether a key signed for a worker at that time, as the ledger judges it later.
+
+        Not whether it signs for it now: a key withdrawn between its work's date and its settlement
+        still counts, and work dated after a withdrawal that is already announced never does.
+        """
+        if signer == worker:
+            return True
+        known = await self._cached(
+            ("signer", signer),
+            lambda: self._ledger.signer_of(signer),
+            lambda found: POSITIVE_SECONDS if found else NEGATIVE_SECONDS,
+        )
+        return known is not None and known[0] == worker and dated < known[1]
+
     async def membership(self, run_id: int, worker: str) -> Membership:
         """Return whether an identity joined a run, and its stake."""
         return await self._cached(

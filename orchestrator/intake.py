@@ -158,7 +158,7 @@ async def _begin(
         return _same_receipt(lease, used, digest, receipt)
     if excluded == b"1":
         raise Excluded(f"a replay found false work of {lease.worker}: nothing more is taken")
-    await _require_worker_signed(market, lease, digest, submission.signature)
+    await _require_worker_signed(market, lease, digest, submission)
     _require_timely(lease, submission, engine.decode(), now)
     await market.require_owed(run, submission.submitted_at)
     return Arrival(
@@ -181,14 +181,14 @@ def _same_receipt(lease: Lease, used: bytes, digest: bytes, receipt: bytes) -> b
 
 
 async def _require_worker_signed(
-    market: Market, lease: Lease, digest: bytes, signature: bytes
+    market: Market, lease: Lease, digest: bytes, submission: Submission
 ) -> None:
-    signer = recover(digest, signature)
-    if signer == lease.worker or await market.chain.identity_of(signer) == lease.worker:
+    signer = recover(digest, submission.signature)
+    if await market.chain.spoke_for(signer, lease.worker, submission.submitted_at):
         return
     raise BadSignature(
-        f"the work is signed by {signer}, which is neither {lease.worker} nor a hot key of it: "
-        "sign exactly this group's Work for this chain and ledger"
+        f"the work is signed by {signer}, which is neither {lease.worker} nor a hot key of it that "
+        "lasts: sign exactly this group's Work for this chain and ledger"
     )
 
 

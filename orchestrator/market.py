@@ -275,6 +275,13 @@ class Market:
             )
         if state.rate != spec.rate:
             raise Refused(f"the spec's rate {spec.rate} is not the {state.rate} on chain")
+        if (state.num_parameters, state.base_model) != (spec.num_parameters, spec.model_digest):
+            # The ledger judges every leaf's gflops by its own count: all of them would be false.
+            raise Refused(
+                f"run {run_id} is registered for model 0x{state.base_model.hex()} of "
+                f"{state.num_parameters:,} parameters, the spec names 0x{spec.model_digest.hex()} of "
+                f"{spec.num_parameters:,}: create a run from the spec with `rollcall launch`"
+            )
         made = environment(spec.environment, spec.environment_config)
         if made.digest != spec.environment_digest:
             raise Refused(

@@ -14,9 +14,9 @@ from pathlib import Path
 import structlog
 
 from contracts.client import Ledger
-from contracts.errors import LedgerError
+from contracts.errors import ContractError, LedgerError
 from contracts.openings import Openable, Published
-from contracts.state import EpochState
+from contracts.state import DisputeStatus, EpochState, Posting
 from protocol.canonical import keccak256
 from protocol.epoch import AccountLeaf
 from protocol.errors import MarketError, NotFound
@@ -98,12 +98,14 @@ class Bookkeeper:
         self._proves = proves
         self._give_up = give_up
         self._examined: set[bytes] = set()
+        self._disputes: set[bytes] = set()
         self._cursor = ledger.events()
         self._uris: dict[bytes, str] = {}
         self._log = structlog.get_logger().bind(run=run_id)
 
     def step(self) -> None:
-        """Fetch what is new on chain, prove what was skipped, drop what is superfluous."""
+        """Fetch what is new on chain, show what was skipped, drop what is superfluous."""
+        self._end_disputes()
         state = self._ledger.run(self._run_id)
         for epoch in range(max(0, state.num_final - 1), state.num_posted):
             chain = self._ledger.epoch(self._run_id, epoch)
@@ -111,7 +113,7 @@ class Bookkeeper:
             if found is None or epoch < state.num_final or not self._proves:
                 continue
             if chain.header_hash not in self._examined:
-                self._examine(epoch, chain, found)
+                self._examine(chain, found)
         self._shelf.drop_before(state.num_final - 1)
 
     def _file(self, epoch: int, chain: EpochState) -> Published | None:
@@ -142,9 +144,9 @@ class Bookkeeper:
         if BLOB_URI.fullmatch(uri):
             yield bytes.fromhex(uri.removeprefix("blob:0x"))
 
-    def _examine(self, epoch: int, chain: EpochState, found: Published) -> None:
-        """Prove one omission: it voids the epoch, and with it whatever else was skipped."""
-        before = self._accounts_before(epoch)
+    def _examine(self, chain: EpochState, found: Published) -> None:
+        """Show one omission: unanswered it voids the epoch, and with it whatever else was skipped."""
+        before = self._accounts_before(found.file.epoch)
         if before is None:
             return
         header = found.header(keccak256(found.file.canonical()))
@@ -158,7 +160,7 @@ class Bookkeeper:
             None,
         )
         if skipped is not None and not self._is_accused():
-            self._prove(epoch, skipped)
+            self._disputes.add(self._show(skipped))
         self._examined.add(chain.header_hash)
 
     def _accounts_before(self, epoch: int) -> Openable[AccountLeaf] | None:
@@ -171,11 +173,32 @@ class Bookkeeper:
         """Whether the omission would be answered: a worker that stands accused is not owed its work."""
         return self._ledger.at_risk(self._run_id, self._worker) > 0
 
-    def _prove(self, epoch: int, skipped: Omission) -> None:
-        self._ledger.prove_omission(
-            skipped.header, skipped.work, skipped.receipt, skipped.around, skipped.before
-        )
-        self._log.warning("omission shown", epoch=epoch, nonce=skipped.work.nonce)
+    def _show(self, skipped: Omission) -> bytes:
+        """Open the dispute and return its id, also where it was opened before a restart."""
+        evidence = (skipped.work, skipped.receipt, skipped.around, skipped.before)
+        try:
+            dispute_id = self._ledger.prove_omission(skipped.header, *evidence)
+        except ContractError as error:
+            if error.name != "WrongDispute":
+                raise
+            return bytes(error.values["disputeId"])
+        epoch, nonce = skipped.header.epoch, skipped.work.nonce
+        self._log.warning("omission shown", epoch=epoch, nonce=nonce)
+        return dispute_id
+
+    def _end_disputes(self) -> None:
+        """Have own disputes decided once their time is up, or at once where the epoch is gone."""
+        for dispute_id in sorted(self._disputes):
+            dispute = self._ledger.dispute(dispute_id)
+            if dispute.status is DisputeStatus.OPEN:
+                stands, _ = self._ledger.posting(self._run_id, dispute.epoch, dispute.header_hash)
+                is_due = self._ledger.block_time() >= dispute.deadline
+                if stands is Posting.PENDING and not is_due:
+                    continue
+                self._ledger.expire(dispute_id)
+            self._disputes.remove(dispute_id)
+            ended = self._ledger.dispute(dispute_id).status.name.lower()
+            self._log.info("omission decided", epoch=dispute.epoch, status=ended)
 
 
 def keep_books(bookkeeper: Bookkeeper, stop: threading.Event, *, seconds: float) -> None:

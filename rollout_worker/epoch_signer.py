@@ -7,10 +7,10 @@ again: the orchestrator must propose another.
 import random
 import threading
 from dataclasses import dataclass
-from functools import cache
 
 import structlog
 
+from contracts.facts import Keys
 from contracts.owing import owed_until
 from contracts.state import EpochState, RunState
 from protocol.canonical import keccak256
@@ -108,7 +108,7 @@ class EpochSigner:
             is_owed=owed_until(ledger, self._run_id, state, now=now),
             spec=self._info.spec,
             domain=verifier.domain,
-            owner_of=cache(ledger.owner_of),
+            spoke_for=Keys(ledger).spoke_for,
         )
         self._check_standing(file, contributions)
         digest = verifier.domain.digest(header_of(file, data, prev_account_root=root))

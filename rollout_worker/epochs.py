@@ -16,8 +16,9 @@ from protocol.rollout import Submission, Work, lease_id, payload_digest, rollout
 from protocol.run import RunSpec
 from protocol.signing import Domain, recover, require_signer
 
-OwnerOf = Callable[[str], str | None]
-"""The identity a hot key signs for, by the registry on chain."""
+SpokeFor = Callable[[str, str, int], bool]
+"""Whether a key signed for a worker at a time: it is the worker, or was its hot key then. What counts is
+the work's date: a worker that withdraws its key must not keep an epoch from being signed."""
 IsOwed = Callable[[int], bool]
 """Whether the run owes work dated then, by the ledger."""
 
@@ -51,7 +52,7 @@ def check_file(
     is_owed: IsOwed,
     spec: RunSpec,
     domain: Domain,
-    owner_of: OwnerOf,
+    spoke_for: SpokeFor,
 ) -> dict[bytes, Contribution]:
     """Check all that the file and the chain can show; return its contributions by work digest.
 
@@ -68,7 +69,7 @@ def check_file(
     accounts = dict(before)
     for item in file.contributions:
         digest = work_digest(item, run_id=file.run_id, domain=domain)
-        _check_contribution(item, digest, spec=spec, owner_of=owner_of)
+        _check_contribution(item, digest, spec=spec, spoke_for=spoke_for)
         if item.submitted_at > now or not is_owed(item.submitted_at):
             raise EpochRefused(
                 f"nonce {item.nonce} of {item.worker} is dated {item.submitted_at}, when the run "
@@ -88,10 +89,10 @@ def check_file(
 
 
 def _check_contribution(
-    item: Contribution, digest: bytes, *, spec: RunSpec, owner_of: OwnerOf
+    item: Contribution, digest: bytes, *, spec: RunSpec, spoke_for: SpokeFor
 ) -> None:
     signer = recover(digest, item.signature)
-    if signer != item.worker and owner_of(signer) != item.worker:
+    if not spoke_for(signer, item.worker, item.submitted_at):
         raise EpochRefused(f"nonce {item.nonce} of {item.worker} is signed by {signer}")
     if item.units != item.tokens // NUM_TOKENS_PER_UNIT:
         raise EpochRefused(f"{item.units} units are paid for {item.tokens} tokens")

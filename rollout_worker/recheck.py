@@ -23,7 +23,7 @@ from protocol.signing import Domain, recover, require_signer, sign
 from protocol.verdict import Mismatch, Outcome, ReplayStats, Verdict, judge
 from rollout_worker.client import BlobMismatch, Market
 from rollout_worker.connection import GiveUp
-from rollout_worker.epochs import OwnerOf
+from rollout_worker.epochs import SpokeFor
 from rollout_worker.replay import NOTHING_MEASURED, ReplayModel, replay_many
 from rollout_worker.weights import PolicyStore, PolicyUnreachable
 
@@ -51,7 +51,7 @@ class Rechecker:
         verifier: str,
         key: bytes,
         domain: Domain,
-        owner_of: OwnerOf,
+        spoke_for: SpokeFor,
         open_model: Callable[[Weights], ReplayModel],
         give_up: GiveUp,
     ) -> None:
@@ -61,7 +61,7 @@ class Rechecker:
         self._verifier = verifier
         self._key = key
         self._domain = domain
-        self._owner_of = owner_of
+        self._spoke_for = spoke_for
         self._open_model = open_model
         self._give_up = give_up
         self._model: ReplayModel | None = None
@@ -107,7 +107,8 @@ class Rechecker:
         if submission.lease_id != lease.lease_id or self._domain.digest(work) != work_digest:
             raise Malformed("the body is not the work under this digest")
         signer = recover(work_digest, submission.signature)
-        if signer != lease.worker and self._owner_of(signer) != lease.worker:
+        # By its date: a cheat must not make its work unreadable by withdrawing the key afterwards.
+        if not self._spoke_for(signer, lease.worker, submission.submitted_at):
             raise Malformed(f"the work is signed by {signer}, not for {lease.worker}")
         return Evidence(work_digest, lease, submission)
 

@@ -14,6 +14,7 @@ from typing import Protocol
 import structlog
 
 from contracts.errors import LedgerError
+from contracts.facts import Keys
 from protocol.epoch import FraudReport
 from protocol.errors import MarketError
 from protocol.messages import (
@@ -62,7 +63,7 @@ class Watch:
             verifier=verifier.identity,
             key=verifier.key,
             domain=verifier.domain,
-            owner_of=verifier.wallet.ledger.owner_of,
+            spoke_for=Keys(verifier.wallet.ledger).spoke_for,
             open_model=self._open_model,
             give_up=verifier.stop.is_set,
         )

@@ -152,6 +152,11 @@ class Wallet:
             )
         if state.rate != info.spec.rate:
             raise Refused(f"run {info.run_id} pays {state.rate} per unit, not {info.spec.rate}")
+        if state.num_parameters != info.spec.num_parameters:
+            raise Refused(
+                f"run {info.run_id} counts {state.num_parameters:,} parameters on chain and "
+                f"{info.spec.num_parameters:,} in its spec: none of its work could be settled"
+            )
         return state
 
     def join(self, info: RunInfo) -> None:

@@ -205,7 +205,13 @@ class Draft:
             ),
         )
 
-    def check(self, owners: dict[str, str] | None = None) -> None:
+    def check(self, keys: dict[str, tuple[str, int]] | None = None) -> None:
+        known = keys or {}
+
+        def spoke_for(signer: str, worker: str, dated: int) -> bool:
+            owner, until = known.get(signer, (signer, 2**64 - 1))
+            return owner == worker and dated < until
+
         check_file(
             self.file(),
             {address_of(BOB): (100, 9)},
@@ -214,7 +220,7 @@ class Draft:
             is_owed=lambda at: at not in self.not_owed,
             spec=SPEC,
             domain=DOMAIN,
-            owner_of=(owners or {}).get,
+            spoke_for=spoke_for,
         )
 
 
@@ -241,9 +247,19 @@ def test_a_hot_key_s_signature_counts_for_its_owner_only() -> None:
     hot = key_of("hot key")
     item = contribution(hot, 1, worker=address_of(ALICE))
     draft = Draft([item], {address_of(ALICE): (40, 1), address_of(BOB): (100, 9)})
-    draft.check({address_of(hot): address_of(ALICE)})
+    draft.check({address_of(hot): (address_of(ALICE), 2**64 - 1)})
     with pytest.raises(EpochRefused, match="is signed by"):
         draft.check()
+
+
+def test_a_hot_key_withdrawn_after_its_work_keeps_no_epoch_from_being_signed() -> None:
+    hot = key_of("hot key")
+    item = contribution(hot, 1, worker=address_of(ALICE))
+    draft = Draft([item], {address_of(ALICE): (40, 1), address_of(BOB): (100, 9)})
+    draft.check({address_of(hot): (address_of(ALICE), item.submitted_at + 1)})
+    # Dated when the key had ended, it is a false leaf that the ledger would void the epoch for.
+    with pytest.raises(EpochRefused, match="is signed by"):
+        draft.check({address_of(hot): (address_of(ALICE), item.submitted_at)})
 
 
 def pay_a_forgery(draft: Draft) -> None:
