@@ -27,16 +27,21 @@ def fund(desk: Desk, run_id: int, amount: str) -> None:
 
 
 def halt(desk: Desk, run_id: int, reason: str) -> None:
-    """Halt a run at once as its operator, or vote to as a steward."""
+    """Halt a run at once as its operator, or vote to as a steward.
+
+    Stewards may make the operator's halt their own: then only they can end it.
+    """
     run = desk.run(run_id)
-    _require_status(run_id, run, RunStatus.ACTIVE, "only an active run can be halted")
+    is_operator = desk.address == run.operator
+    if run.status is not RunStatus.HALTED or is_operator or run.halted_by_stewards:
+        _require_status(run_id, run, RunStatus.ACTIVE, "only an active run can be halted")
     digest = digest_of(reason)
     desk.send(f"halt run {run_id} for 0x{digest.hex()}", "halt_run", run_id, digest)
     if desk.dry_run:
         return
     after = desk.run(run_id)
     desk.say(f"the chain keeps the reason's digest 0x{digest.hex()}: publish the text itself")
-    if after.status is not RunStatus.HALTED:
+    if not (is_operator or after.halted_by_stewards):
         votes = after.halt_votes.bit_count()
         desk.say(f"{votes} of {run.steward_threshold} votes to halt run {run_id}")
         return

@@ -23,6 +23,7 @@ from protocol.messages import Account as FileAccount
 from protocol.messages import EpochFile
 from rollcall.__main__ import main
 from rollcall.devchain.__main__ import development_key
+from rollcall.doctor import State, check_ledger
 
 ROOT = Path(__file__).parents[2]
 STAKE = 10**18
@@ -372,6 +373,15 @@ def test_what_is_wrong_on_the_way_to_the_ledger_is_one_line(
     poor = Account.from_key(b"\x77" * 32)
     town.by(OTHER).mint(poor.address, STAKE)
     assert "gas: send it" in typed("stake", 1, by="0x" + poor.key.hex(), fails=True)
+
+
+def test_the_doctor_looks_whether_the_ledger_answers(
+    town: Town, typed: Typed, tmp_path: Path
+) -> None:
+    asked = ("doctor", "--rpc", town.url, "--deployment")
+    assert "runs, staking in RTEST" in typed(*asked, town.file, by=WORKER)
+    check = check_ledger(town.url, tmp_path / "none.json")
+    assert (check.state, bool(check.remedy)) == (State.FAIL, True)
 
 
 def test_the_installed_command_says_one_line_and_exits_1(town: Town) -> None:

@@ -61,6 +61,17 @@ def test_stewards_vote_and_a_stranger_may_not(world: World) -> None:
     assert "is halted: work dated before is still posted and paid" in second.said
 
 
+def test_stewards_make_the_operators_halt_their_own(world: World) -> None:
+    running.halt(Counter.of(world, "operator").desk, world.run_id, "a pause of mine")
+    first = Counter.of(world, "s0")
+    running.halt(first.desk, world.run_id, "harm")
+    assert "1 of 2 votes to halt" in first.said
+    running.halt(Counter.of(world, "s1").desk, world.run_id, "harm")
+    assert world.by("operator").run(world.run_id).halted_by_stewards
+    with told(world, first, "is halted: only an active run can be halted"):
+        running.halt(first.desk, world.run_id, "harm")
+
+
 def test_a_permit_is_renewed_and_after_its_lapse_the_run_resumed(world: World) -> None:
     counter = Counter.of(world, "operator")
     before = world.by("operator").run(world.run_id)
