@@ -1,6 +1,7 @@
 # make demo     a whole market on this machine, with a report
 # make test     set up what tests need and run them
 # make check    ruff, mypy strict, import-linter
+# make contracts    the contracts: artifacts as committed, Forge's tests, Slither
 PYTHON ?= python3
 ARGS ?=
 REQUIREMENTS := $(shell command -v nvidia-smi >/dev/null 2>&1 && echo requirements/gpu.txt || echo requirements/cpu.txt)
@@ -9,7 +10,7 @@ READY := .venv/.ready
 # The contracts' compiler, anvil and Forge, where Node is: using and testing the rest needs none of them.
 NODE_READY := $(shell command -v npm >/dev/null 2>&1 && echo contracts/node_modules/.ready)
 
-.PHONY: setup demo test test-slow test-gpu check bench contracts clean
+.PHONY: setup demo test test-slow test-gpu check bench contracts contracts-build contracts-mutants clean
 
 setup: $(READY)
 
@@ -43,8 +44,18 @@ check: $(READY)
 bench: $(READY)
 	$(BIN)/python -m benchmarks $(ARGS)
 
-contracts: $(READY)
-	$(BIN)/python -m contracts.build $(ARGS)
+# Needs npm. Not npm's own wrapper of Forge: it exits 0 whatever the tests say. Slither comes from PyPI into build/.
+contracts: $(READY) contracts/node_modules/.ready
+	$(BIN)/python -m contracts.build --check
+	$(BIN)/python -m contracts.powers --check
+	cd contracts && node_modules/@foundry-rs/forge-*/bin/forge test
+	$(BIN)/python -m contracts.slither
+
+contracts-build: $(READY) contracts/node_modules/.ready
+	$(BIN)/python -m contracts.build
+
+contracts-mutants: $(READY) contracts/node_modules/.ready
+	$(BIN)/python -m contracts.mutants --write $(ARGS)
 
 test-gpu: $(READY)
 	$(BIN)/pytest -m gpu $(ARGS)

@@ -2,6 +2,7 @@
 pragma solidity 0.8.37;
 
 import {IRunLedger} from "../src/interfaces/IRunLedger.sol";
+import {FeeToken} from "../test/HostileTokens.sol";
 import {Account, EpochFile, EpochFiles} from "./EpochFiles.sol";
 import {World} from "./World.sol";
 
@@ -216,6 +217,20 @@ contract EpochsTest is World {
         bytes[] memory signatures = quorum(runId, hash, 1);
         vm.expectPartialRevert(IRunLedger.QuorumTooSmall.selector);
         ledger.retractEpoch(runId, 0, 1, signatures);
+    }
+
+    // ------------------------------------------------------------ money coming in
+
+    function test_ATokenThatDeliversLessThanAskedIsRefused() public {
+        FeeToken fee = new FeeToken();
+        IRunLedger.RunParams memory p = params();
+        p.token = address(fee);
+        fee.mint(operator, BUDGET);
+        vm.prank(operator);
+        fee.approve(address(ledger), BUDGET);
+        vm.prank(operator);
+        vm.expectPartialRevert(IRunLedger.TransferMismatch.selector);
+        ledger.createRun(p, BUDGET, "");
     }
 
     // ------------------------------------------------------------ joining

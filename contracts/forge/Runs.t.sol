@@ -399,6 +399,11 @@ contract RunsTest is World {
         p = params();
         p.threshold = 4;
         refused(p, IRunLedger.BadThreshold.selector);
+        // Half is no majority: two halves could disagree.
+        p.threshold = 1;
+        p.verifiers = new address[](2);
+        (p.verifiers[0], p.verifiers[1]) = (verifiers[0], verifiers[1]);
+        refused(p, IRunLedger.BadThreshold.selector);
         p = params();
         p.stewardThreshold = 0;
         refused(p, IRunLedger.BadThreshold.selector);
