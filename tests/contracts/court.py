@@ -26,6 +26,7 @@ GIGA = 10**9
 WORK, ACCOUNTS, OMISSION, ESCALATION = 1, 2, 3, 4
 OPEN, ANSWERED, UPHELD, MOOT = 1, 2, 3, 4
 NONE, PENDING, FINAL, RETRACTED = 0, 1, 2, 3
+UNSUMMED: dict[str, Any] = dict.fromkeys(("worker_sum", "epoch_sum", "token_sum", "gflop_sum"), 0)
 Call = tuple[str, tuple[Any, ...]]
 
 
@@ -202,7 +203,7 @@ class Court:
                 **work.__dict__,
                 signature_hash=keccak256(signature),
                 units=work.tokens,
-                **dict.fromkeys(("worker_sum", "epoch_sum", "token_sum", "gflop_sum"), 0),
+                **UNSUMMED,
             )
             for work, signature in ordered
         )

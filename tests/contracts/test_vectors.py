@@ -81,8 +81,10 @@ def test_retractions_agree(probe: Any, retract: RetractEpoch) -> None:
 def test_work_and_its_receipt_agree(probe: Any, work: Work, at: int, digest: bytes) -> None:
     words = tuple(work.__dict__.values())
     assert probe.work(words).call() == hash_struct(work)
-    sums = dict.fromkeys(("units", "worker_sum", "epoch_sum", "token_sum", "gflop_sum"), 0)
-    leaf = WorkLeaf(**work.__dict__, **sums, signature_hash=bytes(32))
+    rest: dict[str, Any] = dict.fromkeys(
+        ("units", "worker_sum", "epoch_sum", "token_sum", "gflop_sum"), 0
+    )
+    leaf = WorkLeaf(**work.__dict__, **rest, signature_hash=bytes(32))
     assert probe.workOf(astuple(leaf)).call() == hash_struct(work)
     receipt = Receipt(
         run_id=work.run_id,
