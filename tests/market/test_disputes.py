@@ -1,0 +1,279 @@
+"""Markets of real processes in which verifiers lie, stewards halt, a permit lapses and the orchestrator
+is gone: everybody is still paid exactly for the work they did.
+
+On the development chain, and on anvil where it is installed.
+"""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from contracts.openings import Published
+from contracts.state import RunStatus
+from protocol.canonical import content_digest, keccak256
+from protocol.errors import RunNotOpen
+from protocol.messages import EpochFile, EpochStage, LeaseRequest, Leases
+from protocol.signing import Domain, address_of, sign
+from rollcall.embedded import chain_command
+from rollcall.processes import Command
+from rollcall.reader import Reader
+from tests.contracts.anvil import executable, needs_anvil
+from tests.market.light import ENGINE, LightWorker, selling, verifying
+from tests.rollout_worker.live import (
+    STAKE,
+    WINDOWS,
+    ChainCommand,
+    LiveMarket,
+    key_of,
+    live_market,
+    wait_until,
+)
+
+VERIFIERS = ("v0", "v1", "v2", "v3")
+STEWARDS = ("s0", "s1")
+PADDING = 1_000_000
+
+
+def anvil_command(folder: Path, port: int, fund: object) -> Command:
+    """Return anvil as this market's chain; `give_gas` funds it."""
+    del folder, fund
+    program = executable()
+    assert program is not None
+    return Command("chain", (program, "--port", str(port), "--block-time", "1"))
+
+
+CHAINS = [
+    pytest.param(chain_command, id="devchain"),
+    pytest.param(anvil_command, id="anvil", marks=needs_anvil),
+]
+
+
+def members(*names: str) -> tuple[str, ...]:
+    """Return addresses as a run lists its members."""
+    return tuple(sorted((address_of(key_of(name)) for name in names), key=str.lower))
+
+
+@contextmanager
+def market(
+    folder: Path, chain: ChainCommand, *, permit: int = 86_400, renews: bool = True
+) -> Iterator[LiveMarket]:
+    """Start a market with two workers, three verifiers of which two suffice, one in reserve."""
+    windows = WINDOWS.model_copy(update={"challenge": 10, "permit": permit, "unbond": 600})
+    with live_market(
+        folder,
+        workers=("alice", "bob", *VERIFIERS[1:]),
+        verifier=VERIFIERS[0],
+        epoch_seconds=2,
+        spenders=("watcher", *STEWARDS),
+        chain=chain,
+        orchestrator_settings={"renew_permits": renews, "watch_postings": False},
+        plan={"num_probation_groups": 0, "audit_floor": 0.0},
+        verifiers=members(*VERIFIERS[:3]),
+        threshold=2,
+        stewards=members(*STEWARDS),
+        steward_threshold=2,
+        windows=windows,
+    ) as live:
+        yield live
+
+
+@pytest.fixture(params=CHAINS)
+def disputed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LiveMarket]:
+    with market(tmp_path, request.param) as live:
+        yield live
+
+
+def test_a_padded_epoch_is_voided_by_the_watch_and_everybody_is_paid(disputed: LiveMarket) -> None:
+    live = disputed
+    with ExitStack() as stack:
+        quorum = stack.enter_context(verifying(live, *VERIFIERS))
+        quorum.signs = False
+        alice, bob = (stack.enter_context(selling(live, name)) for name in ("alice", "bob"))
+        units = {worker.address: worker.sell(4) for worker in (alice, bob)}
+        start_watch(live)
+        proposed = proposed_file(live, alice)
+        post(live, padded(proposed), "v0", "v1")
+        ledger = live.ledger("watcher")
+        wait_until(lambda: ledger.run(live.run_id).generation == 1)
+        assert [ledger.stake_of(address_of(key_of(n))) for n in VERIFIERS] == [0, 0, STAKE, STAKE]
+        replace(live, "v0", "v3")
+        quorum.signs = True
+        wait_until(lambda: earned(live, units) == units)
+        run = ledger.run(live.run_id)
+        assert run.finalised == sum(units.values()) * live.spec.rate
+        assert run.status is RunStatus.ACTIVE
+        wait_until(lambda: kept(alice, run.num_final - 1))
+        quorum.stop()
+        live.kill_orchestrator()
+        for worker in (alice, bob):
+            assert claim(live, worker) == units[worker.address] * live.spec.rate
+
+
+def test_skipped_work_is_shown_by_its_worker_and_then_paid(tmp_path: Path) -> None:
+    """Two verifiers pay a worker's first and third group and not the second: nothing in the header is
+    false, only the worker's receipt shows it.
+    """
+    with market(tmp_path, chain_command) as live, ExitStack() as stack:
+        quorum = stack.enter_context(verifying(live, *VERIFIERS[:3]))
+        quorum.signs = False
+        alice, bob = (stack.enter_context(selling(live, name)) for name in ("alice", "bob"))
+        units = {worker.address: worker.sell(3) for worker in (alice, bob)}
+        ledger, operator = live.ledger("watcher"), live.ledger("operator")
+        ledger.mint(address_of(key_of("operator")), STAKE)
+        operator.stake(STAKE)
+        ledger.mint(alice.address, STAKE)  # of which a hundredth is the bond
+        start_watch(live)
+        post(live, skipping(proposed_file(live, alice), alice.address, 2), "v0", "v1")
+        wait_until(lambda: ledger.run(live.run_id).generation == 1)
+        assert ledger.stake_of(address_of(key_of("operator"))) == 0
+        assert [ledger.stake_of(address_of(key_of(n))) for n in VERIFIERS[:3]] == [STAKE] * 3
+        quorum.signs = True
+        wait_until(lambda: earned(live, units) == units)
+
+
+def test_what_was_done_before_a_halt_and_a_lapse_is_paid(tmp_path: Path) -> None:
+    with market(tmp_path, chain_command, permit=20, renews=False) as live, ExitStack() as stack:
+        stack.enter_context(verifying(live, *VERIFIERS[:3]))
+        alice, bob = (stack.enter_context(selling(live, name)) for name in ("alice", "bob"))
+        units = {alice.address: alice.sell(3), bob.address: 0}
+        ledger = live.ledger("watcher")
+        halt(live)
+        since = time.monotonic()
+        wait_until(lambda: is_refused(bob), seconds=5)
+        assert time.monotonic() - since < 3
+        wait_until(lambda: earned(live, units) == units)
+        assert ledger.run(live.run_id).status is RunStatus.HALTED
+        resume(live)
+        wait_until(lambda: not is_refused(bob), seconds=10)
+        units[bob.address] = bob.sell(2)
+        wait_until(lambda: is_refused(bob), seconds=40)
+        run = ledger.run(live.run_id)
+        wait_until(lambda: ledger.block_time() > run.permit_until)
+        assert ledger.run(live.run_id).status is RunStatus.ACTIVE, "nobody halted it"
+        wait_until(lambda: earned(live, units) == units)
+        for worker in (alice, bob):
+            assert claim(live, worker) == units[worker.address] * live.spec.rate
+
+
+# what the parties do
+
+
+def start_watch(live: LiveMarket) -> None:
+    """Start `rollcall watch` with a key that has nothing but gas."""
+    argv = (
+        *(sys.executable, "-m", "rollcall", "watch", live.url, "--rpc", live.rpc_url),
+        *("--deployment", str(live.folder / "deployment.json")),
+        *("--state", str(live.folder / "watch")),
+    )
+    live.processes.start(Command("watch", argv, {"ROLLCALL_KEY": "0x" + key_of("watcher").hex()}))
+
+
+def proposed_file(live: LiveMarket, reader: LightWorker) -> EpochFile:
+    """Return the honest file that the orchestrator wants signed, as any verifier sees it."""
+    seller = reader.seller
+    wait_until(lambda: seller.market.epoch(live.run_id, 0).stage is EpochStage.SIGNING)
+    info = seller.market.epoch(live.run_id, 0)
+    return EpochFile.from_canonical(seller.market.blob(info.file, max_bytes=1 << 24, kind="epoch"))
+
+
+def padded(file: EpochFile) -> EpochFile:
+    """Return the file with a group that is paid a million times its tokens, in sums that agree."""
+    first = file.contributions[0]
+    fat = first.model_copy(update={"units": first.units + PADDING})
+    accounts = tuple(
+        account.model_copy(update={"earned": account.earned + PADDING})
+        if account.worker == first.worker
+        else account
+        for account in file.accounts
+    )
+    contributions = (fat, *file.contributions[1:])
+    return file.model_copy(update={"contributions": contributions, "accounts": accounts})
+
+
+def skipping(file: EpochFile, worker: str, nonce: int) -> EpochFile:
+    """Return the file without one group, in sums that agree."""
+    [skipped] = [c for c in file.contributions if (c.worker, c.nonce) == (worker, nonce)]
+    accounts = tuple(
+        account.model_copy(update={"earned": account.earned - skipped.units})
+        if account.worker == worker
+        else account
+        for account in file.accounts
+    )
+    contributions = tuple(c for c in file.contributions if c is not skipped)
+    return file.model_copy(update={"contributions": contributions, "accounts": accounts})
+
+
+def post(live: LiveMarket, file: EpochFile, *signers: str) -> None:
+    """Post a file's epoch as its signers, without the orchestrator, its data where all can see it."""
+    data = file.canonical()
+    live.publisher.client.put_blob(data)
+    header = Published.of(file).header(keccak256(data))
+    ledger = live.ledger(signers[0])
+    digest = Domain(ledger.deployment.chain_id, ledger.deployment.ledger).digest(header)
+    signatures = {address_of(key_of(name)): sign(key_of(name), digest) for name in signers}
+    ledger.post_epoch(header, file.secret, signatures, f"blob:0x{content_digest(data).hex()}")
+
+
+def replace(live: LiveMarket, before: str, after: str) -> None:
+    """Put a verifier in the place of one that was slashed, as the operator."""
+    operator = live.ledger("operator")
+    index = operator.run(live.run_id).roster.index(address_of(key_of(before)))
+    operator.propose_replacement(live.run_id, index, address_of(key_of(after)))
+    due = operator.replacement(live.run_id)
+    assert due is not None
+    wait_until(lambda: operator.block_time() >= due.earliest)
+    operator.replace_verifier(live.run_id)
+
+
+def halt(live: LiveMarket) -> None:
+    for name in STEWARDS:
+        live.ledger(name).halt_run(live.run_id, keccak256(b"it writes what it must not"))
+
+
+def resume(live: LiveMarket) -> None:
+    run = live.ledger("operator").run(live.run_id)
+    earliest = run.halted_at + run.resume_delay
+    wait_until(lambda: live.ledger("operator").block_time() >= earliest)
+    for name in STEWARDS:
+        live.ledger(name).resume_run(live.run_id)
+
+
+# what can be seen
+
+
+def is_refused(worker: LightWorker) -> bool:
+    """Return whether the orchestrator leases nothing; what it does lease is returned at once."""
+    market = worker.seller.market
+    try:
+        answer = market.lease(worker.info.run_id, LeaseRequest(engine_class=ENGINE, count=1))
+    except RunNotOpen:
+        return True
+    if isinstance(answer, Leases):
+        ids = tuple(signed.lease.lease_id for signed in answer.leases)
+        market.return_leases(worker.info.run_id, ids)
+    return False
+
+
+def earned(live: LiveMarket, workers: Iterable[str]) -> dict[str, int]:
+    """Return the units of final epochs by worker, as the market tells them."""
+    reader = Reader(live.url)
+    return {worker: sum(run.earned for run in reader.worker(worker).runs) for worker in workers}
+
+
+def kept(worker: LightWorker, epoch: int) -> bool:
+    name = f"run-{worker.info.run_id}-epoch-{epoch}.bin"
+    return (worker.seller.config.data_dir / "epochs" / name).exists()
+
+
+def claim(live: LiveMarket, worker: LightWorker) -> int:
+    """Claim as a stranger would for the worker, from the file on its disk and a node; return what came."""
+    run = live.ledger("watcher").run(live.run_id)
+    name = f"run-{live.run_id}-epoch-{run.num_final - 1}.bin"
+    data = (worker.seller.config.data_dir / "epochs" / name).read_bytes()
+    before = worker.wallet.ledger.balance(worker.address)
+    worker.wallet.claim(EpochFile.from_canonical(data))
+    return worker.wallet.ledger.balance(worker.address) - before
