@@ -30,7 +30,8 @@ DEPLOYABLE = (
     *("TimelockController", "Council", "StakeRegistry", "RunLedger", "Disputes"),
     *("AttesterGate", "TestToken"),
     *("Probe", "FeeToken", "ReentrantToken", "ListGate"),  # for tests only, like all below
-    *("ListToken", "SilentToken", "InsistentToken", "ReenteringGate", "BurningGate", "BombGate"),
+    *("ListToken", "SilentToken", "InsistentToken", "StubbornToken"),
+    *("ReenteringGate", "BurningGate", "BombGate"),
     *("PaysAgain", "TakesItsWord", "IgnoresAnswers", "PaysAll", "PaysFirst", "NeedsPermit"),
     *("AsksGate", "LeavesAtOnce", "PaysFinderAll", "BondsFromStake", "ForgetsKeys"),
     *("RepostsHeaders", "ForgetsRetracted", "AsksForFree", "StopsEverything", "SwapsVerifiers"),

@@ -43,6 +43,20 @@ def test_a_token_without_permits_is_approved_exactly(world: World) -> None:
     assert left == 0
 
 
+def test_an_allowance_that_stands_is_taken_back_first_and_a_strange_permit_not_used(
+    world: World,
+) -> None:
+    """Some tokens refuse to change an allowance, and some have a `permit` of another meaning."""
+    token, operator = world.contract("StubbornToken"), world.by("operator")
+    world.transact(token.functions.mint(world.address("operator"), 100))
+    world.transact(token.functions.approve(world.deployment.ledger, 1), "operator")
+    with pytest.raises(ContractError, match="Unknown"):  # the attack: approving at once
+        world.transact(token.functions.approve(world.deployment.ledger, 60), "operator")
+    params = world.params(token=token.address)
+    assert sent(world, lambda: operator.create_run(params, 60, "")) == 3
+    assert operator.run(2).budget == 60
+
+
 def test_a_permit_sent_ahead_by_somebody_else_changes_nothing(world: World) -> None:
     """The attack: whoever sees the permit spends it first, and a bare `permit` call would revert."""
     operator, ledger = world.by("operator"), world.deployment.ledger
