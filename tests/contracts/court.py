@@ -13,6 +13,7 @@ from typing import Any
 from eth_abi.abi import encode
 from web3 import Web3
 from web3.exceptions import ContractLogicError, ContractPanicError
+from web3.logs import DISCARD
 
 from contracts.artifact import artifact
 from protocol.canonical import keccak256
@@ -302,16 +303,16 @@ class Court:
         """Send a call to Disputes."""
         return self.world.transact(self.disputes.functions[name](*arguments), by)
 
+    def said(self, event: str, receipt: Any) -> list[Any]:
+        """Return the arguments of each such event of Disputes in a transaction."""
+        logs = {"logs": receipt.logs}
+        found = self.disputes.events[event]().process_receipt(logs, errors=DISCARD)
+        return [entry["args"] for entry in found]
+
     def disputed(self, name: str, *arguments: Any, by: str = "stranger") -> bytes:
         """Send a call that opens a dispute under a bond, and return the dispute's id."""
-        logs = self.do(name, *arguments, by=by).logs
-        [topics] = [log["topics"] for log in logs if log["topics"][0] == self._disputed_topic]
-        return bytes(topics[1])
-
-    @cached_property
-    def _disputed_topic(self) -> bytes:
-        kinds = "bytes32,uint256,uint32,uint8,address,uint48,uint32[],bytes32"
-        return keccak256(f"Disputed({kinds})".encode())
+        [opened] = self.said("Disputed", self.do(name, *arguments, by=by))
+        return bytes(opened["disputeId"])
 
     def dispute(self, dispute_id: bytes) -> Any:
         return self.disputes.functions.disputeOf(dispute_id).call()
