@@ -375,6 +375,18 @@ def test_what_is_wrong_on_the_way_to_the_ledger_is_one_line(
     assert "gas: send it" in typed("stake", 1, by="0x" + poor.key.hex(), fails=True)
 
 
+@pytest.mark.parametrize("command", ["audit", "watch"])
+def test_auditing_nobody_or_nowhere_is_one_line(typed: Typed, tmp_path: Path, command: str) -> None:
+    nobody, options = "http://127.0.0.1:9", []
+    if command == "watch":
+        options = ["--once", "--state", str(tmp_path)]
+        assert "set ROLLCALL_KEY" in typed(command, nobody, *options, fails=True)
+    down = typed(command, nobody, *options, "--rpc", nobody, by=OTHER, fails=True)
+    assert "no chain answers at" in down
+    absent = typed(command, nobody, *options, "--deployment", tmp_path / "no", by=OTHER, fails=True)
+    assert "no deployment file at" in absent
+
+
 def test_the_doctor_looks_whether_the_ledger_answers(
     town: Town, typed: Typed, tmp_path: Path
 ) -> None:
