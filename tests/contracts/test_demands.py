@@ -1,10 +1,12 @@
 """What is asked for under a bond: leaves, skipped work, an arbiter. Who answers, who pays, who waits."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from contracts.deployment import deploy
 from contracts.errors import ContractError
 from protocol.canonical import keccak256
 from tests.contracts.court import (
@@ -24,7 +26,7 @@ from tests.contracts.court import (
     Told,
     address,
 )
-from tests.contracts.world import RESPONSE, RULING, STAKE, UNBOND, WINDOW, World
+from tests.contracts.world import RESPONSE, RULING, STAKE, TERMS, UNBOND, WINDOW, World
 
 BOND = STAKE // 100
 MANY = 120
@@ -264,6 +266,29 @@ def test_a_dispute_about_a_voided_epoch_is_moot_and_touches_nothing(court: Court
     assert court.credit("stranger") == BOND
     state = epoch(court, true)
     assert (state.holds, status(court, held), court.stands(true)) == (1, OPEN, PENDING)
+
+
+def test_windows_that_stake_would_not_outlast_are_refused(court: Court) -> None:
+    world = court.world
+    offices = ("treasury", "guardian", "arbiter")
+    people: dict[str, Any] = {name: world.address(name) for name in offices}
+    most = UNBOND // 2 - RULING - 1
+    cases: list[tuple[dict[str, Any], bool]] = [
+        ({"response_seconds": most}, True),
+        ({"response_seconds": most + 1}, False),
+        ({"appeal_seconds": UNBOND - 1}, True),
+        ({"appeal_seconds": UNBOND}, False),
+        ({"response_seconds": 0}, False),
+        ({"ruling_seconds": UNBOND // 2}, False),
+    ]
+    for windows, is_fit in cases:
+        terms = replace(TERMS, **people, **windows)
+        with court.aside():
+            if is_fit:
+                deploy(world.w3, world.people["deployer"], terms)
+            else:
+                with pytest.raises(ContractError, match="BadWindow"):
+                    deploy(world.w3, world.people["deployer"], terms)
 
 
 # ---------------------------------------------------------------- omissions

@@ -435,6 +435,27 @@ def test_work_dated_after_its_posting_is_proven(court: Court) -> None:
             assert court.refusal(("proveBadLeaf", (told.stated, told.work(0), b""))) == refusal
 
 
+@pytest.mark.parametrize("num_parameters", [1, 1_234_567, 2**48 - 1])
+def test_gflops_are_twice_parameters_times_tokens_rounded_up(
+    world: World, num_parameters: int
+) -> None:
+    world.run_id = world.by("operator").create_run(
+        world.params(num_parameters=num_parameters), 10**5, "ipfs://other"
+    )
+    court = Court(world)
+    court.open()
+    for tokens in (0, 1, 407, 5000):
+        true = -(-2 * num_parameters * tokens // 10**9)
+        for gflops, refusal in ((true, "NoFault"), (true + 1, None), (true - 1, None)):
+            if gflops < 0:
+                continue
+            with court.aside():
+                work = court.work("alice", 1, tokens, gflops=gflops)
+                told = court.post(court.tell_of([(work, court.signed(work, "alice"))]))
+                call = "proveBadLeaf", (told.stated, told.work(0), told.signature(0))
+                assert court.refusal(call) == refusal, (tokens, gflops)
+
+
 def test_a_hot_keys_signature_counts_until_it_was_revoked(court: Court) -> None:
     world, me = court.world, address("alice")
     consent = court.registry.functions.consentDigest(me, address("hot")).call()
