@@ -162,11 +162,11 @@ def recomputed_units(ledger: Ledger, reader: Reader, launched: Launched) -> dict
     """Return what final epochs earned each worker, by the independent audit."""
     files = []
     posted = [e for e in ledger.events().poll() if e.name == "EpochPosted"]
-    for event in posted:
-        number = int(event.values["epoch"])
+    # Of an epoch that was voided and settled again, the last posting is the one that stands.
+    hashes = {int(e.values["epoch"]): bytes(e.values["dataHash"]) for e in posted}
+    for number in range(ledger.run(launched.run_id).num_final):
         info = reader.epoch(launched.run_id, number)
-        data_hash = bytes(event.values["dataHash"])
-        files.append(read_epoch(reader.blob(info.file), data_hash=data_hash))
+        files.append(read_epoch(reader.blob(info.file), data_hash=hashes[number]))
     tariff = Tariff(
         chain_id=launched.deployment.chain_id,
         ledger=checksum_address(launched.deployment.ledger),

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from contracts.client import Ledger
+from contracts.client import Ledger, web3_at
 from protocol.canonical import keccak256
 from protocol.epoch import AccountLeaf
 from protocol.errors import NotFound, Refused
 from protocol.messages import Account, EpochFile, RunInfo, RunStatus
 from rollout_worker.config import ChainConfig
-from rollout_worker.wallet import Wallet
+from rollout_worker.wallet import Hindrance, RunPermit, Wallet
 from tests.contracts.world import RATE, STAKE, WINDOW, World
 from tests.rollout_worker.policies import first_weights, spec_for
 
@@ -23,7 +23,8 @@ def deployed() -> World:
     world = World.build()
     world.by("stranger").mint(world.address("stranger"), 10 * STAKE)
     operator = world.by("operator")
-    params = world.params(spec_hash=SPEC.canonical_digest())
+    agreed = {"spec_hash": SPEC.canonical_digest(), "num_parameters": SPEC.num_parameters}
+    params = world.params(**agreed)
     world.run_id = operator.create_run(params, 50_000, "blob://spec")
     return world
 
@@ -104,6 +105,51 @@ def test_a_run_of_another_ledger_or_of_none_is_refused(world: World) -> None:
         wallet.check_run(info.model_copy(update={"ledger": world.deployment.registry}))
     with pytest.raises(NotFound, match="not on this ledger"):
         wallet.check_run(info.model_copy(update={"run_id": 99}))
+
+
+def permit_of(world: World, *, seconds: float = 0.0) -> RunPermit:
+    return RunPermit(world.by("stranger"), world.run_id, seconds=seconds)
+
+
+def test_a_run_is_worked_for_only_under_a_permit_on_chain(world: World) -> None:
+    permit = permit_of(world)
+    until = world.by("stranger").run(world.run_id).permit_until
+    assert permit.hindrance() is None
+    world.clock.now = until
+    world.w3.provider.make_request("evm_mine", [])
+    assert permit.hindrance() is None, "the permit's last second"
+    world.w3.provider.make_request("evm_mine", [])
+    assert permit.hindrance() == Hindrance(f"its permit ended at {until}")
+
+
+def test_a_halt_hinders_and_a_stop_ends_work(world: World) -> None:
+    permit = permit_of(world)
+    world.by("operator").halt_run(world.run_id)
+    found = permit.hindrance()
+    assert found is not None
+    assert "halted since" in found.reason
+    assert not found.is_over
+    world.by("operator").stop_run(world.run_id)
+    assert permit.hindrance() == Hindrance("it is stopped", is_over=True)
+
+
+def test_a_look_at_the_permit_is_believed_for_as_long_as_configured(world: World) -> None:
+    now = 0.0
+    permit = RunPermit(world.by("stranger"), world.run_id, seconds=2.0, clock=lambda: now)
+    assert permit.hindrance() is None
+    world.by("operator").halt_run(world.run_id)
+    now = 1.9
+    assert permit.hindrance() is None
+    now = 2.0
+    assert permit.hindrance() is not None
+
+
+def test_a_chain_that_does_not_answer_is_no_permit(deployed: World) -> None:
+    """An orchestrator that goes on leasing behind a broken line to the chain gets no work."""
+    nobody = Ledger(web3_at("http://127.0.0.1:1", timeout_seconds=0.1), deployed.deployment)
+    found = RunPermit(nobody, deployed.run_id, seconds=0.0).hindrance()
+    assert found is not None
+    assert "cannot be seen" in found.reason
 
 
 def test_a_hot_key_works_for_its_owner_and_stakes_nothing(world: World) -> None:
