@@ -40,8 +40,17 @@ class Deployment:
 
     @classmethod
     def load(cls, path: Path) -> "Deployment":
-        """Read what `save` wrote."""
-        return cls(**json.loads(path.read_text(encoding="utf-8")))
+        """Read what `save` wrote; raise `LedgerError` where it is not there or not that."""
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except OSError as error:
+            raise LedgerError(
+                f"no deployment file at {path} ({error.strerror}): copy the ledger's there"
+            ) from error
+        except (ValueError, TypeError) as error:
+            raise LedgerError(
+                f"{path} is no deployment file of this version: copy the ledger's anew"
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from rollcall.commands.options import (
     example,
 )
 from rollcall.roles import Role, settings_of
-from rollcall.user_error import UserError
+from rollcall.user_error import UserError, one_line
 
 app = typer.Typer(
     name="rollcall",
@@ -37,7 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-errors = Console(stderr=True, highlight=False)
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
 STOPPED = 130
 """Exit code after Ctrl-C, as shells give it (128 + SIGINT)."""
 
@@ -273,7 +273,7 @@ def main() -> None:
         errors.print(f"[red]✗[/] {error.code}: {escape(error.message)}")
         sys.exit(1)
     except _ledger_errors() as error:
-        errors.print(f"[red]✗[/] the ledger: {escape(' '.join(str(error).split()))}")
+        errors.print(f"[red]✗[/] {escape(one_line(error))}")
         sys.exit(1)
 
 

@@ -24,7 +24,7 @@ from protocol.wire import checksum_address
 from rollcall.amounts import Token, symbol_of
 from rollcall.refusals import explain
 from rollcall.times import moment
-from rollcall.user_error import UserError
+from rollcall.user_error import UserError, one_line
 
 Say = Callable[[str], None]
 COIN = Token("", "coin", 18)
@@ -189,7 +189,7 @@ class Desk:
     def explain(self, error: LedgerError) -> str:
         """Return what went wrong as one line with its remedy."""
         if not isinstance(error, ContractError):
-            return " ".join(str(error).split())
+            return one_line(error)
         return explain(error, self.token, self.now())
 
 
@@ -212,7 +212,7 @@ def at_ledger(
     except LedgerError as error:
         raise UserError(
             f"no ledger answers at {rpc} under the addresses in {deployment}: is it another chain's "
-            f"file, or an older one? ({error})"
+            f"file, or an older one? ({one_line(error)})"
         ) from error
     with explained(desk):
         yield desk
@@ -229,11 +229,14 @@ def explained(desk: Desk) -> Iterator[None]:
 
 def connect(rpc: str, deployment: Deployment, account: LocalAccount | None) -> Ledger:
     """Connect; raise `UserError` with the remedy."""
+    if "://" not in rpc:
+        raise UserError(f"--rpc takes a URL: write http://{rpc}")
     try:
         return Ledger.connect(rpc, deployment, account)
     except ChainUnreachable as error:
+        why = one_line(error).removeprefix(f"no chain at {rpc}: ")
         raise UserError(
-            f"no chain answers at {rpc}: check --rpc and that the node runs ({_short(error)})"
+            f"no chain answers at {rpc}: check --rpc and that the node runs ({why})"
         ) from error
     except WrongChain as error:
         raise UserError(
@@ -245,14 +248,8 @@ def read_deployment(path: Path) -> Deployment:
     """Read the contracts' addresses; raise `UserError` with the remedy."""
     try:
         return Deployment.load(path)
-    except FileNotFoundError as error:
-        raise UserError(
-            f"no deployment file at {path}: copy the ledger's there, or name it with --deployment"
-        ) from error
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(
-            f"{path} is no deployment file of this version ({_short(error)}): copy the ledger's anew"
-        ) from error
+    except LedgerError as error:
+        raise UserError(f"{error}, or name another with --deployment") from error
 
 
 def address_of_text(text: str) -> str:
@@ -261,10 +258,6 @@ def address_of_text(text: str) -> str:
         return str(checksum_address(text))
     except ValueError as error:
         raise UserError(str(error)) from error
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:160] or type(error).__name__
 
 
 def _is_interactive() -> bool:

@@ -28,7 +28,7 @@ from protocol.wire import Address, checksum_address
 from rollcall.chain import Desk, Step, at_ledger, read_deployment
 from rollcall.spec import RunPlan, spec_of
 from rollcall.times import duration
-from rollcall.user_error import UserError
+from rollcall.user_error import UserError, one_line
 
 Say = Callable[[str], None]
 
@@ -219,7 +219,9 @@ def ensure_deployment(config: LaunchConfig, account: LocalAccount, say: Say) -> 
         for address in config.endow:
             ledger.mint(address, config.min_stake)
     except LedgerError as error:
-        raise UserError(f"no ledger could be deployed at {config.rpc_url}: {error}") from error
+        raise UserError(
+            f"no ledger could be deployed at {config.rpc_url}: {one_line(error)}"
+        ) from error
     config.deployment.parent.mkdir(parents=True, exist_ok=True)
     made.save(config.deployment)
     say(f"ledger deployed at {made.ledger} on chain {made.chain_id}")

@@ -1,5 +1,17 @@
 """What a person at the command line did or has that stops a command: one line and its remedy."""
 
+import re
+
+INNER = re.compile(r"HTTPS?ConnectionPool\(.*", re.DOTALL)
+CAUSE = re.compile(r"(?:\[Errno -?\d+\] |\()([A-Za-z][\w ]+)[\"')]*$")
+
 
 class UserError(Exception):
     """Shown as one line without a trace; the command then exits with 1."""
+
+
+def one_line(error: Exception) -> str:
+    """Return an error's text on one line, without a library's account of its own inside."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    cause = CAUSE.search(text)
+    return INNER.sub(cause[1].lower() if cause else "no answer", text)

@@ -349,6 +349,9 @@ def test_what_is_wrong_on_the_way_to_the_ledger_is_one_line(
     assert "no chain answers at http://127.0.0.1:9" in typed(
         *("run", "list", "--rpc", "http://127.0.0.1:9"), fails=True
     )
+    assert "write http://localhost:8545" in typed(
+        *("run", "list", "--rpc", "localhost:8545"), fails=True
+    )
     assert "no deployment file at" in typed(
         *("run", "list", "--deployment", tmp_path / "none.json"), fails=True
     )
