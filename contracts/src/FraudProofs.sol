@@ -36,9 +36,9 @@ contract FraudProofs {
         IRunLedger.WorkLeaf calldata leaf = work.leaf;
         IDisputes.Work memory signed = EpochHash.workOf(leaf);
         // Nobody knows any more when a retracted header was posted; it was not later than now.
-        uint64 postedAt = posting == IRunLedger.Posting.Pending
-            ? ledger.epochOf(header.runId, header.epoch).postedAt
-            : uint64(block.timestamp);
+        uint64 postedAt = uint64(block.timestamp);
+        // slither-disable-next-line unused-return -- the accounts are not asked for
+        if (posting == IRunLedger.Posting.Pending) (postedAt,) = ledger.postedOf(header.runId, header.epoch);
         if (
             uint256(leaf.units) * EpochHash.TOKENS_PER_UNIT == leaf.tokens
                 && _isPayable(header.runId, signed, postedAt)
@@ -161,9 +161,7 @@ contract FraudProofs {
     ///      been.
     function _isPayable(uint256 runId, IDisputes.Work memory work, uint64 postedAt) private view returns (bool) {
         if (work.runId != runId || work.nonce == 0 || work.submittedAt > postedAt) return false;
-        // slither-disable-next-line unused-return -- the members are not asked for
-        (IRunLedger.Run memory run,,) = ledger.runOf(runId);
-        uint256 gflops = (2 * uint256(run.numParameters) * work.tokens + 1e9 - 1) / 1e9;
+        uint256 gflops = (2 * uint256(ledger.numParametersOf(runId)) * work.tokens + 1e9 - 1) / 1e9;
         return work.gflops == gflops && ledger.isOwed(runId, work.submittedAt);
     }
 
@@ -232,9 +230,12 @@ contract FraudProofs {
     {
         if (header.epoch == 0) return 0;
         uint32 before = header.epoch - 1;
-        IRunLedger.Epoch memory epoch = ledger.epochOf(header.runId, before);
-        if (posting == IRunLedger.Posting.Retracted) _requireFinal(header.runId, before, epoch.headerHash);
-        return epoch.accountCount;
+        if (posting == IRunLedger.Posting.Retracted) {
+            _requireFinal(header.runId, before, ledger.epochOf(header.runId, before).headerHash);
+        }
+        // slither-disable-next-line unused-return -- when it was posted is not asked for
+        (, uint32 count) = ledger.postedOf(header.runId, before);
+        return count;
     }
 
     /// @dev `other` must pay beside `header`: it is the same, or an earlier one of the run that was there when `header`

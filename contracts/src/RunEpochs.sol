@@ -118,6 +118,11 @@ abstract contract RunEpochs is IRunLedger, RunFinality {
         return _epochs[runId][epoch];
     }
 
+    function postedOf(uint256 runId, uint32 epoch) external view returns (uint48 postedAt, uint32 accountCount) {
+        Epoch storage stated = _epochs[runId][epoch];
+        return (stated.postedAt, stated.accountCount);
+    }
+
     function postingOf(uint256 runId, uint32 epoch, bytes32 headerHash)
         external
         view

@@ -205,6 +205,10 @@ contract RunLedger is RunEpochs, ReentrancyGuardTransient, Multicall {
         return _requireRun(runId).minStake;
     }
 
+    function numParametersOf(uint256 runId) external view returns (uint48) {
+        return _requireRun(runId).numParameters;
+    }
+
     function domainSeparator() external view returns (bytes32) {
         return _domainSeparatorV4();
     }

@@ -133,8 +133,7 @@ contract StakeRegistry is IStakeRegistry, EIP712, ReentrancyGuardTransient, Mult
 
     function hold(address worker, uint128 amount) external onlySlasher returns (uint128 held) {
         Account storage account = _accounts[worker];
-        uint128 free = account.stake + account.unbonding - account.locked;
-        held = amount < free ? amount : free;
+        held = _upTo(amount, account);
         account.locked += held;
         emit StakeHeld(worker, held);
     }
@@ -145,12 +144,13 @@ contract StakeRegistry is IStakeRegistry, EIP712, ReentrancyGuardTransient, Mult
     }
 
     function slash(address worker, uint128 held, address finder) external onlySlasher {
-        Account storage account = _accounts[worker];
-        account.locked -= held;
-        uint128 bonded = held < account.stake ? held : account.stake;
-        account.stake -= bonded;
-        account.unbonding -= held - bonded;
-        emit Slashed(worker, held, finder, _share(held, finder));
+        _accounts[worker].locked -= held;
+        _take(worker, held, finder);
+    }
+
+    function seize(address worker, uint128 amount, address finder) external onlySlasher returns (uint128 taken) {
+        taken = _upTo(amount, _accounts[worker]);
+        if (taken > 0) _take(worker, taken, finder);
     }
 
     function postBond(address from, uint128 amount) external onlySlasher nonReentrant {
@@ -243,6 +243,21 @@ contract StakeRegistry is IStakeRegistry, EIP712, ReentrancyGuardTransient, Mult
         IERC20(token).safeTransferFrom(from, address(this), amount);
         uint256 received = IERC20(token).balanceOf(address(this)) - before;
         if (received != amount) revert TransferMismatch(amount, received);
+    }
+
+    /// @dev What is held already waits for another decision, and cannot be lost twice.
+    function _upTo(uint128 amount, Account storage account) private view returns (uint128) {
+        uint128 free = account.stake + account.unbonding - account.locked;
+        return amount < free ? amount : free;
+    }
+
+    /// @dev What is bonded goes first: what is left of it counts towards minimum stakes.
+    function _take(address worker, uint128 amount, address finder) private {
+        Account storage account = _accounts[worker];
+        uint128 bonded = amount < account.stake ? amount : account.stake;
+        account.stake -= bonded;
+        account.unbonding -= amount - bonded;
+        emit Slashed(worker, amount, finder, _share(amount, finder));
     }
 
     /// @dev Credits the finder's part and the treasury's; returns the finder's.

@@ -31,12 +31,13 @@ ATTRIBUTES = {
 }
 UNREACHED = {
     "StakeRegistry": {
-        "hold, release, slash, postBond, returnBond, forfeitBond": "called by Disputes only",
+        "hold, release, slash, seize, postBond, returnBond, forfeitBond": "called by Disputes only",
         "token, slasher": "in the deployment file",
         "eip712Domain": "consentDigest is what is signed",
     },
     "RunLedger": {
         "voidEpoch, holdEpoch, releaseEpoch, clearRetracted": "called by Disputes only",
+        "postedOf, numParametersOf": "for Disputes: people read epochOf and runOf",
         "registry, disputes, council": "in the deployment file",
         "steering": "code of the ledger's own, reached through it",
         "eip712Domain": "domainSeparator is what is signed",

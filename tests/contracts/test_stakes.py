@@ -91,6 +91,7 @@ def test_only_disputes_touch_stakes_and_bonds(world: World) -> None:
     registry, alice = world.by("operator")._registry.functions, world.address("alice")
     calls = (
         *(registry.hold(alice, 1), registry.release(alice, 1), registry.slash(alice, 1, alice)),
+        registry.seize(alice, 1, alice),
         *(registry.postBond(alice, 1), registry.returnBond(alice, 1)),
         registry.forfeitBond(1, alice),
     )

@@ -372,6 +372,9 @@ interface IRunLedger is IRunStore {
 
     function epochOf(uint256 runId, uint32 epoch) external view returns (Epoch memory);
 
+    /// @notice What proofs ask about an epoch, from the one word that holds it.
+    function postedOf(uint256 runId, uint32 epoch) external view returns (uint48 postedAt, uint32 accountCount);
+
     /// @notice Where the header with this hash stands, and which verifiers signed it.
     function postingOf(uint256 runId, uint32 epoch, bytes32 headerHash)
         external
@@ -387,6 +390,9 @@ interface IRunLedger is IRunStore {
 
     /// @notice The most one identity can lose to one report or proof in this run.
     function minStakeOf(uint256 runId) external view returns (uint128);
+
+    /// @notice Parameters of the run's model, from which a leaf's gflops follow.
+    function numParametersOf(uint256 runId) external view returns (uint48);
 
     /// @notice Final work of all runs of one operator (its address as a word) or of one base model. Gflops are an
     ///         estimate.

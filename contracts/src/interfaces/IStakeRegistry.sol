@@ -94,6 +94,9 @@ interface IStakeRegistry {
     ///         the treasury where `finder` is zero. Never all to a finder: slashing oneself would be free.
     function slash(address worker, uint128 held, address finder) external;
 
+    /// @notice Take up to `amount` of what nothing holds yet, at once, and share it as `slash` does; returns what was taken.
+    function seize(address worker, uint128 amount, address finder) external returns (uint128 taken);
+
     /// @notice Pull a dispute's bond from `from`, who approved it.
     function postBond(address from, uint128 amount) external;
 
