@@ -189,6 +189,10 @@ class Disputing(Door):
         """Return the id an accusation over this work has or would have."""
         return bytes(self._call(self._disputes.functions.slashIdOf(run_id, worker, work_digest)))
 
+    def is_reported(self, run_id: int, worker: str) -> bool:
+        """Return whether a quorum ever reported a worker in a run, whatever became of it."""
+        return bool(self._call(self._disputes.functions.isReported(run_id, worker)))
+
     def at_risk(self, run_id: int, worker: str) -> int:
         """Return what is proposed or executed against a worker in a run."""
         return int(self._call(self._disputes.functions.atRiskOf(run_id, worker)))

@@ -171,7 +171,7 @@ class Bookkeeper:
 
     def _is_accused(self) -> bool:
         """Whether the omission would be answered: a worker that stands accused is not owed its work."""
-        return self._ledger.at_risk(self._run_id, self._worker) > 0
+        return self._ledger.is_reported(self._run_id, self._worker)
 
     def _show(self, skipped: Omission) -> bytes:
         """Open the dispute and return its id, also where it was opened before a restart."""

@@ -198,7 +198,8 @@ contract Disputes is Slashing {
 
     function answerOmission(bytes32 disputeId) external {
         Dispute storage dispute = _requireHeld(disputeId, DisputeKind.Omission);
-        if (atRiskOf[dispute.runId][dispute.worker] == 0) revert NotAccused(msg.sender, dispute.worker);
+        // Also where it was acquitted since: the work was left out while it stood accused, and cannot come back in order.
+        if (!isReported[dispute.runId][dispute.worker]) revert NotAccused(msg.sender, dispute.worker);
         _reject(disputeId, false, msg.sender);
     }
 
@@ -268,6 +269,8 @@ contract Disputes is Slashing {
             ? Fault.Escalation
             : dispute.kind == DisputeKind.Omission ? Fault.Omission : Fault.Unanswered;
         _close(disputeId, DisputeStatus.Upheld);
+        // Signers that an omission spares must not escape what others hold against them.
+        if (fault == Fault.Omission) ledger.releaseEpoch(runId, dispute.epoch, false);
         _void(runId, dispute.epoch, target, fault, by);
         if (fault == Fault.Omission) {
             _take(_run(runId).operator, _minStakeOf(runId), by);
@@ -280,7 +283,8 @@ contract Disputes is Slashing {
     /// @dev Void the epoch and every later one, or forget the retracted header.
     function _void(uint256 runId, uint32 epoch, Target memory target, Fault fault, address prover) private {
         emit FraudProven(runId, epoch, target.headerHash, fault, prover);
-        if (target.posting == IRunLedger.Posting.Pending) ledger.voidEpoch(runId, epoch);
+        bool keepsSigners = fault == Fault.Omission;
+        if (target.posting == IRunLedger.Posting.Pending) ledger.voidEpoch(runId, epoch, keepsSigners);
         else ledger.clearRetracted(runId, target.headerHash);
     }
 
@@ -368,6 +372,8 @@ contract Disputes is Slashing {
             : tree == DisputeKind.Accounts ? header.accountCount : 0;
         for (uint256 i = 0; i < indices.length; ++i) {
             if (indices[i] >= count) revert BadIndices(indices[i], count);
+            // A leaf asked for twice would be answered once, and count as withheld.
+            if (i > 0 && indices[i] <= indices[i - 1]) revert BadIndices(indices[i], indices[i - 1]);
         }
     }
 

@@ -142,6 +142,8 @@ contract FraudProofs {
         _requireReceipt(header.runId, receipt, signature);
         IRunLedger.Epoch memory epoch = ledger.epochOf(header.runId, header.epoch);
         IDisputes.Work calldata work = receipt.work;
+        // Somebody who joined can be paid or reported; of an invented worker an operator's leaked key could tell for ever.
+        if (!ledger.isJoined(header.runId, work.worker)) revert IDisputes.NotJoined(header.runId, work.worker);
         // A receipt given after posting is for the next epoch.
         if (receipt.receivedAt > epoch.postedAt || !_isPayable(header.runId, work, epoch.postedAt)) {
             revert IDisputes.NoFault();
@@ -151,7 +153,9 @@ contract FraudProofs {
         (,, uint64 lastNonce) = Openings.accountOf(header.prevAccountRoot, count, work.worker, before);
         if (work.nonce <= lastNonce) revert IDisputes.NoFault();
         bool isLaterPaid = Openings.requireSkipped(header, work.worker, work.nonce, around);
-        bool isOverdue = uint256(receipt.receivedAt) + unbondPeriod <= epoch.openedAt;
+        uint256 dueAt = uint256(receipt.receivedAt) + unbondPeriod;
+        // Nor for ever: what is older than that was settled or given up long ago.
+        bool isOverdue = dueAt <= epoch.openedAt && epoch.openedAt <= dueAt + unbondPeriod;
         if (!isLaterPaid && !isOverdue) revert IDisputes.NotYetDue(work.nonce);
     }
 

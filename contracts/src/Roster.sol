@@ -6,8 +6,9 @@ import {Create2} from "@openzeppelin/contracts/utils/Create2.sol";
 import {Memory} from "@openzeppelin/contracts/utils/Memory.sol";
 
 /// @title A run's verifiers and stewards, kept as a contract's code
-/// @notice One cold read for all of them, where storage would take one each. The code is never run: it begins with STOP,
-///         then says how many of its addresses are verifiers; the rest are stewards. The same people are written once.
+/// @notice One cold read for all of them, where storage would take one each. The code is never run: it begins with
+///         STOP, then says how many of its addresses are verifiers; the rest are stewards. The same people are
+///         written once.
 library Roster {
     using Memory for Memory.Slice;
 

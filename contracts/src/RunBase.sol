@@ -13,7 +13,7 @@ import {IRunStore} from "./interfaces/IRunStore.sol";
 import {IStakeRegistry} from "./interfaces/IStakeRegistry.sol";
 
 /// @title What all parts of the ledger stand on: storage, who may call, and since when a run owes nothing
-/// @dev RunLedger and RunSteering work on the same storage, so every variable of either is declared here and nowhere else.
+/// @dev RunLedger and RunSteering work on the same storage, so every variable of either is declared here.
 abstract contract RunBase is IRunStore, EIP712 {
     using Checkpoints for Checkpoints.Trace208;
 
@@ -41,16 +41,20 @@ abstract contract RunBase is IRunStore, EIP712 {
     mapping(address account => mapping(address token => uint256)) public creditOf;
     // slither-disable-next-line uninitialized-state -- written through storage references
     mapping(bytes32 subject => IRunLedger.Meter) internal _meters;
-    /// @dev 1 from the first second of a time for which nothing is owed, 0 from its end. Keys ascend because every change is
-    ///      written when it happens, except a lapse, which is written before any other change of a lapsed run.
+    /// @dev 1 from the first second of a time for which nothing is owed, 0 from its end. Keys ascend because every
+    ///      change is written when it happens; only a lapse is not, and it is written before any other change.
     mapping(uint256 runId => Checkpoints.Trace208) internal _unowed;
     mapping(uint256 runId => mapping(bytes32 headerHash => Retraction)) internal _retractions;
     // slither-disable-next-line uninitialized-state -- written by RunSteering, on this storage
     mapping(uint256 runId => IRunLedger.Replacement) internal _replacements;
 
-    constructor(address registry_, address disputes_, address council_, uint32 minWindow_, uint128 warnGflops_)
-        EIP712("Rollcall", "1")
-    {
+    constructor(
+        address registry_,
+        address disputes_,
+        address council_,
+        uint32 minWindow_,
+        uint128 warnGflops_
+    ) EIP712("Rollcall", "1") {
         if (registry_ == address(0) || disputes_ == address(0) || council_ == address(0)) {
             revert IRunLedger.ZeroAddress();
         }
@@ -176,7 +180,9 @@ abstract contract RunBase is IRunStore, EIP712 {
             address verifier = Roster.memberAt(roster, i);
             // A replaced verifier may have its stake back by now; its successor holds the vote.
             if ((replaced >> i) & 1 == 1) revert IRunLedger.VerifierReplaced(i, verifier);
-            if (used >= signatures.length) revert IRunLedger.SignatureCountMismatch(signatures.length, used + 1);
+            if (used >= signatures.length) {
+                revert IRunLedger.SignatureCountMismatch(signatures.length, used + 1);
+            }
             // slither-disable-next-line unused-return -- a signature that fails recovers to nobody, who is no verifier
             (address signer,,) = ECDSA.tryRecover(digest, signatures[used++]);
             (address owner, uint256 have) = IStakeRegistry(registry).standingOf(signer);

@@ -22,7 +22,7 @@ abstract contract RunEpochs is IRunLedger, RunFinality {
         if (open >= MAX_PENDING) revert TooManyOpenEpochs(open, MAX_PENDING);
         uint32 epoch = run.numOpened++;
         _epochs[runId][epoch].secretHash = secretHash;
-        _epochs[runId][epoch].openedAt = _now();
+        _epochs[runId][epoch].openedAt = uint40(block.timestamp);
         emit EpochOpened(runId, epoch, secretHash);
     }
 
@@ -47,14 +47,14 @@ abstract contract RunEpochs is IRunLedger, RunFinality {
 
         run.numPosted++;
         run.committed += cost;
-        uint48 finalAt = _now() + run.challengeWindow;
+        uint40 finalAt = uint40(block.timestamp) + run.challengeWindow;
         Epoch storage epoch = _epochs[header.runId][header.epoch];
         epoch.headerHash = headerHash;
         epoch.accountRoot = header.accountRoot;
         epoch.cost = cost;
         epoch.tokens = header.tokens;
         epoch.gflops = header.gflops;
-        epoch.postedAt = _now();
+        epoch.postedAt = uint40(block.timestamp);
         epoch.finalAt = finalAt;
         epoch.accountCount = header.accountCount;
         epoch.signerBitmap = uint64(signerBitmap);
@@ -79,10 +79,11 @@ abstract contract RunEpochs is IRunLedger, RunFinality {
 
     // ------------------------------------------------------------------ back
 
-    function voidEpoch(uint256 runId, uint32 epoch) external onlyDisputes {
+    function voidEpoch(uint256 runId, uint32 epoch, bool keepsSigners) external onlyDisputes {
         Run storage run = _requireRun(runId);
         _requirePending(run, epoch);
-        _void(runId, run, epoch);
+        if (keepsSigners) _retract(runId, run, epoch);
+        else _void(runId, run, epoch);
     }
 
     function clearRetracted(uint256 runId, bytes32 headerHash) external onlyDisputes {
@@ -94,7 +95,7 @@ abstract contract RunEpochs is IRunLedger, RunFinality {
     function holdEpoch(uint256 runId, uint32 epoch) external onlyDisputes {
         _requirePending(_requireRun(runId), epoch);
         Epoch storage held = _epochs[runId][epoch];
-        if (held.holds == type(uint8).max) revert TooManyHolds(epoch);
+        // Nobody can pay for so many that they overflow and shut others out.
         held.holds++;
         emit EpochHeld(runId, epoch, held.holds);
     }
@@ -105,8 +106,8 @@ abstract contract RunEpochs is IRunLedger, RunFinality {
         Epoch storage held = _epochs[runId][epoch];
         held.holds--;
         if (prolong) {
-            held.finalAt = _now() + run.challengeWindow;
-            // Demands made side by side may pass any bound on rounds; a count that overflows would hold the epoch for ever.
+            held.finalAt = uint40(block.timestamp) + run.challengeWindow;
+            // Demands made side by side may pass any bound on rounds; an overflow would hold the epoch for ever.
             if (held.rounds < type(uint8).max) held.rounds++;
         }
         emit EpochReleased(runId, epoch, held.holds, held.finalAt);
@@ -118,7 +119,11 @@ abstract contract RunEpochs is IRunLedger, RunFinality {
         return _epochs[runId][epoch];
     }
 
-    function postedOf(uint256 runId, uint32 epoch) external view returns (uint48 postedAt, uint32 accountCount) {
+    function postedOf(uint256 runId, uint32 epoch)
+        external
+        view
+        returns (uint48 postedAt, uint32 accountCount)
+    {
         Epoch storage stated = _epochs[runId][epoch];
         return (stated.postedAt, stated.accountCount);
     }
@@ -179,5 +184,4 @@ abstract contract RunEpochs is IRunLedger, RunFinality {
             return _epochs[runId][epoch - 1];
         }
     }
-
 }

@@ -7,8 +7,8 @@ import {IRunLedger} from "./interfaces/IRunLedger.sol";
 
 /// @title How a posted epoch becomes final, with its meters, or is undone
 abstract contract RunFinality is RunBase {
-    /// @dev The most that a pause adds to the time for posting after it. With the longest pause it is well below the time between
-    ///      two pauses, so that guardians cannot keep a stopped run from closing by pausing again and again.
+    /// @dev The most that a pause adds to the time for posting after it. With the longest pause it is well below the
+    ///      time between two, or guardians could keep a stopped run from closing by pausing again and again.
     uint48 public constant MAX_PAUSE_GRACE = 7 days;
 
     /// @dev In order: an epoch's accounts build on those before it.
@@ -35,7 +35,7 @@ abstract contract RunFinality is RunBase {
         _count(run.baseModel, done);
     }
 
-    /// @dev Once only, for final work never shrinks. What was dated until now is owed; a lapse may have ended that earlier.
+    /// @dev Once only, for final work never shrinks. What was dated until now is owed, unless a lapse came first.
     function _cap(uint256 runId, IRunLedger.Run storage run) private {
         _endOwing(runId, (_isLapsed(run) ? run.permitUntil : _now()) + 1);
         emit IRunLedger.ComputeCapCrossed(runId, run.gflops, run.computeCap);
@@ -49,6 +49,19 @@ abstract contract RunFinality is RunBase {
         meter.gflops = gflops;
         uint128 threshold = RunRules.crossed(warnGflops, before, gflops);
         if (threshold != 0) emit IRunLedger.ComputeWarning(subject, gflops, threshold);
+    }
+
+    /// @dev Undone for no fault that was shown. Its signers answer for it a challenge window longer, or a lie could be taken back
+    ///      in front of its proof; and nothing may hold it, or one could be taken back in front of a demand.
+    function _retract(uint256 runId, IRunLedger.Run storage run, uint32 epoch) internal {
+        uint48 until = _now() + run.challengeWindow;
+        for (uint32 n = epoch; n < run.numPosted; ++n) {
+            IRunLedger.Epoch storage retracted = _epochs[runId][n];
+            if (retracted.holds > 0) revert IRunLedger.EpochDisputed(n, retracted.holds);
+            _retractions[runId][retracted.headerHash] = Retraction(retracted.signerBitmap, until);
+            emit IRunLedger.EpochRetracted(runId, n, retracted.headerHash);
+        }
+        _void(runId, run, epoch);
     }
 
     /// @dev Undoes every epoch from `epoch` on, the latest first. Their holds go with them.

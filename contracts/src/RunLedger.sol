@@ -19,9 +19,9 @@ import {IGate} from "./interfaces/IGate.sol";
 import {IStakeRegistry} from "./interfaces/IStakeRegistry.sol";
 
 /// @title Runs, escrow, epochs and claims; documented in IRunLedger
-/// @dev One ledger in five files: RunBase (storage, guards, quorums), RunFinality, RunEpochs, RunSteering (deployed apart,
-///      because together they pass the size that the EVM allows), and here everything that calls foreign code: tokens and
-///      gates. Each of those functions is nonReentrant and calls last.
+/// @dev One ledger in five files: RunBase (storage, guards, quorums), RunFinality, RunEpochs, RunSteering (deployed
+///      apart, because together they pass the size that the EVM allows), and here everything that calls foreign code:
+///      tokens and gates. Each of those functions is nonReentrant and calls last.
 contract RunLedger is RunEpochs, ReentrancyGuardTransient, Multicall {
     using SafeERC20 for IERC20;
 
@@ -30,9 +30,13 @@ contract RunLedger is RunEpochs, ReentrancyGuardTransient, Multicall {
     /// @notice The code that steering functions are delegated to.
     address public immutable steering;
 
-    constructor(address registry_, address disputes_, address council_, uint32 minWindow_, uint128 warnGflops_)
-        RunBase(registry_, disputes_, council_, minWindow_, warnGflops_)
-    {
+    constructor(
+        address registry_,
+        address disputes_,
+        address council_,
+        uint32 minWindow_,
+        uint128 warnGflops_
+    ) RunBase(registry_, disputes_, council_, minWindow_, warnGflops_) {
         steering = address(new RunSteering(registry_, disputes_, council_, minWindow_, warnGflops_));
     }
 
@@ -82,12 +86,16 @@ contract RunLedger is RunEpochs, ReentrancyGuardTransient, Multicall {
 
     function fundRun(uint256 runId, uint256 amount) external nonReentrant whenUnpaused {
         Run storage run = _requireRun(runId);
-        if (run.status != Status.Active && run.status != Status.Halted) revert WrongStatus(runId, run.status);
+        if (run.status != Status.Active && run.status != Status.Halted) {
+            revert WrongStatus(runId, run.status);
+        }
         if (amount == 0) revert ZeroAmount();
         _fund(runId, run, amount);
     }
 
-    function selfPermit(address token, uint256 value, uint256 deadline, uint8 v, bytes32 r, bytes32 s) external {
+    function selfPermit(address token, uint256 value, uint256 deadline, uint8 v, bytes32 r, bytes32 s)
+        external
+    {
         try IERC20Permit(token).permit(msg.sender, address(this), value, deadline, v, r, s) {} catch {}
     }
 
@@ -110,7 +118,9 @@ contract RunLedger is RunEpochs, ReentrancyGuardTransient, Multicall {
         if (epoch >= run.numFinal) revert EpochNotFinal(epoch, run.numFinal);
         Epoch storage stated = _epochs[runId][epoch];
         bytes32 leaf = EpochHash.account(account.worker, account.earned, account.lastNonce);
-        if (!PositionalMerkle.verify(stated.accountRoot, leaf, account.index, stated.accountCount, account.proof)) {
+        if (!PositionalMerkle.verify(
+                stated.accountRoot, leaf, account.index, stated.accountCount, account.proof
+            )) {
             revert BadProof(account.worker, account.index);
         }
         uint256 earned = uint256(account.earned) * run.rate;
@@ -118,7 +128,9 @@ contract RunLedger is RunEpochs, ReentrancyGuardTransient, Multicall {
         if (earned <= claimed) revert NothingToClaim(earned, claimed);
         uint256 amount = earned - claimed;
         // Whatever the roots say, a run never pays more than its final epochs committed.
-        if (amount > run.finalised - run.claimed) revert ClaimExceedsFinal(run.claimed + amount, run.finalised);
+        if (amount > run.finalised - run.claimed) {
+            revert ClaimExceedsFinal(run.claimed + amount, run.finalised);
+        }
 
         claimedOf[runId][account.worker] = earned;
         run.claimed += uint128(amount);
@@ -221,8 +233,8 @@ contract RunLedger is RunEpochs, ReentrancyGuardTransient, Multicall {
         Address.functionDelegateCall(steering, msg.data);
     }
 
-    /// @dev Bounded gas, no return data beyond one word, and any failure is a refusal. An account without code, or an answer that
-    ///      is no boolean, reverts without a reason: a refusal too.
+    /// @dev Bounded gas, no return data beyond one word, and any failure is a refusal. An account without code, or an
+    ///      answer that is no boolean, reverts without a reason: a refusal too.
     function _admits(address gate, uint256 runId, bytes calldata evidence) private returns (bool) {
         try IGate(gate).admit{gas: GATE_GAS}(runId, msg.sender, evidence) returns (bool admitted) {
             return admitted;

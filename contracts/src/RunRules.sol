@@ -14,6 +14,10 @@ library RunRules {
     /// @dev Digests below it would be some operator's address as a word, and share its meter.
     uint256 internal constant MIN_DIGEST = 1 << 160;
 
+    /// @dev What anybody can examine within a window, and a search by demands narrows down in four rounds.
+    uint256 internal constant MAX_WORK = 1 << 20;
+    uint256 internal constant MAX_ACCOUNTS = 1 << 24;
+
     function checkParams(
         IRunLedger.RunParams calldata params,
         uint256 numRuns,
@@ -53,11 +57,15 @@ library RunRules {
         internal
         pure
     {
+        if (header.workCount > MAX_WORK) revert IRunLedger.AmountTooLarge(header.workCount, MAX_WORK);
+        if (header.accountCount > MAX_ACCOUNTS) {
+            revert IRunLedger.AmountTooLarge(header.accountCount, MAX_ACCOUNTS);
+        }
         if (header.prevAccountRoot != rootBefore) {
             revert IRunLedger.WrongPreviousRoot(header.prevAccountRoot, rootBefore);
         }
-        bool saysNothing = header.workRoot == 0 && header.total == 0 && header.tokens == 0 && header.gflops == 0
-            && header.accountRoot == rootBefore;
+        bool saysNothing = header.workRoot == 0 && header.total == 0 && header.tokens == 0
+            && header.gflops == 0 && header.accountRoot == rootBefore;
         if (
             header.accountCount < accountsBefore
                 || uint256(header.accountCount) > uint256(accountsBefore) + header.workCount
@@ -66,7 +74,11 @@ library RunRules {
     }
 
     /// @dev The largest `base * 2^k` that lies above `before` and not above `reached`; zero where there is none.
-    function crossed(uint128 base, uint128 before, uint128 reached) internal pure returns (uint128 threshold) {
+    function crossed(uint128 base, uint128 before, uint128 reached)
+        internal
+        pure
+        returns (uint128 threshold)
+    {
         if (base == 0 || reached < base) return 0;
         threshold = base << uint8(Math.log2(reached / base));
         if (threshold <= before) return 0;

@@ -11,16 +11,19 @@ import {RunRules} from "./RunRules.sol";
 import {IRunLedger} from "./interfaces/IRunLedger.sol";
 import {IStakeRegistry} from "./interfaces/IStakeRegistry.sol";
 
-/// @title What people decide about a run that goes on: permits, halting, ending, retracting, replacing; documented in
-///        IRunLedger
-/// @notice Code only: RunLedger creates one, calls it by delegation on its own storage, and can never exchange it. At its own
-///         address there is no run. No pause reaches any of it.
+/// @title What people decide about a run: permits, halting, ending, retracting, replacing; documented in IRunLedger
+/// @notice Code only: RunLedger creates one, calls it by delegation on its own storage, and can never exchange it.
+///         At its own address there is no run. No pause reaches any of it.
 contract RunSteering is RunFinality {
     using Checkpoints for Checkpoints.Trace208;
 
-    constructor(address registry_, address disputes_, address council_, uint32 minWindow_, uint128 warnGflops_)
-        RunBase(registry_, disputes_, council_, minWindow_, warnGflops_)
-    {}
+    constructor(
+        address registry_,
+        address disputes_,
+        address council_,
+        uint32 minWindow_,
+        uint128 warnGflops_
+    ) RunBase(registry_, disputes_, council_, minWindow_, warnGflops_) {}
 
     // ------------------------------------------------------------------ permits and halting
 
@@ -44,7 +47,10 @@ contract RunSteering is RunFinality {
         } else {
             _recordLapse(runId, run);
             // The stewards may make the operator's halt, or a lapse, their own: only they can end it then.
-            if (run.status != IRunLedger.Status.Active && (run.status != IRunLedger.Status.Halted || run.haltedByStewards)) {
+            if (
+                run.status != IRunLedger.Status.Active
+                    && (run.status != IRunLedger.Status.Halted || run.haltedByStewards)
+            ) {
                 revert IRunLedger.WrongStatus(runId, run.status);
             }
             run.haltVotes = _vote(run, run.haltVotes);
@@ -88,7 +94,9 @@ contract RunSteering is RunFinality {
         IRunLedger.Run storage run = _requireRun(runId);
         _requireOperator(run);
         _recordLapse(runId, run);
-        if (run.status != IRunLedger.Status.Active && run.status != IRunLedger.Status.Halted) revert IRunLedger.WrongStatus(runId, run.status);
+        if (run.status != IRunLedger.Status.Active && run.status != IRunLedger.Status.Halted) {
+            revert IRunLedger.WrongStatus(runId, run.status);
+        }
         run.status = IRunLedger.Status.Stopped;
         run.settleUntil = _now() + run.settleWindow;
         _endOwing(runId, _now() + 1);
@@ -111,20 +119,16 @@ contract RunSteering is RunFinality {
 
     // ------------------------------------------------------------------ taking back
 
-    function retractEpoch(uint256 runId, uint32 epoch, uint256 signerBitmap, bytes[] calldata signatures) external {
+    function retractEpoch(uint256 runId, uint32 epoch, uint256 signerBitmap, bytes[] calldata signatures)
+        external
+    {
         IRunLedger.Run storage run = _requireRun(runId);
         _advance(runId, run);
         _requirePending(run, epoch);
         bytes32 headerHash = _epochs[runId][epoch].headerHash;
         bytes32 digest = _hashTypedDataV4(EpochHash.retract(runId, epoch, run.generation, headerHash));
         _requireQuorum(run, digest, signerBitmap, signatures);
-        uint48 until = _now() + run.challengeWindow;
-        for (uint32 n = epoch; n < run.numPosted; ++n) {
-            IRunLedger.Epoch storage retracted = _epochs[runId][n];
-            _retractions[runId][retracted.headerHash] = Retraction(retracted.signerBitmap, until);
-            emit IRunLedger.EpochRetracted(runId, n, retracted.headerHash);
-        }
-        _void(runId, run, epoch);
+        _retract(runId, run, epoch);
     }
 
     // ------------------------------------------------------------------ replacing a verifier
@@ -136,9 +140,13 @@ contract RunSteering is RunFinality {
         if (next == address(0)) revert IRunLedger.ZeroAddress();
         bytes memory roster = run.roster.code;
         uint256 places = Roster.numVerifiers(roster);
-        if (places == RunRules.MAX_MEMBERS) revert IRunLedger.AmountTooLarge(places + 1, RunRules.MAX_MEMBERS);
+        if (places == RunRules.MAX_MEMBERS) {
+            revert IRunLedger.AmountTooLarge(places + 1, RunRules.MAX_MEMBERS);
+        }
         for (uint256 i = 0; i < places; ++i) {
-            if (Roster.memberAt(roster, i) == next && (run.replaced >> i) & 1 == 0) revert IRunLedger.AlreadyVerifier(next);
+            if (Roster.memberAt(roster, i) == next && (run.replaced >> i) & 1 == 0) {
+                revert IRunLedger.AlreadyVerifier(next);
+            }
         }
         _requireShort(run, roster, index);
         uint48 earliest = _now() + run.challengeWindow;
@@ -197,6 +205,8 @@ contract RunSteering is RunFinality {
     }
 
     function _numVotes(uint64 votes) private pure returns (uint256 count) {
-        for (; votes != 0; votes &= votes - 1) ++count;
+        for (; votes != 0; votes &= votes - 1) {
+            ++count;
+        }
     }
 }

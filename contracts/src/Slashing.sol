@@ -23,6 +23,7 @@ abstract contract Slashing is IDisputes {
 
     mapping(bytes32 slashId => Slash) private _slashes;
     mapping(uint256 runId => mapping(address worker => uint256)) public atRiskOf;
+    mapping(uint256 runId => mapping(address worker => bool)) public isReported;
 
     /// @dev The contracts name one another as immutables, so this one, deployed last, checks the circle.
     constructor(IRunLedger ledger_, uint64 appealWindow_, uint64 rulingWindow_) {
@@ -51,6 +52,7 @@ abstract contract Slashing is IDisputes {
         ledger.requireQuorum(report.runId, _digest(EpochHash.report(report)), signerBitmap, signatures);
 
         atRiskOf[report.runId][report.worker] += report.amount;
+        isReported[report.runId][report.worker] = true;
         slash.status = SlashStatus.Proposed;
         slash.deadline = uint64(block.timestamp) + appealWindow;
         slash.amount = report.amount;

@@ -38,10 +38,16 @@ contract StakeRegistry is IStakeRegistry, EIP712, ReentrancyGuardTransient, Mult
     mapping(address account => uint256) public creditOf;
     uint256 public bonds;
 
-    constructor(address token_, address treasury_, address slasher_, uint64 unbondPeriod_, uint64 revokeDelay_)
-        EIP712("RollcallStake", "1")
-    {
-        if (token_ == address(0) || treasury_ == address(0) || slasher_ == address(0)) revert ZeroAddress();
+    constructor(
+        address token_,
+        address treasury_,
+        address slasher_,
+        uint64 unbondPeriod_,
+        uint64 revokeDelay_
+    ) EIP712("RollcallStake", "1") {
+        if (token_ == address(0) || treasury_ == address(0) || slasher_ == address(0)) {
+            revert ZeroAddress();
+        }
         if (unbondPeriod_ < MIN_UNBOND_PERIOD) revert UnbondPeriodTooShort(unbondPeriod_, MIN_UNBOND_PERIOD);
         token = token_;
         treasury = treasury_;
@@ -133,6 +139,7 @@ contract StakeRegistry is IStakeRegistry, EIP712, ReentrancyGuardTransient, Mult
 
     function hold(address worker, uint128 amount) external onlySlasher returns (uint128 held) {
         Account storage account = _accounts[worker];
+        // Holds overlap: a cheat could otherwise have its stake held by a run of its own, for nothing.
         held = _upTo(amount, account);
         account.locked += held;
         emit StakeHeld(worker, held);
@@ -144,11 +151,16 @@ contract StakeRegistry is IStakeRegistry, EIP712, ReentrancyGuardTransient, Mult
     }
 
     function slash(address worker, uint128 held, address finder) external onlySlasher {
-        _accounts[worker].locked -= held;
-        _take(worker, held, finder);
+        Account storage account = _accounts[worker];
+        account.locked -= held;
+        _take(worker, _upTo(held, account), finder);
     }
 
-    function seize(address worker, uint128 amount, address finder) external onlySlasher returns (uint128 taken) {
+    function seize(address worker, uint128 amount, address finder)
+        external
+        onlySlasher
+        returns (uint128 taken)
+    {
         taken = _upTo(amount, _accounts[worker]);
         if (taken > 0) _take(worker, taken, finder);
     }
@@ -245,10 +257,10 @@ contract StakeRegistry is IStakeRegistry, EIP712, ReentrancyGuardTransient, Mult
         if (received != amount) revert TransferMismatch(amount, received);
     }
 
-    /// @dev What is held already waits for another decision, and cannot be lost twice.
+    /// @dev Who is condemned first is paid first; what another hold then lacks was taken.
     function _upTo(uint128 amount, Account storage account) private view returns (uint128) {
-        uint128 free = account.stake + account.unbonding - account.locked;
-        return amount < free ? amount : free;
+        uint128 all = account.stake + account.unbonding;
+        return amount < all ? amount : all;
     }
 
     /// @dev What is bonded goes first: what is left of it counts towards minimum stakes.

@@ -4,9 +4,9 @@ pragma solidity 0.8.37;
 import {IGate} from "./IGate.sol";
 
 /// @title A gate that believes one attester
-/// @notice Evidence is abi.encode(bytes32 nullifier, uint64 expiresAt, bytes signature), the signature being the attester's
-///         (a key's, or a contract's by EIP-1271) over Claim(uint256 runId,address worker,bytes32 kind,bytes32 nullifier,
-///         uint64 expiresAt) in the domain ("RollcallGate", "1", chain, this contract).
+/// @notice Evidence is abi.encode(bytes32 nullifier, uint64 expiresAt, bytes signature), the signature being the
+///         attester's (a key's, or a contract's by EIP-1271) over Claim(uint256 runId,address worker,bytes32 kind,
+///         bytes32 nullifier,uint64 expiresAt) in the domain ("RollcallGate", "1", chain, this contract).
 ///         What was checked about a person stays with the attester: the chain sees the kind of claim and a nullifier.
 /// @dev Not protected: an attester that lies, or that gives one person two nullifiers.
 interface IAttesterGate is IGate {

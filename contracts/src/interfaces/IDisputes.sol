@@ -244,7 +244,7 @@ interface IDisputes {
     // ------------------------------------------------------------------ disputes under a bond, which hold the epoch
 
     /// @notice Demand that up to 100 leaves be opened on chain within `responseWindow`. The bond is `minStake / 100` for
-    ///         each. Until the epoch could become final. An answer puts that off by a challenge window, `MAX_ROUNDS`
+    ///         each, and they ascend. Until the epoch could become final. An answer puts that off by a challenge window, `MAX_ROUNDS`
     ///         times at most; demands within the first challenge window are always taken, or a cheat could use the
     ///         rounds up itself.
     function demand(IRunLedger.EpochHeader calldata header, DisputeKind tree, uint32[] calldata indices)
@@ -287,7 +287,7 @@ interface IDisputes {
         IRunLedger.AccountProof[] calldata before
     ) external returns (bytes32 disputeId);
 
-    /// @notice Answer that the worker stands accused in this run, proposed or slashed. Anyone may.
+    /// @notice Answer that a quorum reported the worker in this run, whatever became of the report. Anyone may.
     function answerOmission(bytes32 disputeId) external;
 
     /// @notice Say that an epoch is wrong in a way no proof shows (withheld data, false rewards). It is held until an
@@ -333,6 +333,9 @@ interface IDisputes {
 
     /// @notice The contract that says what a fault is; it has a view under the selector of each proof.
     function proofs() external view returns (address);
+
+    /// @notice Whether a quorum ever reported the worker in this run, whatever became of it.
+    function isReported(uint256 runId, address worker) external view returns (bool);
 
     function responseWindow() external view returns (uint48);
 

@@ -10,7 +10,8 @@ import {IRunStore} from "./IRunStore.sol";
 ///      one. A council's pause stops money from coming in, never from going out. Always, per run:
 ///      claimed <= finalised <= committed <= budget.
 ///      Not protected: tokens that rebase; a token whose transfer to one receiver fails delays that receiver only;
-///      an epoch that nobody looks at within its challenge window.
+///      an epoch that nobody looks at within its challenge window; a quorum that posts and retracts for ever keeps a
+///      stopped run from closing, and earns nothing by it.
 interface IRunLedger is IRunStore {
     enum Status {
         None,
@@ -116,12 +117,12 @@ interface IRunLedger is IRunStore {
         uint128 cost;
         uint64 tokens;
         uint64 gflops;
-        uint48 openedAt;
-        uint48 postedAt;
-        uint48 finalAt;
+        uint40 openedAt;
+        uint40 postedAt;
+        uint40 finalAt;
         uint32 accountCount;
         uint64 signerBitmap;
-        uint8 holds;
+        uint32 holds;
         uint8 rounds;
     }
 
@@ -220,7 +221,7 @@ interface IRunLedger is IRunStore {
     error EpochNotFinal(uint32 epoch, uint32 numFinal);
     error EpochNotPending(uint32 epoch, uint32 numFinal, uint32 numPosted);
     error EpochsPending(uint32 numFinal, uint32 numPosted);
-    error TooManyHolds(uint32 epoch);
+    error EpochDisputed(uint32 epoch, uint32 holds);
     error BadProof(address worker, uint256 index);
     error NothingToClaim(uint256 earned, uint256 claimed);
     error ClaimExceedsFinal(uint256 claimed, uint256 finalised);
@@ -260,8 +261,8 @@ interface IRunLedger is IRunStore {
     event EpochFinal(uint256 indexed runId, uint32 indexed epoch, uint128 cost, uint64 tokens, uint64 gflops);
     event EpochVoided(uint256 indexed runId, uint32 indexed epoch, uint64 generation, uint128 cost);
     event EpochRetracted(uint256 indexed runId, uint32 indexed epoch, bytes32 headerHash);
-    event EpochHeld(uint256 indexed runId, uint32 indexed epoch, uint8 holds);
-    event EpochReleased(uint256 indexed runId, uint32 indexed epoch, uint8 holds, uint48 finalAt);
+    event EpochHeld(uint256 indexed runId, uint32 indexed epoch, uint32 holds);
+    event EpochReleased(uint256 indexed runId, uint32 indexed epoch, uint32 holds, uint48 finalAt);
     event ComputeCapCrossed(uint256 indexed runId, uint128 gflops, uint64 cap);
     /// @notice The final work of all runs of one operator, or of one base model, passed `threshold` gflops, which the
     ///         deployment chose: `warnGflops` times a power of two. A warning; it stops nothing.
@@ -314,7 +315,8 @@ interface IRunLedger is IRunStore {
 
     /// @notice Take a pending epoch and every later one back, under a quorum's signatures over RetractEpoch(runId,
     ///         epoch, generation, headerHash). The money returns to the budget; the header's signers can still be
-    ///         proven wrong for a challenge window, or a lie could be retracted in front of its proof.
+    ///         proven wrong for a challenge window, or a lie could be retracted in front of its proof. Refused while a
+    ///         dispute holds any of them.
     function retractEpoch(uint256 runId, uint32 epoch, uint256 signerBitmap, bytes[] calldata signatures) external;
 
     /// @notice Make final every epoch whose challenge window has passed and that nothing holds. Anyone may.
@@ -347,8 +349,9 @@ interface IRunLedger is IRunStore {
     /// @notice Withdraw the caller's refunds in `token`.
     function withdrawCredit(address token) external;
 
-    /// @notice Void a pending epoch and every later one; their money returns to the budget. Disputes only.
-    function voidEpoch(uint256 runId, uint32 epoch) external;
+    /// @notice Void a pending epoch and every later one; their money returns to the budget. With `keepsSigners` nothing may
+    ///         hold them, and their signers answer for them as after a retraction. Disputes only.
+    function voidEpoch(uint256 runId, uint32 epoch, bool keepsSigners) external;
 
     /// @notice Keep a pending epoch from becoming final until it is released. Disputes only.
     function holdEpoch(uint256 runId, uint32 epoch) external;

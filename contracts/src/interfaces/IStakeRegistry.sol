@@ -11,7 +11,8 @@ pragma solidity 0.8.37;
 interface IStakeRegistry {
     /// @param stake Bonded and counted towards minimum stakes.
     /// @param unbonding Leaving: counted nowhere, still slashable.
-    /// @param locked Held for slashes that are proposed but not decided; cannot be withdrawn.
+    /// @param locked Held for slashes that are proposed but not decided; cannot be withdrawn. Holds overlap, so it may
+    ///        exceed the rest.
     /// @param unlockAt When `unbonding` may be withdrawn, in seconds.
     struct Account {
         uint128 stake;
@@ -94,7 +95,7 @@ interface IStakeRegistry {
     ///         the treasury where `finder` is zero. Never all to a finder: slashing oneself would be free.
     function slash(address worker, uint128 held, address finder) external;
 
-    /// @notice Take up to `amount` of what nothing holds yet, at once, and share it as `slash` does; returns what was taken.
+    /// @notice Take up to `amount` at once, held or not, and share it as `slash` does; returns what was taken.
     function seize(address worker, uint128 amount, address finder) external returns (uint128 taken);
 
     /// @notice Pull a dispute's bond from `from`, who approved it.
@@ -115,8 +116,9 @@ interface IStakeRegistry {
     /// @notice Who `signer` signs for now (zero for nobody) and that identity's bonded stake: a quorum's question.
     function standingOf(address signer) external view returns (address owner, uint256 stake);
 
-    /// @notice Whether `signer` spoke for `worker` at the time `dated`: it is the worker, or its hot key, not revoked before then.
-    ///         A key that was revoked later still counts, or a worker could void the epoch that holds its own work.
+    /// @notice Whether `signer` spoke for `worker` at the time `dated`: it is the worker, or its hot key, not revoked
+    ///         before then. A key that was revoked later still counts, or a worker could void the epoch that holds its
+    ///         own work.
     function spokeFor(address signer, address worker, uint64 dated) external view returns (bool);
 
     /// @notice Bonds of open disputes. Always: token balance >= stakes + credits + bonds.
