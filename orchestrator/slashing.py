@@ -16,6 +16,10 @@ from protocol.errors import Forbidden, NotFound
 from protocol.messages import FraudReportSignature, FraudReportTask, FraudReportTasks
 from protocol.signing import recover
 
+UNTAKEABLE = frozenset({"NotJoined", "SlashTooLarge", "BadReportTime", "ZeroAmount"})
+"""Refusals of the report itself, which no other signatures and no later time would change. Any other
+may pass: a signer that withdrew in front of the transaction is left out of the next quorum."""
+
 
 async def tasks(market: Market, run: Run) -> FraudReportTasks:
     """Return the reports that still want signatures."""
@@ -89,10 +93,13 @@ async def _execute(market: Market, run: Run, report: Report) -> None:
 
 
 async def _refused(market: Market, run: Run, report: Report, error: ContractError) -> None:
-    """The ledger will not have the report: the worker never joined, or all it can lose is reported."""
+    """Give up what the ledger will never take, go on with what it already has, keep the rest."""
     log = structlog.get_logger()
     log.warning("slash refused", run_id=run.run_id, worker=report.worker, error=str(error))
-    await _move(market, run, report, "dismissed")
+    if error.name in UNTAKEABLE:
+        await _move(market, run, report, "dismissed")
+    elif error.name == "AlreadyReported":
+        await _move(market, run, report, "proposed")
 
 
 async def _move(market: Market, run: Run, report: Report, stage: str) -> None:
