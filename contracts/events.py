@@ -12,10 +12,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import structlog
+from eth_abi.codec import ABICodec
+from eth_abi.decoding import StringDecoder
+from eth_abi.exceptions import DecodingError
 from eth_utils.abi import event_abi_to_log_topic
 from web3 import Web3
+from web3._utils.abi import build_strict_registry
 from web3.contract.contract import ContractEvent
-from web3.exceptions import BlockNotFound, Web3RPCError
+from web3.exceptions import BlockNotFound, LogTopicError, MismatchedABI, Web3RPCError
 
 from contracts.artifact import artifact
 from contracts.errors import CONTRACTS, BlocksRemoved, ChainUnreachable, LedgerError
@@ -25,6 +30,8 @@ BLOCKS_PER_QUERY = 2_000
 """What public nodes commonly allow in one query."""
 MARKS = 64
 """Stops whose hashes are kept. A re-organisation below them all is read again from the start."""
+UNDECODABLE = (DecodingError, LogTopicError, MismatchedABI, ValueError, OverflowError)
+"""What decoding raises where a log is shaped like one of ours and is none: a token may emit such."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +47,21 @@ class Event:
 
 
 def decode_events(logs: Iterable[Any]) -> list[Event]:
-    """Return the events of our contracts among `logs`; others are left out."""
+    """Return the events of our contracts among `logs`; others are left out.
+
+    A log that cannot be decoded is left out too: one that anybody may emit must not stop its readers.
+    """
     found = []
     for log in logs:
         kind = _kinds().get(bytes(log["topics"][0])) if log["topics"] else None
         if kind is None:
             continue
-        decoded = kind.process_log(log)
+        try:
+            decoded = kind.process_log(log)
+        except UNDECODABLE as error:
+            where = {"address": log["address"], "block": int(log["blockNumber"])}
+            structlog.get_logger().warning("log not decoded", **where, error=str(error))
+            continue
         found.append(
             Event(
                 name=decoded["event"],
@@ -170,6 +185,7 @@ class LogCursor:
 @cache
 def _kinds() -> dict[bytes, ContractEvent]:
     w3 = Web3()
+    w3.codec = _lenient()
     kinds = {}
     for name in CONTRACTS:
         contract = w3.eth.contract(abi=artifact(name).abi)
@@ -177,3 +193,11 @@ def _kinds() -> dict[bytes, ContractEvent]:
             if entry["type"] == "event":
                 kinds[bytes(event_abi_to_log_topic(entry))] = contract.events[entry["name"]]()
     return kinds
+
+
+def _lenient() -> ABICodec:
+    """Return web3's codec, but for strings: whoever emits them chooses the bytes, UTF-8 or not."""
+    registry = build_strict_registry()
+    registry.unregister_decoder("string")
+    registry.register_decoder("string", StringDecoder(handle_string_errors="replace"))
+    return ABICodec(registry)
