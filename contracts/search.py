@@ -34,6 +34,36 @@ class Exhausted:
     place: int | None
 
 
+class Padded:
+    """The tree of few leaves, made as deep as that of many by zero leaves that are never stored.
+
+    A header may claim any count that fits its field, without having a leaf to show.
+
+    Example: `Padded([digest], depth=32).root`
+    """
+
+    def __init__(self, leaves: Sequence[bytes], depth: int) -> None:
+        self._tree = Tree(leaves)
+        self._height = merkle.depth(len(leaves))
+        self._zeros = [ZERO_WORD]
+        for _ in range(depth):
+            self._zeros.append(keccak256(self._zeros[-1] * 2))
+        # The tree's root, and what stands above it: the first node of every higher level.
+        self._above = {self._height: self._tree.root}
+        for height in range(self._height, depth):
+            self._above[height + 1] = keccak256(self._above[height] + self._zeros[height])
+
+    @property
+    def root(self) -> bytes:
+        return self._above[len(self._zeros) - 1]
+
+    def node(self, height: int, position: int) -> bytes:
+        """Return the root of the block of 2**height leaves that stands at `position`."""
+        if height < self._height:
+            return self._tree.node(height, position)
+        return self._zeros[height] if position else self._above[height]
+
+
 class Revealed(Generic[Leaf]):
     """What is known of a posted tree: the leaves of a file where they agree, and the answered ones.
 
@@ -47,9 +77,8 @@ class Revealed(Generic[Leaf]):
         self._root = root
         self._published = published
         self._depth = merkle.depth(count)
-        digests = [leaf.digest() for leaf in published[:count]]
         # Where the file is too short it differs: no leaf hashes to zero.
-        self._ours = Tree(digests + [ZERO_WORD] * (count - len(digests)))
+        self._ours = Padded([leaf.digest() for leaf in published[:count]], self._depth)
         self._nodes = {(self._depth, 0): root}
         self._answered: dict[int, Leaf] = {}
 
