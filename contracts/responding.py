@@ -46,14 +46,16 @@ class Responder:
             self._open_leaves(dispute, posted)
         elif dispute.kind is DisputeKind.OMISSION:
             worker = self._ledger.dispute(dispute.dispute_id).worker
-            if self._ledger.at_risk(dispute.run_id, worker):
+            if self._ledger.is_reported(dispute.run_id, worker):
                 self._actor.send(posted, "answer", "answer_omission", dispute.dispute_id)
 
     def _open_leaves(self, dispute: Dispute, posted: Posted) -> None:
         opened = self._opened(posted)
         if opened is None:
             return
-        wanted = [i for i, index in enumerate(dispute.indices) if index not in dispute.answered]
+        # By the chain's own bits: events tell places, and a place that was demanded twice has two.
+        unanswered = self._ledger.dispute(dispute.dispute_id).unanswered
+        wanted = open_slots(unanswered, len(dispute.indices))
         for at in range(0, len(wanted), ANSWERS_PER_TRANSACTION):
             self._open(dispute, posted, opened, wanted[at : at + ANSWERS_PER_TRANSACTION])
 
@@ -77,3 +79,8 @@ class Responder:
         if published is None or header is None or header.struct_hash() != posted.header_hash:
             return None
         return published.under(header)
+
+
+def open_slots(unanswered: int, count: int) -> list[int]:
+    """Return which of a demand's `count` indices still want an answer, by the ledger's bitmap."""
+    return [slot for slot in range(count) if unanswered >> slot & 1]

@@ -11,6 +11,7 @@ from contracts.facts import domain_of, facts_of
 from contracts.fraud import find
 from contracts.history import Dispute, Fate, History, Posted
 from contracts.openings import Opened
+from contracts.responding import open_slots
 from contracts.state import DisputeKind, Fault
 from contracts.watch import Policy, Watcher
 from protocol.canonical import keccak256
@@ -95,12 +96,17 @@ class Stage:
 
 @pytest.fixture
 def stage(world: World, tmp_path: Path) -> Stage:
+    return staged(world, tmp_path)
+
+
+def staged(world: World, folder: Path) -> Stage:
+    """Return a new run on a world, whose watchers keep their things in `folder`."""
     params = world.params(num_parameters=NUM_PARAMETERS)
     world.run_id = world.by("operator").create_run(params, BUDGET, "ipfs://spec")
     ledger = world.by("stranger")
     keys = {name: bytes(world.people[name].key) for name in ("alice", "bob", "stranger")}
     book = Book(domain_of(ledger), world.run_id, keys, ledger.block_time())
-    return Stage(world, tmp_path, book)
+    return Stage(world, folder, book)
 
 
 def work(stage: Stage) -> tuple[Any, ...]:
@@ -414,6 +420,26 @@ def test_a_griefing_demand_about_an_honest_epoch_is_answered(
     assert not dispute.is_open
     assert dispute.answered == set(range(count))
     assert stage.faults() == []
+
+
+def test_a_demand_that_is_answered_in_part_is_answered_for_the_rest(stage: Stage) -> None:
+    file = many(stage, 4)
+    stage.post_honest(file)
+    stage.fund("bob")
+    stage.world.by("bob").demand(header_of(file), DisputeKind.WORK, (0, 1, 3))
+    [asked] = stage_disputes(stage)
+    truth = opened(file)
+    question = (asked.dispute_id, truth.header, asked.indices, [1])
+    stage.world.by("v0").answer_work(*question, [truth.work_at(1)], [truth.signatures[1]])
+    unanswered = stage.world.by("bob").dispute(asked.dispute_id).unanswered
+    assert open_slots(unanswered, 3) == [0, 2]
+    stage.watcher().step()
+    assert not stage_disputes(stage)[0].is_open
+
+
+def test_an_open_slot_is_told_by_the_ledger_and_not_by_the_place_it_names() -> None:
+    assert open_slots(0b10, 2) == [1], "of a leaf demanded twice, both slots want an answer"
+    assert open_slots(0, 100) == []
 
 
 def test_a_dry_run_sends_nothing(stage: Stage) -> None:
