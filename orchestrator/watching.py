@@ -12,6 +12,8 @@ from pathlib import Path
 from contracts.history import Posted
 from contracts.watch import Policy, Watcher
 from orchestrator.market import Market, Run
+from orchestrator.reconciling import read_epoch
+from protocol.canonical import keccak256
 from protocol.errors import Busy, NotFound
 
 BLOB_URI = "blob:0x"
@@ -40,7 +42,7 @@ class EpochWatch:
 
     def _open(self, market: Market, run: Run, loop: asyncio.AbstractEventLoop) -> Watcher:
         def files(posted: Posted) -> bytes | None:
-            found = asyncio.run_coroutine_threadsafe(_blob(market, posted.uri), loop)
+            found = asyncio.run_coroutine_threadsafe(_file(market, run, posted), loop)
             return found.result(BLOB_SECONDS)
 
         return Watcher(
@@ -52,8 +54,25 @@ class EpochWatch:
         )
 
 
-async def _blob(market: Market, uri: str) -> bytes | None:
+async def _file(market: Market, run: Run, posted: Posted) -> bytes | None:
+    """Return what was signed, by our own record or else by the URI, which whoever posts may invent."""
+    record = await read_epoch(market, run, posted.epoch)
+    for digest in (record.file if record else None, _named(posted.uri)):
+        data = None if digest is None else await _blob(market, digest)
+        if data is not None and keccak256(data) == posted.data_hash:
+            return data
+    return None
+
+
+def _named(uri: str) -> bytes | None:
     try:
-        return await market.blobs.get(bytes.fromhex(uri.removeprefix(BLOB_URI)))
+        return bytes.fromhex(uri.removeprefix(BLOB_URI))
+    except ValueError:
+        return None
+
+
+async def _blob(market: Market, digest: bytes) -> bytes | None:
+    try:
+        return await market.blobs.get(digest)
     except (NotFound, Busy, ValueError):
         return None

@@ -3,10 +3,12 @@
 import signal
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import TypeVar
 
 import structlog
 from eth_account import Account
@@ -15,12 +17,15 @@ from rich.console import Console
 from contracts.errors import ChainUnreachable, LedgerError
 from contracts.history import Posted
 from contracts.watch import Policy, Watcher
+from protocol.canonical import keccak256
 from protocol.errors import MarketError, NotFound
 from rollcall.chain import connect, read_deployment
 from rollcall.logs import configure_logging
 from rollcall.public_record import BLOB_URI
 from rollcall.reader import Reader
 from rollcall.user_error import UserError
+
+Answer = TypeVar("Answer")
 
 LOOK_SECONDS = 30.0
 """How often the orchestrator is asked for new runs."""
@@ -117,10 +122,34 @@ def step(watcher: Watcher) -> None:
 
 
 def fetch(reader: Reader, posted: Posted) -> bytes | None:
-    """Return a posting's file from the orchestrator, or None where it gives none."""
+    """Return a posting's file from the orchestrator, or None where it gives none.
+
+    The URI is unsigned: whoever posts first may write any. So the orchestrator's own record of the
+    epoch is asked first, and the bytes that hash to what was signed count, wherever they are from.
+    """
+    for digest in (_recorded(reader, posted), _named(posted)):
+        data = None if digest is None else _asked(posted, partial(reader.blob, digest))
+        if data is not None and keccak256(data) == posted.data_hash:
+            return data
+    return None
+
+
+def _recorded(reader: Reader, posted: Posted) -> bytes | None:
+    info = _asked(posted, lambda: reader.epoch(posted.run_id, posted.epoch))
+    return info.file if info is not None and any(info.file) else None
+
+
+def _named(posted: Posted) -> bytes | None:
     try:
-        return reader.blob(bytes.fromhex(posted.uri.removeprefix(BLOB_URI)))
-    except (NotFound, ValueError):
+        return bytes.fromhex(posted.uri.removeprefix(BLOB_URI))
+    except ValueError:
+        return None
+
+
+def _asked(posted: Posted, question: Callable[[], Answer]) -> Answer | None:
+    try:
+        return question()
+    except NotFound:
         return None
     except (MarketError, UserError) as error:
         # Silence of the publisher is what a watcher is for: it counts as a file that has not come.
