@@ -1,11 +1,13 @@
 """Sign an epoch, after recomputing it from its file, the chain and what the market shows.
 
-The rules are `epochs.py`'s; this file fetches what they judge. A file once refused is not looked at
-again: the orchestrator must propose another.
+The rules are `epochs.py`'s; this file fetches what they judge. A refused file is looked at again, ever
+less often: it may be the node that lags, or the market, and whoever never looked again would not sign.
 """
 
 import random
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
@@ -28,6 +30,10 @@ from rollout_worker.wallet import Wallet
 
 MAX_EPOCH_BYTES = 256 << 20
 """An epoch of 100,000 contributions is about 35 MB."""
+FIRST_WAIT_SECONDS = 2.0
+"""Until a refused file is looked at again: about a block. Doubled each time."""
+LONGEST_WAIT_SECONDS = 60.0
+"""What a file that stays refused costs at most: one check a minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +50,32 @@ class Verifier:
     stop: threading.Event
 
 
-class EpochSigner:
-    """Signs the epochs of one run, each once."""
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a file was not signed, and when to look again."""
 
-    def __init__(self, verifier: Verifier, info: RunInfo, book: VerdictBook) -> None:
+    reason: str
+    wait_seconds: float
+    again_at: float
+
+
+class EpochSigner:
+    """Signs the epochs of one run, each once. `clock` gives seconds, from any start."""
+
+    def __init__(
+        self,
+        verifier: Verifier,
+        info: RunInfo,
+        book: VerdictBook,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._verifier = verifier
         self._info = info
         self._run_id = info.run_id
         self._book = book
-        self._refused_files: set[bytes] = set()
+        self._clock = clock
+        self._refused: dict[bytes, Refusal] = {}
         self._log = structlog.get_logger().bind(run=info.run_id)
 
     def step(self) -> None:
@@ -67,20 +90,29 @@ class EpochSigner:
         mine = {verifier.identity, verifier.market.address}
         if info.stage is not EpochStage.SIGNING or mine & set(info.signers):
             return
-        if info.file in self._refused_files:
+        refusal = self._refused.get(info.file)
+        if refusal is not None and self._clock() < refusal.again_at:
             return
         try:
             digest = self._check_epoch(info, state, now)
         except (EpochRefused, MarketError, BlobMismatch) as error:
-            self._refused_files.add(info.file)
-            verifier.tally.add("epochs_refused")
-            self._log.error("epoch not signed", epoch=epoch, reason=str(error))
+            self._refuse(info, str(error))
             return
         verifier.market.sign_epoch(
             self._run_id, epoch, sign(verifier.key, digest), give_up=verifier.stop.is_set
         )
         verifier.tally.add("epochs_signed")
+        self._refused.clear()
         self._log.info("epoch signed", epoch=epoch)
+
+    def _refuse(self, info: EpochInfo, reason: str) -> None:
+        """Remember when to look again; tell a reason once."""
+        before = self._refused.get(info.file)
+        wait = min(2 * before.wait_seconds, LONGEST_WAIT_SECONDS) if before else FIRST_WAIT_SECONDS
+        self._refused[info.file] = Refusal(reason, wait, self._clock() + wait)
+        if before is None or before.reason != reason:
+            self._verifier.tally.add("epochs_refused")
+            self._log.error("epoch not signed", epoch=info.epoch, reason=reason)
 
     def _check_epoch(self, info: EpochInfo, state: RunState, now: int) -> bytes:
         """Return the digest to sign, recomputed from the file and the chain; or raise.
