@@ -93,6 +93,9 @@ REACH = {
     ("StakeRegistry", "slash"): Reach(
         AT_ONCE, "take what is not held; pay a finder over a quarter"
     ),
+    ("StakeRegistry", "seize"): Reach(
+        "at once", "reach earnings, credits or bonds; pay a finder over a quarter"
+    ),
     ("StakeRegistry", "postBond"): Reach(AT_ONCE, "pull beyond the disputer's allowance"),
     ("StakeRegistry", "returnBond"): Reach(AT_ONCE, "reach stakes, credits or earnings"),
     ("StakeRegistry", "forfeitBond"): Reach(AT_ONCE, "pay a finder over a quarter"),

@@ -264,7 +264,7 @@ def voidable(world: World) -> World:
 
 def void(world: World, epoch: int, by: str = "arbiter") -> Any:
     ledger: Ledger = world.by(by)
-    return world.transact(ledger._ledger.functions.voidEpoch(world.run_id, epoch), by)
+    return world.transact(ledger._ledger.functions.voidEpoch(world.run_id, epoch, False), by)
 
 
 def test_voiding_returns_the_money_and_a_voided_header_never_comes_back(world: World) -> None:
