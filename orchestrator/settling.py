@@ -13,7 +13,6 @@ an epoch skipped is in the next one whatever the reason was, and everybody waits
 """
 
 import asyncio
-from dataclasses import dataclass
 
 import structlog
 
@@ -24,13 +23,13 @@ from orchestrator.market import Market, Run
 from orchestrator.queue import Argument
 from orchestrator.reconciling import mark_posted, read_epoch
 from orchestrator.records import Epoch, SettledWork
-from orchestrator.settlement import Opened, Standing
+from orchestrator.settlement import Opened
+from orchestrator.unsettled import payable, unsettled
 from protocol.canonical import keccak256
 from protocol.epoch import EpochHeader
 from protocol.errors import NotFound, Refused
 from protocol.messages import (
     Account,
-    Contribution,
     EpochFile,
     EpochInfo,
     EpochSignature,
@@ -40,14 +39,6 @@ from protocol.signing import recover
 
 MAX_PENDING = 8
 """Opened and not posted, the ledger's own bound."""
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """Unsettled work with the digests it is stored under."""
-
-    standings: tuple[Standing, ...]
-    digests: dict[tuple[str, int], bytes]
 
 
 async def tick(market: Market, run: Run) -> None:
@@ -173,19 +164,13 @@ async def _has_undecided(market: Market, run: Run) -> bool:
 
 
 async def _payable(market: Market, run: Run) -> bool:
-    return bool(await _settled_work(market, run, await _unsettled(market, run)))
-
-
-async def _settled_work(market: Market, run: Run, found: Found) -> tuple[Contribution, ...]:
-    dates = {work.submitted_at for standing in found.standings for work in standing.accepted}
-    owed = await market.chain.owed(run.run_id, dates, state=run.chain, now=run.chain_time)
-    return settlement.settled_work(found.standings, now=run.chain_time, is_owed=owed.__contains__)
+    return bool(await payable(market, run, await unsettled(market, run)))
 
 
 async def _freeze(market: Market, run: Run, epoch: int) -> Epoch | None:
     """Write the epoch's file, header and record; None where the work changed underneath."""
-    found = await _unsettled(market, run)
-    work = await _settled_work(market, run, found)
+    found = await unsettled(market, run)
+    work = await payable(market, run, found)
     before = await _epoch_before(market, run, epoch)
     opened = Opened(
         run_id=run.run_id,
@@ -272,29 +257,6 @@ async def _credit(market: Market, run: Run, epoch: int) -> None:
         arguments += [item.digest.hex(), item.worker, item.units]
     await market.queue.script("credit_epoch", run.run_id, *arguments)
     structlog.get_logger().info("epoch final", run_id=run.run_id, **fields)
-
-
-async def _unsettled(market: Market, run: Run) -> Found:
-    standings: list[Standing] = []
-    digests: dict[tuple[str, int], bytes] = {}
-    for raw_worker in await market.queue.call("SMEMBERS", run.prefix + "workers"):
-        worker = raw_worker.decode()
-        # One look at both: work decided or leased between two would be left behind for ever.
-        earned, first = await market.queue.pipeline(
-            [
-                ("ZRANGE", f"{run.prefix}earned:{worker}", 0, -1),
-                ("ZRANGE", f"{run.prefix}undecided:{worker}", 0, 0),
-            ]
-        )
-        if not earned:
-            continue
-        commands = [("HGET", f"{run.prefix}group:{d.decode()}", "contribution") for d in earned]
-        rows = await market.queue.pipeline(commands)
-        accepted = tuple(Contribution.from_json(row) for row in rows)
-        standings.append(Standing(accepted, int(first[0]) if first else None))
-        for work, digest in zip(accepted, earned, strict=True):
-            digests[(work.worker, work.nonce)] = bytes.fromhex(digest.decode())
-    return Found(tuple(standings), digests)
 
 
 async def _epoch_before(market: Market, run: Run, epoch: int) -> EpochState | None:
