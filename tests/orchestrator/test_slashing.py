@@ -1,0 +1,102 @@
+"""Fraud reports on their way to the ledger, when it refuses what was sent."""
+
+from pathlib import Path
+
+from orchestrator.records import Report
+from protocol.epoch import FraudReport
+from protocol.messages import FraudReportSignature, FraudReportTask, FraudReportTasks
+from protocol.verdict import Outcome
+from rollout_worker.verifier import report_of
+from tests.orchestrator.ground import Ground
+from tests.orchestrator.lying import stake_again
+from tests.orchestrator.place import Place, opened
+from tests.orchestrator.test_verdicts import one_group
+
+
+def task(place: Place) -> FraudReportTask:
+    [found] = FraudReportTasks.from_json(place.get(place.path("fraud-reports")).content).tasks
+    return found
+
+
+def sign(place: Place, name: str, report: FraudReportTask) -> None:
+    party = place.party(name)
+    signature = party.sign(place.market.chain.domain.digest(report_of(report)))
+    signed = FraudReportSignature(work_digest=report.work_digest, signature=signature)
+    path = place.path(f"fraud-reports/0x{report.work_digest.hex()}")
+    assert party.post(path, signed.to_json()).status_code == 204
+
+
+def stages(place: Place) -> list[str]:
+    prefix = place.market.runs[place.run_id].prefix
+    found = place.call(place.market.queue.hash, prefix + "reports")
+    return [Report.from_json(raw).stage for raw in found.values()]
+
+
+def condemned(place: Place) -> FraudReportTask:
+    """Have two of three condemn a worker's group and sign the report."""
+    digest = one_group(place)
+    for name in ("v0", "v1"):
+        place.party(name).decide(digest, Outcome.REJECTED)
+    report = task(place)
+    for name in ("v0", "v1"):
+        sign(place, name, report)
+    return report
+
+
+def test_a_signer_that_withdraws_in_front_of_the_report_does_not_save_the_accused(
+    ground: Ground, redis_url: str, tmp_path: Path
+) -> None:
+    with opened(ground, redis_url, tmp_path / "b", num_verifiers=3, threshold=2) as place:
+        accused = condemned(place)
+        propose = place.market.chain.propose_slash
+        withdrawn = ground.by("v0").stake_of(ground.address("v0"))
+
+        async def in_front(report: FraudReport, signatures: dict[str, bytes]) -> None:
+            ground.by("v0").unbond(withdrawn)
+            await propose(report, signatures)
+
+        try:
+            place.market.chain.propose_slash = in_front  # type: ignore[method-assign]
+            place.tick()
+            place.market.chain.propose_slash = propose  # type: ignore[method-assign]
+            assert stages(place) == ["signing"], "refused, and kept"
+            assert ground.by("stranger").at_risk(place.run_id, accused.worker) == 0
+            sign(place, "v2", accused)
+            place.tick(seconds=3)
+            assert stages(place) == ["proposed"]
+            assert ground.by("stranger").at_risk(place.run_id, accused.worker) > 0
+        finally:
+            stake_again(place, "v0", "v1", "alice")
+
+
+def test_a_report_that_another_brought_first_goes_on(
+    ground: Ground, redis_url: str, tmp_path: Path
+) -> None:
+    with opened(ground, redis_url, tmp_path / "b", num_verifiers=3, threshold=2) as place:
+        condemned(place)
+        propose = place.market.chain.propose_slash
+
+        async def twice(report: FraudReport, signatures: dict[str, bytes]) -> None:
+            await propose(report, signatures)
+            await propose(report, signatures)
+
+        place.market.chain.propose_slash = twice  # type: ignore[method-assign]
+        place.tick()
+        assert stages(place) == ["proposed"]
+        stake_again(place, "alice")
+
+
+def test_a_report_of_more_than_is_left_at_risk_is_given_up(
+    ground: Ground, redis_url: str, tmp_path: Path
+) -> None:
+    with opened(ground, redis_url, tmp_path / "b", num_verifiers=1, threshold=1) as place:
+        digest = one_group(place)
+        place.party("v0").decide(digest, Outcome.REJECTED)
+        key = place.market.runs[place.run_id].prefix + "reports"
+        raw = place.call(place.market.queue.hash, key)[digest.hex().encode()]
+        kept = Report.from_json(raw)
+        asked = kept.model_copy(update={"amount": str(2 * int(kept.amount))})
+        place.call(place.market.queue.call, "HSET", key, digest.hex(), asked.to_json())
+        sign(place, "v0", task(place))
+        place.tick()
+        assert stages(place) == ["dismissed"]
