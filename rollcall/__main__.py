@@ -155,7 +155,7 @@ def launch(
     from rollcall.keys import key_from_environment
     from rollcall.spec import spec_of
 
-    settings = settings_of("rollcall.launch:LaunchConfig", config, assign, print_config)
+    settings = settings_of("rollcall.launch_config:LaunchConfig", config, assign, print_config)
     if register is not None:
         spec = spec_of(
             settings.plan,

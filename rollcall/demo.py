@@ -16,6 +16,7 @@ from eth_account import Account
 from contracts.client import Ledger
 from rollcall.claims import check_claims
 from rollcall.console import open_console
+from rollcall.deploying import ensure_deployment
 from rollcall.embedded import (
     chain_command,
     free_port,
@@ -25,7 +26,7 @@ from rollcall.embedded import (
     wait_for_redis,
 )
 from rollcall.evidence import Clock, gather
-from rollcall.launch import Launched, ensure_deployment, launch
+from rollcall.launch import Launched, launch
 from rollcall.logs import quiet_libraries
 from rollcall.market import Market, Places, demo_workers
 from rollcall.processes import Processes

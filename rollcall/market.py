@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from protocol.signing import address_of
 from rollcall.keys import KEY_VARIABLE, new_key
-from rollcall.launch import LaunchConfig, Windows
+from rollcall.launch_config import LaunchConfig, Windows
 from rollcall.processes import Command
 from rollcall.settings import to_toml
 from rollcall.spec import RunPlan

@@ -78,7 +78,7 @@ def create_run(
     from rollcall.launch import create
     from rollcall.roles import settings_of
 
-    settings = settings_of("rollcall.launch:LaunchConfig", config, assign, print_config)
+    settings = settings_of("rollcall.launch_config:LaunchConfig", config, assign, print_config)
     create(settings, key_from_environment(), typer.echo, dry_run=dry_run)
 
 

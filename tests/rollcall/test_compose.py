@@ -9,7 +9,7 @@ import yaml
 
 from rollcall.containers import PLACES, write_containers
 from rollcall.embedded import redis_command
-from rollcall.launch import LaunchConfig
+from rollcall.launch_config import LaunchConfig
 from rollcall.market import COMMAND_OF, role_command
 from rollcall.settings import load
 from rollcall.user_error import UserError

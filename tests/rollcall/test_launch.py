@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from rollcall.launch import LaunchConfig, Windows, _params, _require_windows, _terms
+from rollcall.deploying import require_windows, terms_of
+from rollcall.launch import params_of
+from rollcall.launch_config import LaunchConfig, Windows
 from rollcall.market import WATCHABLE
 from rollcall.spec import RunPlan, spec_of
 from rollcall.user_error import UserError
@@ -33,7 +35,7 @@ def test_every_term_of_a_run_reaches_the_chain(world: World) -> None:
         licence="MIT", intended_use="sums", parent_run=1, gate=WHO, windows=Windows(permit=77)
     )
     spec = spec_of(chosen.plan, orchestrator=WHO, trainer=WHO)
-    params = _params(chosen, world.deployment, spec)
+    params = params_of(chosen, world.deployment, spec)
     assert (params.licence, params.intended_use, params.parent_run) == ("MIT", "sums", 1)
     assert (params.permit_period, params.gate) == (77, WHO)
     assert (params.base_model, params.num_parameters) == (spec.model_digest, spec.num_parameters)
@@ -42,14 +44,14 @@ def test_every_term_of_a_run_reaches_the_chain(world: World) -> None:
 
 
 def test_every_term_of_a_deployment_is_handed_on() -> None:
-    terms = _terms(config(guardian=WHO, arbiter=WHO, treasury=WHO, warn_gflops=9))
+    terms = terms_of(config(guardian=WHO, arbiter=WHO, treasury=WHO, warn_gflops=9))
     assert (terms.guardian, terms.arbiter, terms.treasury) == (WHO, WHO, WHO)
     assert (terms.warn_gflops, terms.response_seconds) == (9, Windows().response)
 
 
 @pytest.mark.parametrize("windows", [Windows(), WATCHABLE])
 def test_the_usual_windows_agree(windows: Windows) -> None:
-    _require_windows(windows)
+    require_windows(windows)
 
 
 @pytest.mark.parametrize(
@@ -62,4 +64,4 @@ def test_the_usual_windows_agree(windows: Windows) -> None:
 )
 def test_stake_that_would_leave_before_a_dispute_ends_is_told(windows: Windows) -> None:
     with pytest.raises(UserError, match=r"windows\.unbond .* must be more than"):
-        _require_windows(windows)
+        require_windows(windows)

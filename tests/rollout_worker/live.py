@@ -22,6 +22,7 @@ from protocol.policy import HostTensor, Weights
 from protocol.run import RunSpec
 from protocol.signing import Domain, address_of
 from protocol.verdict import Thresholds
+from rollcall.deploying import ensure_deployment, give_gas
 from rollcall.embedded import (
     chain_command,
     free_port,
@@ -30,7 +31,8 @@ from rollcall.embedded import (
     wait_for_http,
     wait_for_redis,
 )
-from rollcall.launch import LaunchConfig, Launched, Windows, give_gas, launch
+from rollcall.launch import Launched, launch
+from rollcall.launch_config import LaunchConfig, Windows
 from rollcall.processes import Command, Processes
 from rollcall.spec import RunPlan
 from rollout_worker.config import VerifierConfig, WorkerConfig
@@ -272,7 +274,6 @@ def _launched(
     config: LaunchConfig, processes: Processes, orchestrator: Command, url: str
 ) -> Launched:
     """Deploy first, for the orchestrator reads the deployment at start; then launch."""
-    from rollcall.launch import ensure_deployment
 
     operator, orchestrating = key_of("operator"), key_of("orchestrator")
     deployment = ensure_deployment(config, Account.from_key(operator), lambda _: None)
