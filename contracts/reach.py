@@ -64,7 +64,8 @@ REACH = {
         "after `challengeWindow`, if nothing holds it", "finish early, or out of order"
     ),
     ("RunLedger", "retractEpoch"): Reach(
-        "while pending", "touch a final epoch, or spare its signers a proof for a challenge window"
+        "while pending",
+        "touch a final or disputed epoch, or spare its signers a proof for a challenge window",
     ),
     ("RunLedger", "voidEpoch"): Reach("while pending", "touch a final epoch"),
     ("RunLedger", "holdEpoch"): Reach("while pending", "touch a final epoch"),
@@ -117,7 +118,7 @@ REACH = {
         "make verifiers pay; the operator loses `minStake` at most",
     ),
     ("Disputes", "answerOmission"): Reach(
-        "within `responseWindow`", "answer for a worker that no quorum accused"
+        "within `responseWindow`", "answer for a worker that no quorum reported"
     ),
     ("Disputes", "escalate"): Reach("until the epoch could be final", "hold without a bond"),
     ("Disputes", "rule"): Reach(

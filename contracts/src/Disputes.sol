@@ -34,6 +34,8 @@ contract Disputes is Slashing {
     uint48 public immutable responseWindow;
 
     mapping(bytes32 disputeId => Dispute) private _disputes;
+    /// @dev Open ones about each header.
+    mapping(bytes32 headerHash => uint256) private _numOmissions;
 
     constructor(IRunLedger ledger_, uint48 responseWindow_, uint64 appealWindow_, uint64 rulingWindow_)
         Slashing(ledger_, appealWindow_, rulingWindow_)
@@ -269,8 +271,10 @@ contract Disputes is Slashing {
             ? Fault.Escalation
             : dispute.kind == DisputeKind.Omission ? Fault.Omission : Fault.Unanswered;
         _close(disputeId, DisputeStatus.Upheld);
-        // Signers that an omission spares must not escape what others hold against them.
-        if (fault == Fault.Omission) ledger.releaseEpoch(runId, dispute.epoch, false);
+        if (fault == Fault.Omission) {
+            ledger.releaseEpoch(runId, dispute.epoch, false);
+            _requireOmissionsOnly(runId, dispute.epoch);
+        }
         _void(runId, dispute.epoch, target, fault, by);
         if (fault == Fault.Omission) {
             _take(_run(runId).operator, _minStakeOf(runId), by);
@@ -286,6 +290,18 @@ contract Disputes is Slashing {
         bool keepsSigners = fault == Fault.Omission;
         if (target.posting == IRunLedger.Posting.Pending) ledger.voidEpoch(runId, epoch, keepsSigners);
         else ledger.clearRetracted(runId, target.headerHash);
+    }
+
+    /// @dev Signers that an omission spares must not escape what others hold against them, so it waits for demands and
+    ///      escalations about all that it would void. Not for omissions: two would wait for one another for ever.
+    function _requireOmissionsOnly(uint256 runId, uint32 epoch) private view {
+        uint32 end = _run(runId).numPosted;
+        for (uint32 n = epoch; n < end; ++n) {
+            IRunLedger.Epoch memory pending = _epoch(runId, n);
+            if (pending.holds > _numOmissions[pending.headerHash]) {
+                revert IRunLedger.EpochDisputed(n, pending.holds);
+            }
+        }
     }
 
     function _slashSigners(uint256 runId, uint64 signerBitmap, address finder) private {
@@ -313,6 +329,7 @@ contract Disputes is Slashing {
     function _close(bytes32 disputeId, DisputeStatus status) private returns (Dispute storage dispute) {
         dispute = _disputes[disputeId];
         dispute.status = status;
+        if (dispute.kind == DisputeKind.Omission) --_numOmissions[dispute.headerHash];
         emit DisputeClosed(disputeId, status);
     }
 
@@ -346,6 +363,7 @@ contract Disputes is Slashing {
         emit Disputed(
             disputeId, header.runId, header.epoch, kind, msg.sender, dispute.deadline, indices, subject
         );
+        if (kind == DisputeKind.Omission) ++_numOmissions[headerHash];
         ledger.holdEpoch(header.runId, header.epoch);
         registry.postBond(msg.sender, bond);
     }

@@ -51,13 +51,12 @@ abstract contract RunFinality is RunBase {
         if (threshold != 0) emit IRunLedger.ComputeWarning(subject, gflops, threshold);
     }
 
-    /// @dev Undone for no fault that was shown. Its signers answer for it a challenge window longer, or a lie could be taken back
-    ///      in front of its proof; and nothing may hold it, or one could be taken back in front of a demand.
+    /// @dev Undone for no fault that was shown. Its signers answer for it a challenge window longer, or a lie could be
+    ///      taken back in front of its proof.
     function _retract(uint256 runId, IRunLedger.Run storage run, uint32 epoch) internal {
         uint48 until = _now() + run.challengeWindow;
         for (uint32 n = epoch; n < run.numPosted; ++n) {
             IRunLedger.Epoch storage retracted = _epochs[runId][n];
-            if (retracted.holds > 0) revert IRunLedger.EpochDisputed(n, retracted.holds);
             _retractions[runId][retracted.headerHash] = Retraction(retracted.signerBitmap, until);
             emit IRunLedger.EpochRetracted(runId, n, retracted.headerHash);
         }

@@ -128,6 +128,11 @@ contract RunSteering is RunFinality {
         bytes32 headerHash = _epochs[runId][epoch].headerHash;
         bytes32 digest = _hashTypedDataV4(EpochHash.retract(runId, epoch, run.generation, headerHash));
         _requireQuorum(run, digest, signerBitmap, signatures);
+        for (uint32 n = epoch; n < run.numPosted; ++n) {
+            IRunLedger.Epoch storage retracted = _epochs[runId][n];
+            // What a demand would show must not be taken back in front of it.
+            if (retracted.holds > 0) revert IRunLedger.EpochDisputed(n, retracted.holds);
+        }
         _retract(runId, run, epoch);
     }
 

@@ -349,8 +349,8 @@ interface IRunLedger is IRunStore {
     /// @notice Withdraw the caller's refunds in `token`.
     function withdrawCredit(address token) external;
 
-    /// @notice Void a pending epoch and every later one; their money returns to the budget. With `keepsSigners` nothing may
-    ///         hold them, and their signers answer for them as after a retraction. Disputes only.
+    /// @notice Void a pending epoch and every later one; their money returns to the budget. With `keepsSigners` their
+    ///         signers answer for them as after a retraction. Disputes only.
     function voidEpoch(uint256 runId, uint32 epoch, bool keepsSigners) external;
 
     /// @notice Keep a pending epoch from becoming final until it is released. Disputes only.
