@@ -409,6 +409,28 @@ def test_an_account_left_out_changed_or_made_up_is_proven(court: Court, name: st
             assert court.takes(told.bad_account(address(worker)))
 
 
+def test_nobody_is_absent_between_leaves_that_are_not_neighbours(court: Court) -> None:
+    plan = [(name, 1, 5) for name in ("alice", "bob", "w2")]
+    first = court.post(court.tell(plan))
+    second = court.post(court.tell([(name, nonce + 1, 5) for name, nonce, _ in plan], first))
+    middle = second.accounts[1].worker
+    true = (
+        second.before_witness(middle),
+        second.work_witness(middle),
+        second.account_witness(middle),
+    )
+    apart = (
+        [second.account_before(0), second.account_before(2)],
+        [second.work(0), second.work(2)],
+        [second.account(0), second.account(2)],
+    )
+    for place in range(3):
+        shown = [apart[n] if n == place else true[n] for n in range(3)]
+        call = "proveBadAccount", (second.stated, middle, *shown)
+        assert court.refusal(call) == "BadWitness"
+    assert court.refusal(second.bad_account(middle)) == "NoFault"
+
+
 def test_work_dated_when_nothing_was_owed_is_proven(court: Court) -> None:
     world = court.world
     owed = court.tell([("alice", 1, 5)])
