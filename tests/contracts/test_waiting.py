@@ -1,0 +1,77 @@
+"""Who waits for whom: omissions for demands, never for one another; and what a void leaves of an epoch."""
+
+import pytest
+
+from protocol.canonical import keccak256
+from tests.contracts.court import MOOT, OPEN, PENDING, RETRACTED, UPHELD, WORK, Court, Told
+from tests.contracts.test_demands import epoch, omission, status
+from tests.contracts.world import RESPONSE, World
+
+
+@pytest.fixture
+def court(world: World) -> Court:
+    court = Court(world)
+    for _ in range(3):
+        court.open()
+    for name in ("stranger", "alice", "bob"):
+        court.fund(name)
+    return court
+
+
+def skipping(court: Court) -> tuple[Told, list[bytes]]:
+    """Return an epoch that skips a receipt of each worker, and the dispute each opened about it."""
+    receipts = {
+        name: court.receipt(court.work(name, 2, 50), court.now) for name in ("alice", "bob")
+    }
+    plan = [(name, nonce, 5) for name in ("alice", "bob") for nonce in (1, 3)]
+    told = court.post(court.tell(plan))
+    disputes = []
+    for name, (receipt, signature) in receipts.items():
+        method, arguments = omission(told, receipt, signature)
+        disputes.append(court.disputed(method, *arguments, by=name))
+    return told, disputes
+
+
+def test_two_omissions_do_not_wait_for_one_another(court: Court) -> None:
+    """If each waited for the other, the epoch would be pending for ever, and nobody paid."""
+    told, (first, second) = skipping(court)
+    assert epoch(court, told).holds == 2
+    court.world.wait(RESPONSE)
+    court.do("expire", first)
+    assert (status(court, first), court.stands(told)) == (UPHELD, RETRACTED)
+    court.do("expire", second)
+    assert status(court, second) == MOOT
+
+
+def test_an_omission_waits_for_a_demand_about_the_same_epoch(court: Court) -> None:
+    """It spares the signers, so it must not make moot what others hold against them."""
+    told, (first, _) = skipping(court)
+    demand = court.disputed("demand", told.stated, WORK, [0])
+    court.world.wait(RESPONSE)
+    assert court.refusal(("expire", (first,))) == "EpochDisputed"
+    court.do("expire", demand)
+    assert (status(court, demand), status(court, first)) == (UPHELD, OPEN)
+    court.do("expire", first)
+    assert status(court, first) == MOOT
+
+
+def test_an_omission_waits_for_an_escalation_of_a_later_epoch(court: Court) -> None:
+    told, (first, second) = skipping(court)
+    later = court.post(court.tell_of([], told))
+    dispute = court.disputed("escalate", later.stated, keccak256(b"no data"))
+    court.world.wait(RESPONSE)
+    for omitted in (first, second):
+        assert court.refusal(("expire", (omitted,))) == "EpochDisputed"
+    court.do("rule", dispute, False, by="arbiter")
+    court.do("expire", first)
+    assert (court.stands(told), court.stands(later)) == (RETRACTED, RETRACTED)
+
+
+def test_a_voided_epoch_is_as_it_was_when_it_was_opened(court: Court) -> None:
+    opened = court.ledger.functions.epochOf(court.world.run_id, 0).call()
+    told = court.post(court.tell([("alice", 1, 5)]))
+    assert court.stands(told) == PENDING
+    court.disputed("demand", told.stated, WORK, [0])
+    dispute = court.disputed("escalate", told.stated, keccak256(b"padding"))
+    court.do("rule", dispute, True, by="arbiter")
+    assert tuple(epoch(court, told)) == tuple(opened)
