@@ -24,7 +24,8 @@ $(READY): requirements/torch.txt $(REQUIREMENTS) pyproject.toml
 	@touch $(READY)
 
 contracts/node_modules/.ready: contracts/package-lock.json
-	@npm ci --silent --prefix contracts && touch $@ || echo "npm ci failed: tests that need anvil or the compiler are skipped"
+	@# Not npm ci: it wants every platform's binary in the lock, and npm writes only those that it could see.
+	@npm install --no-save --silent --prefix contracts && touch $@ || echo "npm failed: tests that need anvil or the compiler are skipped"
 
 demo: $(READY)
 	@$(BIN)/rollcall demo $(ARGS)

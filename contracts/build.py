@@ -113,7 +113,7 @@ def _is_foreign(error: dict[str, Any]) -> bool:
 def _run_compiler(contents: dict[str, str]) -> dict[str, Any]:
     executable = node()
     if executable is None or not can_compile():
-        raise SystemExit("no compiler: install Node and run `npm ci` in contracts/")
+        raise SystemExit("no compiler: install Node and run `make contracts/node_modules/.ready`")
     request = {
         "language": "Solidity",
         "sources": {path: {"content": text} for path, text in contents.items()},

@@ -115,7 +115,7 @@ def outcomes(mutations: Sequence[Mutation]) -> Iterator[Outcome]:
     """Yield what becomes of each mutation, in order, two at a time."""
     executable = forge()
     if executable is None:
-        raise MutationError("no Forge: run npm ci in contracts/")
+        raise MutationError("no Forge: run make contracts/node_modules/.ready")
     with tempfile.TemporaryDirectory() as scratch:
         copies: SimpleQueue[Copy] = SimpleQueue()
         first = Copy(Path(scratch) / "0", executable)

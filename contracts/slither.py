@@ -48,7 +48,7 @@ def main() -> None:
     install()
     executable = forge()
     if executable is None:
-        sys.exit("no Forge: run npm ci in contracts/")
+        sys.exit("no Forge: run make contracts/node_modules/.ready")
     environment = os.environ | {
         "PATH": f"{executable.parent}{os.pathsep}{os.environ['PATH']}",
         # It cleans up before it compiles, and the tests want their cache back.

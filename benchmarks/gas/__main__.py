@@ -72,7 +72,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
     if executable() is None:
-        sys.exit("no anvil: run `npm ci` in contracts/, or install Foundry")
+        sys.exit("no anvil: run `make contracts/node_modules/.ready`, or install Foundry")
     print(f"{'operation':74} {'gas':>10} {'reference':>10} {'ratio':>6}")
     rows, designs = measure(options.contributions, options.workers)
     _print_designs(designs)
