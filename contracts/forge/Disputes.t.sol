@@ -122,7 +122,11 @@ contract DisputesTest is Prover {
         disputes.demand(file.header, IDisputes.DisputeKind.Work, indices);
         vm.expectPartialRevert(IDisputes.BadIndices.selector);
         disputes.demand(file.header, IDisputes.DisputeKind.Work, new uint32[](0));
+        // A leaf asked for twice could be answered once only.
         indices = two();
+        indices[1] = 0;
+        vm.expectPartialRevert(IDisputes.BadIndices.selector);
+        disputes.demand(file.header, IDisputes.DisputeKind.Work, indices);
         indices[1] = 4;
         vm.expectPartialRevert(IDisputes.BadIndices.selector);
         disputes.demand(file.header, IDisputes.DisputeKind.Work, indices);
@@ -135,7 +139,7 @@ contract DisputesTest is Prover {
 
     function test_AnsweredDemandsStopPuttingFinalityOff() public {
         uint256 rounds = 0;
-        for (; rounds < 100; ++rounds) {
+        for (; rounds < 7; ++rounds) {
             vm.warp(epoch().finalAt - 1);
             uint32[] memory indices = two();
             EpochFile memory file = posted();
@@ -147,21 +151,26 @@ contract DisputesTest is Prover {
             check(!accepted, "no bond, no demand");
             vm.prank(stranger);
             (accepted,) = address(disputes).call(
-                abi.encodeCall(disputes.demand, (file.header, IDisputes.DisputeKind.Accounts, one(rounds)))
+                abi.encodeCall(disputes.demand, (file.header, IDisputes.DisputeKind.Accounts, chosen(rounds)))
             );
             if (!accepted) break;
             later(1);
             answerAccount(rounds);
         }
-        check(rounds >= 1 && rounds <= 9, "bounded");
+        check(rounds >= 1 && rounds <= 5, "bounded");
         later(1);
         ledger.advance(runId);
         same(run(runId).numFinal, 1, "final in the end");
     }
 
-    /// @dev The demand's own indices make it another dispute each time.
-    function one(uint256 times) internal pure returns (uint32[] memory indices) {
-        indices = new uint32[](1 + times);
+    /// @dev One of the seven choices of three accounts: other indices make it another dispute.
+    function chosen(uint256 times) internal pure returns (uint32[] memory indices) {
+        uint256 bits = 1 + times % 7;
+        indices = new uint32[]((bits & 1) + ((bits >> 1) & 1) + (bits >> 2));
+        uint256 count = 0;
+        for (uint32 i = 0; i < 3; ++i) {
+            if ((bits >> i) & 1 == 1) indices[count++] = i;
+        }
     }
 
     function answerAccount(uint256 times) internal {
@@ -170,14 +179,17 @@ contract DisputesTest is Prover {
             abi.encode(
                 EpochFiles.headerHash(file.header),
                 IDisputes.DisputeKind.Accounts,
-                keccak256(abi.encode(one(times))),
+                keccak256(abi.encode(chosen(times))),
                 stranger
             )
         );
-        uint256[] memory slots = new uint256[](1 + times);
-        IRunLedger.AccountProof[] memory accounts = new IRunLedger.AccountProof[](1 + times);
-        for (uint256 i = 0; i <= times; ++i) (slots[i], accounts[i]) = (i, EpochFiles.open(file.accounts, 0));
-        disputes.answerAccounts(disputeId, file.header, one(times), slots, accounts);
+        uint32[] memory indices = chosen(times);
+        uint256[] memory slots = new uint256[](indices.length);
+        IRunLedger.AccountProof[] memory accounts = new IRunLedger.AccountProof[](indices.length);
+        for (uint256 i = 0; i < indices.length; ++i) {
+            (slots[i], accounts[i]) = (i, EpochFiles.open(file.accounts, indices[i]));
+        }
+        disputes.answerAccounts(disputeId, file.header, indices, slots, accounts);
     }
 
     function test_ADisputeAboutAVoidedEpochIsMootAndLeavesItsSuccessorAlone() public {
@@ -265,6 +277,70 @@ contract DisputesTest is Prover {
         later(WINDOW);
         ledger.advance(runId);
         same(run(runId).numFinal, 1, "final");
+    }
+
+    function test_AnAcquittalDoesNotMakeAnOmissionOfWorkLeftOutInGoodFaith() public {
+        bytes32 slashId = accuse(report(runId, workers[0], "work", 1), 3);
+        vm.prank(workers[0]);
+        disputes.appealSlash(slashId, "");
+        vm.prank(arbiter);
+        disputes.resolveAppeal(slashId, false);
+        disputes.answerOmission(omit(5, clock(), 0, false, 0));
+        same(epoch().holds, 0, "released");
+    }
+
+    function test_AnOmissionDoesNotSpareItsSignersAnyOtherProof() public {
+        EpochFile memory file = posted();
+        openEpoch(runId);
+        EpochFile memory next = write(runId, file.accounts, new IRunLedger.WorkLeaf[](0));
+        post(next.header, 5);
+        bytes32 disputeId = omit(5, clock(), 0, false, 0);
+        later(RESPONSE);
+        disputes.expire(disputeId);
+        same(run(runId).numPosted, 0, "both void");
+        (IRunLedger.Posting posting, uint64 signers) =
+            ledger.postingOf(runId, 1, EpochFiles.headerHash(next.header));
+        check(posting == IRunLedger.Posting.Retracted, "still answered for");
+        same(signers, 5, "by who signed it");
+    }
+
+    function test_AnOmissionWaitsForDemandsAndNotForOmissions() public {
+        bytes32 first = omit(5, clock(), 0, false, 0);
+        bytes32 second = omit(3, clock(), 0, true, 0);
+        bytes32 demanded = ask(two());
+        later(RESPONSE);
+        vm.expectPartialRevert(IRunLedger.EpochDisputed.selector);
+        disputes.expire(first);
+        disputes.expire(demanded);
+        disputes.expire(first);
+        same(run(runId).numPosted, 0, "void");
+        disputes.expire(second);
+        same(registry.bonds(), 0, "every bond is back or spent");
+    }
+
+    function test_TwoOmissionsDoNotWaitForOneAnother() public {
+        bytes32 first = omit(5, clock(), 0, false, 0);
+        bytes32 second = omit(3, clock(), 0, true, 0);
+        later(RESPONSE);
+        disputes.expire(first);
+        disputes.expire(second);
+        same(registry.bonds(), 0, "both bonds are back");
+        same(registry.stakeOf(operator), 0, "the operator pays once");
+        same(registry.stakeOf(verifiers[0]), STAKE, "verifiers do not");
+    }
+
+    function test_NothingIsRetractedInFrontOfADispute() public {
+        bytes32 disputeId = ask(two());
+        bytes32 hash = keccak256(
+            abi.encode(RETRACT, runId, uint32(0), uint64(0), EpochFiles.headerHash(posted().header))
+        );
+        bytes[] memory signatures = quorum(runId, hash, 3);
+        vm.expectPartialRevert(IRunLedger.EpochDisputed.selector);
+        ledger.retractEpoch(runId, 0, 3, signatures);
+        answer(disputeId, 0, 0, 0);
+        answer(disputeId, 1, 3, 0);
+        ledger.retractEpoch(runId, 0, 3, signatures);
+        same(run(runId).numPosted, 0, "taken back");
     }
 
     // ------------------------------------------------------------ escalations

@@ -184,7 +184,7 @@ contract EpochsTest is World {
     function test_OnlyDisputesVoidsAndHolds() public {
         post(file(10));
         vm.expectPartialRevert(IRunLedger.NotDisputes.selector);
-        ledger.voidEpoch(runId, 0);
+        ledger.voidEpoch(runId, 0, false);
         vm.expectPartialRevert(IRunLedger.NotDisputes.selector);
         ledger.holdEpoch(runId, 0);
         vm.expectPartialRevert(IRunLedger.NotDisputes.selector);
@@ -195,7 +195,7 @@ contract EpochsTest is World {
         ledger.advance(runId);
         vm.prank(address(disputes));
         vm.expectPartialRevert(IRunLedger.EpochNotPending.selector);
-        ledger.voidEpoch(runId, 0);
+        ledger.voidEpoch(runId, 0, false);
     }
 
     function test_AFinalEpochIsNotRetracted() public {

@@ -353,8 +353,11 @@ contract Market is Prover {
             seed & 1 == 0 ? IDisputes.DisputeKind.Work : IDisputes.DisputeKind.Accounts;
         uint32 count = seed & 1 == 0 ? header.workCount : header.accountCount;
         need(count > 0);
-        uint32[] memory indices = new uint32[](1 + (seed >> 16) % 3);
-        for (uint256 i = 0; i < indices.length; ++i) indices[i] = uint32((seed >> (24 + 8 * i)) % count);
+        // A run of neighbours, as far as there are any.
+        uint32 first = uint32((seed >> 24) % count);
+        uint256 asked = 1 + (seed >> 16) % 3;
+        uint32[] memory indices = new uint32[](asked < count - first ? asked : count - first);
+        for (uint32 i = 0; i < indices.length; ++i) indices[i] = first + i;
         vm.prank(anyone(seed >> 64));
         bytes32 disputeId = disputes.demand(header, tree, indices);
         disputeIds.push(disputeId);
@@ -588,10 +591,13 @@ contract Market is Prover {
     function windUp() external {
         hostile.aim(address(0), "");
         later(2 hours);
-        for (uint256 i = 0; i < disputeIds.length; ++i) {
-            if (disputes.disputeOf(disputeIds[i]).status == IDisputes.DisputeStatus.Open) {
-                disputes.expire(disputeIds[i]);
-            }
+        // An omission waits for what else is open about the same epochs.
+        for (uint256 i = 0; i < 2 * disputeIds.length; ++i) {
+            bytes32 disputeId = disputeIds[i % disputeIds.length];
+            IDisputes.Dispute memory dispute = disputes.disputeOf(disputeId);
+            bool isLast = dispute.kind == IDisputes.DisputeKind.Omission;
+            bool isDue = dispute.status == IDisputes.DisputeStatus.Open && isLast == (i >= disputeIds.length);
+            if (isDue) disputes.expire(disputeId);
         }
         for (uint256 i = 0; i < slashIds.length; ++i) {
             IDisputes.SlashStatus status = disputes.slashOf(slashIds[i]).status;

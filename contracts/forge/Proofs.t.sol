@@ -141,6 +141,10 @@ contract ProofsTest is Prover {
             refused(abi.encodeCall(disputes.proveBadLeaf, (file.header, work, empty)));
             refused(abi.encodeCall(disputes.proveBadLeaf, (file.header, work, file.signatures[i])));
             refused(abi.encodeCall(disputes.proveBadEdge, (file.header, work)));
+            // The same leaf under another number that ends in the same bits.
+            IDisputes.WorkProof memory echo = openWork(file, i);
+            echo.index += 1 << echo.proof.length;
+            refused(abi.encodeCall(disputes.proveDuplicate, (file.header, work, file.header, echo)));
             for (uint256 j = 0; j < file.leaves.length; ++j) {
                 IDisputes.WorkProof memory other = openWork(file, j);
                 refused(abi.encodeCall(disputes.proveBadPair, (file.header, work, other)));

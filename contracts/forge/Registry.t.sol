@@ -104,6 +104,8 @@ contract RegistryTest is World {
         vm.expectPartialRevert(refusal);
         registry.slash(worker, 0, address(this));
         vm.expectPartialRevert(refusal);
+        registry.seize(worker, 1, address(this));
+        vm.expectPartialRevert(refusal);
         registry.postBond(worker, 1);
         vm.expectPartialRevert(refusal);
         registry.returnBond(address(this), 0);
@@ -111,19 +113,23 @@ contract RegistryTest is World {
         registry.forfeitBond(0, address(this));
     }
 
-    function test_HoldingTakesWhatIsFreeAndSlashingBondedStakeFirst() public {
+    function test_HoldsOverlapAndSlashingTakesBondedStakeFirst() public {
         vm.prank(worker);
         registry.unbond(STAKE / 4);
         vm.prank(address(disputes));
         same(registry.hold(worker, STAKE / 2), STAKE / 2, "as asked");
         vm.prank(address(disputes));
-        same(registry.hold(worker, STAKE), STAKE / 2, "what is left");
+        same(registry.hold(worker, STAKE * 2), STAKE, "no more than there is, held already or not");
+        vm.prank(address(disputes));
+        registry.slash(worker, STAKE / 2, address(0));
+        same(registry.stakeOf(worker), STAKE / 4, "what is bonded goes first");
+        same(registry.creditOf(treasury), STAKE / 2, "all to the treasury without a finder");
         vm.prank(address(disputes));
         registry.slash(worker, STAKE, stranger);
         IStakeRegistry.Account memory account = registry.accountOf(worker);
-        same(account.stake + account.unbonding + account.locked, 0, "nothing left");
-        same(registry.creditOf(stranger), STAKE / 4, "a quarter");
-        same(registry.creditOf(treasury), STAKE * 3 / 4, "the rest");
+        same(account.stake + account.unbonding + account.locked, 0, "nothing left, and nothing taken twice");
+        same(registry.creditOf(stranger), STAKE / 8, "a quarter");
+        same(registry.creditOf(treasury), STAKE * 7 / 8, "the rest");
         vm.prank(stranger);
         registry.withdrawCredit();
         vm.prank(stranger);

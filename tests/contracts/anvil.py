@@ -35,7 +35,8 @@ def executable() -> str | None:
 
 
 needs_anvil = pytest.mark.skipif(
-    executable() is None, reason="needs anvil: `make contracts/node_modules/.ready`, or Foundry on PATH"
+    executable() is None,
+    reason="needs anvil: `make contracts/node_modules/.ready`, or Foundry on PATH",
 )
 
 

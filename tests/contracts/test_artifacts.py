@@ -11,7 +11,9 @@ from contracts.artifact import FOLDER
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not build.can_compile(), reason="needs Node and `make contracts/node_modules/.ready`")
+@pytest.mark.skipif(
+    not build.can_compile(), reason="needs Node and `make contracts/node_modules/.ready`"
+)
 def test_recompiling_changes_nothing() -> None:
     assert build.differences() == []
 

@@ -1,0 +1,59 @@
+"""The contracts' own tests: they pass, and what the README says they catch is what was seeded."""
+
+import subprocess
+
+import pytest
+
+from contracts.build import HERE, can_compile, forge
+from contracts.mutants import README, TITLE, MutationError, mutated, replaced_section
+from contracts.mutations import MUTATIONS, Mutation
+from contracts.slither import excuses_without_reason
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda m: f"{m.source}: {m.what}")
+def test_every_seeded_bug_fits_the_source(mutation: Mutation) -> None:
+    source = (HERE / mutation.path).read_text("utf-8")
+    assert mutated(source, mutation) != source
+    assert all((HERE / "forge" / f"{name}.t.sol").exists() for name in mutation.suite.split())
+
+
+def test_a_bug_that_fits_nowhere_or_twice_is_an_error() -> None:
+    mutation = Mutation("Council", "nothing", "once", "", "Powers")
+    for source in ("", "once once"):
+        with pytest.raises(MutationError, match="not once"):
+            mutated(source, mutation)
+
+
+def test_the_readme_lists_every_seeded_bug_as_caught() -> None:
+    section = README.read_text("utf-8").partition(f"{TITLE}\n")[2]
+    assert "survived" not in section
+    for mutation in MUTATIONS:
+        assert f"| `{mutation.source}` | {mutation.what} | `test" in section
+
+
+def test_the_table_takes_the_old_ones_place() -> None:
+    readme = f"# The ledger\n\n{TITLE}\n\nold\n\n## Building\n\nnpm\n"
+    exchanged = replaced_section(readme, f"{TITLE}\n\nnew\n")
+    assert exchanged == f"# The ledger\n\n{TITLE}\n\nnew\n\n## Building\n\nnpm\n"
+    assert replaced_section("# The ledger\n", f"{TITLE}\n\nnew\n").endswith("new\n")
+
+
+def test_no_detector_is_silenced_without_a_reason() -> None:
+    for path in HERE.glob("src/**/*.sol"):
+        assert not excuses_without_reason(path.read_text("utf-8")), path
+
+
+def test_an_excuse_without_a_reason_is_found() -> None:
+    silent = "// slither-disable-next-line unused-return"
+    assert excuses_without_reason(f"a\n{silent}\n{silent} -- said why\n") == [2]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(forge() is None or not can_compile(), reason="needs Node and `npm ci`")
+def test_forges_tests_pass() -> None:
+    executable = forge()
+    assert executable is not None
+    done = subprocess.run(
+        [executable, "test"], cwd=HERE, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout[-4000:]
