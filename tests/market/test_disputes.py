@@ -113,6 +113,7 @@ def test_a_padded_epoch_is_voided_by_the_watch_and_everybody_is_paid(disputed: L
             assert claim(live, worker) == units[worker.address] * live.spec.rate
 
 
+@pytest.mark.slow
 def test_skipped_work_is_shown_by_its_worker_and_then_paid(tmp_path: Path) -> None:
     """Two verifiers pay a worker's first and third group and not the second: nothing in the header is
     false, only the worker's receipt shows it.
