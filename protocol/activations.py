@@ -18,16 +18,14 @@ A proof shows that *a* forward pass of the right weights was made over the text.
 that the text was sampled from it: replay does (`protocol/README.md` section 4).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-PRIME: Final = 65_497
-"""The field, and the largest modulus. Another one is another format."""
+from protocol.polynomial import PRIME, evaluate, interpolate
+
 MIN_MODULUS: Final = 1 << 15
 """Honest searches end far above it: modulo m, 128 places collide with odds of 1 - exp(-128²/2m), so one
 of the 32,729 moduli above this bound fits but for odds of less than 1e-9000. A polynomial of 128
@@ -47,52 +45,6 @@ _EXPONENT_SHIFT: Final = 7
 
 class BadProof(ValueError):
     """Bytes that no honest prover sends."""
-
-
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """One polynomial: `coefficients` ascend by degree, `modulus` reduces indices.
-
-    Example: Proof.through(indices, bits).to_bytes()  # 258 bytes at 128 points
-    """
-
-    modulus: int
-    coefficients: NDArray[np.int64]
-
-    @classmethod
-    def through(cls, indices: NDArray[np.int64], bits: NDArray[np.uint16]) -> "Proof":
-        """Interpolate through (index, bfloat16 bits); raises `BadProof` where no modulus separates the indices."""
-        modulus = _injective_modulus(indices)
-        return cls(modulus, _interpolate(indices % modulus, bits.astype(np.int64) % PRIME))
-
-    def to_bytes(self) -> bytes:
-        """Return the modulus and the coefficients as big-endian 16-bit words."""
-        return np.concatenate([[self.modulus], self.coefficients]).astype(">u2").tobytes()
-
-    @classmethod
-    def from_bytes(cls, data: bytes, *, topk: int = TOPK) -> "Proof":
-        """Read a proof of exactly `topk` points; raises `BadProof`."""
-        if len(data) != 2 + 2 * topk:
-            raise BadProof(f"a proof of {topk} points has {2 + 2 * topk} bytes, not {len(data)}")
-        words = np.frombuffer(data, dtype=">u2").astype(np.int64)
-        modulus, coefficients = int(words[0]), words[1:]
-        if not MIN_MODULUS < modulus <= PRIME:
-            raise BadProof(f"modulus {modulus} is not in ({MIN_MODULUS}, {PRIME}]")
-        if int(coefficients.max()) >= PRIME:
-            raise BadProof(f"coefficient {int(coefficients.max())} is not in the field")
-        if not coefficients[1:].any():
-            raise BadProof(
-                "a constant polynomial commits to nothing: it is near the largest of any text"
-            )
-        return cls(modulus, coefficients)
-
-    def at(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Evaluate at indices, which are reduced first (Horner)."""
-        x = indices % self.modulus
-        value = np.zeros_like(x)
-        for coefficient in self.coefficients[::-1]:
-            value = (value * x + coefficient) % PRIME
-        return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,59 +69,120 @@ class Deviation:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Points:
+    """What proofs pass through: the `topk` largest activations of each of P batches, largest first.
+
+    `indices` are places in a batch's flattened hidden states, `bits` the bfloat16 patterns there. Both
+    P × `topk`; a device that holds the hidden states may choose them, and only these leave it.
+    """
+
+    indices: NDArray[np.int64]
+    bits: NDArray[np.uint16]
+
+    @classmethod
+    def of(
+        cls, bits_TH: NDArray[np.uint16], *, batching: int = DECODE_BATCHING_SIZE, topk: int = TOPK
+    ) -> "Points":
+        """Choose from T positions' last hidden states; raises `BadProof` where a batch has too few.
+
+        Without its sign bit a bfloat16 orders as an integer; equal magnitudes order by place.
+        """
+        chosen = []
+        for start in range(0, len(bits_TH), batching):
+            flat = np.ascontiguousarray(bits_TH[start : start + batching]).reshape(-1)
+            require_enough(flat.size, topk=topk)
+            magnitude = (flat & 0x7FFF).astype(np.int64)
+            largest = np.argpartition(-magnitude, topk - 1)[:topk]
+            order = largest[np.lexsort((largest, -magnitude[largest]))].astype(np.int64)
+            chosen.append((order, flat[order]))
+        return cls(np.stack([c[0] for c in chosen]), np.stack([c[1] for c in chosen]))
+
+
+@dataclass(frozen=True, slots=True)
+class Proofs:
+    """P polynomials: `coefficients` ascend by degree, `moduli` reduce indices.
+
+    Example: Proofs.through(Points.of(bits_TH)).to_bytes()  # 258 bytes for each 32 positions
+    """
+
+    moduli: NDArray[np.int64]
+    coefficients: NDArray[np.int64]
+    """P × `topk`."""
+
+    @classmethod
+    def through(cls, points: Points) -> "Proofs":
+        """Interpolate; raises `BadProof` where no modulus separates a batch's indices."""
+        moduli = np.array([_injective_modulus(row) for row in points.indices], dtype=np.int64)
+        values = points.bits.astype(np.int64) % PRIME
+        return cls(moduli, interpolate(points.indices % moduli[:, None], values))
+
+    def to_bytes(self) -> bytes:
+        """Return each polynomial's modulus and coefficients as big-endian 16-bit words."""
+        return np.column_stack([self.moduli, self.coefficients]).astype(">u2").tobytes()
+
+    @classmethod
+    def from_bytes(cls, data: bytes, *, count: int, topk: int = TOPK) -> "Proofs":
+        """Read `count` proofs of exactly `topk` points each; raises `BadProof`."""
+        size = proof_bytes(topk)
+        if len(data) != count * size:
+            raise BadProof(f"{count} proofs of {size} bytes are not {len(data)} bytes")
+        words = np.frombuffer(data, dtype=">u2").astype(np.int64).reshape(count, 1 + topk)
+        moduli, coefficients = words[:, 0], words[:, 1:]
+        for i in np.flatnonzero((moduli <= MIN_MODULUS) | (moduli > PRIME)):
+            raise BadProof(f"modulus {moduli[i]} of proof {i} is not in ({MIN_MODULUS}, {PRIME}]")
+        for i in np.flatnonzero((coefficients >= PRIME).any(axis=1)):
+            raise BadProof(f"coefficient {coefficients[i].max()} of proof {i} is not in the field")
+        for i in np.flatnonzero(~coefficients[:, 1:].any(axis=1)):
+            raise BadProof(
+                f"proof {i} is constant: it commits to nothing, being near the largest of any text"
+            )
+        return cls(moduli, coefficients)
+
+    def deviations(self, points: Points) -> list[Deviation]:
+        """Compare with recomputed points of the same batches, one by one."""
+        claimed = evaluate(self.coefficients, points.indices % self.moduli[:, None])
+        return [_deviation(a, b) for a, b in zip(claimed, points.bits, strict=True)]
+
+
 def num_proofs(num_positions: int, *, batching: int = DECODE_BATCHING_SIZE) -> int:
     """Return how many proofs so many positions take: one per started batch."""
     return -(-num_positions // batching)
 
 
+def proof_bytes(topk: int = TOPK) -> int:
+    """Return the size of one proof: its modulus and its coefficients."""
+    return 2 + 2 * topk
+
+
+def require_enough(num_activations: int, *, topk: int = TOPK) -> None:
+    """Raise `BadProof` below `topk` activations: a null proof is never substituted."""
+    if num_activations < topk:
+        raise BadProof(f"{num_activations} activations are fewer than {topk}")
+
+
 def prove(
     bits_TH: NDArray[np.uint16], *, batching: int = DECODE_BATCHING_SIZE, topk: int = TOPK
-) -> list[bytes]:
-    """Return the proofs of T positions' last hidden states, given as bfloat16 bits.
+) -> bytes:
+    """Return the proofs of T positions' last hidden states, given as bfloat16 bits, one after another.
 
     As toploc's `build_proofs_bytes(…, skip_prefill=True)`. Raises `BadProof` where a batch has fewer than
-    `topk` entries: a null proof is never substituted.
+    `topk` entries.
     """
-    return [
-        Proof.through(indices, flat[indices]).to_bytes()
-        for flat, indices in _batches(bits_TH, batching, topk)
-    ]
+    return Proofs.through(Points.of(bits_TH, batching=batching, topk=topk)).to_bytes()
 
 
 def check(
-    proofs: Sequence[bytes],
+    proofs: bytes,
     bits_TH: NDArray[np.uint16],
     *,
     batching: int = DECODE_BATCHING_SIZE,
     topk: int = TOPK,
 ) -> list[Deviation]:
     """Compare proofs with recomputed hidden states of the same T positions; raises `BadProof`."""
-    expected = num_proofs(len(bits_TH), batching=batching)
-    if len(proofs) != expected:
-        raise BadProof(f"{len(bits_TH)} positions take {expected} proofs, not {len(proofs)}")
-    read = [Proof.from_bytes(data, topk=topk) for data in proofs]
-    batches = _batches(bits_TH, batching, topk)
-    return [
-        _deviation(proof.at(indices), flat[indices])
-        for proof, (flat, indices) in zip(read, batches, strict=True)
-    ]
-
-
-def _batches(
-    bits_TH: NDArray[np.uint16], batching: int, topk: int
-) -> list[tuple[NDArray[np.uint16], NDArray[np.int64]]]:
-    """Return each batch's flat values with the places of its largest, largest first."""
-    found = []
-    for start in range(0, len(bits_TH), batching):
-        flat = np.ascontiguousarray(bits_TH[start : start + batching]).reshape(-1)
-        if flat.size < topk:
-            raise BadProof(f"{flat.size} activations are fewer than {topk}")
-        # Without its sign bit a bfloat16 orders as an integer.
-        magnitude = (flat & 0x7FFF).astype(np.int64)
-        largest = np.argpartition(-magnitude, topk - 1)[:topk]
-        order = np.lexsort((largest, -magnitude[largest]))
-        found.append((flat, largest[order].astype(np.int64)))
-    return found
+    count = num_proofs(len(bits_TH), batching=batching)
+    read = Proofs.from_bytes(proofs, count=count, topk=topk)
+    return read.deviations(Points.of(bits_TH, batching=batching, topk=topk))
 
 
 def _deviation(claimed: NDArray[np.int64], bits: NDArray[np.uint16]) -> Deviation:
@@ -186,34 +199,3 @@ def _injective_modulus(indices: NDArray[np.int64]) -> int:
         if len(np.unique(indices % modulus)) == len(indices):
             return modulus
     raise BadProof("no modulus separates the indices")
-
-
-def _interpolate(x: NDArray[np.int64], y: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the coefficients of the polynomial through (x, y) over GF(PRIME), by Newton's divided differences."""
-    count = len(x)
-    divided = y.copy()
-    for k in range(1, count):
-        inverse = _inverses()[(x[k:] - x[:-k]) % PRIME]
-        divided[k:] = (divided[k:] - divided[k - 1 : -1]) % PRIME * inverse % PRIME
-    coefficients = np.zeros(count, dtype=np.int64)
-    factor = np.zeros(count, dtype=np.int64)
-    factor[0] = 1
-    for i in range(count):
-        coefficients = (coefficients + divided[i] * factor) % PRIME
-        shifted = np.concatenate([[0], factor[:-1]])
-        factor = (shifted - x[i] * factor) % PRIME
-    return coefficients
-
-
-@cache
-def _inverses() -> NDArray[np.int64]:
-    """Return 1/a for every a of the field, by Fermat's a**(p - 2); 0 where there is none."""
-    base = np.arange(PRIME, dtype=np.int64)
-    result = np.ones(PRIME, dtype=np.int64)
-    exponent = PRIME - 2
-    while exponent:
-        if exponent & 1:
-            result = result * base % PRIME
-        base = base * base % PRIME
-        exponent >>= 1
-    return result
