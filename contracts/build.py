@@ -29,7 +29,13 @@ SETTINGS: dict[str, Any] = {
 DEPLOYABLE = (
     *("TimelockController", "Council", "StakeRegistry", "RunLedger", "Disputes"),
     *("AttesterGate", "TestToken"),
-    *("Probe", "FeeToken", "ReentrantToken", "ListGate"),  # for tests only, like all below
+    *(
+        "Probe",
+        "FeeToken",
+        "ReentrantToken",
+        "MimicToken",
+        "ListGate",
+    ),  # for tests only, like all below
     *("ListToken", "SilentToken", "InsistentToken", "StubbornToken"),
     *("ReenteringGate", "BurningGate", "BombGate"),
     *("PaysAgain", "TakesItsWord", "IgnoresAnswers", "PaysAll", "PaysFirst", "NeedsPermit"),

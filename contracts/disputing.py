@@ -163,7 +163,7 @@ class Disputing(Door):
         # Contracts take addresses in checksummed spelling only.
         spelled = replace(report, worker=Web3.to_checksum_address(report.worker))
         call = self._disputes.functions.proposeSlash(astuple(spelled), bitmap, signed)
-        return bytes(only(self._send(call), "SlashProposed").values["slashId"])
+        return bytes(only(self._send(call), "SlashProposed", self._disputes).values["slashId"])
 
     def appeal_slash(self, slash_id: bytes, reason: bytes = bytes(32)) -> Receipt:
         """Appeal, as the accused or one of its hot keys."""
@@ -215,7 +215,7 @@ class Disputing(Door):
     def _dispute(self, call: Any, bond: int) -> bytes:
         """Send a call that takes a bond; the registry pulls it, not the contract that is called."""
         receipt = self._deposit(self.deployment.token, bond, self._registry, call)
-        return bytes(only(receipt, "Disputed").values["disputeId"])
+        return bytes(only(receipt, "Disputed", self._disputes).values["disputeId"])
 
 
 def _structs(openings: Sequence[WorkOpening] | Sequence[AccountOpening]) -> list[tuple[Any, ...]]:

@@ -197,9 +197,13 @@ class Door:
             raise ChainUnreachable(f"no newest block: {error}") from error
 
 
-def only(receipt: Receipt, name: str) -> Event:
-    """Return the one event of this name in a receipt."""
-    [event] = [event for event in decode_events(receipt.logs) if event.name == name]
+def only(receipt: Receipt, name: str, contract: Any) -> Event:
+    """Return the one event of this name that the contract emitted in a transaction.
+
+    A run's token is called on the way, and may emit whatever looks like ours.
+    """
+    events = decode_events(receipt.logs)
+    [event] = [e for e in events if (e.name, e.address) == (name, contract.address)]
     return event
 
 

@@ -28,7 +28,7 @@ class Runs(Door):
         """Create a run, escrowing `budget`; return its id."""
         call = self._ledger.functions.createRun(params.as_struct(), budget, spec_uri)
         receipt = self._deposit(params.token, budget, self._ledger, call)
-        return int(only(receipt, "RunCreated").values["runId"])
+        return int(only(receipt, "RunCreated", self._ledger).values["runId"])
 
     def fund_run(self, run_id: int, amount: int) -> Receipt:
         """Add to a run's budget."""
@@ -45,7 +45,7 @@ class Runs(Door):
         """Have a worker paid by a final epoch; return the amount. Any account may send it."""
         opening = AccountOpening(account, index, tuple(proof))
         receipt = self._send(self._ledger.functions.claim(run_id, epoch, opening.as_struct()))
-        return int(only(receipt, "Claimed").values["amount"])
+        return int(only(receipt, "Claimed", self._ledger).values["amount"])
 
     def withdraw_credit(self, token: str) -> Receipt:
         """Withdraw this account's refunds."""
@@ -56,7 +56,7 @@ class Runs(Door):
     def renew_permit(self, run_id: int) -> int:
         """Renew a permit that has not lapsed, as the operator or its hot key; return until when."""
         receipt = self._send(self._ledger.functions.renewPermit(run_id))
-        return int(only(receipt, "PermitRenewed").values["permitUntil"])
+        return int(only(receipt, "PermitRenewed", self._ledger).values["permitUntil"])
 
     def lapse_run(self, run_id: int) -> Receipt:
         """Record that a permit has lapsed. Anyone may."""
@@ -77,14 +77,14 @@ class Runs(Door):
     def close_run(self, run_id: int) -> int:
         """Close a stopped run; return what was credited to its operator."""
         receipt = self._send(self._ledger.functions.closeRun(run_id))
-        return int(only(receipt, "RunClosed").values["refund"])
+        return int(only(receipt, "RunClosed", self._ledger).values["refund"])
 
     # ---------------------------------------------------------------- epochs
 
     def open_epoch(self, run_id: int, secret_hash: bytes) -> int:
         """Open the next epoch under its secret's keccak256; return its number."""
         receipt = self._send(self._ledger.functions.openEpoch(run_id, require_word(secret_hash)))
-        return int(only(receipt, "EpochOpened").values["epoch"])
+        return int(only(receipt, "EpochOpened", self._ledger).values["epoch"])
 
     def post_epoch(
         self, header: EpochHeader, secret: bytes, signatures: Mapping[str, bytes], data_uri: str

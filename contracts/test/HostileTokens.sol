@@ -36,3 +36,17 @@ contract ReentrantToken is ERC20("Reenter", "REENT") {
         return super.transfer(to, amount);
     }
 }
+
+/// @title Announces a payment that nobody made, in the ledger's words
+contract MimicToken is ERC20("Mimic", "MIM") {
+    event Claimed(uint256 indexed runId, address indexed worker, address payout, uint256 amount, uint256 claimed);
+
+    function mint(address to, uint256 amount) external {
+        _mint(to, amount);
+    }
+
+    function transfer(address to, uint256 amount) public override returns (bool) {
+        emit Claimed(1, to, to, amount + 1, amount + 1);
+        return super.transfer(to, amount);
+    }
+}

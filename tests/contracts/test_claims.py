@@ -124,3 +124,12 @@ def test_a_reentrant_token_finds_the_door_shut(world: World) -> None:
     assert world.claim("alice", 0, accounts) == 1000
     assert not token.functions.hasReentered().call()
     assert world.claim("bob", 0, accounts) == 1000
+
+
+def test_a_token_that_speaks_as_the_ledger_is_not_heard(world: World) -> None:
+    token = world.contract("MimicToken")
+    world.transact(token.functions.mint(world.address("operator"), BUDGET))
+    operator = world.by("operator")
+    world.run_id = operator.create_run(world.params(token=token.address), BUDGET, "")
+    accounts = world.settle(alice=100)
+    assert world.claim("alice", 0, accounts) == 1000
