@@ -4,10 +4,6 @@ Reads only. What is read is not trusted: files are held against the chain's hash
 signatures, by `epoch_audit.py`.
 """
 
-import time
-from collections.abc import Callable
-from typing import TypeVar
-
 import zstandard
 
 from contracts.client import Ledger
@@ -16,19 +12,14 @@ from contracts.openings import Openable, Published, unknown
 from protocol.canonical import keccak256
 from protocol.constants import MAX_SUBMISSION_INFLATED_BYTES
 from protocol.epoch import AccountLeaf
-from protocol.errors import Busy, Malformed, MarketError
+from protocol.errors import Malformed, MarketError
 from protocol.messages import EpochFile, SubmissionStatus
 from protocol.rollout import Submission
 from protocol.run import RunSpec
 from rollcall.reader import Reader
 from rollcall.user_error import UserError
 
-Answer = TypeVar("Answer")
-
 BLOB_URI = "blob:0x"
-TRIES = 40
-PAUSE_SECONDS = 0.25
-"""An orchestrator answers `Busy` to those who ask faster than its limits: ten seconds are waited."""
 
 
 class PublicRecord:
@@ -110,8 +101,8 @@ class PublicRecord:
 
     def submission(self, run_id: int, digest: bytes) -> tuple[SubmissionStatus, Submission]:
         """Return where a submission stands, and its body; raise `MarketError` where it is not shown."""
-        status = patiently(lambda: self.reader.submission(run_id, digest))
-        return status, unpacked(patiently(lambda: self.reader.blob(status.body)))
+        status = self.reader.submission(run_id, digest)
+        return status, unpacked(self.reader.blob(status.body))
 
     def _fetch(self, posted: Posted) -> Published | str:
         try:
@@ -119,7 +110,7 @@ class PublicRecord:
         except ValueError:
             return f"the posting names no blob: {posted.uri[:80]!r}"
         try:
-            data = patiently(lambda: self.reader.blob(digest))
+            data = self.reader.blob(digest)
         except MarketError as error:
             return f"the file is not published: {error.message}"
         if keccak256(data) != posted.data_hash:
@@ -128,16 +119,6 @@ class PublicRecord:
             return Published.of(EpochFile.from_canonical(data))
         except (MarketError, ValueError) as error:
             return f"the file is no epoch file: {error}"
-
-
-def patiently(ask: Callable[[], Answer]) -> Answer:
-    """Ask again where the orchestrator is busy."""
-    for _ in range(TRIES):
-        try:
-            return ask()
-        except Busy:
-            time.sleep(PAUSE_SECONDS)
-    return ask()
 
 
 def unpacked(body: bytes) -> Submission:

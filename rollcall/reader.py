@@ -1,10 +1,11 @@
 """What anyone may read of a market over HTTP. No key, no state."""
 
+import time
 from typing import TypeVar
 
 import httpx
 
-from protocol.errors import MarketError, by_code
+from protocol.errors import Busy, MarketError, by_code
 from protocol.messages import (
     EpochInfo,
     ErrorBody,
@@ -19,11 +20,18 @@ from rollcall.user_error import UserError
 
 Message = TypeVar("Message", bound=Wire)
 
+PATIENCE_SECONDS = 15.0
+"""How long a reader asks again where the orchestrator's queue is away: Redis is back from a restart in
+a second or two, and a report of thousands of reads must not fail on the one that met it. So too
+for who asks faster than the limits."""
+PAUSE_SECONDS = 0.25
+
 
 class Reader:
     """A public view of one orchestrator.
 
-    Raises the `MarketError` that the orchestrator answered, and `UserError` where none answers.
+    Raises the `MarketError` that the orchestrator answered, `Busy` only after `PATIENCE_SECONDS`, and
+    `UserError` where none answers.
     """
 
     def __init__(self, orchestrator: str) -> None:
@@ -56,6 +64,16 @@ class Reader:
         return kind.from_json(self._get(path).content)
 
     def _get(self, path: str) -> httpx.Response:
+        give_up_at = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                return self._get_once(path)
+            except Busy:
+                if time.monotonic() >= give_up_at:
+                    raise
+            time.sleep(PAUSE_SECONDS)
+
+    def _get_once(self, path: str) -> httpx.Response:
         try:
             response = self._http.get(path)
         except httpx.HTTPError as error:
