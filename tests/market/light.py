@@ -119,7 +119,7 @@ def selling(live: LiveMarket, name: str, **changes: object) -> Iterator[LightWor
 
 
 class Quorum:
-    """Verifiers that accept all work at once, and sign honest epochs while told to."""
+    """Verifiers that accept all work at once and sign honest epochs, each while told to."""
 
     def __init__(self, live: LiveMarket, verifiers: Sequence[Verifier], folder: Path) -> None:
         self._run_id = live.run_id
@@ -129,6 +129,7 @@ class Quorum:
             EpochSigner(verifier, info, VerdictBook(folder / f"{n}.jsonl"))
             for n, verifier in enumerate(verifiers)
         ]
+        self.accepts = True
         self.signs = True
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._serve)
@@ -144,7 +145,8 @@ class Quorum:
         while not self._stop.wait(0.1):
             for verifier, signer in zip(self._verifiers, self._signers, strict=True):
                 try:
-                    self._accept(verifier)
+                    if self.accepts:
+                        self._accept(verifier)
                     if self.signs:
                         signer.step()
                 except MarketError:
