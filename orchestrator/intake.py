@@ -11,7 +11,6 @@ import zstandard
 
 from orchestrator import admission, keys
 from orchestrator.admission import Finding
-from orchestrator.audit import is_drawn, rate_millionths
 from orchestrator.auth import Account
 from orchestrator.batches import is_trainable
 from orchestrator.events import event_body
@@ -24,6 +23,7 @@ from protocol.constants import (
     MAX_SUBMISSION_INFLATED_BYTES,
     NUM_TOKENS_PER_UNIT,
 )
+from protocol.draw import Draw, rate_millionths
 from protocol.errors import (
     BadSignature,
     ClockSkew,
@@ -56,6 +56,7 @@ class Arrival:
     work: Work
     digest: bytes
     num_accepted: int
+    """Accepted groups with lower nonces, by now: the record that the draw goes by."""
     newest_version: int
     received_at: int
 
@@ -69,6 +70,7 @@ class Judged:
     rewards: tuple[int, ...]
     is_trainable: bool
     copy_key: bytes | None
+    draw: Draw | None = None
 
 
 async def take(market: Market, run: Run, account: Account, body: bytes) -> Receipt | bytes:
@@ -218,14 +220,15 @@ async def _judge(market: Market, run: Run, known: Arrival, finding: Finding | No
     rewards = await market.rewards.score((run.run_id, known.lease.index, rollouts)) or ()
     rate = rate_millionths(run.spec.audit, num_accepted=known.num_accepted)
     # The epoch that is open now: the lease's own may already be revealed.
-    secret = market.secret(run.run_id, max(0, run.chain.num_opened - 1))
-    is_audited = is_drawn(secret, known.digest, rate=rate)
+    draw = Draw(epoch=max(0, run.chain.num_opened - 1), rate=rate)
+    is_audited = draw.selects(market.secret(run.run_id, draw.epoch), known.digest)
     return Judged(
         GroupState.REPLAY if is_audited else GroupState.ACCEPTED,
         None,
         rewards,
         is_trainable(rewards),
         admission.copy_key(known.submission),
+        draw,
     )
 
 
@@ -318,6 +321,8 @@ def _group(known: Arrival, judged: Judged, blob: bytes, receipt: Receipt) -> Gro
         is_trainable=judged.is_trainable,
         candidate=candidate.to_json(),
         contribution=contribution.to_json(),
+        draw_epoch=judged.draw.epoch if judged.draw else 0,
+        draw_rate=judged.draw.rate if judged.draw else 0,
     )
 
 

@@ -35,6 +35,9 @@ class Group:
     candidate: bytes
     contribution: bytes
     trained_in: int = -1
+    draw_epoch: int = 0
+    draw_rate: int = 0
+    """Millionths, 0 for a group that admission rejected."""
 
     def packed(self) -> bytes:
         """Return the hash as alternating names and values, in one argument of a script."""
@@ -46,6 +49,7 @@ class Group:
             *("rewards", ",".join(map(str, self.rewards)), "is_trainable", int(self.is_trainable)),
             *("candidate", self.candidate, "contribution", self.contribution),
             *("trained_in", self.trained_in),
+            *("draw_epoch", self.draw_epoch, "draw_rate", self.draw_rate),
         ]
         # Redis reads the older form, in which text and bytes are one type.
         return bytes(msgpack.packb(fields, use_bin_type=False))
@@ -71,6 +75,8 @@ class Group:
             candidate=fields[b"candidate"],
             contribution=fields[b"contribution"],
             trained_in=int(fields[b"trained_in"]),
+            draw_epoch=int(fields.get(b"draw_epoch", 0)),
+            draw_rate=int(fields.get(b"draw_rate", 0)),
         )
 
 

@@ -50,6 +50,8 @@ async def submission_status(market: Market, run: Run, work_digest: bytes) -> Sub
         receipt=Receipt.from_json(group.receipt),
         rewards=group.rewards,
         trained_in=group.trained_in,
+        draw_epoch=group.draw_epoch,
+        draw_rate_millionths=group.draw_rate,
         verdicts=tuple(sorted(verdicts, key=lambda verdict: verdict.decided_at)),
     )
 

@@ -113,6 +113,10 @@ class SubmissionStatus(Wire):
     """Ten-thousandths, one per rollout, recomputed; empty where they were not."""
     trained_in: Annotated[int, Field(ge=-1)]
     """The trainer's step that consumed the group, −1 for none."""
+    draw_epoch: U32
+    """Whose secret drew whether the group is replayed: the epoch open when it was received."""
+    draw_rate_millionths: U32
+    """The share of such groups that is replayed; 0 where admission rejected it and nothing was drawn."""
     verdicts: Annotated[tuple[Verdict, ...], AsTuple]
 
 

@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator import batches, settlement
-from orchestrator.audit import is_drawn, rate_millionths
 from orchestrator.permits import is_due
 from orchestrator.reconciling import Fate, fate_of
 from orchestrator.records import Epoch
@@ -15,11 +14,9 @@ from orchestrator.scheduler import epoch_secret, most_groups, most_units
 from orchestrator.settlement import Opened, Standing
 from protocol.canonical import keccak256
 from protocol.messages import Account, BatchGroup, Contribution, EpochStage
-from protocol.run import AuditPolicy
 from tests.orchestrator.ground import Ground, make_spec
 
 WORKERS = tuple("0x" + f"{n:040d}" for n in (1, 2, 3))
-POLICY = AuditPolicy(num_probation_groups=4, num_halving_groups=2, floor_millionths=100_000)
 
 
 def group(n: int, worker: str = WORKERS[0], version: int = 0) -> BatchGroup:
@@ -81,34 +78,6 @@ def test_equal_rewards_teach_nothing() -> None:
     assert not batches.is_trainable(())
     assert not batches.is_trainable((10_000, 10_000))
     assert batches.is_trainable((10_000, 0))
-
-
-@pytest.mark.parametrize(
-    ("num_accepted", "rate"),
-    [
-        (0, 1_000_000),
-        (3, 1_000_000),
-        (4, 500_000),
-        (5, 500_000),
-        (6, 250_000),
-        (9, 125_000),
-        (10, 100_000),
-        (10**6, 100_000),
-    ],
-)
-def test_audits_fall_by_half_from_the_probation_to_the_floor(num_accepted: int, rate: int) -> None:
-    assert rate_millionths(POLICY, num_accepted=num_accepted) == rate
-
-
-def test_the_draw_follows_its_rate_and_can_be_repeated() -> None:
-    secret = keccak256(b"secret")
-    digests = [keccak256(bytes([n % 256, n // 256])) for n in range(4000)]
-    assert all(is_drawn(secret, digest, rate=1_000_000) for digest in digests)
-    assert not any(is_drawn(secret, digest, rate=0) for digest in digests)
-    drawn = [is_drawn(secret, digest, rate=250_000) for digest in digests]
-    assert 900 < sum(drawn) < 1100
-    assert drawn == [is_drawn(secret, digest, rate=250_000) for digest in digests]
-    assert drawn != [is_drawn(keccak256(b"other"), digest, rate=250_000) for digest in digests]
 
 
 def test_pacing_lets_out_what_can_still_be_trained_on(ground: Ground) -> None:

@@ -1,0 +1,64 @@
+"""Which submissions must be replayed: the orchestrator draws, and anyone draws again.
+
+Pure. A group is drawn by an epoch's secret and its own digest: unpredictable before it is sent,
+reproducible once the secret is revealed. The share that is drawn follows from the worker's record, which
+is public too: the groups with lower nonces that it was paid for. How verdicts are counted one by one is
+`orchestrator/lua/verdict.lua`, because votes must be counted atomically.
+
+Left out: who keeps the secret. An orchestrator that tells a friend whose group will be drawn cannot be
+found here; it can be found by what the friend's groups say when anyone replays them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from protocol.canonical import keccak256
+from protocol.constants import MICRO
+from protocol.run import AuditPolicy
+from protocol.verdict import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """What one submission's draw was made from: the epoch whose secret it was, and the share.
+
+    Example: Draw(epoch=3, rate=250_000): a quarter of such groups is replayed
+    """
+
+    epoch: int
+    rate: int
+
+    def selects(self, secret: bytes, work_digest: bytes) -> bool:
+        """Return whether this submission is to be replayed; `secret` is the epoch's."""
+        return is_drawn(secret, work_digest, rate=self.rate)
+
+
+def rate_millionths(policy: AuditPolicy, *, num_accepted: int) -> int:
+    """Return the share of a worker's next group being replayed, after `num_accepted` good ones.
+
+    All of the probation, then half as often with every `num_halving_groups`, down to the floor. It never
+    rises with the record, so who counts too few groups only replays more than it must.
+    """
+    beyond = num_accepted - policy.num_probation_groups
+    if beyond < 0:
+        return MICRO
+    halvings = min(beyond // policy.num_halving_groups + 1, 32)
+    return max(policy.floor_millionths, MICRO >> halvings)
+
+
+def is_drawn(secret: bytes, work_digest: bytes, *, rate: int) -> bool:
+    """Return whether the draw selects this submission at `rate` millionths."""
+    draw = int.from_bytes(keccak256(b"audit" + secret + work_digest)[:8], "big")
+    return draw * MICRO < rate << 64
+
+
+def is_vouched(outcomes: Sequence[Outcome], *, threshold: int, num_verifiers: int) -> bool:
+    """Return whether one outcome per verifier is enough to pay a drawn group.
+
+    `threshold` accepting ones are; so are all verifiers' where too few of them condemn it.
+    """
+    accepting = outcomes.count(Outcome.ACCEPTED)
+    rejecting = outcomes.count(Outcome.REJECTED)
+    return accepting >= threshold or (
+        accepting + rejecting >= num_verifiers and rejecting < threshold
+    )
