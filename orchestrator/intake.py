@@ -91,8 +91,7 @@ def most_inflated(spec: RunSpec) -> int:
 
     Above that nothing is worth reading; below, a group that is too long is told so by admission.
     """
-    largest = 8 * spec.group_size * spec.max_tokens + 5 * spec.max_prompt_tokens
-    return min(MAX_SUBMISSION_INFLATED_BYTES, SMALL_BYTES + 4 * largest)
+    return min(MAX_SUBMISSION_INFLATED_BYTES, SMALL_BYTES + 4 * spec.most_group_bytes)
 
 
 def read_body(body: bytes, most: int) -> Submission:

@@ -288,7 +288,12 @@ class Market:
                 f"environment {spec.environment} has digest 0x{made.digest.hex()} here and "
                 f"0x{spec.environment_digest.hex()} in the spec: install the release it was made for"
             )
-        terms = Terms(spec.vocabulary_size, spec.eos_token_id, spec.max_staleness)
+        terms = Terms(
+            spec.vocabulary_size,
+            spec.eos_token_id,
+            spec.max_staleness,
+            asks_activations=spec.activations is not None,
+        )
         return Run(run_id, spec, spec_hash, made, state, terms)
 
     async def _on_chain(self, run_id: int) -> RunState:

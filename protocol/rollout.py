@@ -58,17 +58,23 @@ class SignedLease(Wire):
 
 
 class Rollout(Wire):
-    """One completion: ids (uint32 little-endian) and worker_logprobs (float32 little-endian)."""
+    """One completion: ids (uint32 little-endian) and worker_logprobs (float32 little-endian).
+
+    `activations` has the proofs of `protocol.activations` one after another, and is empty unless the
+    run asks for them.
+    """
 
     tokens: Bytes
     logprobs: Bytes
+    activations: Bytes
 
     @classmethod
-    def of(cls, tokens: Any, logprobs: Any) -> "Rollout":
+    def of(cls, tokens: Any, logprobs: Any, activations: bytes = b"") -> "Rollout":
         """Build from array-likes of equal length."""
         return cls(
             tokens=np.asarray(tokens, dtype="<u4").tobytes(),
             logprobs=np.asarray(logprobs, dtype="<f4").tobytes(),
+            activations=activations,
         )
 
     def token_ids(self) -> NDArray[np.uint32]:
@@ -79,7 +85,7 @@ class Rollout(Wire):
         return np.frombuffer(self.logprobs, dtype="<f4")
 
     def leaf(self) -> bytes:
-        return keccak256(encode([self.tokens, self.logprobs]))
+        return keccak256(encode([self.tokens, self.logprobs, self.activations]))
 
 
 class Submission(Wire):
@@ -121,7 +127,7 @@ class Work(Wire):
 
 
 def payload_digest(lease: Lease, submission: Submission) -> bytes:
-    """Bind a group to its lease, policy, prompt and every token and log-probability in it."""
+    """Bind a group to its lease, policy, prompt and all that its rollouts carry."""
     return keccak256(
         encode(
             [

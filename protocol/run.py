@@ -8,10 +8,13 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from protocol.activation_policy import ActivationPolicy
+from protocol.activations import num_proofs, proof_bytes
 from protocol.constants import (
     MAX_COMPLETION_TOKENS,
     MAX_GROUP_SIZE,
     MAX_PROMPT_TOKENS,
+    MAX_SUBMISSION_BYTES,
     MICRO,
     PROTOCOL_VERSION,
 )
@@ -79,6 +82,8 @@ class RunSpec(Wire):
     """Largest share of one batch that a single worker's groups may fill."""
 
     audit: AuditPolicy
+    activations: ActivationPolicy | None = None
+    """Bounds of the activation commitments that every rollout carries; none where the run asks for none."""
     thresholds: Annotated[tuple[Thresholds, ...], AsTuple]
     """Calibrated bounds of honest replay, one entry per engine class."""
     orchestrator: Address
@@ -99,6 +104,11 @@ class RunSpec(Wire):
             )
         if self.eos_token_id >= self.vocabulary_size:
             raise ValueError("eos_token_id lies outside the vocabulary")
+        if self.activations is not None and self.most_group_bytes > MAX_SUBMISSION_BYTES:
+            raise ValueError(
+                f"a group with activation commitments takes {self.most_group_bytes} bytes, a "
+                f"submission {MAX_SUBMISSION_BYTES}: ask for fewer or shorter rollouts"
+            )
         classes = [entry.engine_class for entry in self.thresholds]
         if not classes or len(set(classes)) != len(classes):
             raise ValueError("thresholds need exactly one entry per engine class, and at least one")
@@ -111,6 +121,12 @@ class RunSpec(Wire):
     @property
     def temperature(self) -> float:
         return self.temperature_millionths / MICRO
+
+    @property
+    def most_group_bytes(self) -> int:
+        """The largest group: tokens, log-probabilities, activation commitments, and its prompt."""
+        proofs = num_proofs(self.max_tokens) * proof_bytes() if self.activations else 0
+        return self.group_size * (8 * self.max_tokens + proofs) + 5 * self.max_prompt_tokens
 
     def gflops(self, num_tokens: int) -> int:
         """Return the estimated compute of sampling `num_tokens`, in 10⁹ FLOP, rounded up.

@@ -26,12 +26,14 @@ class Rejection(StrEnum):
     TOKEN_OUT_OF_RANGE = "token_out_of_range"
     BAD_TERMINATION = "bad_termination"
     BAD_LOGPROB = "bad_logprob"
+    BAD_ACTIVATIONS = "bad_activations"
     STALE_POLICY = "stale_policy"
     DUPLICATE_GROUP = "duplicate_group"
     # decided by replay
     REPLAY_MISMATCH = "replay_mismatch"
     REPLAY_MARGIN = "replay_margin"
     REPLAY_LOGPROB = "replay_logprob"
+    REPLAY_ACTIVATIONS = "replay_activations"
     # decided about the worker
     WORKER_EXCLUDED = "worker_excluded"
 
