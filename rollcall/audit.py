@@ -8,6 +8,7 @@ import random
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from eth_account import Account
@@ -16,14 +17,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from contracts.errors import LedgerError
-from contracts.facts import domain_of, facts_of
+from contracts.facts import Keys, domain_of, facts_of
 from contracts.fraud import Finding, find
 from contracts.headers import posted_header
 from contracts.openings import Published
 from contracts.paid import PaidIndex
 from protocol.errors import MarketError
 from protocol.messages import Contribution
+from protocol.run import RunSpec
 from rollcall.chain import connect, read_deployment
+from rollcall.draw_audit import PublicDraws, Quorum, Records, check_replays
 from rollcall.epoch_audit import (
     EpochReport,
     Look,
@@ -97,34 +100,51 @@ def audit_run(
 ) -> RunReport:
     """Recompute every epoch of a run that stands now."""
     spec, ledger = record.spec(run_id), record.ledger
-    state, domain, paid = ledger.run(run_id), domain_of(ledger), PaidIndex()
-    secrets = {posted.epoch: posted.secret for posted in record.epochs(run_id)}
+    state, public, paid = ledger.run(run_id), public_draws(record, run_id, spec), PaidIndex()
     reports: list[EpochReport] = []
     accounts: dict[int, dict[str, int]] = {}
-    root = bytes(32)
+    root, records = bytes(32), Records()
     for posted in record.epochs(run_id):
         report = EpochReport(posted)
         reports.append(report)
         published = record.published(posted)
         if isinstance(published, str):
             report.differences.append(published)
+            records.take(None)
         else:
+            contributions = published.file.contributions
+            records.take(contributions)
             _audit_file(record, report, published, paid, root_before=root, rate=state.rate)
-            chosen = _drawn(published.file.contributions, most_submissions)
-            looks = _looks(record, run_id, chosen)
+            looks = _looks(record, run_id, _drawn(contributions, most_submissions))
             check_draws(
                 report,
                 looks,
-                secrets=secrets,
+                secrets=public.secrets,
                 num_opened=state.num_opened,
                 spec=spec,
-                domain=domain,
+                domain=public.domain,
             )
+            check_replays(report, looks, records, public)
             accounts[posted.epoch] = {leaf.worker: leaf.earned for leaf in published.accounts}
         root = posted.account_root
     paid.close()
     differences = check_pay(reports, accounts, record.claims.get(run_id, {}), state=state)
     return RunReport(run_id, reports, differences)
+
+
+def public_draws(record: PublicRecord, run_id: int, spec: RunSpec) -> PublicDraws:
+    """Return what a run's draws follow from, as the chain says it."""
+    ledger, state = record.ledger, record.ledger.run(run_id)
+    return PublicDraws(
+        run_id=run_id,
+        spec=spec,
+        domain=domain_of(ledger),
+        quorum=Quorum(state.threshold, len(state.verifiers), state.roster),
+        spoke_for=Keys(ledger).spoke_for,
+        secrets={posted.epoch: posted.secret for posted in record.epochs(run_id)},
+        opened_at=cache(lambda epoch: ledger.epoch(run_id, epoch).opened_at or None),
+        always_owed_until=record.always_owed_until(run_id),
+    )
 
 
 def first_proof(reports: Sequence[RunReport]) -> Finding | None:
@@ -137,7 +157,9 @@ def first_proof(reports: Sequence[RunReport]) -> Finding | None:
 def show(reports: Sequence[RunReport], console: Console) -> None:
     """Print one row per epoch, then every difference."""
     table = Table(title="audit")
-    for column in ("run", "epoch", "stands", "groups", "units", "roots", "signatures", "seeds"):
+    for column in ("run", "epoch", "stands", "groups", "units", "roots", "signatures"):
+        table.add_column(column)
+    for column in ("seeds", "replays"):
         table.add_column(column)
     table.add_column("paid", justify="right")
     table.add_column("verdict")
@@ -176,6 +198,7 @@ def _row(epoch: EpochReport) -> tuple[str, ...]:
         "ok" if epoch.roots_hold else "[red]differ[/]",
         _of(epoch.num_signed, epoch.num_groups),
         _of(epoch.num_drawn, epoch.num_looked_at),
+        _of(epoch.num_replayed, epoch.num_due),
         share,
         "[green]holds[/]" if epoch.holds else "[red]differs[/]",
     )

@@ -33,6 +33,10 @@ class EpochReport:
     num_signed: int = 0
     num_drawn: int = 0
     num_looked_at: int = 0
+    num_due: int = 0
+    """Of the groups looked at, those that the draw selected for replay."""
+    num_replayed: int = 0
+    """Of those, the ones that enough verifiers vouched for."""
     claimed: int = 0
     differences: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)

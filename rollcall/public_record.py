@@ -20,6 +20,8 @@ from rollcall.reader import Reader
 from rollcall.user_error import UserError
 
 BLOB_URI = "blob:0x"
+INTERRUPTIONS = {"RunHalted": "cutoff", "RunLapsed": "permitUntil"}
+"""What keeps a run from owing work, with the field that says when it last did."""
 
 
 class PublicRecord:
@@ -36,10 +38,14 @@ class PublicRecord:
         self.history = History.of(events)
         self.claims: dict[int, dict[str, int]] = {}
         """Token wei paid so far, by run and worker."""
+        self._interruptions: dict[int, list[int]] = {}
         for event in events:
             if event.name == "Claimed":
                 run = self.claims.setdefault(int(event.values["runId"]), {})
                 run[str(event.values["worker"])] = int(event.values["claimed"])
+            elif event.name in INTERRUPTIONS:
+                last_owed = int(event.values[INTERRUPTIONS[event.name]])
+                self._interruptions.setdefault(int(event.values["runId"]), []).append(last_owed)
         self._published: dict[bytes, Published | str] = {}
 
     def run_ids(self, only: int | None) -> list[int]:
@@ -74,6 +80,14 @@ class PublicRecord:
         """Return the postings that stand, oldest epoch first."""
         found = (p for p in self.history.postings.values() if p.pays and p.run_id == run_id)
         return sorted(found, key=lambda posted: posted.epoch)
+
+    def always_owed_until(self, run_id: int) -> int:
+        """Return until when all of a run's work was owed: from then on, accepted work may be in no file."""
+        state = self.ledger.run(run_id)
+        ends = [*self._interruptions.get(run_id, []), state.permit_until]
+        if state.settle_until:
+            ends.append(state.settle_until - state.settle_window)
+        return 0 if 0 < state.compute_cap <= state.gflops else min(ends)
 
     def num_final(self, run_id: int) -> int:
         return sum(posted.fate is Fate.FINAL for posted in self.epochs(run_id))

@@ -1,58 +1,22 @@
 """`rollcall audit` over HTTP and a real chain: truth holds, every lie is told and, where it can be, proven."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-from rich.console import Console
 from web3 import Web3
 
 from contracts.history import Fate, Posted
 from orchestrator.market import Market
 from protocol.canonical import content_digest, keccak256
 from protocol.messages import EpochFile
-from rollcall.audit import audit_market
-from rollcall.devchain.server import DevChainServer
 from rollcall.epoch_audit import EpochReport, check_pay
 from rollcall.user_error import UserError
-from tests.orchestrator.front import Front, serving
 from tests.orchestrator.lying import padded, post, proposed, stake_again
 from tests.orchestrator.place import Place
 from tests.orchestrator.test_settling import earn, final
-
-
-class Auditor:
-    """Somebody with nothing but the two addresses."""
-
-    def __init__(self, place: Place, front: Front, chain: DevChainServer, folder: Path) -> None:
-        self.place, self.front, self.chain, self.folder = place, front, chain, folder
-        self.proof = folder / "proof.json"
-        place.ground.deployment.save(folder / "deployment.json")
-
-    def audit(self, **changes: Any) -> tuple[bool, str]:
-        """Return whether all holds, and what was printed."""
-        console = Console(width=160, record=True, quiet=True)
-        console.quiet = False
-        arguments: dict[str, Any] = {
-            "rpc": self.chain.url,
-            "deployment": self.folder / "deployment.json",
-            "console": console,
-            "run_id": self.place.run_id,
-            "proof_file": self.proof,
-            **changes,
-        }
-        with console.capture() as printed:
-            holds = audit_market(self.front.url, **arguments)
-        return holds, printed.get()
-
-
-@pytest.fixture
-def auditor(place: Place, tmp_path: Path) -> Iterator[Auditor]:
-    with serving(place) as (front, chain):
-        yield Auditor(place, front, chain, tmp_path)
+from tests.rollcall.auditor import Auditor
 
 
 def test_an_honest_market_holds(auditor: Auditor) -> None:
@@ -68,8 +32,8 @@ def test_an_honest_market_holds(auditor: Auditor) -> None:
     rows = [line.split("│")[1:-1] for line in printed.splitlines() if line.startswith("│")]
     first, second = ([cell.strip() for cell in row] for row in rows)
     assert first[1:4] == ["0", "final", "3"]
-    assert first[5:8] == ["ok", "3/3", "3/3"]
-    assert second[8] == "100%", "alice claimed all of it"
+    assert first[5:9] == ["ok", "3/3", "3/3", "3/3"]
+    assert second[9] == "100%", "alice claimed all of it"
     assert len(file.contributions) == 1
     assert auditor.audit(most_submissions=0)[0]
 

@@ -1,0 +1,145 @@
+"""The audit draw, drawn again from public data: every way to spare a group its replay is told."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator import intake
+from protocol.draw import Draw
+from protocol.messages import Contribution
+from protocol.run import AuditPolicy
+from protocol.verdict import Outcome, Verdict
+from rollcall.draw_audit import Records
+from tests.orchestrator.front import serving
+from tests.orchestrator.ground import Ground
+from tests.orchestrator.place import Place, opened
+from tests.orchestrator.test_settling import earn, final
+from tests.rollcall.auditor import Auditor
+
+HALVING = AuditPolicy(num_probation_groups=2, num_halving_groups=3, floor_millionths=100_000)
+
+
+@contextmanager
+def auditing(ground: Ground, redis_url: str, folder: Path) -> Iterator[Auditor]:
+    """A market whose replays thin out after two groups."""
+    more: dict[str, Any] = {"groups_per_batch": 40, "max_worker_leases": 40}
+    with (
+        opened(ground, redis_url, folder / "blobs", audit=HALVING, **more) as place,
+        serving(place) as (front, chain),
+    ):
+        yield Auditor(place, front, chain, folder)
+
+
+def test_shares_that_fall_with_the_record_are_drawn_again(
+    ground: Ground, redis_url: str, tmp_path: Path
+) -> None:
+    """Out of order too: what was decided late counts for nobody's record early."""
+    with auditing(ground, redis_url, tmp_path) as auditor:
+        place = auditor.place
+        alice, verifier = place.party("alice"), place.party("v0")
+        leases = [signed.lease for signed in alice.leases(16)]
+        rates = []
+        for lease in [*leases[3:12], *leases[:3], *leases[12:]]:
+            digest = alice.deliver(lease).work_digest
+            rates.append(place.status(digest).draw_rate_millionths)
+            if place.status(digest).state.value == "replay":
+                verifier.decide(digest, Outcome.ACCEPTED)
+        assert rates[:6] == [1_000_000, 1_000_000, 500_000, 500_000, 500_000, 250_000]
+        assert rates[9:12] == [1_000_000, 1_000_000, 500_000], "nonces 1 to 3 have no record"
+        assert rates[12:] == [100_000] * 4
+        final(place, 0)
+        holds, printed = auditor.audit()
+        assert holds, printed
+        replayed, due = replays(printed)
+        assert replayed == due >= 2, "what the record asked for; the orchestrator replayed more"
+
+
+def replays(printed: str) -> tuple[int, int]:
+    """Return how many drawn groups are vouched for, of how many, in the first epoch."""
+    row = next(line for line in printed.splitlines() if line.startswith("│"))
+    replayed, due = row.split("│")[1:-1][8].strip().split("/")
+    return int(replayed), int(due)
+
+
+def test_every_way_to_spare_a_group_its_replay_is_told(
+    auditor: Auditor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = auditor.place
+    with monkeypatch.context() as lying:
+        lying.setattr(Draw, "selects", lambda *_: False)
+        unseen = sell(place)
+    with monkeypatch.context() as lying:
+        lying.setattr(intake, "rate_millionths", lambda *_, **__: 0)
+        thinned = sell(place)
+    forged = sell(place)
+    place.party("v0").decide(forged, Outcome.ACCEPTED)
+    change_verdict(place, forged, signature=bytes(65))
+    strange = sell(place)
+    place.party("v0").decide(strange, Outcome.ACCEPTED)
+    change_verdict(place, strange, verifier=place.ground.address("alice"))
+    assert len({unseen, thinned, forged, strange}) == 4
+    final(place, 0)
+    holds, printed = auditor.audit()
+    assert not holds
+    told = [line for line in printed.splitlines() if "✗" in line]
+    assert [("nonce 2" in line) for line in told] == [False, True, False, False], printed
+    assert "was drawn at 0 %, its record of 1 groups asks for 100 %" in told[1]
+    for nonce, line in zip((1, 3, 4), (told[0], told[2], told[3]), strict=True):
+        assert f"nonce {nonce} " in line
+        assert "drawn for replay and is paid with 0 of 1 accepting" in line
+    assert replays(printed) == (0, 3)
+
+
+def sell(place: Place) -> bytes:
+    alice = place.party("alice")
+    [signed] = alice.leases()
+    return alice.deliver(signed.lease).work_digest
+
+
+def change_verdict(place: Place, digest: bytes, **changes: Any) -> None:
+    """Have the orchestrator show another verdict than it was given."""
+    run = place.market.runs[place.run_id]
+    key = f"{run.prefix}verdicts:{digest.hex()}"
+    [(verifier, raw)] = place.call(place.market.queue.hash, key).items()
+    changed = Verdict.from_json(raw).model_copy(update=changes).to_json()
+    place.call(partial(place.market.queue.call, "HSET", key, verifier, changed))
+
+
+def test_the_secret_of_another_epoch_draws_nothing(
+    auditor: Auditor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may choose among secrets may choose the one that spares a friend."""
+    place = auditor.place
+    earn(place)
+    final(place, 0)
+    place.wait(300)
+    with monkeypatch.context() as lying:
+        lying.setattr(intake, "Draw", lambda rate, **_: Draw(epoch=0, rate=rate))
+        earn(place)
+    final(place, 1)
+    holds, printed = auditor.audit()
+    assert not holds
+    assert "by the secret of epoch 0, which was not the open one then" in " ".join(printed.split())
+
+
+def test_a_record_counts_what_was_paid_before_or_else_the_nonce() -> None:
+    work = contribution_of("0x" + 40 * "1")
+    other = contribution_of("0x" + 40 * "2")
+    records = Records()
+    records.take([work(1), work(4), other(2)])
+    records.take([work(9)])
+    assert [records.before(w) for w in (work(1), work(4), work(9), other(2))] == [0, 1, 2, 0]
+    records.take(None)
+    records.take([work(12)])
+    assert records.before(work(12)) == 11, "an epoch is not published: anything may be in it"
+
+
+def contribution_of(worker: str) -> Callable[[int], Contribution]:
+    def made(nonce: int) -> Contribution:
+        return Contribution.model_construct(worker=worker, nonce=nonce)
+
+    return made
