@@ -75,8 +75,9 @@ def groups_of(workload: Workload) -> list[Group]:
                 worker_logprobs=-np.abs(draws.normal(0, 0.2, len(answer))).astype(np.float32),
                 advantage=float(advantage),
                 is_masked=False,
+                rollout=i,
             )
-            for answer, advantage in zip(answers, advantages, strict=True)
+            for i, (answer, advantage) in enumerate(zip(answers, advantages, strict=True))
         )
         found.append(Group(bytes([index]) * 32, 0, asked, completions, rewards))
     return found

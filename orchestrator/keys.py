@@ -31,6 +31,7 @@ may touch them all. Nothing here expires unless it says so: it is the run's reco
     rollcall:{RUN}:verdicts:DIGEST hash   verifier → Verdict JSON
     rollcall:{RUN}:batches        hash    step → Batch JSON
     rollcall:{RUN}:policies       hash    version → SignedManifest JSON
+    rollcall:{RUN}:lineage        hash    version → digest of its step record, a blob
     rollcall:{RUN}:epochs         hash    epoch → `records.Epoch` JSON
     rollcall:{RUN}:signed:N:D     hash    verifier → signature of epoch N's header with digest D
     rollcall:{RUN}:reports        hash    digest → `records.Report` JSON

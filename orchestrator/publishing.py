@@ -1,9 +1,15 @@
-"""Check and publish a policy version: signed by the trainer, next in line, and all there."""
+"""Check and publish a policy version: signed by the trainer, next in line, and all there.
+
+What made it is checked too: its step record lists exactly the groups of the batch that the step was
+given, so that no trainer leaves one out of what it signs.
+"""
 
 from orchestrator import keys
 from orchestrator.events import event_body
 from orchestrator.market import Market, Run
 from protocol.errors import Malformed, NotFound, PolicyOutOfOrder
+from protocol.lineage import MAX_RECORDS_BYTES, NO_LINEAGE, Records, StepRecord, read_record
+from protocol.messages import Batch
 from protocol.policy import Blob, Manifest, SignedManifest, policy_digest
 from protocol.signing import require_signer
 
@@ -18,12 +24,14 @@ async def publish(market: Market, run: Run, signed: SignedManifest) -> None:
     if await _is_known(market, run, signed):
         return
     await _require_blobs(market, manifest)
+    await _require_lineage(market, run, manifest)
     version = manifest.version
     event = event_body(run.run_id, "policy", market.clock(), _sizes(manifest))
     newest = await market.queue.script(
         "publish",
         run.run_id,
         *(version, signed.to_json(), run.spec.max_staleness, keys.NUM_EVENTS_KEPT, event),
+        manifest.lineage,
     )
     if int(newest) != version and not await _is_known(market, run, signed):
         raise PolicyOutOfOrder(f"version {version} was offered, version {int(newest) + 1} is next")
@@ -39,6 +47,26 @@ async def manifest_of(market: Market, run: Run, version: str) -> bytes:
     if raw is None:
         raise NotFound(f"run {run.run_id} has no policy version {version}")
     return bytes(raw)
+
+
+async def records_of(market: Market, run: Run, first: int, last: int) -> Records:
+    """Return the step records of versions `first` … `last`, as many as one answer holds.
+
+    At least one, where there is one: whoever wants the rest asks again from where this ends.
+    """
+    first = max(1, first)
+    versions = range(first, last + 1)
+    digests = await market.queue.call("HMGET", run.prefix + "lineage", *versions or (first,))
+    found: list[bytes] = []
+    room = MAX_RECORDS_BYTES
+    for _, digest in zip(versions, digests, strict=False):
+        if digest is None or room <= 0:
+            break
+        found.append(await market.blobs.get(digest))
+        room -= len(found[-1])
+    if not found:
+        raise NotFound(f"run {run.run_id} has no step records of versions {first} to {last}")
+    return Records(run_id=run.run_id, first=first, records=tuple(found))
 
 
 def _check(run: Run, manifest: Manifest) -> None:
@@ -84,6 +112,47 @@ async def _require_blobs(market: Market, manifest: Manifest) -> None:
             raise NotFound(
                 f"blob 0x{blob.digest.hex()} of {blob.size} bytes is {found}: upload every chunk "
                 "before the manifest"
+            )
+
+
+async def _require_lineage(market: Market, run: Run, manifest: Manifest) -> None:
+    """Raise unless the manifest's step record is there, follows the last one, and hides no group."""
+    version = manifest.version
+    if version == 0:
+        if manifest.lineage != NO_LINEAGE:
+            raise Malformed("version 0 has no lineage: nothing shaped it, so its field is zero")
+        return
+    known = await market.queue.call("HGET", run.prefix + "lineage", version - 1)
+    if known is None:
+        raise PolicyOutOfOrder(f"version {version} was offered before version {version - 1}")
+    data = await market.blobs.get(manifest.lineage)
+    record = read_record(data, digest=manifest.lineage, run_id=run.run_id, version=version)
+    if record.previous != known:
+        raise Malformed(
+            f"the record of version {version} follows 0x{record.previous.hex()}, version "
+            f"{version - 1} has 0x{known.hex()}: chain it to the published one"
+        )
+    raw = await market.queue.call("HGET", run.prefix + "batches", version - 1)
+    _check_record(run, record, Batch.from_json(raw) if raw is not None else None)
+
+
+def _check_record(run: Run, record: StepRecord, batch: Batch | None) -> None:
+    entries = batch.groups if batch is not None else ()
+    if len(record.groups) != len(entries):
+        raise Malformed(
+            f"the record of version {record.version} lists {len(record.groups)} groups, the batch "
+            f"of its step had {len(entries)}: list them all, with 0 tokens for what was left out"
+        )
+    for group, entry in zip(record.groups, entries, strict=True):
+        if not group.is_of(entry):
+            raise Malformed(
+                f"the record of version {record.version} says another thing of group "
+                f"0x{entry.work_digest.hex()} than the batch: copy its entry, in its order"
+            )
+        if max(group.tokens, default=0) > run.spec.max_tokens:
+            raise Malformed(
+                f"group 0x{entry.work_digest.hex()} has a rollout of {max(group.tokens)} tokens, the "
+                f"run allows {run.spec.max_tokens}"
             )
 
 

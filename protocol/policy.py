@@ -63,6 +63,8 @@ class Manifest(Wire):
     anchor_version: U32
     anchor: Blobs
     """The newest full set of weights, as a chunked safetensors file."""
+    lineage: Bytes32 = bytes(32)
+    """Blob of the record of the step that made this version (`lineage.py`); zero for version 0."""
     created_at: U64
 
     def size(self) -> int:

@@ -28,12 +28,25 @@ from protocol.run import RunSpec
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One rollout as training sees it. A masked one is left out of the loss."""
+    """One rollout as training sees it. A masked one is left out of the loss.
+
+    `rollout` is its place in the group.
+    """
 
     tokens: NDArray[np.int64]
     worker_logprobs: NDArray[np.float32]
     advantage: float
     is_masked: bool
+    rollout: int
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Whose sequence of a microbatch it is."""
+
+    work_digest: bytes
+    policy_version: int
+    rollout: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +97,8 @@ class Microbatch:
     mask_N: Tensor
     sequence_N: Tensor
     num_sequences: int
+    origins: tuple[Origin, ...]
+    """One for each sequence."""
 
 
 def read_group(
@@ -105,11 +120,11 @@ def read_group(
         raise Malformed("a prompt token is out of the vocabulary")
     advantages = group_advantages(entry.rewards, divide_by_deviation=divide_by_deviation)
     completions = []
-    for rollout, advantage in zip(submission.rollouts, advantages, strict=True):
+    for i, (rollout, advantage) in enumerate(zip(submission.rollouts, advantages, strict=True)):
         tokens, logprobs = _checked(rollout.tokens, rollout.logprobs, spec)
         is_truncated = int(tokens[-1]) != spec.eos_token_id
         is_masked = mask_truncated and is_truncated
-        completions.append(Completion(tokens, logprobs, float(advantage), is_masked))
+        completions.append(Completion(tokens, logprobs, float(advantage), is_masked, i))
     return Group(
         work_digest=entry.work_digest,
         policy_version=entry.policy_version,
@@ -265,6 +280,11 @@ def _pack_one(groups: Sequence[Group], device: str) -> Microbatch:
         mask_N=_on(device, np.repeat([not c.is_masked for c in completions], lengths)),
         sequence_N=_on(device, np.repeat(np.arange(len(completions)), lengths)),
         num_sequences=len(completions),
+        origins=tuple(
+            Origin(group.work_digest, group.policy_version, c.rollout)
+            for group in groups
+            for c in group.completions
+        ),
     )
 
 

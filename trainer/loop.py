@@ -9,8 +9,8 @@ Left out: several devices, several steps per batch, learning-rate schedules.
 
 import time
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import structlog
@@ -18,11 +18,12 @@ import torch
 
 from protocol.canonical import content_digest
 from protocol.errors import Malformed, StepOutOfOrder
+from protocol.lineage import TrainedGroup
 from protocol.messages import Batch, RunInfo
 from protocol.policy import Manifest
 from trainer import batch as batches
 from trainer import checkpoint
-from trainer.batch import Selection
+from trainer.batch import Origin, Selection
 from trainer.checkpoint import Progress
 from trainer.client import Client
 from trainer.config import Config
@@ -35,6 +36,28 @@ from trainer.publish import Publisher, patch_bytes
 
 class WrongRun(Exception):
     """The run on the ledger is not one that this config and key can train."""
+
+
+@dataclass(slots=True)
+class Counted:
+    """How many completion tokens of each rollout entered a step's loss: what its record says."""
+
+    tokens: Counter[tuple[bytes, int]] = field(default_factory=Counter)
+
+    def add(self, origins: Sequence[Origin], tokens: Tokens) -> None:
+        """Note one microbatch, after its outlying sequences were masked."""
+        counts_S = tokens.sum_by_sequence(torch.ones_like(tokens.worker_logprobs_N))
+        for origin, count in zip(origins, counts_S.tolist(), strict=True):
+            self.tokens[origin.work_digest, origin.rollout] += int(count)
+
+    def of(self, batch: Batch) -> tuple[TrainedGroup, ...]:
+        """Return every group of the batch with its counts; 0 for what was left out."""
+        return tuple(
+            TrainedGroup.of(
+                entry, [self.tokens[entry.work_digest, i] for i in range(len(entry.rewards))]
+            )
+            for entry in batch.groups
+        )
 
 
 @dataclass(slots=True)
@@ -67,9 +90,10 @@ class Trainer:
         batch = self.client.batch(step)
         taken_at = time.monotonic()
         selection = self._read(batch)
-        values = self._learn(selection)
+        counted = Counted()
+        values = self._learn(selection, counted)
         learned_at = time.monotonic()
-        manifest = self.publisher.publish(step + 1, self.policy.host_weights())
+        manifest = self.publisher.publish(step + 1, self.policy.host_weights(), counted.of(batch))
         values |= group_values(selection.groups, selection.dropped, step)
         values |= self._evaluate(step + 1)
         waited, learning = taken_at - asked_at, learned_at - taken_at
@@ -121,8 +145,11 @@ class Trainer:
         )
         return Selection(selection.groups, selection.dropped + unreadable)
 
-    def _learn(self, selection: Selection) -> dict[str, Any]:
-        """Take one optimizer step; return its numbers. A batch with nothing to learn changes nothing."""
+    def _learn(self, selection: Selection, counted: Counted) -> dict[str, Any]:
+        """Take one optimizer step; return its numbers. A batch with nothing to learn changes nothing.
+
+        What enters the loss is noted in `counted`.
+        """
         config = self.config
         num_tokens, num_sequences = batches.count(selection.groups)
         whole = Whole(num_tokens, num_sequences, self.info.spec.max_tokens)
@@ -142,6 +169,7 @@ class Trainer:
                 num_sequences=microbatch.num_sequences,
             )
             tokens, left_out = without_outliers(tokens, band)
+            counted.add(microbatch.origins, tokens)
             loss = loss_of(tokens, clip, whole)
             loss.backward()
             self.policy.collect_gradients()

@@ -108,6 +108,7 @@ def _publisher(config: Config, info: RunInfo, client: Client, key: bytes) -> Pub
         run_id=config.run_id,
         key=key,
         plan=Plan(config.anchor_every, config.skip_patches),
+        divides_by_deviation=config.divide_by_deviation,
     )
 
 

@@ -1,4 +1,4 @@
-"""Make and publish policies: patch, skip patches, anchor, signed manifest; blobs before the manifest.
+"""Make and publish policies: patch, skip patches, anchor, step record, signed manifest; blobs first.
 
 Owns the host copies of recent versions that patches start from. Publishing is idempotent: a version
 that is already out is compared by its policy digest and left as it is, which is how a trainer that was
@@ -13,6 +13,7 @@ import structlog
 
 from protocol import patch, signing
 from protocol.errors import Malformed
+from protocol.lineage import NO_LINEAGE, StepRecord, TrainedGroup
 from protocol.policy import (
     Blob,
     Manifest,
@@ -59,16 +60,19 @@ class Publisher:
     run_id: int
     key: bytes
     plan: Plan
+    divides_by_deviation: bool = False
     kept: dict[int, Weights] = field(default_factory=dict)
 
-    def publish(self, version: int, weights: Weights) -> Manifest:
+    def publish(
+        self, version: int, weights: Weights, groups: Sequence[TrainedGroup] = ()
+    ) -> Manifest:
         """Publish `weights` as `version`, unless they are already; return its manifest.
 
-        Raises `Diverged` where other weights are published under this version.
+        `groups` are those of the step's batch, with what the loss counted of them. Raises `Diverged` where other weights are published under this version.
         """
         found = self.client.policy(version)
         if found is None:
-            manifest = self._manifest(version, weights)
+            manifest = self._manifest(version, weights, self._lineage(version, groups))
             digest = self.domain.digest(manifest)
             signature = signing.sign(self.key, digest)
             self.client.publish(SignedManifest(manifest=manifest, signature=signature))
@@ -97,7 +101,23 @@ class Publisher:
         patch.verify(anchor, manifest.tensors)
         self.kept[anchor_version] = anchor
 
-    def _manifest(self, version: int, weights: Weights) -> Manifest:
+    def _lineage(self, version: int, groups: Sequence[TrainedGroup]) -> bytes:
+        """Put the record of the step that made `version`; return its digest."""
+        if version == 0:
+            return NO_LINEAGE
+        before = self.client.policy(version - 1)
+        if before is None:
+            raise Diverged(f"version {version} is to be published, version {version - 1} is not")
+        record = StepRecord(
+            run_id=self.run_id,
+            version=version,
+            previous=self._checked(version - 1, before).lineage,
+            divides_by_deviation=self.divides_by_deviation,
+            groups=tuple(groups),
+        )
+        return self.client.put_blob(record.canonical()).digest
+
+    def _manifest(self, version: int, weights: Weights, lineage: bytes) -> Manifest:
         tensors = entries(weights)
         anchor_version = self.plan.anchor_version(version)
         return Manifest(
@@ -114,6 +134,7 @@ class Publisher:
             ),
             anchor_version=anchor_version,
             anchor=self._anchor(anchor_version, version, weights),
+            lineage=lineage,
             created_at=int(time.time()),
         )
 

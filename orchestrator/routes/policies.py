@@ -1,6 +1,8 @@
-"""Policies: the trainer publishes, anyone reads the signed manifests."""
+"""Policies: the trainer publishes, anyone reads the signed manifests and what made each version."""
 
-from fastapi import APIRouter, Request, Response
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
 
 from orchestrator import publishing
 from orchestrator.auth import require_role
@@ -9,6 +11,9 @@ from protocol.messages import PolicyPublication
 from protocol.policy import SignedManifest
 
 router = APIRouter(tags=["policies"])
+Version = Annotated[int, Query(ge=0, lt=1 << 32)]
+MOST_RECORDS = 1024
+"""Versions that one request may ask the records of."""
 
 
 @router.post("/runs/{run}/policies", status_code=204, openapi_extra=takes(PolicyPublication))
@@ -28,3 +33,13 @@ async def publish(
 async def get_policy(market: TheMarket, run: TheRun, version: str) -> Response:
     """A version's manifest, by number or `latest`."""
     return answer(await publishing.manifest_of(market, run, version))
+
+
+@router.get("/runs/{run}/lineage", dependencies=[AStranger])
+async def get_lineage(
+    market: TheMarket, run: TheRun, first: Version = 1, last: Version = MOST_RECORDS
+) -> Response:
+    """Canonical `Records` of what made versions `first` … `last`, as many as one answer holds."""
+    last = min(last, first + MOST_RECORDS - 1)
+    records = await publishing.records_of(market, run, first, last)
+    return Response(records.canonical(), media_type="application/octet-stream")

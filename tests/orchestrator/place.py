@@ -25,6 +25,7 @@ from orchestrator.market import Market
 from orchestrator.queue import Queue
 from protocol import patch
 from protocol.canonical import content_digest
+from protocol.lineage import NO_LINEAGE, StepRecord, TrainedGroup
 from protocol.messages import (
     AuditRequest,
     AuditTask,
@@ -257,11 +258,33 @@ class Place:
             "patches": (),
             "anchor_version": version,
             "anchor": (self.upload(anchor),),
+            "lineage": self.lineage(version),
             "created_at": self.ground.clock.now,
         }
         manifest = Manifest.model_validate(fields | changes)
         digest = self.market.chain.domain.digest(manifest)
         return SignedManifest(manifest=manifest, signature=self.party("trainer").sign(digest))
+
+    def lineage(self, version: int, **changes: Any) -> bytes:
+        """Upload the record of the step that makes `version`; `changes` are its fields."""
+        if version == 0:
+            return NO_LINEAGE
+        before, batch = self.known("lineage", version - 1), self.known("batches", version - 1)
+        entries = Batch.from_json(batch).groups if batch else ()
+        fields = {
+            "run_id": self.run_id,
+            "version": version,
+            "previous": before or NO_LINEAGE,
+            "divides_by_deviation": False,
+            "groups": tuple(TrainedGroup.of(e, [10] * len(e.rewards)) for e in entries),
+        }
+        return self.upload(StepRecord.model_validate(fields | changes).canonical()).digest
+
+    def known(self, key: str, field: int) -> bytes | None:
+        """Return what the queue has of the run under a hash's field."""
+        prefix = self.market.runs[self.run_id].prefix
+        found = self.call(self.market.queue.call, "HGET", prefix + key, field)
+        return None if found is None else bytes(found)
 
     def publish(self, version: int, **changes: Any) -> Any:
         body = PolicyPublication(signed=self.manifest(version, **changes))

@@ -19,6 +19,7 @@ from starlette.routing import Route
 from protocol import patch, signin, signing
 from protocol.canonical import content_digest
 from protocol.errors import MarketError, NotFound, PolicyOutOfOrder, StepOutOfOrder, TokenExpired
+from protocol.lineage import NO_LINEAGE, StepRecord, read_record
 from protocol.messages import (
     Batch,
     BatchRequest,
@@ -28,7 +29,7 @@ from protocol.messages import (
     Session,
     SessionRequest,
 )
-from protocol.policy import Blob, HostTensor, SignedManifest, entries, policy_digest
+from protocol.policy import Blob, HostTensor, Manifest, SignedManifest, entries, policy_digest
 
 Fault = Callable[[str, str, bool], Response | None]
 """(method, path, whether it was done already) → an answer in place of the real one."""
@@ -137,10 +138,32 @@ class Desk:
         if manifest.version != len(self.policies):
             raise PolicyOutOfOrder(f"version {manifest.version} after {len(self.policies)}")
         assert manifest.policy_digest == policy_digest(manifest.tensors)
+        self._check_lineage(manifest)
         for chunk in (*manifest.anchor, *(c for p in manifest.patches for c in p.chunks)):
             assert len(self.blobs[chunk.digest]) == chunk.size
         self.policies.append(signed)
         return Response(status_code=204)
+
+    def record(self, version: int) -> StepRecord:
+        """What the trainer signed of the step that made this version."""
+        return self._record(self.policies[version].manifest)
+
+    def _record(self, manifest: Manifest) -> StepRecord:
+        return read_record(
+            self.blobs[manifest.lineage],
+            digest=manifest.lineage,
+            run_id=self.info.run_id,
+            version=manifest.version,
+        )
+
+    def _check_lineage(self, manifest: Manifest) -> None:
+        if manifest.version == 0:
+            assert manifest.lineage == NO_LINEAGE
+            return
+        record = self._record(manifest)
+        assert record.previous == self.policies[-1].manifest.lineage
+        entries = self.batches[manifest.version - 1].groups
+        assert all(g.is_of(entry) for g, entry in zip(record.groups, entries, strict=True))
 
     def weights(self, version: int) -> dict[str, bytes]:
         """What a worker would hold of this version, by every published way to it."""

@@ -131,7 +131,7 @@ def test_no_microbatch_exceeds_its_tokens_unless_one_rollout_does() -> None:
 
 
 def group(**changes: object) -> Group:
-    one = Completion(np.array([5, 2]), np.zeros(2, np.float32), 0.5, False)
+    one = Completion(np.array([5, 2]), np.zeros(2, np.float32), 0.5, False, 0)
     base = Group(b"a" * 32, 3, np.array([4]), (one, one), (0, 10_000))
     return replace(base, **changes)  # type: ignore[arg-type]
 

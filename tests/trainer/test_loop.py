@@ -233,3 +233,22 @@ def test_other_bytes_for_a_blob_are_not_taken(tmp_path: Path) -> None:
         desk.blobs[first] = desk.blobs[second]
         with pytest.raises(MarketError, match="are others"):
             live(desk, config(desk, tmp_path, evaluate_every=0))
+
+
+def test_the_trainer_signs_what_it_trained_on(straight: tuple[Desk, Path]) -> None:
+    desk, folder = straight
+    trained = [line["trained_tokens"] for line in lines(folder)[1:]]
+    records = [desk.record(version) for version in range(1, STEPS + 1)]
+    assert [sum(sum(group.tokens) for group in record.groups) for record in records] == trained
+    assert all(
+        record.previous == desk.policies[record.version - 1].manifest.lineage for record in records
+    )
+
+
+def test_a_batch_offered_twice_leaves_no_trace_in_the_second_record(tmp_path: Path) -> None:
+    with serving(work.desk(2)) as desk:
+        first = desk.batches[0]
+        desk.batches[1] = Batch(run_id=work.RUN, step=1, groups=first.groups)
+        live(desk, config(desk, tmp_path, steps=2, evaluate_every=0))
+        assert any(sum(group.tokens) for group in desk.record(1).groups)
+        assert not any(sum(group.tokens) for group in desk.record(2).groups)

@@ -185,7 +185,8 @@ def _rollouts(model: Policy, prompt: list[int], rows: list[list[int]]) -> tuple[
     from trainer.batch import Completion
 
     completions = tuple(
-        Completion(np.asarray(row), np.zeros(len(row), np.float32), 0.0, False) for row in rows
+        Completion(np.asarray(row), np.zeros(len(row), np.float32), 0.0, False, i)
+        for i, row in enumerate(rows)
     )
     group = Group(b"", 0, np.asarray(prompt), completions, (0,) * len(rows))
     with torch.no_grad():
