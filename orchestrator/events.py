@@ -1,8 +1,9 @@
 """The event stream: what a person watching a run would ask about, in order, with a cursor.
 
-Kinds: lease, submission, verdict, exclusion, batch, policy, epoch_posted, epoch_final,
-slash_proposed, slashed. Kept in a capped Redis stream; the stream id is the SSE event id, so a
-reader that lost the connection goes on where it was.
+Kinds: lease, submission, verdict (once a group is decided), exclusion, odd_one_out, vote_lost,
+canary_committed, canary_opened, batch, policy, epoch_posted, epoch_final, slash_proposed, slashed.
+Kept in a capped Redis stream; the stream id is the SSE event id, so a reader that lost the connection
+goes on where it was.
 """
 
 import json

@@ -31,6 +31,10 @@ class Metrics:
             *("rollcall_verdicts", "Verdicts by outcome", ("run", "outcome")),
             registry=self.registry,
         )
+        self.verifier_findings = Counter(
+            *("rollcall_verifier_findings", "What verdicts showed of verifiers", ("run", "kind")),
+            registry=self.registry,
+        )
         self.batches = Counter(
             *("rollcall_batches", "Batches handed out", ("run",)), registry=self.registry
         )

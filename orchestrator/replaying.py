@@ -1,6 +1,12 @@
-"""Hand replays to verifiers and count their signed verdicts."""
+"""Hand replays to verifiers and count their signed verdicts.
+
+A verifier's verdict counts where the replay was handed to it, once, and while it has its vote. How
+votes are counted is `lua/verdict.lua`; how verifiers are tested themselves, `canaries.py`.
+"""
 
 from dataclasses import dataclass
+
+import structlog
 
 from orchestrator import keys
 from orchestrator.auth import Account
@@ -9,12 +15,14 @@ from orchestrator.market import Market, Run
 from orchestrator.records import Group, Report
 from protocol.constants import MAX_CLOCK_SKEW_SECONDS
 from protocol.errors import (
+    AuditForeign,
     BadSignature,
     ClockSkew,
     ConflictingVerdict,
     Forbidden,
     Malformed,
     NotFound,
+    VoteLost,
 )
 from protocol.messages import AuditTask, AuditTasks, GroupState, VerdictReply
 from protocol.rollout import SignedLease
@@ -23,6 +31,8 @@ from protocol.verdict import Outcome, Rejection, Verdict
 
 UNDECIDED_SECONDS = 5.0
 """Pause before an undecided replay is offered again: what it lacked must have time to appear."""
+INDEPENDENT_REPLAYS = 2
+"""Verifiers that must condemn before a stake is taken, in a run that has as many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +42,15 @@ class Subject:
     group: Group
     lease: SignedLease
     engine_class: str
+
+
+def votes_that_condemn(threshold: int, num_verifiers: int) -> int:
+    """Return how many verifiers' replays it takes to reject a group and report its worker.
+
+    The ledger asks for more than half of the verifiers anyway; a run of one verifier has no second,
+    and is told so when it is launched.
+    """
+    return max(threshold, min(INDEPENDENT_REPLAYS, num_verifiers))
 
 
 async def require_verifier(market: Market, run: Run, identity: str) -> None:
@@ -46,11 +65,12 @@ async def require_verifier(market: Market, run: Run, identity: str) -> None:
 async def take(market: Market, run: Run, account: Account, count: int) -> AuditTasks | None:
     """Return replays for a verifier, or None where there are none it should do."""
     await require_verifier(market, run, account.identity)
+    await _require_vote(market, run, account.identity)
     digests = await market.queue.script(
         "take_audits",
         run.run_id,
         *(account.identity, count, market.clock(), market.config.audit_seconds),
-        *(len(run.chain.verifiers), keys.ASKED_SECONDS),
+        *(" ".join(run.chain.verifiers), keys.ASKED_SECONDS, keys.HANDED_SECONDS),
     )
     tasks = []
     for digest in digests:
@@ -72,25 +92,23 @@ async def count(market: Market, run: Run, verdict: Verdict) -> VerdictReply:
     """Count a verdict; with enough that condemn, its worker is excluded in the same step."""
     await _require_signed(market, run, verdict)
     subject = await subject_of(market, run, verdict.work_digest)
-    worker = subject.group.worker
+    worker, verifiers = subject.group.worker, run.chain.verifiers
     summary = _summary(verdict, worker)
-    now = market.clock()
-    outcome, state = await market.queue.script(
+    now, threshold = market.clock(), run.chain.threshold
+    outcome, state, happened = await market.queue.script(
         "verdict",
         run.run_id,
         *(verdict.work_digest.hex(), verdict.verifier, verdict.outcome.value, verdict.to_json()),
-        *(run.chain.threshold, len(run.chain.verifiers), now, UNDECIDED_SECONDS),
-        *(verdict.rejection, verdict.detail, await _report(market, run, verdict, worker)),
+        *(threshold, votes_that_condemn(threshold, len(verifiers)), " ".join(verifiers)),
+        *(now, UNDECIDED_SECONDS, verdict.rejection, verdict.detail),
+        await _report(market, run, verdict, worker),
         *(keys.NUM_EVENTS_KEPT, event_body(run.run_id, "verdict", now, summary)),
-        event_body(run.run_id, "exclusion", now, summary),
+        *(event_body(run.run_id, "exclusion", now, summary), run.run_id, keys.HANDED_SECONDS),
     )
-    if outcome == b"conflict":
-        raise ConflictingVerdict(
-            f"{verdict.verifier} already found 0x{verdict.work_digest.hex()} {state.decode()}: "
-            "a verdict stands"
-        )
+    _require_taken(verdict, outcome, state)
     if outcome == b"counted":
         market.metrics.verdicts.labels(run.run_id, verdict.outcome.value).inc()
+        _notice(market, run, verdict, happened.decode().split())
     return VerdictReply(state=GroupState(state.decode()))
 
 
@@ -103,6 +121,45 @@ async def subject_of(market: Market, run: Run, work_digest: bytes) -> Subject:
     key = f"{run.prefix}lease:{group.lease_id.hex()}"
     signed, engine = await market.queue.call("HMGET", key, "signed", "engine")
     return Subject(group, SignedLease.from_json(signed), engine.decode())
+
+
+def _require_taken(verdict: Verdict, outcome: bytes, state: bytes) -> None:
+    work = f"0x{verdict.work_digest.hex()}"
+    if outcome == b"conflict":
+        raise ConflictingVerdict(
+            f"{verdict.verifier} already found {work} {state.decode()}: a verdict stands"
+        )
+    if outcome == b"foreign":
+        raise AuditForeign(
+            f"the replay of {work} was not handed to {verdict.verifier}, or longer ago than "
+            f"{keys.HANDED_SECONDS} s: judge what POST .../audits gives out"
+        )
+
+
+def _notice(market: Market, run: Run, verdict: Verdict, happened: list[str]) -> None:
+    """Count what a verdict brought to light, and say what a person must know."""
+    log = structlog.get_logger()
+    digest = "0x" + verdict.work_digest.hex()
+    for kind in happened:
+        market.metrics.verifier_findings.labels(run.run_id, kind).inc()
+        if kind == "canary_contradicted":
+            log.error("all verifiers contradict a canary", run_id=run.run_id, digest=digest)
+        else:
+            log.warning(kind.replace("_", " "), run_id=run.run_id, digest=digest)
+
+
+async def _require_vote(market: Market, run: Run, verifier: str) -> None:
+    """Raise `VoteLost` where the verifier failed a canary, with what it can do about it."""
+    key = f"{run.prefix}verifier:{verifier}"
+    failed_on = await market.queue.call("HGET", key, "failed_on")
+    if failed_on is not None:
+        digest = failed_on.decode()
+        raise VoteLost(
+            f"{verifier} judged a group of known quality wrongly and has no vote in run "
+            f"{run.run_id} any more: see for yourself with `rollcall verify --explain 0x{digest} "
+            f"--run {run.run_id}`, mend the replay, and have the operator replace this verifier by "
+            "another address (`rollcall run replace`)"
+        )
 
 
 async def _require_signed(market: Market, run: Run, verdict: Verdict) -> None:

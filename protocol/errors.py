@@ -8,7 +8,8 @@
     ├── NotFound 404
     ├── Refused 409          well formed, against the rules now; never retry unchanged
     │   ├── LeaseExpired     ├── LeaseForeign      ├── LeaseUsed       ├── RunNotOpen
-    │   ├── NotJoined        ├── Excluded          ├── ConflictingVerdict
+    │   ├── NotJoined        ├── Excluded          ├── ConflictingVerdict  ├── AuditForeign
+    │   ├── VoteLost
     │   ├── PolicyOutOfOrder ├── ClockSkew         ├── Replayed        ├── StepOutOfOrder
     ├── TooLarge 413
     └── Busy 503             try again after `retry_after_seconds`
@@ -90,6 +91,14 @@ class Excluded(Refused):
 
 class ConflictingVerdict(Refused):
     """The verifier already signed another verdict on this work."""
+
+
+class AuditForeign(Refused):
+    """The replay was not handed to this verifier: nobody chooses what it judges."""
+
+
+class VoteLost(Refused):
+    """The verifier judged a group of known quality wrongly; its verdicts count no more."""
 
 
 class PolicyOutOfOrder(Refused):

@@ -17,6 +17,59 @@ local function close_lease(worker, nonce, is_decided)
   return was_open
 end
 
+-- Nothing more will come of a lease: its policy version has one open less. Returns the version.
+local function ended(worker, nonce)
+  local leased = p .. 'leased:' .. worker
+  local version = redis.call('HGET', leased, nonce)
+  if version then
+    redis.call('HDEL', leased, nonce)
+    redis.call('HINCRBY', p .. 'rewards:' .. version, 'open', -1)
+  end
+  return version
+end
+
+-- The debt of `protocol/drops.py`, in millionths of a lease.
+local function owe(worker, change, most)
+  local w = p .. 'worker:' .. worker
+  local debt = tonumber(redis.call('HGET', w, 'drop_debt') or '0') + change
+  redis.call('HSET', w, 'drop_debt', math.max(0, math.min(most, debt)))
+end
+
+-- A lease ended without work that may be paid.
+local function dropped(worker, nonce, per_drop, most)
+  ended(worker, nonce)
+  redis.call('HINCRBY', p .. 'worker:' .. worker, 'dropped', 1)
+  owe(worker, per_drop, most)
+end
+
+-- A lease ended for a reason that is not its worker's: it was never one.
+local function forgiven(worker, nonce)
+  local version = ended(worker, nonce)
+  if version then
+    redis.call('HINCRBY', p .. 'rewards:' .. version, worker .. ':leased', -1)
+  end
+end
+
+-- What `protocol/withholding.py` compares: accepted groups' mean rewards, by version and worker.
+local function rewarded(worker, nonce, rewards)
+  local version = ended(worker, nonce)
+  local sum, count = 0, 0
+  for reward in string.gmatch(rewards or '', '%d+') do
+    sum = sum + tonumber(reward)
+    count = count + 1
+  end
+  if not version or count == 0 then
+    return
+  end
+  local mean, tallies = math.floor(sum / count), p .. 'rewards:' .. version
+  redis.call('HINCRBY', tallies, worker .. ':finished', 1)
+  redis.call('HINCRBY', tallies, worker .. ':sum', mean)
+  redis.call('HINCRBY', tallies, worker .. ':squares', mean * mean)
+  if redis.call('HINCRBY', p .. 'worker:' .. worker, 'rewarded', 1) % 64 == 0 then
+    redis.call('SADD', p .. 'looks', worker)
+  end
+end
+
 local function decided(digest, worker, nonce)
   redis.call('ZREM', p .. 'undecided:' .. worker, nonce)
   if redis.call('SREM', p .. 'replay:' .. worker, digest) == 1 then
@@ -27,9 +80,10 @@ end
 
 local function accept(digest, may_train)
   local g = redis.call('HMGET', p .. 'group:' .. digest,
-    'worker', 'nonce', 'tokens', 'units', 'version', 'is_trainable', 'candidate')
+    'worker', 'nonce', 'tokens', 'units', 'version', 'is_trainable', 'candidate', 'rewards')
   local worker = g[1]
   decided(digest, worker, g[2])
+  rewarded(worker, g[2], g[8])
   redis.call('HSET', p .. 'group:' .. digest, 'state', 'accepted')
   redis.call('ZADD', p .. 'earned:' .. worker, g[2], digest)
   redis.call('HINCRBY', p .. 'worker:' .. worker, 'accepted_groups', 1)
@@ -45,6 +99,7 @@ end
 local function reject(digest, reason, detail)
   local g = redis.call('HMGET', p .. 'group:' .. digest, 'worker', 'nonce')
   decided(digest, g[1], g[2])
+  ended(g[1], g[2])
   redis.call('HSET', p .. 'group:' .. digest,
     'state', 'rejected', 'rejection', reason, 'detail', detail)
   redis.call('HINCRBY', p .. 'worker:' .. g[1], 'rejected:' .. reason, 1)
@@ -68,6 +123,7 @@ local function exclude(worker, detail)
   redis.call('HSET', w, 'excluded', '1')
   for _, nonce in ipairs(redis.call('SMEMBERS', p .. 'held:' .. worker)) do
     close_lease(worker, nonce, true)
+    ended(worker, nonce)
   end
   for _, digest in ipairs(redis.call('SMEMBERS', p .. 'replay:' .. worker)) do
     reject(digest, 'worker_excluded', detail)
@@ -80,6 +136,19 @@ local function exclude(worker, detail)
       revoke(earned[i], detail)
     end
   end
+end
+
+-- The verifiers whose votes count, and how many they are: those on chain (space separated) less those that
+-- failed a canary.
+local function voters(listed)
+  local found, count = {}, 0
+  for verifier in string.gmatch(listed, '%S+') do
+    if redis.call('SISMEMBER', p .. 'voteless', verifier) == 0 then
+      found[verifier] = true
+      count = count + 1
+    end
+  end
+  return found, count
 end
 
 -- A token bucket; returns 0 where the request may pass, or the seconds to wait as text.

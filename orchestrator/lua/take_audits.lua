@@ -1,8 +1,10 @@
 -- Hand replays to a verifier. One that let a replay lapse, or could not decide it, sees it again only
 -- when all others had it, or nobody wanted it for two lease times.
--- ARGV: verifier, count, now, lease seconds, number of verifiers, seconds to remember who was asked.
+-- ARGV: verifier, count, now, lease seconds, verifiers on chain, seconds to remember who was asked, seconds
+-- to remember to whom it was ever handed.
 local verifier, count, now = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local seconds, num_verifiers = tonumber(ARGV[4]), tonumber(ARGV[5])
+local seconds = tonumber(ARGV[4])
+local _, num_voters = voters(ARGV[5])
 local taken = {}
 
 local function may_take(digest, available_at)
@@ -19,7 +21,7 @@ local function may_take(digest, available_at)
   end
   local asked = p .. 'asked:' .. digest
   if redis.call('SISMEMBER', asked, verifier) == 1 then
-    if redis.call('SCARD', asked) < num_verifiers and now - available_at < 2 * seconds then
+    if redis.call('SCARD', asked) < num_voters and now - available_at < 2 * seconds then
       return false
     end
     redis.call('DEL', asked)
@@ -38,8 +40,11 @@ for i = 1, #due, 2 do
   elseif may_take(digest, tonumber(due[i + 1])) then
     redis.call('SADD', p .. 'asked:' .. digest, verifier)
     redis.call('EXPIRE', p .. 'asked:' .. digest, ARGV[6])
+    redis.call('SADD', p .. 'handed:' .. digest, verifier)
+    redis.call('EXPIRE', p .. 'handed:' .. digest, ARGV[7])
     redis.call('HSET', p .. 'slots:' .. digest, slot, verifier)
     redis.call('ZADD', p .. 'audits', now + seconds, due[i])
+    redis.call('HINCRBY', p .. 'state', 'handed', 1)
     taken[#taken + 1] = digest
   end
 end

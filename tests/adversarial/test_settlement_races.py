@@ -60,7 +60,7 @@ def test_a_verifier_that_signs_and_withdraws_its_stake_does_not_stop_an_epoch(
     with opened(ground, redis_url, tmp_path, num_verifiers=3, threshold=2) as place:
         receipt = place.party("alice").deliver(place.party("alice").leases()[0].lease)
         for name in ("v0", "v1"):
-            place.party(name).judge(receipt.work_digest, Outcome.ACCEPTED)
+            place.party(name).decide(receipt.work_digest, Outcome.ACCEPTED)
         place.tick(seconds=11)
         place.tick()
         deserter = sorted(("v0", "v1", "v2"), key=lambda n: ground.address(n).lower())[0]
@@ -87,7 +87,7 @@ def test_a_verifier_that_signs_and_withdraws_its_stake_does_not_save_a_cheat(
         bob = place.party("bob")
         receipt = bob.deliver(bob.leases()[0].lease)
         for name in ("v0", "v1"):
-            place.party(name).judge(receipt.work_digest, Outcome.REJECTED)
+            place.party(name).decide(receipt.work_digest, Outcome.REJECTED)
         deserter = sorted(("v0", "v1", "v2"), key=lambda n: ground.address(n).lower())[0]
         loyal = [name for name in ("v0", "v1", "v2") if name != deserter]
         ledger, before = ground.by(deserter), ground.by("bob").stake_of(bob.address)

@@ -174,6 +174,8 @@ class Party:
         return self.post(path, verdict.to_json())
 
     def decide(self, work_digest: bytes, outcome: Outcome) -> str:
+        """Take what there is to replay, as a verifier must before it judges, and judge this group."""
+        self.audits(count=256)
         response = self.judge(work_digest, outcome)
         assert response.status_code == 200, response.text
         return VerdictReply.from_json(response.content).state.value

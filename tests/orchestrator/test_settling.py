@@ -155,6 +155,7 @@ def test_work_revoked_while_an_epoch_is_being_frozen_is_not_in_it(
     earn(place, "bob")
     bob, verifier = place.party("bob"), place.party("v0")
     caught = bob.deliver(bob.leases()[0].lease)
+    assert verifier.audits()
     real = place.market.blobs.add
 
     async def add_and_condemn(data: bytes) -> bytes:

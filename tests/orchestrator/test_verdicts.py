@@ -25,6 +25,7 @@ def test_only_the_runs_staked_verifiers_judge(place: Place) -> None:
     digest = one_group(place)
     for name in ("alice", "stranger", "v1"):
         assert code(place.party(name).judge(digest, ACCEPTED)) == "forbidden"
+    assert code(place.party("v0").judge(digest, ACCEPTED)) == "audit_foreign"
     forged = place.party("v0").verdict(digest, ACCEPTED).model_copy(update={"detail": "x"})
     path = place.path(f"audits/0x{digest.hex()}/verdict")
     assert code(place.party("v0").post(path, forged.to_json())) == "bad_signature"
@@ -109,7 +110,10 @@ def test_two_of_three_must_agree(
 ) -> None:
     with opened(ground, redis_url, tmp_path / "b", num_verifiers=3, threshold=2) as place:
         digest = one_group(place)
-        found = [place.party(f"v{n}").decide(digest, vote) for n, vote in enumerate(votes)]
+        found = []
+        for n, vote in enumerate(votes):
+            found.append(place.party(f"v{n}").decide(digest, vote))
+            place.wait(6)  # an undecided replay is offered again
         assert found == states
         infos = WorkerInfos.from_json(
             place.get(f"/v1/workers/{place.ground.address('alice')}").content
