@@ -140,6 +140,11 @@ class Market:
         call = self.registry.functions.register(STAKE, signer or address, payout or address, b"")
         self.send(call, address)
 
+    def join_run(self, worker: str, run_id: int) -> None:
+        """Register a worker with one stake and have it join."""
+        self.join_registry(worker)
+        self.send(self.ledger.functions.joinRun(run_id, b""), worker)
+
     def params(self, num_verifiers: int, model: str) -> RunParams:
         """Return the parameters of a run like most."""
         return RunParams(

@@ -150,6 +150,7 @@ class Proofs:
         with self.market.undone():
             # The operator's stake is what an omission costs.
             self.market.join_registry(self.market.operator)
+            self.market.join_run(self.big.work[after].worker, self.life.line.run_id)
             posted, _ = self.market.posted(self.big, self.last)
             receipt = self._bonded(self._omitted(posted, after))
             yield Row("proveOmission", int(receipt["gasUsed"]))
