@@ -3,27 +3,31 @@
 One prefill over prompt and completion gives the logits of every completion position; the seeded
 noise is added and the claimed token compared with the winner (`protocol/README.md` 4.6). This file
 measures; `protocol.verdict.judge` decides. Left out: fetching work and weights, signing verdicts,
-and what admission checks on every submission (lengths, termination, ids in range).
+what admission checks on every submission (lengths, termination, ids in range), and stopping early
+inside a group: a verdict's stats cover every token of it, so that whoever replays it again can
+compare them with their own.
 
-Suffixes: B sequences, S positions, N completion positions of a pass, H hidden, V vocabulary.
+`ReplayModel` prefills with transformers, `engines/vllm_replay.py` with vLLM.
+
+Suffixes: N completion positions, H hidden, V vocabulary.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from protocol.constants import MARGIN_CAP_MICRONATS, MICRO, SURPRISAL_FLOOR_NATS
 from protocol.policy import Weights
 from protocol.rollout import Lease, Rollout, Submission
 from protocol.verdict import MAX_MISMATCHES, Mismatch, ReplayStats
 from rollout_worker.engines.causal import CausalModel
-from rollout_worker.engines.gumbel import gumbel
+from rollout_worker.engines.contest import Claims, Decided, decide
+from rollout_worker.engines.prefill import Completed, hidden_states, passes
 
 LARGEST_NATS = 1_000.0
 """Margins and gaps are cut here, so that an infinite one still has an integer form."""
@@ -50,27 +54,32 @@ class Findings:
     """Between the logarithms of the recomputed and the claimed surprisal, in nats."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """One sequence to prefill, with where its answers go."""
+class Replayer(Protocol):
+    """A policy to replay with. Calls come from one thread at a time."""
 
-    prompt: tuple[int, ...]
-    claimed: NDArray[np.uint32]
+    def load(self, weights: Weights) -> None:
+        """Replace every weight; raises `ValueError` where names or shapes do not fit."""
+
+    def findings(self, groups: Sequence[tuple[Lease, Sequence[Rollout]]]) -> list[list[Findings]]:
+        """Measure every position of every rollout; `ValueError` for what no model can read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One sequence to prefill, with what is claimed of it."""
+
+    completed: Completed
     worker_logprobs: NDArray[np.float32]
     seed: int
     temperature: float
 
-    @property
-    def length(self) -> int:
-        """Context positions: the last claimed token is nobody's context."""
-        return len(self.prompt) + len(self.claimed) - 1
-
 
 class ReplayModel:
-    """A policy to replay with, in bfloat16. Memory is bounded whatever the work.
+    """`Replayer` on a transformers model in bfloat16. Memory is bounded whatever the work.
 
-    `max_pass_tokens` bounds activations, `max_logits` the float32 logits and noise held at once
-    (2**24 of them are 64 MiB each).
+    `max_pass_tokens` bounds the positions whose activations, keys and values are held at once (a
+    longer sequence holds its own keys and values); `buffer_bytes` bounds logits and noise. Left out,
+    both are what was fastest: on a CPU little enough for its caches, on a GPU enough to fill it.
     """
 
     def __init__(
@@ -78,12 +87,13 @@ class ReplayModel:
         model_dir: Path,
         *,
         device: str = "cpu",
-        max_pass_tokens: int = 8_192,
-        max_logits: int = 1 << 24,
+        max_pass_tokens: int | None = None,
+        buffer_bytes: int | None = None,
     ) -> None:
         self._model = CausalModel(model_dir, device=device)
-        self._max_pass_tokens = max_pass_tokens
-        self._max_positions = max(1, max_logits // self._model.vocabulary_size)
+        is_cpu = self._model.device.type == "cpu"
+        self._max_pass_tokens = max_pass_tokens or (2_048 if is_cpu else 32_768)
+        self._buffer_bytes = buffer_bytes or (8 << 20 if is_cpu else 512 << 20)
 
     def load(self, weights: Weights) -> None:
         """Replace every weight; raises `ValueError` where names or shapes do not fit."""
@@ -92,84 +102,40 @@ class ReplayModel:
     @torch.inference_mode()
     def findings(self, groups: Sequence[tuple[Lease, Sequence[Rollout]]]) -> list[list[Findings]]:
         """Measure every position of every rollout; `ValueError` for what no model can read."""
-        rows = [row for lease, rollouts in groups for row in _rows(lease, rollouts)]
-        largest = max((int(row.claimed.max(initial=0)) for row in rows), default=0)
-        if largest >= self._model.vocabulary_size:
-            raise ValueError(
-                f"token {largest} is outside the {self._model.vocabulary_size} known ids"
-            )
+        rows = rows_of(groups, self._model.vocabulary_size)
         found: dict[int, Findings] = {}
-        for chosen in _passes(rows, self._max_pass_tokens):
-            found.update(zip(chosen, self._prefill([rows[i] for i in chosen]), strict=True))
+        for part in passes([row.completed for row in rows], self._max_pass_tokens):
+            measured = self._measured([rows[i] for i in part.rows], part.shares_prompts)
+            found.update(zip(part.rows, measured, strict=True))
         results = (found[i] for i in range(len(rows)))
         return [[next(results) for _ in rollouts] for _, rollouts in groups]
 
-    def _prefill(self, rows: Sequence[_Row]) -> list[Findings]:
-        width = max(row.length for row in rows)
-        ids_BS = np.zeros((len(rows), width), dtype=np.int64)
-        for i, row in enumerate(rows):
-            ids_BS[i, : row.length] = [*row.prompt, *row.claimed[:-1].tolist()]
-        # Padding stands on the right, where a causal model's earlier positions never look.
-        output = self._model.decoder(
-            input_ids=torch.from_numpy(ids_BS).to(self._model.device), use_cache=False
+    def _measured(self, rows: Sequence[Row], shares_prompts: bool) -> list[Findings]:
+        hidden = hidden_states(
+            self._model,
+            [row.completed for row in rows],
+            shares_prompts=shares_prompts,
+            max_positions=self._max_pass_tokens,
         )
-        where_N = [
-            (i, len(row.prompt) - 1 + k)
-            for i, row in enumerate(rows)
-            for k in range(len(row.claimed))
-        ]
-        flat_N = torch.tensor([i * width + p for i, p in where_N], device=self._model.device)
-        hidden_NH = output.last_hidden_state.flatten(0, 1)[flat_N]
-        return self._compare(rows, hidden_NH, torch.tensor([p for _, p in where_N]))
-
-    def _compare(
-        self, rows: Sequence[_Row], hidden_NH: Tensor, positions_N: Tensor
-    ) -> list[Findings]:
-        counts = torch.tensor([len(row.claimed) for row in rows])
-        claimed_N = torch.from_numpy(np.concatenate([r.claimed for r in rows]).astype(np.int64))
-        seeds_N = torch.tensor([row.seed for row in rows]).repeat_interleave(counts)
-        temperatures_N = torch.tensor([r.temperature for r in rows]).repeat_interleave(counts)
-        parts: list[tuple[Tensor, Tensor, Tensor]] = []
-        for start in range(0, len(claimed_N), self._max_positions):
-            block = slice(start, start + self._max_positions)
-            device = self._model.device
-            scaled_NV = self._model.logits(hidden_NH[block]) / temperatures_N[block, None].to(
-                device
-            )
-            claims_N1 = claimed_N[block, None].to(device)
-            logprobs_N = (scaled_NV.gather(1, claims_N1) - scaled_NV.logsumexp(1, keepdim=True))[
-                :, 0
-            ]
-            scaled_NV += gumbel(
-                seeds_N[block].to(device), positions_N[block].to(device), scaled_NV.shape[1]
-            )
-            best_N, expected_N = scaled_NV.max(dim=1)
-            margins_N = best_N - scaled_NV.gather(1, claims_N1)[:, 0]
-            parts.append((expected_N.cpu(), margins_N.cpu(), logprobs_N.cpu()))
-        expected, margins, logprobs = (
-            np.split(torch.cat(part).numpy(), np.cumsum(counts.numpy())[:-1])
-            for part in zip(*parts, strict=True)
+        decided = decide(
+            torch.cat(hidden),
+            self._model.logits_among,
+            self._model.vocabulary_size,
+            claims_of(rows, self._model.device),
+            buffer_bytes=self._buffer_bytes,
         )
-        return [
-            Findings(
-                claimed=row.claimed,
-                expected=expected[i].astype(np.uint32),
-                margins=_bounded(margins[i]),
-                gaps=_bounded(_gaps(logprobs[i], row.worker_logprobs)),
-            )
-            for i, row in enumerate(rows)
-        ]
+        return findings_of(rows, decided)
 
 
 def replay(
-    model: ReplayModel, lease: Lease, submission: Submission
+    model: Replayer, lease: Lease, submission: Submission
 ) -> tuple[ReplayStats, tuple[Mismatch, ...]]:
     """Replay one group with the weights that `model` holds."""
     return replay_many(model, [(lease, submission)])[0]
 
 
 def replay_many(
-    model: ReplayModel, work: Sequence[tuple[Lease, Submission]]
+    model: Replayer, work: Sequence[tuple[Lease, Submission]]
 ) -> list[tuple[ReplayStats, tuple[Mismatch, ...]]]:
     """Replay groups of one policy version together: prefills are filled across groups."""
     found = model.findings([(lease, submission.rollouts) for lease, submission in work])
@@ -208,26 +174,54 @@ def mismatches_of(group: Sequence[Findings]) -> tuple[Mismatch, ...]:
     return tuple(sorted(wrong, key=lambda m: -m.margin_micronats)[:MAX_MISMATCHES])
 
 
-def _rows(lease: Lease, rollouts: Sequence[Rollout]) -> Iterator[_Row]:
+def rows_of(groups: Sequence[tuple[Lease, Sequence[Rollout]]], vocabulary_size: int) -> list[Row]:
+    """Return every rollout as a row, group by group; `ValueError` for what no model can read."""
+    rows = [row for lease, rollouts in groups for row in _rows(lease, rollouts)]
+    largest = max(
+        (max(*row.completed.prompt, int(row.completed.tokens.max())) for row in rows), default=0
+    )
+    if largest >= vocabulary_size:
+        raise ValueError(f"token {largest} is outside the {vocabulary_size} known ids")
+    return rows
+
+
+def claims_of(rows: Sequence[Row], device: torch.device) -> Claims:
+    """Return what is claimed of all the rows' positions, one row after another."""
+    counts = torch.tensor([len(row.completed.tokens) for row in rows])
+    tokens = np.concatenate([row.completed.tokens for row in rows]).astype(np.int64)
+    positions = [
+        np.arange(len(row.completed.tokens)) + len(row.completed.prompt) - 1 for row in rows
+    ]
+    temperatures = torch.tensor([row.temperature for row in rows], dtype=torch.float32)
+    return Claims(
+        tokens_N=torch.from_numpy(tokens).to(device),
+        seeds_N=torch.tensor([row.seed for row in rows]).repeat_interleave(counts).to(device),
+        positions_N=torch.from_numpy(np.concatenate(positions)).to(device),
+        temperatures_N=temperatures.repeat_interleave(counts).to(device),
+    )
+
+
+def findings_of(rows: Sequence[Row], decided: Decided) -> list[Findings]:
+    """Turn what became of all the rows' positions, one row after another, into their findings."""
+    claimed = np.concatenate([row.worker_logprobs for row in rows])
+    expected = decided.winners_N.cpu().numpy().astype(np.uint32)
+    margins = _bounded(decided.margins_N.cpu().numpy())
+    gaps = _bounded(_gaps(decided.logprobs_N.cpu().numpy(), claimed))
+    ends = np.cumsum([len(row.completed.tokens) for row in rows])[:-1]
+    parts = zip(*(np.split(of_all, ends) for of_all in (expected, margins, gaps)), strict=True)
+    return [Findings(row.completed.tokens, *part) for row, part in zip(rows, parts, strict=True)]
+
+
+def _rows(lease: Lease, rollouts: Sequence[Rollout]) -> Iterator[Row]:
+    if not lease.prompt:
+        raise ValueError("an empty prompt gives the first token no context")
     if len(rollouts) != lease.group_size:
         raise ValueError(f"{len(rollouts)} rollouts under a lease of {lease.group_size} seeds")
     for seed, rollout in zip(lease.seeds, rollouts, strict=True):
         claimed, logprobs = rollout.token_ids(), rollout.worker_logprobs()
         if not len(claimed) or len(claimed) != len(logprobs):
             raise ValueError(f"{len(claimed)} tokens with {len(logprobs)} log-probabilities")
-        yield _Row(lease.prompt, claimed, logprobs, seed, lease.temperature)
-
-
-def _passes(rows: Sequence[_Row], max_pass_tokens: int) -> Iterator[list[int]]:
-    """Cut the rows, by length, into passes of at most `max_pass_tokens` with padding counted."""
-    chosen: list[int] = []
-    for i in sorted(range(len(rows)), key=lambda i: rows[i].length):
-        if chosen and (len(chosen) + 1) * rows[i].length > max_pass_tokens:
-            yield chosen
-            chosen = []
-        chosen.append(i)
-    if chosen:
-        yield chosen
+        yield Row(Completed(lease.prompt, claimed), logprobs, seed, lease.temperature)
 
 
 def _gaps(recomputed: NDArray[np.float32], claimed: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -47,6 +47,14 @@ class CausalModel:
         logits_NV: Tensor = self._head(hidden_ND).float()
         return logits_NV
 
+    def logits_among(self, hidden_ND: Tensor, tokens: slice) -> Tensor:
+        """Return the logits of a slice of token ids alone, as the head computes them."""
+        bias = getattr(self._head, "bias", None)
+        logits_NV: Tensor = torch.nn.functional.linear(
+            hidden_ND, self._head.weight[tokens], None if bias is None else bias[tokens]
+        )
+        return logits_NV
+
     def load(self, weights: Weights) -> None:
         """Replace every parameter in place; refuse a policy that is not exactly this model's."""
         require_same_model(weights, {n: tuple(p.shape) for n, p in self._parameters.items()})

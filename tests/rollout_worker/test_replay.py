@@ -101,7 +101,7 @@ def test_an_honest_group_has_no_margin_and_one_false_token_is_named() -> None:
 def test_small_passes_find_what_large_ones_do() -> None:
     work = [(lease, submission(lease, group)) for lease, group in honest()]
     large = replay_many(ReplayModel(MODEL), work)
-    small = replay_many(ReplayModel(MODEL, max_pass_tokens=64, max_logits=128 * 7), work)
+    small = replay_many(ReplayModel(MODEL, max_pass_tokens=64, buffer_bytes=128 * 24 * 7), work)
     tokens = sum(stats.num_tokens for stats, _ in large)
     drift = sum(
         abs(a.num_matched - b.num_matched) for (a, _), (b, _) in zip(large, small, strict=True)

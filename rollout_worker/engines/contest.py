@@ -1,0 +1,194 @@
+"""Decide which token wins each position, fed with logits by blocks of the vocabulary.
+
+Running values stand for what was seen: the best `logits / T + g` and its token, the claimed token's
+own value, and the logarithm of the softmax's sum (the online softmax of arXiv:1805.02867). Nothing as
+wide as the vocabulary exists at once, and no noise is drawn for a token that cannot win: g is at most
+`gumbel.LARGEST`, so what lies further than that below a value already seen is passed over. The winner
+and its margin are to the bit those of the whole vocabulary at once.
+
+Suffixes: N positions, V tokens of a block, K single tokens.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rollout_worker.engines.gumbel import BYTES_PER_VALUE, LARGEST, gumbel, gumbel_at
+
+_BYTES_PER_LOGIT = 12 + BYTES_PER_VALUE
+"""Peak of one block for each logit: bfloat16 as computed, float32 scaled, float32 exponentials (or
+the candidates' mask), noise."""
+
+_MAX_BLOCK_WIDTH = 2_048
+"""Tokens of a block. Wider ones leave fewer positions to share the head's rows that are read."""
+
+_SPARSE_BELOW = 1 / 8
+"""Share of candidates below which noise is drawn for them alone: gathering costs some passes too."""
+
+LogitsOf = Callable[[Tensor, slice], Tensor]
+"""Hidden states N × H and a slice of token ids to logits N × V."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What is claimed of N positions. All tensors are on the model's device."""
+
+    tokens_N: Tensor
+    """Claimed ids, int64."""
+    seeds_N: Tensor
+    """Leased seeds, int64."""
+    positions_N: Tensor
+    """Of the last context token; the prompt's first token is 0."""
+    temperatures_N: Tensor
+    """float32."""
+
+    def __len__(self) -> int:
+        return len(self.tokens_N)
+
+    def at(self, where: slice) -> "Claims":
+        return Claims(
+            self.tokens_N[where],
+            self.seeds_N[where],
+            self.positions_N[where],
+            self.temperatures_N[where],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What became of N positions."""
+
+    winners_N: Tensor
+    margins_N: Tensor
+    """The winner's value less the claimed token's, in nats; NaN where the logits are no numbers."""
+    logprobs_N: Tensor
+    """Of the claimed tokens under softmax(logits / T)."""
+
+    @classmethod
+    def of(cls, parts: list["Decided"]) -> "Decided":
+        return cls(
+            torch.cat([part.winners_N for part in parts]),
+            torch.cat([part.margins_N for part in parts]),
+            torch.cat([part.logprobs_N for part in parts]),
+        )
+
+
+def decide(
+    hidden_NH: Tensor,
+    logits_of: LogitsOf,
+    vocabulary_size: int,
+    claims: Claims,
+    *,
+    buffer_bytes: int,
+) -> Decided:
+    """Hold the contest at N positions, with at most `buffer_bytes` for logits and noise.
+
+    `ValueError` where that is too small for the logits of one position over one block.
+    """
+    width = min(vocabulary_size, _MAX_BLOCK_WIDTH)
+    height = buffer_bytes // (width * _BYTES_PER_LOGIT)
+    if height < 1:
+        raise ValueError(
+            f"a buffer of {buffer_bytes} bytes does not hold one position's block of {width} logits: "
+            f"give it {width * _BYTES_PER_LOGIT} or more"
+        )
+    parts = []
+    for start in range(0, len(claims), height):
+        rows = slice(start, start + height)
+        contest = Contest(claims.at(rows))
+        for first in range(0, vocabulary_size, width):
+            block = slice(first, min(first + width, vocabulary_size))
+            contest.take(logits_of(hidden_NH[rows], block), first)
+        parts.append(contest.decided())
+    return Decided.of(parts)
+
+
+class Contest:
+    """The running state at N positions. Blocks come in the order of their token ids."""
+
+    def __init__(self, claims: Claims) -> None:
+        self._claims = claims
+        self._best_N = torch.full_like(claims.temperatures_N, -torch.inf)
+        self._winners_N = torch.zeros_like(claims.tokens_N)
+        self._winning_N = torch.full_like(claims.temperatures_N, torch.nan)
+        """The winner's logit over T; NaN until a block has a winner."""
+        self._claimed_N = torch.full_like(claims.temperatures_N, torch.nan)
+        self._peak_N = torch.full_like(claims.temperatures_N, -torch.inf)
+        self._total_N = torch.zeros_like(claims.temperatures_N)
+        """The sum of exp(logit / T − peak)."""
+
+    def take(self, logits_NV: Tensor, first_token: int) -> None:
+        """Add the logits of the V tokens from `first_token` on."""
+        scaled_NV = logits_NV / self._claims.temperatures_N[:, None]  # float32 from here on
+        top_N, leaders_N = scaled_NV.max(dim=1)
+        self._take_claims(scaled_NV, first_token)
+        self._add_to_total(scaled_NV, top_N)
+        floor_N = torch.maximum(self._best_N, top_N + self._noise(leaders_N + first_token))
+        is_candidate_NV = scaled_NV + LARGEST >= floor_N[:, None]
+        num_candidates = int(is_candidate_NV.sum())
+        if num_candidates < _SPARSE_BELOW * scaled_NV.numel():
+            values_N, tokens_N = self._best_of_few(scaled_NV, is_candidate_NV, first_token)
+        else:
+            del is_candidate_NV
+            noise_NV = gumbel(
+                self._claims.seeds_N,
+                self._claims.positions_N,
+                scaled_NV.shape[1],
+                first_token=first_token,
+            )
+            values_N, tokens_N = noise_NV.add_(scaled_NV).max(dim=1)
+        # On a tie the earlier token wins, as an argmax has it.
+        leads_N = values_N > self._best_N
+        self._best_N = torch.where(leads_N, values_N, self._best_N)
+        self._winners_N = torch.where(leads_N, tokens_N + first_token, self._winners_N)
+        logits_N = scaled_NV.gather(1, tokens_N[:, None])[:, 0]
+        self._winning_N = torch.where(leads_N, logits_N, self._winning_N)
+
+    def decided(self) -> Decided:
+        """Return the outcome over the blocks taken."""
+        # Both values by the same way, so that the winner's own margin is exactly 0.
+        winning_N = self._winning_N + self._noise(self._winners_N)
+        claimed_N = self._claimed_N + self._noise(self._claims.tokens_N)
+        has_nan_N = self._total_N.isnan()
+        return Decided(
+            winners_N=self._winners_N,
+            margins_N=(winning_N - claimed_N).masked_fill_(has_nan_N, torch.nan),
+            logprobs_N=self._claimed_N - self._peak_N - self._total_N.log(),
+        )
+
+    def _take_claims(self, scaled_NV: Tensor, first_token: int) -> None:
+        places_N = self._claims.tokens_N - first_token
+        is_here_N = (places_N >= 0) & (places_N < scaled_NV.shape[1])
+        logits_N = scaled_NV.gather(1, places_N.clamp(0, scaled_NV.shape[1] - 1)[:, None])[:, 0]
+        self._claimed_N = torch.where(is_here_N, logits_N, self._claimed_N)
+
+    def _add_to_total(self, scaled_NV: Tensor, top_N: Tensor) -> None:
+        peak_N = torch.maximum(self._peak_N, top_N)
+        block_N = (scaled_NV - peak_N[:, None]).exp_().sum(dim=1)
+        self._total_N = self._total_N * (self._peak_N - peak_N).exp() + block_N
+        self._peak_N = peak_N
+
+    def _best_of_few(
+        self, scaled_NV: Tensor, is_candidate_NV: Tensor, first_token: int
+    ) -> tuple[Tensor, Tensor]:
+        """Return the best value and its place in the block; −inf where a row has no candidate."""
+        rows_K, places_K = is_candidate_NV.nonzero(as_tuple=True)
+        values_K = scaled_NV[rows_K, places_K] + gumbel_at(
+            self._claims.seeds_N[rows_K],
+            self._claims.positions_N[rows_K],
+            places_K + first_token,
+        )
+        best_N = torch.full_like(self._best_N, -torch.inf).scatter_reduce_(
+            0, rows_K, values_K, reduce="amax"
+        )
+        is_best_K = values_K == best_N[rows_K]
+        past_the_end = scaled_NV.shape[1]
+        places_N = torch.full_like(self._winners_N, past_the_end).scatter_reduce_(
+            0, rows_K[is_best_K], places_K[is_best_K], reduce="amin"
+        )
+        return best_N, places_N.clamp_(max=past_the_end - 1)
+
+    def _noise(self, tokens_N: Tensor) -> Tensor:
+        return gumbel_at(self._claims.seeds_N, self._claims.positions_N, tokens_N)
