@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from rollcall.commands import disputes, money, runs, stakes
+from rollcall.commands import disputes, money, provenance, runs, stakes
 from rollcall.commands.options import (
     DEPLOYMENT,
     MACHINE,
@@ -256,7 +256,7 @@ def consent(
         typer.echo("0x" + at.ledger.sign_consent(account, address_of_text(owner)).hex())
 
 
-for group in (runs, stakes, money, disputes):
+for group in (runs, stakes, money, disputes, provenance):
     group.register(app)
 
 

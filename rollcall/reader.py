@@ -6,6 +6,7 @@ from typing import TypeVar
 import httpx
 
 from protocol.errors import Busy, MarketError, by_code
+from protocol.lineage import Records
 from protocol.messages import (
     EpochInfo,
     ErrorBody,
@@ -46,6 +47,11 @@ class Reader:
 
     def policy(self, run_id: int, version: int) -> SignedManifest:
         return self._read(f"/runs/{run_id}/policies/{version}", SignedManifest)
+
+    def lineage(self, run_id: int, first: int, last: int) -> Records:
+        """Return step records from version `first` on, as many as one answer holds."""
+        path = f"/runs/{run_id}/lineage?first={first}&last={last}"
+        return Records.from_canonical(self._get(path).content)
 
     def submission(self, run_id: int, work_digest: bytes) -> SubmissionStatus:
         return self._read(f"/runs/{run_id}/submissions/0x{work_digest.hex()}", SubmissionStatus)

@@ -278,11 +278,11 @@ class Place:
             "version": version,
             "previous": before or NO_LINEAGE,
             "divides_by_deviation": False,
-            "groups": tuple(TrainedGroup.of(e, [10] * len(e.rewards)) for e in entries),
+            "groups": tuple(TrainedGroup.of(e, [3] * len(e.rewards)) for e in entries),
         }
         return self.upload(StepRecord.model_validate(fields | changes).canonical()).digest
 
-    def known(self, key: str, field: int) -> bytes | None:
+    def known(self, key: str, field: int | str) -> bytes | None:
         """Return what the queue has of the run under a hash's field."""
         prefix = self.market.runs[self.run_id].prefix
         found = self.call(self.market.queue.call, "HGET", prefix + key, field)

@@ -1,0 +1,212 @@
+"""From a policy version back to the groups behind it, and forward from a worker: real market, real HTTP."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from protocol.errors import BadSignature, Malformed
+from protocol.lineage import NO_LINEAGE, StepRecord, TrainedGroup
+from protocol.policy import Manifest, SignedManifest
+from protocol.verdict import Outcome
+from rollcall.__main__ import app
+from rollcall.provenance import Step, chain, influences, read_lineage
+from rollcall.provenance_view import draw
+from rollcall.reader import Reader
+from tests.orchestrator.front import Front, serving
+from tests.orchestrator.ground import Ground
+from tests.orchestrator.place import Place, opened
+
+
+@pytest.fixture(scope="module")
+def front(
+    ground: Ground, redis_server: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Front]:
+    """A market with two versions: Alice made the first, Bob and Alice the second."""
+    folder = tmp_path_factory.mktemp("lineage")
+    with (
+        opened(ground, redis_server + "?db=2", folder, groups_per_batch=2) as market,
+        serving(market) as (front, _),
+    ):
+        train(market, "alice", "alice")
+        train(market, "alice", "bob")
+        yield front
+
+
+@pytest.fixture
+def market(front: Front) -> Place:
+    front.place.wait(0)
+    front.place.parties.clear()
+    return front.place
+
+
+def train(place: Place, *workers: str) -> None:
+    """Bring one version to the world, of one group by each of these workers."""
+    version = int(place.known("state", "newest") or 0) + 1
+    for name in workers:
+        receipt = place.party(name).deliver(place.party(name).leases()[0].lease)
+        place.party("v0").decide(receipt.work_digest, Outcome.ACCEPTED)
+    assert place.take_batch(version - 1) is not None
+    assert place.publish(version).status_code == 204
+    path = place.path(f"batches/{version - 1}/ack")
+    assert place.party("trainer").post(path).status_code == 204
+
+
+def run(front: Front, *options: str) -> Result:
+    return CliRunner().invoke(app, ["provenance", front.url, *options])
+
+
+def test_a_version_leads_back_to_everybody_who_shaped_it(market: Place, front: Front) -> None:
+    found = run(front, "--version", "2", "--json")
+    assert found.exit_code == 0, found.output
+    body = json.loads(found.stdout)
+    alice, bob = market.ground.address("alice"), market.ground.address("bob")
+    assert [len(step["groups"]) for step in body["steps"]] == [2, 2]
+    assert {one["worker"]: one["versions"] for one in body["workers"]} == {alice: [1, 2], bob: [2]}
+    assert sum(one["advantage_share"] for one in body["workers"]) == pytest.approx(1)
+    assert {one["worker"]: one["num_groups"] for one in body["workers"]} == {alice: 3, bob: 1}
+    older = json.loads(run(front, "--version", "1", "--json").stdout)
+    assert [one["worker"] for one in older["workers"]] == [alice]
+    last = json.loads(run(front, "--version", "2", "--steps", "1", "--json").stdout)
+    assert [step["version"] for step in last["steps"]] == [2]
+
+
+def test_a_worker_leads_forward_to_the_versions_it_touched(market: Place, front: Front) -> None:
+    bob = market.ground.address("bob")
+    body = json.loads(run(front, "--worker", bob, "--json").stdout)
+    assert [one["versions"] for one in body["workers"]] == [[2]]
+    assert [len(step["groups"]) for step in body["steps"]] == [0, 1]
+    shown = run(front, "--worker", bob)
+    assert shown.exit_code == 0
+    assert "50.00%" in shown.output
+    nobody = run(front, "--worker", market.ground.address("carol"))
+    assert "touched none" in nobody.output
+
+
+def test_the_influence_of_an_excluded_worker_is_listed_as_such(market: Place, front: Front) -> None:
+    bob = market.party("bob")
+    receipt = bob.deliver(bob.leases()[0].lease)
+    market.party("v0").decide(receipt.work_digest, Outcome.REJECTED)
+    shown = run(front)
+    assert shown.exit_code == 0
+    (line,) = (line for line in shown.output.splitlines() if f"{bob.address} excluded" in line)
+    assert "25.00%" in line
+
+
+def test_what_was_signed_is_held_against_the_submissions(front: Front) -> None:
+    found = run(front, "--check", "10")
+    assert found.exit_code == 0, found.output
+    assert "all as recorded" in found.output
+
+
+def test_a_record_that_counts_more_than_was_sampled_is_told(place: Place) -> None:
+    """The tokens are the trainer's word until somebody looks: here is who looks."""
+    alice = place.party("alice")
+    for _ in range(2):
+        receipt = alice.deliver(alice.leases()[0].lease)
+        place.party("v0").decide(receipt.work_digest, Outcome.ACCEPTED)
+    batch = place.take_batch(0)
+    assert batch is not None
+    padded = tuple(TrainedGroup.of(entry, [48, 48]) for entry in batch.groups)
+    assert place.publish(1, lineage=place.lineage(1, groups=padded)).status_code == 204
+    with serving(place) as (front, _):
+        found = run(front, "--check", "10")
+    assert found.exit_code == 1
+    assert "the record counted [48, 48]" in found.output
+
+
+def test_a_broken_chain_or_signature_is_no_lineage(market: Place, front: Front) -> None:
+    reader = Reader(front.url)
+    records = reader.lineage(market.run_id, 1, 2).records
+    manifest = reader.policy(market.run_id, 2).manifest
+    assert [record.version for record in chain(records, manifest, first=1)] == [1, 2]
+    other = StepRecord.from_canonical(records[0])
+    forged = other.model_copy(update={"groups": other.groups[:1]})
+    for data in (records[::-1], (forged.canonical(), records[1]), records[1:]):
+        with pytest.raises(Malformed):
+            chain(data, manifest, first=1)
+
+
+def test_a_manifest_by_another_key_is_no_lineage(
+    market: Place, front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Reader.policy
+
+    def forged(reader: Reader, run_id: int, version: int) -> SignedManifest:
+        signed = real(reader, run_id, version)
+        digest = market.market.chain.domain.digest(signed.manifest)
+        return signed.model_copy(update={"signature": market.party("bob").sign(digest)})
+
+    monkeypatch.setattr(Reader, "policy", forged)
+    with pytest.raises(BadSignature):
+        read_lineage(Reader(front.url), market.run_id)
+
+
+def test_mistakes_are_one_line_with_a_remedy(front: Front) -> None:
+    for options, said in (
+        (("--version", "3"), "has versions 0 to 2"),
+        (("--worker", "0x12"), "not an address"),
+        (("--run", "99"), "name one of them with --run"),
+    ):
+        found = run(front, *options)
+        assert found.exit_code == 1
+        assert said in str(found.exception)
+
+
+def test_the_starting_weights_were_shaped_by_nobody(front: Front) -> None:
+    found = run(front, "--version", "0", "--json")
+    assert (found.exit_code, json.loads(found.stdout)["steps"]) == (0, [])
+
+
+def long_chain(num_steps: int, num_groups: int) -> tuple[list[bytes], Manifest]:
+    """Records of a long run, and the manifest that names the last."""
+    digest, found = NO_LINEAGE, []
+    workers = ["0x" + f"{n:040d}" for n in range(1, 21)]
+    for version in range(1, num_steps + 1):
+        groups = tuple(
+            TrainedGroup(
+                work_digest=(version * num_groups + n).to_bytes(32, "big"),
+                worker=workers[(version + n) % len(workers)],
+                policy_version=version - 1,
+                rewards=(10_000, 0, 0, 10_000, 0, 0, 0, 0),
+                tokens=(20 + n,) * 8,
+            )
+            for n in range(num_groups)
+        )
+        record = StepRecord(
+            run_id=1, version=version, previous=digest, divides_by_deviation=False, groups=groups
+        )
+        found.append(record.canonical())
+        digest = record.digest()
+    manifest = Manifest(
+        run_id=1,
+        version=num_steps,
+        policy_digest=bytes(32),
+        tensors=(),
+        patches=(),
+        anchor_version=0,
+        anchor=(),
+        lineage=digest,
+        created_at=0,
+    )
+    return found, manifest
+
+
+def test_a_thousand_steps_of_32_groups_take_seconds(tmp_path: Path) -> None:
+    """Measured 2 s on one core; the bound leaves room for a busy machine."""
+    from protocol.lineage import shares_of
+    from rollcall.provenance import Lineage
+
+    data, manifest = long_chain(1000, 32)
+    began = time.process_time()
+    steps = tuple(Step(r.version, shares_of(r)) for r in chain(data, manifest, first=1))
+    found = influences(steps)
+    assert time.process_time() - began < 10
+    assert sum(one.weight for one in found) == pytest.approx(1)
+    assert {len(one.versions) for one in found} == {1000}
+    picture = tmp_path / "influence.png"
+    draw(Lineage(1, 1000, bytes(32), "", steps), {found[3].worker}, picture)
+    assert picture.read_bytes().startswith(b"\x89PNG")
