@@ -5,15 +5,18 @@ decision of a replay: pure, from what was measured and what was calibrated.
 """
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from protocol.constants import MICRO
 from protocol.wire import U32, U63, U64, Address, AsTuple, Bytes32, Name, Signature, Wire
 
 MAX_MISMATCHES = 64
 """Positions that a verdict shows: enough to see a pattern, 3 kB at most."""
+
+QUANTILES = (0.0, 0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999, 1.0)
+"""Of honest groups, as `Bounds.honest_quantiles` lists them."""
 
 
 class Rejection(StrEnum):
@@ -34,6 +37,8 @@ class Rejection(StrEnum):
     REPLAY_MARGIN = "replay_margin"
     REPLAY_LOGPROB = "replay_logprob"
     REPLAY_ACTIVATIONS = "replay_activations"
+    REPLAY_DRIFT = "replay_drift"
+    """The group leaves its worker's sequential test above its bound (`sequential.py`)."""
     # decided about the worker
     WORKER_EXCLUDED = "worker_excluded"
 
@@ -46,23 +51,84 @@ class Outcome(StrEnum):
     UNDECIDED = "undecided"
 
 
+class Statistic(StrEnum):
+    """What a replay sums over the tokens of a group. The value is its field in `Thresholds`."""
+
+    MISMATCHES = "mismatches"
+    MARGIN = "margin"
+    GAP = "gap"
+
+    @property
+    def label(self) -> str:
+        return _LABELS[self]
+
+
+_LABELS = {
+    Statistic.MISMATCHES: "tokens that are not the seeded winner",
+    Statistic.MARGIN: "nats by which they lost",
+    Statistic.GAP: "nats of log-probability gap",
+}
+
+
+class Limit(Wire):
+    """A measured bound with its 95 % confidence interval. The upper end is what work is held to."""
+
+    low: U64
+    estimate: U64
+    high: U64
+
+    @model_validator(mode="after")
+    def _is_ordered(self) -> Self:
+        if not self.low <= self.estimate <= self.high:
+            raise ValueError(f"{self.low}, {self.estimate}, {self.high} is no interval")
+        return self
+
+
+class Bounds(Wire):
+    """The bounds of one statistic, in millionths: of a mismatch, or of a nat.
+
+    Totals over a group's tokens are compared with `reference` times their number, so that short and
+    long groups are held to the same law. What is left is the group's excess.
+    """
+
+    reference: U64
+    """Per token: above the mean of every honest policy that was measured."""
+    group: Limit
+    """Largest excess of one honest group."""
+    drift: Limit
+    """Largest sum of excesses that an honest worker reaches (`sequential.py`)."""
+    honest_quantiles: Annotated[tuple[U64, ...], AsTuple, Field(max_length=len(QUANTILES))]
+    """Honest groups' means per token at `QUANTILES`, of all policies together: where a worker stands."""
+
+
 class Thresholds(Wire):
     """The bounds of honest replay for one engine class, with the measurement that set them.
 
-    All are over one group. Written by `rollcall calibrate`.
+    Written by `rollcall calibrate`. Each of the three statistics has a third of the false rejects of
+    `judge`, and a third of the false alarms of the sequential test.
     """
 
     engine_class: Name
     """Engine, hardware and dtype, such as `vllm-cpu-bfloat16`."""
-    min_match_millionths: Annotated[int, Field(ge=0, le=MICRO)]
-    max_mean_margin_micronats: U32
-    max_mean_logprob_gap_micronats: U32
+    mismatches: Bounds
+    """Tokens that are not the seeded winner."""
+    margin: Bounds
+    """Nats by which they lost, capped at `MARGIN_CAP_MICRONATS` each."""
+    gap: Bounds
+    """Nats between recomputed and claimed log-surprisals."""
     num_honest_groups: U32
-    num_honest_tokens: U32
+    num_honest_tokens: U64
     honest_match_millionths: Annotated[int, Field(ge=0, le=MICRO)]
     honest_mean_margin_micronats: U32
     false_rejects_per_million_groups: U32
-    """The rate the bounds were set for."""
+    """Of honest groups, by `judge`: the rate that the group limits were set for."""
+    false_alarms_per_million_groups: U32
+    """Of honest groups, by the sequential test: the rate that the drift limits were set for."""
+
+    def bounds(self, statistic: Statistic) -> Bounds:
+        """Return one statistic's bounds."""
+        found: Bounds = getattr(self, statistic.value)
+        return found
 
 
 class ReplayStats(Wire):
@@ -82,6 +148,16 @@ class ReplayStats(Wire):
     @property
     def match_millionths(self) -> int:
         return self.num_matched * MICRO // max(1, self.num_tokens)
+
+    def total(self, statistic: Statistic) -> int:
+        """Return the sum over the group's tokens, in millionths of a mismatch or of a nat."""
+        match statistic:
+            case Statistic.MISMATCHES:
+                return (self.num_tokens - self.num_matched) * MICRO
+            case Statistic.MARGIN:
+                return self.mean_margin_micronats * self.num_tokens
+            case Statistic.GAP:
+                return self.mean_logprob_gap_micronats * self.num_tokens
 
 
 class Mismatch(Wire):
@@ -120,22 +196,24 @@ class Verdict(Wire):
 
 def judge(stats: ReplayStats, thresholds: Thresholds) -> tuple[Rejection, str] | None:
     """Return the first bound that the group breaks with what was found, or None for honest work."""
-    if stats.match_millionths < thresholds.min_match_millionths:
-        return Rejection.REPLAY_MISMATCH, (
-            f"{stats.num_matched} of {stats.num_tokens} tokens are the seeded winner "
-            f"({stats.match_millionths / MICRO:.4f}); honest work of {thresholds.engine_class} "
-            f"stays above {thresholds.min_match_millionths / MICRO:.4f}"
-        )
-    if stats.mean_margin_micronats > thresholds.max_mean_margin_micronats:
-        return Rejection.REPLAY_MARGIN, (
-            f"mean margin {stats.mean_margin_micronats / MICRO:.6f} nats; honest work of "
-            f"{thresholds.engine_class} stays below "
-            f"{thresholds.max_mean_margin_micronats / MICRO:.6f}"
-        )
-    if stats.mean_logprob_gap_micronats > thresholds.max_mean_logprob_gap_micronats:
-        return Rejection.REPLAY_LOGPROB, (
-            f"mean log-probability gap {stats.mean_logprob_gap_micronats / MICRO:.6f} nats; honest "
-            f"work of {thresholds.engine_class} stays below "
-            f"{thresholds.max_mean_logprob_gap_micronats / MICRO:.6f}"
-        )
+    for statistic, rejection in _REJECTIONS.items():
+        bounds = thresholds.bounds(statistic)
+        if excess(stats, statistic, bounds) > bounds.group.high:
+            return rejection, (
+                f"{statistic.label}: {stats.total(statistic) / MICRO:.6g} over {stats.num_tokens} "
+                f"tokens; honest work of {thresholds.engine_class} stays at or below "
+                f"{(bounds.reference * stats.num_tokens + bounds.group.high) / MICRO:.6g}"
+            )
     return None
+
+
+def excess(stats: ReplayStats, statistic: Statistic, bounds: Bounds) -> int:
+    """Return by how much a group's total is above its reference, in millionths; often negative."""
+    return stats.total(statistic) - bounds.reference * stats.num_tokens
+
+
+_REJECTIONS = {
+    Statistic.MISMATCHES: Rejection.REPLAY_MISMATCH,
+    Statistic.MARGIN: Rejection.REPLAY_MARGIN,
+    Statistic.GAP: Rejection.REPLAY_LOGPROB,
+}

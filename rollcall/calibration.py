@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from protocol.calibration import thresholds_of
 from protocol.constants import MICRO
 from protocol.environments.registry import environment
 from protocol.verdict import ReplayStats, Thresholds
 from rollcall.user_error import UserError
-from rollout_worker.calibrate import caught, measure, thresholds_of, workload_of, write
+from rollout_worker.calibrate import caught, measure, workload_of, write
 from rollout_worker.engines.causal import read_weights
 from rollout_worker.engines.registry import NAMES, open_engine
 from rollout_worker.engines.rounded import RoundedEngine
@@ -20,6 +21,7 @@ from rollout_worker.replay import ReplayModel
 
 GROUP_SIZE = 8
 FALSE_REJECTS_PER_MILLION = 100
+FALSE_ALARMS_PER_MILLION = 10
 CHEAT_SALT = 1_000
 
 
@@ -65,6 +67,7 @@ def calibrate_to_file(what: Measured, *, out: Path, say: Callable[[str], None]) 
         honest,
         engine_class=engine.engine_class,
         false_rejects_per_million=FALSE_REJECTS_PER_MILLION,
+        false_alarms_per_million=FALSE_ALARMS_PER_MILLION,
     )
     write(bounds, out)
     say(bounds.model_dump_json(indent=2))

@@ -1,22 +1,12 @@
-"""Measure honest replay of one engine class, and set the bounds that `judge` holds work to.
+"""Measure honest replay of one engine class: what `protocol.calibration` sets bounds from.
 
-Bounds are extrapolated from groups, since groups are what is judged and tokens of one group err
-together (one cache, one problem). Above the 90th percentile the excess is taken as exponential
-(peaks over a threshold: Pickands 1975, Balkema and de Haan 1974, with shape 0), which is
-conservative for means of bounded errors; the bound is where it leaves a third of the false-reject
-rate, one third per test of `judge`. Every test's bound is then widened by `HEADROOM`, because the
-policy moves on after calibration, and the loosest over all calibrated policies counts.
-Left out: other hardware (another engine class) and slow cheats that only a sequence of groups shows.
+Left out: other hardware (another engine class), and the bounds themselves.
 """
 
 import json
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from protocol.canonical import keccak256
 from protocol.constants import MICRO
@@ -28,13 +18,6 @@ from rollout_worker.engines.base import Engine
 from rollout_worker.generate import generate_groups
 from rollout_worker.replay import ReplayModel, stats_of
 
-HEADROOM = 1.5
-"""Over the extrapolated bound. Starting model on vLLM's CPU build, 1,024 groups each: the worst honest
-mean gap is 0.049, after 60 steps of training 0.063, after 200 0.052; the best int4 group has 0.158,
-0.130 and 0.128. A bound near 0.1 leaves both sides room."""
-
-TAIL_QUANTILE = 0.9
-NUM_TESTS = 3
 _WORKER = "0x" + "00" * 20
 
 
@@ -86,59 +69,9 @@ def measure(
     return [stats_of(found) for found in model.findings(list(zip(leases, groups, strict=True)))]
 
 
-def thresholds_of(
-    honest: Sequence[Sequence[ReplayStats]],
-    *,
-    engine_class: str,
-    false_rejects_per_million: int,
-) -> Thresholds:
-    """Set the bounds from honest groups, one sequence per policy. Pure."""
-    rate = false_rejects_per_million / MICRO / NUM_TESTS
-
-    def bound(name: str) -> int:
-        return round(max(HEADROOM * tail_bound(_column(stats, name), rate) for stats in honest))
-
-    every = [stats for policy in honest for stats in policy]
-    num_tokens = sum(stats.num_tokens for stats in every)
-    matched = sum(stats.num_matched for stats in every)
-    margin = sum(stats.mean_margin_micronats * stats.num_tokens for stats in every) / num_tokens
-    return Thresholds(
-        engine_class=engine_class,
-        min_match_millionths=max(0, MICRO - bound("mismatch_millionths")),
-        max_mean_margin_micronats=bound("mean_margin_micronats"),
-        max_mean_logprob_gap_micronats=bound("mean_logprob_gap_micronats"),
-        num_honest_groups=len(every),
-        num_honest_tokens=num_tokens,
-        honest_match_millionths=matched * MICRO // num_tokens,
-        honest_mean_margin_micronats=round(margin),
-        false_rejects_per_million_groups=false_rejects_per_million,
-    )
-
-
-def tail_bound(values: NDArray[np.float64], rate: float) -> float:
-    """Return the value that a share `rate` of groups exceeds, by an exponential tail; ≥ the largest.
-
-    Raises `ValueError` below 100 values: ten excesses are the least that give their mean a meaning.
-    """
-    if len(values) < 100:
-        raise ValueError(f"{len(values)} groups are too few to calibrate on: measure at least 100")
-    start = float(np.quantile(values, TAIL_QUANTILE))
-    excess = values[values > start] - start
-    share = len(excess) / len(values)
-    if share <= rate:
-        return float(values.max())
-    return max(float(values.max()), start + float(excess.mean()) * math.log(share / rate))
-
-
 def caught(stats: Sequence[ReplayStats], thresholds: Thresholds) -> float:
     """Return the share of groups that `judge` rejects."""
     return sum(judge(group, thresholds) is not None for group in stats) / len(stats)
-
-
-def _column(stats: Sequence[ReplayStats], name: str) -> NDArray[np.float64]:
-    if name == "mismatch_millionths":
-        return np.array([MICRO - group.match_millionths for group in stats], dtype=np.float64)
-    return np.array([getattr(group, name) for group in stats], dtype=np.float64)
 
 
 def write(thresholds: Thresholds, path: Path) -> None:

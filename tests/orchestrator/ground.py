@@ -19,9 +19,9 @@ from protocol.canonical import content_digest, keccak256
 from protocol.environments.registry import environment
 from protocol.policy import HostTensor, entries, policy_digest
 from protocol.run import AuditPolicy, RunSpec
-from protocol.verdict import Thresholds
 from rollcall.devchain.chain import DevChain
 from rollcall.devchain.rpc import Rpc
+from tests.bounds import thresholds
 from tests.contracts.world import Clock, InProcess
 
 START = 1_800_000_000
@@ -41,17 +41,7 @@ TERMS = Terms(
     ruling_seconds=5,
 )
 
-CALIBRATED = Thresholds(
-    engine_class=ENGINE,
-    min_match_millionths=900_000,
-    max_mean_margin_micronats=10_000,
-    max_mean_logprob_gap_micronats=50_000,
-    num_honest_groups=1,
-    num_honest_tokens=1,
-    honest_match_millionths=990_000,
-    honest_mean_margin_micronats=100,
-    false_rejects_per_million_groups=1,
-)
+CALIBRATED = thresholds(ENGINE, match=900_000, margin=10_000, gap=50_000)
 
 
 def key(name: str) -> LocalAccount:

@@ -16,12 +16,10 @@ from eth_account import Account
 from contracts.client import Ledger
 from contracts.deployment import Deployment
 from protocol.canonical import keccak256
-from protocol.constants import MICRO
 from protocol.patch import from_anchor
 from protocol.policy import HostTensor, Weights
 from protocol.run import RunSpec
 from protocol.signing import Domain, address_of
-from protocol.verdict import Thresholds
 from rollcall.deploying import ensure_deployment, give_gas
 from rollcall.embedded import (
     chain_command,
@@ -36,6 +34,7 @@ from rollcall.launch_config import LaunchConfig, Windows
 from rollcall.processes import Command, Processes
 from rollcall.spec import RunPlan
 from rollout_worker.config import VerifierConfig, WorkerConfig
+from tests.bounds import thresholds as wide
 from trainer.client import Client
 from trainer.publish import Plan, Publisher
 
@@ -234,7 +233,7 @@ def _launch_config(
     plan: Mapping[str, object],
 ) -> LaunchConfig:
     thresholds = folder / "thresholds.json"
-    bounds = [json.loads(_bounds(engine_class).to_json()) for engine_class in ENGINE_CLASSES]
+    bounds = [json.loads(wide(engine_class).to_json()) for engine_class in ENGINE_CLASSES]
     thresholds.write_text(json.dumps(bounds))
     parties = tuple(address_of(key_of(name)) for name in (verifier, *workers))
     return LaunchConfig(
@@ -252,21 +251,6 @@ def _launch_config(
         plan=RunPlan.model_validate(
             {"model": MODEL, "thresholds": thresholds, "groups_per_batch": 4_096, **plan}
         ),
-    )
-
-
-def _bounds(engine_class: str) -> Thresholds:
-    """Wide enough for any honest group, narrow enough for four-bit weights."""
-    return Thresholds(
-        engine_class=engine_class,
-        min_match_millionths=950_000,
-        max_mean_margin_micronats=25_000,
-        max_mean_logprob_gap_micronats=60_000,
-        num_honest_groups=1,
-        num_honest_tokens=1,
-        honest_match_millionths=MICRO,
-        honest_mean_margin_micronats=0,
-        false_rejects_per_million_groups=100,
     )
 
 

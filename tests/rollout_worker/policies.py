@@ -10,7 +10,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 
 from protocol.canonical import content_digest
-from protocol.constants import MICRO
 from protocol.messages import ErrorBody, Session, SessionRequest
 from protocol.patch import anchor_bytes, encode
 from protocol.policy import (
@@ -25,7 +24,7 @@ from protocol.policy import (
 )
 from protocol.run import AuditPolicy, RunSpec
 from protocol.signing import Domain, address_of, sign
-from protocol.verdict import Thresholds
+from tests.bounds import thresholds
 
 TRAINER = bytes([1]) * 32
 ORCHESTRATOR = bytes([2]) * 32
@@ -80,25 +79,13 @@ def spec_for(weights: Weights, **changes: object) -> RunSpec:
         "epoch_seconds": 60,
         "max_worker_leases": 64,
         "audit": AuditPolicy(),
-        "thresholds": (thresholds("transformers-cpu-bfloat16"),),
+        "thresholds": (
+            thresholds("transformers-cpu-bfloat16", match=900_000, margin=50_000, gap=100_000),
+        ),
         "orchestrator": address_of(ORCHESTRATOR),
         "trainer": address_of(TRAINER),
     }
     return RunSpec.model_validate({**values, **changes})
-
-
-def thresholds(engine_class: str) -> Thresholds:
-    return Thresholds(
-        engine_class=engine_class,
-        min_match_millionths=MICRO * 9 // 10,
-        max_mean_margin_micronats=50_000,
-        max_mean_logprob_gap_micronats=100_000,
-        num_honest_groups=1,
-        num_honest_tokens=1,
-        honest_match_millionths=MICRO,
-        honest_mean_margin_micronats=0,
-        false_rejects_per_million_groups=100,
-    )
 
 
 @dataclass

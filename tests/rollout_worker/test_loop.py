@@ -22,8 +22,9 @@ from rollout_worker.commitment import check_lease, check_receipt, commit
 from rollout_worker.loop import open_seller, serve
 from rollout_worker.receipts import ReceiptBook
 from rollout_worker.shift import Seller
+from tests.bounds import thresholds
 from tests.rollout_worker.live import LiveMarket, key_of, live_market, nudged, wait_until
-from tests.rollout_worker.policies import first_weights, spec_for, thresholds
+from tests.rollout_worker.policies import first_weights, spec_for
 
 ENGINE = "transformers-cpu-bfloat16"
 WORKERS = ("seller", "follower", "survivor", "leaver", "checker", "killed", "sender-less")

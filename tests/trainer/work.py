@@ -17,7 +17,7 @@ from protocol.patch import from_anchor
 from protocol.policy import entries, policy_digest
 from protocol.rollout import Rollout, Submission
 from protocol.run import AuditPolicy, RunSpec
-from protocol.verdict import Thresholds
+from tests.bounds import thresholds
 from tests.trainer.desk import Desk
 from trainer.batch import Group, pack, read_group
 from trainer.model import Policy, open_policy
@@ -54,19 +54,7 @@ def spec(**changes: object) -> RunSpec:
         "epoch_seconds": 60,
         "max_worker_leases": 8,
         "audit": AuditPolicy(),
-        "thresholds": (
-            Thresholds(
-                engine_class="transformers-cpu-bfloat16",
-                min_match_millionths=0,
-                max_mean_margin_micronats=0,
-                max_mean_logprob_gap_micronats=0,
-                num_honest_groups=0,
-                num_honest_tokens=0,
-                honest_match_millionths=0,
-                honest_mean_margin_micronats=0,
-                false_rejects_per_million_groups=0,
-            ),
-        ),
+        "thresholds": (thresholds("transformers-cpu-bfloat16", match=0, margin=0, gap=0),),
         "orchestrator": signing.address_of(bytes(range(3, 35))),
         "trainer": signing.address_of(KEY),
     }

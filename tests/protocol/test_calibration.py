@@ -1,0 +1,142 @@
+"""Hold calibration to distributions whose tails are known."""
+
+import numpy as np
+import pytest
+
+from protocol.calibration import (
+    REFERENCE,
+    alarm_rate,
+    count_tail,
+    drift_bound,
+    tail_bound,
+    thresholds_of,
+)
+from protocol.constants import MICRO
+from protocol.sequential import OUTLIERS
+from protocol.verdict import Rejection, ReplayStats, Thresholds, judge
+from tests.bounds import thresholds
+
+
+def stats(*, matched: int = 1000, margin: int = 0, gap: int = 0) -> ReplayStats:
+    return ReplayStats(
+        num_tokens=1000,
+        num_matched=matched,
+        mean_margin_micronats=margin,
+        max_margin_micronats=margin,
+        mean_logprob_gap_micronats=gap,
+        p99_logprob_gap_micronats=gap,
+    )
+
+
+def test_the_tail_bound_finds_the_quantile_of_an_exponential() -> None:
+    draws = np.random.default_rng(0).exponential(2.0, size=4_000)
+    assert tail_bound(draws, 1e-4) == pytest.approx(2.0 * np.log(1e4), rel=0.15)
+
+
+def test_the_tail_bound_lies_above_the_quantile_of_a_mean() -> None:
+    means = np.random.default_rng(0).exponential(1.0, size=(4_000, 100)).mean(axis=1)
+    true_quantile = 1.4  # of Gamma(100, 1/100) at 1 − 1e-4
+    assert true_quantile <= tail_bound(means, 1e-4) <= 1.3 * true_quantile
+
+
+def test_the_tail_bound_never_cuts_off_what_was_seen() -> None:
+    values = np.zeros(500)
+    values[7] = 100.0
+    assert tail_bound(values, 1e-4) >= 100.0
+    assert tail_bound(np.zeros(500), 1e-4) == 0.0
+
+
+def test_mismatches_are_whole_and_their_tail_geometric() -> None:
+    """Poisson counts, one in thirty groups: P(> 1) is 5e-4 and P(> 2) 6e-6, so two may stand."""
+    counts = np.random.default_rng(0).poisson(1 / 30, size=4_000).astype(np.float64) * MICRO
+    assert count_tail(counts, 1e-4 / 3) == 2 * MICRO
+    counted = count_tail(
+        np.random.default_rng(0).poisson(50, 4_000).astype(np.float64) * MICRO, 1e-4
+    )
+    assert 78 <= counted / MICRO <= 100  # the Poisson quantile is 78
+
+
+def test_too_few_groups_are_refused() -> None:
+    with pytest.raises(ValueError, match="99 groups are too few"):
+        calibrated([[stats()] * 99])
+    assert calibrated([[stats()] * 100]).num_honest_groups == 100
+
+
+def test_the_loosest_policy_sets_every_bound() -> None:
+    calm = [stats(gap=10_000 + i) for i in range(200)]
+    rough = [stats(matched=990, margin=500, gap=20_000 + i) for i in range(200)]
+    both, alone = calibrated([calm, rough]), calibrated([rough])
+    assert both.mismatches.reference == alone.mismatches.reference
+    assert both.mismatches.group == alone.mismatches.group
+    assert both.margin.group == alone.margin.group
+    assert both.gap.reference == alone.gap.reference == round(REFERENCE * 20_099.5)
+    assert both.honest_match_millionths == 995_000
+    assert both.honest_mean_margin_micronats == 250
+    assert (both.num_honest_groups, both.num_honest_tokens) == (400, 400_000)
+    assert all(judge(group, both) is None for group in [*calm, *rough])
+
+
+def test_every_bound_lies_in_its_interval_and_a_larger_sample_narrows_it() -> None:
+    draw = np.random.default_rng(3)
+
+    def honest(num_groups: int) -> list[ReplayStats]:
+        return [stats(gap=int(g)) for g in draw.normal(14_000, 3_000, size=num_groups).clip(0)]
+
+    few, many = calibrated([honest(200)]).gap, calibrated([honest(8_000)]).gap
+    for limit in (few.group, few.drift, many.group, many.drift):
+        assert limit.low <= limit.estimate <= limit.high
+    assert (many.drift.high - many.drift.low) < 0.5 * (few.drift.high - few.drift.low)
+    assert list(many.honest_quantiles) == sorted(many.honest_quantiles)
+    assert many.honest_quantiles[4] == pytest.approx(14_000, rel=0.02)
+
+
+def test_the_markov_chain_gives_the_average_run_length_of_a_simulation() -> None:
+    """Scores −1 or +3, one in five the latter: crossing 12.5 is counted over 4 million groups."""
+    draw = np.random.default_rng(0)
+    steps = np.where(draw.random((4_000, 1_000)) < 0.2, 3.0, -1.0)
+    level, alarms = np.zeros(1_000), 0
+    for step in steps:
+        level = np.maximum(level + np.minimum(step, 12.5 / OUTLIERS), 0)
+        alarms += int((level > 12.5).sum())
+        level[level > 12.5] = 0
+    exact = alarm_rate(np.array([3.0, -1, -1, -1, -1]), 12.5)
+    assert exact == pytest.approx(alarms / steps.size, rel=0.05)
+
+
+def test_the_drift_bound_is_the_least_that_keeps_the_rate() -> None:
+    excesses = np.random.default_rng(0).normal(-1, 2, size=2_000)
+    bound = drift_bound(excesses, 1e-4)
+    assert alarm_rate(excesses, bound) <= 1e-4 < alarm_rate(excesses, 0.98 * bound)
+
+
+def test_judge_holds_work_to_each_bound_from_both_sides() -> None:
+    bounds = thresholds("x", match=980_000, margin=500, gap=20_000)
+    within = stats(matched=980, margin=500, gap=20_000)
+    assert judge(within, bounds) is None
+    for change, rejection in (
+        ({"num_matched": 979}, Rejection.REPLAY_MISMATCH),
+        ({"mean_margin_micronats": 501}, Rejection.REPLAY_MARGIN),
+        ({"mean_logprob_gap_micronats": 20_001}, Rejection.REPLAY_LOGPROB),
+    ):
+        found = judge(within.model_copy(update=change), bounds)
+        assert found is not None
+        assert found[0] is rejection
+
+
+def test_a_short_group_may_have_the_mismatch_that_a_long_one_may() -> None:
+    """By rate alone one mismatch among eight tokens would be far beyond any honest share."""
+    honest = [stats(matched=1000 - (i % 50 == 0), margin=30 * (i % 50 == 0)) for i in range(500)]
+    bounds = calibrated([honest])
+    short = stats(matched=7, margin=3_000).model_copy(update={"num_tokens": 8})
+    assert judge(short, bounds) is None
+    assert judge(short.model_copy(update={"num_matched": 3}), bounds) is not None
+
+
+def calibrated(honest: list[list[ReplayStats]]) -> Thresholds:
+    return thresholds_of(
+        honest,
+        engine_class="x",
+        false_rejects_per_million=100,
+        false_alarms_per_million=10,
+        num_resamples=20,
+    )
