@@ -38,6 +38,7 @@ app = typer.Typer(
     add_completion=False,
 )
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
+MEASURE = "With --calibrate"
 STOPPED = 130
 """Exit code after Ctrl-C, as shells give it (128 + SIGINT)."""
 
@@ -77,21 +78,80 @@ def demo(
 
 @app.command(
     rich_help_panel=MACHINE,
-    epilog=example("rollcall doctor --orchestrator http://market:8100 --rpc http://node:8545"),
+    epilog=example(
+        "rollcall doctor --orchestrator http://market:8100 --rpc http://node:8545",
+        "rollcall doctor --calibrate --orchestrator http://market:8100 --run 1",
+    ),
 )
 def doctor(
     orchestrator: Annotated[str | None, typer.Option(help="Orchestrator to ask.")] = None,
     rpc: Annotated[str | None, typer.Option(help="Chain node to ask.")] = None,
     deployment: Annotated[Path | None, typer.Option(help="Ledger to ask there.")] = None,
     folder: Annotated[Path, typer.Option(help="Where data will be kept.")] = Path(),
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Sample, replay, and say whether it would earn.")
+    ] = False,
+    run: Annotated[
+        int | None, typer.Option(help="Run to measure against.", rich_help_panel=MEASURE)
+    ] = None,
+    model: Annotated[
+        Path,
+        typer.Option(help="Model folder, where no orchestrator is.", rich_help_panel=MEASURE),
+    ] = Path("models/start"),
+    thresholds: Annotated[
+        Path | None,
+        typer.Option(help="Bounds; default: in the model folder.", rich_help_panel=MEASURE),
+    ] = None,
+    environment: Annotated[
+        str, typer.Option(help="Whose prompts, with --model.", rich_help_panel=MEASURE)
+    ] = "arithmetic",
+    max_tokens: Annotated[
+        int, typer.Option(help="Longest completion, with --model.", rich_help_panel=MEASURE)
+    ] = 64,
+    engine: Annotated[
+        str, typer.Option(help="vllm or transformers.", rich_help_panel=MEASURE)
+    ] = "vllm",
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda or cuda:N.", rich_help_panel=MEASURE)
+    ] = "cpu",
+    groups: Annotated[
+        int, typer.Option(help="Groups to sample.", min=1, rich_help_panel=MEASURE)
+    ] = 128,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="For programs.", rich_help_panel=MEASURE)
+    ] = False,
 ) -> None:
-    """Check this machine and the market, one line each with the remedy."""
+    """Check this machine and the market, one line each with the remedy.
+
+    With --calibrate: whether a run would pay for what this machine samples, before anything is at
+    stake. Exits 1 where it would not.
+    """
     from rollcall.console import open_console
     from rollcall.doctor import State, examine
 
+    console = open_console()
+    if calibrate:
+        from rollcall.checkup import Machine, check_up
+
+        machine = Machine(
+            engine=engine,
+            device=device,
+            num_groups=groups,
+            orchestrator=orchestrator,
+            run_id=run,
+            model=model,
+            thresholds=thresholds,
+            environment=environment,
+            max_tokens=max_tokens,
+        )
+        try:
+            earns = check_up(machine, as_json=as_json, console=console)
+        except KeyboardInterrupt as stopped:
+            errors.print("stopped; nothing was sent and nothing is kept")
+            raise typer.Exit(STOPPED) from stopped
+        raise typer.Exit(0 if earns else 1)
     marks = {State.OK: "[green]✓[/]", State.NOTE: "[yellow]·[/]", State.FAIL: "[red]✗[/]"}
     failed = False
-    console = open_console()
     for check in examine(orchestrator=orchestrator, rpc=rpc, deployment=deployment, folder=folder):
         remedy = f"  [dim]→ {escape(check.remedy)}[/]" if check.remedy else ""
         console.print(f"{marks[check.state]} {check.name:<13}{escape(check.found)}{remedy}")

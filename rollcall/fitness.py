@@ -1,0 +1,188 @@
+"""Whether a machine's honest work would be paid: what its groups measured, beside a run's bounds.
+
+Pure. A machine is fit where no group breaks a bound of `judge` and its sequential test
+(`protocol/sequential.py`) has no reason ever to cross: the test falls back to zero as long as the
+machine's mean excess per group is negative, and otherwise climbs by it, so that it crosses after
+about bound / mean groups (Wald's identity, without the overshoot). A mean is held against a machine
+where it is above zero at its lower 95 % end; where only its estimate is, more groups are asked for.
+"""
+
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from protocol.constants import MICRO
+from protocol.sequential import OUTLIERS, Drift, crossed, folded
+from protocol.verdict import (
+    QUANTILES,
+    ReplayStats,
+    Statistic,
+    Thresholds,
+    excess,
+    judge,
+)
+
+NORMAL_95 = 1.645
+"""One-sided: a mean lies above its estimate less so many standard errors 19 times in 20."""
+LONG_RUN_GROUPS = 10_000
+"""About what a worker of the demo's speed sells in an hour; a test that takes longer to cross is
+reported and not held against the machine."""
+
+
+class Verdict(StrEnum):
+    """What would become of this machine's work."""
+
+    EARNS = "earns"
+    REJECTED = "rejected"
+    DRIFTS = "drifts"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One statistic: this machine's groups beside the bounds. Per token, in its own unit."""
+
+    statistic: Statistic
+    mean: float
+    worst: float
+    """The largest group's mean."""
+    percentile: float | None
+    """Where its groups stand among calibrated honest ones on average, 0 to 100: 50 is typical."""
+    reference: float
+    bound: float
+    """What a group as long as this machine's mean one may reach."""
+    groups_until_crossing: float | None
+    """Of the sequential test, at this machine's mean; None where it falls back to zero for ever."""
+    is_certain: bool
+    """Whether so few groups suffice to say that it climbs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fitness:
+    """The whole result.
+
+    Example: `assess(stats, bounds)` of 64 honest groups is `Verdict.EARNS` with no reasons.
+    """
+
+    engine_class: str
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    readings: tuple[Reading, ...]
+    num_groups: int
+    num_tokens: int
+    match: float
+    num_rejected: int
+    """Groups that `judge` would reject by themselves."""
+    crossed_after: int | None
+    """Groups after which the sequential test crossed here, if it did."""
+
+
+def assess(stats: Sequence[ReplayStats], bounds: Thresholds) -> Fitness:
+    """Hold measured groups to bounds. Raises `ValueError` without any tokens."""
+    measured = [group for group in stats if group.num_tokens]
+    if not measured:
+        raise ValueError("no tokens were measured: sample at least one group")
+    rejected = [found for group in measured if (found := judge(group, bounds)) is not None]
+    crossing = _crossing(measured, bounds)
+    readings = tuple(_reading(measured, bounds, statistic) for statistic in Statistic)
+    reasons = [detail for _, detail in rejected[:1]]
+    reasons += [crossing[1]] if crossing else []
+    reasons += [_will_cross(reading) for reading in readings if _drifts(reading)]
+    num_tokens = sum(group.num_tokens for group in measured)
+    return Fitness(
+        engine_class=bounds.engine_class,
+        verdict=_verdict(bool(rejected), bool(reasons)),
+        reasons=tuple(reasons),
+        readings=readings,
+        num_groups=len(measured),
+        num_tokens=num_tokens,
+        match=sum(group.num_matched for group in measured) / num_tokens,
+        num_rejected=len(rejected),
+        crossed_after=crossing[0] if crossing else None,
+    )
+
+
+def percentile(value: float, honest_quantiles: Sequence[float]) -> float:
+    """Return where `value` stands among honest groups, from 0 to 100.
+
+    `honest_quantiles` are the values at `QUANTILES`; between two of them the share is linear, and a
+    value that many share (no mismatch at all) stands in their middle.
+    """
+    low = bisect_left(honest_quantiles, value)
+    high = bisect_right(honest_quantiles, value)
+    if low < high:
+        return 50 * (QUANTILES[low] + QUANTILES[high - 1])
+    if low == 0:
+        return 0.0
+    if low == len(honest_quantiles):
+        return 100.0
+    before, after = honest_quantiles[low - 1], honest_quantiles[low]
+    share = (value - before) / (after - before)
+    return 100 * (QUANTILES[low - 1] + (QUANTILES[low] - QUANTILES[low - 1]) * share)
+
+
+def _mean_percentile(means: Sequence[float], honest_quantiles: Sequence[int]) -> float | None:
+    if len(honest_quantiles) != len(QUANTILES):
+        return None
+    known = [quantile / MICRO for quantile in honest_quantiles]
+    return sum(percentile(mean, known) for mean in means) / len(means)
+
+
+def _verdict(is_rejected: bool, has_reasons: bool) -> Verdict:
+    if is_rejected:
+        return Verdict.REJECTED
+    return Verdict.DRIFTS if has_reasons else Verdict.EARNS
+
+
+def _crossing(measured: Sequence[ReplayStats], bounds: Thresholds) -> tuple[int, str] | None:
+    drift = Drift()
+    for group in measured:
+        drift = folded(drift, group, bounds)
+        if (found := crossed(drift, bounds)) is not None:
+            return drift.num_groups, found[1]
+    return None
+
+
+def _reading(measured: Sequence[ReplayStats], bounds: Thresholds, statistic: Statistic) -> Reading:
+    limits = bounds.bounds(statistic)
+    # Rounded to millionths, as the calibrated ones are, so that equal means tie.
+    means = [round(group.total(statistic) / group.num_tokens) / MICRO for group in measured]
+    num_tokens = sum(group.num_tokens for group in measured)
+    tokens_per_group = num_tokens / len(measured)
+    step, error = _mean_step(measured, bounds, statistic)
+    return Reading(
+        statistic=statistic,
+        mean=sum(group.total(statistic) for group in measured) / num_tokens / MICRO,
+        worst=max(means),
+        percentile=_mean_percentile(means, limits.honest_quantiles),
+        reference=limits.reference / MICRO,
+        bound=(limits.reference + limits.group.high / tokens_per_group) / MICRO,
+        groups_until_crossing=max(1.0, limits.drift.high / step) if step > 0 else None,
+        is_certain=step - NORMAL_95 * error > 0,
+    )
+
+
+def _mean_step(
+    measured: Sequence[ReplayStats], bounds: Thresholds, statistic: Statistic
+) -> tuple[float, float]:
+    """Return the mean of what a group adds to the sequential test, and its standard error."""
+    limits = bounds.bounds(statistic)
+    cap = limits.drift.high // OUTLIERS
+    steps = [min(excess(group, statistic, limits), cap) for group in measured]
+    mean = sum(steps) / len(steps)
+    variance = sum((step - mean) ** 2 for step in steps) / max(1, len(steps) - 1)
+    return mean, math.sqrt(variance / len(steps))
+
+
+def _drifts(reading: Reading) -> bool:
+    groups = reading.groups_until_crossing
+    return groups is not None and groups < LONG_RUN_GROUPS and reading.is_certain
+
+
+def _will_cross(reading: Reading) -> str:
+    return (
+        f"{reading.statistic.label}: {reading.mean:.6g} per token against a reference of "
+        f"{reading.reference:.6g}: the sequential test would cross after about "
+        f"{reading.groups_until_crossing:.0f} groups"
+    )
