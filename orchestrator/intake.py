@@ -17,10 +17,12 @@ from orchestrator.events import event_body
 from orchestrator.market import Market, Run
 from orchestrator.queue import require_no_wait
 from orchestrator.records import Group
+from orchestrator.withholding import reason_of
 from protocol.constants import (
     MAX_CLOCK_SKEW_SECONDS,
     MAX_SUBMISSION_BYTES,
     MAX_SUBMISSION_INFLATED_BYTES,
+    MICRO,
     NUM_TOKENS_PER_UNIT,
 )
 from protocol.draw import Draw, rate_millionths
@@ -57,6 +59,7 @@ class Arrival:
     digest: bytes
     num_accepted: int
     """Accepted groups with lower nonces, by now: the record that the draw goes by."""
+    drop_debt: int
     newest_version: int
     received_at: int
 
@@ -146,7 +149,7 @@ async def _begin(
         also=(keys.bucket(account.identity),),
     )
     require_no_wait(answer[0], account.identity)
-    _, signed, engine, used, receipt, num_accepted, excluded, newest = answer
+    _, signed, engine, used, receipt, num_accepted, excluded, newest, reason, debt = answer
     if signed is None:
         raise NotFound(f"no lease 0x{submission.lease_id.hex()} in run {run.run_id}")
     lease = SignedLease.from_json(signed).lease
@@ -158,7 +161,8 @@ async def _begin(
     if used is not None:
         return _same_receipt(lease, used, digest, receipt)
     if excluded == b"1":
-        raise Excluded(f"a replay found false work of {lease.worker}: nothing more is taken")
+        why = reason_of(lease.worker, reason.decode())
+        raise Excluded(f"{why}: nothing more is taken")
     await _require_worker_signed(market, lease, digest, submission)
     _require_timely(lease, submission, engine.decode(), now)
     await market.require_owed(run, submission.submitted_at)
@@ -170,6 +174,7 @@ async def _begin(
         num_accepted=int(num_accepted or 0),
         newest_version=int(newest),
         received_at=int(now),
+        drop_debt=int(debt),
     )
 
 
@@ -217,7 +222,9 @@ async def _judge(market: Market, run: Run, known: Arrival, finding: Finding | No
         return Judged(GroupState.REJECTED, finding, (), False, None)
     rollouts = [rollout.tokens for rollout in known.submission.rollouts]
     rewards = await market.rewards.score((run.run_id, known.lease.index, rollouts)) or ()
-    rate = rate_millionths(run.spec.audit, num_accepted=known.num_accepted)
+    is_careless = run.spec.drop_rule.is_on_probation(known.drop_debt)
+    by_record = rate_millionths(run.spec.audit, num_accepted=known.num_accepted)
+    rate = MICRO if is_careless else by_record
     # The epoch that is open now: the lease's own may already be revealed.
     draw = Draw(epoch=max(0, run.chain.num_opened - 1), rate=rate)
     is_audited = draw.selects(market.secret(run.run_id, draw.epoch), known.digest)
@@ -242,6 +249,7 @@ async def _record(
         "submit",
         run.run_id,
         *(known.lease.lease_id.hex(), known.lease.worker, known.lease.nonce),
+    rule = run.spec.drop_rule
         *(known.digest.hex(), judged.state.value, copy_key, keys.SEEN_SECONDS, market.clock()),
         *(run.chain.threshold, keys.NUM_EVENTS_KEPT, _event(run, known, judged, market.clock())),
         group.packed(),
@@ -250,11 +258,12 @@ async def _record(
         case b"same":
             return bytes(detail)
         case b"used":
+        *(rule.per_drop, rule.most, rule.per_group),
             raise LeaseUsed(f"lease {known.lease.nonce} already has submission 0x{detail.decode()}")
         case b"closed":
             raise LeaseExpired(f"lease {known.lease.nonce} was returned or has expired")
         case b"excluded":
-            raise Excluded(f"a replay found false work of {known.lease.worker}")
+            raise Excluded(reason_of(known.lease.worker, detail.decode()))
         case b"duplicate":
             finding = admission.duplicate(bytes.fromhex(detail.decode()))
             copied = Judged(GroupState.REJECTED, finding, (), False, None)

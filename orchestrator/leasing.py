@@ -1,13 +1,15 @@
 """Grant, return and expire leases: carry the scheduler's rules to the queue and back."""
 
+from dataclasses import dataclass
 from functools import partial
 
-from orchestrator import keys
+from orchestrator import keys, stakes
 from orchestrator.auth import Account
 from orchestrator.events import event_body
 from orchestrator.market import Market, Run
 from orchestrator.queue import Argument
 from orchestrator.scheduler import Opening, make_lease, most_groups, most_units
+from orchestrator.withholding import reason_of
 from protocol.errors import (
     Busy,
     Excluded,
@@ -19,7 +21,11 @@ from protocol.errors import (
 )
 from protocol.messages import LeaseRequest, Leases
 from protocol.rollout import SignedLease
+from protocol.run import RunSpec
 from protocol.signing import sign
+
+AWAY_SECONDS = 10.0
+"""Rounds that free leases come every half second; after such a pause nobody's submissions came through."""
 
 
 async def grant(market: Market, run: Run, account: Account, request: LeaseRequest) -> Leases | None:
@@ -39,23 +45,24 @@ async def grant(market: Market, run: Run, account: Account, request: LeaseReques
         deadline=int(market.clock()) + run.spec.lease_seconds,
     )
     run.require_tokenizer()
-    first, count = await _reserve(market, run, account.identity, request.count, opening)
-    if not count:
+    reserved = await _reserve(market, run, account.identity, request.count, opening)
+    if not reserved.count:
         return None
-    nonces = range(first, first + count)
+    nonces = range(reserved.first, reserved.first + reserved.count)
     try:
         signed = [_sign(market, run, opening, account.identity, nonce) for nonce in nonces]
     except MarketError:
         # A task that cannot be leased must not hold its worker's places until a deadline.
-        await market.queue.script("close_leases", run.run_id, account.identity, *nonces)
+        unblamed: tuple[Argument, ...] = (account.identity, "", 0)
+        await market.queue.script("close_leases", run.run_id, *unblamed, *nonces)
         raise
     await _store(market, run, request.engine_class, signed)
-    market.metrics.leases.labels(run.run_id).inc(count)
-    return Leases(leases=tuple(signed))
+    market.metrics.leases.labels(run.run_id).inc(reserved.count)
+    return Leases(leases=tuple(signed), notice=notice_of(run.spec, reserved.debt))
 
 
 async def give_back(market: Market, run: Run, worker: str, lease_ids: tuple[bytes, ...]) -> None:
-    """Free a worker's unfinished leases; those it does not hold are ignored."""
+    """Free a worker's unfinished leases and count them as dropped; those it does not hold are ignored."""
     nonces: list[Argument] = []
     for lease_id in lease_ids:
         key = f"{run.prefix}lease:{lease_id.hex()}"
@@ -63,15 +70,41 @@ async def give_back(market: Market, run: Run, worker: str, lease_ids: tuple[byte
         if owner is not None and owner.decode() == worker:
             nonces.append(nonce)
     if nonces:
-        freed = await market.queue.script("close_leases", run.run_id, worker, *nonces)
+        freed = await market.queue.script(
+            "close_leases", run.run_id, worker, *_blame(market, run), *nonces
+        )
         market.metrics.expired.labels(run.run_id).inc(len(freed))
 
 
 async def expire(market: Market, run: Run, *, latest: float, limit: int = 1000) -> int:
-    """Free leases whose deadline is not after `latest`."""
-    freed = await market.queue.script("close_leases", run.run_id, "", latest, limit)
+    """Free leases whose deadline is not after `latest`, and count them as dropped.
+
+    Not where no round was made for `AWAY_SECONDS`: then nobody could submit, and it is nobody's fault.
+    """
+    freed = await market.queue.script(
+        "close_leases", run.run_id, "", *_blame(market, run), latest, limit, AWAY_SECONDS
+    )
     market.metrics.expired.labels(run.run_id).inc(len(freed))
     return len(freed)
+
+
+def notice_of(spec: RunSpec, debt: int) -> str:
+    """Return what a worker should know about its standing; empty where it is good."""
+    rule = spec.drop_rule
+    if not rule.is_on_probation(debt):
+        return ""
+    return (
+        f"too many leases ended without work: all groups are replayed and at most "
+        f"{rule.most_leases(debt)} of {rule.max_leases} leases may be held; finish "
+        f"{rule.groups_to_recover(debt)} groups, and ask for no more leases than can be finished"
+    )
+
+
+def _blame(market: Market, run: Run) -> tuple[Argument, Argument]:
+    """Return what a drop costs now and the most debt; '' where the run itself kept work from ending."""
+    rule, now = run.spec.drop_rule, market.clock()
+    was_halted = now - run.chain.halted_at <= 2 * run.spec.lease_seconds
+    return (rule.per_drop if run.is_open and not was_halted else "", rule.most)
 
 
 async def require_member(market: Market, run: Run, worker: str) -> None:
@@ -100,10 +133,17 @@ async def _require_calibrated_member(
     await require_member(market, run, account.identity)
 
 
-async def _reserve(
-    market: Market, run: Run, worker: str, count: int, opening: Opening
-) -> tuple[int, int]:
-    outcome, first, granted = await market.queue.script(
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """Nonces for new leases, and what the worker owes for dropped ones."""
+
+    first: int
+    count: int
+    debt: int
+
+
+async def _reserve(market: Market, run: Run, worker: str, count: int, opening: Opening) -> Reserved:
+    outcome, first, granted, detail = await market.queue.script(
         "grant",
         run.run_id,
         worker,
@@ -113,16 +153,18 @@ async def _reserve(
         most_groups(run.spec, newest_version=opening.version),
         run.chain.available // run.spec.rate,
         most_units(run.spec),
-        run.spec.max_worker_share_millionths,
+        await stakes.pace_share(market, run, worker),
         run.unfinal // run.spec.rate,
+        run.spec.drop_rule.allowance,
+        *(opening.version, keys.TALLY_SECONDS),
     )
     match outcome:
         case b"excluded":
-            raise Excluded(f"a replay found false work of {worker}: it gets no more leases")
+            raise Excluded(f"{reason_of(worker, detail.decode())}: it gets no more leases")
         case b"too_many":
             raise TooManyLeases(
-                f"{worker} holds all {run.spec.max_worker_leases} leases a worker may have: "
-                "finish or return some",
+                f"{worker} holds all {first} leases it may have: finish or return some"
+                + (f"; {notice}" if (notice := notice_of(run.spec, detail)) else ""),
                 retry_after_seconds=market.config.retry_after_seconds,
             )
         case b"no_budget":
@@ -130,7 +172,7 @@ async def _reserve(
             raise RunNotOpen(
                 f"run {run.run_id} has {left} units left, work in hand included: too few for a group"
             )
-    return int(first), int(granted)
+    return Reserved(int(first), int(granted), int(detail))
 
 
 def _sign(market: Market, run: Run, opening: Opening, worker: str, nonce: int) -> SignedLease:

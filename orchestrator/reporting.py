@@ -2,8 +2,11 @@
 
 import asyncio
 
+from orchestrator.canaries import face_of
+from orchestrator.leasing import notice_of
 from orchestrator.market import Market, Run
 from orchestrator.replaying import subject_of
+from orchestrator.withholding import reason_of
 from protocol.messages import RunInfo, RunList, SubmissionStatus, WorkerInfo, WorkerInfos
 from protocol.rollout import Receipt
 from protocol.verdict import Verdict
@@ -69,6 +72,8 @@ async def _worker_info(market: Market, run: Run, worker: str) -> WorkerInfo | No
         return None
     waiting = await market.queue.call("SCARD", f"{run.prefix}replay:{worker}")
     return WorkerInfo(
+    debt, is_excluded = int(fields.get(b"drop_debt", 0)), fields.get(b"excluded") == b"1"
+    excluded_for = fields.get(b"excluded_for", b"").decode()
         run_id=run.run_id,
         worker=worker,
         accepted_groups=int(fields.get(b"accepted_groups", 0)),
@@ -79,7 +84,11 @@ async def _worker_info(market: Market, run: Run, worker: str) -> WorkerInfo | No
             for name, count in fields.items()
             if name.startswith(REJECTED)
         },
-        is_excluded=fields.get(b"excluded") == b"1",
+        is_excluded=is_excluded,
+        exclusion=reason_of(worker, excluded_for) if is_excluded else "",
+        dropped_leases=int(fields.get(b"dropped", 0)),
+        most_leases=run.spec.drop_rule.most_leases(debt),
+        notice=notice_of(run.spec, debt),
         earned=int(fields.get(b"earned", 0)),
         last_nonce=int(fields.get(b"settled", 0)),
     )

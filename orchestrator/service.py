@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from contracts.errors import LedgerError
-from orchestrator import keys, leasing, permits, settling, slashing
+from orchestrator import keys, leasing, permits, settling, slashing, withholding
 from orchestrator.market import Market, Run
 from orchestrator.watching import EpochWatch
 from protocol.errors import MarketError
@@ -55,6 +55,7 @@ class Service:
         self._tasks = [
             asyncio.create_task(self._repeat("watch", watch, config.chain_poll_seconds)),
             asyncio.create_task(self._repeat("leases", free_leases, config.tick_seconds)),
+            asyncio.create_task(self._repeat("withheld", withholding.tick, config.tick_seconds)),
             asyncio.create_task(self._repeat("settle", self.settle, config.tick_seconds)),
             asyncio.create_task(self._repeat("slash", self.slash, config.tick_seconds)),
             asyncio.create_task(self._repeat("permit", self.renew, config.chain_poll_seconds)),

@@ -18,6 +18,7 @@ from protocol.constants import (
     MICRO,
     PROTOCOL_VERSION,
 )
+from protocol.drops import DropPolicy, DropRule
 from protocol.verdict import Thresholds
 from protocol.wire import U32, U63, U64, Address, AsTuple, Bytes32, Name, Wire
 
@@ -79,9 +80,14 @@ class RunSpec(Wire):
     max_worker_leases: Annotated[int, Field(ge=1, le=1 << 16)]
     """Leases one worker may hold at a time."""
     max_worker_share_millionths: Annotated[int, Field(ge=1, le=MICRO)] = MICRO
-    """Largest share of one batch that a single worker's groups may fill."""
+    """Largest share of one batch that a single worker's groups may fill; never less than one group."""
+    max_stake_multiple_millionths: Annotated[int, Field(ge=0, le=1000 * MICRO)] = 4 * MICRO
+    """Largest multiple of its part of the stake at work that a worker may fill of a batch; 0 for no such
+    cap. From 1 on every batch can be filled; at m, while those at work with 1/m of the stake deliver."""
 
     audit: AuditPolicy
+    drops: DropPolicy = DropPolicy()
+    """What leases that end without work cost a worker's standing."""
     activations: ActivationPolicy | None = None
     """Bounds of the activation commitments that every rollout carries; none where the run asks for none."""
     thresholds: Annotated[tuple[Thresholds, ...], AsTuple]
@@ -102,6 +108,11 @@ class RunSpec(Wire):
                 f"held_out_start {self.held_out_start} lies among the {self.num_tasks} tasks that "
                 "are leased: held-out problems would be trained on"
             )
+        if 0 < self.max_stake_multiple_millionths < MICRO:
+            raise ValueError(
+                f"max_stake_multiple_millionths {self.max_stake_multiple_millionths} is below {MICRO}: "
+                "no batch could be full; 0 turns the cap off"
+            )
         if self.eos_token_id >= self.vocabulary_size:
             raise ValueError("eos_token_id lies outside the vocabulary")
         if self.activations is not None and self.most_group_bytes > MAX_SUBMISSION_BYTES:
@@ -117,6 +128,11 @@ class RunSpec(Wire):
     def thresholds_for(self, engine_class: str) -> Thresholds | None:
         """Return the bounds for one engine class, or None where it has not been calibrated."""
         return next((t for t in self.thresholds if t.engine_class == engine_class), None)
+
+    @property
+    def drop_rule(self) -> DropRule:
+        """Return the drop policy at this run's lease limit."""
+        return DropRule(self.drops, self.max_worker_leases)
 
     @property
     def temperature(self) -> float:

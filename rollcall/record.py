@@ -16,6 +16,7 @@ import httpx
 
 from protocol.errors import Malformed
 from protocol.messages import Event
+from protocol.withholding import WITHHELD
 
 RECONNECT_SECONDS = 0.5
 
@@ -113,7 +114,9 @@ def count(totals: Totals, event: Event) -> None:
             totals.rejected[worker] += fields["outcome"] == "rejected"
         case "exclusion":
             totals.excluded.add(worker)
-            totals.last = f"a replay found {worker} false; it is excluded"
+            kept_back = fields.get("rejection") == WITHHELD
+            what = f"{worker} kept groups back" if kept_back else f"a replay found {worker} false"
+            totals.last = f"{what}; it is excluded"
         case "policy":
             totals.newest_version = int(fields["version"])
         case "epoch_posted":

@@ -1,7 +1,8 @@
 -- Record a submission, once per lease. ARGV: lease id, worker, nonce, digest, state, tokens' root or
--- '', seconds to remember it, now, audit votes needed, most events, event body, the group's fields in MessagePack.
--- Returns {outcome, detail}: 'taken'; 'same' with the receipt; 'used', 'closed', 'excluded';
--- 'duplicate' with the first lease.
+-- '', seconds to remember it, now, audit votes needed, most events, event body, the group's fields in MessagePack,
+-- what a dropped lease costs, most such debt, what a group pays off.
+-- Returns {outcome, detail}: 'taken'; 'same' with the receipt; 'used', 'closed'; 'excluded' with why, or ''
+-- for false work; 'duplicate' with the first lease.
 local lease, worker, nonce, digest, state = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local used = redis.call('HGET', p .. 'lease:' .. lease, 'used')
 if used == digest then
@@ -10,7 +11,7 @@ elseif used then
   return {'used', used}
 end
 if redis.call('HGET', p .. 'worker:' .. worker, 'excluded') == '1' then
-  return {'excluded', ''}
+  return {'excluded', redis.call('HGET', p .. 'worker:' .. worker, 'excluded_for') or ''}
 end
 if not redis.call('ZSCORE', p .. 'open', worker .. ':' .. nonce) then
   return {'closed', ''}
@@ -27,6 +28,9 @@ close_lease(worker, nonce, false)
 redis.call('HSET', p .. 'lease:' .. lease, 'used', digest)
 redis.call('HSET', p .. 'group:' .. digest, unpack(cmsgpack.unpack(ARGV[12])))
 event(ARGV[10], 'submission', ARGV[11])
+if state ~= 'rejected' then
+  owe(worker, -tonumber(ARGV[15]), tonumber(ARGV[14]))
+end
 if state == 'accepted' then
   accept(digest, true)
 elseif state == 'replay' then
@@ -45,3 +49,5 @@ else
   reject(digest, g[1], g[2])
 end
 return {'taken', ''}
+  -- Sending what cannot be accepted keeps a group back as well as sending nothing.
+  dropped(worker, nonce, tonumber(ARGV[13]), tonumber(ARGV[14]))
