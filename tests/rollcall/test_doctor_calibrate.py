@@ -7,7 +7,6 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from rollcall import checkup
 from rollcall.__main__ import app
 from rollcall.checkup import Machine, check_up
 from rollout_worker.engines.base import Engine
@@ -30,10 +29,11 @@ MACHINE = Machine(
 @pytest.fixture
 def four_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     """This machine's engine rounds its weights, as a machine with a quantised install would."""
-    real = checkup.open_engine
-    monkeypatch.setattr(
-        checkup, "open_engine", lambda *a, **k: RoundedEngine(real(*a, **k), bits=4)
-    )
+
+    def quantising(name: str, model: Path, *, device: str, max_model_len: int) -> Engine:
+        return open_engine(name, model, device=device, max_model_len=max_model_len, quantise_bits=4)
+
+    monkeypatch.setattr("rollcall.checkup.open_engine", quantising)
 
 
 def test_an_honest_machine_would_earn_and_says_so_to_programs() -> None:
@@ -70,7 +70,7 @@ def test_ctrl_c_ends_it_without_a_trace(monkeypatch: pytest.MonkeyPatch) -> None
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(checkup, "sampled", interrupted)
+    monkeypatch.setattr("rollcall.checkup.sampled", interrupted)
     result = CliRunner().invoke(app, ["doctor", "--calibrate", "--engine", "transformers"])
     assert result.exit_code == 130
     assert "nothing was sent" in result.output + result.stderr
