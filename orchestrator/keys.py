@@ -7,7 +7,8 @@ may touch them all. Nothing here expires unless it says so: it is the run's reco
     rollcall:used:NONCE           string  a sign-in nonce; twice the clock skew, then stale anyway
     rollcall:bucket:WHO           hash    token bucket (tokens, at); 60 s after the last request
     rollcall:{RUN}:state          hash    newest, oldest (version still usable), acked, seq,
-                                          consumed (groups in batches), unsettled, posted
+                                          consumed (groups in batches), surplus (ready groups that
+                                          the caps kept out of the next one), unsettled, posted
                                           (units), replaying (groups), revealed (epochs whose
                                           secret is in a file), final (epochs credited),
                                           freed_until (deadline to which leases were freed)
@@ -16,6 +17,8 @@ may touch them all. Nothing here expires unless it says so: it is the run's reco
                                           settled (last nonce), earned, rejected:REASON, dropped,
                                           drop_debt (millionths of a lease), rewarded (accepted groups
                                           with a reward), excluded_for (where not for false work)
+    rollcall:{RUN}:present        zset    worker → when it last asked for a lease
+    rollcall:{RUN}:stakes         hash    worker → its stake when it last asked
     rollcall:{RUN}:held:ADDR      set     nonces of open leases
     rollcall:{RUN}:leased:ADDR    hash    nonce → policy version, until a lease is accepted, rejected or
                                           dropped

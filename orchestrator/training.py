@@ -1,8 +1,9 @@
 """Hand out and close batches: carry `batches.choose` to the queue, so that a step has one batch."""
 
-from orchestrator import batches, keys
+from orchestrator import batches, keys, stakes
 from orchestrator.events import event_body
 from orchestrator.market import Market, Run
+from protocol.canonical import keccak256
 from protocol.environments.base import FULL_SCORE
 from protocol.errors import NotFound, StepOutOfOrder
 from protocol.messages import Batch, BatchGroup
@@ -18,28 +19,55 @@ async def take(market: Market, run: Run, step: int) -> bytes | None:
     await _require_next(market, run, step)
     for _ in range(TRIES):
         ready = await market.queue.call("ZRANGE", run.prefix + "ready", 0, -1)
-        groups = {group.work_digest: raw for raw in ready for group in [BatchGroup.from_json(raw)]}
-        chosen = batches.choose(
-            [BatchGroup.from_json(raw) for raw in ready],
-            step=step,
-            num_groups=run.spec.groups_per_batch,
-            max_staleness=run.spec.max_staleness,
-            max_share_millionths=run.spec.max_worker_share_millionths,
-        )
-        if chosen is None:
+        groups = [BatchGroup.from_json(raw) for raw in ready]
+        chosen = await _choose(market, run, step, groups)
+        if len(chosen) < run.spec.groups_per_batch:
+            surplus = len(groups) - len(chosen)
+            await market.queue.call("HSET", run.prefix + "state", "surplus", surplus)
             return None
+        taken = {group.work_digest for group in chosen}
         batch = Batch(run_id=run.run_id, step=step, groups=chosen).to_json()
         event = event_body(run.run_id, "batch", market.clock(), _summary(step, chosen))
         outcome, answer = await market.queue.script(
             "take_batch",
             run.run_id,
             *(step, batch, keys.NUM_EVENTS_KEPT, event),
-            *(groups[group.work_digest] for group in chosen),
+            *(raw for raw, group in zip(ready, groups, strict=True) if group.work_digest in taken),
         )
         if outcome != b"gone":
             market.metrics.batches.labels(run.run_id).inc()
             return bytes(answer)
     return None
+
+
+async def _choose(
+    market: Market, run: Run, step: int, ready: list[BatchGroup]
+) -> tuple[BatchGroup, ...]:
+    """Return the groups that the step may have so far, under the caps of this moment."""
+    spec, now = run.spec, market.clock()
+    places = batches.places(
+        await stakes.at_work(market, run, {group.worker for group in ready}),
+        num_groups=spec.groups_per_batch,
+        max_share_millionths=spec.max_worker_share_millionths,
+        stake_multiple_millionths=spec.max_stake_multiple_millionths,
+        seed=_seed(market, run, step, int(now) // spec.lease_seconds),
+    )
+    chosen = batches.choose(
+        ready,
+        step=step,
+        num_groups=spec.groups_per_batch,
+        max_staleness=spec.max_staleness,
+        most=places,
+    )
+    return tuple(chosen)
+
+
+def _seed(market: Market, run: Run, step: int, turn: int) -> bytes:
+    """Return what draws a batch's places: unknown to workers, and another one every lease time, so that
+    a draw whose workers deliver nothing does not stand.
+    """
+    secret = market.secret(run.run_id, max(0, run.chain.num_opened - 1))
+    return keccak256(b"batch" + secret + step.to_bytes(32, "big") + turn.to_bytes(32, "big"))
 
 
 async def ack(market: Market, run: Run, step: int) -> None:

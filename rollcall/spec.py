@@ -65,7 +65,9 @@ class RunPlan(BaseModel):
     max_worker_leases: int = 64
     """Leases one worker may hold."""
     max_worker_share: float = 1.0
-    """Largest share of a batch one worker's groups may fill."""
+    """Largest share of a batch one worker's groups may fill. Below 1 a run needs several workers."""
+    max_stake_multiple: float = 4.0
+    """A worker may fill this multiple of its part of the stake at work, whatever it is split into; 0: all."""
     num_probation_groups: int = 64
     """A new worker's groups that are all replayed."""
     audit_floor: float = 0.1
@@ -104,6 +106,7 @@ def spec_of(plan: RunPlan, *, orchestrator: Address, trainer: Address) -> RunSpe
         epoch_seconds=plan.epoch_seconds,
         max_worker_leases=plan.max_worker_leases,
         max_worker_share_millionths=round(plan.max_worker_share * MICRO),
+        max_stake_multiple_millionths=round(plan.max_stake_multiple * MICRO),
         audit=AuditPolicy(
             num_probation_groups=plan.num_probation_groups,
             floor_millionths=round(plan.audit_floor * MICRO),

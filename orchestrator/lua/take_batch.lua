@@ -13,6 +13,7 @@ for i = 5, #ARGV do
   redis.call('ZREM', p .. 'ready', ARGV[i])
 end
 redis.call('HINCRBY', p .. 'state', 'consumed', #ARGV - 4)
+redis.call('HSET', p .. 'state', 'surplus', 0)
 redis.call('HSET', p .. 'batches', ARGV[1], ARGV[2])
 event(ARGV[3], 'batch', ARGV[4])
 return {'taken', ARGV[2]}

@@ -6,28 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator import batches, settlement
+from orchestrator import settlement
 from orchestrator.permits import is_due
 from orchestrator.reconciling import Fate, fate_of
 from orchestrator.records import Epoch
 from orchestrator.scheduler import epoch_secret, most_groups, most_units
 from orchestrator.settlement import Opened, Standing
 from protocol.canonical import keccak256
-from protocol.messages import Account, BatchGroup, Contribution, EpochStage
+from protocol.messages import Account, Contribution, EpochStage
 from tests.orchestrator.ground import Ground, make_spec
 
 WORKERS = tuple("0x" + f"{n:040d}" for n in (1, 2, 3))
-
-
-def group(n: int, worker: str = WORKERS[0], version: int = 0) -> BatchGroup:
-    return BatchGroup(
-        work_digest=n.to_bytes(32, "big"),
-        worker=worker,
-        index=n,
-        policy_version=version,
-        body=bytes(32),
-        rewards=(0, 10_000),
-    )
 
 
 def work(worker: str, nonce: int, units: int = 10, submitted_at: int = 100) -> Contribution:
@@ -42,42 +31,6 @@ def work(worker: str, nonce: int, units: int = 10, submitted_at: int = 100) -> C
         units=units,
         signature=bytes(65),
     )
-
-
-def numbers(groups: tuple[BatchGroup, ...] | None) -> list[int] | None:
-    return None if groups is None else [item.index for item in groups]
-
-
-def choose(ready: list[BatchGroup], step: int, share: int = 1_000_000) -> list[int] | None:
-    chosen = batches.choose(
-        ready, step=step, num_groups=2, max_staleness=1, max_share_millionths=share
-    )
-    return numbers(chosen)
-
-
-def test_a_batch_is_full_or_not_at_all() -> None:
-    assert choose([group(1)], 0) is None
-    assert choose([group(1), group(2), group(3)], 0) == [1, 2]
-
-
-def test_the_oldest_usable_policy_goes_first_and_too_old_ones_never() -> None:
-    ready = [group(1, version=2), group(2, version=0), group(3, version=1)]
-    assert choose(ready, 1) == [2, 3]
-    assert choose(ready, 2) == [3, 1]
-    assert choose(ready, 3) is None
-
-
-def test_one_worker_fills_only_its_share() -> None:
-    ready = [group(1), group(2), group(3, WORKERS[1])]
-    assert choose(ready, 0, share=500_000) == [1, 3]
-    assert choose(ready[:2], 0, share=999_999) is None
-    assert choose(ready[:2], 0, share=1_000_000) == [1, 2]
-
-
-def test_equal_rewards_teach_nothing() -> None:
-    assert not batches.is_trainable(())
-    assert not batches.is_trainable((10_000, 10_000))
-    assert batches.is_trainable((10_000, 0))
 
 
 def test_pacing_lets_out_what_can_still_be_trained_on(ground: Ground) -> None:

@@ -1,0 +1,44 @@
+"""Who is at work for a run, and with how much at stake: what the caps of `batches.py` are measured on.
+
+A worker is at work from when it asks for a lease until it has not asked for `PRESENT_LEASES` lease
+times. Asking costs nothing, and nothing is gained by it alone: stake that asks and does not deliver
+only narrows the others' part, and holds up a batch once it is all but 1 ÷ multiple of the stake at work.
+"""
+
+from collections.abc import Iterable
+
+from orchestrator import batches
+from orchestrator.market import Market, Run
+from orchestrator.queue import Argument
+
+PRESENT_LEASES = 2
+"""A worker that holds as many leases as it may asks again within one lease time; a second one is slack."""
+
+
+async def pace_share(market: Market, run: Run, worker: str) -> int:
+    """Note that a worker asks for work; return its part of the pace, in millionths."""
+    member = await market.chain.membership(run.run_id, worker)
+    await market.queue.pipeline(
+        [
+            ("ZADD", run.prefix + "present", market.clock(), worker),
+            ("HSET", run.prefix + "stakes", worker, str(member.stake)),
+        ]
+    )
+    return batches.pace_share_millionths(
+        await at_work(market, run),
+        worker,
+        max_share_millionths=run.spec.max_worker_share_millionths,
+        stake_multiple_millionths=run.spec.max_stake_multiple_millionths,
+    )
+
+
+async def at_work(market: Market, run: Run, also: Iterable[str] = ()) -> dict[str, int]:
+    """Return the stake of every worker at work, and of those in `also`."""
+    earliest = market.clock() - PRESENT_LEASES * run.spec.lease_seconds
+    present = await market.queue.call("ZRANGEBYSCORE", run.prefix + "present", earliest, "+inf")
+    workers = sorted({worker.decode() for worker in present} | set(also))
+    if not workers:
+        return {}
+    fields: list[Argument] = list(workers)
+    stakes = await market.queue.call("HMGET", run.prefix + "stakes", *fields)
+    return {worker: int(stake or 0) for worker, stake in zip(workers, stakes, strict=True)}
