@@ -172,9 +172,9 @@ async def _begin(
         work=work,
         digest=digest,
         num_accepted=int(num_accepted or 0),
+        drop_debt=int(debt),
         newest_version=int(newest),
         received_at=int(now),
-        drop_debt=int(debt),
     )
 
 
@@ -245,20 +245,20 @@ async def _record(
     receipt = _receipt(market, known, judged.finding)
     group = _group(known, judged, blob, receipt)
     copy_key = judged.copy_key.hex() if judged.copy_key is not None else ""
+    rule = run.spec.drop_rule
     outcome, detail = await market.queue.script(
         "submit",
         run.run_id,
         *(known.lease.lease_id.hex(), known.lease.worker, known.lease.nonce),
-    rule = run.spec.drop_rule
         *(known.digest.hex(), judged.state.value, copy_key, keys.SEEN_SECONDS, market.clock()),
         *(run.chain.threshold, keys.NUM_EVENTS_KEPT, _event(run, known, judged, market.clock())),
         group.packed(),
+        *(rule.per_drop, rule.most, rule.per_group),
     )
     match outcome:
         case b"same":
             return bytes(detail)
         case b"used":
-        *(rule.per_drop, rule.most, rule.per_group),
             raise LeaseUsed(f"lease {known.lease.nonce} already has submission 0x{detail.decode()}")
         case b"closed":
             raise LeaseExpired(f"lease {known.lease.nonce} was returned or has expired")

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from orchestrator.canaries import face_of
 from orchestrator.leasing import notice_of
 from orchestrator.market import Market, Run
 from orchestrator.replaying import subject_of
@@ -70,9 +71,9 @@ async def _worker_info(market: Market, run: Run, worker: str) -> WorkerInfo | No
     if not fields:
         return None
     waiting = await market.queue.call("SCARD", f"{run.prefix}replay:{worker}")
-    return WorkerInfo(
     debt, is_excluded = int(fields.get(b"drop_debt", 0)), fields.get(b"excluded") == b"1"
     excluded_for = fields.get(b"excluded_for", b"").decode()
+    return WorkerInfo(
         run_id=run.run_id,
         worker=worker,
         accepted_groups=int(fields.get(b"accepted_groups", 0)),

@@ -82,9 +82,9 @@ class LeaseRequest(Wire):
 
 class Leases(Wire):
     leases: Annotated[tuple[SignedLease, ...], AsTuple]
-
     notice: Annotated[str, Field(max_length=1024)] = ""
     """What the worker should know about its standing, with the remedy; empty where it is good."""
+
 
 class ReturnedLeases(Wire):
     """Leases a worker gives back unfinished, so that their places are free before the deadline."""
@@ -267,6 +267,14 @@ class WorkerInfo(Wire):
     waiting_groups: U63
     rejected_by_reason: dict[str, int]
     is_excluded: bool
+    exclusion: Annotated[str, Field(max_length=1024)]
+    """Why, in words; empty for a worker that is not excluded."""
+    dropped_leases: U63
+    """Leases that were returned, expired, or ended in a group that admission rejected."""
+    most_leases: U32
+    """How many leases it may hold: fewer than the run's limit where it dropped too many."""
+    notice: Annotated[str, Field(max_length=1024)]
+    """What drops cost it now, with the remedy; empty where its standing is good."""
     earned: U63
     """Units in final epochs."""
     last_nonce: U63
@@ -283,11 +291,3 @@ class Event(Wire):
     at: float
     run_id: U63
     fields: dict[str, int | float | str]
-    exclusion: Annotated[str, Field(max_length=1024)]
-    """Why, in words; empty for a worker that is not excluded."""
-    dropped_leases: U63
-    """Leases that were returned, expired, or ended in a group that admission rejected."""
-    most_leases: U32
-    """How many leases it may hold: fewer than the run's limit where it dropped too many."""
-    notice: Annotated[str, Field(max_length=1024)]
-    """What drops cost it now, with the remedy; empty where its standing is good."""
