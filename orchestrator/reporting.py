@@ -2,7 +2,6 @@
 
 import asyncio
 
-from orchestrator.canaries import face_of
 from orchestrator.leasing import notice_of
 from orchestrator.market import Market, Run
 from orchestrator.replaying import subject_of
