@@ -23,6 +23,7 @@ from orchestrator.routes import (
     runs,
     session,
     submissions,
+    verifiers,
 )
 from orchestrator.service import Service
 from orchestrator.wiring import SCHEMAS
@@ -51,7 +52,7 @@ def create_app(market: Market, service: Service | None = None) -> FastAPI:
     )
     for module in (
         *(runs, session, leases, submissions, policies),
-        *(blobs, batches, audits, epochs, public),
+        *(blobs, batches, audits, verifiers, epochs, public),
     ):
         app.include_router(module.router, prefix="/v1")
     app.include_router(public.probes)

@@ -4,6 +4,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from protocol.wire import Address
+
 
 class Limits(BaseModel):
     """What one stranger may ask of this process."""
@@ -41,6 +43,25 @@ class Rewards(BaseModel):
     """Address space of a child."""
     max_groups_per_call: Annotated[int, Field(ge=1)] = 64
     """Groups sent to a child at a time; more amortises the pipe, fewer shares a hang with fewer."""
+
+
+class Canaries(BaseModel):
+    """Workers of the operator's own by which verifiers are tested. They join and stake like any other and
+    must leave `prove_omissions` off: their groups are not paid."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    honest: tuple[Address, ...] = ()
+    """Workers whose every group is honest: `rollcall join` as it is."""
+    false: tuple[Address, ...] = ()
+    """Workers whose every group is false: `rollcall join --set engine.seed_shift=1`."""
+    share: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    """Canaries among a verifier's tasks. With as many honest as false ones, whoever accepts everything
+    fails one within 182 tasks with a probability of 99 %."""
+    open_seconds: Annotated[int, Field(ge=1)] = 21_600
+    """A canary worker is named in public this long after its commitment, and leases no more."""
+    answer_seconds: Annotated[int, Field(ge=1)] = 600
+    """Verifiers that have not answered a canary by then are not asked any more."""
 
 
 class Config(BaseModel):
@@ -83,5 +104,7 @@ class Config(BaseModel):
     """A replay not answered within this goes to another verifier."""
     retry_after_seconds: float = 0.25
     """What to tell a worker or trainer for whom there is nothing yet."""
+    canaries: Canaries = Canaries()
+    """Groups of known quality in the verifiers' queues; none where no worker is named."""
     limits: Limits = Limits()
     rewards: Rewards = Rewards()

@@ -74,6 +74,8 @@ class Judged:
     is_trainable: bool
     copy_key: bytes | None
     draw: Draw | None = None
+    canary: str = ""
+    """What a replay must find, where the worker is one that verifiers are tested with."""
 
 
 async def take(market: Market, run: Run, account: Account, body: bytes) -> Receipt | bytes:
@@ -228,13 +230,15 @@ async def _judge(market: Market, run: Run, known: Arrival, finding: Finding | No
     # The epoch that is open now: the lease's own may already be revealed.
     draw = Draw(epoch=max(0, run.chain.num_opened - 1), rate=rate)
     is_audited = draw.selects(market.secret(run.run_id, draw.epoch), known.digest)
+    canary = run.canaries.get(known.lease.worker)
     return Judged(
-        GroupState.REPLAY if is_audited else GroupState.ACCEPTED,
+        GroupState.REPLAY if is_audited or canary else GroupState.ACCEPTED,
         None,
         rewards,
         is_trainable(rewards),
         admission.copy_key(known.submission),
         draw,
+        canary.opening.answer if canary else "",
     )
 
 
@@ -251,7 +255,8 @@ async def _record(
         run.run_id,
         *(known.lease.lease_id.hex(), known.lease.worker, known.lease.nonce),
         *(known.digest.hex(), judged.state.value, copy_key, keys.SEEN_SECONDS, market.clock()),
-        *(run.chain.threshold, keys.NUM_EVENTS_KEPT, _event(run, known, judged, market.clock())),
+        len(run.chain.verifiers) if judged.canary else run.chain.threshold,
+        *(keys.NUM_EVENTS_KEPT, _event(run, known, judged, market.clock())),
         group.packed(),
         *(rule.per_drop, rule.most, rule.per_group),
     )
@@ -326,11 +331,12 @@ def _group(known: Arrival, judged: Judged, blob: bytes, receipt: Receipt) -> Gro
         body=blob,
         receipt=receipt.to_json(),
         rewards=judged.rewards,
-        is_trainable=judged.is_trainable,
+        is_trainable=judged.is_trainable and not judged.canary,
         candidate=candidate.to_json(),
         contribution=contribution.to_json(),
         draw_epoch=judged.draw.epoch if judged.draw else 0,
         draw_rate=judged.draw.rate if judged.draw else 0,
+        canary=judged.canary,
     )
 
 

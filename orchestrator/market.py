@@ -21,6 +21,7 @@ from orchestrator.config import Config
 from orchestrator.events import event_body
 from orchestrator.metrics import Metrics
 from orchestrator.queue import Argument, Queue
+from orchestrator.records import Canary
 from orchestrator.rewards import RewardPool
 from orchestrator.scheduler import epoch_secret
 from protocol.canonical import keccak256
@@ -57,10 +58,19 @@ class Run:
     tokenizer: Tokenizer | None = None
     manifest: SignedManifest | None = None
     opened_at: dict[int, int] = field(default_factory=dict)
+    canaries: dict[str, Canary] = field(default_factory=dict)
+    """The operator's own workers that verifiers are tested with, by address."""
+    voteless: frozenset[str] = frozenset()
+    """Verifiers that judged one of those wrongly."""
 
     @property
     def prefix(self) -> str:
         return keys.run_prefix(self.run_id)
+
+    @property
+    def voters(self) -> tuple[str, ...]:
+        """The verifiers whose votes count."""
+        return tuple(v for v in self.chain.verifiers if v not in self.voteless)
 
     @property
     def unfinal(self) -> int:
@@ -109,6 +119,12 @@ class Run:
                 f"{name}'s permit ended at {self.chain.permit_until}: no work is leased until its "
                 "operator renews or resumes it"
             )
+        if len(self.voters) < self.chain.threshold:
+            raise RunNotOpen(
+                f"{name} has {len(self.voters)} verifiers left with a vote and needs "
+                f"{self.chain.threshold}: no work is leased until its operator replaces the others "
+                "(`rollcall run replace`)"
+            )
         if self.trouble:
             raise RunNotOpen(f"{name} cannot settle: {self.trouble}")
 
@@ -147,6 +163,7 @@ class Market:
         self._look_again_at: dict[int, float] = {}
         self._master = keccak256(b"rollcall epoch secrets" + key)
         self.session_secret = keccak256(b"rollcall sessions" + key)
+        self.canary_secret = keccak256(b"rollcall canaries" + key)
 
     async def close(self) -> None:
         await self.rewards.close()
@@ -209,6 +226,10 @@ class Market:
         run.chain = await self.chain.run(run.run_id)
         revealed = await self.queue.call("HGET", run.prefix + "state", "revealed")
         run.num_revealed = int(revealed or 0)
+        known = await self.queue.hash(run.prefix + "canaries")
+        voteless = await self.queue.call("SMEMBERS", run.prefix + "voteless")
+        run.voteless = frozenset(address.decode() for address in voteless)
+        run.canaries = {worker.decode(): Canary.from_json(raw) for worker, raw in known.items()}
 
     async def require_owed(self, run: Run, at: int) -> None:
         """Raise `RunNotOpen` unless the run owes work dated `at`: a receipt for it could not be kept.

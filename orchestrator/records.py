@@ -7,8 +7,9 @@ from typing import Annotated
 import msgpack
 from pydantic import Field
 
+from protocol.canary import CanaryOpening
 from protocol.messages import EpochStage, GroupState
-from protocol.wire import U32, U63, U64, Address, AsTuple, Bytes32, Wire
+from protocol.wire import U32, U63, U64, Address, AsTuple, Bytes32, Signature, Wire
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,8 @@ class Group:
     draw_epoch: int = 0
     draw_rate: int = 0
     """Millionths, 0 for a group that admission rejected."""
+    canary: str = ""
+    """What a replay must find, where the group is a canary; empty for all others."""
 
     def packed(self) -> bytes:
         """Return the hash as alternating names and values, in one argument of a script."""
@@ -50,6 +53,7 @@ class Group:
             *("candidate", self.candidate, "contribution", self.contribution),
             *("trained_in", self.trained_in),
             *("draw_epoch", self.draw_epoch, "draw_rate", self.draw_rate),
+            *("canary", self.canary),
         ]
         # Redis reads the older form, in which text and bytes are one type.
         return bytes(msgpack.packb(fields, use_bin_type=False))
@@ -77,6 +81,7 @@ class Group:
             trained_in=int(fields[b"trained_in"]),
             draw_epoch=int(fields.get(b"draw_epoch", 0)),
             draw_rate=int(fields.get(b"draw_rate", 0)),
+            canary=fields.get(b"canary", b"").decode(),
         )
 
 
@@ -113,3 +118,12 @@ class Report(Wire):
     amount: Annotated[str, Field(pattern="^[0-9]+$")]
     reported_at: U64
     stage: Annotated[str, Field(pattern="^(signing|proposed|executed|dismissed)$")] = "signing"
+
+
+class Canary(Wire):
+    """A canary worker: what was committed to when, and whether the public knows it by now."""
+
+    opening: CanaryOpening
+    committed_at: U64
+    signature: Signature
+    is_open: bool = False

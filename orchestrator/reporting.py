@@ -2,6 +2,7 @@
 
 import asyncio
 
+from orchestrator.canaries import face_of
 from orchestrator.leasing import notice_of
 from orchestrator.market import Market, Run
 from orchestrator.replaying import subject_of
@@ -40,13 +41,14 @@ async def submission_status(market: Market, run: Run, work_digest: bytes) -> Sub
     """Return where one submission stands, with its verdicts in order of time."""
     subject = await subject_of(market, run, work_digest)
     raw = await market.queue.hash(f"{run.prefix}verdicts:{work_digest.hex()}")
-    verdicts = [Verdict.from_json(value) for value in raw.values()]
+    verdicts = sorted(map(Verdict.from_json, raw.values()), key=lambda verdict: verdict.decided_at)
     group = subject.group
+    face = face_of(group, tuple(verdicts), run.canaries.get(group.worker))
     return SubmissionStatus(
         work_digest=work_digest,
-        state=group.state,
-        rejection=group.rejection,
-        detail=group.detail[:1024],
+        state=face.state,
+        rejection=face.rejection,
+        detail=face.detail,
         lease=subject.lease,
         body=group.body,
         receipt=Receipt.from_json(group.receipt),
@@ -54,7 +56,7 @@ async def submission_status(market: Market, run: Run, work_digest: bytes) -> Sub
         trained_in=group.trained_in,
         draw_epoch=group.draw_epoch,
         draw_rate_millionths=group.draw_rate,
-        verdicts=tuple(sorted(verdicts, key=lambda verdict: verdict.decided_at)),
+        verdicts=face.verdicts,
     )
 
 
@@ -75,8 +77,9 @@ async def _worker_info(market: Market, run: Run, worker: str) -> WorkerInfo | No
     return WorkerInfo(
         run_id=run.run_id,
         worker=worker,
-        accepted_groups=int(fields.get(b"accepted_groups", 0)),
-        accepted_tokens=int(fields.get(b"accepted_tokens", 0)),
+        accepted_groups=int(fields.get(b"accepted_groups", 0)) + int(fields.get(b"canaries", 0)),
+        accepted_tokens=int(fields.get(b"accepted_tokens", 0))
+        + int(fields.get(b"canary_tokens", 0)),
         waiting_groups=int(waiting),
         rejected_by_reason={
             name.removeprefix(REJECTED).decode(): int(count)

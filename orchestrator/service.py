@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from contracts.errors import LedgerError
-from orchestrator import keys, leasing, permits, settling, slashing, withholding
+from orchestrator import canaries, keys, leasing, permits, settling, slashing, withholding
 from orchestrator.market import Market, Run
 from orchestrator.watching import EpochWatch
 from protocol.errors import MarketError
@@ -21,8 +21,9 @@ Job = Callable[[Market, Run], Awaitable[None]]
 
 
 async def watch(market: Market, run: Run) -> None:
-    """Look at the chain and for what the trainer has uploaded."""
+    """Look at the chain and for what the trainer has uploaded; keep the verifiers' tests going."""
     await market.refresh(run)
+    await canaries.tick(market, run)
 
 
 async def free_leases(market: Market, run: Run) -> None:

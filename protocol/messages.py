@@ -9,6 +9,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from protocol.canary import CanaryOpening
 from protocol.policy import SignedManifest
 from protocol.rollout import Receipt, SignedLease
 from protocol.run import RunSpec
@@ -193,6 +194,39 @@ class FraudReportTasks(Wire):
 class FraudReportSignature(Wire):
     work_digest: Bytes32
     signature: Signature
+
+
+class VerifierInfo(Wire):
+    """How a verifier has judged so far. `reason` says what cost it its vote; empty while it has one."""
+
+    verifier: Address
+    has_vote: bool
+    reason: Annotated[str, Field(max_length=1024)]
+    num_accepted: U63
+    num_rejected: U63
+    num_undecided: U63
+    num_odd: U63
+    """Verdicts that a quorum of the others overruled."""
+    canaries_failed: U63
+    """What it passed is not told: it would learn which of its tasks were canaries."""
+
+
+class VerifierInfos(Wire):
+    verifiers: Annotated[tuple[VerifierInfo, ...], AsTuple]
+
+
+class CanaryInfo(Wire):
+    """A commitment to what one canary worker does, signed when it was made, and its opening."""
+
+    commitment: Bytes32
+    committed_at: U64
+    signature: Signature
+    """The orchestrator's, of `canary.commitment_text` by EIP-191."""
+    opening: CanaryOpening | None
+
+
+class CanaryInfos(Wire):
+    canaries: Annotated[tuple[CanaryInfo, ...], AsTuple]
 
 
 class Contribution(Wire):

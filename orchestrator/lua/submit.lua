@@ -37,7 +37,11 @@ elseif state == 'replay' then
   redis.call('HSET', p .. 'group:' .. digest, 'state', 'replay')
   redis.call('SADD', p .. 'replay:' .. worker, digest)
   redis.call('HINCRBY', p .. 'state', 'replaying', 1)
-  local g = redis.call('HMGET', p .. 'group:' .. digest, 'is_trainable', 'version')
+  local g = redis.call('HMGET', p .. 'group:' .. digest, 'is_trainable', 'version', 'canary')
+  if g[3] and g[3] ~= '' then
+    redis.call('HINCRBY', p .. 'state', 'canaries', 1)
+    redis.call('ZADD', p .. 'canary_groups', ARGV[8], digest)
+  end
   if g[1] == '1' then
     redis.call('ZADD', p .. 'waiting', g[2], digest)
   end

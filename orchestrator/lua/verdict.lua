@@ -157,9 +157,12 @@ local function examine(d, answer)
     return
   end
   -- All have answered: from outside it now looks like accepted work, until it is opened.
-  local g = redis.call('HMGET', group(d), 'worker', 'nonce')
+  local g = redis.call('HMGET', group(d), 'worker', 'nonce', 'tokens')
   decided(d, g[1], g[2])
   redis.call('HSET', group(d), 'state', 'accepted')
+  redis.call('HINCRBY', p .. 'worker:' .. g[1], 'canaries', 1)
+  redis.call('HINCRBY', p .. 'worker:' .. g[1], 'canary_tokens', g[3])
+  redis.call('ZREM', p .. 'canary_groups', d)
   open_ballots(d, 'accepted')
   free_places(d)
   if num_right == 0 and num_verifiers > 1 then

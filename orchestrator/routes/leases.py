@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Request, Response
 
-from orchestrator import leasing
+from orchestrator import canaries, leasing
 from orchestrator.wiring import (
     TheAccount,
     TheMarket,
@@ -22,6 +22,11 @@ router = APIRouter(tags=["leases"])
 async def lease(market: TheMarket, run: TheRun, account: TheAccount, request: Request) -> Response:
     """Up to `count` signed leases; 204 while work is paced."""
     asked = await read(request, LeaseRequest, market.config.limits.max_json_bytes)
+    room = await canaries.room(market, run, account.identity)
+    if room == 0:
+        return nothing_yet(market.config.retry_after_seconds)
+    if room is not None:
+        asked = asked.model_copy(update={"count": min(asked.count, room)})
     granted = await leasing.grant(market, run, account, asked)
     if granted is None:
         return nothing_yet(market.config.retry_after_seconds)

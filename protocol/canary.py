@@ -1,0 +1,56 @@
+"""Canaries: groups of known quality among a verifier's replays, and their commitments.
+
+An operator runs some workers whose every group is honest, or every group false. Which they are is
+committed to before they lease anything, so that nobody can call a group a canary after the fact, and
+opened when one of them has been judged wrongly, or after a while. Until then nothing on the wire
+tells them from other workers. Pure.
+"""
+
+import math
+from typing import Literal
+
+from protocol.canonical import encode, keccak256
+from protocol.wire import Address, Bytes32, Wire
+
+CANARY = "canary"
+"""The rejection that an opened canary shows: it is neither paid nor trained on."""
+
+Answer = Literal["accepted", "rejected"]
+"""What a replay of the worker's groups must find."""
+
+
+class CanaryOpening(Wire):
+    """A canary worker named: with the salt its commitment can be recomputed.
+
+    Example: CanaryOpening(worker="0x…", answer="rejected", salt=bytes(32)) says that all its groups
+    were false.
+    """
+
+    worker: Address
+    answer: Answer
+    salt: Bytes32
+
+    def commitment(self, run_id: int) -> bytes:
+        """Return the digest that was published before the worker's first lease."""
+        return keccak256(
+            encode(["rollcall/canary", run_id, self.worker, self.answer, self.salt]),
+        )
+
+
+def commitment_text(run_id: int, commitment: bytes, committed_at: int) -> str:
+    """Return the text under which the orchestrator signs a commitment (EIP-191)."""
+    return f"rollcall canary of run {run_id} at {committed_at}: 0x{commitment.hex()}"
+
+
+def replays_until_failed(share: float, *, confidence: float, false_share: float = 0.5) -> int:
+    """Return within how many replays a verifier that accepts everything has failed a canary.
+
+    `share` of its queue are canaries, `false_share` of those false, each independently: it passes k
+    replays unseen with probability (1 − share × false_share)^k.
+
+    Example: replays_until_failed(0.05, confidence=0.99) == 182
+    """
+    seen = share * false_share
+    if not 0 < seen < 1 or not 0 < confidence < 1:
+        raise ValueError(f"share {share} × {false_share} and {confidence} must lie between 0 and 1")
+    return math.ceil(math.log(1 - confidence) / math.log(1 - seen))

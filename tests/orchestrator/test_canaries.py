@@ -1,0 +1,262 @@
+"""Canaries: what they look like, what they cost a verifier, and what they never do to anybody else."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator import canaries
+from orchestrator.records import Canary
+from protocol.canary import CanaryOpening, commitment_text, replays_until_failed
+from protocol.messages import CanaryInfos, GroupState, VerifierInfos, WorkerInfos
+from protocol.rollout import Receipt
+from protocol.signing import personal_digest, recover
+from protocol.verdict import Outcome
+from tests.orchestrator.ground import Ground
+from tests.orchestrator.place import Place, opened
+
+ACCEPTED, REJECTED = Outcome.ACCEPTED, Outcome.REJECTED
+ALICE, BOB = "alice", "bob"
+
+
+def code(response: Any) -> str:
+    return str(response.json()["code"])
+
+
+@contextmanager
+def examined(
+    ground: Ground,
+    redis_url: str,
+    folder: Path,
+    *,
+    num_verifiers: int = 3,
+    false: tuple[str, ...] = (BOB,),
+    honest: tuple[str, ...] = (),
+    **settings: object,
+) -> Iterator[Place]:
+    """A run whose verifiers are tested with these people's groups; two must agree where there are two."""
+    chosen = {
+        "false": [ground.address(name) for name in false],
+        "honest": [ground.address(name) for name in honest],
+        "share": 0.4,
+        **settings,
+    }
+    with opened(
+        *(ground, redis_url, folder / "b"),
+        num_verifiers=num_verifiers,
+        threshold=num_verifiers // 2 + 1,
+        config={"canaries": chosen},
+        groups_per_batch=64,
+    ) as place:
+        tick(place)
+        yield place
+
+
+def tick(place: Place, seconds: int = 0) -> None:
+    place.wait(seconds)
+    place.call(canaries.tick, place.market, place.market.runs[place.run_id])
+
+
+def deliver(place: Place, name: str) -> Receipt:
+    party = place.party(name)
+    return party.deliver(party.leases()[0].lease)
+
+
+def verifiers(place: Place) -> dict[str, Any]:
+    found = VerifierInfos.from_json(place.get(place.path("verifiers")).content).verifiers
+    return {info.verifier: info for info in found}
+
+
+def info(place: Place, name: str) -> Any:
+    return verifiers(place)[place.ground.address(name)]
+
+
+def commitments(place: Place) -> CanaryInfos:
+    return CanaryInfos.from_json(place.get(place.path("canaries")).content)
+
+
+def test_a_lazy_verifier_keeps_its_vote_without_canaries_and_loses_it_with_one(
+    ground: Ground, redis_url: str, tmp_path: Path
+) -> None:
+    for false, has_vote in (((), True), ((BOB,), False)):
+        with examined(ground, redis_url, tmp_path, false=false) as place:
+            digest = deliver(place, BOB).work_digest
+            place.party("v0").decide(digest, ACCEPTED)
+            place.party("v1").decide(digest, REJECTED)
+            place.party("v2").decide(digest, REJECTED)
+            assert info(place, "v0").has_vote == has_vote
+            assert info(place, "v1").has_vote and info(place, "v2").has_vote
+            if has_vote:
+                continue
+            refused = place.party("v0").post(place.path("audits"), b'{"count":1}')
+            assert code(refused) == "vote_lost"
+            assert f"--explain 0x{digest.hex()}" in refused.text
+            assert "rollcall run replace" in refused.text
+
+
+def test_a_verifier_that_fails_good_work_loses_its_vote_too(
+    ground: Ground, redis_url: str, tmp_path: Path
+) -> None:
+    with examined(ground, redis_url, tmp_path, false=(), honest=(BOB,)) as place:
+        digest = deliver(place, BOB).work_digest
+        place.party("v0").decide(digest, REJECTED)
+        assert info(place, "v0").has_vote, "nobody else has judged it yet"
+        place.party("v1").decide(digest, ACCEPTED)
+        place.party("v2").decide(digest, ACCEPTED)
+        assert not info(place, "v0").has_vote
+        assert info(place, "v0").canaries_failed == 1
+
+
+def test_a_canary_is_neither_paid_nor_trained_on_nor_held_against_its_worker(
+    ground: Ground, redis_url: str, tmp_path: Path
+) -> None:
+    with examined(ground, redis_url, tmp_path) as place:
+        canary = deliver(place, BOB).work_digest
+        paid = deliver(place, ALICE).work_digest
+        for name in ("v0", "v1", "v2"):
+            place.party(name).decide(canary, REJECTED)
+        for name in ("v0", "v1"):
+            place.party(name).decide(paid, ACCEPTED)
+        run = place.market.runs[place.run_id]
+        queue, prefix = place.market.queue, run.prefix
+        assert place.call(queue.call, "ZCARD", prefix + "ready") == 1
+        assert place.call(queue.call, "ZCARD", f"{prefix}earned:{ground.address(BOB)}") == 0
+        assert place.call(queue.call, "HGET", prefix + "state", "replaying") == b"0"
+        assert place.get(place.path("fraud-reports")).json()["tasks"] == []
+        worker = WorkerInfos.from_json(place.get(f"/v1/workers/{ground.address(BOB)}").content)
+        mine = next(i for i in worker.runs if i.run_id == place.run_id)
+        assert not mine.is_excluded
+        assert mine.accepted_groups == 1, "as anyone sees it"
+        # Settlement waits for nobody's canary, and pays none.
+        place.tick(seconds=11)
+        for name in ("v0", "v1"):
+            assert place.sign_epoch(0, name).status_code == 204
+        place.tick()
+        place.tick(seconds=3)
+        units = sum(len(r.tokens) // 4 for r in place.rollouts(place.status(paid).lease.lease))
+        assert ground.by("v0").run(place.run_id).finalised == units * place.spec.rate
+
+
+def test_a_canary_s_face_is_that_of_any_group_until_it_is_opened(
+    ground: Ground, redis_url: str, tmp_path: Path
+) -> None:
+    with examined(ground, redis_url, tmp_path, open_seconds=50) as place:
+        canary, other = deliver(place, BOB).work_digest, deliver(place, ALICE).work_digest
+        tasks = {task.work_digest: task for task in place.party("v0").audits()}
+        assert set(tasks) == {canary, other}
+        seen = [place.status(digest) for digest in (canary, other)]
+        assert seen[0].model_dump().keys() == seen[1].model_dump().keys()
+        for status in seen:
+            assert (status.state, status.rejection, status.verdicts) == (GroupState.REPLAY, "", ())
+        for name in ("v0", "v1", "v2"):
+            place.party(name).decide(canary, REJECTED)
+            assert place.status(canary).verdicts == (), "a vote shown is a vote copied"
+        assert place.status(canary).state is GroupState.ACCEPTED
+        [committed] = commitments(place).canaries
+        assert committed.opening is None
+        tick(place, seconds=51)
+        [opened_now] = commitments(place).canaries
+        status = place.status(canary)
+        assert (status.state, status.rejection) == (GroupState.REJECTED, "canary")
+        assert len(status.verdicts) == 3
+        # Anyone checks that what it was had been fixed before it was leased, under the run's key.
+        assert opened_now.opening is not None
+        assert opened_now.opening.worker == ground.address(BOB)
+        assert opened_now.opening.answer == "rejected"
+        assert opened_now.opening.commitment(place.run_id) == committed.commitment
+        text = commitment_text(place.run_id, committed.commitment, committed.committed_at)
+        assert recover(personal_digest(text), committed.signature) == place.spec.orchestrator
+        assert committed.committed_at <= status.receipt.received_at
+        assert code(place.party(BOB).lease()) == "refused"
+
+
+def test_a_lost_vote_counts_no_more_where_it_was_given_and_another_is_asked(
+    ground: Ground, redis_url: str, tmp_path: Path
+) -> None:
+    with examined(ground, redis_url, tmp_path) as place:
+        waiting, canary = deliver(place, ALICE).work_digest, deliver(place, BOB).work_digest
+        assert place.party("v0").decide(waiting, ACCEPTED) == "replay"
+        place.party("v0").decide(canary, ACCEPTED)
+        place.party("v1").decide(canary, REJECTED)
+        assert not info(place, "v0").has_vote
+        # Its vote would have been the second; now it takes both of the others.
+        assert place.party("v1").decide(waiting, ACCEPTED) == "replay"
+        assert place.party("v2").decide(waiting, ACCEPTED) == "accepted"
+
+
+def test_fewer_voters_than_the_threshold_decide_nothing(
+    ground: Ground, redis_url: str, tmp_path: Path
+) -> None:
+    """One honest verifier is left of three: what two colluders would pass is not paid for want of votes."""
+    with examined(ground, redis_url, tmp_path) as place:
+        canary, work = deliver(place, BOB).work_digest, deliver(place, ALICE).work_digest
+        for name, outcome in (("v0", ACCEPTED), ("v1", ACCEPTED), ("v2", REJECTED)):
+            place.party(name).decide(canary, outcome)
+        assert [info(place, n).has_vote for n in ("v0", "v1", "v2")] == [False, False, True]
+        tick(place, seconds=31)  # what those two held lapses
+        place.tick()
+        assert code(place.party(ALICE).lease()) == "run_not_open"
+        assert place.party("v2").decide(work, REJECTED) == "replay"
+        assert place.status(work).state is GroupState.REPLAY
+
+
+def test_what_all_verifiers_contradict_costs_nobody_its_vote(
+    ground: Ground, redis_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It may be the canary that is wrong: the operator is told, and can explain it."""
+    with examined(ground, redis_url, tmp_path) as place:
+        digest = deliver(place, BOB).work_digest
+        for name in ("v0", "v1", "v2"):
+            place.party(name).decide(digest, ACCEPTED)
+        assert all(found.has_vote for found in verifiers(place).values())
+    assert "all verifiers contradict a canary" in capsys.readouterr().out
+
+
+def test_canary_workers_lease_only_their_share(
+    ground: Ground, redis_url: str, tmp_path: Path
+) -> None:
+    with examined(ground, redis_url, tmp_path, num_verifiers=1) as place:
+        assert place.party(BOB).lease(4).status_code == 200
+        assert place.party(BOB).lease().status_code == 204, "one, until replays were handed out"
+        for _ in range(5):
+            digest = deliver(place, ALICE).work_digest
+            place.party("v0").decide(digest, ACCEPTED)
+        held = len(place.party(BOB).leases(4))
+        assert held == 2, "two fifths of five replays"
+
+
+def test_a_canary_that_a_verifier_never_answers_is_not_asked_for_ever(
+    ground: Ground, redis_url: str, tmp_path: Path
+) -> None:
+    with examined(ground, redis_url, tmp_path, answer_seconds=40) as place:
+        digest = deliver(place, BOB).work_digest
+        place.party("v0").decide(digest, REJECTED)
+        place.wait(0)
+        tick(place, seconds=41)
+        assert place.status(digest).state is GroupState.ACCEPTED
+        assert place.party("v1").audits() == ()
+
+
+def test_a_share_says_how_soon_whoever_replays_nothing_is_found() -> None:
+    assert replays_until_failed(0.05, confidence=0.99) == 182
+    assert 0.975**182 < 0.01 < 0.975**181
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        replays_until_failed(0.0, confidence=0.99)
+
+
+def test_a_commitment_binds_run_worker_answer_and_salt() -> None:
+    opening = CanaryOpening(worker="0x" + "11" * 20, answer="rejected", salt=bytes(32))
+    changed = [
+        opening.model_copy(update={"worker": "0x" + "22" * 20}),
+        opening.model_copy(update={"answer": "accepted"}),
+        opening.model_copy(update={"salt": b"\x01" * 32}),
+    ]
+    assert len({o.commitment(1) for o in [opening, *changed]} | {opening.commitment(2)}) == 5
+    assert (
+        Canary.from_json(
+            Canary(opening=opening, committed_at=1, signature=bytes(65)).to_json()
+        ).opening
+        == opening
+    )
