@@ -1,0 +1,200 @@
+"""Who samples and who replays: a lab model on one engine, with every weight a cheat may load.
+
+Owns opening things once and putting them back. Left out: which cheats there are (`cheats`) and what is
+made of the findings (`figures`).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from benchmarks.attacks.models import model_folder
+from benchmarks.attacks.record import STATS, Replayed, Sampled
+from benchmarks.attacks.stale import policy_after
+from protocol.environments.arithmetic import Arithmetic
+from protocol.policy import Weights
+from protocol.rollout import Lease, Rollout
+from rollout_worker.calibrate import Workload, workload_of
+from rollout_worker.engines.base import Completion, Engine, Request
+from rollout_worker.engines.causal import read_weights
+from rollout_worker.engines.registry import open_engine
+from rollout_worker.generate import finish_group, requests_of
+from rollout_worker.replay import Findings, ReplayModel, stats_of
+
+EOS = 2
+GROUP_SIZE = 8
+MAX_TOKENS = 64
+MAX_MODEL_LEN = 128
+NUM_STALE_STEPS = 20
+
+Change = Callable[[Request], Request]
+
+
+class Replayer(Protocol):
+    """A verifier's model, whichever engine it runs on."""
+
+    def load(self, weights: Weights) -> None: ...
+
+    def findings(
+        self, groups: Sequence[tuple[Lease, Sequence[Rollout]]]
+    ) -> list[list[Findings]]: ...
+
+
+@dataclass(slots=True)
+class Policies:
+    """The weights of the lab: the leased policy, one 20 steps on, another model's."""
+
+    model: str
+    cache: Path
+    seed: int
+    _known: dict[str, Weights] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        return _there(self.model, self.cache)
+
+    def named(self, name: str) -> Weights:
+        """Return `exact`, `later` (20 GRPO steps on) or `other` (another seed, hardly trained)."""
+        if name not in self._known:
+            self._known[name] = self._read(name)
+        return self._known[name]
+
+    def _read(self, name: str) -> Weights:
+        if name == "exact":
+            return read_weights(self.folder / "model.safetensors")
+        if name == "later":
+            return policy_after(
+                self.folder, num_steps=NUM_STALE_STEPS, seed=self.seed, cache=self.cache
+            )
+        other = _there(f"{self.model}-other", self.cache)
+        return read_weights(other / "model.safetensors")
+
+
+@dataclass
+class Bench:
+    """A worker that cheats: an engine, the lab's weights, the leases."""
+
+    name: str
+    """Of the engine: `transformers` or `vllm`."""
+    engine: Engine
+    policies: Policies
+    workload: Workload
+    seed: int
+
+    @classmethod
+    def open(cls, engine: str, policies: Policies, *, num_groups: int) -> "Bench":
+        opened = open_engine(engine, policies.folder, max_model_len=MAX_MODEL_LEN)
+        return cls(engine, opened, policies, workload(policies, num_groups), policies.seed)
+
+    def leases(self, *, salt: int = 0) -> list[Lease]:
+        return list(self.workload.leases(salt=salt_of(self.seed, salt)))
+
+    def load(self, weights: Weights) -> None:
+        self.engine.load(weights)
+
+    def sample(
+        self, leases: Sequence[Lease], change: Change = lambda request: request
+    ) -> list[tuple[Rollout, ...]]:
+        """Sample every lease from what the engine holds, with each request changed by the cheat."""
+        requests = [change(r) for x in leases for r in requests_of(x, eos_token_id=EOS)]
+        done = iter(self.engine.generate(requests))
+        return [finish_group(lease, [next(done) for _ in lease.seeds]) for lease in leases]
+
+    def continued(
+        self, leases: Sequence[Lease], prefixes: Sequence[Sequence[Completion]]
+    ) -> list[tuple[Rollout, ...]]:
+        """Let the model go on after tokens that it was given, under the leased seeds."""
+        requests, places = [], []
+        for i, (lease, group) in enumerate(zip(leases, prefixes, strict=True)):
+            asked = requests_of(lease, eos_token_id=EOS)
+            for k, (request, given) in enumerate(zip(asked, group, strict=True)):
+                room = lease.max_tokens - len(given.tokens)
+                if room > 0 and (not len(given.tokens) or given.tokens[-1] != EOS):
+                    context = (*request.prompt, *(int(t) for t in given.tokens))
+                    requests.append(replace(request, prompt=context, max_tokens=room))
+                    places.append((i, k))
+        found = dict(zip(places, self.engine.generate(requests), strict=True)) if requests else {}
+        return [
+            tuple(_joined(given, found.get((i, k))) for k, given in enumerate(group))
+            for i, group in enumerate(prefixes)
+        ]
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        from tokenizers import Tokenizer
+
+        return Tokenizer.from_file(str(self.policies.folder / "tokenizer.json"))
+
+    def score(self, lease: Lease, rollout: Rollout) -> int:
+        text = self._tokenizer.decode(rollout.token_ids().tolist(), skip_special_tokens=True)
+        environment = Arithmetic({})
+        return environment.score(environment.problem(lease.index), text)
+
+    def token(self, text: str) -> int:
+        """Return the id of one character."""
+        return int(self._tokenizer.token_to_id(text))
+
+    def gold(self, lease: Lease) -> list[int]:
+        """Return the right worked solution as ids, with its end."""
+        text = Arithmetic({}).problem(lease.index).solution
+        return [*self._tokenizer.encode(text, add_special_tokens=False).ids, EOS]
+
+
+def workload(policies: Policies, num_groups: int) -> Workload:
+    """Return the leased prompts: the environment's first."""
+    return workload_of(
+        policies.folder,
+        Arithmetic({}),
+        num_groups=num_groups,
+        group_size=GROUP_SIZE,
+        max_tokens=MAX_TOKENS,
+    )
+
+
+def salt_of(seed: int, salt: int) -> int:
+    """Return a salt that no calibration draws: those count from 0."""
+    return 1_000_000 * (seed + 1) + salt
+
+
+def open_replayer(name: str, policies: Policies) -> Replayer:
+    """Open a verifier's model on the leased weights."""
+    if name == "transformers":
+        return ReplayModel(policies.folder)
+    raise ValueError(f"no replay on {name!r}: choose transformers")
+
+
+def replayed(
+    replayer: Replayer, leased: Weights, leases: Sequence[Lease], sampled: Sampled
+) -> Replayed:
+    """Replay groups under the weights that were leased."""
+    replayer.load(leased)
+    found = replayer.findings(list(zip(leases, sampled.groups(), strict=True)))
+    every = [finding for group in found for finding in group]
+    stats = [[int(getattr(stats_of(group), name)) for name in STATS] for group in found]
+    return Replayed(
+        sampled.lengths_GR,
+        np.concatenate([f.margins for f in every]).astype(np.float32),
+        np.concatenate([f.gaps for f in every]).astype(np.float32),
+        np.array(stats, dtype=np.int64),
+    )
+
+
+def _there(name: str, cache: Path) -> Path:
+    folder = model_folder(name, cache)
+    if (folder / "model.safetensors").exists():
+        return folder
+    from benchmarks.attacks.training import made  # TRL's import takes longer than a small run
+
+    return made(name, cache)
+
+
+def _joined(given: Completion, more: Completion | None) -> Rollout:
+    if more is None:
+        return Rollout.of(given.tokens, given.logprobs)
+    return Rollout.of(
+        np.concatenate([given.tokens, more.tokens]), np.concatenate([given.logprobs, more.logprobs])
+    )

@@ -1,0 +1,139 @@
+"""Write the rows as Markdown, for people, and as JSON, for whoever compares two runs."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from benchmarks.attacks.figures import Delay
+from benchmarks.attacks.peers import LARGEST_SKETCH, TOLERANCE_BASE
+from benchmarks.attacks.rows import Caught, Peer, Row
+
+HEAD = (
+    "attack",
+    "groups that differ",
+    "rejected alone",
+    "tokens until the sequential test crosses",
+    "groups until condemned",
+    "AUC per 300 tokens",
+    "aim",
+)
+
+
+def replay_table(rows: Sequence[Row]) -> str:
+    """Return one pair of engines as a table. Cells read *as handed in · after a prefill*."""
+    lines = [_line(HEAD), _line(["---"] + ["---:"] * (len(HEAD) - 1))]
+    return "\n".join([*lines, *(_line(_cells(row)) for row in rows)])
+
+
+def peer_table(peers: Sequence[Peer]) -> str:
+    """Return what activation commitments see of a cheat that does not prefill again."""
+    head = ("attack", "TOPLOC rejects", "AUC", "GRAIL's sketch rejects", "AUC", "zero passes")
+    lines = [_line(head), _line(["---"] + ["---:"] * (len(head) - 1))]
+    lines += [
+        _line(
+            [
+                peer.attack.title,
+                _percent(peer.toploc_rejected),
+                f"{peer.toploc.area:.3f}",
+                _percent(peer.grail_rejected),
+                f"{peer.grail.area:.3f}",
+                _percent(peer.zero_passes),
+            ]
+        )
+        for peer in peers
+    ]
+    largest = max(peer.largest_sketch for peer in peers)
+    note = (
+        f"The largest sketch seen is {largest:,}, of at most {LARGEST_SKETCH:,}; "
+        f"a distance of {TOLERANCE_BASE:,} passes."
+    )
+    return "\n".join([*lines, "", note])
+
+
+def as_json(rows: Sequence[Row], peers: Sequence[Peer]) -> dict[str, Any]:
+    """Return every figure, without the scores behind the areas."""
+    return {
+        "replay": [
+            {
+                "attack": row.attack.name,
+                "sampler": row.sampler,
+                "replayer": row.replayer,
+                "num_groups": row.num_groups,
+                "num_tokens": row.num_tokens,
+                "match": row.match,
+                "differs": row.differs,
+                "handed_in": _caught(row, row.handed_in),
+                "prefilled": _caught(row, row.prefilled),
+            }
+            for row in rows
+        ],
+        "activations": [
+            {
+                "attack": peer.attack.name,
+                "toploc_rejected": peer.toploc_rejected,
+                "toploc_area": peer.toploc.area,
+                "grail_rejected": peer.grail_rejected,
+                "grail_area": peer.grail.area,
+                "zero_passes": peer.zero_passes,
+                "largest_sketch": peer.largest_sketch,
+            }
+            for peer in peers
+        ],
+    }
+
+
+def _caught(row: Row, caught: Caught) -> dict[str, Any]:
+    return {
+        "rejected": caught.rejected,
+        "rejected_bound": caught.rejected_bound,
+        "sequential": _delay(caught.sequential),
+        "either": _delay(caught.either),
+        "crossed": caught.crossed,
+        "area": caught.area.area,
+        "aim_reached": row.reached(caught),
+    }
+
+
+def _delay(delay: Delay) -> dict[str, int | None]:
+    return {name: getattr(delay, name) for name in Delay.__slots__}
+
+
+def _cells(row: Row) -> Iterator[str]:
+    both = (row.handed_in, row.prefilled)
+    yield row.attack.title
+    yield _percent(row.differs)
+    yield " · ".join(_percent(caught.rejected) for caught in both)
+    yield " · ".join(_tokens(caught.sequential) for caught in both)
+    yield " · ".join(_groups(caught.either) for caught in both)
+    yield " · ".join(f"{caught.area.area:.3f}" for caught in both)
+    yield _aim(row)
+
+
+def _aim(row: Row) -> str:
+    if not row.attack.aim:
+        return ""
+    marks = " · ".join("yes" if row.reached(c) else "no" for c in (row.handed_in, row.prefilled))
+    return f"{row.attack.aim}: {marks}"
+
+
+def _tokens(delay: Delay) -> str:
+    return _span(delay.median_tokens, delay.p95_tokens)
+
+
+def _groups(delay: Delay) -> str:
+    return _span(delay.median_groups, delay.p95_groups)
+
+
+def _span(median: int | None, p95: int | None) -> str:
+    if median is None:
+        return "–"
+    return f"{median:,} ({p95:,})" if p95 is not None else f"{median:,} (–)"
+
+
+def _percent(share: float) -> str:
+    if share in (0.0, 1.0):
+        return f"{share:.0%}"
+    return f"{share:.1%}"
+
+
+def _line(cells: Sequence[str] | Iterator[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
