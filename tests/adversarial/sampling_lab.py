@@ -14,7 +14,8 @@ from orchestrator.admission import Terms, admit
 from protocol.environments.arithmetic import Arithmetic
 from protocol.policy import HostTensor
 from protocol.rollout import Lease, Rollout, Submission
-from protocol.verdict import Rejection, Thresholds, judge
+from protocol.sequential import Drift, crossed, folded
+from protocol.verdict import Rejection, ReplayStats, Thresholds, judge
 from rollout_worker.calibrate import Workload, workload_of
 from rollout_worker.engines.base import Engine, Request
 from rollout_worker.engines.causal import read_weights
@@ -52,14 +53,29 @@ class Lab:
         self, leases: Sequence[Lease], groups: Sequence[Sequence[Rollout]]
     ) -> list[Rejection | None]:
         """Return what replay under the exact policy finds; every group must pass admission first."""
+        findings = [judge(stats, self.thresholds) for stats in self.measured(leases, groups)]
+        return [finding and finding[0] for finding in findings]
+
+    def measured(
+        self, leases: Sequence[Lease], groups: Sequence[Sequence[Rollout]]
+    ) -> list[ReplayStats]:
+        """Replay every group under the exact policy; every group must pass admission first."""
         work = [
             (lease, submission_of(lease, group))
             for lease, group in zip(leases, groups, strict=True)
         ]
         for lease, submission in work:
             assert admit(lease, submission, TERMS, newest_version=lease.policy_version) is None
-        findings = [judge(stats, self.thresholds) for stats, _ in replay_many(self.model, work)]
-        return [finding and finding[0] for finding in findings]
+        return [stats for stats, _ in replay_many(self.model, work)]
+
+    def groups_until_drift(self, measured: Sequence[ReplayStats]) -> int | None:
+        """Return after how many groups the worker's sequential test crosses, None for not at all."""
+        drift = Drift()
+        for count, stats in enumerate(measured, 1):
+            drift = folded(drift, stats, self.thresholds)
+            if crossed(drift, self.thresholds):
+                return count
+        return None
 
 
 @cache
