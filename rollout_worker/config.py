@@ -34,6 +34,9 @@ class EngineConfig(Section):
     """vLLM's cache on a CPU; on a GPU it takes its own share."""
     quantise_bits: Annotated[int, Field(ge=0, le=8)] = 0
     """Attack tool: sample from weights rounded to this many bits. 0 is honest."""
+    seed_shift: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
+    """Attack tool, and how an operator makes false groups to test verifiers with: sample from other seeds
+    than the leased ones. 0 is honest."""
 
 
 class ReplayConfig(Section):

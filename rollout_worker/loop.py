@@ -119,6 +119,7 @@ def opened(config: EngineConfig, folder: Path) -> Iterator[Engine]:
         max_sequences=config.max_sequences,
         kv_cache_mib=config.kv_cache_mib,
         quantise_bits=config.quantise_bits,
+        seed_shift=config.seed_shift,
     )
     try:
         yield engine

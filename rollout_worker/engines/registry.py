@@ -16,12 +16,13 @@ def open_engine(
     max_sequences: int = 128,
     kv_cache_mib: int = 256,
     quantise_bits: int = 0,
+    seed_shift: int = 0,
 ) -> Engine:
     """Open an engine on `model_dir` (config.json and model.safetensors), warm and ready.
 
     `device` is `cpu`, `cuda` or `cuda:N`. `kv_cache_mib` bounds vLLM's cache on the CPU; on a GPU it
     takes its own share. `quantise_bits` opens the attack tool of `rounded.py`, which keeps the exact
-    weights of `model_dir` until its first `load`.
+    weights of `model_dir` until its first `load`; `seed_shift` that of `reseeded.py`.
     """
     if name == "vllm":
         from rollout_worker.engines.vllm import VllmEngine
@@ -44,5 +45,9 @@ def open_engine(
     if quantise_bits:
         from rollout_worker.engines.rounded import RoundedEngine
 
-        return RoundedEngine(engine, bits=quantise_bits)
+        engine = RoundedEngine(engine, bits=quantise_bits)
+    if seed_shift:
+        from rollout_worker.engines.reseeded import ReseededEngine
+
+        engine = ReseededEngine(engine, shift=seed_shift)
     return engine
