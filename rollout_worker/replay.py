@@ -7,7 +7,7 @@ what admission checks on every submission (lengths, termination, ids in range), 
 inside a group: a verdict's stats cover every token of it, so that whoever replays it again can
 compare them with their own.
 
-`ReplayModel` prefills with transformers, `engines/vllm_replay.py` with vLLM.
+`ReplayModel` prefills with transformers; `vllm_replay.py` has its like on vLLM.
 
 Suffixes: N completion positions, H hidden, V vocabulary.
 """
@@ -117,11 +117,11 @@ class ReplayModel:
             shares_prompts=shares_prompts,
             max_positions=self._max_pass_tokens,
         )
+        hidden_NH = torch.cat(hidden)
         decided = decide(
-            torch.cat(hidden),
-            self._model.logits_among,
-            self._model.vocabulary_size,
             claims_of(rows, self._model.device),
+            lambda places, tokens: self._model.logits_among(hidden_NH[places], tokens),
+            self._model.vocabulary_size,
             buffer_bytes=self._buffer_bytes,
         )
         return findings_of(rows, decided)

@@ -27,8 +27,8 @@ _MAX_BLOCK_WIDTH = 2_048
 _SPARSE_BELOW = 1 / 8
 """Share of candidates below which noise is drawn for them alone: gathering costs some passes too."""
 
-LogitsOf = Callable[[Tensor, slice], Tensor]
-"""Hidden states N × H and a slice of token ids to logits N × V."""
+LogitsOf = Callable[[slice, slice], Tensor]
+"""Slices of the positions and of the token ids to their logits, N × V."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +76,9 @@ class Decided:
 
 
 def decide(
-    hidden_NH: Tensor,
-    logits_of: LogitsOf,
-    vocabulary_size: int,
-    claims: Claims,
-    *,
-    buffer_bytes: int,
+    claims: Claims, logits_of: LogitsOf, vocabulary_size: int, *, buffer_bytes: int
 ) -> Decided:
-    """Hold the contest at N positions, with at most `buffer_bytes` for logits and noise.
+    """Hold the contest at all the claims' positions, `buffer_bytes` at most for logits and noise.
 
     `ValueError` where that is too small for the logits of one position over one block.
     """
@@ -100,7 +95,7 @@ def decide(
         contest = Contest(claims.at(rows))
         for first in range(0, vocabulary_size, width):
             block = slice(first, min(first + width, vocabulary_size))
-            contest.take(logits_of(hidden_NH[rows], block), first)
+            contest.take(logits_of(rows, block), first)
         parts.append(contest.decided())
     return Decided.of(parts)
 

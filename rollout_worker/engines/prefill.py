@@ -37,6 +37,10 @@ class Completed:
         """Completion tokens that stand before another: the last is nobody's context."""
         return len(self.tokens) - 1
 
+    def context(self) -> list[int]:
+        """Return what goes through the model: all but the last token."""
+        return [*self.prompt, *self.tokens[:-1].tolist()]
+
 
 @dataclass(frozen=True, slots=True)
 class Pass:
@@ -118,8 +122,8 @@ def hidden_states(
 
 
 def _whole(model: CausalModel, rows: Sequence[Completed], max_positions: int) -> list[Tensor]:
-    ids = [[*row.prompt, *row.tokens[:-1].tolist()] for row in rows]
-    hidden_BSH = _run(model, _cache(model), _padded(ids), max_positions=max_positions)
+    ids_BS = _padded([row.context() for row in rows])
+    hidden_BSH = _run(model, _cache(model), ids_BS, max_positions=max_positions)
     return [
         hidden_BSH[i, len(row.prompt) - 1 : len(row.prompt) + row.num_context]
         for i, row in enumerate(rows)

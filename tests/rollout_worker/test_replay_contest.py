@@ -95,10 +95,9 @@ def test_the_winner_is_the_reference_streams(
         claims(seed, vocabulary_size, temperature),
     )
     decided = decide(
-        torch.arange(NUM_POSITIONS)[:, None],  # stands for hidden states: which row of `made`
-        lambda rows, tokens: made[rows[:, 0], tokens],
-        vocabulary_size,
         claimed,
+        lambda places, tokens: made[places, tokens],
+        vocabulary_size,
         buffer_bytes=1 << 17,
     )
     values = sampling.noised(
@@ -121,17 +120,16 @@ def test_no_buffer_changes_what_is_found() -> None:
     claimed = claims(3, 6_000)
     large, small = (
         decide(
-            hidden_NH,
-            lambda rows, tokens: rows @ head_VH[tokens].T,
-            6_000,
             claimed,
+            lambda places, tokens: hidden_NH[places] @ head_VH[tokens].T,
+            6_000,
             buffer_bytes=size,
         )
         for size in (1 << 24, 50_000)  # all positions at once; one by one
     )
     assert same(large, small)
     with pytest.raises(ValueError, match="give it 49152 or more"):
-        decide(hidden_NH, lambda rows, _: rows, 6_000, claimed, buffer_bytes=49_151)
+        decide(claimed, lambda places, _: hidden_NH[places], 6_000, buffer_bytes=49_151)
 
 
 def test_noise_of_single_tokens_and_of_later_blocks_is_the_same_noise() -> None:
