@@ -150,7 +150,12 @@ class Shift:
                     self._engine.load(job.policy.weights)
                 self._loaded = job.policy.digest
                 self._log.info("policy loaded", version=job.policy.version)
-            groups = generate_groups(self._engine, job.leases, eos_token_id=eos)
+            groups = generate_groups(
+                self._engine,
+                job.leases,
+                eos_token_id=eos,
+                proves_activations=self._info.spec.activations is not None,
+            )
         tally.add("generated_tokens", sum(len(r.tokens) // 4 for group in groups for r in group))
         tally.used_policy(self._info.run_id, job.policy.version, job.policy.digest, len(job.leases))
         return groups

@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from protocol.policy import Weights
+from rollout_worker.activations import Tape
 from rollout_worker.engines.base import Completion, Request, engine_class
 from rollout_worker.engines.causal import CausalModel
 from rollout_worker.engines.fit import require_fit
@@ -71,7 +72,8 @@ class _Batch:
     model: CausalModel
     cache: Any
     mask: Tensor
-    logits: Tensor
+    hidden: Tensor
+    """B × H, what the next token is sampled from."""
     positions: Tensor
     """Of each row's last context token, whatever the padding."""
     rows: Tensor
@@ -82,6 +84,7 @@ class _Batch:
     eos: Tensor
     tokens: list[list[int]]
     logprobs: list[list[float]]
+    tape: Tape | None
 
     @classmethod
     def prefill(cls, model: CausalModel, requests: Sequence[Request]) -> "_Batch":
@@ -111,7 +114,7 @@ class _Batch:
             model=model,
             cache=output.past_key_values,
             mask=mask_QS[of_B],
-            logits=model.logits(output.last_hidden_state[:, -1])[of_B],
+            hidden=output.last_hidden_state[:, -1][of_B],
             positions=lengths_Q[of_B] - 1,
             rows=torch.arange(len(requests), device=model.device),
             seeds=column([r.seed for r in requests]),
@@ -120,12 +123,14 @@ class _Batch:
             eos=column([r.eos_token_id for r in requests]),
             tokens=[[] for _ in requests],
             logprobs=[[] for _ in requests],
+            tape=Tape(len(requests)) if any(r.proves_activations for r in requests) else None,
         )
 
     def run(self) -> list[Completion]:
         """Decode until every row has ended."""
         ended_B = torch.zeros_like(self.rows, dtype=torch.bool)
         while True:
+            self._record(ended_B)
             drawn_B = self._sample(ended_B)
             self.budgets -= 1
             ended_B |= (drawn_B == self.eos) | (self.budgets <= 0)
@@ -136,13 +141,28 @@ class _Batch:
                 drawn_B = self._compact(~ended_B, drawn_B)
                 ended_B = torch.zeros_like(self.rows, dtype=torch.bool)
             self._step(drawn_B)
+        proofs = self._proofs()
         return [
-            Completion(np.array(tokens, dtype=np.uint32), np.array(logprobs, dtype=np.float32))
-            for tokens, logprobs in zip(self.tokens, self.logprobs, strict=True)
+            Completion(
+                np.array(tokens, dtype=np.uint32), np.array(logprobs, dtype=np.float32), proof
+            )
+            for tokens, logprobs, proof in zip(self.tokens, self.logprobs, proofs, strict=True)
         ]
 
+    def _record(self, ended_B: Tensor) -> None:
+        if self.tape is None:
+            return
+        live = (~ended_B).nonzero()[:, 0]
+        rows = self.rows[live].tolist()
+        self.tape.write(rows, [len(self.tokens[row]) for row in rows], self.hidden[live])
+
+    def _proofs(self) -> list[bytes]:
+        if self.tape is None:
+            return [b""] * len(self.tokens)
+        return self.tape.proofs([len(tokens) for tokens in self.tokens])
+
     def _sample(self, ended_B: Tensor) -> Tensor:
-        scaled_BV = self.logits / self.temperatures[:, None]
+        scaled_BV = self.model.logits(self.hidden) / self.temperatures[:, None]
         noise_BV = gumbel(self.seeds, self.positions, scaled_BV.shape[1])
         drawn_B = (scaled_BV + noise_BV).argmax(dim=1)
         logprobs_B = scaled_BV.log_softmax(dim=1).gather(1, drawn_B[:, None])[:, 0]
@@ -176,4 +196,4 @@ class _Batch:
             past_key_values=self.cache,
             use_cache=True,
         )
-        self.logits = self.model.logits(output.last_hidden_state[:, -1])
+        self.hidden = output.last_hidden_state[:, -1]
