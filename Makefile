@@ -30,6 +30,9 @@ contracts/node_modules/.ready: contracts/package-lock.json
 demo: $(READY)
 	@$(BIN)/rollcall demo $(ARGS)
 
+# A market's processes share two cores with the tests: threads of torch that wait for one another by spinning crawl.
+test test-slow: export OMP_NUM_THREADS ?= 1
+
 test: $(READY) $(NODE_READY)
 	$(BIN)/pytest $(ARGS)
 
