@@ -42,10 +42,23 @@ class EngineConfig(Section):
 class ReplayConfig(Section):
     """How a verifier replays."""
 
+    engine: Literal["transformers", "vllm"] = "transformers"
+    """What prefills. `transformers` runs wherever torch does; `vllm` is for verifiers of one run."""
     device: str = "cpu"
     """`cpu` or `cuda`, as torch names it."""
     tasks_per_call: Annotated[int, Field(ge=1, le=256)] = 32
     """Groups asked for, and replayed together where they share a policy."""
+    most_seconds: Seconds = 120.0
+    """Replays in hand that are not begun within this are undecided, and go to another verifier."""
+    max_pass_tokens: Positive | None = None
+    """Positions that `transformers` holds activations of at once; left out, 2,048 on a CPU and 32,768 on a
+    GPU."""
+    buffer_mib: Positive | None = None
+    """Memory for logits and noise; left out, 8 for `transformers` on a CPU and 512 on a GPU, 64 for `vllm`."""
+    max_sequences: Positive = 128
+    """Rollouts that `vllm` prefills at once."""
+    kv_cache_mib: Positive = 256
+    """`vllm`'s cache on a CPU; on a GPU it takes its own share."""
     policies_kept: Positive = 12
     """Policy versions kept on the host, so that work sampled some steps ago costs no download."""
 

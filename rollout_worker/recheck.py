@@ -1,8 +1,10 @@
 """Replay other workers' groups and say what was found, in signed verdicts.
 
-Groups of one policy are replayed together. Whatever keeps a replay from being made (a missing blob,
-weights out of reach, an engine class nobody calibrated, a model that fails) is `undecided` with its
-reason: it goes elsewhere and counts against nobody.
+Groups of one policy are replayed together, a few at a time: once a worker is condemned, by one group
+or by its sequential test, its other groups in hand are left to whoever still wants to know. Whatever
+keeps a replay from being made (a missing blob, weights out of reach, an engine class nobody calibrated,
+no memory, no time, a model that fails) is `undecided` with its reason: it goes elsewhere and counts
+against nobody.
 """
 
 import time
@@ -19,13 +21,26 @@ from protocol.messages import AuditTask, RunInfo
 from protocol.policy import Weights
 from protocol.rollout import Lease, SignedLease, Submission, work_of
 from protocol.run import RunSpec
+from protocol.sequential import crossed
 from protocol.signing import Domain, recover, require_signer, sign
-from protocol.verdict import Mismatch, Outcome, ReplayStats, Verdict, judge
+from protocol.verdict import (
+    Mismatch,
+    Outcome,
+    Rejection,
+    ReplayStats,
+    Thresholds,
+    Verdict,
+    judge,
+)
 from rollout_worker.client import BlobMismatch, Market
 from rollout_worker.connection import GiveUp
+from rollout_worker.drift import DriftBook
 from rollout_worker.epochs import SpokeFor
-from rollout_worker.replay import NOTHING_MEASURED, ReplayModel, replay_many
+from rollout_worker.replay import NOTHING_MEASURED, Replayer, replay_many
 from rollout_worker.weights import PolicyStore, PolicyUnreachable
+
+REPLAYED_TOGETHER = 16
+"""Groups of one call to the model: enough to fill its passes, few enough to stop and look between."""
 
 Measured = tuple[ReplayStats, tuple[Mismatch, ...]]
 
@@ -52,7 +67,9 @@ class Rechecker:
         key: bytes,
         domain: Domain,
         spoke_for: SpokeFor,
-        open_model: Callable[[Weights], ReplayModel],
+        drifts: DriftBook,
+        most_seconds: float,
+        open_model: Callable[[Weights], Replayer],
         give_up: GiveUp,
     ) -> None:
         self._market = market
@@ -62,9 +79,11 @@ class Rechecker:
         self._key = key
         self._domain = domain
         self._spoke_for = spoke_for
+        self._drifts = drifts
+        self._most_seconds = most_seconds
         self._open_model = open_model
         self._give_up = give_up
-        self._model: ReplayModel | None = None
+        self._model: Replayer | None = None
         self._loaded = b""
         self._log = structlog.get_logger().bind(run=info.run_id)
 
@@ -80,8 +99,9 @@ class Rechecker:
                 continue
             lease = evidence.lease
             by_policy.setdefault((lease.policy_version, lease.policy_digest), []).append(evidence)
+        deadline = time.monotonic() + self._most_seconds
         for (version, digest), group in sorted(by_policy.items()):
-            verdicts += self._replayed(version, digest, group)
+            verdicts += self._in_parts(version, digest, group, deadline)
         return verdicts
 
     def renewed(self, verdict: Verdict) -> Verdict:
@@ -112,16 +132,44 @@ class Rechecker:
             raise Malformed(f"the work is signed by {signer}, not for {lease.worker}")
         return Evidence(work_digest, lease, submission)
 
+    def _in_parts(
+        self, version: int, digest: bytes, group: Sequence[Evidence], deadline: float
+    ) -> list[Verdict]:
+        """Replay until all are, their worker is condemned, or the time is up."""
+        verdicts: list[Verdict] = []
+        left = by_turns(group)
+        while left:
+            if time.monotonic() > deadline:
+                reason = f"not begun within {self._most_seconds:.0f} s: replay.most_seconds"
+                return verdicts + [self._undecided(item.work_digest, reason) for item in left]
+            part, left = left[:REPLAYED_TOGETHER], left[REPLAYED_TOGETHER:]
+            found = self._replayed(version, digest, part)
+            verdicts += found
+            rejected = {v.work_digest for v in found if v.outcome is Outcome.REJECTED}
+            condemned = {
+                item.lease.worker: item.work_digest for item in part if item.work_digest in rejected
+            }
+            verdicts += [
+                self._undecided(
+                    item.work_digest,
+                    f"left unreplayed: 0x{condemned[item.lease.worker].hex()} condemns its worker",
+                )
+                for item in left
+                if item.lease.worker in condemned
+            ]
+            left = [item for item in left if item.lease.worker not in condemned]
+        return verdicts
+
     def _replayed(self, version: int, digest: bytes, group: Sequence[Evidence]) -> list[Verdict]:
         try:
             self._bring(version, digest)
-        except (PolicyUnreachable, ValueError) as error:
+        except (PolicyUnreachable, ValueError, RuntimeError, MemoryError) as error:
             return [self._undecided(item.work_digest, str(error)) for item in group]
         assert self._model is not None
         try:
             work = [(item.lease, item.submission) for item in group]
             measured = replay_many(self._model, work)
-        except (ValueError, RuntimeError) as error:  # torch's failures are RuntimeErrors
+        except (ValueError, RuntimeError, MemoryError) as error:  # torch raises RuntimeErrors
             if len(group) == 1:
                 return [self._undecided(group[0].work_digest, f"the replay failed: {error}")]
             return [v for item in group for v in self._replayed(version, digest, [item])]
@@ -146,7 +194,7 @@ class Rechecker:
             return self._undecided(
                 item.work_digest, f"{engine} is not calibrated in this run: lease with one that is"
             )
-        found = judge(stats, thresholds)
+        found = self._found(item, stats, thresholds)
         if found is None:
             return self._sign(item.work_digest, Outcome.ACCEPTED, stats=stats)
         rejection, detail = found
@@ -159,6 +207,15 @@ class Rechecker:
             stats=stats,
             mismatches=mismatches,
         )
+
+    def _found(
+        self, item: Evidence, stats: ReplayStats, thresholds: Thresholds
+    ) -> tuple[Rejection, str] | None:
+        """Hold a group to its own bounds, then its worker to the sequential test."""
+        if (broken := judge(stats, thresholds)) is not None:
+            return broken
+        drift = self._drifts.fold(item.lease.worker, item.work_digest, stats, thresholds)
+        return crossed(drift, thresholds)
 
     def _undecided(self, work_digest: bytes, reason: str) -> Verdict:
         self._log.warning("replay undecided", reason=reason)
@@ -188,6 +245,21 @@ class Rechecker:
         )
         signature = sign(self._key, self._domain.digest(verdict))
         return verdict.model_copy(update={"signature": signature})
+
+
+def by_turns(group: Sequence[Evidence]) -> list[Evidence]:
+    """Order work so that each worker's n-th group comes before anyone's next; a worker's by nonce.
+
+    Sequential tests then see a worker's groups in the order in which it was leased them, and a cheat
+    is met early.
+    """
+    place: dict[bytes, tuple[int, str]] = {}
+    counts: dict[str, int] = {}
+    for item in sorted(group, key=lambda item: item.lease.nonce):
+        worker = item.lease.worker
+        counts[worker] = counts.get(worker, 0) + 1
+        place[item.work_digest] = (counts[worker], worker)
+    return sorted(group, key=lambda item: place[item.work_digest])
 
 
 def read_submission(data: bytes) -> Submission:

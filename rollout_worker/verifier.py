@@ -22,19 +22,23 @@ from protocol.messages import (
     FraudReportSignature,
     FraudReportTask,
     RunInfo,
+    SubmissionStatus,
 )
 from protocol.policy import Weights
 from protocol.signing import sign
 from protocol.verdict import Outcome, Verdict
+from rollout_worker.accusing import why_not_accuse
 from rollout_worker.choice import OVER
 from rollout_worker.client import BlobMismatch, Later, open_market
 from rollout_worker.config import VerifierConfig
 from rollout_worker.connection import Unreachable
+from rollout_worker.drift import DriftBook
 from rollout_worker.epoch_signer import EpochSigner, Verifier
 from rollout_worker.loop import stop_on_signals
 from rollout_worker.metrics import Tally
 from rollout_worker.recheck import Rechecker, VerdictBook
-from rollout_worker.replay import ReplayModel
+from rollout_worker.replay import Replayer
+from rollout_worker.replayers import open_replayer
 from rollout_worker.wallet import Wallet
 from rollout_worker.weights import PolicyStore, bring_model_folder
 
@@ -64,11 +68,13 @@ class Watch:
             key=verifier.key,
             domain=verifier.domain,
             spoke_for=Keys(verifier.wallet.ledger).spoke_for,
+            drifts=DriftBook(verifier.config.data_dir / f"drift-{info.run_id}.jsonl"),
+            most_seconds=verifier.config.replay.most_seconds,
             open_model=self._open_model,
             give_up=verifier.stop.is_set,
         )
         self._epochs = EpochSigner(verifier, info, self._book)
-        self._seen_reports: set[bytes] = set()
+        self._seen_reports: set[tuple[str, bytes]] = set()
         self._looked_at = 0.0
         self._log = structlog.get_logger().bind(run=info.run_id)
 
@@ -115,13 +121,16 @@ class Watch:
         verifier.tally.add_to("verdicts", verdict.outcome.value)
         verifier.tally.add("tokens", verdict.stats.num_tokens)
 
-    def _open_model(self, weights: Weights) -> ReplayModel:
+    def _open_model(self, weights: Weights) -> Replayer:
         verifier = self._verifier
         folder = verifier.config.data_dir / "models" / str(self._run_id)
         bring_model_folder(
             verifier.market, self._info.spec, weights, folder, give_up=verifier.stop.is_set
         )
-        return ReplayModel(folder, device=verifier.config.replay.device)
+        spec = self._info.spec
+        return open_replayer(
+            verifier.config.replay, folder, max_model_len=spec.max_prompt_tokens + spec.max_tokens
+        )
 
     # fraud reports
 
@@ -129,11 +138,12 @@ class Watch:
         verifier = self._verifier
         tasks = verifier.market.fraud_reports(self._run_id, give_up=verifier.stop.is_set).tasks
         for task in tasks:
-            if task.work_digest in self._seen_reports:
+            about = (task.worker, task.work_digest)
+            if about in self._seen_reports or task.worker == verifier.identity:
                 continue
             reason = self._why_not_report(task)
             if reason is not None:
-                self._seen_reports.add(task.work_digest)
+                self._seen_reports.add(about)
                 self._log.error("fraud report not signed", worker=task.worker, reason=reason)
                 continue
             signature = sign(verifier.key, verifier.domain.digest(report_of(task)))
@@ -142,7 +152,7 @@ class Watch:
                 FraudReportSignature(work_digest=task.work_digest, signature=signature),
                 give_up=verifier.stop.is_set,
             )
-            self._seen_reports.add(task.work_digest)
+            self._seen_reports.add(about)
             verifier.tally.add("fraud_reports_signed")
             self._log.info("fraud report signed", worker=task.worker, amount=task.amount)
 
@@ -156,13 +166,35 @@ class Watch:
             return f"amount {task.amount} is above {limit}"
         if abs(task.reported_at - time.time()) > REPORT_SKEW_SECONDS:
             return f"reported_at {task.reported_at} is not now"
-        if (task.run_id, task.worker) != (self._run_id, status.lease.lease.worker):
-            return "the report names another run or worker than the lease does"
+        if task.run_id != self._run_id:
+            return f"the report is for run {task.run_id}"
+        if task.worker == status.lease.lease.worker:
+            return self._why_not_condemn(task, status)
+        return self._why_not_accuse(task, status)
+
+    def _why_not_condemn(self, task: FraudReportTask, status: SubmissionStatus) -> str | None:
         evidence = [v for v in status.verdicts if v.evidence_digest() == task.evidence_digest]
         if not evidence or evidence[0].outcome is not Outcome.REJECTED:
             return "its evidence is no condemning verdict"
         own = self._book.get(task.work_digest) or self._recheck_now(task)
         return None if own.outcome is Outcome.REJECTED else f"own replay says {own.outcome}"
+
+    def _why_not_accuse(self, task: FraudReportTask, status: SubmissionStatus) -> str | None:
+        """Return what keeps this verifier from accusing another of having judged a canary falsely."""
+        verifier = self._verifier
+        if task.worker not in verifier.wallet.ledger.run(self._run_id).verifiers:
+            return "the report names neither the lease's worker nor a verifier"
+        evidence = self._recheck.fetch(task.work_digest, status.lease, status.body)
+        return why_not_accuse(
+            task,
+            status,
+            verifier.market.canaries(self._run_id, give_up=verifier.stop.is_set),
+            self._book.get(task.work_digest) or self._recheck_now(task),
+            engine_class=evidence.submission.engine_class,
+            spec=self._info.spec,
+            domain=verifier.domain,
+            spoke_for=Keys(verifier.wallet.ledger).spoke_for,
+        )
 
     def _recheck_now(self, task: FraudReportTask) -> Verdict:
         status = self._verifier.market.submission(self._run_id, task.work_digest)
@@ -246,8 +278,18 @@ def _find_runs(verifier: Verifier, watches: dict[int, Watch]) -> None:
             log.error("run not watched", reason=str(error))
             continue
         if verifier.identity in state.verifiers:
+            _join(verifier, info)
             watches[info.run_id] = Watch(verifier, info)
             log.info("watching")
+
+
+def _join(verifier: Verifier, info: RunInfo) -> None:
+    """Join as a worker does: a run that tests its verifiers takes verdicts of those that joined only."""
+    try:
+        verifier.wallet.join(info)
+    except (MarketError, LedgerError) as error:
+        log = structlog.get_logger()
+        log.warning("run not joined", run=info.run_id, reason=str(error))
 
 
 def main(config: VerifierConfig, key: bytes) -> None:
