@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from protocol.canonical import content_digest
 from protocol.constants import MICRO
+from protocol.drops import DropPolicy
 from protocol.environments.registry import environment
 from protocol.patch import from_anchor
 from protocol.policy import Weights, entries, policy_digest
@@ -70,6 +71,12 @@ class RunPlan(BaseModel):
     """A worker may fill this multiple of its part of the stake at work, whatever it is split into; 0: all."""
     num_probation_groups: int = 64
     """A new worker's groups that are all replayed."""
+    free_drops: Annotated[float, Field(gt=0, le=1)] = 0.2
+    """Share of its leases that a worker may return or let expire for ever; 1: all drops are free."""
+    num_forgiven_crashes: Annotated[int, Field(ge=1)] = 2
+    """How often a worker may die holding all its leases, with no work between, and owe nothing."""
+    withheld_alarms_per_million: Annotated[int, Field(ge=0)] = 1
+    """Honest workers of a million that may be taken to keep poor groups back; 0: nobody looks."""
     audit_floor: float = 0.1
     """Share of an established worker's groups that are replayed, at least."""
 
@@ -110,6 +117,11 @@ def spec_of(plan: RunPlan, *, orchestrator: Address, trainer: Address) -> RunSpe
         audit=AuditPolicy(
             num_probation_groups=plan.num_probation_groups,
             floor_millionths=round(plan.audit_floor * MICRO),
+        ),
+        drops=DropPolicy(
+            free_millionths=round(plan.free_drops * MICRO),
+            num_forgiven_crashes=plan.num_forgiven_crashes,
+            withheld_alarms_per_million=plan.withheld_alarms_per_million,
         ),
         thresholds=read_thresholds(plan.thresholds or plan.model / "thresholds.json"),
         orchestrator=orchestrator,

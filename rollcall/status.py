@@ -69,6 +69,12 @@ def _standings_table(standings: tuple[WorkerInfo, ...]) -> Table:
             str(item.waiting_groups),
             rejected or "none",
             f"{item.earned:,} units",
-            "[red]excluded[/]" if item.is_excluded else "good",
+            _standing(item),
         )
     return table
+
+
+def _standing(item: WorkerInfo) -> str:
+    if item.is_excluded:
+        return f"[red]excluded[/]: {item.exclusion}"
+    return f"[yellow]lowered[/]: {item.notice}" if item.notice else "good"
