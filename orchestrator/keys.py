@@ -56,11 +56,12 @@ may touch them all. Nothing here expires unless it says so: it is the run's reco
     rollcall:{RUN}:lineage        hash    version → digest of its step record, a blob
     rollcall:{RUN}:epochs         hash    epoch → `records.Epoch` JSON
     rollcall:{RUN}:signed:N:D     hash    verifier → signature of epoch N's header with digest D
-    rollcall:{RUN}:reports        hash    digest → `records.Report` JSON
-    rollcall:{RUN}:accused:DIGEST hash    verifier → report signature
+    rollcall:{RUN}:reports        hash    DIGEST, or DIGEST:ADDR about a verifier → `records.Report` JSON
+    rollcall:{RUN}:accused:KEY    hash    of a report: verifier → its signature
     rollcall:{RUN}:events         stream  capped at NUM_EVENTS_KEPT
     rollcall:{RUN}:settler        string  who settles now; SETTLER_SECONDS
     rollcall:{RUN}:slasher        string  who slashes now; SETTLER_SECONDS
+    rollcall:{RUN}:trial… measured:… evidence endorsed:… baselines admitted   `baselines.py` lists them
     rollcall:{RUN}:renewer        string  who renews the permit now; SETTLER_SECONDS
     rollcall:{RUN}:disputer       string  who examines postings now; SETTLER_SECONDS
 """

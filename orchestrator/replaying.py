@@ -22,6 +22,7 @@ from protocol.errors import (
     Forbidden,
     Malformed,
     NotFound,
+    NotJoined,
     VoteLost,
 )
 from protocol.messages import AuditTask, AuditTasks, GroupState, VerdictReply
@@ -62,9 +63,24 @@ async def require_verifier(market: Market, run: Run, identity: str) -> None:
         raise Forbidden(f"verifier {identity} has {stake} at stake, {run.chain.min_stake} is asked")
 
 
+async def _require_accountable(market: Market, run: Run, verifier: str) -> None:
+    """Raise `NotJoined` where a failed canary could not cost this verifier its stake.
+
+    The ledger takes reports about those that joined a run only.
+    """
+    if run.canaries:
+        membership = await market.chain.membership(run.run_id, verifier)
+        if not membership.is_joined:
+            raise NotJoined(
+                f"run {run.run_id} tests its verifiers, and {verifier} has not joined it: call "
+                f"joinRun on the ledger {market.chain.domain.ledger} from that account"
+            )
+
+
 async def take(market: Market, run: Run, account: Account, count: int) -> AuditTasks | None:
     """Return replays for a verifier, or None where there are none it should do."""
     await require_verifier(market, run, account.identity)
+    await _require_accountable(market, run, account.identity)
     await _require_vote(market, run, account.identity)
     digests = await market.queue.script(
         "take_audits",

@@ -10,7 +10,14 @@ import math
 from typing import Literal
 
 from protocol.canonical import encode, keccak256
+from protocol.verdict import Outcome, ReplayStats, Thresholds, judge
 from protocol.wire import Address, Bytes32, Wire
+
+CLEARLY_FALSE = 0.5
+"""Work is clearly false where half of what its replay measured would still condemn it."""
+CLEARLY_HONEST = 1.25
+"""Work is clearly honest where a quarter more than what its replay measured would still pass. Between
+the two an honest verifier on other hardware might differ, and nobody's stake may depend on it."""
 
 CANARY = "canary"
 """The rejection that an opened canary shows: it is neither paid nor trained on."""
@@ -42,6 +49,17 @@ def commitment_text(run_id: int, commitment: bytes, committed_at: int) -> str:
     return f"rollcall canary of run {run_id} at {committed_at}: 0x{commitment.hex()}"
 
 
+def is_clear(outcome: Outcome, stats: ReplayStats, thresholds: Thresholds) -> bool:
+    """Return whether a replay's outcome is one that no honest verifier could differ about."""
+    match outcome:
+        case Outcome.REJECTED:
+            return judge(_scaled(stats, CLEARLY_FALSE), thresholds) is not None
+        case Outcome.ACCEPTED:
+            return judge(_scaled(stats, CLEARLY_HONEST), thresholds) is None
+        case Outcome.UNDECIDED:
+            return False
+
+
 def replays_until_failed(share: float, *, confidence: float, false_share: float = 0.5) -> int:
     """Return within how many replays a verifier that accepts everything has failed a canary.
 
@@ -54,3 +72,14 @@ def replays_until_failed(share: float, *, confidence: float, false_share: float 
     if not 0 < seen < 1 or not 0 < confidence < 1:
         raise ValueError(f"share {share} × {false_share} and {confidence} must lie between 0 and 1")
     return math.ceil(math.log(1 - confidence) / math.log(1 - seen))
+
+
+def _scaled(stats: ReplayStats, factor: float) -> ReplayStats:
+    wrong = (stats.num_tokens - stats.num_matched) * factor
+    return stats.model_copy(
+        update={
+            "num_matched": max(0, stats.num_tokens - int(wrong)),
+            "mean_margin_micronats": int(stats.mean_margin_micronats * factor),
+            "mean_logprob_gap_micronats": int(stats.mean_logprob_gap_micronats * factor),
+        }
+    )

@@ -15,6 +15,7 @@ from protocol.errors import TooLarge
 from protocol.messages import (
     AuditRequest,
     AuditTasks,
+    CanaryInfos,
     EpochInfo,
     EpochSignature,
     FraudReportSignature,
@@ -120,6 +121,9 @@ class Market:
                 raise BlobMismatch(f"a chunk has {len(data)} bytes, its manifest says {chunk.size}")
             parts.append(data)
         return b"".join(parts)
+
+    def canaries(self, run_id: int, *, give_up: GiveUp = never) -> CanaryInfos:
+        return CanaryInfos.from_json(self._connection.read(f"runs/{run_id}/canaries", give_up))
 
     # a worker's life
 

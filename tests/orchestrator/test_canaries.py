@@ -10,11 +10,21 @@ import pytest
 from orchestrator import canaries
 from orchestrator.records import Canary
 from protocol.canary import CanaryOpening, commitment_text, replays_until_failed
-from protocol.messages import CanaryInfos, GroupState, VerifierInfos, WorkerInfos
+from protocol.messages import (
+    CanaryInfos,
+    FraudReportSignature,
+    FraudReportTask,
+    FraudReportTasks,
+    GroupState,
+    VerifierInfos,
+    WorkerInfos,
+)
 from protocol.rollout import Receipt
 from protocol.signing import personal_digest, recover
 from protocol.verdict import Outcome
-from tests.orchestrator.ground import Ground
+from rollout_worker.verifier import report_of
+from tests.orchestrator.ground import STAKE, Ground
+from tests.orchestrator.lying import stake_again
 from tests.orchestrator.place import Place, opened
 
 ACCEPTED, REJECTED = Outcome.ACCEPTED, Outcome.REJECTED
@@ -50,6 +60,8 @@ def examined(
         config={"canaries": chosen},
         groups_per_batch=64,
     ) as place:
+        for n in range(num_verifiers):
+            ground.by(f"v{n}").join_run(place.run_id)
         tick(place)
         yield place
 
@@ -71,6 +83,25 @@ def verifiers(place: Place) -> dict[str, Any]:
 
 def info(place: Place, name: str) -> Any:
     return verifiers(place)[place.ground.address(name)]
+
+
+def prefix(place: Place) -> str:
+    return place.market.runs[place.run_id].prefix
+
+
+def reports(place: Place) -> tuple[FraudReportTask, ...]:
+    return FraudReportTasks.from_json(place.get(place.path("fraud-reports")).content).tasks
+
+
+def signed(place: Place, report: FraudReportTask, name: str) -> list[str]:
+    """Have a verifier sign a report; return who has signed it by now."""
+    party = place.party(name)
+    signature = party.sign(place.market.chain.domain.digest(report_of(report)))
+    body = FraudReportSignature(work_digest=report.work_digest, signature=signature)
+    digest = f"{report.work_digest.hex()}"
+    party.post(place.path(f"fraud-reports/0x{digest}"), body.to_json())
+    key = f"{prefix(place)}accused:{digest}:{report.worker}"
+    return [who.decode() for who in place.call(place.market.queue.hash, key)]
 
 
 def commitments(place: Place) -> CanaryInfos:
@@ -184,6 +215,70 @@ def test_a_lost_vote_counts_no_more_where_it_was_given_and_another_is_asked(
         # Its vote would have been the second; now it takes both of the others.
         assert place.party("v1").decide(waiting, ACCEPTED) == "replay"
         assert place.party("v2").decide(waiting, ACCEPTED) == "accepted"
+
+
+def test_two_failures_cost_a_verifier_its_stake_by_the_others_signatures(
+    ground: Ground, redis_url: str, tmp_path: Path
+) -> None:
+    with examined(ground, redis_url, tmp_path, false=(ALICE, BOB)) as place:
+        for _ in range(8):  # so much was replayed before that the share leaves room for two
+            place.call(place.market.queue.call, "HINCRBY", prefix(place) + "state", "handed", 3)
+        first, second = deliver(place, ALICE).work_digest, deliver(place, BOB).work_digest
+        place.party("v0").audits()
+        try:
+            for digest in (first, second):
+                place.party("v0").judge(digest, ACCEPTED)
+                for name in ("v1", "v2"):
+                    place.party(name).decide(digest, REJECTED)
+                place.tick()
+                assert len(reports(place)) == 0, (
+                    "one may be a fault; a second waits for its opening"
+                )
+            tick(place)
+            place.tick()
+            [report] = reports(place)
+            assert (report.worker, report.work_digest) == (ground.address("v0"), second)
+            assert place.party("v0").address not in signed(place, report, "v0")
+            signed(place, report, "v1")
+            place.tick()
+            assert ground.by("stranger").at_risk(place.run_id, report.worker) == 0
+            signed(place, report, "v2")
+            before = ground.by("v0").stake_of(report.worker)
+            place.tick(seconds=3)
+            place.tick(seconds=10)
+            assert ground.by("v0").stake_of(report.worker) == before - STAKE
+        finally:
+            stake_again(place, "v0")
+
+
+def test_where_the_others_are_no_quorum_the_stake_stays_and_the_operator_is_told(
+    ground: Ground, redis_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with examined(ground, redis_url, tmp_path, num_verifiers=2, false=(ALICE, BOB)) as place:
+        place.call(place.market.queue.call, "HINCRBY", prefix(place) + "state", "handed", 20)
+        digests = [deliver(place, name).work_digest for name in (ALICE, BOB)]
+        place.party("v0").audits()
+        for digest in digests:
+            place.party("v0").judge(digest, ACCEPTED)
+            place.party("v1").decide(digest, REJECTED)
+        tick(place)
+        place.tick()
+        assert reports(place) == ()
+    assert "no quorum without the accused" in capsys.readouterr().out
+
+
+def test_a_verifier_that_did_not_join_gets_no_replays_where_verifiers_are_tested(
+    ground: Ground, redis_url: str, tmp_path: Path
+) -> None:
+    """The ledger would take no report about it: it could fail canaries for nothing."""
+    for false, found in (((), 204), ((BOB,), 409)):
+        config = {"canaries": {"false": [ground.address(name) for name in false]}}
+        with opened(ground, redis_url, tmp_path / "b", config=config) as place:
+            tick(place)
+            answer = place.party("v0").post(place.path("audits"), b'{"count":1}')
+            assert answer.status_code == found
+            if found == 409:
+                assert code(answer) == "not_joined"
 
 
 def test_fewer_voters_than_the_threshold_decide_nothing(
