@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import partial
 
-from orchestrator import keys, stakes
+from orchestrator import baselines, keys, stakes
 from orchestrator.auth import Account
 from orchestrator.events import event_body
 from orchestrator.market import Market, Run
@@ -15,7 +15,6 @@ from protocol.errors import (
     Excluded,
     MarketError,
     NotJoined,
-    Refused,
     RunNotOpen,
     TooManyLeases,
 )
@@ -32,7 +31,8 @@ async def grant(market: Market, run: Run, account: Account, request: LeaseReques
     """Return signed leases, or None where work is paced and the worker should come back."""
     run.require_open(market.clock())
     await market.require_owed(run, int(market.clock()))
-    await _require_calibrated_member(market, run, account, request.engine_class)
+    if not await _require_calibrated_member(market, run, account, request.engine_class):
+        return None
     policy = await market.newest_policy(run)
     if policy is None or run.chain.num_opened <= run.num_revealed:
         return None
@@ -124,13 +124,12 @@ async def require_member(market: Market, run: Run, worker: str) -> None:
 
 async def _require_calibrated_member(
     market: Market, run: Run, account: Account, engine_class: str
-) -> None:
-    if run.spec.thresholds_for(engine_class) is None:
-        known = ", ".join(entry.engine_class for entry in run.spec.thresholds)
-        raise Refused(
-            f"engine class {engine_class!r} has no calibrated bounds in this run; it has {known}"
-        )
+) -> bool:
+    """Raise unless the worker is a member whose class may work; return whether it may lease now."""
+    if run.spec.trial is None:
+        baselines.require_bounds(run, engine_class)
     await require_member(market, run, account.identity)
+    return await baselines.may_lease(market, run, account.identity, engine_class)
 
 
 @dataclass(frozen=True, slots=True)

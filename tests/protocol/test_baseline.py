@@ -8,6 +8,7 @@ from protocol.baseline import (
     Baseline,
     Evidence,
     Measurement,
+    Reading,
     TrialPolicy,
     ceiling_of,
     check_evidence,
@@ -18,6 +19,7 @@ from protocol.baseline import (
 )
 from protocol.calibration import REFERENCE
 from protocol.errors import Malformed
+from protocol.signing import Domain, address_of, recover, sign
 from protocol.verdict import Outcome, ReplayStats, Statistic, Thresholds, Verdict
 from tests.bounds import thresholds
 
@@ -56,12 +58,15 @@ def verdict(digest: bytes, verifier: str, gap: int = 0, **changes: object) -> Ve
     return Verdict.model_validate(fields | changes)
 
 
-def measurement(i: int, *gaps: int) -> Measurement:
-    digest = i.to_bytes(32, "big")
-    pairs = zip(VERIFIERS, gaps, strict=False)
-    return Measurement(
-        work_digest=digest, verdicts=tuple(verdict(digest, v, gap) for v, gap in pairs)
+def reading(verifier: str, gap: int = 5) -> Reading:
+    return Reading(
+        verifier=verifier, stats=stats(gap=gap), decided_at=1_800_000_000, signature=bytes(65)
     )
+
+
+def measurement(i: int, *gaps: int) -> Measurement:
+    readings = tuple(reading(v, gap) for v, gap in zip(VERIFIERS, gaps, strict=False))
+    return Measurement(work_digest=i.to_bytes(32, "big"), readings=readings)
 
 
 def evidence(*groups: Measurement) -> Evidence:
@@ -82,10 +87,10 @@ class Bad:
 
 
 def changed(**changes: object) -> tuple[Measurement, ...]:
-    """Change the first verdict of the first group."""
+    """Change the first reading of the first group."""
     first = GOOD[0]
-    bad = Verdict.model_validate({**dict(first.verdicts[0]), **changes})
-    return (first.model_copy(update={"verdicts": (bad, first.verdicts[1])}), *GOOD[1:])
+    bad = Reading.model_validate({**dict(first.readings[0]), **changes})
+    return (first.model_copy(update={"readings": (bad, first.readings[1])}), *GOOD[1:])
 
 
 @pytest.mark.parametrize(
@@ -94,14 +99,9 @@ def changed(**changes: object) -> tuple[Measurement, ...]:
         Bad("99 groups", GOOD[1:]),
         Bad("order of their digests", (GOOD[0], *GOOD)),
         Bad("order of their digests", (*GOOD[1:], GOOD[0])),
-        Bad("1 verdicts by 1 verifiers", (measurement(0, 5), *GOOD[1:])),
-        Bad("2 verdicts by 1 verifiers", changed(verifier=VERIFIERS[1])),
-        Bad("stands under", changed(work_digest=bytes([9]) * 32)),
-        Bad("stands under", changed(run_id=2)),
-        Bad("does not say", changed(detail=trial_detail(CLASS, WORKERS[1]))),
-        Bad("does not say", changed(detail=trial_detail("another", WORKERS[0]))),
-        Bad("does not say", changed(outcome=Outcome.ACCEPTED)),
-        Bad("does not say", changed(stats=stats().model_copy(update={"num_tokens": 0}))),
+        Bad("1 readings by 1 verifiers", (measurement(0, 5), *GOOD[1:])),
+        Bad("2 readings by 1 verifiers", changed(verifier=VERIFIERS[1])),
+        Bad("no token", changed(stats=stats().model_copy(update={"num_tokens": 0}))),
     ],
     ids=lambda bad: bad.says,
 )
@@ -114,6 +114,27 @@ def test_one_verifier_of_three_moves_no_statistic() -> None:
     assert measurement(0, 5, 6, 900_000).stats().mean_logprob_gap_micronats == 6
     assert measurement(0, 0, 6, 7).stats().mean_logprob_gap_micronats == 6
     assert measurement(0, 5, 900_000).stats().mean_logprob_gap_micronats == 5
+
+
+def test_evidence_gives_back_the_verdicts_that_were_signed() -> None:
+    domain, key = Domain(31337, "0x5FbDB2315678afecb367f032d93F642f64180aa3"), bytes([7]) * 32
+    unsigned = verdict(GOOD[0].work_digest, VERIFIERS[0], 5)
+    signature = sign(key, domain.digest(unsigned))
+    first = Measurement(
+        work_digest=unsigned.work_digest,
+        readings=(
+            Reading(
+                verifier=VERIFIERS[0],
+                stats=unsigned.stats,
+                decided_at=unsigned.decided_at,
+                signature=signature,
+            ),
+        ),
+    )
+    found = Evidence.from_canonical(evidence(first).canonical())
+    [again] = found.verdicts()
+    assert again == unsigned.model_copy(update={"signature": signature})
+    assert recover(domain.digest(again), again.signature) == address_of(key)
 
 
 def test_a_judging_verdict_measures_nothing() -> None:
