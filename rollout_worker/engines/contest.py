@@ -116,13 +116,13 @@ class Contest:
 
     def take(self, logits_NV: Tensor, first_token: int) -> None:
         """Add the logits of the V tokens from `first_token` on."""
-        scaled_NV = logits_NV / self._claims.temperatures_N[:, None]  # float32 from here on
+        scaled_NV = logits_NV.float() / self._claims.temperatures_N[:, None]
         top_N, leaders_N = scaled_NV.max(dim=1)
         self._take_claims(scaled_NV, first_token)
         self._add_to_total(scaled_NV, top_N)
         floor_N = torch.maximum(self._best_N, top_N + self._noise(leaders_N + first_token))
-        is_candidate_NV = scaled_NV + LARGEST >= floor_N[:, None]
-        num_candidates = int(is_candidate_NV.sum())
+        is_candidate_NV = scaled_NV >= (floor_N - LARGEST)[:, None]
+        num_candidates = int(is_candidate_NV.count_nonzero())
         if num_candidates < _SPARSE_BELOW * scaled_NV.numel():
             values_N, tokens_N = self._best_of_few(scaled_NV, is_candidate_NV, first_token)
         else:
@@ -161,7 +161,8 @@ class Contest:
 
     def _add_to_total(self, scaled_NV: Tensor, top_N: Tensor) -> None:
         peak_N = torch.maximum(self._peak_N, top_N)
-        block_N = (scaled_NV - peak_N[:, None]).exp_().sum(dim=1)
+        # What is too small to count is kept out of the denormal numbers, which are slow.
+        block_N = (scaled_NV - peak_N[:, None]).clamp_(min=-80.0).exp_().sum(dim=1)
         self._total_N = self._total_N * (self._peak_N - peak_N).exp() + block_N
         self._peak_N = peak_N
 

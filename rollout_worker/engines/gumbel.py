@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 LARGEST = 23.0
-"""No noise is larger: u = 2**-33, of the bits 0, gives 22.874, and the next u 21.776."""
+"""No noise is larger: u = 2**-33, of the bits 0, gives 22.874, and the next u 21.775. The rest is room
+for the rounding of a difference."""
 
 BYTES_PER_VALUE = 12
 """Memory that `gumbel` holds at its peak for each value, its result included."""

@@ -11,10 +11,10 @@ logits the processed ones are wrong too), speculative decoding, several GPUs.
 import gc
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from rollout_worker.engines.fit import require_fit, require_same_model, shapes_o
 _PROCESSOR = "rollout_worker.engines.vllm_hooks:SeededGumbel"
 _EXTENSION = "rollout_worker.engines.vllm_hooks.HotReload"
 _NUM_WARM_UP = 8
+_T = TypeVar("_T")
 
 
 class VllmEngine:
@@ -40,7 +41,7 @@ class VllmEngine:
         kv_cache_mib: int,
     ) -> None:
         self.engine_class = engine_class("vllm", device)
-        self._max_model_len = max_model_len
+        self.max_model_len = max_model_len
         self._shapes = shapes_of(model_dir)
         self._is_native = device.startswith("cuda")
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="vllm")
@@ -56,13 +57,17 @@ class VllmEngine:
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         for request in requests:
-            require_fit(request, self._max_model_len)
+            require_fit(request, self.max_model_len)
             if request.temperature != 1.0:
                 raise ValueError(
                     f"the vLLM engine cannot report log-probabilities at temperature "
                     f"{request.temperature}: use the transformers engine for this run"
                 )
         return self._thread.submit(self._generate, requests).result()
+
+    def with_llm(self, work: Callable[[Any], _T]) -> _T:
+        """Do something with vLLM's `LLM`, in the thread that all of its work happens in."""
+        return self._thread.submit(lambda: work(self._llm)).result()
 
     def close(self) -> None:
         self._thread.submit(self._shut_down).result()
@@ -83,7 +88,7 @@ class VllmEngine:
             str(model_dir),
             dtype="bfloat16",
             skip_tokenizer_init=True,
-            max_model_len=self._max_model_len,
+            max_model_len=self.max_model_len,
             max_num_seqs=max_sequences,
             logprobs_mode="raw_logprobs",
             disable_log_stats=True,
