@@ -19,7 +19,7 @@ from benchmarks.attacks.cheats import BOTH, attacks
 from benchmarks.attacks.lab import Lab, chosen, say
 from benchmarks.attacks.models import NAMES
 from benchmarks.attacks.rows import Peer, Row, peers, rows
-from benchmarks.attacks.table import as_json, peer_table, replay_table
+from benchmarks.attacks.table import as_json, replay_table, sketch_note
 
 CACHE = Path("build/attacks")
 JSON = Path("build/bench")
@@ -84,13 +84,12 @@ def _text(lab: Lab, every: dict[tuple[str, str], list[Row]], beside: Sequence[Pe
         parts += [
             f"{model}: sampled by {sampler}, replayed by {replayer}; {num_groups:,} groups of each "
             f"attack, {num_tokens:,} tokens of honest work",
-            replay_table(found),
+            replay_table(found, beside),
         ]
     if len(lab.samplers) > 1:
         parts.append(_choice(lab))
     if beside:
-        parts += [f"{model}: commitments to activations, without a second prefill"]
-        parts += [peer_table(beside)]
+        parts.append(sketch_note(beside))
     return "\n\n".join(parts)
 
 

@@ -4,11 +4,12 @@ Owns opening things once and putting them back. Left out: which cheats there are
 made of the findings (`figures`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -22,8 +23,9 @@ from rollout_worker.calibrate import Workload, workload_of
 from rollout_worker.engines.base import Completion, Engine, Request
 from rollout_worker.engines.causal import read_weights
 from rollout_worker.engines.registry import open_engine
+from rollout_worker.engines.vllm import VllmEngine
 from rollout_worker.generate import finish_group, requests_of
-from rollout_worker.replay import Findings, ReplayModel, stats_of
+from rollout_worker.replay import Replayer, ReplayModel, stats_of
 
 EOS = 2
 GROUP_SIZE = 8
@@ -32,16 +34,6 @@ MAX_MODEL_LEN = 128
 NUM_STALE_STEPS = 20
 
 Change = Callable[[Request], Request]
-
-
-class Replayer(Protocol):
-    """A verifier's model, whichever engine it runs on."""
-
-    def load(self, weights: Weights) -> None: ...
-
-    def findings(
-        self, groups: Sequence[tuple[Lease, Sequence[Rollout]]]
-    ) -> list[list[Findings]]: ...
 
 
 @dataclass(slots=True)
@@ -160,11 +152,20 @@ def salt_of(seed: int, salt: int) -> int:
     return 1_000_000 * (seed + 1) + salt
 
 
-def open_replayer(name: str, policies: Policies) -> Replayer:
-    """Open a verifier's model on the leased weights."""
+@contextmanager
+def open_replayer(name: str, policies: Policies) -> Iterator[Replayer]:
+    """Open a verifier's model, on transformers or on vLLM."""
     if name == "transformers":
-        return ReplayModel(policies.folder)
-    raise ValueError(f"no replay on {name!r}: choose transformers")
+        yield ReplayModel(policies.folder)
+        return
+    from rollout_worker.vllm_replay import VllmReplay
+
+    engine = open_engine(name, policies.folder, max_model_len=MAX_MODEL_LEN)
+    assert isinstance(engine, VllmEngine)
+    try:
+        yield VllmReplay(engine, policies.folder)
+    finally:
+        engine.close()
 
 
 def replayed(

@@ -17,7 +17,6 @@ from benchmarks.attacks import record
 from benchmarks.attacks.bench import (
     Bench,
     Policies,
-    Replayer,
     open_replayer,
     replayed,
     salt_of,
@@ -31,13 +30,12 @@ from benchmarks.attacks.weights import with_fp8_cache
 from protocol.calibration import thresholds_of
 from protocol.rollout import Lease
 from protocol.verdict import Thresholds
-from rollout_worker.calibrate import measure
 from rollout_worker.engines.base import engine_class
 from rollout_worker.engines.causal import CausalModel
-from rollout_worker.replay import ReplayModel
 
 FALSE_REJECTS_PER_MILLION = 100
 FALSE_ALARMS_PER_MILLION = 10
+CALIBRATION = "calibration"
 
 
 @dataclass
@@ -60,10 +58,13 @@ class Lab:
     def prepare(self) -> None:
         """Make every record that is missing."""
         for sampler in self.samplers:
-            self._use(sampler)
+            self._sample(sampler)
         for replayer in self.replayers:
             self._replay(replayer)
         self._compare()
+        for sampler in self.samplers:
+            for replayer in self.replayers:
+                self.thresholds(sampler, replayer)
 
     def sampled(self, sampler: str, attack: Attack) -> Sampled:
         return _found(record.read(Sampled, self._path(sampler, attack.name)))
@@ -78,46 +79,64 @@ class Lab:
         """Return the attacks that a sampler can make."""
         return [attack for attack in self.attacks if sampler in attack.engines]
 
-    def thresholds(self, sampler: str) -> Thresholds:
-        """Return the starting model's committed bounds, or calibrate another model's once."""
+    def thresholds(self, sampler: str, replayer: str) -> Thresholds:
+        """Return the bounds of honest work between two engines.
+
+        The starting model's, replayed by transformers, are those committed with it. All others are
+        calibrated here, as `rollcall calibrate` does, on prompts and seeds that no attack uses.
+        """
         wanted = engine_class(sampler, "cpu")
-        if self.policies.folder == START:
+        if self._is_committed(replayer):
             entries = json.loads((START / "thresholds.json").read_text())
             entry = next(entry for entry in entries if entry["engine_class"] == wanted)
             return Thresholds.from_json(json.dumps(entry))
-        return Thresholds.from_json(self._bounds_path(sampler).read_text())
+        path = self._path(f"{sampler}-{replayer}", "thresholds").with_suffix(".json")
+        if not path.exists():
+            say(f"{self.policies.model}: bounds of {sampler}, replayed by {replayer}")
+            bounds = thresholds_of(
+                [self.replayed(sampler, replayer, work).stats() for work in calibration()],
+                engine_class=wanted,
+                false_rejects_per_million=FALSE_REJECTS_PER_MILLION,
+                false_alarms_per_million=FALSE_ALARMS_PER_MILLION,
+            )
+            path.write_text(bounds.model_dump_json(indent=1))
+        return Thresholds.from_json(path.read_text())
 
-    def _use(self, sampler: str) -> None:
-        """Open a sampler where something of it is missing: the groups of an attack, or its bounds."""
-        missing = [a for a in self.of(sampler) if not self._path(sampler, a.name).exists()]
-        bounds = self._bounds_path(sampler)
-        is_calibrated = self.policies.folder == START or bounds.exists()
-        if not missing and is_calibrated:
+    def _is_committed(self, replayer: str) -> bool:
+        return self.policies.folder == START and replayer == "transformers"
+
+    def _works(self, sampler: str) -> list[Attack]:
+        """Return what a sampler makes: its attacks, and honest work to calibrate on where needed."""
+        needed = not all(map(self._is_committed, self.replayers))
+        return [*self.of(sampler), *(calibration() if needed else ())]
+
+    def _sample(self, sampler: str) -> None:
+        works = self._works(sampler)
+        missing = [work for work in works if not self._path(sampler, work.name).exists()]
+        if not missing:
             return
         with self._bench(sampler) as bench:
-            for attack in missing:
-                say(f"{self.policies.model}: {attack.title}, sampled by {sampler}")
-                groups = attack.cheat(bench, self._leases())
-                record.write(Sampled.of(groups), self._path(sampler, attack.name))
-            if not is_calibrated:
-                bounds.parent.mkdir(parents=True, exist_ok=True)
-                bounds.write_text(self._calibrated(bench).model_dump_json(indent=1))
+            for work in missing:
+                say(f"{self.policies.model}: {work.title}, sampled by {sampler}")
+                groups = work.cheat(bench, self._leases(work))
+                record.write(Sampled.of(groups), self._path(sampler, work.name))
 
     def _replay(self, name: str) -> None:
         pairs = [
-            (sampler, attack)
+            (sampler, work)
             for sampler in self.samplers
-            for attack in self.of(sampler)
-            if not self._path(f"{sampler}-{name}", attack.name).exists()
+            for work in (self.of(sampler) if self._is_committed(name) else self._works(sampler))
+            if not self._path(f"{sampler}-{name}", work.name).exists()
         ]
         if not pairs:
             return
-        replayer: Replayer = open_replayer(name, self.policies)
-        for sampler, attack in pairs:
-            say(f"{self.policies.model}: {attack.title} by {sampler}, replayed by {name}")
-            leased = self.policies.named(attack.leased)
-            seen = replayed(replayer, leased, self._leases(), self.sampled(sampler, attack))
-            record.write(seen, self._path(f"{sampler}-{name}", attack.name))
+        with open_replayer(name, self.policies) as replayer:
+            for sampler, work in pairs:
+                say(f"{self.policies.model}: {work.title} by {sampler}, replayed by {name}")
+                leased = self.policies.named(work.leased)
+                sampled = self.sampled(sampler, work)
+                seen = replayed(replayer, leased, self._leases(work), sampled)
+                record.write(seen, self._path(f"{sampler}-{name}", work.name))
 
     def _compare(self) -> None:
         """Compare commitments on what transformers sampled; without it there is nothing to compare."""
@@ -133,7 +152,9 @@ class Lab:
         model = CausalModel(self.policies.folder, device="cpu")
         for attack in missing:
             say(f"{self.policies.model}: activations of {attack.title}")
-            pairs = zip(self._leases(), self.sampled("transformers", attack).groups(), strict=True)
+            pairs = zip(
+                self._leases(attack), self.sampled("transformers", attack).groups(), strict=True
+            )
             groups = list(pairs)[: self.num_compared_groups]
             model.load(attack.served(self.policies))
             undo = with_fp8_cache(model) if attack.name == "fp8" else lambda: None
@@ -144,26 +165,6 @@ class Lab:
             seen = compared(worker, verifier, groups, seed=self.seed)
             record.write(seen, self._path("activations", attack.name))
 
-    def _calibrated(self, bench: Bench) -> Thresholds:
-        """Calibrate on prompts and seeds that no attack uses, as `rollcall calibrate` does."""
-        say(f"{self.policies.model}: calibrating {bench.name}")
-        prompts = workload(self.policies, self.num_groups + self.num_calibration_groups)
-        fresh = replace(prompts, prompts=prompts.prompts[self.num_groups :])
-        model = ReplayModel(self.policies.folder)
-        honest = [
-            measure(bench.engine, model, self.policies.named(name), fresh, salt=salt)
-            for salt, name in enumerate(("exact", "later"))
-        ]
-        return thresholds_of(
-            honest,
-            engine_class=bench.engine.engine_class,
-            false_rejects_per_million=FALSE_REJECTS_PER_MILLION,
-            false_alarms_per_million=FALSE_ALARMS_PER_MILLION,
-        )
-
-    def _bounds_path(self, sampler: str) -> Path:
-        return self.policies.cache / "thresholds" / f"{self.policies.model}-{sampler}.json"
-
     @contextmanager
     def _bench(self, sampler: str) -> Iterator[Bench]:
         say(f"{self.policies.model}: opening {sampler}")
@@ -173,9 +174,14 @@ class Lab:
         finally:
             bench.engine.close()
 
-    def _leases(self) -> list[Lease]:
-        found = workload(self.policies, self.num_groups).leases(salt=salt_of(self.seed, 0))
-        return list(found)
+    def _leases(self, work: Attack) -> list[Lease]:
+        """Return the leases of an attack; what calibrates has prompts and seeds of its own."""
+        salt = salt_of(self.seed, 0)
+        if not work.name.startswith(CALIBRATION):
+            return list(workload(self.policies, self.num_groups).leases(salt=salt))
+        every = workload(self.policies, self.num_groups + self.num_calibration_groups)
+        fresh = replace(every, prompts=every.prompts[self.num_groups :])
+        return list(fresh.leases(salt=salt_of(self.seed, 2)))
 
     @cached_property
     def _fingerprint(self) -> str:
@@ -185,6 +191,15 @@ class Lab:
     def _path(self, kind: str, attack: str) -> Path:
         name = f"{self.policies.model}-{self._fingerprint}-{self.num_groups}x{self.seed}"
         return self.policies.cache / "records" / name / kind / f"{attack}.npz"
+
+
+def calibration() -> list[Attack]:
+    """Return honest work to calibrate on: of the leased policy, and of the one 20 steps on."""
+    found = attacks()
+    return [
+        replace(found[name], name=f"{CALIBRATION}-{found[name].leased}", title="calibration")
+        for name in ("honest", "honest-later")
+    ]
 
 
 def chosen(names: Sequence[str]) -> list[Attack]:

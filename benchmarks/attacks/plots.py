@@ -45,13 +45,20 @@ def delays(rows: Sequence[Row], path: Path) -> None:
     for axis, row in zip(axes, shown, strict=False):
         for name, caught in (("as handed in", row.handed_in), ("after a prefill", row.prefilled)):
             tokens, share = steps(caught.ended)
+            style = "-" if caught is row.handed_in else "--"
             axis.plot(
-                tokens, share, color=COLOURS[name], label=name, lw=1.6, drawstyle="steps-post"
+                tokens,
+                share,
+                color=COLOURS[name],
+                label=name,
+                lw=1.6,
+                ls=style,
+                drawstyle="steps-post",
             )
         axis.set_title(row.attack.title, fontsize=9)
         axis.set_xscale("log")
         axis.set(xlim=(100, 1e6), ylim=(-0.02, 1.02))
-        axis.legend(fontsize=6.5, loc="lower right", frameon=False)
+        axis.legend(fontsize=6.5, loc="upper left", frameon=False)
     figure.supxlabel("tokens replayed", fontsize=9)
     figure.supylabel("share of such workers condemned", fontsize=9)
     _save(figure, path)

@@ -73,7 +73,7 @@ class Peer:
 
 def rows(lab: Lab, sampler: str, replayer: str) -> list[Row]:
     """Return a row for each attack that the sampler can make."""
-    thresholds = lab.thresholds(sampler)
+    thresholds = lab.thresholds(sampler, replayer)
     every = lab.of(sampler)
     named = {attack.name: attack for attack in every}
     found = []

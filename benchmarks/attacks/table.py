@@ -13,40 +13,33 @@ HEAD = (
     "rejected alone",
     "tokens until the sequential test crosses",
     "groups until condemned",
-    "AUC per 300 tokens",
+    "AUC",
     "aim",
+    "TOPLOC",
+    "GRAIL",
 )
 
 
-def replay_table(rows: Sequence[Row]) -> str:
-    """Return one pair of engines as a table. Cells read *as handed in · after a prefill*."""
+def replay_table(rows: Sequence[Row], peers: Sequence[Peer]) -> str:
+    """Return one pair of engines as a table, with the commitments to activations beside it.
+
+    Cells read *as handed in · after a prefill*; delays, median (95 %); commitments, share of groups
+    rejected and area. Those are of a cheat that does not prefill: one that does passes as honest.
+    """
+    beside = {peer.attack.name: peer for peer in peers}
     lines = [_line(HEAD), _line(["---"] + ["---:"] * (len(HEAD) - 1))]
-    return "\n".join([*lines, *(_line(_cells(row)) for row in rows)])
+    lines += [_line([*_cells(row), *_commitments(beside.get(row.attack.name))]) for row in rows]
+    return "\n".join(lines)
 
 
-def peer_table(peers: Sequence[Peer]) -> str:
-    """Return what activation commitments see of a cheat that does not prefill again."""
-    head = ("attack", "TOPLOC rejects", "AUC", "GRAIL's sketch rejects", "AUC", "zero passes")
-    lines = [_line(head), _line(["---"] + ["---:"] * (len(head) - 1))]
-    lines += [
-        _line(
-            [
-                peer.attack.title,
-                _percent(peer.toploc_rejected),
-                f"{peer.toploc.area:.3f}",
-                _percent(peer.grail_rejected),
-                f"{peer.grail.area:.3f}",
-                _percent(peer.zero_passes),
-            ]
-        )
-        for peer in peers
-    ]
-    largest = max(peer.largest_sketch for peer in peers)
-    note = (
-        f"The largest sketch seen is {largest:,}, of at most {LARGEST_SKETCH:,}; "
-        f"a distance of {TOLERANCE_BASE:,} passes."
+def sketch_note(peers: Sequence[Peer]) -> str:
+    """Say what a constant zero in place of GRAIL's sketch comes to on honest work."""
+    honest = peers[0]
+    return (
+        f"A constant zero in place of GRAIL's sketch passes in {_percent(honest.zero_passes)} of "
+        f"honest groups at every position: the largest sketch there is {honest.largest_sketch:,}, of "
+        f"at most {LARGEST_SKETCH:,}, and a distance of {TOLERANCE_BASE:,} passes."
     )
-    return "\n".join([*lines, "", note])
 
 
 def as_json(rows: Sequence[Row], peers: Sequence[Peer]) -> dict[str, Any]:
@@ -106,6 +99,15 @@ def _cells(row: Row) -> Iterator[str]:
     yield " · ".join(_groups(caught.either) for caught in both)
     yield " · ".join(f"{caught.area.area:.3f}" for caught in both)
     yield _aim(row)
+
+
+def _commitments(peer: Peer | None) -> tuple[str, str]:
+    if peer is None:
+        return "", ""
+    return (
+        f"{_percent(peer.toploc_rejected)}, {peer.toploc.area:.3f}",
+        f"{_percent(peer.grail_rejected)}, {peer.grail.area:.3f}",
+    )
 
 
 def _aim(row: Row) -> str:
