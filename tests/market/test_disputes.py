@@ -122,7 +122,8 @@ def test_skipped_work_is_shown_by_its_worker_and_then_paid(tmp_path: Path) -> No
         quorum.accepts = quorum.signs = False
         alice, bob = (stack.enter_context(selling(live, name)) for name in ("alice", "bob"))
         units = {worker.address: worker.sell(3) for worker in (alice, bob)}
-        quorum.accepts = True  # all at once: the first epoch then has more than one group of alice's
+        # All at once, so that the first epoch has more than one group of alice's.
+        quorum.accepts = True
         ledger, operator = live.ledger("watcher"), live.ledger("operator")
         ledger.mint(address_of(key_of("operator")), STAKE)
         operator.stake(STAKE)
