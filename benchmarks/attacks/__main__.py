@@ -19,7 +19,7 @@ from benchmarks.attacks.cheats import BOTH, attacks
 from benchmarks.attacks.lab import Lab, chosen, say
 from benchmarks.attacks.models import NAMES
 from benchmarks.attacks.rows import Peer, Row, peers, rows
-from benchmarks.attacks.table import as_json, replay_table, sketch_note
+from benchmarks.attacks.table import aims_table, as_json, replay_table, sketch_note
 
 CACHE = Path("build/attacks")
 JSON = Path("build/bench")
@@ -86,6 +86,7 @@ def _text(lab: Lab, every: dict[tuple[str, str], list[Row]], beside: Sequence[Pe
             f"attack, {num_tokens:,} tokens of honest work",
             replay_table(found, beside),
         ]
+    parts += [f"{model}: groups within which 95 % of such workers are condemned", aims_table(every)]
     if len(lab.samplers) > 1:
         parts.append(_choice(lab))
     if beside:

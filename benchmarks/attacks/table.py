@@ -1,6 +1,6 @@
 """Write the rows as Markdown, for people, and as JSON, for whoever compares two runs."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from benchmarks.attacks.figures import Delay
@@ -30,6 +30,31 @@ def replay_table(rows: Sequence[Row], peers: Sequence[Peer]) -> str:
     lines = [_line(HEAD), _line(["---"] + ["---:"] * (len(HEAD) - 1))]
     lines += [_line([*_cells(row), *_commitments(beside.get(row.attack.name))]) for row in rows]
     return "\n".join(lines)
+
+
+def aims_table(pairs: Mapping[tuple[str, str], Sequence[Row]]) -> str:
+    """Return, for each aim, within how many groups 95 % of such workers are condemned, by pair."""
+    found = {
+        (row.attack.name, pair): row
+        for pair, rows in pairs.items()
+        for row in rows
+        if row.attack.aim
+    }
+    aimed = dict.fromkeys(row.attack for rows in pairs.values() for row in rows if row.attack.aim)
+    lines = [_line(["attack", "aim", *(f"{s} → {r}" for s, r in pairs)])]
+    lines.append(_line(["---"] + ["---:"] * (len(pairs) + 1)))
+    for attack in aimed:
+        rows = [found.get((attack.name, pair)) for pair in pairs]
+        cells = [
+            " · ".join(_within(c) for c in (r.handed_in, r.prefilled)) if r else "" for r in rows
+        ]
+        lines.append(_line([attack.title, str(attack.aim), *cells]))
+    return "\n".join(lines)
+
+
+def _within(caught: Caught) -> str:
+    groups = caught.either.p95_groups
+    return f"> {caught.either.horizon:,}" if groups is None else f"{groups:,}"
 
 
 def sketch_note(peers: Sequence[Peer]) -> str:
