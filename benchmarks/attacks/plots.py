@@ -15,6 +15,9 @@ COLOURS = {
     "TOPLOC": "#c8641e",
     "GRAIL's sketch": "#8a8a8a",
 }
+WIDTHS = {"as handed in": 3.0, "after a prefill": 2.2, "TOPLOC": 1.5, "GRAIL's sketch": 1.0}
+"""Curves that lie on one another stay visible."""
+LEGEND = {"fontsize": 6.5, "frameon": True, "edgecolor": "none", "framealpha": 0.85}
 COLUMNS = 4
 
 
@@ -29,10 +32,12 @@ def roc(rows: Sequence[Row], peers: Sequence[Peer], path: Path) -> None:
             areas |= {"TOPLOC": peer.toploc, "GRAIL's sketch": peer.grail}
         for name, area in areas.items():
             false, true = curve(area)
-            axis.plot(false, true, color=COLOURS[name], label=f"{name} {area.area:.2f}", lw=1.6)
+            axis.plot(
+                false, true, color=COLOURS[name], label=f"{name} {area.area:.2f}", lw=WIDTHS[name]
+            )
         axis.set_title(row.attack.title, fontsize=9)
         axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
-        axis.legend(fontsize=6.5, loc="lower right", frameon=False)
+        axis.legend(loc="lower right", **LEGEND)
     figure.supxlabel("honest blocks flagged", fontsize=9)
     figure.supylabel("blocks of the cheat flagged", fontsize=9)
     _save(figure, path)
@@ -58,7 +63,7 @@ def delays(rows: Sequence[Row], path: Path) -> None:
         axis.set_title(row.attack.title, fontsize=9)
         axis.set_xscale("log")
         axis.set(xlim=(100, 1e6), ylim=(-0.02, 1.02))
-        axis.legend(fontsize=6.5, loc="upper left", frameon=False)
+        axis.legend(loc="upper left", **LEGEND)
     figure.supxlabel("tokens replayed", fontsize=9)
     figure.supylabel("share of such workers condemned", fontsize=9)
     _save(figure, path)

@@ -7,13 +7,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import AutoConfig
 
-from benchmarks.attacks import figures, peers
+from benchmarks.attacks import figures, peers, record
 from benchmarks.attacks.__main__ import main
+from benchmarks.attacks.bench import Bench, Policies
+from benchmarks.attacks.cheats import attacks
 from benchmarks.attacks.models import START
+from benchmarks.attacks.record import Sampled
+from benchmarks.attacks.weights import FINAL_NORM, Fp8Cache, colder
+from orchestrator.admission import admit
 from protocol.constants import MICRO
+from protocol.rollout import Rollout
 from protocol.sequential import Drift, crossed, folded
 from protocol.verdict import ReplayStats, Thresholds
+from rollout_worker.engines.causal import read_weights, tensor_of
+from tests.adversarial.sampling_lab import TERMS, submission_of
 
 THRESHOLDS = Thresholds.from_json(
     json.dumps(json.loads((START / "thresholds.json").read_text())[0])
@@ -97,6 +106,52 @@ def test_grails_sketch_is_bounded_so_that_a_constant_zero_passes() -> None:
 def test_buckets_are_grails_to_the_number() -> None:
     values = np.array([0.0, 5e-7, 1.0, 1.4, -5.0, 100.0, 1e9, -np.inf])
     assert peers.buckets(values).tolist() == [0, 0, 0, 1, -2, 5, 7, -7]
+
+
+def test_admission_takes_every_attack(tmp_path: Path) -> None:
+    """With replay off each of them is paid; those that serve trained policies sample as honest work."""
+    bench = Bench.open("transformers", Policies("demo", tmp_path, 0), num_groups=2)
+    leases = bench.leases()
+    trained = {"honest-later", "stale", "other-model"}
+    for attack in (a for a in attacks().values() if a.name not in trained):
+        for lease, group in zip(leases, attack.cheat(bench, leases), strict=True):
+            submission = submission_of(lease, group)
+            assert admit(lease, submission, TERMS, newest_version=0) is None, attack.name
+
+
+def test_an_fp8_cache_gives_back_what_e4m3_can_hold() -> None:
+    cache = Fp8Cache(config=AutoConfig.from_pretrained(START))
+    states = torch.randn(1, 2, 5, 32, generator=torch.Generator().manual_seed(0)).bfloat16()
+    keys, values = cache.update(states, -states, 0)
+    for held in (keys, -values):
+        assert torch.equal(held, states.to(torch.float8_e4m3fn).bfloat16())
+        assert not torch.equal(held, states)
+        # Three bits of mantissa: half a step is a sixteenth of the power of two below.
+        assert ((held - states).abs() <= states.abs() / 16 + 2**-10).all()
+
+
+def test_a_colder_head_samples_as_the_temperature_does() -> None:
+    exact = read_weights(START / "model.safetensors")
+    cold = colder(exact, temperature=0.5)
+    differing = [name for name in exact if (cold[name].bits != exact[name].bits).any()]
+    assert differing == [FINAL_NORM]
+    assert torch.equal(tensor_of(cold[FINAL_NORM]), tensor_of(exact[FINAL_NORM]) * 2)
+
+
+def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
+    groups = [
+        (Rollout.of([3, 4, 2], [-1, -2, -3]), Rollout.of([2], [-0.5])),
+        (Rollout.of([5], [-4]), Rollout.of([6, 2], [0, -1])),
+    ]
+    path = tmp_path / "sub" / "kept.npz"
+    assert record.read(Sampled, path) is None
+    record.write(Sampled.of(groups), path)
+    kept = record.read(Sampled, path)
+    assert kept is not None
+    assert kept.groups() == groups
+    assert kept.num_tokens().tolist() == [4, 3]
+    other = Sampled.of([groups[0], (groups[1][0], Rollout.of([7, 2], [0, -1]))])
+    assert kept.differs_from(other).tolist() == [0, 1]
 
 
 def test_a_small_run_goes_through_everything_and_is_deterministic(
