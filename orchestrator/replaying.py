@@ -14,6 +14,7 @@ from orchestrator.events import event_body
 from orchestrator.market import Market, Run
 from orchestrator.records import Group, Report
 from protocol.constants import MAX_CLOCK_SKEW_SECONDS
+from protocol.draw import votes_that_condemn
 from protocol.errors import (
     AuditForeign,
     BadSignature,
@@ -32,8 +33,6 @@ from protocol.verdict import Outcome, Rejection, Verdict
 
 UNDECIDED_SECONDS = 5.0
 """Pause before an undecided replay is offered again: what it lacked must have time to appear."""
-INDEPENDENT_REPLAYS = 2
-"""Verifiers that must condemn before a stake is taken, in a run that has as many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +42,6 @@ class Subject:
     group: Group
     lease: SignedLease
     engine_class: str
-
-
-def votes_that_condemn(threshold: int, num_verifiers: int) -> int:
-    """Return how many verifiers' replays it takes to reject a group and report its worker.
-
-    The ledger asks for more than half of the verifiers anyway; a run of one verifier has no second,
-    and is told so when it is launched.
-    """
-    return max(threshold, min(INDEPENDENT_REPLAYS, num_verifiers))
 
 
 async def require_verifier(market: Market, run: Run, identity: str) -> None:

@@ -17,6 +17,9 @@ from protocol.constants import MICRO
 from protocol.run import AuditPolicy
 from protocol.verdict import Outcome
 
+INDEPENDENT_REPLAYS = 2
+"""Verifiers that must condemn before a stake is taken, in a run that has as many."""
+
 
 @dataclass(frozen=True, slots=True)
 class Draw:
@@ -52,13 +55,24 @@ def is_drawn(secret: bytes, work_digest: bytes, *, rate: int) -> bool:
     return draw * MICRO < rate << 64
 
 
-def is_vouched(outcomes: Sequence[Outcome], *, threshold: int, num_verifiers: int) -> bool:
+def votes_that_condemn(threshold: int, num_verifiers: int) -> int:
+    """Return how many verifiers' replays it takes to reject a group and report its worker.
+
+    The ledger asks for more than half of the verifiers anyway; a run of one verifier has no second,
+    and is told so when it is launched.
+    """
+    return max(threshold, min(INDEPENDENT_REPLAYS, num_verifiers))
+
+
+def is_vouched(
+    outcomes: Sequence[Outcome], *, threshold: int, num_to_condemn: int, num_voters: int
+) -> bool:
     """Return whether one outcome per verifier is enough to pay a drawn group.
 
-    `threshold` accepting ones are; so are all verifiers' where too few of them condemn it.
+    `threshold` accepting ones are; so are those of all that have a vote, where too few condemn it: then
+    it is paid and not trained on.
     """
     accepting = outcomes.count(Outcome.ACCEPTED)
     rejecting = outcomes.count(Outcome.REJECTED)
-    return accepting >= threshold or (
-        accepting + rejecting >= num_verifiers and rejecting < threshold
-    )
+    is_split = accepting + rejecting >= max(threshold, num_voters) and rejecting < num_to_condemn
+    return accepting >= threshold or is_split

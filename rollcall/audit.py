@@ -22,6 +22,7 @@ from contracts.fraud import Finding, find
 from contracts.headers import posted_header
 from contracts.openings import Published
 from contracts.paid import PaidIndex
+from protocol.draw import votes_that_condemn
 from protocol.errors import MarketError
 from protocol.messages import Contribution
 from protocol.run import RunSpec
@@ -139,7 +140,12 @@ def public_draws(record: PublicRecord, run_id: int, spec: RunSpec) -> PublicDraw
         run_id=run_id,
         spec=spec,
         domain=domain_of(ledger),
-        quorum=Quorum(state.threshold, len(state.verifiers), state.roster),
+        quorum=Quorum(
+            threshold=state.threshold,
+            num_to_condemn=votes_that_condemn(state.threshold, len(state.verifiers)),
+            num_voters=sum(v.has_vote for v in record.reader.verifiers(run_id)),
+            members=state.roster,
+        ),
         spoke_for=Keys(ledger).spoke_for,
         secrets={posted.epoch: posted.secret for posted in record.epochs(run_id)},
         opened_at=cache(lambda epoch: ledger.epoch(run_id, epoch).opened_at or None),

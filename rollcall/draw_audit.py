@@ -26,13 +26,17 @@ from rollout_worker.epochs import SpokeFor, work_digest
 
 @dataclass(frozen=True, slots=True)
 class Quorum:
-    """Whose verdicts count: everyone who ever had a place, and how many had one at a time.
+    """Whose verdicts count: everyone who ever had a place; and how many are enough.
 
-    Example: Quorum(threshold=2, num_verifiers=3, members=("0x…", "0x…", "0x…"))
+    `num_voters` are the verifiers less those that the orchestrator says lost their vote: its word, by
+    which a group may be paid with verdicts that disagree, never with fewer than `threshold`.
+
+    Example: Quorum(threshold=2, num_to_condemn=2, num_voters=3, members=("0x…", "0x…", "0x…"))
     """
 
     threshold: int
-    num_verifiers: int
+    num_to_condemn: int
+    num_voters: int
     members: tuple[str, ...]
 
 
@@ -151,7 +155,12 @@ def _fault_of_replay(
         if _counts(verdict, digest, public)
     }
     found = list(outcomes.values())
-    if is_vouched(found, threshold=quorum.threshold, num_verifiers=quorum.num_verifiers):
+    if is_vouched(
+        found,
+        threshold=quorum.threshold,
+        num_to_condemn=quorum.num_to_condemn,
+        num_voters=quorum.num_voters,
+    ):
         return None
     return (
         f"nonce {item.nonce} of {item.worker} was drawn for replay and is paid with "

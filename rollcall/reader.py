@@ -13,6 +13,8 @@ from protocol.messages import (
     RunInfo,
     RunList,
     SubmissionStatus,
+    VerifierInfo,
+    VerifierInfos,
     WorkerInfos,
 )
 from protocol.policy import SignedManifest
@@ -58,6 +60,9 @@ class Reader:
 
     def epoch(self, run_id: int, number: int) -> EpochInfo:
         return self._read(f"/runs/{run_id}/epochs/{number}", EpochInfo)
+
+    def verifiers(self, run_id: int) -> tuple[VerifierInfo, ...]:
+        return self._read(f"/runs/{run_id}/verifiers", VerifierInfos).verifiers
 
     def worker(self, address: str) -> WorkerInfos:
         return self._read(f"/workers/{address}", WorkerInfos)

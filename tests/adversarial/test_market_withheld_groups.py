@@ -28,6 +28,8 @@ NUM_VERSIONS = 8
 TERMS: dict[str, Any] = {
     "drops": DropPolicy(free_millionths=MICRO),
     "audit": AuditPolicy(num_probation_groups=0, num_halving_groups=1, floor_millionths=0),
+    "num_tasks": 1 << 30,  # so many that no two groups are the same by chance
+    "held_out_start": 1 << 32,
     "group_size": 4,
     "groups_per_batch": 40,
     "max_staleness": 8,

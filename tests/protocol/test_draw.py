@@ -3,7 +3,7 @@
 import pytest
 
 from protocol.canonical import keccak256
-from protocol.draw import Draw, is_drawn, is_vouched, rate_millionths
+from protocol.draw import Draw, is_drawn, is_vouched, rate_millionths, votes_that_condemn
 from protocol.run import AuditPolicy
 from protocol.verdict import Outcome
 
@@ -65,9 +65,15 @@ A, R, U = Outcome.ACCEPTED, Outcome.REJECTED, Outcome.UNDECIDED
     ],
 )
 def test_two_of_three_vouch_for_a_group(outcomes: list[Outcome], is_enough: bool) -> None:
-    assert is_vouched(outcomes, threshold=2, num_verifiers=3) is is_enough
+    assert is_vouched(outcomes, threshold=2, num_to_condemn=2, num_voters=3) is is_enough
 
 
 def test_verifiers_that_all_disagree_leave_a_group_paid() -> None:
-    assert is_vouched([A, R], threshold=2, num_verifiers=2)
-    assert not is_vouched([A], threshold=2, num_verifiers=2)
+    assert is_vouched([A, R], threshold=2, num_to_condemn=2, num_voters=2)
+    assert not is_vouched([A], threshold=2, num_to_condemn=2, num_voters=2)
+    assert not is_vouched([A], threshold=2, num_to_condemn=2, num_voters=1), "votes were lost"
+
+
+def test_one_verifier_of_several_condemns_nobody() -> None:
+    assert [votes_that_condemn(1, n) for n in (1, 2, 3)] == [1, 2, 2]
+    assert votes_that_condemn(3, 5) == 3
