@@ -126,7 +126,7 @@ class Rollcall:
             )
             losses.grpo(tokens, CLIP, whole).backward()
             self._policy.collect_gradients()
-            sums.add(tokens, entropy_N, CLIP)
+            sums.add(tokens, entropy_N, CLIP, m.worker_logprobs_N)
         masters = self._policy.masters
         found = {name: m.grad for name, m in masters.items() if m.grad is not None}
         for master in masters.values():

@@ -52,6 +52,10 @@ class Config(BaseModel):
     """Gradients of a step are scaled down to this global norm."""
     loss: Literal["grpo", "dapo", "dr_grpo", "cispo", "gspo"] = "grpo"
     """Which loss of `trainer/loss.py`, each with its paper there."""
+    behaviour: Literal["recomputed", "worker"] = "recomputed"
+    """What ratios start from: log-probabilities that the trainer recomputes under the version that
+    sampled, or those that its worker claims. Claims save a forward pass of stale groups, and let a worker
+    bend the step as far as replay allows (`distortion.py`)."""
     clip_low: Positive = 0.2
     """Ratios below 1 − this stop pushing down."""
     clip_high: Positive = 0.28

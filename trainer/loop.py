@@ -24,6 +24,7 @@ from protocol.policy import Manifest
 from trainer import batch as batches
 from trainer import checkpoint
 from trainer.batch import Origin, Selection
+from trainer.behaviour import Behaviour, recompute
 from trainer.checkpoint import Progress
 from trainer.client import Client
 from trainer.config import Config
@@ -46,7 +47,7 @@ class Counted:
 
     def add(self, origins: Sequence[Origin], tokens: Tokens) -> None:
         """Note one microbatch, after its outlying sequences were masked."""
-        counts_S = tokens.sum_by_sequence(torch.ones_like(tokens.worker_logprobs_N))
+        counts_S = tokens.sum_by_sequence(torch.ones_like(tokens.behaviour_N))
         for origin, count in zip(origins, counts_S.tolist(), strict=True):
             self.tokens[origin.work_digest, origin.rollout] += int(count)
 
@@ -91,7 +92,7 @@ class Trainer:
         taken_at = time.monotonic()
         selection = self._read(batch)
         counted = Counted()
-        values = self._learn(selection, counted)
+        values = self._learn(step, selection, counted)
         learned_at = time.monotonic()
         manifest = self.publisher.publish(step + 1, self.policy.host_weights(), counted.of(batch))
         values |= group_values(selection.groups, selection.dropped, step)
@@ -145,7 +146,7 @@ class Trainer:
         )
         return Selection(selection.groups, selection.dropped + unreadable)
 
-    def _learn(self, selection: Selection, counted: Counted) -> dict[str, Any]:
+    def _learn(self, step: int, selection: Selection, counted: Counted) -> dict[str, Any]:
         """Take one optimizer step; return its numbers. A batch with nothing to learn changes nothing.
 
         What enters the loss is noted in `counted`.
@@ -156,13 +157,18 @@ class Trainer:
         clip = Clip(config.clip_low, config.clip_high, config.ratio_cap)
         band = Band(config.mean_ratio_low, config.mean_ratio_high, config.absurd_ratio)
         loss_of, sums, total, forwarded = losses()[config.loss], TokenSums(), 0.0, 0
+        behaviour = self._behaviour(step, selection)
         for microbatch in batches.pack(
             selection.groups, max_tokens=config.microbatch_tokens, device=config.device
         ):
             logprobs_N, entropy_N = self.policy.logprobs(microbatch)
             tokens = Tokens(
                 logprobs_N=logprobs_N,
-                worker_logprobs_N=microbatch.worker_logprobs_N,
+                behaviour_N=(
+                    microbatch.worker_logprobs_N
+                    if behaviour is None
+                    else behaviour.of(microbatch, logprobs_N)
+                ),
                 advantages_N=microbatch.advantages_N,
                 mask_N=microbatch.mask_N,
                 sequence_N=microbatch.sequence_N,
@@ -173,7 +179,7 @@ class Trainer:
             loss = loss_of(tokens, clip, whole)
             loss.backward()
             self.policy.collect_gradients()
-            sums.add(tokens, entropy_N, clip)
+            sums.add(tokens, entropy_N, clip, microbatch.worker_logprobs_N)
             sums.left_out.update(left_out)
             total += float(loss.detach())
             forwarded += len(microbatch.tokens_T)
@@ -185,6 +191,18 @@ class Trainer:
             "forwarded_tokens": forwarded,
             "sequences_left_out": dict(sorted(sums.left_out.items())),
         }
+
+    def _behaviour(self, step: int, selection: Selection) -> Behaviour | None:
+        """Return what ratios start from; None where workers' claims are taken for it."""
+        if self.config.behaviour == "worker":
+            return None
+        return recompute(
+            self.policy,
+            selection.groups,
+            step=step,
+            weights_of=self.publisher.weights,
+            max_tokens=self.config.microbatch_tokens,
+        )
 
     def _apply_gradients(self) -> float:
         masters = list(self.policy.masters.values())

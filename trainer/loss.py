@@ -1,7 +1,8 @@
 """The losses, each with its paper, on flat completion tokens; and which sequences may count.
 
-The ratio's anchor is always `worker_logprobs` as verified: recomputing "old" log-probabilities with
-the current model on stale work would make every ratio 1 and clipping inert. Every loss divides by a
+The ratio's anchor is the policy that sampled: recomputed under that version (`behaviour.py`), or as its
+worker claims. Recomputing it with the current model on stale work would make every ratio 1 and clipping
+inert. Every loss divides by a
 count over the *whole* step, so the sum over microbatches equals one large batch whatever the packing.
 Left out: a KL term against a reference, and decoupled PPO.
 
@@ -20,7 +21,8 @@ class Tokens:
     """The completion tokens of one microbatch. `sequence_N` says which sequence each belongs to."""
 
     logprobs_N: Tensor
-    worker_logprobs_N: Tensor
+    behaviour_N: Tensor
+    """Log-probabilities of the policy that sampled."""
     advantages_N: Tensor
     mask_N: Tensor
     sequence_N: Tensor
@@ -28,7 +30,7 @@ class Tokens:
 
     @property
     def ratio(self) -> Tensor:
-        return torch.exp(self.logprobs_N - self.worker_logprobs_N)
+        return torch.exp(self.logprobs_N - self.behaviour_N)
 
     def sum_by_sequence(self, values_N: Tensor) -> Tensor:
         """Return the sum of unmasked values for each sequence."""
@@ -96,7 +98,7 @@ def gspo(tokens: Tokens, clip: Clip, whole: Whole) -> Tensor:
     """GSPO (arXiv:2507.18071): one ratio per sequence, the geometric mean of its tokens'."""
     length_S = tokens.sum_by_sequence(torch.ones_like(tokens.logprobs_N))
     divisor_S = length_S.clamp(min=1.0)
-    log_ratio_S = tokens.sum_by_sequence(tokens.logprobs_N - tokens.worker_logprobs_N) / divisor_S
+    log_ratio_S = tokens.sum_by_sequence(tokens.logprobs_N - tokens.behaviour_N) / divisor_S
     advantage_S = tokens.sum_by_sequence(tokens.advantages_N) / divisor_S
     objective_S = _clipped(torch.exp(log_ratio_S), advantage_S, clip, cap=None)
     return -torch.where(length_S > 0, objective_S, 0.0).sum() / whole.num_sequences
@@ -116,7 +118,7 @@ def outlying(tokens: Tokens, band: Band) -> Mapping[str, Tensor]:
 
     A worker whose work is honest and fresh never gets here; counts are a signal of fraud.
     """
-    log_ratio_N = (tokens.logprobs_N - tokens.worker_logprobs_N).detach()
+    log_ratio_N = (tokens.logprobs_N - tokens.behaviour_N).detach()
     limit = torch.log(torch.tensor(band.absurd))
     length_S = tokens.sum_by_sequence(torch.ones_like(log_ratio_N))
     mean_S = torch.exp(tokens.sum_by_sequence(log_ratio_N) / length_S.clamp(min=1.0))

@@ -29,13 +29,20 @@ class TokenSums:
     ratio_squared: float = 0.0
     ratio_max: float = 0.0
     kl: float = 0.0
+    claim_gap: float = 0.0
     entropy: float = 0.0
     clipped_low: int = 0
     clipped_high: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
 
     @torch.no_grad()
-    def add(self, tokens: Tokens, entropy_N: torch.Tensor, clip: Clip) -> None:
+    def add(
+        self,
+        tokens: Tokens,
+        entropy_N: torch.Tensor,
+        clip: Clip,
+        worker_logprobs_N: torch.Tensor,
+    ) -> None:
         """Count one microbatch, after its outlying sequences were masked."""
         mask_N = tokens.mask_N
         ratio_N = tokens.ratio[mask_N].double()
@@ -45,7 +52,9 @@ class TokenSums:
         self.ratio_squared += float((ratio_N**2).sum())
         self.ratio_max = max(self.ratio_max, float(ratio_N.max()) if len(ratio_N) else 0.0)
         # The samples are the worker's, so its mean log-ratio estimates KL(worker ‖ policy).
-        self.kl -= float(torch.log(ratio_N).sum())
+        worker_N = worker_logprobs_N[mask_N].double()
+        self.kl += float((worker_N - tokens.logprobs_N.detach()[mask_N].double()).sum())
+        self.claim_gap += float((worker_N - tokens.behaviour_N[mask_N].double()).abs().sum())
         self.entropy += float(entropy_N[mask_N].double().sum())
         self.clipped_low += int(((ratio_N < 1 - clip.low) & (advantage_N < 0)).sum())
         self.clipped_high += int(((ratio_N > 1 + clip.high) & (advantage_N > 0)).sum())
@@ -58,6 +67,7 @@ class TokenSums:
             "ratio_mean": self.ratio / count,
             "ratio_max": self.ratio_max,
             "kl_worker_policy": self.kl / count,
+            "claim_gap_mean": self.claim_gap / count,
             "effective_sample_share": self.ratio**2 / (count * squared) if squared else 0.0,
             "clip_low_share": self.clipped_low / count,
             "clip_high_share": self.clipped_high / count,

@@ -57,6 +57,19 @@ class Policy:
             for name, parameter in self._copy.items():
                 parameter.copy_(self.masters[name].to(DTYPES[self._dtypes[name]]))
 
+    @contextmanager
+    def holding(self, weights: Weights) -> Iterator[None]:
+        """Compute with another version's published weights inside a `with`; masters stay as they are."""
+        if weights.keys() != self._copy.keys():
+            raise ValueError("these weights have other tensors than this model")
+        try:
+            with torch.no_grad():
+                for name, parameter in self._copy.items():
+                    parameter.copy_(_tensor(weights[name]))
+            yield
+        finally:
+            self.refresh()
+
     def set_masters(self, masters: Mapping[str, Tensor]) -> None:
         """Take the float32 masters of a checkpoint."""
         if masters.keys() != self.masters.keys():

@@ -93,13 +93,30 @@ class Publisher:
         anchor_version = self.plan.anchor_version(version)
         if anchor_version == version:
             return
-        found = self.client.policy(anchor_version)
+        self.kept[anchor_version] = self._fetch(anchor_version)
+
+    def weights(self, version: int) -> Weights:
+        """Return a published version's weights: kept ones, or by its anchor and the patch from there."""
+        if version not in self.kept:
+            self.kept[version] = self._fetch(version)
+        return self.kept[version]
+
+    def _fetch(self, version: int) -> Weights:
+        found = self.client.policy(version)
         if found is None:
-            raise Diverged(f"the checkpoint is of version {version}, whose anchor is not published")
-        manifest = self._checked(anchor_version, found)
-        anchor = patch.from_anchor(self.client.joined(manifest.anchor))
-        patch.verify(anchor, manifest.tensors)
-        self.kept[anchor_version] = anchor
+            raise Diverged(f"version {version} is needed to go on and is not published")
+        manifest = self._checked(version, found)
+        if manifest.anchor_version == version:
+            anchor = patch.from_anchor(self.client.joined(manifest.anchor))
+            patch.verify(anchor, manifest.tensors)
+            return anchor
+        start = self.weights(manifest.anchor_version)
+        by_base = {entry.base_version: entry.chunks for entry in manifest.patches}
+        if manifest.anchor_version not in by_base:
+            raise Diverged(f"version {version} has no patch from its anchor: publish such ones")
+        size = sum(tensor.bits.nbytes for tensor in start.values())
+        data = self.client.joined(by_base[manifest.anchor_version])
+        return patch.apply(start, data, manifest.tensors, max_bytes=max(size, len(data)))
 
     def _lineage(self, version: int, groups: Sequence[TrainedGroup]) -> bytes:
         """Put the record of the step that made `version`; return its digest."""

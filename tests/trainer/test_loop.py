@@ -12,13 +12,14 @@ from starlette.responses import Response
 
 from protocol.errors import Malformed, MarketError
 from protocol.messages import Batch
+from protocol.signing import Domain
 from tests.trainer import work
 from tests.trainer.desk import Desk, refusal, serving
 from trainer.client import Client, Stopped
 from trainer.config import Config
 from trainer.loop import WrongRun
 from trainer.main import open_trainer
-from trainer.publish import Diverged
+from trainer.publish import Diverged, Plan, Publisher
 
 STEPS = 4
 
@@ -252,3 +253,22 @@ def test_a_batch_offered_twice_leaves_no_trace_in_the_second_record(tmp_path: Pa
         live(desk, config(desk, tmp_path, steps=2, evaluate_every=0))
         assert any(sum(group.tokens) for group in desk.record(1).groups)
         assert not any(sum(group.tokens) for group in desk.record(2).groups)
+
+
+def test_a_resumed_trainer_finds_every_version_it_may_need(straight: tuple[Desk, Path]) -> None:
+    """Stale groups are recomputed under their own versions, which a new process does not hold."""
+    stop = threading.Event()
+    with (
+        serving(straight[0]) as desk,
+        Client(desk.url, work.RUN, work.KEY, stop=stop, poll_seconds=0.05) as client,
+    ):
+        for version in range(STEPS + 1):
+            publisher = Publisher(
+                client=client,
+                domain=Domain(desk.info.chain_id, desk.info.ledger),
+                run_id=work.RUN,
+                key=work.KEY,
+                plan=Plan(3, (2,)),
+            )
+            found = publisher.weights(version)
+            assert {n: t.bits.tobytes() for n, t in found.items()} == desk.weights(version)

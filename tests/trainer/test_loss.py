@@ -21,7 +21,7 @@ def tokens(
     worker = torch.linspace(-2.0, -0.1, len(ratios))
     return Tokens(
         logprobs_N=(worker + torch.log(torch.tensor(ratios))).requires_grad_(),
-        worker_logprobs_N=worker,
+        behaviour_N=worker,
         advantages_N=torch.tensor(advantages),
         mask_N=torch.ones(len(ratios), dtype=torch.bool),
         sequence_N=torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths)),
@@ -87,7 +87,7 @@ def test_masked_tokens_count_for_nothing_even_where_they_are_infinite(name: str)
     wild[3] = 1e9
     masked = Tokens(
         wild.requires_grad_(),
-        batch.worker_logprobs_N,
+        batch.behaviour_N,
         batch.advantages_N,
         mask,
         batch.sequence_N,
@@ -96,7 +96,7 @@ def test_masked_tokens_count_for_nothing_even_where_they_are_infinite(name: str)
     without = tokens(
         RATIOS[:3] + RATIOS[4:], ADVANTAGES[:3] + ADVANTAGES[4:], (LENGTHS[0], LENGTHS[2])
     )
-    worker = torch.cat([batch.worker_logprobs_N[:3], batch.worker_logprobs_N[4:]])
+    worker = torch.cat([batch.behaviour_N[:3], batch.behaviour_N[4:]])
     same = (worker + torch.log(without.ratio.detach())).requires_grad_()
     without = Tokens(same, worker, without.advantages_N, without.mask_N, without.sequence_N, 2)
     loss, _ = gradient(name, masked, WHOLE)
@@ -110,7 +110,7 @@ def test_parts_of_a_batch_sum_to_the_whole(name: str) -> None:
     second = tokens(RATIOS[4:], ADVANTAGES[4:], LENGTHS[2:])
     parts = 0.0
     for part, offset in ((first, 0), (second, 4)):
-        worker = tokens().worker_logprobs_N[offset : offset + len(part.logprobs_N)]
+        worker = tokens().behaviour_N[offset : offset + len(part.logprobs_N)]
         moved = Tokens(
             (worker + torch.log(part.ratio.detach())).requires_grad_(),
             worker,

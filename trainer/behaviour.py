@@ -1,0 +1,69 @@
+"""Recompute what the sampling policies gave each token, so that no worker's word enters a gradient.
+
+Ratios start from the policy that sampled. Workers claim its log-probabilities, and replay bounds a lie
+about them only loosely (`distortion.py`). The trainer has those policies itself: of a group sampled by
+the version under training the forward pass gives them anyway, and of a stale one a second pass under
+the published weights of its version does. Never under the newest weights instead: every ratio would be
+1 and clipping inert.
+
+What that gives up: claims also carry how the worker's engine rounds, which ratios to them correct for.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from protocol.policy import Weights
+from trainer.batch import Group, Microbatch, Origin, pack
+from trainer.model import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Behaviour:
+    """Recomputed log-probabilities of a step's stale completions, by work digest and rollout."""
+
+    stale: Mapping[tuple[bytes, int], Tensor]
+
+    def of(self, microbatch: Microbatch, logprobs_N: Tensor) -> Tensor:
+        """Return the tokens' log-probabilities under their own versions, without a gradient.
+
+        `logprobs_N` are those under the version being trained, which are taken for what it sampled.
+        """
+        own = logprobs_N.detach().split(_lengths(microbatch))
+        parts = [
+            self.stale.get(_key(origin), part)
+            for origin, part in zip(microbatch.origins, own, strict=True)
+        ]
+        return torch.cat(parts)
+
+
+def recompute(
+    policy: Policy,
+    groups: Sequence[Group],
+    *,
+    step: int,
+    weights_of: Callable[[int], Weights],
+    max_tokens: int,
+) -> Behaviour:
+    """Run every group older than `step` under its version's weights, one version after another."""
+    found: dict[tuple[bytes, int], Tensor] = {}
+    for version in sorted({group.policy_version for group in groups} - {step}):
+        own = [group for group in groups if group.policy_version == version]
+        with policy.holding(weights_of(version)), torch.no_grad():
+            for microbatch in pack(own, max_tokens=max_tokens, device=str(policy.device)):
+                parts = policy.logprobs(microbatch)[0].split(_lengths(microbatch))
+                found |= {_key(o): p for o, p in zip(microbatch.origins, parts, strict=True)}
+    return Behaviour(found)
+
+
+def _lengths(microbatch: Microbatch) -> list[int]:
+    counts: list[int] = torch.bincount(
+        microbatch.sequence_N.cpu(), minlength=microbatch.num_sequences
+    ).tolist()
+    return counts
+
+
+def _key(origin: Origin) -> tuple[bytes, int]:
+    return origin.work_digest, origin.rollout
