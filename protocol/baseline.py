@@ -209,13 +209,13 @@ def refusal_of(stats: Sequence[ReplayStats], ceiling: Thresholds) -> str | None:
     for statistic in Statistic:
         most = ceiling.bounds(statistic).reference
         # `reference` leaves honest means a factor of REFERENCE below it, and so must these.
-        above = [REFERENCE * s.total(statistic) - most * s.num_tokens for s in stats]
+        above = [REFERENCE[statistic] * s.total(statistic) - most * s.num_tokens for s in stats]
         if fmean(above) - NORMAL_95 * stdev(above) / math.sqrt(len(above)) > 0:
             num_tokens = sum(group.num_tokens for group in stats)
             mean = sum(group.total(statistic) for group in stats) / num_tokens / MICRO
             return (
                 f"{statistic.label}: {mean:.6g} per token; an engine class of this run has at most "
-                f"{most / REFERENCE / MICRO:.6g}: {remedy}"
+                f"{most / REFERENCE[statistic] / MICRO:.6g}: {remedy}"
             )
     broken = [found[1] for group in stats if (found := judge(group, ceiling)) is not None]
     if len(broken) > LARGEST_OUTLIERS:

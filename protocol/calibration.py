@@ -4,14 +4,17 @@ Groups are what is judged, and tokens of one group err together (one cache, one 
 bound is extrapolated from groups, and the policy that needs the loosest sets it.
 
 - `reference`: `REFERENCE` times the largest honest mean. A CUSUM is quickest for a shift of twice its
-  distance from the honest mean (for counts, whose rate doubles, 1.44 is the optimum: Lucas 1985,
-  Technometrics 27), and an honest policy whose errors grow by half as it is trained stays below it.
+  distance from the honest mean (for counts whose rate doubles 1.44 is the optimum: Lucas 1985,
+  Technometrics 27); and an honest policy whose errors grow by less than that, as it is trained, stays
+  below it.
 - `group`: the excess that a third of the false-reject rate of honest groups is above. Beyond the 90th
   percentile it is taken as exponential (peaks over a threshold: Pickands 1975, Balkema and de Haan
   1974, with shape 0), which is conservative for means of bounded errors; mismatches are counted, so
   their tail is its whole-numbered sister, the geometric.
 - `drift`: the bound at which a CUSUM of the honest groups' excesses alarms at a third of the
   false-alarm rate: the average run length of its Markov chain (Brook and Evans 1972, Biometrika 59).
+  At least `OUTLIERS` times the group limit, so that the cap cuts no group which may pass alone: honest
+  groups near in time err together more than the chain knows.
 
 Intervals are bootstrapped over groups (Efron 1979), from a fixed seed.
 """
@@ -26,7 +29,10 @@ from protocol.constants import MICRO
 from protocol.sequential import OUTLIERS
 from protocol.verdict import QUANTILES, Bounds, Limit, ReplayStats, Statistic, Thresholds
 
-REFERENCE: Final = 1.5
+REFERENCE: Final = {Statistic.MISMATCHES: 1.5, Statistic.MARGIN: 1.5, Statistic.GAP: 1.2}
+"""Over the honest mean. Mismatches and their margins are rare events, and five times rarer in a trained
+policy; every token has a gap, and its mean moves by a tenth: on vLLM 0.0236 nats for the starting
+model, 0.0260 after 30 steps."""
 TAIL_QUANTILE: Final = 0.9
 NUM_TESTS: Final = len(Statistic)
 MIN_GROUPS: Final = 100
@@ -48,6 +54,7 @@ def thresholds_of(
     honest: Sequence[Sequence[ReplayStats]],
     *,
     engine_class: str,
+    replayed_by: str = "transformers",
     false_rejects_per_million: int,
     false_alarms_per_million: int,
     num_resamples: int = NUM_RESAMPLES,
@@ -74,6 +81,7 @@ def thresholds_of(
     )
     return Thresholds(
         engine_class=engine_class,
+        replayed_by=replayed_by,
         mismatches=mismatches,
         margin=margin,
         gap=gap,
@@ -98,14 +106,22 @@ def bounds_of(
 ) -> Bounds:
     """Set one statistic's bounds; `rejects` and `alarms` are shares of honest groups."""
     samples = [_sample(policy, statistic) for policy in honest]
-    reference = round(max(REFERENCE * totals.sum() / tokens.sum() for totals, tokens in samples))
+    reference = round(
+        max(REFERENCE[statistic] * totals.sum() / tokens.sum() for totals, tokens in samples)
+    )
     tail = count_tail if statistic is Statistic.MISMATCHES else tail_bound
     excesses = [totals - reference * tokens for totals, tokens in samples]
     means = np.concatenate([totals[1:] / tokens[1:] for totals, tokens in samples])
+    group = _limit(excesses, lambda values: tail(values, rejects), num_resamples)
+    drift = _limit(
+        excesses,
+        lambda values: max(OUTLIERS * group.high, drift_bound(values, alarms)),
+        num_resamples,
+    )
     return Bounds(
         reference=reference,
-        group=_limit(excesses, lambda values: tail(values, rejects), num_resamples),
-        drift=_limit(excesses, lambda values: drift_bound(values, alarms), num_resamples),
+        group=group,
+        drift=drift,
         honest_quantiles=tuple(round(value) for value in np.quantile(means, QUANTILES)),
     )
 

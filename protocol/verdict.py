@@ -112,6 +112,8 @@ class Thresholds(Wire):
 
     engine_class: Name
     """Engine, hardware and dtype, such as `vllm-cpu-bfloat16`."""
+    replayed_by: Name
+    """The engine that verifiers replay this class with: other arithmetic errs by other amounts."""
     mismatches: Bounds
     """Tokens that are not the seeded winner."""
     margin: Bounds

@@ -16,7 +16,7 @@ from protocol.rollout import Lease, lease_id, rollout_seed
 from protocol.verdict import ReplayStats, Thresholds, judge
 from rollout_worker.engines.base import Engine
 from rollout_worker.generate import generate_groups
-from rollout_worker.replay import ReplayModel, stats_of
+from rollout_worker.replay import Replayer, stats_of
 
 _WORKER = "0x" + "00" * 20
 
@@ -59,7 +59,7 @@ class Workload:
 
 
 def measure(
-    engine: Engine, model: ReplayModel, policy: Weights, workload: Workload, *, salt: int = 0
+    engine: Engine, model: Replayer, policy: Weights, workload: Workload, *, salt: int = 0
 ) -> list[ReplayStats]:
     """Sample the workload from `policy` as `engine` loads it, and replay it with the exact weights."""
     leases = list(workload.leases(salt=salt))

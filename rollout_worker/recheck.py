@@ -67,6 +67,7 @@ class Rechecker:
         key: bytes,
         domain: Domain,
         spoke_for: SpokeFor,
+        replays_with: str,
         drifts: DriftBook,
         most_seconds: float,
         open_model: Callable[[Weights], Replayer],
@@ -79,6 +80,7 @@ class Rechecker:
         self._key = key
         self._domain = domain
         self._spoke_for = spoke_for
+        self._replays_with = replays_with
         self._drifts = drifts
         self._most_seconds = most_seconds
         self._open_model = open_model
@@ -193,6 +195,12 @@ class Rechecker:
         if thresholds is None:
             return self._undecided(
                 item.work_digest, f"{engine} is not calibrated in this run: lease with one that is"
+            )
+        if thresholds.replayed_by != self._replays_with:
+            return self._undecided(
+                item.work_digest,
+                f"{engine} is calibrated for replays with {thresholds.replayed_by}, not "
+                f"{self._replays_with}: set replay.engine",
             )
         found = self._found(item, stats, thresholds)
         if found is None:

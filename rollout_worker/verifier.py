@@ -68,6 +68,7 @@ class Watch:
             key=verifier.key,
             domain=verifier.domain,
             spoke_for=Keys(verifier.wallet.ledger).spoke_for,
+            replays_with=verifier.config.replay.engine,
             drifts=DriftBook(verifier.config.data_dir / f"drift-{info.run_id}.jsonl"),
             most_seconds=verifier.config.replay.most_seconds,
             open_model=self._open_model,

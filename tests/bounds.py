@@ -20,6 +20,7 @@ def thresholds(
     """Hold groups to means per token, in millionths."""
     return Thresholds(
         engine_class=engine_class,
+        replayed_by="transformers",
         mismatches=bounds(1_000_000 - match, group=0, drift=20_000_000),
         margin=bounds(margin, group=0, drift=20_000_000),
         gap=bounds(gap, group=0, drift=20_000_000),

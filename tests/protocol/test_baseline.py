@@ -152,7 +152,7 @@ def test_the_ceiling_is_a_multiple_of_the_loosest_class_of_each_statistic() -> N
 
 def test_a_mean_is_refused_once_it_leaves_honest_work_no_room_below_the_ceiling() -> None:
     ceiling = ceiling_of([TIGHT, LOOSE], POLICY)
-    most = int(ceiling.gap.reference / REFERENCE)
+    most = int(ceiling.gap.reference / REFERENCE[Statistic.GAP])
     assert refusal_of([stats(gap=most)] * 100, ceiling) is None
     found = refusal_of([stats(gap=most + 2)] * 100, ceiling)
     assert found is not None

@@ -13,7 +13,7 @@ from protocol.calibration import (
 )
 from protocol.constants import MICRO
 from protocol.sequential import OUTLIERS
-from protocol.verdict import Rejection, ReplayStats, Thresholds, judge
+from protocol.verdict import Rejection, ReplayStats, Statistic, Thresholds, judge
 from tests.bounds import thresholds
 
 
@@ -69,7 +69,7 @@ def test_the_loosest_policy_sets_every_bound() -> None:
     assert both.mismatches.reference == alone.mismatches.reference
     assert both.mismatches.group == alone.mismatches.group
     assert both.margin.group == alone.margin.group
-    assert both.gap.reference == alone.gap.reference == round(REFERENCE * 20_099.5)
+    assert both.gap.reference == alone.gap.reference == round(REFERENCE[Statistic.GAP] * 20_099.5)
     assert both.honest_match_millionths == 995_000
     assert both.honest_mean_margin_micronats == 250
     assert (both.num_honest_groups, both.num_honest_tokens) == (400, 400_000)
@@ -85,7 +85,8 @@ def test_every_bound_lies_in_its_interval_and_a_larger_sample_narrows_it() -> No
     few, many = calibrated([honest(200)]).gap, calibrated([honest(8_000)]).gap
     for limit in (few.group, few.drift, many.group, many.drift):
         assert limit.low <= limit.estimate <= limit.high
-    assert (many.drift.high - many.drift.low) < 0.5 * (few.drift.high - few.drift.low)
+    assert (many.group.high - many.group.low) < 0.5 * (few.group.high - few.group.low)
+    assert many.drift.high >= OUTLIERS * many.group.high
     assert list(many.honest_quantiles) == sorted(many.honest_quantiles)
     assert many.honest_quantiles[4] == pytest.approx(14_000, rel=0.02)
 

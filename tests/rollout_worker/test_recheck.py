@@ -100,7 +100,12 @@ class Desk:
         )
 
     def rechecker(
-        self, *, spec: RunSpec | None = None, model: object = None, most_seconds: float = NEVER
+        self,
+        *,
+        spec: RunSpec | None = None,
+        model: object = None,
+        most_seconds: float = NEVER,
+        replays_with: str = "transformers",
     ) -> Rechecker:
         """Open the verifier's program again, on the files that an earlier one left."""
         info = RunInfo(
@@ -129,6 +134,7 @@ class Desk:
             key=VERIFIER,
             domain=DOMAIN,
             spoke_for=lambda signer, worker, _: signer == worker,
+            replays_with=replays_with,
             drifts=DriftBook(self.folder / "drift.jsonl"),
             most_seconds=most_seconds,
             open_model=open_model,
@@ -276,6 +282,14 @@ def test_what_is_not_begun_in_time_is_undecided(desk: Desk) -> None:
     assert [v.outcome for v in late] == [Outcome.UNDECIDED] * 2
     assert all("replay.most_seconds" in v.detail for v in late)
     assert outcomes(desk.rechecker().verdicts(tasks)) == ["accepted"] * 2
+
+
+def test_bounds_for_another_replay_engine_decide_nothing(desk: Desk) -> None:
+    """What is honest under one arithmetic may look like a cheat under another."""
+    tasks = honest(desk, BOB, 2)
+    verdicts = desk.rechecker(replays_with="vllm").verdicts(tasks)
+    assert [v.outcome for v in verdicts] == [Outcome.UNDECIDED] * 2
+    assert all("set replay.engine" in v.detail for v in verdicts)
 
 
 def test_an_unknown_policy_and_a_missing_body_are_undecided(desk: Desk) -> None:

@@ -1,0 +1,141 @@
+"""The sequential test's arithmetic, what cannot game it, and that it keeps the rate it is set for."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocol.calibration import drift_bound
+from protocol.constants import MICRO
+from protocol.sequential import CEILING, OUTLIERS, Drift, crossed, folded
+from protocol.verdict import Rejection, ReplayStats, Statistic, Thresholds, judge
+from tests.bounds import bounds, thresholds
+
+BOUNDS = thresholds("x").model_copy(
+    update={
+        "mismatches": bounds(1_000, group=30 * MICRO, drift=12 * MICRO),
+        "margin": bounds(100, group=MICRO, drift=MICRO),
+        "gap": bounds(20_000, group=9 * MICRO, drift=9 * MICRO),
+    }
+)
+
+
+def stats(*, tokens: int = 100, wrong: int = 0, margin: int = 0, gap: int = 0) -> ReplayStats:
+    """`margin` and `gap` are means per token, in millionths of a nat."""
+    return ReplayStats(
+        num_tokens=tokens,
+        num_matched=tokens - wrong,
+        mean_margin_micronats=margin,
+        max_margin_micronats=margin,
+        mean_logprob_gap_micronats=gap,
+        p99_logprob_gap_micronats=gap,
+    )
+
+
+HONEST = stats(margin=10, gap=14_000)
+
+
+def after(*groups: ReplayStats, by: Thresholds = BOUNDS) -> Drift:
+    drift = Drift()
+    for group in groups:
+        drift = folded(drift, group, by)
+    return drift
+
+
+groups = st.builds(
+    stats,
+    tokens=st.just(100),
+    wrong=st.integers(0, 100),
+    margin=st.integers(0, 10**6),
+    gap=st.integers(0, 10**9),
+)
+
+
+@given(st.lists(groups, max_size=40))
+def test_the_sums_are_pages_recursion_in_whole_numbers(work: list[ReplayStats]) -> None:
+    drift = after(*work)
+    for name in Statistic:
+        limits, level = BOUNDS.bounds(name), 0
+        for group in work:
+            surplus = group.total(name) - limits.reference * group.num_tokens
+            surplus = min(surplus, limits.drift.high // OUTLIERS)
+            level = min(max(0, level + surplus), CEILING * limits.drift.high)
+        assert drift.sum(name).total == level
+    assert drift.num_groups == len(work)
+    assert drift.num_tokens == 100 * len(work)
+
+
+@given(st.lists(groups, max_size=20), st.integers(0, 20))
+def test_a_state_that_was_written_down_goes_on_as_if_it_never_stopped(
+    work: list[ReplayStats], cut: int
+) -> None:
+    drift = Drift.from_canonical(after(*work[:cut]).canonical())
+    assert Drift.from_json(drift.to_json()) == drift
+    for group in work[cut:]:
+        drift = folded(drift, group, BOUNDS)
+    assert drift == after(*work)
+
+
+@pytest.mark.parametrize("field", ["wrong", "margin", "gap"])
+def test_three_outliers_condemn_nobody_and_a_fourth_does(field: str) -> None:
+    worst = {"wrong": 100, "margin": 10**6, "gap": 10**9}
+    outlier = stats(**{field: worst[field]})
+    assert crossed(after(*[outlier] * OUTLIERS), BOUNDS) is None
+    one_more = after(*[outlier] * (OUTLIERS + 1))
+    found = crossed(one_more, BOUNDS)
+    assert found is not None
+    assert found[0] is Rejection.REPLAY_DRIFT
+    assert "4 groups replayed (400 tokens)" in found[1]
+
+
+def test_an_outlier_among_honest_groups_is_forgotten() -> None:
+    outlier = stats(wrong=100, margin=10**6, gap=10**9)
+    work = [outlier, *[HONEST] * 5_000, outlier, *[HONEST] * 200]
+    assert all(crossed(after(*work[:n]), BOUNDS) is None for n in (1, 5_001, 5_002))
+    assert after(*work).gap.total == 0
+
+
+def test_honest_groups_cannot_be_saved_up() -> None:
+    """A mean over all groups would let one faint cheat follow a thousand honest groups for free."""
+    cheat = stats(margin=10, gap=30_000)
+    assert after(*[HONEST] * 1_000, *[cheat] * 20).gap == after(*[cheat] * 20).gap
+    assert crossed(after(*[HONEST] * 1_000, *[cheat] * 20), BOUNDS)
+    mean = (1_000 * 14_000 + 20 * 30_000) / 1_020
+    assert mean < BOUNDS.gap.reference  # what the average would have seen
+
+
+def test_one_cheating_group_in_five_is_found_among_honest_ones() -> None:
+    """Colder sampling, log-probabilities recomputed: only mismatches and margins tell."""
+    cold = stats(wrong=2, margin=2_000, gap=14_000)
+    assert judge(cold, BOUNDS) is None  # alone it passes: the attack, with the sequential test off
+    work = [cold if i % 5 == 0 else HONEST for i in range(100)]
+    first = next(n for n in range(1, 101) if crossed(after(*work[:n]), BOUNDS))
+    assert first <= 60
+    assert crossed(after(*[HONEST] * 100), BOUNDS) is None
+
+
+def test_two_halves_weigh_what_the_whole_does() -> None:
+    """Work cut into other groups is the same work: nothing is gained by short answers."""
+    whole, half = stats(tokens=200, gap=30_000), stats(tokens=100, gap=30_000)
+    assert after(whole).gap.total == after(half, half).gap.total > 0
+
+
+def test_a_repaired_worker_is_heard_again() -> None:
+    worst = stats(wrong=100, margin=10**6, gap=10**9)
+    drift = after(*[worst] * 1_000, *[HONEST] * 500)
+    assert drift.gap.total == 0
+    assert after(*[worst] * 1_000).gap.total == CEILING * BOUNDS.gap.drift.high
+
+
+def test_alarms_on_fresh_honest_groups_are_as_rare_as_stated() -> None:
+    """Set for one alarm in a hundred groups, so that it can be counted: over 20,000 fresh ones."""
+    draw = np.random.default_rng(5)
+    measured = draw.normal(14_000, 3_500, size=20_000).clip(0)
+    bound = round(drift_bound((measured - 14_700) * 100, 0.01))
+    tuned = BOUNDS.model_copy(update={"gap": bounds(14_700, group=1 << 60, drift=bound)})
+    drift, alarms = Drift(), 0
+    for gap in draw.normal(14_000, 3_500, size=20_000).clip(0):
+        drift = folded(drift, stats(gap=int(gap)), tuned)
+        if crossed(drift, tuned):
+            alarms, drift = alarms + 1, Drift()
+    assert 120 <= alarms <= 280
