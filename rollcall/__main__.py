@@ -39,6 +39,8 @@ app = typer.Typer(
 )
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 MEASURE = "With --calibrate"
+EXPLAIN = "Explain a verdict"
+"""Panel of `rollcall verify --help`."""
 STOPPED = 130
 """Exit code after Ctrl-C, as shells give it (128 + SIGINT)."""
 
@@ -179,11 +181,56 @@ def join(
     )
 
 
-@app.command(rich_help_panel=ROLES, epilog=example("rollcall verify --config verifier.toml"))
+@app.command(
+    rich_help_panel=ROLES,
+    epilog=example(
+        "rollcall verify --config verifier.toml",
+        "rollcall verify --explain 0xDIGEST… --orchestrator http://market:8100",
+    ),
+)
 def verify(
-    config: ConfigFile = None, assign: Assignments = None, print_config: PrintConfig = False
+    config: ConfigFile = None,
+    assign: Assignments = None,
+    print_config: PrintConfig = False,
+    explain: Annotated[
+        str | None,
+        typer.Option(metavar="DIGEST", help="Replay this submission.", rich_help_panel=EXPLAIN),
+    ] = None,
+    orchestrator: Annotated[
+        str | None, typer.Option(help="Orchestrator to ask.", rich_help_panel=EXPLAIN)
+    ] = None,
+    run_id: Annotated[
+        int | None, typer.Option("--run", help="Default: all.", rich_help_panel=EXPLAIN)
+    ] = None,
+    all_positions: Annotated[
+        bool, typer.Option(help="Not only the worst.", rich_help_panel=EXPLAIN)
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="For programs.", rich_help_panel=EXPLAIN)
+    ] = False,
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda or cuda:N.", rich_help_panel=EXPLAIN)
+    ] = "cpu",
+    rpc: Rpc = None,
+    deployment: DeploymentFile = DEPLOYMENT,
 ) -> None:
-    """Verify: replay what workers sampled, sign verdicts and epochs."""
+    """Verify: replay what workers sampled, sign verdicts and epochs.
+
+    With --explain: replay one submission from public data, position by position, and hold its signed
+    verdicts against that. Needs no key; exits 1 where a verdict is not reproduced.
+    """
+    if explain is not None:
+        from rollcall.commands.explaining import explain_one
+
+        holds = explain_one(
+            explain,
+            *(orchestrator, run_id, device),
+            all_positions=all_positions,
+            as_json=as_json,
+            rpc=rpc,
+            deployment=deployment,
+        )
+        raise typer.Exit(0 if holds else 1)
     Role("verifier", "rollout_worker.config:VerifierConfig", "rollout_worker.verifier:main").start(
         config, assign, print_config
     )
@@ -254,6 +301,9 @@ def calibrate(
     environment: Annotated[str, typer.Option(help="Whose prompts to sample.")] = "arithmetic",
     groups: Annotated[int, typer.Option(help="Honest groups per policy.", min=100)] = 1024,
     max_tokens: Annotated[int, typer.Option(help="Longest completion.")] = 64,
+    replay: Annotated[
+        str, typer.Option(help="What the run's verifiers replay with: transformers or vllm.")
+    ] = "transformers",
     policy: Annotated[
         list[Path] | None, typer.Option(help="Further weights to measure, such as later ones.")
     ] = None,
@@ -265,7 +315,9 @@ def calibrate(
     from rollcall.calibration import Measured, calibrate_to_file
 
     calibrate_to_file(
-        Measured(model, engine, device, environment, groups, max_tokens, tuple(policy or ())),
+        Measured(
+            model, engine, device, environment, groups, max_tokens, tuple(policy or ()), replay
+        ),
         out=out or model / "thresholds.json",
         say=typer.echo,
     )

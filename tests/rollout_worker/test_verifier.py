@@ -1,5 +1,6 @@
 """A verifier in a live market: honest work passes, a cheat is found and slashed, epochs are checked."""
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from protocol.canonical import keccak256
 from protocol.epoch import AccountLeaf, account_root
@@ -14,6 +16,7 @@ from protocol.messages import Account, Contribution, EpochFile, EpochStage, Grou
 from protocol.rollout import Receipt, Work
 from protocol.signing import address_of, sign
 from protocol.verdict import Outcome, Rejection
+from rollcall.__main__ import app
 from rollout_worker import epochs
 from rollout_worker.epochs import EpochRefused, check_file
 from rollout_worker.loop import open_seller
@@ -125,6 +128,32 @@ def test_a_cheat_with_four_bit_weights_is_condemned_excluded_and_slashed(
     assert all("honest work" in v.detail for v in rejected)
     assert any(v.mismatches for v in rejected)
     assert {v.rejection for v in rejected} <= {reason.value for reason in Rejection}
+
+
+def test_anybody_reproduces_both_verdicts_from_public_data(live: LiveMarket) -> None:
+    """Runs after those two: an honest group's verdict and the cheat's, by the command a worker would use."""
+    own = VerdictBook(live.folder / "verifier" / f"verdicts-{live.run_id}.jsonl")
+    verdicts = [v for digest in own.digests() if (v := own.get(digest)) is not None]
+    for outcome, marks in ((Outcome.ACCEPTED, "reproduced"), (Outcome.REJECTED, "positions as")):
+        digest = next(v.work_digest for v in verdicts if v.outcome is outcome)
+        shown = CliRunner().invoke(app, [*explaining(live, digest), "--rpc", live.rpc_url])
+        assert shown.exit_code == 0, shown.output
+        assert f"this replay: {outcome.value}" in shown.output
+        assert marks in shown.output
+        told = CliRunner().invoke(app, [*explaining(live, digest), "--json", "--all-positions"])
+        found = json.loads(told.stdout)
+        assert [v["is_reproduced"] for v in found["verdicts"]] == [True]
+        assert len(found["positions"]) == found["stats"]["num_tokens"]
+        wrong = [p for p in found["positions"] if p["margin"]]
+        assert len(wrong) == found["stats"]["num_tokens"] - found["stats"]["num_matched"]
+
+
+def explaining(live: LiveMarket, digest: bytes) -> list[str]:
+    deployment = str(live.folder / "deployment.json")
+    return [
+        *("verify", "--explain", f"0x{digest.hex()}", "--orchestrator", live.url),
+        *("--deployment", deployment),
+    ]
 
 
 def test_a_condemned_worker_ends_by_itself(live: LiveMarket) -> None:

@@ -1,0 +1,280 @@
+"""`rollcall verify --explain`: replay one group from public data and hold its verdicts against it.
+
+Needs no key and trusts nobody: the lease, the work, every verdict and the policy are held against their
+signatures and digests, the weights come from the trainer's manifests, and the positions are recomputed
+here. What is shown of them is `explained.py`'s.
+"""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from protocol.canonical import content_digest
+from protocol.errors import BadSignature, NotFound
+from protocol.messages import RunInfo, SubmissionStatus
+from protocol.policy import Blob, SignedManifest
+from protocol.rollout import Submission, work_of
+from protocol.signing import Domain, recover, require_signer
+from protocol.verdict import (
+    Outcome,
+    Rejection,
+    ReplayStats,
+    Thresholds,
+    Verdict,
+    judge,
+)
+from rollcall.public_record import unpacked
+from rollcall.reader import Reader
+from rollcall.user_error import UserError
+from rollout_worker.connection import GiveUp, never
+from rollout_worker.replay import Findings, ReplayModel, stats_of
+from rollout_worker.weights import PolicyStore, PolicyUnreachable, write_model_folder
+
+FROM_ITS_REPLAY = frozenset(
+    {Rejection.REPLAY_MISMATCH, Rejection.REPLAY_MARGIN, Rejection.REPLAY_LOGPROB}
+)
+"""Rejections that one group's replay decides; the others need more than the group."""
+
+Fetched = Callable[[str, int, int], None]
+"""Told of what is fetched: its name, bytes so far, bytes in all."""
+SpokeFor = Callable[[str, str, int], bool]
+"""Whether a key signed for an identity at a time, by the registry; itself only, where no chain is asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """One signed verdict beside this replay."""
+
+    verdict: Verdict
+    is_reproduced: bool | None
+    """None where one replay cannot say: an undecided verdict, or one about more than this group."""
+    remark: str
+    num_expected: int
+    """Of the positions that it names, those where this replay expects the same token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """All that was found about one group."""
+
+    info: RunInfo
+    status: SubmissionStatus
+    engine_class: str
+    findings: tuple[Findings, ...]
+    stats: ReplayStats
+    thresholds: Thresholds | None
+    outcome: Outcome
+    rejection: str
+    detail: str
+    judgements: tuple[Judgement, ...]
+    tokenizer: Tokenizer
+
+    @property
+    def holds(self) -> bool:
+        """Whether no verdict is contradicted."""
+        return all(judgement.is_reproduced is not False for judgement in self.judgements)
+
+
+class PublicSource:
+    """Manifests and blobs for `PolicyStore`, from anybody's view of an orchestrator."""
+
+    def __init__(self, reader: Reader, fetched: Fetched) -> None:
+        self._reader = reader
+        self._fetched = fetched
+
+    def manifest(self, run_id: int, version: int, *, give_up: GiveUp = never) -> SignedManifest:
+        del give_up  # whoever runs a command stops it by Ctrl-C
+        return self._reader.policy(run_id, version)
+
+    def join(self, chunks: tuple[Blob, ...], *, kind: str, give_up: GiveUp = never) -> bytes:
+        del give_up
+        parts: list[bytes] = []
+        size, done = sum(chunk.size for chunk in chunks), 0
+        for chunk in chunks:
+            parts.append(self.blob(chunk.digest))
+            done += chunk.size
+            self._fetched(kind, done, size)
+        return b"".join(parts)
+
+    def blob(self, digest: bytes) -> bytes:
+        """Return a blob; raise `UserError` where other bytes are served under its digest."""
+        data = self._reader.blob(digest)
+        if content_digest(data) != digest:
+            raise UserError(
+                f"{self._reader.url} serves other bytes as 0x{digest.hex()}: ask another orchestrator"
+            )
+        return data
+
+
+def explain(
+    reader: Reader,
+    work_digest: bytes,
+    *,
+    run_id: int | None,
+    device: str,
+    fetched: Fetched,
+    spoke_for: SpokeFor | None,
+) -> Explanation:
+    """Replay a group and judge its verdicts; raise `UserError` or `MarketError` where it cannot be had."""
+    info, status = find(reader, work_digest, run_id)
+    domain = Domain(info.chain_id, info.ledger)
+    source = PublicSource(reader, fetched)
+    submission = read_work(source, info, status, domain)
+    found = replayed(source, info, status, submission, domain, device=device)
+    stats = stats_of(found)
+    thresholds = info.spec.thresholds_for(submission.engine_class)
+    outcome, rejection, detail = conclude(stats, thresholds, submission.engine_class)
+    return Explanation(
+        info=info,
+        status=status,
+        engine_class=submission.engine_class,
+        findings=tuple(found),
+        stats=stats,
+        thresholds=thresholds,
+        outcome=outcome,
+        rejection=rejection,
+        detail=detail,
+        judgements=tuple(
+            compare(v, outcome, rejection, found, domain=domain, spoke_for=spoke_for)
+            for v in status.verdicts
+        ),
+        tokenizer=Tokenizer.from_str(source.blob(info.spec.tokenizer_digest).decode()),
+    )
+
+
+def find(
+    reader: Reader, work_digest: bytes, run_id: int | None
+) -> tuple[RunInfo, SubmissionStatus]:
+    """Return the run and the standing of a submission."""
+    infos = reader.runs() if run_id is None else (reader.run(run_id),)
+    for info in infos:
+        try:
+            return info, reader.submission(info.run_id, work_digest)
+        except NotFound:
+            continue
+    served = ", ".join(str(info.run_id) for info in infos) or "none"
+    raise UserError(
+        f"{reader.url} knows no submission 0x{work_digest.hex()} in its runs ({served}): digests are "
+        "in receipts, events and epoch files"
+    )
+
+
+def read_work(
+    source: PublicSource, info: RunInfo, status: SubmissionStatus, domain: Domain
+) -> Submission:
+    """Return the group's body, held against the lease's signature and the digest."""
+    lease = status.lease.lease
+    require_signer(
+        domain.digest(lease), status.lease.signature, info.spec.orchestrator, "the lease"
+    )
+    submission = unpacked(source.blob(status.body))
+    work = work_of(lease, submission, gflops=info.spec.gflops(submission.num_tokens()))
+    if submission.lease_id != lease.lease_id or domain.digest(work) != status.work_digest:
+        raise UserError("the body that is shown is not the work under this digest: ask another")
+    return submission
+
+
+def replayed(
+    source: PublicSource,
+    info: RunInfo,
+    status: SubmissionStatus,
+    submission: Submission,
+    domain: Domain,
+    *,
+    device: str,
+) -> list[Findings]:
+    """Bring the leased policy and measure every position."""
+    lease = status.lease.lease
+    store = PolicyStore(source, run_id=info.run_id, spec=info.spec, domain=domain)
+    try:
+        policy = store.reach(lease.policy_version, lease.policy_digest)
+    except PolicyUnreachable as error:
+        raise UserError(f"{error}; nothing can be replayed without it") from error
+    config_json = source.blob(info.spec.model_config_digest)
+    with tempfile.TemporaryDirectory(prefix="rollcall-explain-") as folder:
+        place = write_model_folder(Path(folder), config_json, policy.weights)
+        model = ReplayModel(place, device=device)
+        model.load(policy.weights)
+        [found] = model.findings([(lease, submission.rollouts)])
+    return found
+
+
+def conclude(
+    stats: ReplayStats, thresholds: Thresholds | None, engine_class: str
+) -> tuple[Outcome, str, str]:
+    """Return what a verifier would have to say of this group alone: outcome, rejection, detail."""
+    if thresholds is None:
+        return Outcome.UNDECIDED, "", f"{engine_class} is not calibrated in this run"
+    broken = judge(stats, thresholds)
+    if broken is None:
+        return Outcome.ACCEPTED, "", "within every bound"
+    return Outcome.REJECTED, broken[0].value, broken[1]
+
+
+def compare(
+    verdict: Verdict,
+    outcome: Outcome,
+    rejection: str,
+    findings: Sequence[Findings],
+    *,
+    domain: Domain,
+    spoke_for: SpokeFor | None,
+) -> Judgement:
+    """Hold one verdict against this replay."""
+    same = sum(_expected(findings, m.rollout, m.position) == m.expected for m in verdict.mismatches)
+
+    def judged(is_reproduced: bool | None, remark: str) -> Judgement:
+        return Judgement(verdict, is_reproduced, remark, same)
+
+    flaw = signature_flaw(verdict, domain, spoke_for) or _named_elsewhere(verdict, findings)
+    if flaw:
+        return judged(False, flaw)
+    if verdict.outcome is Outcome.UNDECIDED or outcome is Outcome.UNDECIDED:
+        return judged(None, verdict.detail or "this replay cannot judge it")
+    if verdict.rejection and verdict.rejection not in FROM_ITS_REPLAY:
+        return judged(None, f"{verdict.rejection} is not about this group's tokens alone")
+    if verdict.outcome is not outcome:
+        return judged(False, f"found it {verdict.outcome}, this replay finds it {outcome}")
+    is_same = verdict.rejection == rejection
+    return judged(True, "as found here" if is_same else f"the first bound broken here: {rejection}")
+
+
+def _named_elsewhere(verdict: Verdict, findings: Sequence[Findings]) -> str:
+    """Return which position a verdict names that the work has not; empty where it has them all."""
+    for m in verdict.mismatches:
+        if _claimed(findings, m.rollout, m.position) != m.claimed:
+            place = f"rollout {m.rollout}, position {m.position}"
+            return f"it names token {m.claimed} at {place}, which the work has not"
+    return ""
+
+
+def signature_flaw(verdict: Verdict, domain: Domain, spoke_for: SpokeFor | None) -> str:
+    """Return what is wrong with who signed a verdict; empty where nothing is."""
+    try:
+        signer = recover(domain.digest(verdict), verdict.signature)
+    except BadSignature as error:
+        return f"it is not signed: {error.message}"
+    if signer == verdict.verifier:
+        return ""
+    if spoke_for is None:
+        return f"signed by {signer}: give --rpc and --deployment to see whether it is its hot key"
+    if spoke_for(signer, verdict.verifier, verdict.decided_at):
+        return ""
+    return f"signed by {signer}, not for {verdict.verifier}"
+
+
+def _claimed(findings: Sequence[Findings], rollout: int, position: int) -> int | None:
+    return _at([found.claimed.tolist() for found in findings], rollout, position)
+
+
+def _expected(findings: Sequence[Findings], rollout: int, position: int) -> int | None:
+    return _at([found.expected.tolist() for found in findings], rollout, position)
+
+
+def _at(rows: Sequence[Sequence[int]], rollout: int, position: int) -> int | None:
+    if rollout >= len(rows) or position >= len(rows[rollout]):
+        return None
+    return rows[rollout][position]
