@@ -70,7 +70,7 @@ async def case_of(market: Market, run: Run, worker: str) -> Case | None:
         if f"{worker}:leased".encode() in fields
         and (int(fields.get(b"open", 0)) <= 0 or version < newest - NUM_RIPE_VERSIONS)
     }
-    barred = await _excluded(market, run, {other for of in tallies.values() for other in of})
+    barred = await _barred(market, run, {other for of in tallies.values() for other in of})
     strata = (_stratum(version, of, worker, barred) for version, of in tallies.items())
     return Case(
         run_id=run.run_id,
@@ -88,13 +88,14 @@ async def _counts(market: Market, run: Run, worker: str) -> tuple[int, int]:
     return int(rewarded or 0), int(newest or 0)
 
 
-async def _excluded(market: Market, run: Run, workers: set[str]) -> set[str]:
-    """Return those that were excluded: what they left is no measure for anybody."""
+async def _barred(market: Market, run: Run, workers: set[str]) -> set[str]:
+    """Return those that are no measure for anybody: excluded ones, and those that test verifiers."""
     ordered = sorted(workers)
     found = await market.queue.pipeline(
         [("HGET", f"{run.prefix}worker:{worker}", "excluded") for worker in ordered]
     )
-    return {worker for worker, value in zip(ordered, found, strict=True) if value == b"1"}
+    excluded = {worker for worker, value in zip(ordered, found, strict=True) if value == b"1"}
+    return excluded | (workers & run.canaries.keys())
 
 
 def _tallies(fields: dict[bytes, bytes]) -> Tallies:

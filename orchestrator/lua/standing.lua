@@ -51,8 +51,7 @@ local function forgiven(worker, nonce)
 end
 
 -- What `protocol/withholding.py` compares: accepted groups' mean rewards, by version and worker.
-local function rewarded(worker, nonce, rewards)
-  local version = ended(worker, nonce)
+local function rewarded(worker, version, rewards)
   local sum, count = 0, 0
   for reward in string.gmatch(rewards or '', '%d+') do
     sum = sum + tonumber(reward)
@@ -70,20 +69,21 @@ local function rewarded(worker, nonce, rewards)
   end
 end
 
+-- Returns the policy version where the lease was undecided until now.
 local function decided(digest, worker, nonce)
   redis.call('ZREM', p .. 'undecided:' .. worker, nonce)
   if redis.call('SREM', p .. 'replay:' .. worker, digest) == 1 then
     redis.call('HINCRBY', p .. 'state', 'replaying', -1)
   end
   redis.call('ZREM', p .. 'waiting', digest)
+  return ended(worker, nonce)
 end
 
 local function accept(digest, may_train)
   local g = redis.call('HMGET', p .. 'group:' .. digest,
     'worker', 'nonce', 'tokens', 'units', 'version', 'is_trainable', 'candidate', 'rewards')
   local worker = g[1]
-  decided(digest, worker, g[2])
-  rewarded(worker, g[2], g[8])
+  rewarded(worker, decided(digest, worker, g[2]), g[8])
   redis.call('HSET', p .. 'group:' .. digest, 'state', 'accepted')
   redis.call('ZADD', p .. 'earned:' .. worker, g[2], digest)
   redis.call('HINCRBY', p .. 'worker:' .. worker, 'accepted_groups', 1)
@@ -99,7 +99,6 @@ end
 local function reject(digest, reason, detail)
   local g = redis.call('HMGET', p .. 'group:' .. digest, 'worker', 'nonce')
   decided(digest, g[1], g[2])
-  ended(g[1], g[2])
   redis.call('HSET', p .. 'group:' .. digest,
     'state', 'rejected', 'rejection', reason, 'detail', detail)
   redis.call('HINCRBY', p .. 'worker:' .. g[1], 'rejected:' .. reason, 1)

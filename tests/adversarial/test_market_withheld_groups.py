@@ -132,6 +132,7 @@ def test_poor_groups_kept_back_bend_the_training_until_they_are_found(
             "hard problems are solved and nothing is learnt of it"
         )
         case = case_of(place, alice)
+        assert len(case.strata) == NUM_VERSIONS, "nothing is left undecided"
         assert is_withholding(case.model_copy(update={"alarms_per_million": 0})) is None
         assert not standing(place, alice).is_excluded
 

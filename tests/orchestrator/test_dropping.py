@@ -1,14 +1,16 @@
 """Dropped leases over the real market: what they cost, whom they cost nothing, and how it is told."""
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from orchestrator import leasing
+from protocol.baseline import TrialPolicy
 from protocol.drops import DropPolicy
-from protocol.messages import ReturnedLeases, WorkerInfo, WorkerInfos
-from protocol.rollout import Lease
+from protocol.messages import Leases, ReturnedLeases, WorkerInfo, WorkerInfos
+from protocol.rollout import Lease, Receipt
 from protocol.run import AuditPolicy
 from protocol.verdict import Outcome
 from tests.orchestrator.ground import Ground
@@ -25,6 +27,8 @@ def strict(ground: Ground, redis_url: str, tmp_path: Path) -> Iterator[Place]:
         drops=DropPolicy(free_millionths=500_000, num_forgiven_crashes=1),
         audit=NO_PROBATION,
         groups_per_batch=100,
+        num_tasks=1 << 30,  # so many that no two groups are the same by chance
+        held_out_start=1 << 32,
     ) as place:
         yield place
 
@@ -110,6 +114,25 @@ def test_a_group_that_admission_rejects_is_a_dropped_lease(strict: Place) -> Non
     assert standing(strict, alice).dropped_leases == 1
 
 
+def test_a_group_on_trial_is_no_dropped_lease(
+    ground: Ground, redis_url: str, tmp_path: Path
+) -> None:
+    """It is rejected by name, and just what the run asked for."""
+    trial = TrialPolicy(num_workers=2)
+    with opened(
+        *(ground, redis_url, tmp_path),
+        trial=trial,
+        num_verifiers=3,
+        threshold=2,
+    ) as place:
+        alice = place.party("alice")
+        response = alice.lease(engine_class="mlx-metal-bfloat16")
+        lease = Leases.from_json(response.content).leases[0].lease
+        made = alice.submission(lease, engine_class="mlx-metal-bfloat16")
+        assert Receipt.from_json(alice.submit(made).content).rejection == "on_trial"
+        assert standing(place, alice).dropped_leases == 0
+
+
 def expire_all(place: Place, step: int) -> int:
     """Free leases in rounds of so many seconds until the clock is past all deadlines."""
     run, freed = place.market.runs[place.run_id], 0
@@ -141,3 +164,39 @@ def test_a_halt_makes_nobody_a_dropper(strict: Place) -> None:
     strict.tick()
     give_back(alice, *leases)
     assert standing(strict, alice).dropped_leases == 0
+
+
+def test_the_queue_counts_as_the_rule_does(strict: Place) -> None:
+    """Debt, leases open and leases missing, after every kind of end in a random order."""
+    alice, verifier = strict.party("alice"), strict.party("v0")
+    rule, dice = strict.spec.drop_rule, random.Random(5)
+    debt = missing = finished = 0
+    expire_all(strict, 5)
+    for _ in range(40):
+        leases = [signed.lease for signed in alice.leases(dice.randint(1, rule.most_leases(debt)))]
+        end = dice.choice(["sold", "sold", "sold", "garbage", "returned", "expired"])
+        for lease in leases:
+            if end == "sold":
+                alice.deliver(lease)
+                debt, finished = rule.after_group(debt), finished + 1
+            elif end == "garbage":
+                alice.deliver(lease, strict.rollouts(lease)[:1])
+        if end == "returned":
+            give_back(alice, *leases)
+        elif end == "expired":
+            expire_all(strict, 9)
+        if end != "sold":
+            missing += len(leases)
+            for _ in leases:
+                debt = rule.after_drop(debt)
+        assert standing(strict, alice).most_leases == rule.most_leases(debt)
+    for task in verifier.audits(256):
+        verifier.decide(task.work_digest, Outcome.ACCEPTED)
+    prefix = strict.market.runs[strict.run_id].prefix
+    tallies = strict.call(strict.market.queue.hash, prefix + "rewards:0")
+    assert tallies[b"open"] == b"0"
+    assert int(tallies[f"{alice.address}:leased".encode()]) == finished + missing
+    assert int(tallies[f"{alice.address}:finished".encode()]) == finished
+    owed = strict.call(strict.market.queue.hash, f"{prefix}worker:{alice.address}")[b"drop_debt"]
+    assert int(owed) == debt
+    assert debt > 0
