@@ -181,7 +181,10 @@ class Market:
         await self.refresh(run)
         await self.queue.call("HSET", keys.RUNS, run_id, spec.to_json())
         self.runs[run_id] = run
-        structlog.get_logger().info("serving run", run_id=run_id, name=spec.name)
+        log = structlog.get_logger()
+        log.info("serving run", run_id=run_id, name=spec.name)
+        if len(run.chain.verifiers) == 1:
+            log.warning("a single verifier decides alone", run_id=run_id, remedy="name three")
         return run
 
     async def recover(self) -> None:

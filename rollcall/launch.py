@@ -27,6 +27,10 @@ from rollcall.user_error import UserError
 
 Say = Callable[[str], None]
 
+SINGLE_VERIFIER = (
+    "WARNING: this run has a single verifier. Its replay alone will reject work and take stakes, and "
+    "nobody can show that it does not replay at all: name three in `verifiers`, with threshold = 2"
+)
 ORCHESTRATOR_SECONDS = 60.0
 """How long to wait for an orchestrator that is just starting."""
 
@@ -67,6 +71,8 @@ def create(config: LaunchConfig, key: bytes, say: Say, *, dry_run: bool = False)
         desk.require_tokens(config.budget)
         escrow = desk.token.show(config.budget)
         params = params_of(config, deployment, spec)
+        for warning in warnings_of(params):
+            say(warning)
         step = Step(
             f"create a run with {escrow} in escrow",
             *("create_run", (params, config.budget, config.orchestrator)),
@@ -138,6 +144,11 @@ def _consent(desk: Desk, operator: str, hot: str, text: str) -> bytes:
             f"{operator}` with the orchestrator's key, on this ledger"
         )
     return consent
+
+
+def warnings_of(params: RunParams) -> tuple[str, ...]:
+    """Return what an operator must know of its choices, though the ledger takes them."""
+    return (SINGLE_VERIFIER,) if len(params.verifiers) == 1 else ()
 
 
 def params_of(config: LaunchConfig, deployment: Deployment, spec: RunSpec) -> RunParams:

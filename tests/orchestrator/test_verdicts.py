@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from protocol.messages import GroupState, WorkerInfos
+from orchestrator.replaying import votes_that_condemn
+from protocol.messages import GroupState, VerifierInfos, WorkerInfos
 from protocol.verdict import Outcome
 from tests.orchestrator.ground import Ground
 from tests.orchestrator.place import Place, opened
@@ -131,6 +132,54 @@ def test_where_verifiers_disagree_for_good_the_group_is_paid_and_not_trained_on(
         assert place.party("v1").decide(digest, REJECTED) == "accepted"
         run = place.market.runs[place.run_id]
         assert place.call(place.market.queue.call, "ZCARD", run.prefix + "ready") == 0
+
+
+@pytest.mark.parametrize(
+    ("threshold", "num_verifiers", "votes"), [(1, 1, 1), (2, 2, 2), (2, 3, 2), (3, 5, 3), (1, 3, 2)]
+)
+def test_a_stake_takes_two_replays_wherever_there_are_two_verifiers(
+    threshold: int, num_verifiers: int, votes: int
+) -> None:
+    assert votes_that_condemn(threshold, num_verifiers) == votes
+
+
+def test_whom_a_quorum_overrules_is_recorded_and_announced(
+    ground: Ground, redis_url: str, tmp_path: Path
+) -> None:
+    with opened(ground, redis_url, tmp_path / "b", num_verifiers=3, threshold=2) as place:
+        digest = one_group(place)
+        for name, vote in (("v0", ACCEPTED), ("v1", REJECTED), ("v2", REJECTED)):
+            place.party(name).decide(digest, vote)
+        infos = VerifierInfos.from_json(place.get(place.path("verifiers")).content).verifiers
+        odd = {info.verifier: info.num_odd for info in infos}
+        assert odd == {ground.address(name): int(name == "v0") for name in ("v0", "v1", "v2")}
+        assert all(info.has_vote for info in infos)
+        kinds = events(place)
+        assert kinds.count("odd_one_out") == 1
+        assert kinds.index("verdict") > kinds.index("submission")
+        metrics = place.get("/metrics").text
+        assert 'rollcall_verifier_findings_total{kind="odd_one_out"' in metrics
+
+
+def test_no_vote_is_seen_before_a_group_is_decided(
+    ground: Ground, redis_url: str, tmp_path: Path
+) -> None:
+    """Who could see the first vote would copy it: two verdicts, one replay."""
+    with opened(ground, redis_url, tmp_path / "b", num_verifiers=2, threshold=2) as place:
+        digest = one_group(place)
+        place.party("v0").decide(digest, REJECTED)
+        assert place.status(digest).verdicts == ()
+        assert "verdict" not in events(place)
+        place.party("v1").decide(digest, REJECTED)
+        assert len(place.status(digest).verdicts) == 2
+        assert events(place).count("verdict") == 2
+
+
+def events(place: Place) -> list[str]:
+    """Return the kinds of a run's events so far."""
+    prefix = place.market.runs[place.run_id].prefix
+    entries = place.call(place.market.queue.call, "XRANGE", prefix + "events", "-", "+")
+    return [fields[b"kind"].decode() for _, fields in entries]
 
 
 def test_one_rejection_of_two_needed_does_not_slash_unless_one_is_enough(

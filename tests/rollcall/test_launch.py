@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from rollcall.deploying import require_windows, terms_of
-from rollcall.launch import params_of
+from rollcall.launch import params_of, warnings_of
 from rollcall.launch_config import LaunchConfig, Windows
 from rollcall.market import WATCHABLE
 from rollcall.spec import RunPlan, spec_of
@@ -41,6 +41,15 @@ def test_every_term_of_a_run_reaches_the_chain(world: World) -> None:
     assert (params.base_model, params.num_parameters) == (spec.model_digest, spec.num_parameters)
     assert params.spec_hash == spec.canonical_digest()
     assert params.verifiers == ("0x" + "22" * 20, "0x" + "33" * 20)
+
+
+def test_a_single_verifier_is_said_loudly(world: World) -> None:
+    spec = spec_of(config().plan, orchestrator=WHO, trainer=WHO)
+    two = params_of(config(), world.deployment, spec)
+    one = params_of(config(verifiers=(WHO,), threshold=1), world.deployment, spec)
+    assert warnings_of(two) == ()
+    [warning] = warnings_of(one)
+    assert warning.startswith("WARNING: this run has a single verifier")
 
 
 def test_every_term_of_a_deployment_is_handed_on() -> None:
