@@ -26,6 +26,7 @@ def bounds() -> Thresholds:
     mismatches = wide.model_copy(update={"group": limit(5 * MICRO), "drift": limit(9 * MICRO)})
     return Thresholds(
         engine_class="x",
+        replayed_by="transformers",
         mismatches=mismatches,
         margin=wide,
         gap=wide,
