@@ -54,7 +54,7 @@ class ReplayConfig(Section):
     """Positions that `transformers` holds activations of at once; left out, 2,048 on a CPU and 32,768 on a
     GPU."""
     buffer_mib: Positive | None = None
-    """Memory for logits and noise; left out, 8 for `transformers` on a CPU and 512 on a GPU, 64 for `vllm`."""
+    """Memory for logits and noise; left out, 16 for `transformers` on a CPU and 512 on a GPU, 64 for `vllm`."""
     max_sequences: Positive = 128
     """Rollouts that `vllm` prefills at once."""
     kv_cache_mib: Positive = 256

@@ -2,9 +2,9 @@
 
 Running values stand for what was seen: the best `logits / T + g` and its token, the claimed token's
 own value, and the logarithm of the softmax's sum (the online softmax of arXiv:1805.02867). Nothing as
-wide as the vocabulary exists at once, and no noise is drawn for a token that cannot win: g is at most
-`gumbel.LARGEST`, so what lies further than that below a value already seen is passed over. The winner
-and its margin are to the bit those of the whole vocabulary at once.
+wide as the vocabulary exists at once, and on a CPU noise is drawn only for tokens that can beat what
+was already seen (`candidates.py`). The winner and its margin are to the bit those of the whole
+vocabulary at once.
 
 Suffixes: N positions, V tokens of a block, K single tokens.
 """
@@ -15,17 +15,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rollout_worker.engines.gumbel import BYTES_PER_VALUE, LARGEST, gumbel, gumbel_at
+from rollout_worker.engines.gumbel import BYTES_PER_VALUE, context, gumbel, gumbel_at
 
 _BYTES_PER_LOGIT = 12 + BYTES_PER_VALUE
-"""Peak of one block for each logit: bfloat16 as computed, float32 scaled, float32 exponentials (or
-the candidates' mask), noise."""
+"""Peak of one block for each logit: up to float32 as computed, float32 scaled, float32 exponentials,
+noise."""
 
 _MAX_BLOCK_WIDTH = 2_048
 """Tokens of a block. Wider ones leave fewer positions to share the head's rows that are read."""
-
-_SPARSE_BELOW = 1 / 8
-"""Share of candidates below which noise is drawn for them alone: gathering costs some passes too."""
 
 LogitsOf = Callable[[slice, slice], Tensor]
 """Slices of the positions and of the token ids to their logits, N × V."""
@@ -105,6 +102,7 @@ class Contest:
 
     def __init__(self, claims: Claims) -> None:
         self._claims = claims
+        self._contexts_N = context(claims.seeds_N, claims.positions_N)
         self._best_N = torch.full_like(claims.temperatures_N, -torch.inf)
         self._winners_N = torch.zeros_like(claims.tokens_N)
         self._winning_N = torch.full_like(claims.temperatures_N, torch.nan)
@@ -116,17 +114,16 @@ class Contest:
 
     def take(self, logits_NV: Tensor, first_token: int) -> None:
         """Add the logits of the V tokens from `first_token` on."""
-        scaled_NV = logits_NV.float() / self._claims.temperatures_N[:, None]
+        scaled_NV = logits_NV.to(torch.float32, copy=True)
+        scaled_NV.div_(self._claims.temperatures_N[:, None])
         top_N, leaders_N = scaled_NV.max(dim=1)
         self._take_claims(scaled_NV, first_token)
         self._add_to_total(scaled_NV, top_N)
         floor_N = torch.maximum(self._best_N, top_N + self._noise(leaders_N + first_token))
-        is_candidate_NV = scaled_NV >= (floor_N - LARGEST)[:, None]
-        num_candidates = int(is_candidate_NV.count_nonzero())
-        if num_candidates < _SPARSE_BELOW * scaled_NV.numel():
-            values_N, tokens_N = self._best_of_few(scaled_NV, is_candidate_NV, first_token)
+        few = self._candidates(scaled_NV, floor_N, first_token)
+        if few is not None:
+            values_N, tokens_N = self._best_of(few, scaled_NV, first_token)
         else:
-            del is_candidate_NV
             noise_NV = gumbel(
                 self._claims.seeds_N,
                 self._claims.positions_N,
@@ -166,16 +163,22 @@ class Contest:
         self._total_N = self._total_N * (self._peak_N - peak_N).exp() + block_N
         self._peak_N = peak_N
 
-    def _best_of_few(
-        self, scaled_NV: Tensor, is_candidate_NV: Tensor, first_token: int
+    def _candidates(
+        self, scaled_NV: Tensor, floor_N: Tensor, first_token: int
+    ) -> tuple[Tensor, Tensor] | None:
+        if scaled_NV.device.type != "cpu":
+            return None
+        from rollout_worker.engines.candidates import candidates  # numba takes a second to import
+
+        return candidates(scaled_NV, floor_N, self._contexts_N, first_token)
+
+    def _best_of(
+        self, few: tuple[Tensor, Tensor], scaled_NV: Tensor, first_token: int
     ) -> tuple[Tensor, Tensor]:
         """Return the best value and its place in the block; −inf where a row has no candidate."""
-        rows_K, places_K = is_candidate_NV.nonzero(as_tuple=True)
-        values_K = scaled_NV[rows_K, places_K] + gumbel_at(
-            self._claims.seeds_N[rows_K],
-            self._claims.positions_N[rows_K],
-            places_K + first_token,
-        )
+        rows_K, places_K = few
+        noise_K = gumbel_at(self._contexts_N[rows_K], places_K + first_token)
+        values_K = scaled_NV[rows_K, places_K] + noise_K
         best_N = torch.full_like(self._best_N, -torch.inf).scatter_reduce_(
             0, rows_K, values_K, reduce="amax"
         )
@@ -187,4 +190,4 @@ class Contest:
         return best_N, places_N.clamp_(max=past_the_end - 1)
 
     def _noise(self, tokens_N: Tensor) -> Tensor:
-        return gumbel_at(self._claims.seeds_N, self._claims.positions_N, tokens_N)
+        return gumbel_at(self._contexts_N, tokens_N)

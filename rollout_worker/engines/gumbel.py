@@ -9,10 +9,6 @@ passes over memory that is in the cache, instead of forty allocations.
 import torch
 from torch import Tensor
 
-LARGEST = 23.0
-"""No noise is larger: u = 2**-33, of the bits 0, gives 22.874, and the next u 21.775. The rest is room
-for the rounding of a difference."""
-
 BYTES_PER_VALUE = 12
 """Memory that `gumbel` holds at its peak for each value, its result included."""
 
@@ -25,10 +21,8 @@ def random_bits(
     `seeds_P` is int64; positions are those of the last context token. The tokens are `num_tokens`
     ids from `first_token` on.
     """
-    tokens_V = torch.arange(
-        first_token, first_token + num_tokens, dtype=torch.int32, device=seeds_P.device
-    )
-    return _bits(_context(seeds_P, positions_P)[:, None], tokens_V[None])
+    keys_V = token_keys(first_token, num_tokens, device=seeds_P.device)
+    return _bits(context(seeds_P, positions_P)[:, None], keys_V[None])
 
 
 def gumbel(
@@ -42,21 +36,30 @@ def gumbel(
     return _noise(random_bits(seeds_P, positions_P, num_tokens, first_token=first_token))
 
 
-def gumbel_at(seeds_K: Tensor, positions_K: Tensor, tokens_K: Tensor) -> Tensor:
-    """Return g(s, p, v) in float32 for K single tokens: the very values that `gumbel` gives them."""
-    return _noise(_bits(_context(seeds_K, positions_K), tokens_K.int()))
+def gumbel_at(contexts_K: Tensor, tokens_K: Tensor) -> Tensor:
+    """Return g(s, p, v) in float32 for K single tokens: the very values that `gumbel` gives them.
+
+    `contexts_K` is what `context` makes of their seeds and positions.
+    """
+    return _noise(_bits(contexts_K, _key(tokens_K.int())))
 
 
-def _context(seeds: Tensor, positions: Tensor) -> Tensor:
-    """Hash the words that all tokens of a position share."""
+def token_keys(first_token: int, num_tokens: int, *, device: torch.device | None = None) -> Tensor:
+    """Return what `num_tokens` ids from `first_token` on bring into the hash, as int32 patterns."""
+    last = first_token + num_tokens
+    return _key(torch.arange(first_token, last, dtype=torch.int32, device=device))
+
+
+def context(seeds: Tensor, positions: Tensor) -> Tensor:
+    """Hash the words that all tokens of a position share, into an int32 pattern each."""
     state = torch.zeros_like(seeds, dtype=torch.int32)
     for word in (seeds, seeds >> 32, positions):
         state = _mix_(state ^ _key(_low_word(word)))
     return state
 
 
-def _bits(state: Tensor, tokens: Tensor) -> Tensor:
-    return _finalise_(_mix_(state ^ _key(tokens)).bitwise_xor_(16))
+def _bits(state: Tensor, keys: Tensor) -> Tensor:
+    return _finalise_(_mix_(state ^ keys).bitwise_xor_(16))
 
 
 def _noise(bits: Tensor) -> Tensor:

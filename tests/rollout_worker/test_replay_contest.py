@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocol import sampling
+from rollout_worker.engines.candidates import candidates
 from rollout_worker.engines.contest import Claims, Contest, Decided, decide
-from rollout_worker.engines.gumbel import LARGEST, gumbel, gumbel_at
+from rollout_worker.engines.gumbel import context, gumbel, gumbel_at
 
 NUM_POSITIONS = 5
 
@@ -57,7 +58,7 @@ def same(a: Decided, b: Decided) -> bool:
     return torch.equal(a.winners_N, b.winners_N) and torch.equal(a.margins_N, b.margins_N)
 
 
-# Spread 1: every token could win, noise is drawn for all. Spread 30: for a few.
+# Spread 0: a good part could win, noise is drawn for all. Spread 30: for a few.
 @settings(max_examples=50, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
@@ -137,9 +138,32 @@ def test_noise_of_single_tokens_and_of_later_blocks_is_the_same_noise() -> None:
     whole_NV = gumbel(claimed.seeds_N, claimed.positions_N, 1 << 17)
     late = gumbel(claimed.seeds_N, claimed.positions_N, 1_001, first_token=100_003)
     assert torch.equal(late, whole_NV[:, 100_003:101_004])
-    alone_N = gumbel_at(claimed.seeds_N, claimed.positions_N, claimed.tokens_N)
+    alone_N = gumbel_at(context(claimed.seeds_N, claimed.positions_N), claimed.tokens_N)
     assert torch.equal(alone_N, whole_NV.gather(1, claimed.tokens_N[:, None])[:, 0])
-    assert whole_NV.max() < LARGEST
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("spread", [1.0, 4.0, 30.0])
+def test_no_token_that_reaches_the_floor_is_passed_over(spread: float, threads: int) -> None:
+    draw = torch.Generator().manual_seed(5)
+    scaled_NV = spread * torch.randn(60, 3_000, generator=draw)
+    seeds_N = torch.randint(0, 2**62, (60,), generator=draw)
+    positions_N = torch.arange(60)
+    values_NV = scaled_NV + gumbel(seeds_N, positions_N, 3_000, first_token=50)
+    floor_N = values_NV.sort(dim=1).values[:, -3]  # three reach it, one of them exactly
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        found = candidates(scaled_NV, floor_N, context(seeds_N, positions_N), 50)
+    finally:
+        torch.set_num_threads(before)
+    assert found is not None
+    is_found_NV = torch.zeros_like(scaled_NV, dtype=torch.bool)
+    is_found_NV[found] = True
+    assert is_found_NV[values_NV >= floor_N[:, None]].all()
+    assert is_found_NV.sum() < 10 * 3 * 60  # and few others
+    low_N = torch.full_like(floor_N, -100.0)
+    assert candidates(scaled_NV.clamp(-5, 5), low_N, context(seeds_N, positions_N), 50) is None
 
 
 def test_a_policy_of_nonsense_logits_has_no_winner_in_any_block() -> None:
@@ -149,3 +173,18 @@ def test_a_policy_of_nonsense_logits_has_no_winner_in_any_block() -> None:
         decided = by_blocks(made, claimed, cuts)
         assert decided.margins_N.isnan().tolist() == [False, False, True, False, False]
         assert decided.logprobs_N[2].isnan()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("spread", [1.0, 30.0])
+def test_a_gpu_decides_as_a_cpu_does(spread: float) -> None:
+    made, claimed = logits(4, 40_000, spread), claims(4, 40_000)
+    moved = Claims(
+        claimed.tokens_N.cuda(),
+        claimed.seeds_N.cuda(),
+        claimed.positions_N.cuda(),
+        claimed.temperatures_N.cuda(),
+    )
+    here, there = by_blocks(made, claimed, [7_000]), by_blocks(made.cuda(), moved, [7_000])
+    assert there.winners_N.cpu().equal(here.winners_N)
+    assert (there.margins_N.cpu() - here.margins_N).abs().max() < 1e-5
