@@ -19,7 +19,13 @@ from benchmarks.attacks.cheats import BOTH, attacks
 from benchmarks.attacks.lab import Lab, chosen, say
 from benchmarks.attacks.models import NAMES
 from benchmarks.attacks.rows import Peer, Row, peers, rows
-from benchmarks.attacks.table import aims_table, as_json, replay_table, sketch_note
+from benchmarks.attacks.table import (
+    aims_table,
+    as_json,
+    honest_note,
+    replay_table,
+    sketch_note,
+)
 
 CACHE = Path("build/attacks")
 JSON = Path("build/bench")
@@ -35,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         samplers=options.sampler,
         replayers=options.replayer,
         num_groups=options.groups,
+        num_calibration_groups=options.calibration_groups,
     )
     try:
         lab.prepare()
@@ -85,6 +92,7 @@ def _text(lab: Lab, every: dict[tuple[str, str], list[Row]], beside: Sequence[Pe
             f"{model}: sampled by {sampler}, replayed by {replayer}; {num_groups:,} groups of each "
             f"attack, {num_tokens:,} tokens of honest work",
             replay_table(found, beside),
+            honest_note(found),
         ]
     parts += [f"{model}: groups within which 95 % of such workers are condemned", aims_table(every)]
     if len(lab.samplers) > 1:
@@ -99,6 +107,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--model", choices=NAMES, default="demo")
     parser.add_argument("--groups", type=int, default=512, help="groups of each attack")
+    parser.add_argument(
+        "--calibration-groups", type=int, default=512, help="of each policy, for other bounds"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--attack", nargs="+", default=[], choices=list(attacks()), metavar="NAME", help="all"

@@ -40,7 +40,10 @@ CALIBRATION = "calibration"
 
 @dataclass
 class Lab:
-    """One model under attack. `num_groups` groups of each attack, by each sampler, for each replayer."""
+    """One model under attack. `num_groups` groups of each attack, by each sampler, for each replayer.
+
+    `num_calibration_groups` of each of two policies set the bounds that are not committed.
+    """
 
     policies: Policies
     attacks: Sequence[Attack]
@@ -62,9 +65,6 @@ class Lab:
         for replayer in self.replayers:
             self._replay(replayer)
         self._compare()
-        for sampler in self.samplers:
-            for replayer in self.replayers:
-                self.thresholds(sampler, replayer)
 
     def sampled(self, sampler: str, attack: Attack) -> Sampled:
         return _found(record.read(Sampled, self._path(sampler, attack.name)))
@@ -82,33 +82,49 @@ class Lab:
     def thresholds(self, sampler: str, replayer: str) -> Thresholds:
         """Return the bounds of honest work between two engines.
 
-        The starting model's, replayed by transformers, are those committed with it. All others are
-        calibrated here, as `rollcall calibrate` does, on prompts and seeds that no attack uses.
+        Those committed with the starting model where there are any; all others are calibrated here, as
+        `rollcall calibrate` does, on prompts and seeds that no attack uses.
         """
-        wanted = engine_class(sampler, "cpu")
-        if self._is_committed(replayer):
-            entries = json.loads((START / "thresholds.json").read_text())
-            entry = next(entry for entry in entries if entry["engine_class"] == wanted)
-            return Thresholds.from_json(json.dumps(entry))
-        path = self._path(f"{sampler}-{replayer}", "thresholds").with_suffix(".json")
-        if not path.exists():
-            say(f"{self.policies.model}: bounds of {sampler}, replayed by {replayer}")
-            bounds = thresholds_of(
-                [self.replayed(sampler, replayer, work).stats() for work in calibration()],
-                engine_class=wanted,
-                false_rejects_per_million=FALSE_REJECTS_PER_MILLION,
-                false_alarms_per_million=FALSE_ALARMS_PER_MILLION,
-            )
-            path.write_text(bounds.model_dump_json(indent=1))
-        return Thresholds.from_json(path.read_text())
+        known = self._committed.get((engine_class(sampler, "cpu"), replayer))
+        if known is not None:
+            return known
+        say(f"{self.policies.model}: bounds of {sampler}, replayed by {replayer}")
+        return thresholds_of(
+            [self.replayed(sampler, replayer, work).stats() for work in self._calibration()],
+            engine_class=engine_class(sampler, "cpu"),
+            replayed_by=replayer,
+            false_rejects_per_million=FALSE_REJECTS_PER_MILLION,
+            false_alarms_per_million=FALSE_ALARMS_PER_MILLION,
+        )
+
+    @cached_property
+    def _committed(self) -> dict[tuple[str, str], Thresholds]:
+        if self.policies.folder != START:
+            return {}
+        entries = json.loads((START / "thresholds.json").read_text())
+        every = [Thresholds.from_json(json.dumps(entry)) for entry in entries]
+        return {(bounds.engine_class, bounds.replayed_by): bounds for bounds in every}
 
     def _is_committed(self, replayer: str) -> bool:
-        return self.policies.folder == START and replayer == "transformers"
+        """Whether every sampler's bounds under this replayer need no calibration."""
+        return all((engine_class(s, "cpu"), replayer) in self._committed for s in self.samplers)
 
     def _works(self, sampler: str) -> list[Attack]:
         """Return what a sampler makes: its attacks, and honest work to calibrate on where needed."""
         needed = not all(map(self._is_committed, self.replayers))
-        return [*self.of(sampler), *(calibration() if needed else ())]
+        return [*self.of(sampler), *(self._calibration() if needed else ())]
+
+    def _calibration(self) -> list[Attack]:
+        """Return honest work to calibrate on: of the leased policy, and of the one 20 steps on."""
+        found = attacks()
+        return [
+            replace(
+                found[name],
+                name=f"{CALIBRATION}-{self.num_calibration_groups}-{found[name].leased}",
+                title="calibration",
+            )
+            for name in ("honest", "honest-later")
+        ]
 
     def _sample(self, sampler: str) -> None:
         works = self._works(sampler)
@@ -191,15 +207,6 @@ class Lab:
     def _path(self, kind: str, attack: str) -> Path:
         name = f"{self.policies.model}-{self._fingerprint}-{self.num_groups}x{self.seed}"
         return self.policies.cache / "records" / name / kind / f"{attack}.npz"
-
-
-def calibration() -> list[Attack]:
-    """Return honest work to calibrate on: of the leased policy, and of the one 20 steps on."""
-    found = attacks()
-    return [
-        replace(found[name], name=f"{CALIBRATION}-{found[name].leased}", title="calibration")
-        for name in ("honest", "honest-later")
-    ]
 
 
 def chosen(names: Sequence[str]) -> list[Attack]:

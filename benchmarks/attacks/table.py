@@ -1,11 +1,12 @@
 """Write the rows as Markdown, for people, and as JSON, for whoever compares two runs."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import log1p
 from typing import Any
 
-from benchmarks.attacks.figures import Delay
+from benchmarks.attacks.figures import Delay, upper_bound
 from benchmarks.attacks.peers import LARGEST_SKETCH, TOLERANCE_BASE
-from benchmarks.attacks.rows import Caught, Peer, Row
+from benchmarks.attacks.rows import HORIZON, NUM_SEQUENCES, Caught, Peer, Row
 
 HEAD = (
     "attack",
@@ -30,6 +31,20 @@ def replay_table(rows: Sequence[Row], peers: Sequence[Peer]) -> str:
     lines = [_line(HEAD), _line(["---"] + ["---:"] * (len(HEAD) - 1))]
     lines += [_line([*_cells(row), *_commitments(beside.get(row.attack.name))]) for row in rows]
     return "\n".join(lines)
+
+
+def honest_note(rows: Sequence[Row]) -> str:
+    """Say how often honest work was rejected, alone and in sequence, under the bounds of this pair."""
+    honest = [row for row in rows if row.attack.name.startswith("honest")]
+    groups = sum(row.num_groups for row in honest)
+    rejects = round(sum(row.handed_in.rejected * row.num_groups for row in honest))
+    crossed = sum(row.handed_in.crossed for row in honest) / len(honest)
+    alarms = -log1p(-min(crossed, 0.999)) / HORIZON * 1e6
+    return (
+        f"Honest work: {rejects} of {groups:,} groups rejected alone (with 95 % confidence less than "
+        f"{upper_bound(rejects, groups):.2%}); the sequential test alarms {alarms:.0f} times in a "
+        f"million groups, by {NUM_SEQUENCES} sequences of {HORIZON:,} groups drawn from these."
+    )
 
 
 def aims_table(pairs: Mapping[tuple[str, str], Sequence[Row]]) -> str:
