@@ -1,7 +1,7 @@
 """What it costs to verify a group, beside what it cost to sample it.
 
     python -m benchmarks.replay [--models start,small,wide] [--groups 64] [--rounds 3]
-                                [--vocabulary 150000] [--tokens 8000] [--device cpu]
+                                [--sequences 128] [--vocabulary 150000] [--tokens 8000] [--device cpu]
 
 The aim is a tenth of vLLM's cost of generating the same tokens. `start` is the demo's model; the
 others are random ones of 42 M and 197 M parameters, a quarter and an eighth as many groups of them.
@@ -27,6 +27,7 @@ def main() -> None:
     parser.add_argument("--models", default="start,small,wide", help="empty measures no cost")
     parser.add_argument("--groups", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--sequences", type=int, default=128, help="that vLLM samples at once")
     parser.add_argument("--vocabulary", type=int, default=150_000)
     parser.add_argument("--tokens", type=int, default=8_000, help="0 measures no memory")
     parser.add_argument("--device", default="cpu")
@@ -45,6 +46,7 @@ def main() -> None:
                 Path(folder),
                 num_groups=max(1, options.groups // FEWER[name]),
                 rounds=options.rounds,
+                max_sequences=options.sequences,
                 device=options.device,
             )
     if costs:
@@ -61,6 +63,7 @@ def main() -> None:
         print(memory.table(held))
     result = {
         "aim": AIM,
+        "sequences": options.sequences,
         "cost": [{**asdict(row), "groups_per_second": row.groups_per_second} for row in costs],
         "memory": [asdict(row) for row in held],
         "machine": {"cpus": os.cpu_count(), "platform": platform.platform()},

@@ -101,7 +101,13 @@ class Cost:
 
 
 def measure(
-    name: str, folder: Path, *, num_groups: int, rounds: int, device: str = "cpu"
+    name: str,
+    folder: Path,
+    *,
+    num_groups: int,
+    rounds: int,
+    max_sequences: int = 128,
+    device: str = "cpu",
 ) -> list[Cost]:
     """Measure both replayers on `start` or on one of `SHAPES`, which is written into `folder`."""
     if name == "start":
@@ -114,7 +120,11 @@ def measure(
         workload = SHAPES[name].workload(num_groups)
     longest = max(map(len, workload.prompts)) + workload.max_tokens
     engine = VllmEngine(
-        model_dir, device=device, max_model_len=longest, max_sequences=128, kv_cache_mib=512
+        model_dir,
+        device=device,
+        max_model_len=longest,
+        max_sequences=max_sequences,
+        kv_cache_mib=512,
     )
     try:
         replayers: dict[str, Replayer] = {
