@@ -5,10 +5,10 @@ what is wrong, the transaction that shows it is written to a file, and sent if a
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from eth_account import Account
@@ -40,6 +40,7 @@ from rollcall.epoch_audit import (
 from rollcall.fraud_proof import write_proof
 from rollcall.public_record import PublicRecord
 from rollcall.reader import Reader
+from rollcall.task_audit import PromptOf, Unchecked, check_tasks, policies_of, prompts_of
 from rollcall.user_error import UserError
 from rollout_worker.epochs import work_digest
 
@@ -103,6 +104,8 @@ def audit_run(
     spec, ledger = record.spec(run_id), record.ledger
     state, public, paid = ledger.run(run_id), public_draws(record, run_id, spec), PaidIndex()
     reports: list[EpochReport] = []
+    differences: list[str] = []
+    check_leases = _task_check(record, run_id, public, differences)
     accounts: dict[int, dict[str, int]] = {}
     root, records = bytes(32), Records()
     for posted in record.epochs(run_id):
@@ -126,10 +129,11 @@ def audit_run(
                 domain=public.domain,
             )
             check_replays(report, looks, records, public)
+            check_leases(report, looks)
             accounts[posted.epoch] = {leaf.worker: leaf.earned for leaf in published.accounts}
         root = posted.account_root
     paid.close()
-    differences = check_pay(reports, accounts, record.claims.get(run_id, {}), state=state)
+    differences += check_pay(reports, accounts, record.claims.get(run_id, {}), state=state)
     return RunReport(run_id, reports, differences)
 
 
@@ -150,6 +154,25 @@ def public_draws(record: PublicRecord, run_id: int, spec: RunSpec) -> PublicDraw
         secrets={posted.epoch: posted.secret for posted in record.epochs(run_id)},
         opened_at=cache(lambda epoch: ledger.epoch(run_id, epoch).opened_at or None),
         always_owed_until=record.always_owed_until(run_id),
+    )
+
+
+def _task_check(
+    record: PublicRecord, run_id: int, public: PublicDraws, differences: list[str]
+) -> Callable[[EpochReport, Sequence[Look]], None]:
+    """Return the check of leases' contents; what keeps prompts from being made here is a difference."""
+    reader, spec = record.reader, public.spec
+    prompt_of: PromptOf | None = None
+    try:
+        prompt_of = prompts_of(reader, spec)
+    except Unchecked as error:
+        differences.append(str(error))
+    return partial(
+        check_tasks,
+        info=reader.run(run_id).model_copy(update={"spec": spec}),
+        domain=public.domain,
+        prompt_of=prompt_of,
+        policy_of=policies_of(reader, run_id, spec, public.domain),
     )
 
 

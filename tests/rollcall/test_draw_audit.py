@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator import intake
+from orchestrator import intake, leasing
+from orchestrator.scheduler import Opening
 from protocol.draw import Draw
 from protocol.messages import Contribution
 from protocol.run import AuditPolicy
@@ -124,6 +125,54 @@ def test_the_secret_of_another_epoch_draws_nothing(
     holds, printed = auditor.audit()
     assert not holds
     assert "by the secret of epoch 0, which was not the open one then" in " ".join(printed.split())
+
+
+def test_a_prompt_of_another_task_is_told(
+    auditor: Auditor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Task and seeds are the drawn ones, and yet the worker was given an easier problem."""
+    place = auditor.place
+    prompt = leasing._prompt
+    with monkeypatch.context() as lying:
+        lying.setattr(leasing, "_prompt", lambda run, tokens, _: prompt(run, tokens, 7))
+        digest = sell(place)
+    place.party("v0").decide(digest, Outcome.ACCEPTED)
+    earn(place)
+    final(place, 0)
+    holds, printed = auditor.audit()
+    assert not holds
+    told = [line for line in printed.splitlines() if "✗" in line]
+    assert len(told) == 1
+    assert "nonce 1 of" in told[0]
+    assert "prompt is not that of task" in told[0]
+
+
+def test_weights_that_the_trainer_never_signed_are_told(
+    auditor: Auditor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = auditor.place
+    with monkeypatch.context() as lying:
+        changed = {"policy_digest": bytes(range(32))}
+        lying.setattr(leasing, "Opening", lambda **given: Opening(**{**given, **changed}))
+        digest = sell(place)
+    place.party("v0").decide(digest, Outcome.ACCEPTED)
+    final(place, 0)
+    holds, printed = auditor.audit()
+    assert not holds
+    assert "not the one the trainer signed as version 0" in " ".join(printed.split())
+
+
+def test_a_tokenizer_that_is_gone_leaves_prompts_unchecked(
+    auditor: Auditor, tmp_path: Path
+) -> None:
+    place = auditor.place
+    earn(place)
+    final(place, 0)
+    digest = place.spec.tokenizer_digest.hex()
+    (tmp_path / "blobs" / digest[:2] / digest).unlink()
+    holds, printed = auditor.audit()
+    assert not holds
+    assert "the tokenizer is not published" in printed
 
 
 def test_a_record_counts_what_was_paid_before_or_else_the_nonce() -> None:
