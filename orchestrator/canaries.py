@@ -77,6 +77,8 @@ async def room(market: Market, run: Run, worker: str) -> int | None:
             f"canary worker {worker} is publicly known by now: leave the run with it, and name "
             "another in the orchestrator's [canaries]"
         )
+    if market.clock() - canary.committed_at < 2 * market.config.chain_poll_seconds:
+        return 0  # until every copy of the orchestrator knows it: none may take it for a cheat
     handed, sent = await market.queue.call("HMGET", run.prefix + "state", "handed", "canaries")
     held = [
         await market.queue.call("SCARD", f"{run.prefix}held:{address}") for address in run.canaries

@@ -16,9 +16,10 @@ import structlog
 from contracts.errors import LedgerError
 from contracts.facts import Keys
 from protocol.epoch import FraudReport
-from protocol.errors import MarketError
+from protocol.errors import MarketError, VoteLost
 from protocol.messages import (
     AuditTask,
+    AuditTasks,
     FraudReportSignature,
     FraudReportTask,
     RunInfo,
@@ -39,6 +40,7 @@ from rollout_worker.metrics import Tally
 from rollout_worker.recheck import Rechecker, VerdictBook
 from rollout_worker.replay import Replayer
 from rollout_worker.replayers import open_replayer
+from rollout_worker.trials import TrialWatch
 from rollout_worker.wallet import Wallet
 from rollout_worker.weights import PolicyStore, bring_model_folder
 
@@ -54,6 +56,7 @@ class Watch:
         self._info = info
         self._run_id = info.run_id
         self._book = VerdictBook(verifier.config.data_dir / f"verdicts-{info.run_id}.jsonl")
+        self._trials = TrialWatch(verifier, info)
         self._recheck = Rechecker(
             verifier.market,
             info,
@@ -73,10 +76,12 @@ class Watch:
             most_seconds=verifier.config.replay.most_seconds,
             open_model=self._open_model,
             give_up=verifier.stop.is_set,
+            bounds_for=self._trials.bounds_for,
         )
         self._epochs = EpochSigner(verifier, info, self._book)
         self._seen_reports: set[tuple[str, bytes]] = set()
         self._looked_at = 0.0
+        self._has_lost_vote = False
         self._log = structlog.get_logger().bind(run=info.run_id)
 
     def step(self) -> float:
@@ -87,10 +92,9 @@ class Watch:
             self._looked_at = now
             self._sign_reports()
             self._epochs.step()
+            self._trials.step(self._recheck)
         with verifier.tally.timing("wait"):
-            answer = verifier.market.audits(
-                self._run_id, verifier.config.replay.tasks_per_call, give_up=verifier.stop.is_set
-            )
+            answer = self._ask()
         if isinstance(answer, Later):
             return min(answer.seconds, verifier.config.poll_seconds)
         with verifier.tally.timing("busy"):
@@ -98,6 +102,19 @@ class Watch:
         return 0.0 if answer.tasks else verifier.config.poll_seconds
 
     # audits
+
+    def _ask(self) -> AuditTasks | Later:
+        """Ask for replays; a lost vote is said once, for epochs are still to be signed."""
+        verifier = self._verifier
+        try:
+            return verifier.market.audits(
+                self._run_id, verifier.config.replay.tasks_per_call, give_up=verifier.stop.is_set
+            )
+        except VoteLost as error:
+            if not self._has_lost_vote:
+                self._log.error("vote lost", reason=error.message)
+            self._has_lost_vote = True
+            return Later(verifier.config.poll_seconds)
 
     def _examine(self, tasks: Sequence[AuditTask]) -> None:
         """Replay tasks and send verdicts; what was found before a restart is not replayed again."""

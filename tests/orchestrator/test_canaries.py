@@ -63,6 +63,7 @@ def examined(
         for n in range(num_verifiers):
             ground.by(f"v{n}").join_run(place.run_id)
         tick(place)
+        place.wait(2)  # by then every copy of the orchestrator would know
         yield place
 
 
@@ -320,6 +321,18 @@ def test_canary_workers_lease_only_their_share(
             place.party("v0").decide(digest, ACCEPTED)
         held = len(place.party(BOB).leases(4))
         assert held == 2, "two fifths of five replays"
+
+
+def test_a_canary_worker_leases_nothing_before_it_is_committed_to_everywhere(
+    ground: Ground, redis_url: str, tmp_path: Path
+) -> None:
+    config = {"canaries": {"false": [ground.address(BOB)]}}
+    with opened(ground, redis_url, tmp_path / "b", config=config) as place:
+        assert place.party(BOB).lease().status_code == 204, "no commitment yet"
+        tick(place)
+        assert place.party(BOB).lease().status_code == 204, "another copy may not have seen it"
+        place.wait(2)
+        assert place.party(BOB).lease().status_code == 200
 
 
 def test_a_canary_that_a_verifier_never_answers_is_not_asked_for_ever(
