@@ -10,7 +10,7 @@ Suffixes: N positions, V tokens of a block, K candidates.
 
 from concurrent.futures import ThreadPoolExecutor
 
-import numba  # type: ignore[import-untyped]
+import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray

@@ -6,12 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from protocol import sampling
 from protocol.constants import MICRO, SURPRISAL_FLOOR_NATS
 from protocol.environments.arithmetic import Arithmetic
 from protocol.rollout import Lease, Rollout, Submission
 from rollout_worker.calibrate import workload_of
+from rollout_worker.config import ReplayConfig
 from rollout_worker.engines.causal import CausalModel
 from rollout_worker.engines.registry import open_engine
 from rollout_worker.generate import generate_groups
@@ -24,6 +26,7 @@ from rollout_worker.replay import (
     replay_many,
     stats_of,
 )
+from rollout_worker.replayers import open_replayer
 
 MODEL = Path(__file__).parents[2] / "models" / "start"
 EOS = 2
@@ -112,6 +115,16 @@ def test_small_passes_find_what_large_ones_do() -> None:
         for (a, _), (b, _) in zip(large, small, strict=True)
     ]
     assert max(gaps) < 0.05 * MICRO
+
+
+def test_a_verifiers_config_bounds_its_replay() -> None:
+    config = ReplayConfig(max_pass_tokens=64, buffer_mib=1)
+    lease, group = honest()[0]
+    replayer = open_replayer(config, MODEL, max_model_len=128)
+    stats, _ = replay(replayer, lease, submission(lease, group))
+    assert stats.num_tokens == sum(len(r.token_ids()) for r in group)
+    with pytest.raises(ValidationError, match="transformers"):
+        ReplayConfig.model_validate({"engine": "llama"})
 
 
 def test_an_engine_seed_belongs_to_its_rollout() -> None:
