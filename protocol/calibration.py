@@ -3,10 +3,10 @@
 Groups are what is judged, and tokens of one group err together (one cache, one problem), so every
 bound is extrapolated from groups, and the policy that needs the loosest sets it.
 
-- `reference`: `REFERENCE` times the largest honest mean. A CUSUM is quickest for a shift of twice its
-  distance from the honest mean (for counts whose rate doubles 1.44 is the optimum: Lucas 1985,
-  Technometrics 27); and an honest policy whose errors grow by less than that, as it is trained, stays
-  below it.
+- `reference`: `REFERENCE` times the largest honest mean, or `ROOM` times the upper end of the mean's
+  interval where few errors leave it wide. A CUSUM is quickest for a shift of about twice its distance
+  from the honest mean (for counts whose rate trebles 1.8 is the optimum: Lucas 1985, Technometrics 27);
+  and an honest policy whose errors grow by less, as it is trained, stays below it.
 - `group`: the excess that a third of the false-reject rate of honest groups is above. Beyond the 90th
   percentile it is taken as exponential (peaks over a threshold: Pickands 1975, Balkema and de Haan
   1974, with shape 0), which is conservative for means of bounded errors; mismatches are counted, so
@@ -29,17 +29,20 @@ from protocol.constants import MICRO
 from protocol.sequential import OUTLIERS
 from protocol.verdict import QUANTILES, Bounds, Limit, ReplayStats, Statistic, Thresholds
 
-REFERENCE: Final = {Statistic.MISMATCHES: 1.5, Statistic.MARGIN: 1.5, Statistic.GAP: 1.2}
-"""Over the honest mean. Mismatches and their margins are rare events, and five times rarer in a trained
-policy; every token has a gap, and its mean moves by a tenth: on vLLM 0.0236 nats for the starting
-model, 0.0260 after 30 steps."""
+REFERENCE: Final = {Statistic.MISMATCHES: 2.0, Statistic.MARGIN: 2.5, Statistic.GAP: 1.2}
+"""Over the honest mean. Of the starting model on transformers, int8 weights lose 2.9 times as many tokens
+by 4.1 times as many nats in all, and rare events need distance for their bound to be low: with 1.5 the
+margins' is three times as high. Every token has a gap, so 1.2 is many times its mean's error; the mean
+moves by a tenth as the policy is trained (on vLLM 0.0236 nats at the start, 0.0260 after 30 steps)."""
+ROOM: Final = 1.2
 TAIL_QUANTILE: Final = 0.9
 NUM_TESTS: Final = len(Statistic)
 MIN_GROUPS: Final = 100
 """Ten peaks over the 90th percentile are the least that give their mean a meaning."""
 NUM_STATES: Final = 128
 NUM_RESAMPLES: Final = 100
-CONFIDENCE: Final = 0.95
+UPPER: Final = 0.975
+"""Both ends leave 1 − `UPPER`: intervals of 95 %."""
 LONGEST_RUN: Final = 1e12
 """Groups: average run lengths beyond are not told apart, and float64 could not."""
 
@@ -106,9 +109,7 @@ def bounds_of(
 ) -> Bounds:
     """Set one statistic's bounds; `rejects` and `alarms` are shares of honest groups."""
     samples = [_sample(policy, statistic) for policy in honest]
-    reference = round(
-        max(REFERENCE[statistic] * totals.sum() / tokens.sum() for totals, tokens in samples)
-    )
+    reference = round(max(_reference(*sample, statistic, num_resamples) for sample in samples))
     tail = count_tail if statistic is Statistic.MISMATCHES else tail_bound
     excesses = [totals - reference * tokens for totals, tokens in samples]
     means = np.concatenate([totals[1:] / tokens[1:] for totals, tokens in samples])
@@ -135,6 +136,14 @@ def _sample(policy: Sequence[ReplayStats], statistic: Statistic) -> tuple[Floats
     return np.append(least, totals), np.append(middle, tokens)
 
 
+def _reference(totals: Floats, tokens: Floats, statistic: Statistic, num_resamples: int) -> float:
+    mean = float(totals.sum() / tokens.sum())
+    draw = np.random.default_rng(0)
+    chosen = draw.integers(len(totals), size=(num_resamples, len(totals)))
+    means = totals[chosen].sum(axis=1) / tokens[chosen].sum(axis=1)
+    return max(REFERENCE[statistic] * mean, ROOM * float(np.quantile(means, UPPER)))
+
+
 def _limit(
     samples: Sequence[Floats], bound: Callable[[Floats], float], num_resamples: int
 ) -> Limit:
@@ -147,7 +156,7 @@ def _limit(
         bound(np.append(widest[0], widest[1:][draw.integers(size, size=size)]))
         for _ in range(num_resamples)
     ]
-    low, high = np.quantile(again, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    low, high = np.quantile(again, [1 - UPPER, UPPER])
     estimate = max(found)
     return Limit(
         low=round(max(0.0, min(low, estimate))),

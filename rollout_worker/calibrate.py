@@ -16,6 +16,7 @@ from protocol.rollout import Lease, lease_id, rollout_seed
 from protocol.verdict import ReplayStats, Thresholds, judge
 from rollout_worker.engines.base import Engine
 from rollout_worker.generate import generate_groups
+from rollout_worker.recheck import REPLAYED_TOGETHER
 from rollout_worker.replay import Replayer, stats_of
 
 _WORKER = "0x" + "00" * 20
@@ -61,12 +62,17 @@ class Workload:
 def measure(
     engine: Engine, model: Replayer, policy: Weights, workload: Workload, *, salt: int = 0
 ) -> list[ReplayStats]:
-    """Sample the workload from `policy` as `engine` loads it, and replay it with the exact weights."""
+    """Sample the workload from `policy` as `engine` loads it, and replay it with the exact weights.
+
+    Groups are replayed as many at a time as a verifier does: how passes are filled moves low bits.
+    """
     leases = list(workload.leases(salt=salt))
     engine.load(policy)
     model.load(policy)
     groups = generate_groups(engine, leases, eos_token_id=workload.eos_token_id)
-    return [stats_of(found) for found in model.findings(list(zip(leases, groups, strict=True)))]
+    work = list(zip(leases, groups, strict=True))
+    parts = (work[i : i + REPLAYED_TOGETHER] for i in range(0, len(work), REPLAYED_TOGETHER))
+    return [stats_of(found) for part in parts for found in model.findings(part)]
 
 
 def caught(stats: Sequence[ReplayStats], thresholds: Thresholds) -> float:
