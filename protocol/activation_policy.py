@@ -50,6 +50,8 @@ def judge_activations(
 ) -> tuple[Rejection, str] | None:
     """Return what the first commitment outside the bounds shows, or None; one sequence per rollout."""
     for i, deviations in enumerate(group):
+        if not deviations:
+            return Rejection.BAD_ACTIVATIONS, f"rollout {i} carries no activation commitments"
         for k, found in enumerate(deviations):
             if not policy.allows(found):
                 return Rejection.REPLAY_ACTIVATIONS, (

@@ -21,10 +21,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from protocol.activations import Deviation
 from protocol.constants import MARGIN_CAP_MICRONATS, MICRO, SURPRISAL_FLOOR_NATS
 from protocol.policy import Weights
 from protocol.rollout import Lease, Rollout, Submission
 from protocol.verdict import MAX_MISMATCHES, Mismatch, ReplayStats
+from rollout_worker.activations import compare
 from rollout_worker.engines.causal import CausalModel
 from rollout_worker.engines.contest import Claims, Decided, decide
 from rollout_worker.engines.prefill import Completed, hidden_states, passes
@@ -52,6 +54,18 @@ class Findings:
     """In nats; 0 where the claimed token is the winner."""
     gaps: NDArray[np.float64]
     """Between the logarithms of the recomputed and the claimed surprisal, in nats."""
+    deviations: tuple[Deviation, ...] = ()
+    """Of the activation commitments that the completion carries, one per 32 tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a replay of one group found."""
+
+    stats: ReplayStats
+    mismatches: tuple[Mismatch, ...]
+    deviations: tuple[tuple[Deviation, ...], ...]
+    """Of each rollout's activation commitments; empty where it carries none."""
 
 
 class Replayer(Protocol):
@@ -70,6 +84,7 @@ class Row:
 
     completed: Completed
     worker_logprobs: NDArray[np.float32]
+    activations: bytes
     seed: int
     temperature: float
 
@@ -124,7 +139,11 @@ class ReplayModel:
             self._model.vocabulary_size,
             buffer_bytes=self._buffer_bytes,
         )
-        return findings_of(rows, decided)
+        deviations = [
+            tuple(compare(row.activations, own)) if row.activations else ()
+            for row, own in zip(rows, hidden, strict=True)
+        ]
+        return findings_of(rows, decided, deviations)
 
 
 def replay(
@@ -138,8 +157,16 @@ def replay_many(
     model: Replayer, work: Sequence[tuple[Lease, Submission]]
 ) -> list[tuple[ReplayStats, tuple[Mismatch, ...]]]:
     """Replay groups of one policy version together: prefills are filled across groups."""
+    return [(found.stats, found.mismatches) for found in measure_many(model, work)]
+
+
+def measure_many(model: Replayer, work: Sequence[tuple[Lease, Submission]]) -> list[Measured]:
+    """Replay groups as `replay_many` does, and compare their activation commitments."""
     found = model.findings([(lease, submission.rollouts) for lease, submission in work])
-    return [(stats_of(group), mismatches_of(group)) for group in found]
+    return [
+        Measured(stats_of(group), mismatches_of(group), tuple(f.deviations for f in group))
+        for group in found
+    ]
 
 
 def stats_of(group: Sequence[Findings]) -> ReplayStats:
@@ -201,15 +228,29 @@ def claims_of(rows: Sequence[Row], device: torch.device) -> Claims:
     )
 
 
-def findings_of(rows: Sequence[Row], decided: Decided) -> list[Findings]:
-    """Turn what became of all the rows' positions, one row after another, into their findings."""
+def findings_of(
+    rows: Sequence[Row],
+    decided: Decided,
+    deviations: Sequence[tuple[Deviation, ...]] | None = None,
+) -> list[Findings]:
+    """Turn what became of all the rows' positions, one row after another, into their findings.
+
+    Raises `ValueError` where rows carry activation commitments and nothing was compared with them.
+    """
+    if deviations is None:
+        if any(row.activations for row in rows):
+            raise ValueError("activation commitments are compared by the transformers replay only")
+        deviations = [() for _ in rows]
     claimed = np.concatenate([row.worker_logprobs for row in rows])
     expected = decided.winners_N.cpu().numpy().astype(np.uint32)
     margins = _bounded(decided.margins_N.cpu().numpy())
     gaps = _bounded(_gaps(decided.logprobs_N.cpu().numpy(), claimed))
     ends = np.cumsum([len(row.completed.tokens) for row in rows])[:-1]
-    parts = zip(*(np.split(of_all, ends) for of_all in (expected, margins, gaps)), strict=True)
-    return [Findings(row.completed.tokens, *part) for row, part in zip(rows, parts, strict=True)]
+    parts = zip(rows, *(np.split(a, ends) for a in (expected, margins, gaps)), strict=True)
+    return [
+        Findings(row.completed.tokens, winners, margin, gap, found)
+        for (row, winners, margin, gap), found in zip(parts, deviations, strict=True)
+    ]
 
 
 def _rows(lease: Lease, rollouts: Sequence[Rollout]) -> Iterator[Row]:
@@ -221,7 +262,8 @@ def _rows(lease: Lease, rollouts: Sequence[Rollout]) -> Iterator[Row]:
         claimed, logprobs = rollout.token_ids(), rollout.worker_logprobs()
         if not len(claimed) or len(claimed) != len(logprobs):
             raise ValueError(f"{len(claimed)} tokens with {len(logprobs)} log-probabilities")
-        yield Row(Completed(lease.prompt, claimed), logprobs, seed, lease.temperature)
+        completed = Completed(lease.prompt, claimed)
+        yield Row(completed, logprobs, rollout.activations, seed, lease.temperature)
 
 
 def _gaps(recomputed: NDArray[np.float32], claimed: NDArray[np.float32]) -> NDArray[np.float64]:

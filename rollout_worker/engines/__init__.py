@@ -1,6 +1,6 @@
 """What samples: load a policy, turn seeds into completions.
 
 Read `base` (the protocol), `gumbel` (the seeded stream in torch), `causal` and `transformers` (the
-plain engine), `vllm` and `vllm_hooks` (the fast one), `fit` (what they refuse), `rounded` (the cheat
+plain engine), `vllm`, `vllm_hooks` and `vllm_activations` (the fast one), `fit` (what they refuse), `rounded` (the cheat
 that tests and the demo need), and `registry`, where a new engine gets its name.
 """

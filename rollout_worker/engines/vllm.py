@@ -23,7 +23,7 @@ from rollout_worker.engines.base import Completion, Request, engine_class
 from rollout_worker.engines.fit import require_fit, require_same_model, shapes_of
 
 _PROCESSOR = "rollout_worker.engines.vllm_hooks:SeededGumbel"
-_EXTENSION = "rollout_worker.engines.vllm_hooks.HotReload"
+_EXTENSION = "rollout_worker.engines.vllm_hooks.WorkerHooks"
 _NUM_WARM_UP = 8
 _T = TypeVar("_T")
 
@@ -105,12 +105,21 @@ class VllmEngine:
         return llm
 
     def _generate(self, requests: Sequence[Request]) -> list[Completion]:
+        recorded = any(request.proves_activations for request in requests)
+        if recorded:
+            self._llm.collective_rpc("start_recording", args=(len(requests),))
         outputs = self._llm.generate(
             [{"prompt_token_ids": list(request.prompt)} for request in requests],
             [self._sampling(request) for request in requests],
             use_tqdm=False,
         )
-        return [_completion(output.outputs[0]) for output in outputs]
+        proofs: dict[str, bytes] = {}
+        if recorded:
+            lengths = {output.request_id: len(output.outputs[0].token_ids) for output in outputs}
+            [proofs] = self._llm.collective_rpc("recorded", args=(lengths,))
+        return [
+            _completion(output.outputs[0], proofs.get(output.request_id, b"")) for output in outputs
+        ]
 
     def _sampling(self, request: Request) -> Any:
         from vllm import SamplingParams
@@ -163,9 +172,9 @@ def _prepare_environment(device: str) -> None:
     os.environ["TORCH_COMPILE_DISABLE"] = "1"
 
 
-def _completion(output: Any) -> Completion:
+def _completion(output: Any, activations: bytes) -> Completion:
     tokens = np.array(output.token_ids, dtype=np.uint32)
     logprobs = [
         entry[token].logprob for token, entry in zip(output.token_ids, output.logprobs, strict=True)
     ]
-    return Completion(tokens=tokens, logprobs=np.array(logprobs, dtype=np.float32))
+    return Completion(tokens, np.array(logprobs, dtype=np.float32), activations)

@@ -1,4 +1,4 @@
-"""The two seams through which vLLM samples by the seeded stream and takes new weights.
+"""The seams through which vLLM samples by the seeded stream, takes new weights and shows its states.
 
 Imported by vLLM by name, inside its worker. Uses its public extension points only:
 `logits_processors` and `worker_extension_cls`.
@@ -12,6 +12,8 @@ from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor
 from vllm.v1.sample.logits_processor.builtin import process_dict_updates
 
 from rollout_worker.engines.gumbel import gumbel
+from rollout_worker.engines.vllm_activations import RecordsActivations
+from rollout_worker.engines.vllm_replay import ReplaysClaims
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
@@ -109,3 +111,7 @@ class HotReload:
 
     def samples_natively(self) -> bool:
         return bool(self.vllm_config.use_v2_model_runner)
+
+
+class WorkerHooks(HotReload, RecordsActivations, ReplaysClaims):
+    """All that vLLM mixes into its worker: it takes one class."""
