@@ -5,9 +5,18 @@ import asyncio
 from orchestrator.canaries import face_of
 from orchestrator.leasing import notice_of
 from orchestrator.market import Market, Run
+from orchestrator.records import Group
 from orchestrator.replaying import subject_of
 from orchestrator.withholding import reason_of
-from protocol.messages import RunInfo, RunList, SubmissionStatus, WorkerInfo, WorkerInfos
+from protocol.draw import Draw
+from protocol.messages import (
+    GroupState,
+    RunInfo,
+    RunList,
+    SubmissionStatus,
+    WorkerInfo,
+    WorkerInfos,
+)
 from protocol.rollout import Receipt
 from protocol.verdict import Verdict
 
@@ -44,6 +53,7 @@ async def submission_status(market: Market, run: Run, work_digest: bytes) -> Sub
     verdicts = sorted(map(Verdict.from_json, raw.values()), key=lambda verdict: verdict.decided_at)
     group = subject.group
     face = face_of(group, tuple(verdicts), run.canaries.get(group.worker))
+    draw = await _shown_draw(market, run, group, work_digest)
     return SubmissionStatus(
         work_digest=work_digest,
         state=face.state,
@@ -54,10 +64,22 @@ async def submission_status(market: Market, run: Run, work_digest: bytes) -> Sub
         receipt=Receipt.from_json(group.receipt),
         rewards=group.rewards,
         trained_in=group.trained_in,
-        draw_epoch=group.draw_epoch,
-        draw_rate_millionths=group.draw_rate,
+        draw_epoch=draw.epoch,
+        draw_rate_millionths=draw.rate,
         verdicts=face.verdicts,
     )
+
+
+async def _shown_draw(market: Market, run: Run, group: Group, work_digest: bytes) -> Draw:
+    """Return what a group's draw was made from once a posted epoch pays it; nothing before.
+
+    A verifier could tell a canary by it: a group that is replayed though its worker's record asks for few.
+    """
+    key = f"{run.prefix}earned:{group.worker}"
+    waits = await market.queue.call("ZSCORE", key, work_digest.hex()) is not None
+    if waits or group.canary or group.state is not GroupState.ACCEPTED:
+        return Draw(epoch=0, rate=0)
+    return Draw(epoch=group.draw_epoch, rate=group.draw_rate)
 
 
 async def worker_infos(market: Market, worker: str) -> WorkerInfos:

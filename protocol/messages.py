@@ -119,7 +119,7 @@ class SubmissionStatus(Wire):
     draw_epoch: U32
     """Whose secret drew whether the group is replayed: the epoch open when it was received."""
     draw_rate_millionths: U32
-    """The share of such groups that is replayed; 0 where admission rejected it and nothing was drawn."""
+    """The share of such groups that is replayed. Both are 0 until a posted epoch pays the group."""
     verdicts: Annotated[tuple[Verdict, ...], AsTuple]
 
 

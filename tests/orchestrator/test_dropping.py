@@ -33,6 +33,13 @@ def strict(ground: Ground, redis_url: str, tmp_path: Path) -> Iterator[Place]:
         yield place
 
 
+def drawn_at(place: Place, digest: bytes) -> int:
+    """Return the share that a group was drawn with, from the orchestrator's own record."""
+    run = place.market.runs[place.run_id]
+    fields = place.call(place.market.queue.hash, f"{run.prefix}group:{digest.hex()}")
+    return int(fields[b"draw_rate"])
+
+
 def standing(place: Place, worker: Party) -> WorkerInfo:
     infos = WorkerInfos.from_json(place.get(f"/v1/workers/{worker.address}").content)
     return next(info for info in infos.runs if info.run_id == place.run_id)
@@ -85,7 +92,8 @@ def test_a_careless_workers_groups_are_all_replayed_until_it_has_paid(strict: Pl
 
 def rate_of_next(worker: Party) -> int:
     digest = worker.deliver(worker.leases()[0].lease).work_digest
-    return worker.place.status(digest).draw_rate_millionths
+    assert worker.place.status(digest).draw_rate_millionths == 0, "not told before it is paid"
+    return drawn_at(worker.place, digest)
 
 
 def test_nobody_drops_for_another_nor_twice_nor_what_was_submitted(strict: Place) -> None:

@@ -18,6 +18,7 @@ from rollcall.draw_audit import Records
 from tests.orchestrator.front import serving
 from tests.orchestrator.ground import Ground
 from tests.orchestrator.place import Place, opened
+from tests.orchestrator.test_dropping import drawn_at
 from tests.orchestrator.test_settling import earn, final
 from tests.rollcall.auditor import Auditor
 
@@ -46,7 +47,7 @@ def test_shares_that_fall_with_the_record_are_drawn_again(
         rates = []
         for lease in [*leases[3:12], *leases[:3], *leases[12:]]:
             digest = alice.deliver(lease).work_digest
-            rates.append(place.status(digest).draw_rate_millionths)
+            rates.append(drawn_at(place, digest))
             if place.status(digest).state.value == "replay":
                 verifier.decide(digest, Outcome.ACCEPTED)
         assert rates[:6] == [1_000_000, 1_000_000, 500_000, 500_000, 500_000, 250_000]
