@@ -1,11 +1,12 @@
 """`rollcall status`: the runs of an orchestrator, and one worker's standing in them."""
 
 import json
+from collections.abc import Mapping
 
 from rich.console import Console
 from rich.table import Table
 
-from protocol.messages import RunInfo, WorkerInfo
+from protocol.messages import RunInfo, VerifierInfo, WorkerInfo
 from protocol.wire import checksum_address
 from rollcall.reader import Reader
 from rollcall.user_error import UserError
@@ -16,9 +17,14 @@ def show(orchestrator: str, *, worker: str | None, as_json: bool, console: Conso
     reader = Reader(orchestrator)
     runs = reader.runs()
     standings = reader.worker(_address(worker)).runs if worker else ()
+    verifiers = {run.run_id: reader.verifiers(run.run_id) for run in runs}
     if as_json:
         body = {
             "runs": [run.model_dump(mode="json") for run in runs],
+            "verifiers": {
+                run_id: [verifier.model_dump(mode="json") for verifier in found]
+                for run_id, found in verifiers.items()
+            },
             "worker": [standing.model_dump(mode="json") for standing in standings],
         }
         console.print_json(json.dumps(body))
@@ -27,6 +33,7 @@ def show(orchestrator: str, *, worker: str | None, as_json: bool, console: Conso
         console.print(f"{orchestrator} serves no run yet: `rollcall launch` makes one")
         return
     console.print(_runs_table(runs))
+    console.print(_verifiers_table(verifiers))
     if worker:
         console.print(_standings_table(standings))
 
@@ -53,6 +60,18 @@ def _runs_table(runs: tuple[RunInfo, ...]) -> Table:
             f"{run.spec.rate / 10**18:g}/token",
             f"{run.budget_left_units:,} tokens",
         )
+    return table
+
+
+def _verifiers_table(verifiers: Mapping[int, tuple[VerifierInfo, ...]]) -> Table:
+    table = Table(title="verifiers")
+    for column in ("run", "verifier", "accepted", "rejected", "undecided", "overruled", "vote"):
+        table.add_column(column)
+    for run_id, found in verifiers.items():
+        for item in found:
+            counts = (item.num_accepted, item.num_rejected, item.num_undecided, item.num_odd)
+            vote = "counts" if item.has_vote else f"[red]lost[/]: {item.reason}"
+            table.add_row(str(run_id), item.verifier, *(f"{n:,}" for n in counts), vote)
     return table
 
 

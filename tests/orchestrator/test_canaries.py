@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from orchestrator import canaries
 from orchestrator.records import Canary
@@ -22,7 +23,9 @@ from protocol.messages import (
 from protocol.rollout import Receipt
 from protocol.signing import personal_digest, recover
 from protocol.verdict import Outcome
+from rollcall.status import show
 from rollout_worker.verifier import report_of
+from tests.orchestrator.front import serving
 from tests.orchestrator.ground import STAKE, Ground
 from tests.orchestrator.lying import stake_again
 from tests.orchestrator.place import Place, opened
@@ -126,6 +129,20 @@ def test_a_lazy_verifier_keeps_its_vote_without_canaries_and_loses_it_with_one(
             assert code(refused) == "vote_lost"
             assert f"--explain 0x{digest.hex()}" in refused.text
             assert "rollcall run replace" in refused.text
+
+
+def test_anybody_sees_a_lost_vote_in_the_status(
+    ground: Ground, redis_url: str, tmp_path: Path
+) -> None:
+    with examined(ground, redis_url, tmp_path, num_verifiers=1) as place:
+        digest = deliver(place, BOB).work_digest
+        place.party("v0").decide(digest, ACCEPTED)
+        with serving(place) as (front, _):
+            console = Console(record=True, width=200)
+            show(front.url, worker=None, as_json=False, console=console)
+        shown = console.export_text()
+        assert f"lost: judged 0x{digest.hex()} wrongly" in shown
+        assert ground.address("v0") in shown
 
 
 def test_a_verifier_that_fails_good_work_loses_its_vote_too(
