@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from protocol import sampling
+from protocol.constants import MICRO
 from protocol.environments.arithmetic import Arithmetic
 from protocol.policy import HostTensor
 from protocol.rollout import Lease, Rollout
@@ -20,8 +22,11 @@ from rollout_worker.engines import gumbel
 from rollout_worker.engines.base import Engine, Request
 from rollout_worker.engines.causal import host_tensor_of, read_weights, tensor_of
 from rollout_worker.engines.registry import NAMES, open_engine
+from rollout_worker.engines.vllm import VllmEngine
+from rollout_worker.engines.vllm_replay import Sequences
 from rollout_worker.generate import finish_group, generate_groups, requests_of
-from rollout_worker.replay import ReplayModel, stats_of
+from rollout_worker.replay import ReplayModel, claims_of, rows_of, stats_of
+from rollout_worker.vllm_replay import VllmReplay
 
 MODEL = Path(__file__).parents[2] / "models" / "start"
 EOS = 2
@@ -196,6 +201,80 @@ def test_what_does_not_fit_is_refused(engine: Engine) -> None:
     with pytest.raises(ValueError, match="max_model_len 128"):
         engine.generate([too_long])
     assert len(engine.generate([replace(too_long, max_tokens=28)])) == 1
+
+
+@pytest.fixture
+def vllm_replay(engines: dict[str, Engine]) -> VllmReplay:
+    """A replay on the vLLM engine, which has sampled and cached before, with the starting policy."""
+    engine = engines["vllm"]
+    assert isinstance(engine, VllmEngine)
+    replay = VllmReplay(engine, MODEL)
+    replay.load(read_weights(MODEL / "model.safetensors"))
+    return replay
+
+
+def test_vllm_replays_what_either_engine_sampled(engine: Engine, vllm_replay: VllmReplay) -> None:
+    # More tokens than vLLM takes in a step: some sequences are cut between two.
+    work = list(zip(leases(64), generate_groups(engine, leases(64), eos_token_id=EOS), strict=True))
+    again = vllm_replay.findings(work)  # siblings and their prompts are in the prefix cache now
+    stats = [stats_of(group) for group in vllm_replay.findings(work)]
+    assert [stats_of(group) for group in again] == stats
+    if engine.engine_class.startswith("vllm"):  # bounds are those of a pair of engines
+        assert [judge(group, thresholds(engine)) for group in stats] == [None] * 64
+        assert sum(group.mean_logprob_gap_micronats for group in stats) < 64 * 0.01 * MICRO
+    plain = [stats_of(group) for group in ReplayModel(MODEL).findings(work)]
+    assert [group.num_tokens for group in stats] == [group.num_tokens for group in plain]
+    matched = [sum(group.num_matched for group in side) for side in (stats, plain)]
+    assert abs(matched[0] - matched[1]) < 0.005 * sum(group.num_tokens for group in plain)
+
+
+def test_vllm_names_the_false_token_that_transformers_does(vllm_replay: VllmReplay) -> None:
+    [lease] = leases(1)
+    tokens = np.array([9, 33, 50, 70, EOS], dtype=np.uint32)
+    group = [Rollout.of(tokens[: 1 + i % 5], np.full(1 + i % 5, -1.0)) for i in range(8)]
+    sides = [replay.findings([(lease, group)])[0] for replay in (vllm_replay, ReplayModel(MODEL))]
+    for ours, theirs in zip(*sides, strict=True):
+        assert ours.expected.tolist() == theirs.expected.tolist()
+        assert np.abs(ours.margins - theirs.margins).max() < 1.0  # nonsense is far from honest text
+        assert (ours.margins > 0).tolist() == (ours.expected != ours.claimed).tolist()
+
+
+def test_no_buffer_changes_what_vllm_finds(
+    engines: dict[str, Engine], vllm_replay: VllmReplay
+) -> None:
+    engine = engines["vllm"]
+    assert isinstance(engine, VllmEngine)
+    work = list(zip(leases(2), generate_groups(engine, leases(2), eos_token_id=EOS), strict=True))
+    small = VllmReplay(engine, MODEL, buffer_bytes=8_192)  # one position at a time
+    found = [[stats_of(group) for group in r.findings(work)] for r in (vllm_replay, small)]
+    assert found[0] == found[1]
+
+
+def test_vllm_replays_no_position_that_it_did_not_compute(
+    engines: dict[str, Engine], vllm_replay: VllmReplay
+) -> None:
+    engine = engines["vllm"]
+    assert isinstance(engine, VllmEngine)
+    rows = rows_of([(leases(1)[0], generate_groups(engine, leases(1), eos_token_id=EOS)[0])], 128)
+
+    def skipping(llm: Any) -> None:
+        sequences = Sequences(
+            first_request=llm.request_counter.counter,
+            prompt_lengths=[len(row.completed.prompt) for row in rows],
+            lengths=[len(row.completed.tokens) for row in rows],
+            claims=claims_of(rows, torch.device("cpu")),
+        )
+        llm.collective_rpc("start_replay", args=(sequences, 1 << 20))
+        try:
+            llm.collective_rpc("replayed")
+        finally:
+            llm.collective_rpc("end_replay")
+
+    with pytest.raises(RuntimeError, match="no hidden states for"):
+        engine.with_llm(skipping)
+    longest = Rollout.of(np.full(125, 5), np.full(125, -1.0))
+    with pytest.raises(ValueError, match="do not fit max_model_len 128"):
+        vllm_replay.findings([(leases(1)[0], [longest] * 8)])
 
 
 def test_tempered_sampling_is_exact_or_refused(engines: dict[str, Engine]) -> None:
