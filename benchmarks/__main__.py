@@ -7,7 +7,7 @@ machines are noisy; run on an otherwise idle one. `make bench ARGS=intake` runs 
 import subprocess
 import sys
 
-NAMES = ("attacks", "gas", "intake", "overhead", "replay", "trainer", "withholding")
+NAMES = ("attacks", "claims", "gas", "intake", "overhead", "replay", "trainer", "withholding")
 
 
 def main() -> int:
