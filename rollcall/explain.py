@@ -38,6 +38,9 @@ FROM_ITS_REPLAY = frozenset(
 )
 """Rejections that one group's replay decides; the others need more than the group."""
 
+REPLAYS_WITH = "transformers"
+"""Bounds hold for the engine that they were measured with."""
+
 Fetched = Callable[[str, int, int], None]
 """Told of what is fetched: its name, bytes so far, bytes in all."""
 SpokeFor = Callable[[str, str, int], bool]
@@ -207,7 +210,10 @@ def conclude(
 ) -> tuple[Outcome, str, str]:
     """Return what a verifier would have to say of this group alone: outcome, rejection, detail."""
     if thresholds is None:
-        return Outcome.UNDECIDED, "", f"{engine_class} is not calibrated in this run"
+        return Outcome.UNDECIDED, "", f"{engine_class} is not calibrated in this run's terms"
+    if thresholds.replayed_by != REPLAYS_WITH:
+        reason = f"{engine_class} is bounded for replays with {thresholds.replayed_by}"
+        return Outcome.UNDECIDED, "", f"{reason}; this command replays with {REPLAYS_WITH}"
     broken = judge(stats, thresholds)
     if broken is None:
         return Outcome.ACCEPTED, "", "within every bound"
