@@ -100,7 +100,7 @@ class Shift:
         self._backlog: deque[SignedLease] = deque()
         self._promised: dict[int, SignedLease] = {}
         self._hindered_by = ""
-        self._noticed = ""
+        self._is_lowered = False
         self._ended: End | None = None
         self._looked_at = time.monotonic()
         self._log = structlog.get_logger().bind(run=info.run_id)
@@ -215,13 +215,14 @@ class Shift:
         return self._take()
 
     def _tell(self, notice: str) -> None:
-        """Log what the orchestrator says of this worker's standing, when that changes."""
-        if notice != self._noticed:
-            self._noticed = notice
-            if notice:
-                self._log.warning("standing lowered", notice=notice)
-            else:
-                self._log.info("standing good again")
+        """Log once what the orchestrator says of a lowered standing, and once that it is good again."""
+        if bool(notice) == self._is_lowered:
+            return
+        self._is_lowered = bool(notice)
+        if notice:
+            self._log.warning("standing lowered", notice=notice)
+        else:
+            self._log.info("standing good again")
 
     def _may_lease(self) -> bool:
         """Return whether the run has a fresh permit on chain, after a pause where it has not.

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from structlog.testing import capture_logs
 
 from protocol.errors import BadSignature, Malformed
 from protocol.messages import GroupState, LeaseRequest, Leases, RunInfo, RunStatus
@@ -27,7 +28,16 @@ from tests.rollout_worker.live import LiveMarket, key_of, live_market, nudged, w
 from tests.rollout_worker.policies import first_weights, spec_for
 
 ENGINE = "transformers-cpu-bfloat16"
-WORKERS = ("seller", "follower", "survivor", "leaver", "checker", "killed", "sender-less")
+WORKERS = (
+    "seller",
+    "follower",
+    "survivor",
+    "leaver",
+    "checker",
+    "killed",
+    "sender-less",
+    "careless",
+)
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +90,26 @@ def test_a_worker_sells_groups_and_keeps_signed_receipts(live: LiveMarket) -> No
     assert standing.waiting_groups == len(receipts)
     assert 0 < tokens == totals["generated_tokens"]
     assert totals["versions"][f"{live.run_id}/0"]["digest"] == "0x" + live.spec.model_digest.hex()
+
+
+def test_a_worker_logs_that_its_standing_is_lowered_and_how_to_win_it_back(
+    live: LiveMarket,
+) -> None:
+    most = live.spec.max_worker_leases
+    with open_seller(live.worker("careless"), key_of("careless"), threading.Event()) as opened:
+        seller, wallet = opened
+        wallet.join(seller.market.run(live.run_id))
+        dropped = 0
+        while dropped <= live.spec.drops.num_forgiven_crashes * most:
+            answer = seller.market.lease(live.run_id, LeaseRequest(engine_class=ENGINE, count=most))
+            assert isinstance(answer, Leases)
+            ids = tuple(signed.lease.lease_id for signed in answer.leases)
+            seller.market.return_leases(live.run_id, ids)
+            dropped += len(ids)
+    with capture_logs() as said, at_work(live, "careless") as seller:
+        wait_until(lambda: groups_of(seller) >= 1)
+    [notice] = {entry["notice"] for entry in said if entry["event"] == "standing lowered"}
+    assert "leases may be held; finish " in notice
 
 
 def test_a_published_policy_is_patched_in_without_a_new_engine(live: LiveMarket) -> None:
