@@ -42,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         replayers=options.replayer,
         num_groups=options.groups,
         num_calibration_groups=options.calibration_groups,
+        num_compared_groups=min(options.groups, options.compared_groups),
     )
     try:
         lab.prepare()
@@ -109,6 +110,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--groups", type=int, default=512, help="groups of each attack")
     parser.add_argument(
         "--calibration-groups", type=int, default=512, help="of each policy, for other bounds"
+    )
+    parser.add_argument(
+        "--compared-groups", type=int, default=96, help="of each attack, for commitments"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(

@@ -44,6 +44,8 @@ class Row:
     num_groups: int
     num_tokens: int
     match: float
+    mean_gap: float
+    """Of all tokens as handed in, in nats (`Findings.gaps`)."""
     differs: float
     """Share of groups with a completion that honest work does not have."""
     handed_in: Caught
@@ -102,6 +104,7 @@ def rows(lab: Lab, sampler: str, replayer: str) -> list[Row]:
                 num_groups=len(stats),
                 num_tokens=num_tokens,
                 match=sum(group.num_matched for group in stats) / num_tokens,
+                mean_gap=float(seen.gaps_N.mean()),
                 differs=float((sampled.differs_from(honest) > 0).mean()),
                 handed_in=handed_in,
                 prefilled=prefilled,

@@ -93,6 +93,7 @@ def as_json(rows: Sequence[Row], peers: Sequence[Peer]) -> dict[str, Any]:
                 "num_groups": row.num_groups,
                 "num_tokens": row.num_tokens,
                 "match": row.match,
+                "mean_gap": row.mean_gap,
                 "differs": row.differs,
                 "handed_in": _caught(row, row.handed_in),
                 "prefilled": _caught(row, row.prefilled),
