@@ -58,6 +58,9 @@ class Run:
     tokenizer: Tokenizer | None = None
     manifest: SignedManifest | None = None
     opened_at: dict[int, int] = field(default_factory=dict)
+    stakes: dict[str, int] = field(default_factory=dict)
+    """Of workers at work, for at most a second (`stakes.py`)."""
+    stakes_until: float = 0.0
     canaries: dict[str, Canary] = field(default_factory=dict)
     """The operator's own workers that verifiers are tested with, by address."""
     voteless: frozenset[str] = frozenset()
