@@ -46,18 +46,24 @@ class Tape:
         Places of one rollout follow each other. A batch is complete when the next one begins, not
         before: an engine that runs a step beyond a completion's end spoils nothing.
         """
-        if self._newest is None:
-            width = hidden_BH.shape[1]
-            shape = (self._num_rollouts, DECODE_BATCHING_SIZE, width)
-            self._newest = torch.zeros(shape, dtype=torch.bfloat16, device=hidden_BH.device)
+        newest = self._opened(hidden_BH)
         begun = [(r, p // DECODE_BATCHING_SIZE) for r, p in zip(rollouts, places, strict=True)]
-        complete = [(r, b - 1) for r, b in begun if b and (r, b - 1) not in self._chosen]
-        if complete:
-            self._choose(complete, DECODE_BATCHING_SIZE)
+        self._begin(begun)
         where_B = torch.tensor([list(rollouts), list(places)], device=hidden_BH.device)
-        self._newest[where_B[0], where_B[1] % DECODE_BATCHING_SIZE] = hidden_BH.bfloat16()
+        newest[where_B[0], where_B[1] % DECODE_BATCHING_SIZE] = hidden_BH.bfloat16()
         for rollout, place in zip(rollouts, places, strict=True):
             self._num_written[rollout] = max(self._num_written[rollout], place + 1)
+
+    def extend(self, rollout: int, place: int, hidden_NH: Tensor) -> None:
+        """Keep what follows each other in one rollout from a place on, as a prefill gives it."""
+        newest = self._opened(hidden_NH)
+        while len(hidden_NH):
+            begin = place % DECODE_BATCHING_SIZE
+            part, hidden_NH = hidden_NH.tensor_split([DECODE_BATCHING_SIZE - begin])
+            self._begin([(rollout, place // DECODE_BATCHING_SIZE)])
+            newest[rollout, begin : begin + len(part)] = part.bfloat16()
+            place += len(part)
+        self._num_written[rollout] = max(self._num_written[rollout], place)
 
     def proofs(self, lengths: Sequence[int]) -> list[bytes]:
         """Return the proofs of each rollout's first `length` tokens, one after another in bytes.
@@ -65,6 +71,30 @@ class Tape:
         Raises `BadProof` where the model has too few activations to commit to, and `RuntimeError` where
         a rollout is longer than what was written.
         """
+        wanted = self._finish(lengths)
+        if not wanted:
+            return [b""] * len(lengths)
+        data = Proofs.through(_joined([self._chosen[key] for key in wanted])).to_bytes()
+        ends = np.cumsum([num_proofs(n) * proof_bytes() for n in lengths]).tolist()
+        return [data[a:b] for a, b in zip([0, *ends], ends, strict=False)]
+
+    def deviations(
+        self, activations: Sequence[bytes], lengths: Sequence[int]
+    ) -> list[tuple[Deviation, ...]]:
+        """Compare each rollout's proofs, none where it has none, with what was written; raises as `proofs`."""
+        self._finish(lengths)
+        found: list[tuple[Deviation, ...]] = []
+        for rollout, (data, length) in enumerate(zip(activations, lengths, strict=True)):
+            count = num_proofs(length)
+            if not data:
+                found.append(())
+                continue
+            points = _joined([self._chosen[rollout, batch] for batch in range(count)])
+            found.append(tuple(Proofs.from_bytes(data, count=count).deviations(points)))
+        return found
+
+    def _finish(self, lengths: Sequence[int]) -> list[tuple[int, int]]:
+        """Choose the unfinished batches' largest, and return all that these lengths have."""
         short = [r for r, n in enumerate(lengths) if n > self._num_written[r]]
         if short:
             r = short[0]
@@ -78,12 +108,19 @@ class Tape:
                 tails.setdefault(length - last * DECODE_BATCHING_SIZE, []).append((rollout, last))
         for count, batches in tails.items():
             self._choose(batches, count)
-        wanted = [(r, b) for r, n in enumerate(lengths) for b in range(num_proofs(n))]
-        if not wanted:
-            return [b""] * len(lengths)
-        data = Proofs.through(_joined([self._chosen[key] for key in wanted])).to_bytes()
-        ends = np.cumsum([num_proofs(n) * proof_bytes() for n in lengths]).tolist()
-        return [data[a:b] for a, b in zip([0, *ends], ends, strict=False)]
+        return [(r, b) for r, n in enumerate(lengths) for b in range(num_proofs(n))]
+
+    def _opened(self, hidden_BH: Tensor) -> Tensor:
+        if self._newest is None:
+            shape = (self._num_rollouts, DECODE_BATCHING_SIZE, hidden_BH.shape[1])
+            self._newest = torch.zeros(shape, dtype=torch.bfloat16, device=hidden_BH.device)
+        return self._newest
+
+    def _begin(self, batches: Sequence[tuple[int, int]]) -> None:
+        """Choose the largest of what these batches follow, before it is written over."""
+        complete = [(r, b - 1) for r, b in batches if b and (r, b - 1) not in self._chosen]
+        if complete:
+            self._choose(complete, DECODE_BATCHING_SIZE)
 
     def _choose(self, batches: Sequence[tuple[int, int]], count: int) -> None:
         assert self._newest is not None

@@ -15,6 +15,7 @@ from pathlib import Path
 import structlog
 import zstandard
 
+from protocol.activation_policy import judge_activations
 from protocol.constants import MAX_SUBMISSION_BYTES, MAX_SUBMISSION_INFLATED_BYTES
 from protocol.errors import Malformed, MarketError
 from protocol.messages import AuditTask, RunInfo
@@ -36,13 +37,11 @@ from rollout_worker.client import BlobMismatch, Market
 from rollout_worker.connection import GiveUp
 from rollout_worker.drift import DriftBook
 from rollout_worker.epochs import SpokeFor
-from rollout_worker.replay import NOTHING_MEASURED, Replayer, replay_many
+from rollout_worker.replay import NOTHING_MEASURED, Measured, Replayer, measure_many
 from rollout_worker.weights import PolicyStore, PolicyUnreachable
 
 REPLAYED_TOGETHER = 16
 """Groups of one call to the model: enough to fill its passes, few enough to stop and look between."""
-
-Measured = tuple[ReplayStats, tuple[Mismatch, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +169,7 @@ class Rechecker:
         assert self._model is not None
         try:
             work = [(item.lease, item.submission) for item in group]
-            measured = replay_many(self._model, work)
+            measured = measure_many(self._model, work)
         except (ValueError, RuntimeError, MemoryError) as error:  # torch raises RuntimeErrors
             if len(group) == 1:
                 return [self._undecided(group[0].work_digest, f"the replay failed: {error}")]
@@ -189,7 +188,7 @@ class Rechecker:
             self._loaded = digest
 
     def _judged(self, item: Evidence, measured: Measured, spec: RunSpec) -> Verdict:
-        stats, mismatches = measured
+        stats = measured.stats
         engine = item.submission.engine_class
         thresholds = spec.thresholds_for(engine)
         if thresholds is None:
@@ -202,7 +201,7 @@ class Rechecker:
                 f"{engine} is calibrated for replays with {thresholds.replayed_by}, not "
                 f"{self._replays_with}: set replay.engine",
             )
-        found = self._found(item, stats, thresholds)
+        found = self._found(item, measured, thresholds)
         if found is None:
             return self._sign(item.work_digest, Outcome.ACCEPTED, stats=stats)
         rejection, detail = found
@@ -213,16 +212,20 @@ class Rechecker:
             rejection=rejection.value,
             detail=detail,
             stats=stats,
-            mismatches=mismatches,
+            mismatches=measured.mismatches,
         )
 
     def _found(
-        self, item: Evidence, stats: ReplayStats, thresholds: Thresholds
+        self, item: Evidence, measured: Measured, thresholds: Thresholds
     ) -> tuple[Rejection, str] | None:
         """Hold a group to its own bounds, then its worker to the sequential test."""
-        if (broken := judge(stats, thresholds)) is not None:
+        if (broken := judge(measured.stats, thresholds)) is not None:
             return broken
-        drift = self._drifts.fold(item.lease.worker, item.work_digest, stats, thresholds)
+        policy = self._info.spec.activations
+        if policy is not None and (broken := judge_activations(measured.deviations, policy)):
+            return broken
+        worker = item.lease.worker
+        drift = self._drifts.fold(worker, item.work_digest, measured.stats, thresholds)
         return crossed(drift, thresholds)
 
     def _undecided(self, work_digest: bytes, reason: str) -> Verdict:
