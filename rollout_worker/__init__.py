@@ -2,6 +2,5 @@
 
 Then: config, loop (a worker's program), choice, shift, outbox, commitment, weights, generate, engines/,
 connection, client, cache, wallet; verifier (the other program), recheck, replay, vllm_replay, replayers,
-calibrate, epochs,
-epoch_signer; metrics.
+calibrate, epochs, epoch_signer; metrics.
 """
