@@ -13,8 +13,7 @@ bound is extrapolated from groups, and the policy that needs the loosest sets it
   their tail is its whole-numbered sister, the geometric.
 - `drift`: the bound at which a CUSUM of the honest groups' excesses alarms at a third of the
   false-alarm rate: the average run length of its Markov chain (Brook and Evans 1972, Biometrika 59).
-  At least `OUTLIERS` times the group limit, so that the cap cuts no group which may pass alone: honest
-  groups near in time err together more than the chain knows.
+  Never below the group limit: honest groups near in time err together more than the chain knows.
 
 Intervals are bootstrapped over groups (Efron 1979), from a fixed seed.
 """
@@ -116,7 +115,7 @@ def bounds_of(
     group = _limit(excesses, lambda values: tail(values, rejects), num_resamples)
     drift = _limit(
         excesses,
-        lambda values: max(OUTLIERS * group.high, drift_bound(values, alarms)),
+        lambda values: max(group.high, drift_bound(values, alarms)),
         num_resamples,
     )
     return Bounds(
