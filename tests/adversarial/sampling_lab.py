@@ -6,9 +6,11 @@ replay off, must take them; replay under the calibrated thresholds must not.
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+
+import numpy as np
 
 from orchestrator.admission import Terms, admit
 from protocol.environments.arithmetic import Arithmetic
@@ -48,6 +50,24 @@ class Lab:
         asked = [requests_of(lease, eos_token_id=EOS) for lease in leases]
         done = iter(self.engine.generate([change(r) for requests in asked for r in requests]))
         return [finish_group(lease, [next(done) for _ in lease.seeds]) for lease in leases]
+
+    def continued(self, lease: Lease, starts: Sequence[Rollout]) -> tuple[Rollout, ...]:
+        """Let the engine go on after tokens that it was given, under the leased seeds."""
+        requests = [
+            replace(
+                request,
+                prompt=(*request.prompt, *map(int, start.token_ids())),
+                max_tokens=request.max_tokens - len(start.token_ids()),
+            )
+            for request, start in zip(requests_of(lease, eos_token_id=EOS), starts, strict=True)
+        ]
+        return tuple(
+            Rollout.of(
+                np.concatenate([start.token_ids(), more.tokens]),
+                np.concatenate([start.worker_logprobs(), more.logprobs]),
+            )
+            for start, more in zip(starts, self.engine.generate(requests), strict=True)
+        )
 
     def caught(
         self, leases: Sequence[Lease], groups: Sequence[Sequence[Rollout]]

@@ -1,32 +1,20 @@
 """Attack: go on past the end, since tokens are what is paid."""
 
-from dataclasses import replace
-
 import numpy as np
 
 from orchestrator.admission import admit
-from protocol.rollout import Lease, Rollout
+from protocol.rollout import Rollout
 from protocol.verdict import Rejection
-from rollout_worker.generate import requests_of
-from tests.adversarial.sampling_lab import EOS, TERMS, Lab, exact, share, submission_of
+from tests.adversarial.sampling_lab import EOS, TERMS, exact, share, submission_of
 
 SPACE = 98
 """Any token but the end."""
 
 
-def carried_on(bench: Lab, lease: Lease, honest: tuple[Rollout, ...]) -> tuple[Rollout, ...]:
-    """Write another token in place of each end, and sample on under the leased seeds."""
-    requests, opened = [], []
-    asked = requests_of(lease, eos_token_id=EOS)
-    for request, rollout in zip(asked, honest, strict=True):
-        ids = np.where(rollout.token_ids() == EOS, SPACE, rollout.token_ids())
-        opened.append((ids, rollout.worker_logprobs()))
-        room = request.max_tokens - len(ids)
-        requests.append(replace(request, prompt=(*request.prompt, *map(int, ids)), max_tokens=room))
-    return tuple(
-        Rollout.of(np.concatenate([ids, more.tokens]), np.concatenate([logprobs, more.logprobs]))
-        for (ids, logprobs), more in zip(opened, bench.engine.generate(requests), strict=True)
-    )
+def opened(rollout: Rollout) -> Rollout:
+    """Write another token in place of the end."""
+    ids = np.where(rollout.token_ids() == EOS, SPACE, rollout.token_ids())
+    return Rollout.of(ids, rollout.worker_logprobs())
 
 
 def test_a_longer_completion_is_caught_in_every_group() -> None:
@@ -34,7 +22,10 @@ def test_a_longer_completion_is_caught_in_every_group() -> None:
     leases = bench.leases(12)
     honest = bench.sample(leases)
     assert share(bench.caught(leases, honest)) == 0
-    longer = [carried_on(bench, x, group) for x, group in zip(leases, honest, strict=True)]
+    longer = [
+        bench.continued(lease, [opened(rollout) for rollout in group])
+        for lease, group in zip(leases, honest, strict=True)
+    ]
     paid = [
         sum(len(r.tokens) for r in more) / sum(len(r.tokens) for r in group)
         for more, group in zip(longer, honest, strict=True)
