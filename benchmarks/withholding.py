@@ -2,19 +2,23 @@
 one is taken for it.
 
 Simulated: under each policy version the worker leases 10 groups of 8 rollouts, others 22; every rollout
-is right with probability one half. That is where the mean of a group says least (tasks that are all easy
-or all hard are worth more to keep back, and tell more). The worker drops the poorest part of its leases of
-each version; of the others' leases a part is missing, and counts against finding anything.
+is right with probability one half. With `--model` the groups are drawn from as many that this model sampled
+and its environment scored. The worker drops the poorest part of its leases of each version; of the others'
+leases a part is missing, and counts against finding anything.
 
-    python -m benchmarks.withholding [--seed 0] [--markets 41] [--honest 20000]
+    python -m benchmarks.withholding [--seed 0] [--markets 41] [--honest 20000] [--model models/start]
 """
 
 import argparse
+import json
 import math
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from protocol.environments.arithmetic import Arithmetic
 from protocol.environments.base import FULL_SCORE
 from protocol.withholding import (
     NUM_GROUPS_PER_LOOK,
@@ -26,11 +30,13 @@ from protocol.withholding import (
     is_withholding,
 )
 
+NUM_SAMPLED, MOST_TOKENS = 512, 64
 GROUP_SIZE, NUM_OWN, NUM_OTHERS = 8, 10, 22
 MOST_GROUPS = 4096
 SHARES = (0.5, 0.3, 0.2, 0.1)
 MISSING = (0.0, 0.05, 0.2)
 Rewards = NDArray[np.int64]
+Source = Callable[[np.random.Generator, int], Rewards]
 
 
 def tally(num_leased: int, rewards: Rewards) -> Tally:
@@ -43,27 +49,70 @@ def tally(num_leased: int, rewards: Rewards) -> Tally:
     )
 
 
-def drawn(chance: np.random.Generator, count: int) -> Rewards:
+def coins(chance: np.random.Generator, count: int) -> Rewards:
+    """Return mean rewards of groups whose rollouts are right half of the time."""
     return chance.binomial(GROUP_SIZE, 0.5, count) * FULL_SCORE // GROUP_SIZE
 
 
+def sampled(model: Path) -> Source:
+    """Return a source of groups that the model sampled for arithmetic tasks, each task once."""
+    from orchestrator.scorer import Scorer
+    from rollout_worker.calibrate import workload_of
+    from rollout_worker.engines.registry import open_engine
+    from rollout_worker.generate import generate_groups
+
+    made, eos = Arithmetic({}), json.loads((model / "config.json").read_text())["eos_token_id"]
+    learn = {"run_id": 0, "environment": made.name, "config": {}, "eos_token_id": eos}
+    scorer = Scorer()
+    scorer.handle({"do": "learn", "tokenizer": (model / "tokenizer.json").read_text(), **learn})
+    work = workload_of(
+        model, made, num_groups=NUM_SAMPLED, group_size=GROUP_SIZE, max_tokens=MOST_TOKENS
+    )
+    leases, found = list(work.leases(salt=0)), []
+    engine = open_engine("transformers", model, max_model_len=2 * MOST_TOKENS)
+    for start in range(0, NUM_SAMPLED, 64):
+        part = leases[start : start + 64]
+        groups = generate_groups(engine, part, eos_token_id=eos)
+        jobs = [
+            (0, lease.index, [rollout.tokens for rollout in group])
+            for lease, group in zip(part, groups, strict=True)
+        ]
+        rewards = scorer.handle({"do": "score", "groups": jobs})
+        found += [sum(of) // GROUP_SIZE for of in rewards if of is not None]
+    engine.close()
+    pool = np.array(found)
+    mean, spread = pool.mean() / FULL_SCORE, pool.std() / FULL_SCORE
+    print(f"{len(pool)} groups of {model}: mean {mean:.3f}, standard deviation {spread:.3f}\n")
+    return lambda chance, count: chance.choice(pool, count)
+
+
 def version_of(
-    chance: np.random.Generator, version: int, *, withheld: float, crashed: float, missing: float
+    chance: np.random.Generator,
+    source: Source,
+    version: int,
+    *,
+    withheld: float,
+    crashed: float,
+    missing: float,
 ) -> Stratum:
     """Return one version's groups; `withheld`, `crashed` and `missing` are shares of leases."""
-    own = np.sort(drawn(chance, NUM_OWN))[chance.binomial(NUM_OWN, withheld) :]
+    own = np.sort(source(chance, NUM_OWN))[chance.binomial(NUM_OWN, withheld) :]
     own = own[chance.random(len(own)) >= crashed]
-    others = drawn(chance, NUM_OTHERS)
+    others = source(chance, NUM_OTHERS)
     others = others[chance.random(NUM_OTHERS) >= missing]
     return Stratum(version=version, own=tally(NUM_OWN, own), others=tally(NUM_OTHERS, others))
 
 
-def groups_until_found(chance: np.random.Generator, *, withheld: float, missing: float) -> float:
+def groups_until_found(
+    chance: np.random.Generator, source: Source, *, withheld: float, missing: float
+) -> float:
     """Return how many groups were finished at the look that found the worker; infinite for none."""
     strata: list[Stratum] = []
     finished = looks = 0
     while finished < MOST_GROUPS:
-        made = version_of(chance, len(strata), withheld=withheld, crashed=0.0, missing=missing)
+        made = version_of(
+            *(chance, source, len(strata)), withheld=withheld, crashed=0.0, missing=missing
+        )
         strata.append(made)
         finished += made.own.num_finished
         if finished // NUM_GROUPS_PER_LOOK == looks:
@@ -81,11 +130,15 @@ def groups_until_found(chance: np.random.Generator, *, withheld: float, missing:
     return math.inf
 
 
-def honest_alarms(chance: np.random.Generator, count: int, rates: tuple[float, ...]) -> list[int]:
+def honest_alarms(
+    chance: np.random.Generator, source: Source, count: int, rates: tuple[float, ...]
+) -> list[int]:
     """Return how many honest workers, a fifth of whose leases crash, one look takes for withholders."""
     found = [0] * len(rates)
     for _ in range(count):
-        strata = [version_of(chance, n, withheld=0.0, crashed=0.2, missing=0.0) for n in range(16)]
+        strata = [
+            version_of(chance, source, n, withheld=0.0, crashed=0.2, missing=0.0) for n in range(16)
+        ]
         log_probability = evidence_of(strata).log_probability
         for i, rate in enumerate(rates):
             found[i] += log_probability < math.log(rate / 2)
@@ -103,7 +156,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--markets", type=int, default=41)
     parser.add_argument("--honest", type=int, default=20_000)
+    parser.add_argument("--model", type=Path, default=None)
     arguments = parser.parse_args()
+    source = sampled(arguments.model) if arguments.model else coins
     chance = np.random.default_rng(arguments.seed)
     print("Finished groups until found, median / 95th percentile (– : not within 4,096)\n")
     print("| kept back | " + " | ".join(f"{m:.0%} of others' missing" for m in MISSING) + " |")
@@ -112,7 +167,7 @@ def main() -> None:
         cells = [
             shown(
                 [
-                    groups_until_found(chance, withheld=share, missing=missing)
+                    groups_until_found(chance, source, withheld=share, missing=missing)
                     for _ in range(arguments.markets)
                 ]
             )
@@ -120,7 +175,7 @@ def main() -> None:
         ]
         print(f"| the poorest {share:.0%} | " + " | ".join(cells) + " |")
     rates = (0.1, 0.01, 0.001)
-    alarms = honest_alarms(chance, arguments.honest, rates)
+    alarms = honest_alarms(chance, source, arguments.honest, rates)
     print(f"\nHonest workers taken for withholders at one look, of {arguments.honest:,}\n")
     for rate, count in zip(rates, alarms, strict=True):
         print(f"- allowed {rate:g}: {count} ({count / arguments.honest:g})")
