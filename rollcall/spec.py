@@ -10,6 +10,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from protocol.activation_policy import ActivationPolicy
+from protocol.activations import TOPK
 from protocol.canonical import content_digest
 from protocol.constants import MICRO
 from protocol.drops import DropPolicy
@@ -79,6 +81,10 @@ class RunPlan(BaseModel):
     """Honest workers of a million that may be taken to keep poor groups back; 0: nobody looks."""
     audit_floor: float = 0.1
     """Share of an established worker's groups that are replayed, at least."""
+    activation_bounds: tuple[int, float, float] | None = None
+    """Ask every rollout for activation commitments (258 bytes per 32 tokens), and reject at replay above
+    so many other exponents of 128, such a mean and such a median mantissa error. TOPLOC's are
+    [38, 10, 8]; `python -m benchmarks.activations` measures a model's own."""
 
 
 def spec_of(plan: RunPlan, *, orchestrator: Address, trainer: Address) -> RunSpec:
@@ -88,6 +94,11 @@ def spec_of(plan: RunPlan, *, orchestrator: Address, trainer: Address) -> RunSpe
     weights = from_anchor(_read(plan.model / "model.safetensors"))
     architecture = json.loads(config)
     task_environment = environment(plan.environment, plan.environment_config)
+    if plan.activation_bounds and architecture["hidden_size"] < TOPK:
+        raise UserError(
+            f"activation_bounds: {plan.model} has {architecture['hidden_size']} activations per token, "
+            f"a commitment needs {TOPK}: launch without it"
+        )
     return RunSpec(
         name=plan.name,
         environment=plan.environment,
@@ -123,9 +134,21 @@ def spec_of(plan: RunPlan, *, orchestrator: Address, trainer: Address) -> RunSpe
             num_forgiven_crashes=plan.num_forgiven_crashes,
             withheld_alarms_per_million=plan.withheld_alarms_per_million,
         ),
+        activations=_activations_of(plan),
         thresholds=read_thresholds(plan.thresholds or plan.model / "thresholds.json"),
         orchestrator=orchestrator,
         trainer=trainer,
+    )
+
+
+def _activations_of(plan: RunPlan) -> ActivationPolicy | None:
+    if plan.activation_bounds is None:
+        return None
+    exponents, mean, median = plan.activation_bounds
+    return ActivationPolicy(
+        max_exponent_mismatches=exponents,
+        max_mantissa_error_mean_millionths=round(mean * MICRO),
+        max_mantissa_error_median_millionths=round(median * MICRO),
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from protocol.messages import RunInfo, RunStatus
+from rollout_worker.engines.registry import CAPTURING
 
 OVER = (RunStatus.STOPPED, RunStatus.CLOSED)
 
@@ -21,6 +22,7 @@ class Ability:
     max_model_len: int
     min_rate: int
     wanted: Literal["any"] | tuple[int, ...]
+    captures_activations: bool = True
 
 
 def obstacle(info: RunInfo, ability: Ability) -> str | None:
@@ -36,6 +38,10 @@ def obstacle(info: RunInfo, ability: Ability) -> str | None:
         "its budget is spent": info.budget_left_units == 0,
         f"it is not calibrated for {ability.engine_class}": (
             spec.thresholds_for(ability.engine_class) is None
+        ),
+        f"it asks for activation commitments, which {ability.engine_class} cannot capture: set "
+        f"engine.name to one of {', '.join(CAPTURING)}": (
+            spec.activations is not None and not ability.captures_activations
         ),
         f"it needs {length} tokens, engine.max_model_len is {ability.max_model_len}": (
             length > ability.max_model_len

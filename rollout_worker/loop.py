@@ -20,7 +20,7 @@ from rollout_worker.client import open_market
 from rollout_worker.config import EngineConfig, WorkerConfig
 from rollout_worker.connection import Unreachable
 from rollout_worker.engines.base import Engine, engine_class
-from rollout_worker.engines.registry import open_engine
+from rollout_worker.engines.registry import CAPTURING, open_engine
 from rollout_worker.metrics import Tally
 from rollout_worker.receipts import ReceiptBook
 from rollout_worker.shift import End, Seller, Shift
@@ -146,6 +146,7 @@ def open_seller(
         max_model_len=config.engine.max_model_len,
         min_rate=config.min_rate,
         wanted=config.runs,
+        captures_activations=config.engine.name in CAPTURING,
     )
     with open_market(config, key, chain_id=wallet.domain.chain_id, tally=tally) as market:
         seller = Seller(

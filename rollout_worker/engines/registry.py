@@ -5,6 +5,8 @@ from pathlib import Path
 from rollout_worker.engines.base import Engine
 
 NAMES = ("vllm", "transformers")
+CAPTURING = ("vllm", "transformers")
+"""Engines whose completions can carry activation commitments."""
 
 
 def open_engine(
