@@ -43,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         num_groups=options.groups,
         num_calibration_groups=options.calibration_groups,
         num_compared_groups=min(options.groups, options.compared_groups),
+        compares=options.compared_groups > 0 and "transformers" in options.sampler,
     )
     try:
         lab.prepare()
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say("interrupted: what is done is kept, and the same command goes on from there")
         return 130
     every = {(s, r): rows(lab, s, r) for s in lab.samplers for r in lab.replayers}
-    beside = peers(lab) if "transformers" in lab.samplers else []
+    beside = peers(lab) if lab.compares else []
     text = _text(lab, every, beside)
     print(text)
     if options.out:
@@ -112,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
         "--calibration-groups", type=int, default=512, help="of each policy, for other bounds"
     )
     parser.add_argument(
-        "--compared-groups", type=int, default=96, help="of each attack, for commitments"
+        "--compared-groups", type=int, default=96, help="of each attack, for commitments; 0: none"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.attacks.models import model_folder
+from benchmarks.attacks.models import model_folder, reinforcement
 from benchmarks.attacks.record import STATS, Replayed, Sampled
 from benchmarks.attacks.stale import policy_after
 from protocol.environments.arithmetic import Arithmetic
@@ -60,7 +60,11 @@ class Policies:
             return read_weights(self.folder / "model.safetensors")
         if name == "later":
             return policy_after(
-                self.folder, num_steps=NUM_STALE_STEPS, seed=self.seed, cache=self.cache
+                self.folder,
+                reinforcement(self.model),
+                num_steps=NUM_STALE_STEPS,
+                seed=self.seed,
+                cache=self.cache,
             )
         other = _there(f"{self.model}-other", self.cache)
         return read_weights(other / "model.safetensors")

@@ -53,6 +53,8 @@ class Lab:
     num_calibration_groups: int = 512
     num_compared_groups: int = 96
     """Of each attack, whose activations are compared: a tenth of a second of processor time each."""
+    compares: bool = True
+    """Whether to compare activations, on what transformers sampled."""
 
     @property
     def seed(self) -> int:
@@ -64,7 +66,8 @@ class Lab:
             self._sample(sampler)
         for replayer in self.replayers:
             self._replay(replayer)
-        self._compare()
+        if self.compares:
+            self._compare()
 
     def sampled(self, sampler: str, attack: Attack) -> Sampled:
         return _found(record.read(Sampled, self._path(sampler, attack.name)))
@@ -155,9 +158,7 @@ class Lab:
                 record.write(seen, self._path(f"{sampler}-{name}", work.name))
 
     def _compare(self) -> None:
-        """Compare commitments on what transformers sampled; without it there is nothing to compare."""
-        if "transformers" not in self.samplers:
-            return
+        """Compare commitments on what transformers sampled."""
         missing = [
             attack
             for attack in self.of("transformers")

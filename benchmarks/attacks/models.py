@@ -26,6 +26,21 @@ class Recipe:
     batch_size: int = 64
 
 
+@dataclass(frozen=True, slots=True)
+class Reinforcement:
+    """How a model is trained on for the policy 20 steps later: groups of 8 in a step, AdamW's rate."""
+
+    groups_per_step: int
+    learning_rate: float
+
+
+def reinforcement(name: str) -> Reinforcement:
+    """Return a model's GRPO steps. The larger one collapses at the trainer's default rate of 3e-4:
+    its share of right answers went from 0.46 to 0.04 in 20 steps, which no trainer would publish.
+    """
+    return Reinforcement(32, 3e-4) if name == "demo" else Reinforcement(8, 1e-4)
+
+
 def recipes() -> Mapping[str, Recipe]:
     """Return what is trained here: the larger model, and for each model another of its shape.
 

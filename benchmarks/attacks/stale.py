@@ -1,7 +1,7 @@
 """Train a policy some GRPO steps on, so that the one it started from can be served as stale.
 
-The trainer's own model, loss and packing, without the market around them: 32 groups of 8 a step,
-AdamW at the trainer's default rate. Left out: everything about who sampled what.
+The trainer's own model, loss and packing, without the market around them. Left out: everything about
+who sampled what.
 """
 
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.attacks.models import Reinforcement
 from protocol.advantage import group_advantages, has_signal
 from protocol.environments.arithmetic import Arithmetic
 from protocol.patch import anchor_bytes, from_anchor
@@ -22,24 +23,25 @@ from trainer.batch import Completion, Group, count, pack
 from trainer.config import Config
 from trainer.model import Policy, open_policy
 
-GROUPS_PER_STEP = 32
 GROUP_SIZE = 8
 MAX_TOKENS = 64
 EOS = 2
 
 
-def policy_after(folder: Path, *, num_steps: int, seed: int, cache: Path) -> dict[str, HostTensor]:
+def policy_after(
+    folder: Path, how: Reinforcement, *, num_steps: int, seed: int, cache: Path
+) -> dict[str, HostTensor]:
     """Return the policy `num_steps` GRPO steps on; made once, then read from the cache."""
     path = cache / "policies" / f"{folder.name}-{num_steps}-{seed}.safetensors"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         new = path.with_suffix(".new")
-        new.write_bytes(anchor_bytes(_train(folder, num_steps=num_steps, seed=seed)))
+        new.write_bytes(anchor_bytes(_train(folder, how, num_steps=num_steps, seed=seed)))
         new.rename(path)
     return from_anchor(path.read_bytes())
 
 
-def _train(folder: Path, *, num_steps: int, seed: int) -> dict[str, HostTensor]:
+def _train(folder: Path, how: Reinforcement, *, num_steps: int, seed: int) -> dict[str, HostTensor]:
     from tokenizers import Tokenizer
 
     config = Config()
@@ -47,7 +49,7 @@ def _train(folder: Path, *, num_steps: int, seed: int) -> dict[str, HostTensor]:
     workload = workload_of(
         folder,
         environment,
-        num_groups=num_steps * GROUPS_PER_STEP,
+        num_groups=num_steps * how.groups_per_step,
         group_size=GROUP_SIZE,
         max_tokens=MAX_TOKENS,
     )
@@ -57,13 +59,13 @@ def _train(folder: Path, *, num_steps: int, seed: int) -> dict[str, HostTensor]:
     )
     optimizer = torch.optim.AdamW(
         policy.masters.values(),
-        lr=config.learning_rate,
+        lr=how.learning_rate,
         betas=(config.beta1, config.beta2),
         weight_decay=config.weight_decay,
     )
     leases = list(workload.leases(salt=seed))
     for step in range(num_steps):
-        chosen = leases[step * GROUPS_PER_STEP : (step + 1) * GROUPS_PER_STEP]
+        chosen = leases[step * how.groups_per_step : (step + 1) * how.groups_per_step]
         groups = generate_groups(engine, chosen, eos_token_id=EOS)
         rewarded = [
             _group(lease, group, [_score(environment, tokenizer, lease, r) for r in group])

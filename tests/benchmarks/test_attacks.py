@@ -13,8 +13,9 @@ from benchmarks.attacks import figures, peers, record
 from benchmarks.attacks.__main__ import main
 from benchmarks.attacks.bench import Bench, Policies
 from benchmarks.attacks.cheats import attacks
-from benchmarks.attacks.models import START
+from benchmarks.attacks.models import START, Reinforcement
 from benchmarks.attacks.record import Sampled
+from benchmarks.attacks.stale import policy_after
 from benchmarks.attacks.weights import FINAL_NORM, Fp8Cache, colder
 from orchestrator.admission import admit
 from protocol.constants import MICRO
@@ -152,6 +153,19 @@ def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
     assert kept.num_tokens().tolist() == [4, 3]
     other = Sampled.of([groups[0], (groups[1][0], Rollout.of([7, 2], [0, -1]))])
     assert kept.differs_from(other).tolist() == [0, 1]
+
+
+def test_a_policy_some_steps_on_is_made_once_and_differs_by_its_steps(tmp_path: Path) -> None:
+    how = Reinforcement(groups_per_step=4, learning_rate=1e-3)
+    later = policy_after(START, how, num_steps=2, seed=0, cache=tmp_path)
+    exact = read_weights(START / "model.safetensors")
+    name = "model.layers.0.mlp.up_proj.weight"
+    moved = (tensor_of(later[name]).float() - tensor_of(exact[name]).float()).abs()
+    # AdamW's first steps move each weight by at most the rate, which bfloat16 may round up.
+    assert 1e-4 < moved.max() < 5e-3
+    again = policy_after(START, how, num_steps=2, seed=0, cache=tmp_path)
+    assert all((again[n].bits == later[n].bits).all() for n in later)
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 1
 
 
 def test_a_small_run_goes_through_everything_and_is_deterministic(
