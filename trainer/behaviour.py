@@ -6,7 +6,8 @@ the version under training the forward pass gives them anyway, and of a stale on
 the published weights of its version does. Never under the newest weights instead: every ratio would be
 1 and clipping inert.
 
-What that gives up: claims also carry how the worker's engine rounds, which ratios to them correct for.
+It costs a quarter of a step whose groups are all stale, and next to nothing where they are fresh (32 to 47
+ms beside 136 to 188 ms for 24 groups of the demo model on one core). What it gives up: claims also carry how the worker's engine rounds, which ratios to them correct for.
 """
 
 from collections.abc import Callable, Mapping, Sequence
