@@ -69,13 +69,14 @@ class Candidate:
 # a worker's side
 
 
-async def may_lease(market: Market, run: Run, worker: str, engine_class: str) -> bool:
-    """Return whether a class may be leased for now; False where its trial waits for others.
+async def most_leases(market: Market, run: Run, worker: str, engine_class: str, wanted: int) -> int:
+    """Return for how many of the `wanted` leases a class may be leased for now.
 
-    Raises `Refused` where it never may: no trials here, too many classes, or measured too loose.
+    None are left where its trial has all it takes and waits for others. Raises `Refused` where it
+    never may: no trials here, too many classes, or measured too loose.
     """
     if await is_calibrated(market, run, engine_class):
-        return True
+        return wanted
     policy = _policy(run, engine_class)
     candidate = Candidate(worker, engine_class)
     found = await market.queue.call("HGET", run.prefix + "baselines", candidate.name)
@@ -83,10 +84,15 @@ async def may_lease(market: Market, run: Run, worker: str, engine_class: str) ->
         refusal = SignedBaseline.from_json(found).baseline.refusal
         if refusal:
             raise Refused(f"{engine_class} of {worker} was measured on trial: {refusal}")
-        return False  # admitted itself, the class waits for another worker's baseline
+        return 0  # admitted itself, the class waits for another worker's baseline
     await _require_room(market, run, policy, engine_class)
-    num_groups = await market.queue.call("ZCARD", f"{run.prefix}trial:{candidate.name}")
-    return int(num_groups) < policy.num_groups
+    num_sent, num_held = await market.queue.pipeline(
+        [
+            ("ZCARD", f"{run.prefix}trial:{candidate.name}"),
+            ("SCARD", f"{run.prefix}held:{worker}"),
+        ]
+    )
+    return max(0, min(wanted, policy.num_groups - num_sent - num_held))
 
 
 async def is_calibrated(market: Market, run: Run, engine_class: str) -> bool:

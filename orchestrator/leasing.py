@@ -31,7 +31,8 @@ async def grant(market: Market, run: Run, account: Account, request: LeaseReques
     """Return signed leases, or None where work is paced and the worker should come back."""
     run.require_open(market.clock())
     await market.require_owed(run, int(market.clock()))
-    if not await _require_calibrated_member(market, run, account, request.engine_class):
+    most = await _require_calibrated_member(market, run, account, request)
+    if not most:
         return None
     policy = await market.newest_policy(run)
     if policy is None or run.chain.num_opened <= run.num_revealed:
@@ -45,7 +46,7 @@ async def grant(market: Market, run: Run, account: Account, request: LeaseReques
         deadline=int(market.clock()) + run.spec.lease_seconds,
     )
     run.require_tokenizer()
-    reserved = await _reserve(market, run, account.identity, request.count, opening)
+    reserved = await _reserve(market, run, account.identity, most, opening)
     if not reserved.count:
         return None
     nonces = range(reserved.first, reserved.first + reserved.count)
@@ -123,13 +124,14 @@ async def require_member(market: Market, run: Run, worker: str) -> None:
 
 
 async def _require_calibrated_member(
-    market: Market, run: Run, account: Account, engine_class: str
-) -> bool:
-    """Raise unless the worker is a member whose class may work; return whether it may lease now."""
+    market: Market, run: Run, account: Account, request: LeaseRequest
+) -> int:
+    """Raise unless the worker is a member whose class may work; return how much it may lease now."""
     if run.spec.trial is None:
-        baselines.require_bounds(run, engine_class)
+        baselines.require_bounds(run, request.engine_class)
     await require_member(market, run, account.identity)
-    return await baselines.may_lease(market, run, account.identity, engine_class)
+    worker, engine_class = account.identity, request.engine_class
+    return await baselines.most_leases(market, run, worker, engine_class, request.count)
 
 
 @dataclass(frozen=True, slots=True)

@@ -187,6 +187,7 @@ def baseline_of(
     thresholds = thresholds_of(
         [stats],
         engine_class=evidence.engine_class,
+        replayed_by=replayed_by(calibrated),
         false_rejects_per_million=calibrated[0].false_rejects_per_million_groups,
         false_alarms_per_million=calibrated[0].false_alarms_per_million_groups,
     )
@@ -223,10 +224,24 @@ def refusal_of(stats: Sequence[ReplayStats], ceiling: Thresholds) -> str | None:
     return None
 
 
+def replayed_by(calibrated: Sequence[Thresholds]) -> str:
+    """Return the engine that trial groups are replayed with: what the first calibrated class names.
+
+    Other engines err by other amounts, so that only classes replayed with the same are compared.
+    """
+    return calibrated[0].replayed_by
+
+
+def _comparable(calibrated: Sequence[Thresholds]) -> list[Thresholds]:
+    return [entry for entry in calibrated if entry.replayed_by == replayed_by(calibrated)]
+
+
 def ceiling_of(calibrated: Sequence[Thresholds], policy: TrialPolicy) -> Thresholds:
     """Return the loosest bounds that any engine class of the run may have."""
     percent = policy.ceiling_percent
-    return _each(calibrated, "the ceiling", lambda values: max(values) * percent // 100)
+    return _each(
+        _comparable(calibrated), "the ceiling", lambda values: max(values) * percent // 100
+    )
 
 
 def class_bounds(
@@ -242,7 +257,7 @@ def class_bounds(
         return None
     own = list(admitted.values())
     median = _each(own, own[0].engine_class, median_low)
-    loosened = _each([median, *calibrated], median.engine_class, max)
+    loosened = _each([median, *_comparable(calibrated)], median.engine_class, max)
     return _each([loosened, ceiling_of(calibrated, policy)], median.engine_class, min)
 
 

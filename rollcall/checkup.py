@@ -8,8 +8,9 @@ import importlib.metadata
 import json
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -17,6 +18,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
+from protocol.baseline import TrialPolicy, ceiling_of, refusal_of
 from protocol.verdict import ReplayStats, Thresholds
 from rollcall.fitness import Fitness, Reading, Verdict, assess
 from rollcall.self_test import GROUPS_PER_ROUND, Subject, from_folder, from_run, sampled
@@ -28,6 +30,8 @@ from rollout_worker.replay import ReplayModel
 WRONG_POLICY_MATCH = 0.97
 """Below this share of seeded winners no rounding explains it: honest engines of different builds agree
 on 0.999, int4 weights on 0.99, temperature 0.9 on 0.977, another policy or seed on far less."""
+
+REPLAYED_BY = "transformers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +56,38 @@ def check_up(machine: Machine, *, as_json: bool, console: Console) -> bool:
     notes = Console(stderr=True, highlight=False)
     with tempfile.TemporaryDirectory(prefix="rollcall-doctor-") as scratch:
         subject = _subject(machine, Path(scratch), notes)
-        bounds = _bounds(machine, subject)
+        bounds, is_on_trial = _bounds(machine, subject)
         stats = _measured(machine, subject, notes)
     fitness = assess(stats, bounds)
+    if is_on_trial:
+        fitness = held_to_ceiling(fitness, stats, bounds)
     if as_json:
-        console.print_json(json.dumps({"subject": subject.label, **asdict(fitness)}))
+        found = {"subject": subject.label, "is_on_trial": is_on_trial, **asdict(fitness)}
+        console.print_json(json.dumps(found))
     else:
         _show(console, subject, fitness)
+        if is_on_trial and subject.trial is not None:
+            console.print(
+                f"[yellow]·[/] {escape(trial_terms(fitness.engine_class, subject.trial))}"
+            )
     return fitness.verdict is Verdict.EARNS
+
+
+def held_to_ceiling(fitness: Fitness, stats: Sequence[ReplayStats], ceiling: Thresholds) -> Fitness:
+    """Return the result for a class on trial, which verifiers refuse by a rule of its own."""
+    refusal = refusal_of(stats, ceiling)
+    if refusal is None:
+        return fitness
+    return replace(fitness, verdict=Verdict.REJECTED, reasons=(refusal, *fitness.reasons))
+
+
+def trial_terms(engine_class: str, policy: TrialPolicy) -> str:
+    """Return what joining means for a class that the run has no bounds for."""
+    return (
+        f"the run has no bounds for {engine_class}: held to the ceiling of such classes above. Join, "
+        f"and the first {policy.num_groups} groups are measured and not paid; the class earns once "
+        f"{policy.num_workers} workers' are admitted"
+    )
 
 
 def _subject(machine: Machine, scratch: Path, notes: Console) -> Subject:
@@ -80,17 +108,28 @@ def _subject(machine: Machine, scratch: Path, notes: Console) -> Subject:
     )
 
 
-def _bounds(machine: Machine, subject: Subject) -> Thresholds:
-    """Return the bounds of this machine's class, before any time is spent on sampling."""
+def _bounds(machine: Machine, subject: Subject) -> tuple[Thresholds, bool]:
+    """Return what this machine's class is held to, and whether that is the ceiling of a trial.
+
+    Asked before any time is spent on sampling.
+    """
     wanted = engine_class(machine.engine, machine.device)
     found = next((entry for entry in subject.bounds if entry.engine_class == wanted), None)
+    if found is None and subject.trial is not None:
+        ceiling = ceiling_of(subject.bounds, subject.trial)
+        return ceiling.model_copy(update={"engine_class": wanted}), True
     if found is None:
         known = ", ".join(entry.engine_class for entry in subject.bounds)
         raise UserError(
             f"{subject.label} has no bounds for {wanted}, only for {known}: take one of those "
             "engines, or ask the operator to measure this one (rollcall calibrate)"
         )
-    return found
+    if found.replayed_by != REPLAYED_BY:
+        raise UserError(
+            f"{wanted} is calibrated for replays with {found.replayed_by}, which errs otherwise than "
+            f"the {REPLAYED_BY} that this command replays with: measure with rollcall calibrate"
+        )
+    return found, False
 
 
 def _measured(machine: Machine, subject: Subject, notes: Console) -> list[ReplayStats]:

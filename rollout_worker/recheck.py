@@ -16,12 +16,12 @@ import structlog
 import zstandard
 
 from protocol.activation_policy import judge_activations
+from protocol.baseline import trial_detail
 from protocol.constants import MAX_SUBMISSION_BYTES, MAX_SUBMISSION_INFLATED_BYTES
 from protocol.errors import Malformed, MarketError
 from protocol.messages import AuditTask, RunInfo
 from protocol.policy import Weights
 from protocol.rollout import Lease, SignedLease, Submission, work_of
-from protocol.run import RunSpec
 from protocol.sequential import crossed
 from protocol.signing import Domain, recover, require_signer, sign
 from protocol.verdict import (
@@ -71,7 +71,10 @@ class Rechecker:
         most_seconds: float,
         open_model: Callable[[Weights], Replayer],
         give_up: GiveUp,
+        bounds_for: Callable[[str], Thresholds | None] | None = None,
     ) -> None:
+        """`bounds_for` knows engine classes beyond the RunSpec's, where some were admitted."""
+        self._bounds_for = bounds_for or info.spec.thresholds_for
         self._market = market
         self._info = info
         self._store = store
@@ -174,10 +177,7 @@ class Rechecker:
             if len(group) == 1:
                 return [self._undecided(group[0].work_digest, f"the replay failed: {error}")]
             return [v for item in group for v in self._replayed(version, digest, [item])]
-        return [
-            self._judged(item, found, self._info.spec)
-            for item, found in zip(group, measured, strict=True)
-        ]
+        return [self._judged(item, found) for item, found in zip(group, measured, strict=True)]
 
     def _bring(self, version: int, digest: bytes) -> None:
         policy = self._store.reach(version, digest, give_up=self._give_up)
@@ -187,10 +187,14 @@ class Rechecker:
             self._model.load(policy.weights)
             self._loaded = digest
 
-    def _judged(self, item: Evidence, measured: Measured, spec: RunSpec) -> Verdict:
+    def _judged(self, item: Evidence, measured: Measured) -> Verdict:
         stats = measured.stats
         engine = item.submission.engine_class
-        thresholds = spec.thresholds_for(engine)
+        thresholds = self._bounds_for(engine)
+        if thresholds is None and self._info.spec.trial is not None:
+            # Measured and not judged: these are what the class's bounds will be made from.
+            said = trial_detail(engine, item.lease.worker)
+            return self._sign(item.work_digest, Outcome.UNDECIDED, detail=said, stats=stats)
         if thresholds is None:
             return self._undecided(
                 item.work_digest, f"{engine} is not calibrated in this run: lease with one that is"

@@ -40,6 +40,7 @@ from rollout_worker.metrics import Tally
 from rollout_worker.recheck import Rechecker, VerdictBook
 from rollout_worker.replay import Replayer
 from rollout_worker.replayers import open_replayer
+from rollout_worker.trials import TrialWatch
 from rollout_worker.wallet import Wallet
 from rollout_worker.weights import PolicyStore, bring_model_folder
 
@@ -55,6 +56,7 @@ class Watch:
         self._info = info
         self._run_id = info.run_id
         self._book = VerdictBook(verifier.config.data_dir / f"verdicts-{info.run_id}.jsonl")
+        self._trials = TrialWatch(verifier, info)
         self._recheck = Rechecker(
             verifier.market,
             info,
@@ -74,6 +76,7 @@ class Watch:
             most_seconds=verifier.config.replay.most_seconds,
             open_model=self._open_model,
             give_up=verifier.stop.is_set,
+            bounds_for=self._trials.bounds_for,
         )
         self._epochs = EpochSigner(verifier, info, self._book)
         self._seen_reports: set[tuple[str, bytes]] = set()
@@ -89,6 +92,7 @@ class Watch:
             self._looked_at = now
             self._sign_reports()
             self._epochs.step()
+            self._trials.step(self._recheck)
         with verifier.tally.timing("wait"):
             answer = self._ask()
         if isinstance(answer, Later):
