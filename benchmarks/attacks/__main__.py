@@ -38,8 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     lab = Lab(
         policies,
         chosen(options.attack),
-        samplers=options.sampler,
-        replayers=options.replayer,
+        samplers=[name for name in BOTH if name in options.sampler],
+        replayers=[name for name in BOTH if name in options.replayer],
         num_groups=options.groups,
         num_calibration_groups=options.calibration_groups,
         num_compared_groups=min(options.groups, options.compared_groups),

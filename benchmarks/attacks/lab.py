@@ -61,11 +61,11 @@ class Lab:
         return self.policies.seed
 
     def prepare(self) -> None:
-        """Make every record that is missing."""
+        """Make every record that is missing, one pair of engines after the other."""
         for sampler in self.samplers:
             self._sample(sampler)
-        for replayer in self.replayers:
-            self._replay(replayer)
+            for replayer in self.replayers:
+                self._replay(sampler, replayer)
         if self.compares:
             self._compare()
 
@@ -140,22 +140,18 @@ class Lab:
                 groups = work.cheat(bench, self._leases(work))
                 record.write(Sampled.of(groups), self._path(sampler, work.name))
 
-    def _replay(self, name: str) -> None:
-        pairs = [
-            (sampler, work)
-            for sampler in self.samplers
-            for work in (self.of(sampler) if self._is_committed(name) else self._works(sampler))
-            if not self._path(f"{sampler}-{name}", work.name).exists()
-        ]
-        if not pairs:
+    def _replay(self, sampler: str, name: str) -> None:
+        works = self.of(sampler) if self._is_committed(name) else self._works(sampler)
+        kind = f"{sampler}-{name}"
+        missing = [work for work in works if not self._path(kind, work.name).exists()]
+        if not missing:
             return
         with open_replayer(name, self.policies) as replayer:
-            for sampler, work in pairs:
+            for work in missing:
                 say(f"{self.policies.model}: {work.title} by {sampler}, replayed by {name}")
                 leased = self.policies.named(work.leased)
-                sampled = self.sampled(sampler, work)
-                seen = replayed(replayer, leased, self._leases(work), sampled)
-                record.write(seen, self._path(f"{sampler}-{name}", work.name))
+                seen = replayed(replayer, leased, self._leases(work), self.sampled(sampler, work))
+                record.write(seen, self._path(kind, work.name))
 
     def _compare(self) -> None:
         """Compare commitments on what transformers sampled."""
