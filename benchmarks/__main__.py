@@ -7,7 +7,17 @@ machines are noisy; run on an otherwise idle one. `make bench ARGS=intake` runs 
 import subprocess
 import sys
 
-NAMES = ("attacks", "claims", "gas", "intake", "overhead", "replay", "trainer", "withholding")
+NAMES = (
+    "activations",
+    "attacks",
+    "claims",
+    "gas",
+    "intake",
+    "overhead",
+    "replay",
+    "trainer",
+    "withholding",
+)
 
 
 def main() -> int:
