@@ -23,7 +23,8 @@ from protocol.wire import U32, U63, Address, AsTuple, Bytes, Bytes32, Wire
 NO_LINEAGE = bytes(32)
 """What version 0 names: nothing shaped the weights that the run was agreed on."""
 MAX_RECORDS_BYTES = 8 << 20
-"""Records that one answer holds; more are asked for again. A step of 32 groups of 8 has 7 kB."""
+"""Records that one answer holds; more are asked for again. A step of 32 groups of 8 has 5 kB, and a record
+is one blob (`MAX_CHUNK_BYTES`): of some 26,000 such groups at most."""
 
 Counts = Annotated[
     tuple[Annotated[int, Field(ge=0, le=MAX_COMPLETION_TOKENS)], ...],

@@ -9,11 +9,12 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from protocol.errors import BadSignature, Malformed
-from protocol.lineage import NO_LINEAGE, StepRecord, TrainedGroup
+from protocol.lineage import NO_LINEAGE, Share, StepRecord, TrainedGroup, shares_of
 from protocol.policy import Manifest, SignedManifest
 from protocol.verdict import Outcome
 from rollcall.__main__ import app
-from rollcall.provenance import Step, chain, influences, read_lineage
+from rollcall.group_check import check_groups
+from rollcall.provenance import Lineage, Step, chain, influences, read_lineage
 from rollcall.provenance_view import draw
 from rollcall.reader import Reader
 from tests.orchestrator.front import Front, serving
@@ -118,6 +119,28 @@ def test_a_record_that_counts_more_than_was_sampled_is_told(place: Place) -> Non
     assert "the record counted [48, 48]" in found.output
 
 
+def test_a_reward_or_worker_that_the_submission_does_not_bear_out_is_told(
+    market: Place, front: Front
+) -> None:
+    reader = Reader(front.url)
+    info, lineage = reader.run(market.run_id), read_lineage(reader, market.run_id)
+    true = lineage.steps[0].shares[0].group
+    bob = market.ground.address("bob")
+    for changes, said in (
+        ({}, []),
+        ({"rewards": true.rewards[::-1]}, ["earns"]),
+        ({"worker": bob}, [f"the record says {bob}"]),
+        ({"policy_version": 1}, ["version 1"]),
+        ({"work_digest": b"\x07" * 32}, ["is not shown"]),
+    ):
+        group = true.model_copy(update=changes)
+        step = Step(1, (Share(group, 1.0, 1.0),))
+        forged = Lineage(market.run_id, 1, bytes(32), "", (step,))
+        wrong = check_groups(reader, info, forged, count=1, say=print)
+        assert len(wrong) == len(said)
+        assert all(words in line for words, line in zip(said, wrong, strict=True))
+
+
 def test_a_broken_chain_or_signature_is_no_lineage(market: Place, front: Front) -> None:
     reader = Reader(front.url)
     records = reader.lineage(market.run_id, 1, 2).records
@@ -197,9 +220,6 @@ def long_chain(num_steps: int, num_groups: int) -> tuple[list[bytes], Manifest]:
 
 def test_a_thousand_steps_of_32_groups_take_seconds(tmp_path: Path) -> None:
     """Measured 2 s on one core; the bound leaves room for a busy machine."""
-    from protocol.lineage import shares_of
-    from rollcall.provenance import Lineage
-
     data, manifest = long_chain(1000, 32)
     began = time.process_time()
     steps = tuple(Step(r.version, shares_of(r)) for r in chain(data, manifest, first=1))
