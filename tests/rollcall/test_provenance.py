@@ -219,7 +219,7 @@ def long_chain(num_steps: int, num_groups: int) -> tuple[list[bytes], Manifest]:
 
 
 def test_a_thousand_steps_of_32_groups_take_seconds(tmp_path: Path) -> None:
-    """Measured 2 s on one core; the bound leaves room for a busy machine."""
+    """Measured 0.8 s on one core, of 5 MB; the bound leaves room for a busy machine."""
     data, manifest = long_chain(1000, 32)
     began = time.process_time()
     steps = tuple(Step(r.version, shares_of(r)) for r in chain(data, manifest, first=1))
