@@ -2,5 +2,6 @@
 
 `gas` (of all that the ledger does, against the design's figures and two naive ledgers), `intake`
 (submissions per second against a bare route), `overhead` (tokens sold against the same vLLM offline),
-`trainer` (against TRL's GRPOTrainer on the same groups). `python -m benchmarks` runs all.
+`trainer` (against TRL's GRPOTrainer on the same groups), `withholding` (groups until a worker that keeps
+poor ones back is found). `python -m benchmarks` runs all.
 """

@@ -145,40 +145,52 @@ def honest_alarms(
     return found
 
 
-def shown(groups: list[float]) -> str:
-    median, late = (float(np.quantile(groups, q, method="higher")) for q in (0.5, 0.95))
-    return " / ".join("–" if math.isinf(value) else f"{value:,.0f}" for value in (median, late))
+def shown(quantiles: list[float]) -> str:
+    return " / ".join("–" if math.isinf(value) else f"{value:,.0f}" for value in quantiles)
+
+
+def quantiles_of(groups: list[float]) -> list[float]:
+    """Return median and 95th percentile."""
+    return [float(np.quantile(groups, q, method="higher")) for q in (0.5, 0.95)]
 
 
 def main() -> None:
-    """Print both tables."""
+    """Print both tables and write their figures."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--markets", type=int, default=41)
     parser.add_argument("--honest", type=int, default=20_000)
     parser.add_argument("--model", type=Path, default=None)
+    parser.add_argument("--out", type=Path, default=Path("build/bench/withholding.json"))
     arguments = parser.parse_args()
     source = sampled(arguments.model) if arguments.model else coins
     chance = np.random.default_rng(arguments.seed)
     print("Finished groups until found, median / 95th percentile (– : not within 4,096)\n")
     print("| kept back | " + " | ".join(f"{m:.0%} of others' missing" for m in MISSING) + " |")
     print("|---|" + "---|" * len(MISSING))
+    until_found: list[dict[str, float | None]] = []
     for share in SHARES:
-        cells = [
-            shown(
-                [
-                    groups_until_found(chance, source, withheld=share, missing=missing)
-                    for _ in range(arguments.markets)
-                ]
+        cells = []
+        for missing in MISSING:
+            groups = [
+                groups_until_found(chance, source, withheld=share, missing=missing)
+                for _ in range(arguments.markets)
+            ]
+            cells.append(shown(quantiles_of(groups)))
+            median, late = (None if math.isinf(q) else q for q in quantiles_of(groups))
+            until_found.append(
+                {"withheld": share, "missing": missing, "median": median, "p95": late}
             )
-            for missing in MISSING
-        ]
-        print(f"| the poorest {share:.0%} | " + " | ".join(cells) + " |")
+        print(f"| the poorest {share:.0%} | " + " | ".join(cells) + " |", flush=True)
     rates = (0.1, 0.01, 0.001)
     alarms = honest_alarms(chance, source, arguments.honest, rates)
     print(f"\nHonest workers taken for withholders at one look, of {arguments.honest:,}\n")
     for rate, count in zip(rates, alarms, strict=True):
         print(f"- allowed {rate:g}: {count} ({count / arguments.honest:g})")
+    found = dict(zip(map(str, rates), alarms, strict=True))
+    body = {"until_found": until_found, "honest": arguments.honest, "alarms_by_rate": found}
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(body, indent=1) + "\n")
 
 
 if __name__ == "__main__":
