@@ -10,9 +10,11 @@ logits the processed ones are wrong too), speculative decoding, several GPUs.
 
 import gc
 import os
+import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -84,17 +86,18 @@ class VllmEngine:
         else:
             settings |= {"kv_cache_memory_bytes": kv_cache_mib << 20, "enforce_eager": True}
             settings |= {"logits_processors": [_PROCESSOR]}
-        llm = LLM(
-            str(model_dir),
-            dtype="bfloat16",
-            skip_tokenizer_init=True,
-            max_model_len=self.max_model_len,
-            max_num_seqs=max_sequences,
-            logprobs_mode="raw_logprobs",
-            disable_log_stats=True,
-            worker_extension_cls=_EXTENSION,
-            **settings,
-        )
+        with _unseen_llvmlite():
+            llm = LLM(
+                str(model_dir),
+                dtype="bfloat16",
+                skip_tokenizer_init=True,
+                max_model_len=self.max_model_len,
+                max_num_seqs=max_sequences,
+                logprobs_mode="raw_logprobs",
+                disable_log_stats=True,
+                worker_extension_cls=_EXTENSION,
+                **settings,
+            )
         if self._is_native and not llm.collective_rpc("samples_natively")[0]:
             raise RuntimeError(
                 "vLLM chose Model Runner V1, whose GPU sampler is not the seeded stream"
@@ -152,6 +155,22 @@ class VllmEngine:
         self._llm.llm_engine.engine_core.shutdown()
         del self._llm
         gc.collect()
+
+
+@contextmanager
+def _unseen_llvmlite() -> Iterator[None]:
+    """Hide a module that vLLM trips over, where numba was loaded before.
+
+    vLLM 0.32 looks for its kernels in what every loaded module holds, and `llvmlite.binding.ffi` holds
+    an object that makes up any attribute it is asked for, `__dict__` included.
+    """
+    name = "llvmlite.binding.ffi"
+    module = sys.modules.pop(name, None)
+    try:
+        yield
+    finally:
+        if module is not None:
+            sys.modules[name] = module
 
 
 def _prepare_environment(device: str) -> None:
