@@ -139,3 +139,24 @@ def test_alarms_on_fresh_honest_groups_are_as_rare_as_stated() -> None:
         if crossed(drift, tuned):
             alarms, drift = alarms + 1, Drift()
     assert 120 <= alarms <= 280
+
+
+@pytest.mark.parametrize("num_asked", [1, 2, 3])
+def test_verifiers_that_saw_different_groups_agree_on_a_cheat(num_asked: int) -> None:
+    """Each group is replayed by some of three verifiers; their sums differ, and all come to stand above.
+
+    Once they do, whatever group comes next is rejected by everyone who replays it.
+    """
+    draw = np.random.default_rng(num_asked)
+    tests = [Drift(), Drift(), Drift()]
+    first = [0, 0, 0]
+    for count in range(1, 201):
+        group = stats(margin=10, gap=int(draw.normal(24_000, 3_500)))
+        for verifier in draw.choice(3, size=num_asked, replace=False):
+            tests[verifier] = folded(tests[verifier], group, BOUNDS)
+            if crossed(tests[verifier], BOUNDS):
+                first[verifier] = first[verifier] or count
+    assert all(0 < count <= 150 for count in first)
+    if num_asked < 3:
+        assert len(set(first)) > 1  # they do not cross at the same group
+    assert all(crossed(folded(test, HONEST, BOUNDS), BOUNDS) for test in tests)
