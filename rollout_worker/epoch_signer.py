@@ -25,7 +25,8 @@ from rollout_worker.client import BlobMismatch, Market
 from rollout_worker.config import VerifierConfig
 from rollout_worker.epochs import EpochRefused, check_file, check_group, header_of
 from rollout_worker.metrics import Tally
-from rollout_worker.recheck import VerdictBook, read_submission
+from rollout_worker.recheck import read_submission
+from rollout_worker.verdict_book import VerdictBook
 from rollout_worker.wallet import Wallet
 
 MAX_EPOCH_BYTES = 256 << 20

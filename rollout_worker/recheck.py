@@ -10,7 +10,6 @@ against nobody.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import structlog
 import zstandard
@@ -104,8 +103,11 @@ class Rechecker:
             lease = evidence.lease
             by_policy.setdefault((lease.policy_version, lease.policy_digest), []).append(evidence)
         deadline = time.monotonic() + self._most_seconds
+        condemned: dict[str, bytes] = {}
         for (version, digest), group in sorted(by_policy.items()):
-            verdicts += self._in_parts(version, digest, group, deadline)
+            verdicts += self._in_parts(
+                version, digest, group, deadline=deadline, condemned=condemned
+            )
         return verdicts
 
     def renewed(self, verdict: Verdict) -> Verdict:
@@ -137,22 +139,18 @@ class Rechecker:
         return Evidence(work_digest, lease, submission)
 
     def _in_parts(
-        self, version: int, digest: bytes, group: Sequence[Evidence], deadline: float
+        self,
+        version: int,
+        digest: bytes,
+        group: Sequence[Evidence],
+        *,
+        deadline: float,
+        condemned: dict[str, bytes],
     ) -> list[Verdict]:
-        """Replay until all are, their worker is condemned, or the time is up."""
+        """Replay until all are, their worker is condemned, or the time is up; note who is condemned."""
         verdicts: list[Verdict] = []
         left = by_turns(group)
-        while left:
-            if time.monotonic() > deadline:
-                reason = f"not begun within {self._most_seconds:.0f} s: replay.most_seconds"
-                return verdicts + [self._undecided(item.work_digest, reason) for item in left]
-            part, left = left[:REPLAYED_TOGETHER], left[REPLAYED_TOGETHER:]
-            found = self._replayed(version, digest, part)
-            verdicts += found
-            rejected = {v.work_digest for v in found if v.outcome is Outcome.REJECTED}
-            condemned = {
-                item.lease.worker: item.work_digest for item in part if item.work_digest in rejected
-            }
+        while True:
             verdicts += [
                 self._undecided(
                     item.work_digest,
@@ -162,7 +160,17 @@ class Rechecker:
                 if item.lease.worker in condemned
             ]
             left = [item for item in left if item.lease.worker not in condemned]
-        return verdicts
+            if not left:
+                return verdicts
+            if time.monotonic() > deadline:
+                reason = f"not begun within {self._most_seconds:.0f} s: replay.most_seconds"
+                return verdicts + [self._undecided(item.work_digest, reason) for item in left]
+            part, left = left[:REPLAYED_TOGETHER], left[REPLAYED_TOGETHER:]
+            workers = {item.work_digest: item.lease.worker for item in part}
+            for verdict in self._replayed(version, digest, part):
+                verdicts.append(verdict)
+                if verdict.outcome is Outcome.REJECTED:
+                    condemned[workers[verdict.work_digest]] = verdict.work_digest
 
     def _replayed(self, version: int, digest: bytes, group: Sequence[Evidence]) -> list[Verdict]:
         try:
@@ -287,36 +295,3 @@ def read_submission(data: bytes) -> Submission:
     if len(inflated) > MAX_SUBMISSION_INFLATED_BYTES:
         raise Malformed(f"the body inflates beyond {MAX_SUBMISSION_INFLATED_BYTES} bytes")
     return Submission.from_canonical(inflated)
-
-
-class VerdictBook:
-    """This verifier's own verdicts on disk: it never contradicts one, and signs reports by them."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._by_work: dict[bytes, Verdict] = {}
-        if path.exists():
-            data = path.read_bytes()
-            if data and not data.endswith(b"\n"):
-                path.write_bytes(data + b"\n")
-            for line in data.splitlines():
-                try:
-                    verdict = Verdict.from_json(line)
-                except Malformed:
-                    continue  # the line a crash cut short was not sent
-                self._by_work[verdict.work_digest] = verdict
-
-    def get(self, work_digest: bytes) -> Verdict | None:
-        return self._by_work.get(work_digest)
-
-    def digests(self) -> tuple[bytes, ...]:
-        """Return the work that was decided, oldest first."""
-        return tuple(self._by_work)
-
-    def keep(self, verdict: Verdict) -> None:
-        """Record a decision before it is sent; an undecided one may be tried again."""
-        if verdict.outcome is Outcome.UNDECIDED:
-            return
-        with self._path.open("ab") as book:
-            book.write(verdict.to_json() + b"\n")
-        self._by_work[verdict.work_digest] = verdict

@@ -37,10 +37,11 @@ from rollout_worker.drift import DriftBook
 from rollout_worker.epoch_signer import EpochSigner, Verifier
 from rollout_worker.loop import stop_on_signals
 from rollout_worker.metrics import Tally
-from rollout_worker.recheck import Rechecker, VerdictBook
+from rollout_worker.recheck import Rechecker
 from rollout_worker.replay import Replayer
 from rollout_worker.replayers import open_replayer
 from rollout_worker.trials import TrialWatch
+from rollout_worker.verdict_book import VerdictBook
 from rollout_worker.wallet import Wallet
 from rollout_worker.weights import PolicyStore, bring_model_folder
 

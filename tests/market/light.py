@@ -25,8 +25,8 @@ from rollout_worker.commitment import check_lease, check_receipt, commit
 from rollout_worker.epoch_signer import EpochSigner, Verifier
 from rollout_worker.loop import books_of, open_seller
 from rollout_worker.receipts import KeptReceipt
-from rollout_worker.recheck import VerdictBook
 from rollout_worker.shift import Seller
+from rollout_worker.verdict_book import VerdictBook
 from rollout_worker.verifier import open_verifier
 from rollout_worker.wallet import Wallet
 from tests.rollout_worker.live import MODEL, LiveMarket, key_of

@@ -232,6 +232,24 @@ def test_honest_work_never_drifts_beside_a_cheat_in_the_same_batch(desk: Desk) -
     assert all(v.stats.num_tokens == 0 for v in unreplayed)
 
 
+def test_a_worker_condemned_under_one_policy_is_left_under_the_next(desk: Desk) -> None:
+    desk.shelf.publish(1, desk.bench.policy, anchor=True)
+    newer = [
+        lease.model_copy(update={"policy_version": 1})
+        for worker in (ALICE, BOB)
+        for lease in desk.leases(worker, 1)
+    ]
+    desk.bench.engine.load(desk.bench.policy)
+    later = [
+        task
+        for worker, lease in zip((ALICE, BOB), newer, strict=True)
+        for task in desk.tasks(worker, [lease], desk.bench.sample([lease]))
+    ]
+    found = {v.work_digest: v for v in desk.rechecker().verdicts([*later, *faint(desk, ALICE, 12)])}
+    assert "condemns its worker" in found[later[0].work_digest].detail
+    assert found[later[1].work_digest].outcome is Outcome.ACCEPTED
+
+
 def test_a_restarted_verifier_goes_on_with_its_tests_and_counts_a_group_once(desk: Desk) -> None:
     tasks = faint(desk, ALICE, 12)
     whole = desk.rechecker().verdicts(tasks)

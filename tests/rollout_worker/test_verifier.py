@@ -21,8 +21,8 @@ from rollout_worker import epochs
 from rollout_worker.epochs import EpochRefused, check_file
 from rollout_worker.loop import open_seller
 from rollout_worker.loop import serve as serve_work
-from rollout_worker.recheck import VerdictBook
 from rollout_worker.shift import Seller
+from rollout_worker.verdict_book import VerdictBook
 from rollout_worker.verifier import open_verifier
 from rollout_worker.verifier import serve as serve_verifier
 from rollout_worker.wallet import Wallet

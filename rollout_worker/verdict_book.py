@@ -1,0 +1,39 @@
+"""A verifier's own verdicts on disk: it never contradicts one, and signs reports by them."""
+
+from pathlib import Path
+
+from protocol.errors import Malformed
+from protocol.verdict import Outcome, Verdict
+
+
+class VerdictBook:
+    """Decisions by the work they are about, in a file that only grows."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._by_work: dict[bytes, Verdict] = {}
+        if path.exists():
+            data = path.read_bytes()
+            if data and not data.endswith(b"\n"):
+                path.write_bytes(data + b"\n")
+            for line in data.splitlines():
+                try:
+                    verdict = Verdict.from_json(line)
+                except Malformed:
+                    continue  # the line a crash cut short was not sent
+                self._by_work[verdict.work_digest] = verdict
+
+    def get(self, work_digest: bytes) -> Verdict | None:
+        return self._by_work.get(work_digest)
+
+    def digests(self) -> tuple[bytes, ...]:
+        """Return the work that was decided, oldest first."""
+        return tuple(self._by_work)
+
+    def keep(self, verdict: Verdict) -> None:
+        """Record a decision before it is sent; an undecided one may be tried again."""
+        if verdict.outcome is Outcome.UNDECIDED:
+            return
+        with self._path.open("ab") as book:
+            book.write(verdict.to_json() + b"\n")
+        self._by_work[verdict.work_digest] = verdict
