@@ -27,8 +27,6 @@ def strict(ground: Ground, redis_url: str, tmp_path: Path) -> Iterator[Place]:
         drops=DropPolicy(free_millionths=500_000, num_forgiven_crashes=1),
         audit=NO_PROBATION,
         groups_per_batch=100,
-        num_tasks=1 << 30,  # so many that no two groups are the same by chance
-        held_out_start=1 << 32,
     ) as place:
         yield place
 
