@@ -12,6 +12,8 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from protocol.activation_policy import ActivationPolicy, judge_activations
+from protocol.activations import BadProof
 from protocol.canonical import content_digest
 from protocol.errors import BadSignature, NotFound
 from protocol.messages import RunInfo, SubmissionStatus
@@ -34,7 +36,13 @@ from rollout_worker.replay import Findings, ReplayModel, stats_of
 from rollout_worker.weights import PolicyStore, PolicyUnreachable, write_model_folder
 
 FROM_ITS_REPLAY = frozenset(
-    {Rejection.REPLAY_MISMATCH, Rejection.REPLAY_MARGIN, Rejection.REPLAY_LOGPROB}
+    {
+        Rejection.REPLAY_MISMATCH,
+        Rejection.REPLAY_MARGIN,
+        Rejection.REPLAY_LOGPROB,
+        Rejection.REPLAY_ACTIVATIONS,
+        Rejection.BAD_ACTIVATIONS,
+    }
 )
 """Rejections that one group's replay decides; the others need more than the group."""
 
@@ -129,7 +137,9 @@ def explain(
     found = replayed(source, info, status, submission, domain, device=device)
     stats = stats_of(found)
     thresholds = info.spec.thresholds_for(submission.engine_class)
-    outcome, rejection, detail = conclude(stats, thresholds, submission.engine_class)
+    outcome, rejection, detail = conclude(
+        stats, thresholds, submission.engine_class, found=found, policy=info.spec.activations
+    )
     return Explanation(
         info=info,
         status=status,
@@ -201,12 +211,20 @@ def replayed(
         place = write_model_folder(Path(folder), config_json, policy.weights)
         model = ReplayModel(place, device=device)
         model.load(policy.weights)
-        [found] = model.findings([(lease, submission.rollouts)])
+        try:
+            [found] = model.findings([(lease, submission.rollouts)])
+        except BadProof as error:
+            raise UserError(f"{error}: admission refuses this, and nothing is replayed") from error
     return found
 
 
 def conclude(
-    stats: ReplayStats, thresholds: Thresholds | None, engine_class: str
+    stats: ReplayStats,
+    thresholds: Thresholds | None,
+    engine_class: str,
+    *,
+    found: Sequence[Findings] = (),
+    policy: ActivationPolicy | None = None,
 ) -> tuple[Outcome, str, str]:
     """Return what a verifier would have to say of this group alone: outcome, rejection, detail."""
     if thresholds is None:
@@ -215,6 +233,8 @@ def conclude(
         reason = f"{engine_class} is bounded for replays with {thresholds.replayed_by}"
         return Outcome.UNDECIDED, "", f"{reason}; this command replays with {REPLAYS_WITH}"
     broken = judge(stats, thresholds)
+    if broken is None and policy is not None:
+        broken = judge_activations([f.deviations for f in found], policy)
     if broken is None:
         return Outcome.ACCEPTED, "", "within every bound"
     return Outcome.REJECTED, broken[0].value, broken[1]

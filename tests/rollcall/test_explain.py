@@ -1,14 +1,19 @@
 """A verdict beside a replay: reproduced, contradicted, or not to be judged by one group."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from protocol.activation_policy import ActivationPolicy
+from protocol.activations import Deviation
 from protocol.signing import Domain, address_of, sign
 from protocol.verdict import Mismatch, Outcome, Verdict
 from rollcall.commands.explaining import digest_of_work
-from rollcall.explain import Judgement, compare
+from rollcall.explain import Judgement, compare, conclude
 from rollcall.user_error import UserError
 from rollout_worker.replay import Findings, stats_of
+from tests.adversarial.sampling_lab import lab
 from tests.rollout_worker.live import key_of
 
 DOMAIN = Domain(31337, "0x" + "11" * 20)
@@ -88,6 +93,23 @@ def test_what_one_group_cannot_show_is_left_open() -> None:
     drift = verdict(Outcome.REJECTED, rejection="replay_drift", mismatches=())
     assert compared(drift, Outcome.ACCEPTED).is_reproduced is None
     assert compared(verdict(Outcome.UNDECIDED, detail="no weights")).is_reproduced is None
+
+
+def test_commitments_outside_the_runs_bounds_condemn_as_a_verifier_would() -> None:
+    honest = replace(FINDINGS[0], deviations=(Deviation(0, 0.0, 0.0),))
+    forged = replace(FINDINGS[0], deviations=(Deviation(39, 0.0, 0.0),))
+    wide = lab().thresholds
+    stats = stats_of([]).model_copy(update={"num_tokens": 3, "num_matched": 3})
+
+    def found(*group: Findings, policy: ActivationPolicy | None) -> str:
+        return conclude(stats, wide, wide.engine_class, found=group, policy=policy)[1]
+
+    assert found(forged, policy=None) == ""
+    assert found(honest, policy=ActivationPolicy()) == ""
+    assert found(honest, forged, policy=ActivationPolicy()) == "replay_activations"
+    verdict_of_it = verdict(Outcome.REJECTED, rejection="replay_activations", mismatches=())
+    assert compared(verdict_of_it).is_reproduced
+    assert compared(verdict_of_it, Outcome.ACCEPTED).is_reproduced is False
 
 
 def test_a_digest_is_thirty_two_bytes_in_hex() -> None:
