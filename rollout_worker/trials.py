@@ -13,27 +13,25 @@ from collections.abc import Sequence
 import structlog
 
 from contracts.facts import Keys
-from contracts.state import RunState
 from protocol.baseline import (
     AdmittedClass,
     Baseline,
     EndorsedBaseline,
     Endorsement,
     Evidence,
-    SignedBaseline,
     Trial,
     baseline_of,
-    check_evidence,
     class_bounds,
     is_measurement,
     replayed_by,
 )
-from protocol.errors import BadSignature, Malformed, MarketError
+from protocol.errors import MarketError
 from protocol.messages import AuditTask, RunInfo
-from protocol.signing import recover, sign
+from protocol.signing import sign
 from protocol.verdict import Thresholds, Verdict
 from rollout_worker.client import BlobMismatch, Later
 from rollout_worker.epoch_signer import Verifier
+from rollout_worker.quorum import Quorum
 from rollout_worker.recheck import Rechecker
 
 MAX_EVIDENCE_BYTES = 256 << 20
@@ -147,18 +145,9 @@ class TrialWatch:
             give_up=verifier.stop.is_set,
         )
         evidence = Evidence.from_canonical(data)
-        found = (evidence.run_id, evidence.worker, evidence.engine_class)
-        if found != (self._info.run_id, trial.worker, trial.engine_class):
-            raise Malformed(f"the evidence is of {found}, not of this trial")
-        state = self._state()
-        check_evidence(evidence, spec.trial, threshold=state.threshold)
-        for verdict in evidence.verdicts():
-            self._require_signed(
-                verifier.domain.digest(verdict),
-                Endorsement(verifier=verdict.verifier, signature=verdict.signature),
-                state,
-                dated=verdict.decided_at,
-            )
+        self._quorum().check_evidence(
+            evidence, worker=trial.worker, engine_class=trial.engine_class, policy=spec.trial
+        )
         return baseline_of(evidence, trial.evidence, spec.thresholds, spec.trial)
 
     # classes that were admitted
@@ -171,15 +160,16 @@ class TrialWatch:
         if name in self._bounds or about in self._seen:
             return
         self._seen.add(about)
-        spec, state = self._info.spec, self._state()
+        spec, quorum, now = self._info.spec, self._quorum(), int(time.time())
         assert spec.trial is not None
         try:
-            for signed in admitted.baselines:
-                self._require_quorum(signed, name, state)
+            baselines = [
+                quorum.check_baseline(signed, engine_class=name, now=now)
+                for signed in admitted.baselines
+            ]
         except MarketError as error:
             self._log.error("class not admitted", engine=name, reason=str(error))
             return
-        baselines = [signed.baseline for signed in admitted.baselines]
         bounds = class_bounds(baselines, spec.thresholds, spec.trial)
         if bounds is None:
             self._log.error("class not admitted", engine=name, reason="too few baselines")
@@ -187,25 +177,12 @@ class TrialWatch:
         self._bounds[name] = bounds
         self._log.info("class admitted", engine=name, num_workers=len(baselines))
 
-    def _require_quorum(self, signed: SignedBaseline, name: str, state: RunState) -> None:
-        baseline = signed.baseline
-        if (baseline.run_id, baseline.thresholds.engine_class) != (self._info.run_id, name):
-            raise Malformed(f"a baseline of {baseline.thresholds.engine_class} stands under {name}")
-        signers = {endorsement.verifier for endorsement in signed.endorsements}
-        if len(signers) < state.threshold:
-            raise Malformed(f"{len(signers)} verifiers signed; it takes {state.threshold}")
-        for endorsement in signed.endorsements:
-            digest = self._verifier.domain.digest(baseline)
-            self._require_signed(digest, endorsement, state, dated=int(time.time()))
-
-    def _require_signed(
-        self, digest: bytes, endorsement: Endorsement, state: RunState, *, dated: int
-    ) -> None:
-        signer = recover(digest, endorsement.signature)
-        if endorsement.verifier not in state.verifiers:
-            raise Malformed(f"{endorsement.verifier} is not one of the run's verifiers")
-        if not self._keys.spoke_for(signer, endorsement.verifier, dated):
-            raise BadSignature(f"signed by {signer}, not for {endorsement.verifier}")
-
-    def _state(self) -> RunState:
-        return self._verifier.wallet.ledger.run(self._info.run_id)
+    def _quorum(self) -> Quorum:
+        state = self._verifier.wallet.ledger.run(self._info.run_id)
+        return Quorum(
+            run_id=self._info.run_id,
+            verifiers=state.verifiers,
+            threshold=state.threshold,
+            domain=self._verifier.domain,
+            spoke_for=self._keys.spoke_for,
+        )
