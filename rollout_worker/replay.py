@@ -229,18 +229,9 @@ def claims_of(rows: Sequence[Row], device: torch.device) -> Claims:
 
 
 def findings_of(
-    rows: Sequence[Row],
-    decided: Decided,
-    deviations: Sequence[tuple[Deviation, ...]] | None = None,
+    rows: Sequence[Row], decided: Decided, deviations: Sequence[tuple[Deviation, ...]]
 ) -> list[Findings]:
-    """Turn what became of all the rows' positions, one row after another, into their findings.
-
-    Raises `ValueError` where rows carry activation commitments and nothing was compared with them.
-    """
-    if deviations is None:
-        if any(row.activations for row in rows):
-            raise ValueError("activation commitments are compared by the transformers replay only")
-        deviations = [() for _ in rows]
+    """Turn what became of all the rows' positions, one row after another, into their findings."""
     claimed = np.concatenate([row.worker_logprobs for row in rows])
     expected = decided.winners_N.cpu().numpy().astype(np.uint32)
     margins = _bounded(decided.margins_N.cpu().numpy())

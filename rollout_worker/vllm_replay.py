@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from protocol.activations import Deviation
 from protocol.policy import Weights
 from protocol.rollout import Lease, Rollout
 from rollout_worker.engines.contest import Decided
@@ -48,11 +49,13 @@ class VllmReplay:
             raise ValueError(
                 f"{longest} tokens do not fit max_model_len {self._engine.max_model_len}: raise it"
             )
-        decided = self._engine.with_llm(lambda llm: self._decided(llm, rows))
-        found = iter(findings_of(rows, decided))
+        decided, deviations = self._engine.with_llm(lambda llm: self._compared(llm, rows))
+        found = iter(findings_of(rows, decided, deviations))
         return [[next(found) for _ in rollouts] for _, rollouts in groups]
 
-    def _decided(self, llm: Any, rows: Sequence[Row]) -> Decided:
+    def _compared(
+        self, llm: Any, rows: Sequence[Row]
+    ) -> tuple[Decided, list[tuple[Deviation, ...]]]:
         from vllm import SamplingParams
 
         sequences = Sequences(
@@ -60,6 +63,7 @@ class VllmReplay:
             prompt_lengths=[len(row.completed.prompt) for row in rows],
             lengths=[len(row.completed.tokens) for row in rows],
             claims=claims_of(rows, torch.device("cpu")),
+            activations=[row.activations for row in rows],
         )
         # vLLM must draw a token after a prompt; nobody looks at it.
         sampling = SamplingParams(
@@ -77,6 +81,7 @@ class VllmReplay:
                 use_tqdm=False,
             )
             [decided] = llm.collective_rpc("replayed")
+            [deviations] = llm.collective_rpc("compared_activations")
         finally:
             llm.collective_rpc("end_replay")
-        return decided
+        return decided, deviations

@@ -5,7 +5,8 @@ one call that does, on the runner of this worker, and reads beside it which requ
 far it has come. Nothing is recorded, and nothing is wrapped, before the first request that asks.
 
 Rows of prompts that are only part read have logits too, which vLLM throws away; their place is
-negative. A request that was preempted goes on at the place it had reached.
+negative. A request that was preempted goes on at the place it had reached. What GPUs have follows their
+runner's source; `make test-gpu` holds it to a replay, and has not been run yet.
 """
 
 from collections.abc import Callable, Sequence

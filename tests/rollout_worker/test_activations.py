@@ -11,6 +11,8 @@ from protocol.activations import BadProof, Deviation
 from protocol.activations import prove as prove_bits
 from protocol.verdict import Rejection
 from rollout_worker.activations import Tape, compare, prove
+from rollout_worker.engines.contest import Claims
+from rollout_worker.engines.vllm_replay import Sequences, _Replay
 
 WIDTH = 128
 
@@ -63,6 +65,34 @@ def test_a_preempted_rollout_that_is_written_again_proves_the_same() -> None:
     tape.extend(0, 0, states[:40])
     tape.extend(0, 0, states)
     assert tape.proofs([50]) == [prove(states)]
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=8), st.booleans())
+def test_a_replay_in_vllms_steps_compares_every_position_once(
+    steps: list[int], is_preempted: bool
+) -> None:
+    """Sequences 7 and 8 of an engine, of 5 + 40 and 3 + 33 tokens, prefilled in pieces."""
+    prompts, lengths = [5, 3], [40, 33]
+    contexts = [
+        hidden(p + n - 1, seed=i) for i, (p, n) in enumerate(zip(prompts, lengths, strict=True))
+    ]
+    states = [c[p - 1 :] for c, p in zip(contexts, prompts, strict=True)]
+    nothing = torch.zeros(sum(lengths), dtype=torch.int64)
+    claims = Claims(nothing, nothing, nothing, nothing.float())
+    replay = _Replay(Sequences(7, prompts, lengths, claims, [prove(rows) for rows in states]))
+    for row in (1, 0):
+        for pieces in ([3] if is_preempted else [], [*steps, 100]):
+            computed = 0
+            for step in pieces:
+                ran = min(step, len(contexts[row]) - computed)
+                claimed, places = replay.wanted(f"{7 + row}-abcd1234", computed, ran)
+                in_step = contexts[row][computed : computed + ran]
+                replay.record(claimed, in_step[places.start : places.stop])
+                computed += ran
+    found = replay.deviations()
+    assert [len(deviations) for deviations in found] == [2, 2]
+    assert all(same.exponent_mismatches == 0 for deviations in found for same in deviations)
 
 
 def test_torch_and_numpy_choose_the_same_points() -> None:
