@@ -28,6 +28,7 @@ from protocol.verdict import (
     Verdict,
     judge,
 )
+from rollcall.admitted import bounds_of
 from rollcall.public_record import unpacked
 from rollcall.reader import Reader
 from rollcall.user_error import UserError
@@ -136,7 +137,7 @@ def explain(
     submission = read_work(source, info, status, domain)
     found = replayed(source, info, status, submission, domain, device=device)
     stats = stats_of(found)
-    thresholds = info.spec.thresholds_for(submission.engine_class)
+    thresholds = bounds_of(reader, info, submission.engine_class)
     outcome, rejection, detail = conclude(
         stats, thresholds, submission.engine_class, found=found, policy=info.spec.activations
     )

@@ -10,10 +10,13 @@ from typer.testing import CliRunner
 from protocol.baseline import Trials
 from protocol.messages import WorkerInfo
 from protocol.signing import address_of
+from protocol.verdict import Outcome
 from rollcall.__main__ import app
+from rollcall.explain import Explanation, explain
 from rollcall.reader import Reader
 from rollout_worker import loop, verifier
 from rollout_worker.loop import open_seller
+from rollout_worker.receipts import ReceiptBook
 from rollout_worker.verifier import open_verifier
 from tests.rollout_worker.live import MODEL, LiveMarket, key_of, live_market, wait_until
 
@@ -68,6 +71,22 @@ def trials(market: LiveMarket) -> Trials:
 def standing(market: LiveMarket, name: str) -> WorkerInfo | None:
     """Return a worker's standing, None before its first lease."""
     return next(iter(Reader(market.url).worker(address_of(key_of(name))).runs), None)
+
+
+def explained(market: LiveMarket, name: str) -> Explanation:
+    """Reproduce the verdict on a worker's first accepted group from public data."""
+    reader = Reader(market.url)
+    kept = ReceiptBook(market.folder / name / "receipts").all()
+    digests = [k.receipt.work_digest for k in kept if not k.receipt.rejection]
+    accepted = (d for d in digests if reader.submission(market.run_id, d).verdicts)
+    return explain(
+        reader,
+        next(accepted),
+        run_id=market.run_id,
+        device="cpu",
+        fetched=lambda _name, _done, _total: None,
+        spoke_for=None,
+    )
 
 
 def num_on_trial(found: WorkerInfo) -> int:
@@ -129,3 +148,6 @@ def test_honest_work_of_an_unknown_class_is_admitted_judged_and_accepted(
     found = standing(market, "honest")
     assert found is not None
     assert num_on_trial(found) in FEW_MORE
+    seen = explained(market, "honest")  # anyone gets the class's bounds, and the same verdict
+    assert seen.outcome is Outcome.ACCEPTED
+    assert [judgement.is_reproduced for judgement in seen.judgements] == [True]
