@@ -111,15 +111,21 @@ class VllmEngine:
         recorded = any(request.proves_activations for request in requests)
         if recorded:
             self._llm.collective_rpc("start_recording", args=(len(requests),))
-        outputs = self._llm.generate(
-            [{"prompt_token_ids": list(request.prompt)} for request in requests],
-            [self._sampling(request) for request in requests],
-            use_tqdm=False,
-        )
         proofs: dict[str, bytes] = {}
-        if recorded:
-            lengths = {output.request_id: len(output.outputs[0].token_ids) for output in outputs}
-            [proofs] = self._llm.collective_rpc("recorded", args=(lengths,))
+        try:
+            outputs = self._llm.generate(
+                [{"prompt_token_ids": list(request.prompt)} for request in requests],
+                [self._sampling(request) for request in requests],
+                use_tqdm=False,
+            )
+            if recorded:
+                lengths = {
+                    output.request_id: len(output.outputs[0].token_ids) for output in outputs
+                }
+                [proofs] = self._llm.collective_rpc("recorded", args=(lengths,))
+        finally:
+            if recorded:
+                self._llm.collective_rpc("stop_recording")
         return [
             _completion(output.outputs[0], proofs.get(output.request_id, b"")) for output in outputs
         ]

@@ -40,13 +40,16 @@ class RecordsActivations:
         self._tape, self._slots = Tape(num_requests), {}
 
     def recorded(self, lengths: dict[str, int]) -> dict[str, bytes]:
-        """Stop, and return each request's proofs; `lengths` has its tokens by vLLM's outer name."""
+        """Return each request's proofs; `lengths` has its tokens by vLLM's outer name."""
         assert self._tape is not None
-        tape, self._tape = self._tape, None
         # Inside, a request is called by its outer name, a dash and eight random characters.
         names = [request.rpartition("-")[0] for request in self._slots]
-        proofs = tape.proofs([lengths[name] for name in names])
+        proofs = self._tape.proofs([lengths[name] for name in names])
         return dict(zip(names, proofs, strict=True))
+
+    def stop_recording(self) -> None:
+        """Forget what was recorded, whatever became of the requests."""
+        self._tape = None
 
     def _wrap_sample_tokens(self) -> None:
         """Model Runner V1, which the CPU has: what was computed waits in `execute_model_state`."""
