@@ -16,9 +16,8 @@ HEAD = (
     "groups until condemned",
     "AUC",
     "aim",
-    "TOPLOC",
-    "GRAIL",
 )
+COMMITMENTS = ("TOPLOC", "GRAIL")
 
 
 def replay_table(rows: Sequence[Row], peers: Sequence[Peer]) -> str:
@@ -28,8 +27,11 @@ def replay_table(rows: Sequence[Row], peers: Sequence[Peer]) -> str:
     rejected and area. Those are of a cheat that does not prefill: one that does passes as honest.
     """
     beside = {peer.attack.name: peer for peer in peers}
-    lines = [_line(HEAD), _line(["---"] + ["---:"] * (len(HEAD) - 1))]
-    lines += [_line([*_cells(row), *_commitments(beside.get(row.attack.name))]) for row in rows]
+    head = HEAD + COMMITMENTS if peers else HEAD
+    lines = [_line(head), _line(["---"] + ["---:"] * (len(head) - 1))]
+    for row in rows:
+        commitments = _commitments(beside.get(row.attack.name)) if peers else ()
+        lines.append(_line([*_cells(row), *commitments]))
     return "\n".join(lines)
 
 
