@@ -63,7 +63,7 @@ def delays(rows: Sequence[Row], path: Path) -> None:
         axis.set_title(row.attack.title, fontsize=9)
         axis.set_xscale("log")
         axis.set(xlim=(100, 1e6), ylim=(-0.02, 1.02))
-        axis.legend(loc="upper left", **LEGEND)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", fontsize=8)
     figure.supxlabel("tokens replayed", fontsize=9)
     figure.supylabel("share of such workers condemned", fontsize=9)
     _save(figure, path)
