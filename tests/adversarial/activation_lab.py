@@ -14,11 +14,11 @@ ASKING = replace(TERMS, asks_activations=True)
 PUBLISHED = ActivationPolicy()
 MEASURED = ActivationPolicy(
     max_exponent_mismatches=12,
-    max_mantissa_error_mean_millionths=5_000_000,
-    max_mantissa_error_median_millionths=3_000_000,
+    max_mantissa_error_mean_millionths=6_000_000,
+    max_mantissa_error_median_millionths=4_000_000,
 )
-"""Above what honest work of either engine measures on the starting model: 6 exponents, a mean of 4.11
-and a median of 1 (`python -m benchmarks.activations`)."""
+"""Well above what honest work of either engine measures on the starting model: 7 exponents, a mean of
+4.11 and a median of 1 (`python -m benchmarks.activations`)."""
 
 Group = tuple[Rollout, ...]
 

@@ -45,8 +45,8 @@ def test_where_a_policy_is_sure_commitments_see_what_its_tokens_hide() -> None:
     assert share(condemned(bench, leases, honest, MEASURED)) == 0
     bench.engine.load(rounded(sure, bits=4))
     groups = proved(bench, leases)
-    assert share(bench.caught(leases, without(groups))) < 0.9
-    assert share(condemned(bench, leases, groups, MEASURED)) == 1
+    assert share(bench.caught(leases, without(groups))) < 0.8
+    assert share(condemned(bench, leases, groups, MEASURED)) > 0.9
 
 
 def sharpened(policy: dict[str, HostTensor]) -> dict[str, HostTensor]:

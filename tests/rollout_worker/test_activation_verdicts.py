@@ -33,7 +33,7 @@ def test_honest_commitments_are_accepted_and_moved_ones_condemn(desk: Desk) -> N
     assert outcomes(desk.rechecker().verdicts(forged)) == ["accepted"] * 4
     verdicts = desk.rechecker(spec=asking(desk)).verdicts(forged)
     assert outcomes(verdicts) == ["replay_activations"] * 4
-    assert "this run allows 12, 5 and 3" in verdicts[0].detail
+    assert "this run allows 12, 6 and 4" in verdicts[0].detail
 
 
 def test_commitments_that_admission_let_slip_are_no_reason_to_accept(desk: Desk) -> None:
