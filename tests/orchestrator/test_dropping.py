@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from protocol.messages import Leases, ReturnedLeases, WorkerInfo, WorkerInfos
 from protocol.rollout import Lease, Receipt
 from protocol.run import AuditPolicy
 from protocol.verdict import Outcome
+from protocol.withholding import NUM_GROUPS_PER_LOOK
 from tests.orchestrator.ground import Ground
 from tests.orchestrator.place import Party, Place, opened
 
@@ -206,3 +208,8 @@ def test_the_queue_counts_as_the_rule_does(strict: Place) -> None:
     owed = strict.call(strict.market.queue.hash, f"{prefix}worker:{alice.address}")[b"drop_debt"]
     assert int(owed) == debt
     assert debt > 0
+
+
+def test_a_worker_is_due_for_a_look_as_often_as_the_protocol_says() -> None:
+    script = files("orchestrator").joinpath("lua/standing.lua").read_text()
+    assert f"'rewarded', 1) % {NUM_GROUPS_PER_LOOK} == 0" in script
