@@ -6,6 +6,7 @@ who sampled what.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -81,8 +82,8 @@ def _train(folder: Path, how: Reinforcement, *, num_steps: int, seed: int) -> di
     return policy.host_weights()
 
 
-def _score(environment: Arithmetic, tokenizer: object, lease: Lease, rollout: Rollout) -> int:
-    text = tokenizer.decode(rollout.token_ids().tolist(), skip_special_tokens=True)  # type: ignore[attr-defined]
+def _score(environment: Arithmetic, tokenizer: Any, lease: Lease, rollout: Rollout) -> int:
+    text = tokenizer.decode(rollout.token_ids().tolist(), skip_special_tokens=True)
     return environment.score(environment.problem(lease.index), text)
 
 
