@@ -108,7 +108,7 @@ class ReplayModel:
         self._model = CausalModel(model_dir, device=device)
         is_cpu = self._model.device.type == "cpu"
         self._max_pass_tokens = max_pass_tokens or (2_048 if is_cpu else 32_768)
-        self._buffer_bytes = buffer_bytes or (8 << 20 if is_cpu else 512 << 20)
+        self._buffer_bytes = buffer_bytes or (16 << 20 if is_cpu else 512 << 20)
 
     def load(self, weights: Weights) -> None:
         """Replace every weight; raises `ValueError` where names or shapes do not fit."""
