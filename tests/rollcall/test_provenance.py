@@ -29,7 +29,7 @@ def front(
     """A market with two versions: Alice made the first, Bob and Alice the second."""
     folder = tmp_path_factory.mktemp("lineage")
     with (
-        opened(ground, redis_server + "?db=2", folder, groups_per_batch=2) as market,
+        opened(ground, redis_server + "?db=3", folder, groups_per_batch=2) as market,
         serving(market) as (front, _),
     ):
         train(market, "alice", "alice")
