@@ -19,6 +19,9 @@ from protocol.errors import MarketError
 
 Job = Callable[[Market, Run], Awaitable[None]]
 
+CANCEL_SECONDS = 1.0
+"""How long a job that was told to end may take before it is told again."""
+
 
 async def watch(market: Market, run: Run) -> None:
     """Look at the chain and for what the trainer has uploaded; keep the verifiers' tests going."""
@@ -69,10 +72,15 @@ class Service:
 
     async def close(self) -> None:
         """Finish the round in progress nowhere: every job may be repeated."""
-        for task in self._tasks:
+        pending = set(self._tasks)
+        for task in pending:
             task.remove_done_callback(self._ended)
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        while pending:
+            # More than once: the Redis client writes under `asyncio.wait_for`, which in Python 3.11 loses a
+            # cancellation that meets the end of the write (CPython issue 86296).
+            for task in pending:
+                task.cancel()
+            _, pending = await asyncio.wait(pending, timeout=CANCEL_SECONDS)
 
     async def settle(self, market: Market, run: Run) -> None:
         """Take settlement a step further, where no other copy does."""

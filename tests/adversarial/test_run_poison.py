@@ -1,6 +1,7 @@
 """Runs that cannot be served: none keeps another from being served, settled and slashed for."""
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,24 @@ def test_background_jobs_outlive_a_queue_that_refuses(place: Place) -> None:
 
     assert place.call(all_alive)
     assert service.failure is None
+
+
+def test_a_job_whose_cancellation_was_lost_is_told_again(place: Place) -> None:
+    """As one is in a library's `asyncio.wait_for`, once in some hundred closings."""
+    service = Service(place.market)
+
+    async def loses_one() -> None:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(3_600)
+        await asyncio.sleep(3_600)
+
+    async def close() -> None:
+        service._tasks = [asyncio.create_task(loses_one())]
+        await asyncio.sleep(0)
+        async with asyncio.timeout(10):
+            await service.close()
+
+    place.call(close)
 
 
 def test_a_script_that_cannot_be_sent_cancels_no_background_job(place: Place) -> None:
