@@ -24,6 +24,7 @@ from rollcall.commands.options import (
     desk,
     example,
 )
+from rollcall.logs import quiet_libraries
 from rollcall.roles import Role, settings_of
 from rollcall.user_error import UserError, one_line
 
@@ -133,6 +134,7 @@ def doctor(
 
     console = open_console()
     if calibrate:
+        quiet_libraries()
         from rollcall.checkup import Machine, check_up
 
         machine = Machine(
@@ -220,6 +222,7 @@ def verify(
     verdicts against that. Needs no key; exits 1 where a verdict is not reproduced.
     """
     if explain is not None:
+        quiet_libraries()
         from rollcall.commands.explaining import explain_one
 
         holds = explain_one(
@@ -312,6 +315,7 @@ def calibrate(
     ] = None,
 ) -> None:
     """Measure honest replay of this machine's engine and write the thresholds a run needs."""
+    quiet_libraries()
     from rollcall.calibration import Measured, calibrate_to_file
 
     calibrate_to_file(
