@@ -14,6 +14,7 @@ from starlette.responses import Response
 from orchestrator.auth import Account, account_of
 from orchestrator.market import Market, Run
 from protocol.errors import Malformed, TooLarge
+from protocol.verdict import Verdict
 from protocol.wire import Wire
 
 Message = TypeVar("Message", bound=Wire)
@@ -50,6 +51,16 @@ async def read_body(request: Request, most: int) -> bytes:
 async def read(request: Request, message: type[Message], most: int) -> Message:
     """Return the body as a protocol message; raise `Malformed` naming the wrong field."""
     return message.from_json(await read_body(request, most))
+
+
+async def read_verdict(request: Request, account: Account, work_digest: str) -> Verdict:
+    """Return the caller's own verdict on the work that the path names; raise `Malformed`."""
+    verdict = await read(request, Verdict, market_of(request).config.limits.max_json_bytes)
+    if verdict.work_digest != word(work_digest):
+        raise Malformed("the verdict is about other work than the path names")
+    if verdict.verifier != account.identity:
+        raise Malformed(f"the verdict is {verdict.verifier}'s, the session {account.identity}'s")
+    return verdict
 
 
 def answer(message: Wire | bytes, status: int = 200) -> Response:

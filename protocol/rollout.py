@@ -7,12 +7,14 @@ value, small, and read by numpy without a loop.
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
+import zstandard
 from numpy.typing import NDArray
 from pydantic import Field
 
 from protocol import merkle
 from protocol.canonical import encode, keccak256
-from protocol.constants import MAX_GROUP_SIZE, MICRO
+from protocol.constants import MAX_GROUP_SIZE, MAX_SUBMISSION_INFLATED_BYTES, MICRO
+from protocol.errors import Malformed
 from protocol.wire import U32, U63, U64, Address, AsTuple, Bytes, Bytes32, Name, Signature, Wire
 
 
@@ -154,6 +156,18 @@ def work_of(lease: Lease, submission: Submission, *, gflops: int) -> Work:
         tokens=submission.num_tokens(),
         gflops=gflops,
     )
+
+
+def read_submission(body: bytes) -> Submission:
+    """Inflate and read a submission's body, within the agreed bound; raise `Malformed`."""
+    reader = zstandard.ZstdDecompressor().stream_reader(body)
+    try:
+        inflated = reader.read(MAX_SUBMISSION_INFLATED_BYTES + 1)
+    except zstandard.ZstdError as error:
+        raise Malformed(f"the body is not zstd: {error}") from error
+    if len(inflated) > MAX_SUBMISSION_INFLATED_BYTES:
+        raise Malformed(f"the body inflates beyond {MAX_SUBMISSION_INFLATED_BYTES} bytes")
+    return Submission.from_canonical(inflated)
 
 
 class Receipt(Wire):

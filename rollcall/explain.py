@@ -18,7 +18,7 @@ from protocol.canonical import content_digest
 from protocol.errors import BadSignature, NotFound
 from protocol.messages import RunInfo, SubmissionStatus
 from protocol.policy import Blob, SignedManifest
-from protocol.rollout import Submission, work_of
+from protocol.rollout import Submission, read_submission, work_of
 from protocol.signing import Domain, recover, require_signer
 from protocol.verdict import (
     Outcome,
@@ -29,7 +29,6 @@ from protocol.verdict import (
     judge,
 )
 from rollcall.admitted import bounds_of
-from rollcall.public_record import unpacked
 from rollcall.reader import Reader
 from rollcall.user_error import UserError
 from rollout_worker.connection import GiveUp, never
@@ -184,7 +183,7 @@ def read_work(
     require_signer(
         domain.digest(lease), status.lease.signature, info.spec.orchestrator, "the lease"
     )
-    submission = unpacked(source.blob(status.body))
+    submission = read_submission(source.blob(status.body))
     work = work_of(lease, submission, gflops=info.spec.gflops(submission.num_tokens()))
     if submission.lease_id != lease.lease_id or domain.digest(work) != status.work_digest:
         raise UserError("the body that is shown is not the work under this digest: ask another")

@@ -15,10 +15,9 @@ from protocol.environments.registry import environment
 from protocol.errors import MarketError
 from protocol.lineage import TrainedGroup
 from protocol.messages import RunInfo
-from protocol.rollout import Submission, work_of
+from protocol.rollout import Submission, read_submission, work_of
 from protocol.signing import Domain, require_signer
 from rollcall.provenance import Lineage
-from rollcall.public_record import unpacked
 from rollcall.reader import Reader
 
 
@@ -50,7 +49,7 @@ def check_group(
     name = f"group 0x{group.work_digest.hex()[:16]}…"
     try:
         status = reader.submission(info.run_id, group.work_digest)
-        submission = unpacked(reader.blob(status.body))
+        submission = read_submission(reader.blob(status.body))
     except MarketError as error:
         return [f"{name} is not shown: {error.message}"]
     lease, domain = status.lease.lease, Domain(info.chain_id, info.ledger)

@@ -4,17 +4,14 @@ Reads only. What is read is not trusted: files are held against the chain's hash
 signatures, by `epoch_audit.py`.
 """
 
-import zstandard
-
 from contracts.client import Ledger
 from contracts.history import Fate, History, Posted
 from contracts.openings import Openable, Published, unknown
 from protocol.canonical import keccak256
-from protocol.constants import MAX_SUBMISSION_INFLATED_BYTES
 from protocol.epoch import AccountLeaf
-from protocol.errors import Malformed, MarketError
+from protocol.errors import MarketError
 from protocol.messages import EpochFile, SubmissionStatus
-from protocol.rollout import Submission
+from protocol.rollout import Submission, read_submission
 from protocol.run import RunSpec
 from rollcall.reader import Reader
 from rollcall.user_error import UserError
@@ -116,7 +113,7 @@ class PublicRecord:
     def submission(self, run_id: int, digest: bytes) -> tuple[SubmissionStatus, Submission]:
         """Return where a submission stands, and its body; raise `MarketError` where it is not shown."""
         status = self.reader.submission(run_id, digest)
-        return status, unpacked(self.reader.blob(status.body))
+        return status, read_submission(self.reader.blob(status.body))
 
     def _fetch(self, posted: Posted) -> Published | str:
         try:
@@ -133,15 +130,3 @@ class PublicRecord:
             return Published.of(EpochFile.from_canonical(data))
         except (MarketError, ValueError) as error:
             return f"the file is no epoch file: {error}"
-
-
-def unpacked(body: bytes) -> Submission:
-    """Return a submission from its compressed body; raise `Malformed`."""
-    reader = zstandard.ZstdDecompressor().stream_reader(body)
-    try:
-        data = reader.read(MAX_SUBMISSION_INFLATED_BYTES + 1)
-    except zstandard.ZstdError as error:
-        raise Malformed(f"the body is no zstd frame: {error}") from error
-    if len(data) > MAX_SUBMISSION_INFLATED_BYTES:
-        raise Malformed(f"the body inflates to more than {MAX_SUBMISSION_INFLATED_BYTES} bytes")
-    return Submission.from_canonical(data)

@@ -19,13 +19,13 @@ from protocol.canonical import keccak256
 from protocol.epoch import AccountLeaf, account_root
 from protocol.errors import MarketError
 from protocol.messages import Contribution, EpochFile, EpochInfo, EpochStage, RunInfo
+from protocol.rollout import read_submission
 from protocol.signing import Domain, sign
 from protocol.verdict import Outcome
 from rollout_worker.client import BlobMismatch, Market
 from rollout_worker.config import VerifierConfig
 from rollout_worker.epochs import EpochRefused, check_file, check_group, header_of
 from rollout_worker.metrics import Tally
-from rollout_worker.recheck import read_submission
 from rollout_worker.verdict_book import VerdictBook
 from rollout_worker.wallet import Wallet
 

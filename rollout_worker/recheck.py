@@ -12,15 +12,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
-import zstandard
 
 from protocol.activation_policy import judge_activations
 from protocol.baseline import trial_detail
-from protocol.constants import MAX_SUBMISSION_BYTES, MAX_SUBMISSION_INFLATED_BYTES
+from protocol.constants import MAX_SUBMISSION_BYTES
 from protocol.errors import Malformed, MarketError
 from protocol.messages import AuditTask, RunInfo
 from protocol.policy import Weights
-from protocol.rollout import Lease, SignedLease, Submission, work_of
+from protocol.rollout import Lease, SignedLease, Submission, read_submission, work_of
 from protocol.sequential import crossed
 from protocol.signing import Domain, recover, require_signer, sign
 from protocol.verdict import (
@@ -283,15 +282,3 @@ def by_turns(group: Sequence[Evidence]) -> list[Evidence]:
         counts[worker] = counts.get(worker, 0) + 1
         place[item.work_digest] = (counts[worker], worker)
     return sorted(group, key=lambda item: place[item.work_digest])
-
-
-def read_submission(data: bytes) -> Submission:
-    """Inflate and read a submission's body, within the agreed bound."""
-    reader = zstandard.ZstdDecompressor().stream_reader(data)
-    try:
-        inflated = reader.read(MAX_SUBMISSION_INFLATED_BYTES + 1)
-    except zstandard.ZstdError as error:
-        raise Malformed(f"the body is not zstd: {error}") from error
-    if len(inflated) > MAX_SUBMISSION_INFLATED_BYTES:
-        raise Malformed(f"the body inflates beyond {MAX_SUBMISSION_INFLATED_BYTES} bytes")
-    return Submission.from_canonical(inflated)

@@ -12,6 +12,7 @@ from orchestrator.wiring import (
     done,
     nothing_yet,
     read,
+    read_verdict,
     takes,
     word,
 )
@@ -47,11 +48,7 @@ async def give_verdict(
     market: TheMarket, run: TheRun, account: TheAccount, audit_id: str, request: Request
 ) -> Response:
     """Count a signed verdict of the caller. May be repeated."""
-    verdict = await read(request, Verdict, market.config.limits.max_json_bytes)
-    if verdict.work_digest != word(audit_id):
-        raise Malformed("the verdict is about other work than the path names")
-    if verdict.verifier != account.identity:
-        raise Malformed(f"the verdict is {verdict.verifier}'s, the session {account.identity}'s")
+    verdict = await read_verdict(request, account, audit_id)
     return answer(await replaying.count(market, run, verdict))
 
 

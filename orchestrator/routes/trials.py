@@ -12,8 +12,8 @@ from orchestrator.wiring import (
     done,
     nothing_yet,
     read,
+    read_verdict,
     takes,
-    word,
 )
 from protocol.baseline import EndorsedBaseline, Trials
 from protocol.errors import Malformed
@@ -44,11 +44,7 @@ async def give_measurement(
     market: TheMarket, run: TheRun, account: TheAccount, work_digest: str, request: Request
 ) -> Response:
     """Keep the caller's signed measurement of a trial group. May be repeated."""
-    verdict = await read(request, Verdict, market.config.limits.max_json_bytes)
-    if verdict.work_digest != word(work_digest):
-        raise Malformed("the verdict is about other work than the path names")
-    if verdict.verifier != account.identity:
-        raise Malformed(f"the verdict is {verdict.verifier}'s, the session {account.identity}'s")
+    verdict = await read_verdict(request, account, work_digest)
     await baselines.measured(market, run, verdict)
     return done()
 
