@@ -54,7 +54,8 @@ class Canaries(BaseModel):
     honest: tuple[Address, ...] = ()
     """Workers whose every group is honest: `rollcall join` as it is."""
     false: tuple[Address, ...] = ()
-    """Workers whose every group is false: `rollcall join --set engine.seed_shift=1`."""
+    """Workers whose every group is false: `rollcall join --set engine.seed_shift=1` (for a policy that is
+    sure of every token see `orchestrator/README.md`)."""
     share: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     """Canaries among a verifier's tasks. With as many honest as false ones, whoever accepts everything
     fails one within 182 tasks with a probability of 99 %."""

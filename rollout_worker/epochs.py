@@ -1,7 +1,7 @@
 """Check an epoch from its published file, as a verifier must before it signs.
 
 Pure, and written apart from settlement: a mistake there must not be repeated here. What needs the
-market (where a group stands, its lease and its body) is `verifier.py`'s to fetch and `check_group`'s
+market (where a group stands, its lease and its body) is `epoch_signer.py`'s to fetch and `check_group`'s
 to judge. Left out: whether accepted work is missing, which workers prove with their receipts.
 """
 
