@@ -22,7 +22,13 @@ from dataclasses import dataclass
 from orchestrator.admission import Finding
 from orchestrator.auth import Account
 from orchestrator.market import Market, Run
-from orchestrator.replaying import UNDECIDED_SECONDS, require_verifier, subject_of
+from orchestrator.replaying import (
+    UNDECIDED_SECONDS,
+    require_spoken_for,
+    require_verifier,
+    subject_of,
+    task_of,
+)
 from protocol.baseline import (
     AdmittedClass,
     EndorsedBaseline,
@@ -37,9 +43,8 @@ from protocol.baseline import (
     is_measurement,
     trial_detail,
 )
-from protocol.errors import BadSignature, Malformed, NotFound, Refused
-from protocol.messages import AuditTask, AuditTasks
-from protocol.signing import recover
+from protocol.errors import Malformed, NotFound, Refused
+from protocol.messages import AuditTasks
 from protocol.verdict import Outcome, Rejection, Verdict
 
 TRIAL_IDLE_SECONDS = 86_400
@@ -178,19 +183,8 @@ async def take(market: Market, run: Run, account: Account, count: int) -> AuditT
         [("HEXISTS", f"{run.prefix}measured:{d.decode()}", account.identity) for d in waiting]
     )
     fresh = [d for d, is_seen in zip(waiting, seen, strict=True) if not is_seen]
-    tasks = [await _task(market, run, bytes.fromhex(d.decode())) for d in fresh[:count]]
+    tasks = [await task_of(market, run, bytes.fromhex(d.decode())) for d in fresh[:count]]
     return AuditTasks(tasks=tuple(tasks)) if tasks else None
-
-
-async def _task(market: Market, run: Run, work_digest: bytes) -> AuditTask:
-    subject = await subject_of(market, run, work_digest)
-    return AuditTask(
-        audit_id=work_digest,
-        work_digest=work_digest,
-        lease=subject.lease,
-        body=subject.group.body,
-        engine_class=subject.engine_class,
-    )
 
 
 async def measured(market: Market, run: Run, verdict: Verdict) -> None:
@@ -229,7 +223,7 @@ async def _require_measures(
     if is_measurement(verdict) and verdict.detail != said:
         raise Malformed(f"a measuring verdict says {said!r}, not {verdict.detail[:200]!r}")
     await require_verifier(market, run, verdict.verifier)
-    await _require_spoken_for(
+    await require_spoken_for(
         market, market.chain.domain.digest(verdict), verdict.signature, verdict.verifier
     )
 
@@ -271,7 +265,7 @@ async def endorse(market: Market, run: Run, endorsed: EndorsedBaseline) -> None:
         raise Malformed(f"the baseline is not about the evidence of {candidate.name} in this run")
     await require_verifier(market, run, verifier)
     digest = market.chain.domain.digest(baseline)
-    await _require_spoken_for(market, digest, endorsed.endorsement.signature, verifier)
+    await require_spoken_for(market, digest, endorsed.endorsement.signature, verifier)
     key = f"{run.prefix}endorsed:{digest.hex()}"
     await market.queue.call("HSETNX", key, verifier, endorsed.to_json())
     found = [
@@ -303,14 +297,6 @@ async def _admit(market: Market, run: Run, engine_class: str) -> None:
     if await market.queue.call("HSETNX", key, engine_class, admitted.to_json()):
         await market.queue.call("ZREM", run.prefix + "trial_classes", engine_class)
         await market.announce(run.run_id, "class_admitted", engine_class=engine_class)
-
-
-async def _require_spoken_for(
-    market: Market, digest: bytes, signature: bytes, verifier: str
-) -> None:
-    signer = recover(digest, signature)
-    if signer != verifier and await market.chain.identity_of(signer) != verifier:
-        raise BadSignature(f"signed by {signer}, not by {verifier} or a hot key of it")
 
 
 # what anyone may read

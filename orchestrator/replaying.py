@@ -78,20 +78,20 @@ async def take(market: Market, run: Run, account: Account, count: int) -> AuditT
         *(account.identity, count, market.clock(), market.config.audit_seconds),
         *(" ".join(run.chain.verifiers), keys.ASKED_SECONDS, keys.HANDED_SECONDS),
     )
-    tasks = []
-    for digest in digests:
-        work_digest = bytes.fromhex(digest.decode())
-        subject = await subject_of(market, run, work_digest)
-        tasks.append(
-            AuditTask(
-                audit_id=work_digest,
-                work_digest=work_digest,
-                lease=subject.lease,
-                body=subject.group.body,
-                engine_class=subject.engine_class,
-            )
-        )
+    tasks = [await task_of(market, run, bytes.fromhex(digest.decode())) for digest in digests]
     return AuditTasks(tasks=tuple(tasks)) if tasks else None
+
+
+async def task_of(market: Market, run: Run, work_digest: bytes) -> AuditTask:
+    """Return what a verifier needs in order to replay a submission."""
+    subject = await subject_of(market, run, work_digest)
+    return AuditTask(
+        audit_id=work_digest,
+        work_digest=work_digest,
+        lease=subject.lease,
+        body=subject.group.body,
+        engine_class=subject.engine_class,
+    )
 
 
 async def count(market: Market, run: Run, verdict: Verdict) -> VerdictReply:
@@ -168,14 +168,22 @@ async def _require_vote(market: Market, run: Run, verifier: str) -> None:
         )
 
 
+async def require_spoken_for(
+    market: Market, digest: bytes, signature: bytes, verifier: str
+) -> None:
+    """Raise `BadSignature` unless a verifier or a hot key of it signed the digest."""
+    signer = recover(digest, signature)
+    if signer != verifier and await market.chain.identity_of(signer) != verifier:
+        raise BadSignature(f"signed by {signer}, not by {verifier} or a hot key of it")
+
+
 async def _require_signed(market: Market, run: Run, verdict: Verdict) -> None:
     if verdict.run_id != run.run_id:
         raise Malformed(f"the verdict is for run {verdict.run_id}, not {run.run_id}")
     _require_consistent(verdict)
     await require_verifier(market, run, verdict.verifier)
-    signer = recover(market.chain.domain.digest(verdict), verdict.signature)
-    if signer != verdict.verifier and await market.chain.identity_of(signer) != verdict.verifier:
-        raise BadSignature(f"the verdict is signed by {signer}, not by {verdict.verifier}")
+    digest = market.chain.domain.digest(verdict)
+    await require_spoken_for(market, digest, verdict.signature, verdict.verifier)
     skew = verdict.decided_at - market.clock()
     if abs(skew) > MAX_CLOCK_SKEW_SECONDS:
         raise ClockSkew(f"decided_at is {skew:+.0f} s from now: set this machine's clock")

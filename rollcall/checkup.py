@@ -20,18 +20,16 @@ from rich.table import Table
 
 from protocol.baseline import TrialPolicy, ceiling_of, refusal_of
 from protocol.verdict import ReplayStats, Thresholds
-from rollcall.fitness import Fitness, Reading, Verdict, assess
+from rollcall.fitness import Fitness, Prospect, Reading, assess
 from rollcall.self_test import GROUPS_PER_ROUND, Subject, from_folder, from_run, sampled
 from rollcall.user_error import UserError
 from rollout_worker.engines.base import Engine, engine_class
 from rollout_worker.engines.registry import NAMES, open_engine
-from rollout_worker.replay import ReplayModel
+from rollout_worker.replay import REPLAY_ENGINE, ReplayModel
 
 WRONG_POLICY_MATCH = 0.97
 """Below this share of seeded winners no rounding explains it: honest engines of different builds agree
 on 0.999, int4 weights on 0.99, temperature 0.9 on 0.977, another policy or seed on far less."""
-
-REPLAYED_BY = "transformers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +68,7 @@ def check_up(machine: Machine, *, as_json: bool, console: Console) -> bool:
             console.print(
                 f"[yellow]·[/] {escape(trial_terms(fitness.engine_class, subject.trial))}"
             )
-    return fitness.verdict is Verdict.EARNS
+    return fitness.verdict is Prospect.EARNS
 
 
 def held_to_ceiling(fitness: Fitness, stats: Sequence[ReplayStats], ceiling: Thresholds) -> Fitness:
@@ -78,7 +76,7 @@ def held_to_ceiling(fitness: Fitness, stats: Sequence[ReplayStats], ceiling: Thr
     refusal = refusal_of(stats, ceiling)
     if refusal is None:
         return fitness
-    return replace(fitness, verdict=Verdict.REJECTED, reasons=(refusal, *fitness.reasons))
+    return replace(fitness, verdict=Prospect.REJECTED, reasons=(refusal, *fitness.reasons))
 
 
 def trial_terms(engine_class: str, policy: TrialPolicy) -> str:
@@ -124,10 +122,10 @@ def _bounds(machine: Machine, subject: Subject) -> tuple[Thresholds, bool]:
             f"{subject.label} has no bounds for {wanted}, only for {known}: take one of those "
             "engines, or ask the operator to measure this one (rollcall calibrate)"
         )
-    if found.replayed_by != REPLAYED_BY:
+    if found.replayed_by != REPLAY_ENGINE:
         raise UserError(
             f"{wanted} is calibrated for replays with {found.replayed_by}, which errs otherwise than "
-            f"the {REPLAYED_BY} that this command replays with: measure with rollcall calibrate"
+            f"the {REPLAY_ENGINE} that this command replays with: measure with rollcall calibrate"
         )
     return found, False
 
@@ -168,7 +166,7 @@ def _show(console: Console, subject: Subject, fitness: Fitness) -> None:
     for reading in fitness.readings:
         table.add_row(*_row(reading))
     console.print(table)
-    if fitness.verdict is Verdict.EARNS:
+    if fitness.verdict is Prospect.EARNS:
         console.print("[green]✓[/] this machine would earn")
     else:
         console.print(f"[red]✗[/] this machine would be rejected ({fitness.verdict}):")

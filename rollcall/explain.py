@@ -32,7 +32,8 @@ from rollcall.admitted import bounds_of
 from rollcall.reader import Reader
 from rollcall.user_error import UserError
 from rollout_worker.connection import GiveUp, never
-from rollout_worker.replay import Findings, ReplayModel, stats_of
+from rollout_worker.epochs import SpokeFor
+from rollout_worker.replay import REPLAY_ENGINE, Findings, ReplayModel, stats_of
 from rollout_worker.weights import PolicyStore, PolicyUnreachable, write_model_folder
 
 FROM_ITS_REPLAY = frozenset(
@@ -46,13 +47,8 @@ FROM_ITS_REPLAY = frozenset(
 )
 """Rejections that one group's replay decides; the others need more than the group."""
 
-REPLAYS_WITH = "transformers"
-"""Bounds hold for the engine that they were measured with."""
-
 Fetched = Callable[[str, int, int], None]
 """Told of what is fetched: its name, bytes so far, bytes in all."""
-SpokeFor = Callable[[str, str, int], bool]
-"""Whether a key signed for an identity at a time, by the registry; itself only, where no chain is asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,9 +225,9 @@ def conclude(
     """Return what a verifier would have to say of this group alone: outcome, rejection, detail."""
     if thresholds is None:
         return Outcome.UNDECIDED, "", f"{engine_class} is not calibrated in this run's terms"
-    if thresholds.replayed_by != REPLAYS_WITH:
+    if thresholds.replayed_by != REPLAY_ENGINE:
         reason = f"{engine_class} is bounded for replays with {thresholds.replayed_by}"
-        return Outcome.UNDECIDED, "", f"{reason}; this command replays with {REPLAYS_WITH}"
+        return Outcome.UNDECIDED, "", f"{reason}; this command replays with {REPLAY_ENGINE}"
     broken = judge(stats, thresholds)
     if broken is None and policy is not None:
         broken = judge_activations([f.deviations for f in found], policy)

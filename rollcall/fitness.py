@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from protocol.baseline import NORMAL_95
 from protocol.constants import MICRO
 from protocol.sequential import OUTLIERS, Drift, crossed, folded
 from protocol.verdict import (
@@ -24,14 +25,12 @@ from protocol.verdict import (
     judge,
 )
 
-NORMAL_95 = 1.645
-"""One-sided: a mean lies above its estimate less so many standard errors 19 times in 20."""
 LONG_RUN_GROUPS = 10_000
 """About what a worker of the demo's speed sells in an hour; a test that takes longer to cross is
 reported and not held against the machine."""
 
 
-class Verdict(StrEnum):
+class Prospect(StrEnum):
     """What would become of this machine's work."""
 
     EARNS = "earns"
@@ -62,11 +61,11 @@ class Reading:
 class Fitness:
     """The whole result.
 
-    Example: `assess(stats, bounds)` of 64 honest groups is `Verdict.EARNS` with no reasons.
+    Example: `assess(stats, bounds)` of 64 honest groups is `Prospect.EARNS` with no reasons.
     """
 
     engine_class: str
-    verdict: Verdict
+    verdict: Prospect
     reasons: tuple[str, ...]
     readings: tuple[Reading, ...]
     num_groups: int
@@ -129,10 +128,10 @@ def _mean_percentile(means: Sequence[float], honest_quantiles: Sequence[int]) ->
     return sum(percentile(mean, known) for mean in means) / len(means)
 
 
-def _verdict(is_rejected: bool, has_reasons: bool) -> Verdict:
+def _verdict(is_rejected: bool, has_reasons: bool) -> Prospect:
     if is_rejected:
-        return Verdict.REJECTED
-    return Verdict.DRIFTS if has_reasons else Verdict.EARNS
+        return Prospect.REJECTED
+    return Prospect.DRIFTS if has_reasons else Prospect.EARNS
 
 
 def _crossing(measured: Sequence[ReplayStats], bounds: Thresholds) -> tuple[int, str] | None:

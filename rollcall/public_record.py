@@ -65,12 +65,7 @@ class PublicRecord:
     def spec(self, run_id: int) -> RunSpec:
         """Return the run's agreed terms; raise `UserError` where they are not those on chain."""
         spec = self.reader.run(run_id).spec
-        on_chain = self.ledger.run(run_id).spec_hash
-        if spec.canonical_digest() != on_chain:
-            raise UserError(
-                f"the terms that {self.reader.url} shows for run {run_id} hash to "
-                f"0x{spec.canonical_digest().hex()}, the chain says 0x{on_chain.hex()}: ask another"
-            )
+        require_agreed(self.reader.url, run_id, spec, self.ledger)
         return spec
 
     def epochs(self, run_id: int) -> list[Posted]:
@@ -130,3 +125,13 @@ class PublicRecord:
             return Published.of(EpochFile.from_canonical(data))
         except (MarketError, ValueError) as error:
             return f"the file is no epoch file: {error}"
+
+
+def require_agreed(url: str, run_id: int, spec: RunSpec, ledger: Ledger) -> None:
+    """Raise `UserError` where the terms that an orchestrator shows are not those on chain."""
+    shown, agreed = spec.canonical_digest(), ledger.run(run_id).spec_hash
+    if shown != agreed:
+        raise UserError(
+            f"the terms that {url} shows for run {run_id} hash to 0x{shown.hex()}, the chain says "
+            f"0x{agreed.hex()}: ask another"
+        )

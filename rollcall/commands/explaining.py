@@ -34,9 +34,10 @@ def explain_one(
     With a node, the run's terms are held against the chain and hot keys are looked up.
     """
     from rollcall.console import open_console
-    from rollcall.explain import SpokeFor, explain
+    from rollcall.explain import explain
     from rollcall.explained import show, to_json
     from rollcall.reader import Reader
+    from rollout_worker.epochs import SpokeFor
 
     if orchestrator is None:
         raise UserError("--explain needs --orchestrator URL: whose public data is read")
@@ -87,13 +88,9 @@ def _on_chain(
     """Hold the terms of the runs against the chain; return who spoke for whom there."""
     from contracts.facts import Keys
     from rollcall.chain import connect, read_deployment
+    from rollcall.public_record import require_agreed
 
     ledger = connect(rpc, read_deployment(deployment), None)
     for info in reader.runs() if run_id is None else (reader.run(run_id),):
-        terms, agreed = info.spec.canonical_digest(), ledger.run(info.run_id).spec_hash
-        if terms != agreed:
-            raise UserError(
-                f"the terms that {reader.url} shows for run {info.run_id} hash to 0x{terms.hex()}, "
-                f"the chain says 0x{agreed.hex()}: ask another"
-            )
+        require_agreed(reader.url, info.run_id, info.spec, ledger)
     return Keys(ledger).spoke_for

@@ -5,7 +5,7 @@ import pytest
 from protocol.constants import MICRO
 from protocol.verdict import QUANTILES, Bounds, Limit, ReplayStats, Statistic, Thresholds
 from rollcall.checkup import doubts, remedy
-from rollcall.fitness import Fitness, Reading, Verdict, assess, percentile
+from rollcall.fitness import Fitness, Prospect, Reading, assess, percentile
 
 TOKENS = 100
 QUANTILE_VALUES = (0, 0, 0, 0, 100, 200, 300, 400, 500, 1_000)
@@ -57,7 +57,7 @@ def gap_reading(gaps: list[int]) -> tuple[Fitness, Reading]:
 
 def test_honest_groups_earn_and_the_sequential_test_falls_back() -> None:
     fitness, reading = gap_reading([100, 200, 300] * 10)
-    assert (fitness.verdict, fitness.reasons, fitness.crossed_after) == (Verdict.EARNS, (), None)
+    assert (fitness.verdict, fitness.reasons, fitness.crossed_after) == (Prospect.EARNS, (), None)
     assert reading.groups_until_crossing is None
     assert reading.mean == pytest.approx(0.0002)
     assert not doubts(fitness)
@@ -65,9 +65,9 @@ def test_honest_groups_earn_and_the_sequential_test_falls_back() -> None:
 
 def test_one_group_above_its_bound_is_a_rejection() -> None:
     at_the_bound = 1_000 + 50_000 // TOKENS
-    assert gap_reading([0] * 20 + [at_the_bound])[0].verdict is Verdict.EARNS
+    assert gap_reading([0] * 20 + [at_the_bound])[0].verdict is Prospect.EARNS
     fitness, _ = gap_reading([0] * 20 + [at_the_bound + 1])
-    assert (fitness.verdict, fitness.num_rejected) == (Verdict.REJECTED, 1)
+    assert (fitness.verdict, fitness.num_rejected) == (Prospect.REJECTED, 1)
     assert "bfloat16" in remedy(fitness)
 
 
@@ -78,7 +78,7 @@ def test_groups_that_each_pass_are_told_from_many_and_by_when() -> None:
     assert fitness.crossed_after is None
     assert reading.groups_until_crossing == pytest.approx(20)
     assert reading.is_certain
-    assert fitness.verdict is Verdict.DRIFTS
+    assert fitness.verdict is Prospect.DRIFTS
     assert "after about 20 groups" in fitness.reasons[0]
     crossed, _ = gap_reading([1_100] * 40)
     assert crossed.crossed_after == 21
@@ -88,13 +88,13 @@ def test_a_mean_above_the_reference_by_chance_asks_for_more_groups() -> None:
     fitness, reading = gap_reading([1_450, 0, 1_450, 1_450, 0, 1_450, 1_450])
     assert reading.groups_until_crossing is not None
     assert not reading.is_certain
-    assert fitness.verdict is Verdict.EARNS
+    assert fitness.verdict is Prospect.EARNS
     assert "--groups" in doubts(fitness)[0]
 
 
 def test_work_of_another_policy_gets_another_remedy_than_another_rounding() -> None:
     fitness = assess([group(matched=70)] * 8, bounds())
-    assert fitness.verdict is Verdict.REJECTED
+    assert fitness.verdict is Prospect.REJECTED
     assert "other weights" in remedy(fitness)
 
 
