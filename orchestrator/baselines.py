@@ -191,7 +191,7 @@ async def measured(market: Market, run: Run, verdict: Verdict) -> None:
     """Keep one verifier's measurement; with enough groups measured, fix the evidence."""
     subject = await subject_of(market, run, verdict.work_digest)
     candidate = Candidate(subject.group.worker, subject.engine_class)
-    await _require_measures(market, run, verdict, candidate)
+    await _require_measures(market, run, verdict, candidate, subject.group.tokens)
     digest, prefix = verdict.work_digest.hex(), run.prefix
     if await market.queue.call("ZSCORE", f"{prefix}trial:{candidate.name}", digest) is None:
         raise NotFound(f"0x{digest} is no trial group of {candidate.name}")
@@ -213,7 +213,7 @@ async def measured(market: Market, run: Run, verdict: Verdict) -> None:
 
 
 async def _require_measures(
-    market: Market, run: Run, verdict: Verdict, candidate: Candidate
+    market: Market, run: Run, verdict: Verdict, candidate: Candidate, num_tokens: int
 ) -> None:
     if verdict.run_id != run.run_id:
         raise Malformed(f"the verdict is for run {verdict.run_id}, not {run.run_id}")
@@ -226,6 +226,8 @@ async def _require_measures(
     await require_spoken_for(
         market, market.chain.domain.digest(verdict), verdict.signature, verdict.verifier
     )
+    if is_measurement(verdict) and verdict.stats.num_tokens != num_tokens:
+        raise Malformed(f"the group has {num_tokens} tokens, not {verdict.stats.num_tokens}")
 
 
 async def _fix_evidence(market: Market, run: Run, candidate: Candidate) -> None:

@@ -73,7 +73,7 @@ class Measurement(Wire):
     readings: Annotated[tuple[Reading, ...], AsTuple, Field(min_length=1, max_length=256)]
 
     def stats(self) -> ReplayStats:
-        """Return the lower median of each statistic: no minority of verifiers moves it far."""
+        """Return the lower median of each statistic: of three readings no one moves it far, of two one may."""
         fields = {
             name: median_low([getattr(reading.stats, name) for reading in self.readings])
             for name in ReplayStats.model_fields
@@ -171,6 +171,9 @@ def _check_measurement(group: Measurement, threshold: int) -> None:
         )
     if not all(reading.stats.num_tokens for reading in group.readings):
         raise Malformed(f"a reading of {name} measured no token")
+    # Statistics are taken one by one: those of one reading over the tokens of another would mean nothing.
+    if len({reading.stats.num_tokens for reading in group.readings}) > 1:
+        raise Malformed(f"the readings of {name} are not of the same number of tokens")
 
 
 def is_measurement(verdict: Verdict) -> bool:

@@ -149,6 +149,12 @@ class ReplayStats(Wire):
     mean_logprob_gap_micronats: U64
     p99_logprob_gap_micronats: U64
 
+    @model_validator(mode="after")
+    def _is_possible(self) -> Self:
+        if self.num_matched > self.num_tokens:
+            raise ValueError(f"{self.num_matched} of {self.num_tokens} tokens cannot have matched")
+        return self
+
     @property
     def match_millionths(self) -> int:
         return self.num_matched * MICRO // max(1, self.num_tokens)

@@ -89,7 +89,9 @@ def measure(
 ) -> Any:
     """Send a measuring verdict; `changes` are fields set before signing."""
     detail = trial_detail(task.engine_class, task.lease.lease.worker)
-    fields = {"detail": detail, "stats": MEASURED, "rejection": ""} | changes
+    num_tokens = int(by.place.known(f"group:{task.work_digest.hex()}", "tokens") or 0)
+    stats = MEASURED.model_copy(update={"num_tokens": num_tokens, "num_matched": num_tokens})
+    fields = {"detail": detail, "stats": stats, "rejection": ""} | changes
     verdict = by.verdict(task.work_digest, outcome, **fields)
     path = by.place.path(f"trials/0x{task.work_digest.hex()}")
     return by.post(path, verdict.to_json())
@@ -198,6 +200,8 @@ def test_measurements_that_are_none_are_refused_by_code(trial_place: Place) -> N
     task = next(t for t in take(v0) if t.work_digest == receipt.work_digest)
     assert code(measure(v0, task, outcome=Outcome.ACCEPTED)) == "malformed"
     assert code(measure(v0, task, detail="fine")) == "malformed"
+    shorter = MEASURED.model_copy(update={"num_tokens": 1, "num_matched": 1})
+    assert code(measure(v0, task, stats=shorter)) == "malformed"
     assert code(measure(v0, task, run_id=place.run_id + 1)) == "malformed"
     assert code(measure(v0, task, verifier=place.ground.address("v1"))) == "malformed"
     forged = v0.verdict(
@@ -242,7 +246,7 @@ def test_a_group_that_too_many_cannot_measure_makes_room_for_another(trial_place
     place, engine_class = trial_place, "rocm-bfloat16"
     [receipt] = sell(place.party("alice"), 1, engine_class)
     before = trial_of(place, "alice", engine_class).num_groups
-    nothing = MEASURED.model_copy(update={"num_tokens": 0})
+    nothing = MEASURED.model_copy(update={"num_tokens": 0, "num_matched": 0})
     for name in ("v0", "v1"):
         verifier = place.party(name)
         task = next(t for t in take(verifier) if t.work_digest == receipt.work_digest)

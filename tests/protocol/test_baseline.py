@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import pytest
+from pydantic import ValidationError
 
 from protocol.baseline import (
     Baseline,
@@ -31,9 +32,9 @@ TIGHT = thresholds("tight", match=990_000, margin=1_000, gap=10_000)
 LOOSE = thresholds("loose", match=980_000, margin=3_000, gap=9_000)
 
 
-def stats(*, gap: int = 0, matched: int = 1_000) -> ReplayStats:
+def stats(*, gap: int = 0, matched: int = 1_000, tokens: int = 1_000) -> ReplayStats:
     return ReplayStats(
-        num_tokens=1_000,
+        num_tokens=tokens,
         num_matched=matched,
         mean_margin_micronats=0,
         max_margin_micronats=0,
@@ -101,7 +102,8 @@ def changed(**changes: object) -> tuple[Measurement, ...]:
         Bad("order of their digests", (*GOOD[1:], GOOD[0])),
         Bad("1 readings by 1 verifiers", (measurement(0, 5), *GOOD[1:])),
         Bad("2 readings by 1 verifiers", changed(verifier=VERIFIERS[1])),
-        Bad("no token", changed(stats=stats().model_copy(update={"num_tokens": 0}))),
+        Bad("no token", changed(stats=stats(tokens=0, matched=0))),
+        Bad("not of the same number", changed(stats=stats(tokens=1, matched=1))),
     ],
     ids=lambda bad: bad.says,
 )
@@ -114,6 +116,17 @@ def test_one_verifier_of_three_moves_no_statistic() -> None:
     assert measurement(0, 5, 6, 900_000).stats().mean_logprob_gap_micronats == 6
     assert measurement(0, 0, 6, 7).stats().mean_logprob_gap_micronats == 6
     assert measurement(0, 5, 900_000).stats().mean_logprob_gap_micronats == 5
+
+
+def test_one_verifier_that_tells_another_length_makes_nothing_of_the_others_readings() -> None:
+    """Its few tokens would be taken with the others' matches: unchecked, a bound comes out below zero."""
+    lie = stats().model_copy(update={"num_tokens": 1})
+    readings = (GOOD[0].readings[0].model_copy(update={"stats": lie}), GOOD[0].readings[1])
+    groups = tuple(group.model_copy(update={"readings": readings}) for group in GOOD)
+    with pytest.raises(ValidationError, match="1000 of 1 tokens"):
+        evidence(*groups).stats()
+    with pytest.raises(Malformed, match="not of the same number"):
+        check_evidence(evidence(*groups), POLICY, threshold=2)
 
 
 def test_evidence_gives_back_the_verdicts_that_were_signed() -> None:
