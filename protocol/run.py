@@ -20,6 +20,7 @@ from protocol.constants import (
     PROTOCOL_VERSION,
 )
 from protocol.drops import DropPolicy, DropRule
+from protocol.precision import ComputeDtype
 from protocol.verdict import Thresholds
 from protocol.wire import U32, U63, U64, Address, AsTuple, Bytes32, Name, Wire
 
@@ -63,6 +64,8 @@ class RunSpec(Wire):
     """SHA-256 of the model's config.json, which is also its blob name."""
     tokenizer_digest: Bytes32
     """SHA-256 of tokenizer.json, which is also its blob name."""
+    compute_dtype: Annotated[ComputeDtype, Field(strict=False)] = ComputeDtype.FLOAT32
+    """What workers, verifiers and the trainer compute in (`precision.py`)."""
     num_parameters: U64
     vocabulary_size: Annotated[int, Field(ge=2, lt=1 << 24)]
     eos_token_id: U32
