@@ -23,13 +23,11 @@ from orchestrator.routes import (
     runs,
     session,
     submissions,
-    trials,
     verifiers,
 )
 from orchestrator.service import Service
 from orchestrator.wiring import SCHEMAS
 from protocol import messages
-from protocol.baseline import EndorsedBaseline
 from protocol.errors import MarketError
 from protocol.messages import ErrorBody
 from protocol.verdict import Verdict
@@ -54,7 +52,7 @@ def create_app(market: Market, service: Service | None = None) -> FastAPI:
     )
     for module in (
         *(runs, session, leases, submissions, policies),
-        *(blobs, batches, audits, trials, verifiers, epochs, public),
+        *(blobs, batches, audits, verifiers, epochs, public),
     ):
         app.include_router(module.router, prefix="/v1")
     app.include_router(public.probes)
@@ -131,7 +129,7 @@ def _describe(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         described = get_openapi(title=app.title, version=app.version, routes=app.routes)
         schemas = described["components"]["schemas"]
-        described_messages: list[type[Wire]] = [*_messages(), EndorsedBaseline, Verdict]
+        described_messages: list[type[Wire]] = [*_messages(), Verdict]
         for message in described_messages:
             schema = message.model_json_schema(ref_template=SCHEMAS + "{model}")
             for name, part in schema.pop("$defs", {}).items():

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import zstandard
 
-from orchestrator import admission, baselines, keys
+from orchestrator import admission, keys
 from orchestrator.admission import Finding
 from orchestrator.auth import Account
 from orchestrator.batches import is_trainable
@@ -87,13 +87,8 @@ async def take(market: Market, run: Run, account: Account, body: bytes) -> Recei
     finding = admission.admit(
         known.lease, known.submission, run.terms, newest_version=known.newest_version
     )
-    engine_class, worker = known.submission.engine_class, known.lease.worker
-    on_trial = await baselines.finding_on_trial(market, run, engine_class)
-    judged = await _judge(market, run, known, finding or on_trial)
-    receipt = await _record(market, run, known, judged, body)
-    if on_trial and not finding:
-        await baselines.enter(market, run, worker, engine_class, known.digest)
-    return receipt
+    judged = await _judge(market, run, known, finding)
+    return await _record(market, run, known, judged, body)
 
 
 def most_inflated(spec: RunSpec) -> int:

@@ -61,7 +61,6 @@ may touch them all. Nothing here expires unless it says so: it is the run's reco
     rollcall:{RUN}:events         stream  capped at NUM_EVENTS_KEPT
     rollcall:{RUN}:settler        string  who settles now; SETTLER_SECONDS
     rollcall:{RUN}:slasher        string  who slashes now; SETTLER_SECONDS
-    rollcall:{RUN}:trial… measured:… evidence endorsed:… baselines admitted   `baselines.py` lists them
     rollcall:{RUN}:renewer        string  who renews the permit now; SETTLER_SECONDS
     rollcall:{RUN}:disputer       string  who examines postings now; SETTLER_SECONDS
 """

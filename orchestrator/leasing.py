@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import partial
 
-from orchestrator import baselines, keys, stakes
+from orchestrator import keys, stakes
 from orchestrator.auth import Account
 from orchestrator.events import event_body
 from orchestrator.market import Market, Run
@@ -15,6 +15,7 @@ from protocol.errors import (
     Excluded,
     MarketError,
     NotJoined,
+    Refused,
     RunNotOpen,
     TooManyLeases,
 )
@@ -31,9 +32,8 @@ async def grant(market: Market, run: Run, account: Account, request: LeaseReques
     """Return signed leases, or None where work is paced and the worker should come back."""
     run.require_open(market.clock())
     await market.require_owed(run, int(market.clock()))
-    most = await _require_calibrated_member(market, run, account, request)
-    if not most:
-        return None
+    _require_bounds(run, request.engine_class)
+    await require_member(market, run, account.identity)
     policy = await market.newest_policy(run)
     if policy is None or run.chain.num_opened <= run.num_revealed:
         return None
@@ -46,7 +46,7 @@ async def grant(market: Market, run: Run, account: Account, request: LeaseReques
         deadline=int(market.clock()) + run.spec.lease_seconds,
     )
     run.require_tokenizer()
-    reserved = await _reserve(market, run, account.identity, most, opening)
+    reserved = await _reserve(market, run, account.identity, request.count, opening)
     if not reserved.count:
         return None
     nonces = range(reserved.first, reserved.first + reserved.count)
@@ -123,15 +123,14 @@ async def require_member(market: Market, run: Run, worker: str) -> None:
         )
 
 
-async def _require_calibrated_member(
-    market: Market, run: Run, account: Account, request: LeaseRequest
-) -> int:
-    """Raise unless the worker is a member whose class may work; return how much it may lease now."""
-    if run.spec.trial is None:
-        baselines.require_bounds(run, request.engine_class)
-    await require_member(market, run, account.identity)
-    worker, engine_class = account.identity, request.engine_class
-    return await baselines.most_leases(market, run, worker, engine_class, request.count)
+def _require_bounds(run: Run, engine_class: str) -> None:
+    """Raise `Refused` where the run has no bounds for a class."""
+    if run.spec.thresholds_for(engine_class) is None:
+        known = ", ".join(entry.engine_class for entry in run.spec.thresholds)
+        raise Refused(
+            f"engine class {engine_class!r} has no calibrated bounds in this run; it has {known}: "
+            "work with one of them, or choose another run"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,11 +78,11 @@ async def take(market: Market, run: Run, account: Account, count: int) -> AuditT
         *(account.identity, count, market.clock(), market.config.audit_seconds),
         *(" ".join(run.chain.verifiers), keys.ASKED_SECONDS, keys.HANDED_SECONDS),
     )
-    tasks = [await task_of(market, run, bytes.fromhex(digest.decode())) for digest in digests]
+    tasks = [await _task_of(market, run, bytes.fromhex(digest.decode())) for digest in digests]
     return AuditTasks(tasks=tuple(tasks)) if tasks else None
 
 
-async def task_of(market: Market, run: Run, work_digest: bytes) -> AuditTask:
+async def _task_of(market: Market, run: Run, work_digest: bytes) -> AuditTask:
     """Return what a verifier needs in order to replay a submission."""
     subject = await subject_of(market, run, work_digest)
     return AuditTask(
@@ -168,7 +168,7 @@ async def _require_vote(market: Market, run: Run, verifier: str) -> None:
         )
 
 
-async def require_spoken_for(
+async def _require_spoken_for(
     market: Market, digest: bytes, signature: bytes, verifier: str
 ) -> None:
     """Raise `BadSignature` unless a verifier or a hot key of it signed the digest."""
@@ -183,7 +183,7 @@ async def _require_signed(market: Market, run: Run, verdict: Verdict) -> None:
     _require_consistent(verdict)
     await require_verifier(market, run, verdict.verifier)
     digest = market.chain.domain.digest(verdict)
-    await require_spoken_for(market, digest, verdict.signature, verdict.verifier)
+    await _require_spoken_for(market, digest, verdict.signature, verdict.verifier)
     skew = verdict.decided_at - market.clock()
     if abs(skew) > MAX_CLOCK_SKEW_SECONDS:
         raise ClockSkew(f"decided_at is {skew:+.0f} s from now: set this machine's clock")

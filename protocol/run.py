@@ -10,7 +10,6 @@ from pydantic import Field, model_validator
 
 from protocol.activation_policy import ActivationPolicy
 from protocol.activations import num_proofs, proof_bytes
-from protocol.baseline import TrialPolicy
 from protocol.constants import (
     MAX_COMPLETION_TOKENS,
     MAX_GROUP_SIZE,
@@ -96,8 +95,6 @@ class RunSpec(Wire):
     """Bounds of the activation commitments that every rollout carries; none where the run asks for none."""
     thresholds: Annotated[tuple[Thresholds, ...], AsTuple]
     """Calibrated bounds of honest replay, one entry per engine class."""
-    trial: TrialPolicy | None = None
-    """How other engine classes come to have bounds; none where only calibrated ones may work."""
     orchestrator: Address
     trainer: Address
     """The keys whose leases, receipts and manifests are this run's."""

@@ -12,7 +12,6 @@ from functools import lru_cache
 
 from coincurve import PrivateKey, PublicKey
 
-from protocol.baseline import Baseline
 from protocol.canonical import encode, keccak256
 from protocol.constants import DOMAIN_NAME, DOMAIN_VERSION
 from protocol.epoch import (
@@ -49,17 +48,7 @@ MANIFEST_TYPE = (
 )
 HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
 
-Signable = (
-    Lease
-    | Work
-    | Receipt
-    | Verdict
-    | Manifest
-    | Baseline
-    | EpochHeader
-    | FraudReport
-    | RetractEpoch
-)
+Signable = Lease | Work | Receipt | Verdict | Manifest | EpochHeader | FraudReport | RetractEpoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +90,7 @@ def hash_struct(message: Signable) -> bytes:
             return struct_hash(VERDICT_TYPE, _verdict_words(message))
         case Manifest():
             return struct_hash(MANIFEST_TYPE, _manifest_words(message))
-        case Baseline() | EpochHeader() | FraudReport() | RetractEpoch():
+        case EpochHeader() | FraudReport() | RetractEpoch():
             return message.struct_hash()
 
 

@@ -32,8 +32,6 @@ class Rejection(StrEnum):
     BAD_ACTIVATIONS = "bad_activations"
     STALE_POLICY = "stale_policy"
     DUPLICATE_GROUP = "duplicate_group"
-    ON_TRIAL = "on_trial"
-    """Not false: its engine class has no bounds yet, so it is measured and not paid (`baseline.py`)."""
     # decided by replay
     REPLAY_MISMATCH = "replay_mismatch"
     REPLAY_MARGIN = "replay_margin"

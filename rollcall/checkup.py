@@ -8,9 +8,8 @@ import importlib.metadata
 import json
 import tempfile
 import time
-from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -18,7 +17,6 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from protocol.baseline import TrialPolicy, ceiling_of, refusal_of
 from protocol.verdict import ReplayStats, Thresholds
 from rollcall.fitness import Fitness, Prospect, Reading, assess
 from rollcall.self_test import GROUPS_PER_ROUND, Subject, from_folder, from_run, sampled
@@ -54,38 +52,14 @@ def check_up(machine: Machine, *, as_json: bool, console: Console) -> bool:
     notes = Console(stderr=True, highlight=False)
     with tempfile.TemporaryDirectory(prefix="rollcall-doctor-") as scratch:
         subject = _subject(machine, Path(scratch), notes)
-        bounds, is_on_trial = _bounds(machine, subject)
+        bounds = _bounds(machine, subject)
         stats = _measured(machine, subject, notes)
     fitness = assess(stats, bounds)
-    if is_on_trial:
-        fitness = held_to_ceiling(fitness, stats, bounds)
     if as_json:
-        found = {"subject": subject.label, "is_on_trial": is_on_trial, **asdict(fitness)}
-        console.print_json(json.dumps(found))
+        console.print_json(json.dumps({"subject": subject.label, **asdict(fitness)}))
     else:
         _show(console, subject, fitness)
-        if is_on_trial and subject.trial is not None:
-            console.print(
-                f"[yellow]·[/] {escape(trial_terms(fitness.engine_class, subject.trial))}"
-            )
     return fitness.verdict is Prospect.EARNS
-
-
-def held_to_ceiling(fitness: Fitness, stats: Sequence[ReplayStats], ceiling: Thresholds) -> Fitness:
-    """Return the result for a class on trial, which verifiers refuse by a rule of its own."""
-    refusal = refusal_of(stats, ceiling)
-    if refusal is None:
-        return fitness
-    return replace(fitness, verdict=Prospect.REJECTED, reasons=(refusal, *fitness.reasons))
-
-
-def trial_terms(engine_class: str, policy: TrialPolicy) -> str:
-    """Return what joining means for a class that the run has no bounds for."""
-    return (
-        f"the run has no bounds for {engine_class}: held to the ceiling of such classes above. Join, "
-        f"and the first {policy.num_groups} groups are measured and not paid; the class earns once "
-        f"{policy.num_workers} workers' are admitted"
-    )
 
 
 def _subject(machine: Machine, scratch: Path, notes: Console) -> Subject:
@@ -106,16 +80,10 @@ def _subject(machine: Machine, scratch: Path, notes: Console) -> Subject:
     )
 
 
-def _bounds(machine: Machine, subject: Subject) -> tuple[Thresholds, bool]:
-    """Return what this machine's class is held to, and whether that is the ceiling of a trial.
-
-    Asked before any time is spent on sampling.
-    """
+def _bounds(machine: Machine, subject: Subject) -> Thresholds:
+    """Return what this machine's class is held to; asked before any time is spent on sampling."""
     wanted = engine_class(machine.engine, machine.device)
     found = next((entry for entry in subject.bounds if entry.engine_class == wanted), None)
-    if found is None and subject.trial is not None:
-        ceiling = ceiling_of(subject.bounds, subject.trial)
-        return ceiling.model_copy(update={"engine_class": wanted}), True
     if found is None:
         known = ", ".join(entry.engine_class for entry in subject.bounds)
         raise UserError(
@@ -127,7 +95,7 @@ def _bounds(machine: Machine, subject: Subject) -> tuple[Thresholds, bool]:
             f"{wanted} is calibrated for replays with {found.replayed_by}, which errs otherwise than "
             f"the {REPLAY_ENGINE} that this command replays with: measure with rollcall calibrate"
         )
-    return found, False
+    return found
 
 
 def _measured(machine: Machine, subject: Subject, notes: Console) -> list[ReplayStats]:

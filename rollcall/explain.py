@@ -28,7 +28,6 @@ from protocol.verdict import (
     Verdict,
     judge,
 )
-from rollcall.admitted import bounds_of
 from rollcall.reader import Reader
 from rollcall.user_error import UserError
 from rollout_worker.connection import GiveUp, never
@@ -132,7 +131,7 @@ def explain(
     submission = read_work(source, info, status, domain)
     found = replayed(source, info, status, submission, domain, device=device)
     stats = stats_of(found)
-    thresholds = bounds_of(reader, info, submission.engine_class)
+    thresholds = info.spec.thresholds_for(submission.engine_class)
     outcome, rejection, detail = conclude(
         stats, thresholds, submission.engine_class, found=found, policy=info.spec.activations
     )

@@ -5,7 +5,6 @@ from typing import TypeVar
 
 import httpx
 
-from protocol.baseline import Trials
 from protocol.errors import Busy, MarketError, by_code
 from protocol.lineage import Records
 from protocol.messages import (
@@ -64,9 +63,6 @@ class Reader:
 
     def verifiers(self, run_id: int) -> tuple[VerifierInfo, ...]:
         return self._read(f"/runs/{run_id}/verifiers", VerifierInfos).verifiers
-
-    def trials(self, run_id: int) -> Trials:
-        return self._read(f"/runs/{run_id}/trials", Trials)
 
     def worker(self, address: str) -> WorkerInfos:
         return self._read(f"/workers/{address}", WorkerInfos)

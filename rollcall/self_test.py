@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from protocol.baseline import TrialPolicy
 from protocol.environments.registry import environment
 from protocol.messages import RunInfo
 from protocol.policy import Weights
@@ -50,8 +49,6 @@ class Subject:
     policy: Weights
     workload: Workload
     bounds: tuple[Thresholds, ...]
-    trial: TrialPolicy | None = None
-    """How the run takes classes without bounds; None where it does not."""
 
     @property
     def max_model_len(self) -> int:
@@ -93,7 +90,6 @@ def from_run(
         policy,
         replace(workload, temperature_millionths=info.spec.temperature_millionths),
         info.spec.thresholds,
-        info.spec.trial,
     )
 
 

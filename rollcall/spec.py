@@ -12,8 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from protocol.activation_policy import ActivationPolicy
 from protocol.activations import TOPK
-from protocol.baseline import TrialPolicy
-from protocol.calibration import MIN_GROUPS
 from protocol.canonical import content_digest
 from protocol.constants import MICRO
 from protocol.drops import DropPolicy
@@ -41,13 +39,6 @@ class RunPlan(BaseModel):
     """Folder with config.json, tokenizer.json and model.safetensors."""
     thresholds: Path | None = None
     """Calibrated replay bounds (`rollcall calibrate`); default: thresholds.json in the model folder."""
-    trial_groups: Annotated[int, Field(ge=0, le=1 << 16)] = 0
-    """Unpaid groups by which a worker of an engine class that the thresholds lack may show what its
-    honest work measures, at least 100; 0 turns such workers away."""
-    trial_workers: Annotated[int, Field(ge=1, le=256)] = 2
-    """Workers, each with its stake, whose measurements such a class needs before it earns."""
-    trial_ceiling: Annotated[float, Field(ge=1, le=10)] = 1.25
-    """Loosest bounds such a class may get, as a multiple of the loosest calibrated class's."""
     environment: str = "arithmetic"
     """A name of protocol/environments/registry.py."""
     environment_config: dict[str, int | str] = {}
@@ -145,7 +136,6 @@ def spec_of(plan: RunPlan, *, orchestrator: Address, trainer: Address) -> RunSpe
         ),
         activations=_activations_of(plan),
         thresholds=read_thresholds(plan.thresholds or plan.model / "thresholds.json"),
-        trial=_trial_of(plan),
         orchestrator=orchestrator,
         trainer=trainer,
     )
@@ -165,20 +155,6 @@ def _activations_of(plan: RunPlan) -> ActivationPolicy | None:
 def num_parameters(weights: Weights) -> int:
     """Return how many numbers the policy has."""
     return sum(tensor.bits.size for tensor in weights.values())
-
-
-def _trial_of(plan: RunPlan) -> TrialPolicy | None:
-    if not plan.trial_groups:
-        return None
-    if plan.trial_groups < MIN_GROUPS:
-        raise UserError(
-            f"trial_groups {plan.trial_groups} is too few to set bounds from: take {MIN_GROUPS} or more"
-        )
-    return TrialPolicy(
-        num_groups=plan.trial_groups,
-        num_workers=plan.trial_workers,
-        ceiling_percent=round(plan.trial_ceiling * 100),
-    )
 
 
 def read_thresholds(path: Path) -> tuple[Thresholds, ...]:

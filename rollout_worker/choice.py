@@ -37,7 +37,7 @@ def obstacle(info: RunInfo, ability: Ability) -> str | None:
         "its trainer has published nothing yet": info.newest_version < 0,
         "its budget is spent": info.budget_left_units == 0,
         f"it is not calibrated for {ability.engine_class}": (
-            spec.thresholds_for(ability.engine_class) is None and spec.trial is None
+            spec.thresholds_for(ability.engine_class) is None
         ),
         f"it asks for activation commitments, which {ability.engine_class} cannot capture: set "
         f"engine.name to one of {', '.join(CAPTURING)}": (

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import httpx
 
-from protocol.baseline import EndorsedBaseline, Trials
 from protocol.canonical import content_digest
 from protocol.errors import TooLarge
 from protocol.messages import (
@@ -181,24 +180,6 @@ class Market:
     ) -> None:
         path = f"runs/{run_id}/epochs/{epoch}/signatures"
         self._connection.post(path, EpochSignature(signature=signature), give_up)
-
-    # classes on trial
-
-    def trials(self, run_id: int, *, give_up: GiveUp = never) -> Trials:
-        return Trials.from_json(self._connection.read(f"runs/{run_id}/trials", give_up))
-
-    def trial_groups(
-        self, run_id: int, count: int, *, give_up: GiveUp = never
-    ) -> AuditTasks | Later:
-        answer = self._connection.post(f"runs/{run_id}/trials", AuditRequest(count=count), give_up)
-        return _later(answer) or AuditTasks.from_json(answer.content)
-
-    def measurement(self, run_id: int, verdict: Verdict, *, give_up: GiveUp = never) -> None:
-        path = f"runs/{run_id}/trials/0x{verdict.work_digest.hex()}"
-        self._connection.post(path, verdict, give_up)
-
-    def endorse(self, run_id: int, endorsed: EndorsedBaseline, *, give_up: GiveUp = never) -> None:
-        self._connection.post(f"runs/{run_id}/baselines", endorsed, give_up)
 
     def _download(self, digest: bytes, max_bytes: int, kind: str, give_up: GiveUp) -> bytes:
         received = bytearray()

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import structlog
 
 from protocol.activation_policy import judge_activations
-from protocol.baseline import trial_detail
 from protocol.constants import MAX_SUBMISSION_BYTES
 from protocol.errors import Malformed, MarketError
 from protocol.messages import AuditTask, RunInfo
@@ -69,10 +68,7 @@ class Rechecker:
         most_seconds: float,
         open_model: Callable[[Weights], Replayer],
         give_up: GiveUp,
-        bounds_for: Callable[[str], Thresholds | None] | None = None,
     ) -> None:
-        """`bounds_for` knows engine classes beyond the RunSpec's, where some were admitted."""
-        self._bounds_for = bounds_for or info.spec.thresholds_for
         self._market = market
         self._info = info
         self._store = store
@@ -197,11 +193,7 @@ class Rechecker:
     def _judged(self, item: Evidence, measured: Measured) -> Verdict:
         stats = measured.stats
         engine = item.submission.engine_class
-        thresholds = self._bounds_for(engine)
-        if thresholds is None and self._info.spec.trial is not None:
-            # Measured and not judged: these are what the class's bounds will be made from.
-            said = trial_detail(engine, item.lease.worker)
-            return self._sign(item.work_digest, Outcome.UNDECIDED, detail=said, stats=stats)
+        thresholds = self._info.spec.thresholds_for(engine)
         if thresholds is None:
             return self._undecided(
                 item.work_digest, f"{engine} is not calibrated in this run: lease with one that is"

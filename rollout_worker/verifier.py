@@ -40,7 +40,6 @@ from rollout_worker.metrics import Tally
 from rollout_worker.recheck import Rechecker
 from rollout_worker.replay import Replayer
 from rollout_worker.replayers import open_replayer
-from rollout_worker.trials import TrialWatch
 from rollout_worker.verdict_book import VerdictBook
 from rollout_worker.wallet import Wallet
 from rollout_worker.weights import PolicyStore, bring_model_folder
@@ -57,7 +56,6 @@ class Watch:
         self._info = info
         self._run_id = info.run_id
         self._book = VerdictBook(verifier.config.data_dir / f"verdicts-{info.run_id}.jsonl")
-        self._trials = TrialWatch(verifier, info)
         self._recheck = Rechecker(
             verifier.market,
             info,
@@ -77,7 +75,6 @@ class Watch:
             most_seconds=verifier.config.replay.most_seconds,
             open_model=self._open_model,
             give_up=verifier.stop.is_set,
-            bounds_for=self._trials.bounds_for,
         )
         self._epochs = EpochSigner(verifier, info, self._book)
         self._seen_reports: set[tuple[str, bytes]] = set()
@@ -93,7 +90,6 @@ class Watch:
             self._looked_at = now
             self._sign_reports()
             self._epochs.step()
-            self._trials.step(self._recheck)
         with verifier.tally.timing("wait"):
             answer = self._ask()
         if isinstance(answer, Later):

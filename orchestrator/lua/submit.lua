@@ -50,12 +50,8 @@ elseif state == 'replay' then
   end
 else
   local g = redis.call('HMGET', p .. 'group:' .. digest, 'rejection', 'detail')
-  if g[1] == 'on_trial' then
-    forgiven(worker, nonce)
-  else
-    -- Sending what cannot be accepted keeps a group back as well as sending nothing.
-    dropped(worker, nonce, tonumber(ARGV[13]), tonumber(ARGV[14]))
-  end
+  -- Sending what cannot be accepted keeps a group back as well as sending nothing.
+  dropped(worker, nonce, tonumber(ARGV[13]), tonumber(ARGV[14]))
   reject(digest, g[1], g[2])
 end
 return {'taken', ''}

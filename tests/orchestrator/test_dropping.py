@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator import leasing
-from protocol.baseline import TrialPolicy
 from protocol.drops import DropPolicy
-from protocol.messages import Leases, ReturnedLeases, WorkerInfo, WorkerInfos
-from protocol.rollout import Lease, Receipt
+from protocol.messages import ReturnedLeases, WorkerInfo, WorkerInfos
+from protocol.rollout import Lease
 from protocol.run import AuditPolicy
 from protocol.verdict import Outcome
 from protocol.withholding import NUM_GROUPS_PER_LOOK
@@ -120,25 +119,6 @@ def test_a_group_that_admission_rejects_is_a_dropped_lease(strict: Place) -> Non
     receipt = alice.deliver(lease, strict.rollouts(lease)[:1])
     assert receipt.rejection == "incomplete_group"
     assert standing(strict, alice).dropped_leases == 1
-
-
-def test_a_group_on_trial_is_no_dropped_lease(
-    ground: Ground, redis_url: str, tmp_path: Path
-) -> None:
-    """It is rejected by name, and just what the run asked for."""
-    trial = TrialPolicy(num_workers=2)
-    with opened(
-        *(ground, redis_url, tmp_path),
-        trial=trial,
-        num_verifiers=3,
-        threshold=2,
-    ) as place:
-        alice = place.party("alice")
-        response = alice.lease(engine_class="mlx-metal-bfloat16")
-        lease = Leases.from_json(response.content).leases[0].lease
-        made = alice.submission(lease, engine_class="mlx-metal-bfloat16")
-        assert Receipt.from_json(alice.submit(made).content).rejection == "on_trial"
-        assert standing(place, alice).dropped_leases == 0
 
 
 def expire_all(place: Place, step: int) -> int:

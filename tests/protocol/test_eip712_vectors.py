@@ -13,7 +13,6 @@ from eth_account import Account
 from eth_account.messages import encode_typed_data
 
 from protocol import signing
-from protocol.baseline import Baseline
 from protocol.epoch import EpochHeader, FraudReport, RetractEpoch
 from protocol.policy import Manifest
 from protocol.rollout import Lease, Receipt, Work
@@ -26,7 +25,7 @@ KEY = bytes.fromhex(FILE["key"][2:])
 DOMAIN = signing.Domain(FILE["domain"]["chainId"], FILE["domain"]["verifyingContract"])
 VECTORS: dict[str, dict[str, Any]] = {vector["struct"]: vector for vector in FILE["vectors"]}
 ON_THE_WIRE: dict[str, type[Wire]] = {
-    kind.__name__: kind for kind in (Lease, Work, Receipt, Verdict, Manifest, Baseline)
+    kind.__name__: kind for kind in (Lease, Work, Receipt, Verdict, Manifest)
 }
 ON_CHAIN_ONLY = {kind.__name__: kind for kind in (EpochHeader, FraudReport, RetractEpoch)}
 
@@ -51,7 +50,7 @@ def message(vector: dict[str, Any]) -> signing.Signable:
     if name in ON_CHAIN_ONLY:
         return ON_CHAIN_ONLY[name](*words(vector).values())
     read = ON_THE_WIRE[name].from_json(json.dumps(vector["message"]))
-    assert isinstance(read, (Lease, Work, Receipt, Verdict, Manifest, Baseline))
+    assert isinstance(read, (Lease, Work, Receipt, Verdict, Manifest))
     return read
 
 
