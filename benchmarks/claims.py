@@ -24,7 +24,6 @@ from protocol.constants import MICRO
 from protocol.environments.arithmetic import Arithmetic
 from protocol.rollout import Lease, Rollout
 from protocol.verdict import Statistic, Thresholds
-from rollcall.spec import read_thresholds
 from rollout_worker.calibrate import workload_of
 from rollout_worker.engines.base import Engine
 from rollout_worker.engines.registry import open_engine
@@ -216,7 +215,7 @@ def measure(num_groups: int) -> list[Row]:
         MODEL, Arithmetic({}), num_groups=num_groups, group_size=8, max_tokens=MAX_TOKENS
     )
     engine = open_engine("transformers", MODEL, max_model_len=128)
-    thresholds = {t.engine_class: t for t in read_thresholds(MODEL / "thresholds.json")}
+    thresholds = Thresholds.from_json((MODEL / "thresholds.json").read_bytes())
     leases = list(workload.leases(salt=0))[:num_groups]
     policy, verifier, rows = open_trained(), ReplayModel(MODEL), []
     for lease, group in zip(leases, sampled(engine, leases), strict=True):
@@ -226,7 +225,7 @@ def measure(num_groups: int) -> list[Row]:
                 group,
                 policy=policy,
                 verifier=verifier,
-                thresholds=thresholds[engine.engine_class],
+                thresholds=thresholds,
                 by_gradient=by_gradient,
             )
             for by_gradient in (True, False)

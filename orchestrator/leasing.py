@@ -15,7 +15,6 @@ from protocol.errors import (
     Excluded,
     MarketError,
     NotJoined,
-    Refused,
     RunNotOpen,
     TooManyLeases,
 )
@@ -32,7 +31,6 @@ async def grant(market: Market, run: Run, account: Account, request: LeaseReques
     """Return signed leases, or None where work is paced and the worker should come back."""
     run.require_open(market.clock())
     await market.require_owed(run, int(market.clock()))
-    _require_bounds(run, request.engine_class)
     await require_member(market, run, account.identity)
     policy = await market.newest_policy(run)
     if policy is None or run.chain.num_opened <= run.num_revealed:
@@ -120,16 +118,6 @@ async def require_member(market: Market, run: Run, worker: str) -> None:
         raise NotJoined(
             f"{worker} has {member.stake} at stake, run {run.run_id} asks for "
             f"{run.chain.min_stake}: stake the difference"
-        )
-
-
-def _require_bounds(run: Run, engine_class: str) -> None:
-    """Raise `Refused` where the run has no bounds for a class."""
-    if run.spec.thresholds_for(engine_class) is None:
-        known = ", ".join(entry.engine_class for entry in run.spec.thresholds)
-        raise Refused(
-            f"engine class {engine_class!r} has no calibrated bounds in this run; it has {known}: "
-            "work with one of them, or choose another run"
         )
 
 

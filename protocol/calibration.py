@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocol.constants import MICRO
+from protocol.precision import ComputeDtype
 from protocol.sequential import OUTLIERS
 from protocol.verdict import QUANTILES, Bounds, Limit, ReplayStats, Statistic, Thresholds
 
@@ -55,8 +56,8 @@ Floats = NDArray[np.float64]
 def thresholds_of(
     honest: Sequence[Sequence[ReplayStats]],
     *,
-    engine_class: str,
-    replayed_by: str = "transformers",
+    compute_dtype: ComputeDtype,
+    model_digest: bytes,
     false_rejects_per_million: int,
     false_alarms_per_million: int,
     num_resamples: int = NUM_RESAMPLES,
@@ -82,8 +83,8 @@ def thresholds_of(
         for statistic in Statistic
     )
     return Thresholds(
-        engine_class=engine_class,
-        replayed_by=replayed_by,
+        compute_dtype=compute_dtype,
+        model_digest=model_digest,
         mismatches=mismatches,
         margin=margin,
         gap=gap,

@@ -21,7 +21,7 @@ from protocol.constants import (
 from protocol.drops import DropPolicy, DropRule
 from protocol.precision import ComputeDtype
 from protocol.verdict import Thresholds
-from protocol.wire import U32, U63, U64, Address, AsTuple, Bytes32, Name, Wire
+from protocol.wire import U32, U63, U64, Address, Bytes32, Name, Wire
 
 MAX_STALENESS_CAP = 8
 """Corrected GRPO losses hold to about this many versions of staleness (arXiv:2505.07291)."""
@@ -93,8 +93,8 @@ class RunSpec(Wire):
     """What leases that end without work cost a worker's standing."""
     activations: ActivationPolicy | None = None
     """Bounds of the activation commitments that every rollout carries; none where the run asks for none."""
-    thresholds: Annotated[tuple[Thresholds, ...], AsTuple]
-    """Calibrated bounds of honest replay, one entry per engine class."""
+    thresholds: Thresholds
+    """Calibrated bounds of honest replay, of this model in this dtype."""
     orchestrator: Address
     trainer: Address
     """The keys whose leases, receipts and manifests are this run's."""
@@ -123,14 +123,12 @@ class RunSpec(Wire):
                 f"a group with activation commitments takes {self.most_group_bytes} bytes, a "
                 f"submission {MAX_SUBMISSION_BYTES}: ask for fewer or shorter rollouts"
             )
-        classes = [entry.engine_class for entry in self.thresholds]
-        if not classes or len(set(classes)) != len(classes):
-            raise ValueError("thresholds need exactly one entry per engine class, and at least one")
+        misfit = self.thresholds.misfit(
+            model_digest=self.model_digest, compute_dtype=self.compute_dtype
+        )
+        if misfit:
+            raise ValueError(misfit)
         return self
-
-    def thresholds_for(self, engine_class: str) -> Thresholds | None:
-        """Return the bounds for one engine class, or None where it has not been calibrated."""
-        return next((t for t in self.thresholds if t.engine_class == engine_class), None)
 
     @property
     def drop_rule(self) -> DropRule:

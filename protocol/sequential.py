@@ -1,7 +1,7 @@
 """A worker's sequential test: cheats too faint for one group, told from many.
 
-One CUSUM (Page 1954, Biometrika 41) per statistic of a replay, over the groups of one worker on one
-engine class in the order in which a verifier replayed them:
+One CUSUM (Page 1954, Biometrika 41) per statistic of a replay, over the groups of one worker in
+the order in which a verifier replayed them:
 
     S ← max(0, S + min(excess, bound / 3)),  excess = total over the group's tokens − reference × tokens
 
@@ -34,7 +34,7 @@ class Sum(Wire):
 
 
 class Drift(Wire):
-    """The state of one worker's test on one engine class. A new worker's is `Drift()`.
+    """The state of one worker's test. A new worker's is `Drift()`.
 
     Example: `drift = folded(drift, stats, thresholds)` after each replay that `judge` accepted, then
     `crossed(drift, thresholds)`.
@@ -75,8 +75,8 @@ def crossed(drift: Drift, thresholds: Thresholds) -> tuple[Rejection, str] | Non
         if found.total > bound:
             return Rejection.REPLAY_DRIFT, (
                 f"{name.label}: {found.total / MICRO:.6g} above the reference over the last "
-                f"{found.num_groups} groups replayed ({found.num_tokens} tokens); honest work of "
-                f"{thresholds.engine_class} stays at or below {bound / MICRO:.6g}"
+                f"{found.num_groups} groups replayed ({found.num_tokens} tokens); honest work in "
+                f"{thresholds.compute_dtype} stays at or below {bound / MICRO:.6g}"
             )
     return None
 

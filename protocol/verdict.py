@@ -10,7 +10,8 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from protocol.constants import MICRO
-from protocol.wire import U32, U63, U64, Address, AsTuple, Bytes32, Name, Signature, Wire
+from protocol.precision import ComputeDtype
+from protocol.wire import U32, U63, U64, Address, AsTuple, Bytes32, Signature, Wire
 
 MAX_MISMATCHES = 64
 """Positions that a verdict shows: enough to see a pattern, 3 kB at most."""
@@ -102,16 +103,18 @@ class Bounds(Wire):
 
 
 class Thresholds(Wire):
-    """The bounds of honest replay for one engine class, with the measurement that set them.
+    """The bounds of honest replay of one model in one dtype, with the measurement that set them.
+
+    One law: they hold for every engine and machine that samples, and for every one that replays.
 
     Written by `rollcall calibrate`. Each of the three statistics has a third of the false rejects of
     `judge`, and a third of the false alarms of the sequential test.
     """
 
-    engine_class: Name
-    """Engine, hardware and dtype, such as `vllm-cpu-bfloat16`."""
-    replayed_by: Name
-    """The engine that verifiers replay this class with: other arithmetic errs by other amounts."""
+    compute_dtype: Annotated[ComputeDtype, Field(strict=False)]
+    """What honest work was sampled and replayed in."""
+    model_digest: Bytes32
+    """Policy digest of the version 0 that they were measured on."""
     mismatches: Bounds
     """Tokens that are not the seeded winner."""
     margin: Bounds
@@ -131,6 +134,19 @@ class Thresholds(Wire):
         """Return one statistic's bounds."""
         found: Bounds = getattr(self, statistic.value)
         return found
+
+    def misfit(self, *, model_digest: bytes, compute_dtype: ComputeDtype) -> str | None:
+        """Return why they do not hold for this model computed in this dtype, with the remedy, or None."""
+        if self.compute_dtype is not compute_dtype:
+            measured = f"in {self.compute_dtype}, not in {compute_dtype}"
+        elif self.model_digest != model_digest:
+            measured = f"on model 0x{self.model_digest.hex()}, not on 0x{model_digest.hex()}"
+        else:
+            return None
+        return (
+            f"the thresholds were measured {measured}: "
+            f"rollcall calibrate --model DIR --dtype {compute_dtype}"
+        )
 
 
 class ReplayStats(Wire):
@@ -209,7 +225,7 @@ def judge(stats: ReplayStats, thresholds: Thresholds) -> tuple[Rejection, str] |
         if excess(stats, statistic, bounds) > bounds.group.high:
             return rejection, (
                 f"{statistic.label}: {stats.total(statistic) / MICRO:.6g} over {stats.num_tokens} "
-                f"tokens; honest work of {thresholds.engine_class} stays at or below "
+                f"tokens; honest work in {thresholds.compute_dtype} stays at or below "
                 f"{(bounds.reference * stats.num_tokens + bounds.group.high) / MICRO:.6g}"
             )
     return None

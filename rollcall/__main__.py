@@ -305,13 +305,13 @@ def calibrate(
     groups: Annotated[int, typer.Option(help="Honest groups per policy.", min=100)] = 1024,
     max_tokens: Annotated[int, typer.Option(help="Longest completion.")] = 64,
     replay: Annotated[
-        str, typer.Option(help="What the run's verifiers replay with: transformers or vllm.")
+        str, typer.Option(help="The engine that replays: transformers or vllm.")
     ] = "transformers",
     policy: Annotated[
         list[Path] | None, typer.Option(help="Further weights to measure, such as later ones.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Thresholds to update; default: in the model folder.")
+        Path | None, typer.Option(help="Thresholds to write; default: in the model folder.")
     ] = None,
 ) -> None:
     """Measure honest replay of this machine's engine and write the thresholds a run needs."""

@@ -11,6 +11,8 @@ from pathlib import Path
 from protocol.calibration import thresholds_of
 from protocol.constants import MICRO
 from protocol.environments.registry import environment
+from protocol.policy import entries, policy_digest
+from protocol.precision import ComputeDtype
 from protocol.verdict import ReplayStats, Thresholds
 from rollcall.user_error import UserError
 from rollout_worker.calibrate import caught, measure, workload_of, write
@@ -20,6 +22,8 @@ from rollout_worker.engines.registry import NAMES, open_engine
 from rollout_worker.engines.rounded import RoundedEngine
 from rollout_worker.replayers import open_replayer
 
+COMPUTE_DTYPE = ComputeDtype.BFLOAT16
+"""What every engine computes in."""
 GROUP_SIZE = 8
 FALSE_REJECTS_PER_MILLION = 100
 FALSE_ALARMS_PER_MILLION = 10
@@ -40,11 +44,11 @@ class Measured:
     max_tokens: int
     policies: tuple[Path, ...]
     replay: str = "transformers"
-    """What the bounds are for: other arithmetic errs by other amounts."""
+    """The engine that replays."""
 
 
 def calibrate_to_file(what: Measured, *, out: Path, say: Callable[[str], None]) -> Thresholds:
-    """Write the bounds of one engine class into `out`, in place of its old ones."""
+    """Write the bounds into `out`, in place of any before."""
     for name in (what.engine, what.replay):
         if name not in NAMES:
             raise UserError(f"engine {name!r} is unknown; choose one of {', '.join(NAMES)}")
@@ -71,8 +75,8 @@ def calibrate_to_file(what: Measured, *, out: Path, say: Callable[[str], None]) 
         honest.append(measure(engine, model, policy, workload, salt=salt))
     bounds = thresholds_of(
         honest,
-        engine_class=engine.engine_class,
-        replayed_by=what.replay,
+        compute_dtype=COMPUTE_DTYPE,
+        model_digest=policy_digest(entries(policies[0])),
         false_rejects_per_million=FALSE_REJECTS_PER_MILLION,
         false_alarms_per_million=FALSE_ALARMS_PER_MILLION,
     )
@@ -86,7 +90,7 @@ def calibrate_to_file(what: Measured, *, out: Path, say: Callable[[str], None]) 
             found = measure(cheat, model, policy, few, salt=CHEAT_SALT)
             say(row(f"{path} int{bits}", found, bounds))
     engine.close()
-    say(f"wrote {engine.engine_class} to {out}")
+    say(f"wrote bounds in {bounds.compute_dtype} to {out}")
     return bounds
 
 

@@ -17,13 +17,13 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from protocol.verdict import ReplayStats, Thresholds
+from protocol.verdict import ReplayStats
 from rollcall.fitness import Fitness, Prospect, Reading, assess
 from rollcall.self_test import GROUPS_PER_ROUND, Subject, from_folder, from_run, sampled
 from rollcall.user_error import UserError
 from rollout_worker.engines.base import Engine, engine_class
 from rollout_worker.engines.registry import NAMES, open_engine
-from rollout_worker.replay import REPLAY_ENGINE, ReplayModel
+from rollout_worker.replay import ReplayModel
 
 WRONG_POLICY_MATCH = 0.97
 """Below this share of seeded winners no rounding explains it: honest engines of different builds agree
@@ -52,13 +52,14 @@ def check_up(machine: Machine, *, as_json: bool, console: Console) -> bool:
     notes = Console(stderr=True, highlight=False)
     with tempfile.TemporaryDirectory(prefix="rollcall-doctor-") as scratch:
         subject = _subject(machine, Path(scratch), notes)
-        bounds = _bounds(machine, subject)
         stats = _measured(machine, subject, notes)
-    fitness = assess(stats, bounds)
+    fitness = assess(stats, subject.bounds)
+    engine = engine_class(machine.engine, machine.device)
     if as_json:
-        console.print_json(json.dumps({"subject": subject.label, **asdict(fitness)}))
+        found = {"subject": subject.label, "engine": engine, **asdict(fitness)}
+        console.print_json(json.dumps(found))
     else:
-        _show(console, subject, fitness)
+        _show(console, subject, engine, fitness)
     return fitness.verdict is Prospect.EARNS
 
 
@@ -78,24 +79,6 @@ def _subject(machine: Machine, scratch: Path, notes: Console) -> Subject:
         num_groups=machine.num_groups,
         max_tokens=machine.max_tokens,
     )
-
-
-def _bounds(machine: Machine, subject: Subject) -> Thresholds:
-    """Return what this machine's class is held to; asked before any time is spent on sampling."""
-    wanted = engine_class(machine.engine, machine.device)
-    found = next((entry for entry in subject.bounds if entry.engine_class == wanted), None)
-    if found is None:
-        known = ", ".join(entry.engine_class for entry in subject.bounds)
-        raise UserError(
-            f"{subject.label} has no bounds for {wanted}, only for {known}: take one of those "
-            "engines, or ask the operator to measure this one (rollcall calibrate)"
-        )
-    if found.replayed_by != REPLAY_ENGINE:
-        raise UserError(
-            f"{wanted} is calibrated for replays with {found.replayed_by}, which errs otherwise than "
-            f"the {REPLAY_ENGINE} that this command replays with: measure with rollcall calibrate"
-        )
-    return found
 
 
 def _measured(machine: Machine, subject: Subject, notes: Console) -> list[ReplayStats]:
@@ -122,10 +105,10 @@ def _sampled(
     return stats
 
 
-def _show(console: Console, subject: Subject, fitness: Fitness) -> None:
+def _show(console: Console, subject: Subject, engine: str, fitness: Fitness) -> None:
     console.print(
         f"{escape(subject.label)}: {fitness.num_groups} groups, {fitness.num_tokens:,} tokens by "
-        f"{fitness.engine_class}; {fitness.match:.4%} are the seeded winner"
+        f"{engine} in {fitness.compute_dtype}; {fitness.match:.4%} are the seeded winner"
     )
     table = Table(box=None)
     columns = ("per token", "this machine", "percentile", "reference", "worst group", "bound")
@@ -177,10 +160,10 @@ def remedy(fitness: Fitness) -> str:
             "cache or the temperature"
         )
     return (
-        f"compute in bfloat16 throughout, with the pinned versions ({_versions()} here; make setup): "
-        "another dtype, a quantised cache or other kernels show like this; or join with "
-        'engine.name = "transformers", or ask the operator to calibrate this machine as a class of '
-        "its own (rollcall calibrate)"
+        f"compute in {fitness.compute_dtype} throughout, with the pinned versions ({_versions()} here; "
+        "make setup): another dtype, a quantised cache or other kernels show like this; or join with "
+        'engine.name = "transformers", or show the operator, whose bounds should hold for every '
+        "machine (rollcall calibrate)"
     )
 
 

@@ -32,7 +32,7 @@ from rollcall.reader import Reader
 from rollcall.user_error import UserError
 from rollout_worker.connection import GiveUp, never
 from rollout_worker.epochs import SpokeFor
-from rollout_worker.replay import REPLAY_ENGINE, Findings, ReplayModel, stats_of
+from rollout_worker.replay import Findings, ReplayModel, stats_of
 from rollout_worker.weights import PolicyStore, PolicyUnreachable, write_model_folder
 
 FROM_ITS_REPLAY = frozenset(
@@ -71,7 +71,6 @@ class Explanation:
     engine_class: str
     findings: tuple[Findings, ...]
     stats: ReplayStats
-    thresholds: Thresholds | None
     outcome: Outcome
     rejection: str
     detail: str
@@ -131,9 +130,8 @@ def explain(
     submission = read_work(source, info, status, domain)
     found = replayed(source, info, status, submission, domain, device=device)
     stats = stats_of(found)
-    thresholds = info.spec.thresholds_for(submission.engine_class)
     outcome, rejection, detail = conclude(
-        stats, thresholds, submission.engine_class, found=found, policy=info.spec.activations
+        stats, info.spec.thresholds, found=found, policy=info.spec.activations
     )
     return Explanation(
         info=info,
@@ -141,7 +139,6 @@ def explain(
         engine_class=submission.engine_class,
         findings=tuple(found),
         stats=stats,
-        thresholds=thresholds,
         outcome=outcome,
         rejection=rejection,
         detail=detail,
@@ -215,18 +212,12 @@ def replayed(
 
 def conclude(
     stats: ReplayStats,
-    thresholds: Thresholds | None,
-    engine_class: str,
+    thresholds: Thresholds,
     *,
     found: Sequence[Findings] = (),
     policy: ActivationPolicy | None = None,
 ) -> tuple[Outcome, str, str]:
     """Return what a verifier would have to say of this group alone: outcome, rejection, detail."""
-    if thresholds is None:
-        return Outcome.UNDECIDED, "", f"{engine_class} is not calibrated in this run's terms"
-    if thresholds.replayed_by != REPLAY_ENGINE:
-        reason = f"{engine_class} is bounded for replays with {thresholds.replayed_by}"
-        return Outcome.UNDECIDED, "", f"{reason}; this command replays with {REPLAY_ENGINE}"
     broken = judge(stats, thresholds)
     if broken is None and policy is not None:
         broken = judge_activations([f.deviations for f in found], policy)

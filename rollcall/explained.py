@@ -143,13 +143,11 @@ def _bounds(explanation: Explanation) -> Table:
     for judgement in explanation.judgements:
         table.add_column(judgement.verdict.verifier[:10] + "…", justify="right")
     for statistic in Statistic:
-        most = "not calibrated"
-        if explanation.thresholds is not None:
-            bounds = explanation.thresholds.bounds(statistic)
-            total = bounds.reference * explanation.stats.num_tokens + bounds.group.high
-            most = f"{total / MICRO:.4f}"
+        bounds = explanation.info.spec.thresholds.bounds(statistic)
+        total = bounds.reference * explanation.stats.num_tokens + bounds.group.high
         theirs = (j.verdict.stats.total(statistic) / MICRO for j in explanation.judgements)
         own = explanation.stats.total(statistic) / MICRO
+        most = f"{total / MICRO:.4f}"
         table.add_row(statistic.label, f"{own:.4f}", most, *(f"{value:.4f}" for value in theirs))
     return table
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from protocol.constants import MICRO
+from protocol.precision import ComputeDtype
 from protocol.sequential import OUTLIERS, Drift, crossed, folded
 from protocol.verdict import (
     QUANTILES,
@@ -65,7 +66,7 @@ class Fitness:
     Example: `assess(stats, bounds)` of 64 honest groups is `Prospect.EARNS` with no reasons.
     """
 
-    engine_class: str
+    compute_dtype: ComputeDtype
     verdict: Prospect
     reasons: tuple[str, ...]
     readings: tuple[Reading, ...]
@@ -91,7 +92,7 @@ def assess(stats: Sequence[ReplayStats], bounds: Thresholds) -> Fitness:
     reasons += [_will_cross(reading) for reading in readings if _drifts(reading)]
     num_tokens = sum(group.num_tokens for group in measured)
     return Fitness(
-        engine_class=bounds.engine_class,
+        compute_dtype=bounds.compute_dtype,
         verdict=_verdict(bool(rejected), bool(reasons)),
         reasons=tuple(reasons),
         readings=readings,

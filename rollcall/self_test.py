@@ -14,7 +14,7 @@ from pathlib import Path
 
 from protocol.environments.registry import environment
 from protocol.messages import RunInfo
-from protocol.policy import Weights
+from protocol.policy import Weights, entries, policy_digest
 from protocol.signing import Domain
 from protocol.verdict import ReplayStats, Thresholds
 from rollcall.keys import new_key
@@ -48,7 +48,7 @@ class Subject:
     """config.json, tokenizer.json and model.safetensors."""
     policy: Weights
     workload: Workload
-    bounds: tuple[Thresholds, ...]
+    bounds: Thresholds
 
     @property
     def max_model_len(self) -> int:
@@ -60,11 +60,13 @@ def from_folder(
     model: Path, thresholds: Path | None, *, problems: str, num_groups: int, max_tokens: int
 ) -> Subject:
     """Take a model folder, an environment's first problems, and calibrated bounds from a file."""
-    bounds = read_thresholds(thresholds or model / "thresholds.json")
     workload = workload_of(
         model, environment(problems, {}), num_groups=num_groups, group_size=8, max_tokens=max_tokens
     )
     policy = read_weights(model / "model.safetensors")
+    bounds = read_thresholds(
+        thresholds or model / "thresholds.json", model_digest=policy_digest(entries(policy))
+    )
     return Subject(str(model), model, policy, workload, bounds)
 
 

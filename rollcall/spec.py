@@ -16,8 +16,10 @@ from protocol.canonical import content_digest
 from protocol.constants import MICRO
 from protocol.drops import DropPolicy
 from protocol.environments.registry import environment
+from protocol.errors import Malformed
 from protocol.patch import from_anchor
 from protocol.policy import Weights, entries, policy_digest
+from protocol.precision import ComputeDtype
 from protocol.run import AuditPolicy, RunSpec
 from protocol.verdict import Thresholds
 from protocol.wire import Address
@@ -39,6 +41,8 @@ class RunPlan(BaseModel):
     """Folder with config.json, tokenizer.json and model.safetensors."""
     thresholds: Path | None = None
     """Calibrated replay bounds (`rollcall calibrate`); default: thresholds.json in the model folder."""
+    compute_dtype: ComputeDtype = ComputeDtype.BFLOAT16
+    """What workers, verifiers and the trainer compute in: float32, float16 or bfloat16."""
     environment: str = "arithmetic"
     """A name of protocol/environments/registry.py."""
     environment_config: dict[str, int | str] = {}
@@ -92,6 +96,7 @@ def spec_of(plan: RunPlan, *, orchestrator: Address, trainer: Address) -> RunSpe
     config = _read(plan.model / "config.json")
     tokenizer = _read(plan.model / "tokenizer.json")
     weights = from_anchor(_read(plan.model / "model.safetensors"))
+    model_digest = policy_digest(entries(weights))
     architecture = json.loads(config)
     task_environment = environment(plan.environment, plan.environment_config)
     if plan.activation_bounds and architecture["hidden_size"] < TOPK:
@@ -107,9 +112,10 @@ def spec_of(plan: RunPlan, *, orchestrator: Address, trainer: Address) -> RunSpe
         num_tasks=plan.num_tasks,
         held_out_start=HELD_OUT_START,
         num_held_out=plan.num_held_out,
-        model_digest=policy_digest(entries(weights)),
+        model_digest=model_digest,
         model_config_digest=content_digest(config),
         tokenizer_digest=content_digest(tokenizer),
+        compute_dtype=plan.compute_dtype,
         num_parameters=num_parameters(weights),
         vocabulary_size=architecture["vocab_size"],
         eos_token_id=architecture["eos_token_id"],
@@ -135,7 +141,11 @@ def spec_of(plan: RunPlan, *, orchestrator: Address, trainer: Address) -> RunSpe
             withheld_alarms_per_million=plan.withheld_alarms_per_million,
         ),
         activations=_activations_of(plan),
-        thresholds=read_thresholds(plan.thresholds or plan.model / "thresholds.json"),
+        thresholds=read_thresholds(
+            plan.thresholds or plan.model / "thresholds.json",
+            model_digest=model_digest,
+            compute_dtype=plan.compute_dtype,
+        ),
         orchestrator=orchestrator,
         trainer=trainer,
     )
@@ -157,10 +167,26 @@ def num_parameters(weights: Weights) -> int:
     return sum(tensor.bits.size for tensor in weights.values())
 
 
-def read_thresholds(path: Path) -> tuple[Thresholds, ...]:
-    """Read what `rollcall calibrate` wrote: a JSON list, one entry per engine class."""
-    items = json.loads(_read(path))
-    return tuple(Thresholds.from_json(json.dumps(item)) for item in items)
+def read_thresholds(
+    path: Path, *, model_digest: bytes, compute_dtype: ComputeDtype | None = None
+) -> Thresholds:
+    """Read what `rollcall calibrate` wrote; without a dtype, in whatever it was measured.
+
+    Raises `UserError` with what to run where the file is none, or of another model or dtype.
+    """
+    try:
+        found = Thresholds.from_json(_read(path))
+    except Malformed as error:
+        raise UserError(
+            f"{path} is not one set of bounds ({error.message}): "
+            "rollcall calibrate --model DIR writes them anew"
+        ) from error
+    misfit = found.misfit(
+        model_digest=model_digest, compute_dtype=compute_dtype or found.compute_dtype
+    )
+    if misfit:
+        raise UserError(f"{path}: {misfit}")
+    return found
 
 
 def _read(path: Path) -> bytes:

@@ -20,7 +20,6 @@ def why_not_accuse(
     canaries: CanaryInfos,
     own: Verdict,
     *,
-    engine_class: str,
     spec: RunSpec,
     domain: Domain,
     spoke_for: SpokeFor,
@@ -39,8 +38,7 @@ def why_not_accuse(
         return f"the accused found it {theirs.outcome}, and {answer} was committed"
     if own.outcome != answer:
         return f"own replay says {own.outcome}, the commitment {answer}"
-    thresholds = spec.thresholds_for(engine_class)
-    if thresholds is None or not is_clear(own.outcome, own.stats, thresholds):
+    if not is_clear(own.outcome, own.stats, spec.thresholds):
         return f"own replay says {own.outcome}, but not so clearly that nobody could differ"
     return None
 

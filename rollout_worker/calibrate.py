@@ -1,6 +1,6 @@
-"""Measure honest replay of one engine class: what `protocol.calibration` sets bounds from.
+"""Measure honest replay on one engine: what `protocol.calibration` sets bounds from.
 
-Left out: other hardware (another engine class), and the bounds themselves.
+Left out: other hardware, and the bounds themselves.
 """
 
 import json
@@ -81,13 +81,8 @@ def caught(stats: Sequence[ReplayStats], thresholds: Thresholds) -> float:
 
 
 def write(thresholds: Thresholds, path: Path) -> None:
-    """Put the bounds into a JSON list, in place of those of the same engine class."""
-    known = json.loads(path.read_text()) if path.exists() else []
-    kept = [entry for entry in known if entry["engine_class"] != thresholds.engine_class]
-    entries = sorted(
-        [*kept, thresholds.model_dump(mode="json")], key=lambda entry: str(entry["engine_class"])
-    )
-    path.write_text(json.dumps(entries, indent=2) + "\n")
+    """Write the bounds as one JSON object, in place of any before."""
+    path.write_text(thresholds.model_dump_json(indent=2) + "\n")
 
 
 def workload_of(

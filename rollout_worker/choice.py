@@ -36,9 +36,6 @@ def obstacle(info: RunInfo, ability: Ability) -> str | None:
         f"it is {info.status}": info.status is not RunStatus.OPEN,
         "its trainer has published nothing yet": info.newest_version < 0,
         "its budget is spent": info.budget_left_units == 0,
-        f"it is not calibrated for {ability.engine_class}": (
-            spec.thresholds_for(ability.engine_class) is None
-        ),
         f"it asks for activation commitments, which {ability.engine_class} cannot capture: set "
         f"engine.name to one of {', '.join(CAPTURING)}": (
             spec.activations is not None and not ability.captures_activations

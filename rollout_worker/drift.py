@@ -1,4 +1,4 @@
-"""This verifier's own sequential tests on disk, one per worker and engine class.
+"""This verifier's own sequential tests on disk, one per worker.
 
 `protocol.sequential` decides; this file remembers, so that a restart goes on where it stood and a
 group that is replayed again (the crash came before its verdict was kept) counts once.
@@ -9,14 +9,13 @@ from pathlib import Path
 from protocol.errors import Malformed
 from protocol.sequential import Drift, folded
 from protocol.verdict import ReplayStats, Thresholds
-from protocol.wire import Address, Bytes32, Name, Wire
+from protocol.wire import Address, Bytes32, Wire
 
 
 class Entry(Wire):
     """A worker's test after one group."""
 
     worker: Address
-    engine_class: Name
     work_digest: Bytes32
     drift: Drift
 
@@ -26,7 +25,7 @@ class DriftBook:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._states: dict[tuple[str, str], Drift] = {}
+        self._states: dict[str, Drift] = {}
         self._counted: set[bytes] = set()
         if path.exists():
             data = path.read_bytes()
@@ -38,20 +37,19 @@ class DriftBook:
                 except Malformed:
                     continue  # the line a crash cut short: its group has no verdict yet either
 
-    def state(self, worker: str, engine_class: str) -> Drift:
+    def state(self, worker: str) -> Drift:
         """Return where a worker's test stands; a new worker's is all zeros."""
-        return self._states.get((worker, engine_class), Drift())
+        return self._states.get(worker, Drift())
 
     def fold(
         self, worker: str, work_digest: bytes, stats: ReplayStats, thresholds: Thresholds
     ) -> Drift:
         """Count a group that `judge` accepted, once, and return where its worker's test stands."""
-        state = self.state(worker, thresholds.engine_class)
+        state = self.state(worker)
         if work_digest in self._counted:
             return state
         entry = Entry(
             worker=worker,
-            engine_class=thresholds.engine_class,
             work_digest=work_digest,
             drift=folded(state, stats, thresholds),
         )
@@ -61,5 +59,5 @@ class DriftBook:
         return entry.drift
 
     def _take(self, entry: Entry) -> None:
-        self._states[entry.worker, entry.engine_class] = entry.drift
+        self._states[entry.worker] = entry.drift
         self._counted.add(entry.work_digest)

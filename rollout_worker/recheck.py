@@ -2,9 +2,8 @@
 
 Groups of one policy are replayed together, a few at a time: once a worker is condemned, by one group
 or by its sequential test, its other groups in hand are left to whoever still wants to know. Whatever
-keeps a replay from being made (a missing blob, weights out of reach, an engine class nobody calibrated,
-no memory, no time, a model that fails) is `undecided` with its reason: it goes elsewhere and counts
-against nobody.
+keeps a replay from being made (a missing blob, weights out of reach, no memory, no time, a model that
+fails) is `undecided` with its reason: it goes elsewhere and counts against nobody.
 """
 
 import time
@@ -26,7 +25,6 @@ from protocol.verdict import (
     Outcome,
     Rejection,
     ReplayStats,
-    Thresholds,
     Verdict,
     judge,
 )
@@ -63,7 +61,6 @@ class Rechecker:
         key: bytes,
         domain: Domain,
         spoke_for: SpokeFor,
-        replays_with: str,
         drifts: DriftBook,
         most_seconds: float,
         open_model: Callable[[Weights], Replayer],
@@ -76,7 +73,6 @@ class Rechecker:
         self._key = key
         self._domain = domain
         self._spoke_for = spoke_for
-        self._replays_with = replays_with
         self._drifts = drifts
         self._most_seconds = most_seconds
         self._open_model = open_model
@@ -192,19 +188,7 @@ class Rechecker:
 
     def _judged(self, item: Evidence, measured: Measured) -> Verdict:
         stats = measured.stats
-        engine = item.submission.engine_class
-        thresholds = self._info.spec.thresholds_for(engine)
-        if thresholds is None:
-            return self._undecided(
-                item.work_digest, f"{engine} is not calibrated in this run: lease with one that is"
-            )
-        if thresholds.replayed_by != self._replays_with:
-            return self._undecided(
-                item.work_digest,
-                f"{engine} is calibrated for replays with {thresholds.replayed_by}, not "
-                f"{self._replays_with}: set replay.engine",
-            )
-        found = self._found(item, measured, thresholds)
+        found = self._found(item, measured)
         if found is None:
             return self._sign(item.work_digest, Outcome.ACCEPTED, stats=stats)
         rejection, detail = found
@@ -218,10 +202,9 @@ class Rechecker:
             mismatches=measured.mismatches,
         )
 
-    def _found(
-        self, item: Evidence, measured: Measured, thresholds: Thresholds
-    ) -> tuple[Rejection, str] | None:
+    def _found(self, item: Evidence, measured: Measured) -> tuple[Rejection, str] | None:
         """Hold a group to its own bounds, then its worker to the sequential test."""
+        thresholds = self._info.spec.thresholds
         if (broken := judge(measured.stats, thresholds)) is not None:
             return broken
         policy = self._info.spec.activations

@@ -31,9 +31,6 @@ from rollout_worker.engines.causal import CausalModel
 from rollout_worker.engines.contest import Claims, Decided, decide
 from rollout_worker.engines.prefill import Completed, hidden_states, passes
 
-REPLAY_ENGINE = "transformers"
-"""What bounds call the engine that `ReplayModel` replays with."""
-
 LARGEST_NATS = 1_000.0
 """Margins and gaps are cut here, so that an infinite one still has an integer form."""
 

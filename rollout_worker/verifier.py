@@ -70,7 +70,6 @@ class Watch:
             key=verifier.key,
             domain=verifier.domain,
             spoke_for=Keys(verifier.wallet.ledger).spoke_for,
-            replays_with=verifier.config.replay.engine,
             drifts=DriftBook(verifier.config.data_dir / f"drift-{info.run_id}.jsonl"),
             most_seconds=verifier.config.replay.most_seconds,
             open_model=self._open_model,
@@ -199,13 +198,11 @@ class Watch:
         verifier = self._verifier
         if task.worker not in verifier.wallet.ledger.run(self._run_id).verifiers:
             return "the report names neither the lease's worker nor a verifier"
-        evidence = self._recheck.fetch(task.work_digest, status.lease, status.body)
         return why_not_accuse(
             task,
             status,
             verifier.market.canaries(self._run_id, give_up=verifier.stop.is_set),
             self._book.get(task.work_digest) or self._recheck_now(task),
-            engine_class=evidence.submission.engine_class,
             spec=self._info.spec,
             domain=verifier.domain,
             spoke_for=Keys(verifier.wallet.ledger).spoke_for,

@@ -1,6 +1,12 @@
 """Thresholds by hand, for tests that are not about how they are measured."""
 
+from pathlib import Path
+
+from protocol.precision import ComputeDtype
 from protocol.verdict import Bounds, Limit, Thresholds
+
+COMMITTED = Thresholds.from_json(Path("models/start/thresholds.json").read_bytes())
+"""The starting model's, as measured."""
 
 
 def exactly(value: int) -> Limit:
@@ -15,12 +21,17 @@ def bounds(reference: int, *, group: int, drift: int) -> Bounds:
 
 
 def thresholds(
-    engine_class: str, *, match: int = 950_000, margin: int = 25_000, gap: int = 60_000
+    model_digest: bytes = bytes(32),
+    *,
+    compute_dtype: ComputeDtype = ComputeDtype.FLOAT32,
+    match: int = 950_000,
+    margin: int = 25_000,
+    gap: int = 60_000,
 ) -> Thresholds:
     """Hold groups to means per token, in millionths."""
     return Thresholds(
-        engine_class=engine_class,
-        replayed_by="transformers",
+        compute_dtype=compute_dtype,
+        model_digest=model_digest,
         mismatches=bounds(1_000_000 - match, group=0, drift=20_000_000),
         margin=bounds(margin, group=0, drift=20_000_000),
         gap=bounds(gap, group=0, drift=20_000_000),

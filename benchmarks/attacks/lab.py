@@ -5,7 +5,6 @@ at once, so that an interrupt loses one attack at most.
 """
 
 import hashlib
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,9 +27,10 @@ from benchmarks.attacks.peers import compared, hidden_states
 from benchmarks.attacks.record import Compared, Replayed, Sampled
 from benchmarks.attacks.weights import with_fp8_cache
 from protocol.calibration import thresholds_of
+from protocol.policy import entries, policy_digest
+from protocol.precision import ComputeDtype
 from protocol.rollout import Lease
 from protocol.verdict import Thresholds
-from rollout_worker.engines.base import engine_class
 from rollout_worker.engines.causal import CausalModel
 
 FALSE_REJECTS_PER_MILLION = 100
@@ -85,37 +85,28 @@ class Lab:
     def thresholds(self, sampler: str, replayer: str) -> Thresholds:
         """Return the bounds of honest work between two engines.
 
-        Those committed with the starting model where there are any; all others are calibrated here, as
-        `rollcall calibrate` does, on prompts and seeds that no attack uses.
+        Those committed with the starting model hold for every pair; another model's are calibrated
+        here, as `rollcall calibrate` does, on prompts and seeds that no attack uses.
         """
-        known = self._committed.get((engine_class(sampler, "cpu"), replayer))
-        if known is not None:
-            return known
+        if self._is_committed:
+            return Thresholds.from_json((START / "thresholds.json").read_bytes())
         say(f"{self.policies.model}: bounds of {sampler}, replayed by {replayer}")
         return thresholds_of(
             [self.replayed(sampler, replayer, work).stats() for work in self._calibration()],
-            engine_class=engine_class(sampler, "cpu"),
-            replayed_by=replayer,
+            compute_dtype=ComputeDtype.BFLOAT16,
+            model_digest=policy_digest(entries(self.policies.named("exact"))),
             false_rejects_per_million=FALSE_REJECTS_PER_MILLION,
             false_alarms_per_million=FALSE_ALARMS_PER_MILLION,
         )
 
-    @cached_property
-    def _committed(self) -> dict[tuple[str, str], Thresholds]:
-        if self.policies.folder != START:
-            return {}
-        entries = json.loads((START / "thresholds.json").read_text())
-        every = [Thresholds.from_json(json.dumps(entry)) for entry in entries]
-        return {(bounds.engine_class, bounds.replayed_by): bounds for bounds in every}
-
-    def _is_committed(self, replayer: str) -> bool:
-        """Whether every sampler's bounds under this replayer need no calibration."""
-        return all((engine_class(s, "cpu"), replayer) in self._committed for s in self.samplers)
+    @property
+    def _is_committed(self) -> bool:
+        """Whether the model's bounds need no calibration."""
+        return self.policies.folder == START
 
     def _works(self, sampler: str) -> list[Attack]:
         """Return what a sampler makes: its attacks, and honest work to calibrate on where needed."""
-        needed = not all(map(self._is_committed, self.replayers))
-        return [*self.of(sampler), *(self._calibration() if needed else ())]
+        return [*self.of(sampler), *(() if self._is_committed else self._calibration())]
 
     def _calibration(self) -> list[Attack]:
         """Return honest work to calibrate on: of the leased policy, and of the one 20 steps on."""
@@ -141,7 +132,7 @@ class Lab:
                 record.write(Sampled.of(groups), self._path(sampler, work.name))
 
     def _replay(self, sampler: str, name: str) -> None:
-        works = self.of(sampler) if self._is_committed(name) else self._works(sampler)
+        works = self._works(sampler)
         kind = f"{sampler}-{name}"
         missing = [work for work in works if not self._path(kind, work.name).exists()]
         if not missing:

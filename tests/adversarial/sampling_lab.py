@@ -4,7 +4,6 @@ Each attack makes rollouts for honest leases. Admission, which is all that stand
 replay off, must take them; replay under the calibrated thresholds must not.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -24,6 +23,7 @@ from rollout_worker.engines.causal import read_weights
 from rollout_worker.engines.registry import open_engine
 from rollout_worker.generate import finish_group, requests_of
 from rollout_worker.replay import ReplayModel, replay_many
+from tests.bounds import COMMITTED
 
 MODEL = Path(__file__).parents[2] / "models" / "start"
 EOS = 2
@@ -103,13 +103,11 @@ def lab() -> Lab:
     """Open the bench with the exact policy loaded, once per process."""
     workload = workload_of(MODEL, Arithmetic({}), num_groups=64, group_size=8, max_tokens=64)
     engine = open_engine("transformers", MODEL, max_model_len=128)
-    entries = json.loads((MODEL / "thresholds.json").read_text())
-    found = (Thresholds.from_json(json.dumps(entry)) for entry in entries)
     return Lab(
         engine=engine,
         model=ReplayModel(MODEL),
         policy=read_weights(MODEL / "model.safetensors"),
-        thresholds=next(t for t in found if t.engine_class == engine.engine_class),
+        thresholds=COMMITTED,
         workload=workload,
     )
 

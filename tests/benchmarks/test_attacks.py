@@ -25,9 +25,7 @@ from protocol.verdict import ReplayStats, Thresholds
 from rollout_worker.engines.causal import read_weights, tensor_of
 from tests.adversarial.sampling_lab import TERMS, submission_of
 
-THRESHOLDS = Thresholds.from_json(
-    json.dumps(json.loads((START / "thresholds.json").read_text())[0])
-)
+THRESHOLDS = Thresholds.from_json((START / "thresholds.json").read_bytes())
 
 
 def stats(num_matched: int, *, margin: int = 0, gap: int = 0, num_tokens: int = 140) -> ReplayStats:

@@ -41,8 +41,6 @@ TERMS = Terms(
     ruling_seconds=5,
 )
 
-CALIBRATED = thresholds(ENGINE, match=900_000, margin=10_000, gap=50_000)
-
 
 def key(name: str) -> LocalAccount:
     """Return an account that is the same in every run."""
@@ -131,6 +129,7 @@ class Ground:
 def make_spec(ground: Ground, **changes: Any) -> RunSpec:
     """Return a small arithmetic run; `changes` are fields of RunSpec."""
     config: dict[str, int | str] = {}
+    model_digest = policy_digest(entries(weights(0)))
     spec = {
         "name": "test",
         "environment": "arithmetic",
@@ -139,7 +138,7 @@ def make_spec(ground: Ground, **changes: Any) -> RunSpec:
         "num_tasks": 1000,
         "held_out_start": 10_000,
         "num_held_out": 8,
-        "model_digest": policy_digest(entries(weights(0))),
+        "model_digest": model_digest,
         "model_config_digest": content_digest((MODEL / "config.json").read_bytes()),
         "tokenizer_digest": content_digest((MODEL / "tokenizer.json").read_bytes()),
         "num_parameters": 400_000,
@@ -155,7 +154,7 @@ def make_spec(ground: Ground, **changes: Any) -> RunSpec:
         "epoch_seconds": 10,
         "max_worker_leases": 4,
         "audit": AuditPolicy(num_probation_groups=64, floor_millionths=0),
-        "thresholds": (CALIBRATED,),
+        "thresholds": thresholds(model_digest, match=900_000, margin=10_000, gap=50_000),
         "orchestrator": ground.address("orchestrator"),
         "trainer": ground.address("trainer"),
     }

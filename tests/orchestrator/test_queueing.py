@@ -69,12 +69,6 @@ def test_a_stranger_gets_no_lease_until_it_joins(place: Place) -> None:
     assert carol.lease().status_code == 200
 
 
-def test_an_uncalibrated_engine_class_gets_no_lease(place: Place) -> None:
-    response = place.party("alice").lease(engine_class="vllm-cuda-bfloat16")
-    assert code(response) == "refused"
-    assert ENGINE in response.json()["message"]
-
-
 def test_a_step_has_one_batch_however_often_it_is_asked_for(place: Place) -> None:
     alice, verifier = place.party("alice"), place.party("v0")
     for signed in alice.leases(4):

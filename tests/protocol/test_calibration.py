@@ -12,6 +12,7 @@ from protocol.calibration import (
     thresholds_of,
 )
 from protocol.constants import MICRO
+from protocol.precision import ComputeDtype
 from protocol.sequential import OUTLIERS
 from protocol.verdict import Rejection, ReplayStats, Statistic, Thresholds, judge
 from tests.bounds import thresholds
@@ -122,7 +123,7 @@ def test_the_drift_bound_is_the_least_that_keeps_the_rate() -> None:
 
 
 def test_judge_holds_work_to_each_bound_from_both_sides() -> None:
-    bounds = thresholds("x", match=980_000, margin=500, gap=20_000)
+    bounds = thresholds(match=980_000, margin=500, gap=20_000)
     within = stats(matched=980, margin=500, gap=20_000)
     assert judge(within, bounds) is None
     for change, rejection in (
@@ -147,7 +148,8 @@ def test_a_short_group_may_have_the_mismatch_that_a_long_one_may() -> None:
 def calibrated(honest: list[list[ReplayStats]]) -> Thresholds:
     return thresholds_of(
         honest,
-        engine_class="x",
+        compute_dtype=ComputeDtype.FLOAT32,
+        model_digest=bytes(32),
         false_rejects_per_million=100,
         false_alarms_per_million=10,
         num_resamples=20,

@@ -11,7 +11,7 @@ from protocol.sequential import CEILING, OUTLIERS, Drift, crossed, folded
 from protocol.verdict import Rejection, ReplayStats, Statistic, Thresholds, judge
 from tests.bounds import bounds, thresholds
 
-BOUNDS = thresholds("x").model_copy(
+BOUNDS = thresholds().model_copy(
     update={
         "mismatches": bounds(1_000, group=30 * MICRO, drift=12 * MICRO),
         "margin": bounds(100, group=MICRO, drift=MICRO),

@@ -11,6 +11,7 @@ from rollcall.__main__ import app
 from rollcall.checkup import Machine, check_up
 from rollout_worker.engines.base import Engine
 from rollout_worker.engines.registry import open_engine
+from tests.bounds import thresholds
 from tests.rollout_worker.live import MODEL
 
 MACHINE = Machine(
@@ -56,14 +57,13 @@ def test_a_machine_that_rounds_its_weights_is_told_so() -> None:
     assert "bfloat16" in shown
 
 
-def test_an_engine_class_without_bounds_is_named_before_anything_is_sampled(tmp_path: Path) -> None:
-    entries = json.loads((MODEL / "thresholds.json").read_text())
+def test_bounds_of_another_model_are_named_before_anything_is_sampled(tmp_path: Path) -> None:
     path = tmp_path / "thresholds.json"
-    path.write_text(json.dumps([e for e in entries if e["engine_class"].startswith("vllm")]))
+    path.write_bytes(thresholds(bytes(32)).to_json())
     arguments = ["doctor", "--calibrate", "--engine", "transformers", "--thresholds", str(path)]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 1
-    assert "only for vllm-cpu-bfloat16" in str(result.exception)
+    assert "measured on model 0x0000" in str(result.exception)
 
 
 def test_ctrl_c_ends_it_without_a_trace(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,7 +102,7 @@ def test_commitments_outside_the_runs_bounds_condemn_as_a_verifier_would() -> No
     stats = stats_of([]).model_copy(update={"num_tokens": 3, "num_matched": 3})
 
     def found(*group: Findings, policy: ActivationPolicy | None) -> str:
-        return conclude(stats, wide, wide.engine_class, found=group, policy=policy)[1]
+        return conclude(stats, wide, found=group, policy=policy)[1]
 
     assert found(forged, policy=None) == ""
     assert found(honest, policy=ActivationPolicy()) == ""

@@ -3,6 +3,7 @@
 import pytest
 
 from protocol.constants import MICRO
+from protocol.precision import ComputeDtype
 from protocol.verdict import QUANTILES, Bounds, Limit, ReplayStats, Statistic, Thresholds
 from rollcall.checkup import doubts, remedy
 from rollcall.fitness import Fitness, Prospect, Reading, assess, percentile
@@ -25,8 +26,8 @@ def bounds() -> Thresholds:
     )
     mismatches = wide.model_copy(update={"group": limit(5 * MICRO), "drift": limit(9 * MICRO)})
     return Thresholds(
-        engine_class="x",
-        replayed_by="transformers",
+        compute_dtype=ComputeDtype.FLOAT32,
+        model_digest=bytes(32),
         mismatches=mismatches,
         margin=wide,
         gap=wide,
@@ -68,7 +69,7 @@ def test_one_group_above_its_bound_is_a_rejection() -> None:
     assert gap_reading([0] * 20 + [at_the_bound])[0].verdict is Prospect.EARNS
     fitness, _ = gap_reading([0] * 20 + [at_the_bound + 1])
     assert (fitness.verdict, fitness.num_rejected) == (Prospect.REJECTED, 1)
-    assert "bfloat16" in remedy(fitness)
+    assert "compute in float32" in remedy(fitness)
 
 
 def test_groups_that_each_pass_are_told_from_many_and_by_when() -> None:

@@ -34,6 +34,7 @@ from rollcall.launch_config import LaunchConfig, Windows
 from rollcall.processes import Command, Processes
 from rollcall.spec import RunPlan
 from rollout_worker.config import VerifierConfig, WorkerConfig
+from tests.bounds import COMMITTED
 from tests.bounds import thresholds as wide
 from trainer.client import Client
 from trainer.publish import Plan, Publisher
@@ -43,7 +44,6 @@ STAKE = 10**18
 WINDOWS = Windows(
     challenge=2, settle=60, resume=2, response=2, appeal=2, ruling=2, unbond=120, revoke=2, least=2
 )
-ENGINE_CLASSES = ("transformers-cpu-bfloat16", "vllm-cpu-bfloat16")
 
 
 def key_of(name: str) -> bytes:
@@ -233,8 +233,8 @@ def _launch_config(
     plan: Mapping[str, object],
 ) -> LaunchConfig:
     thresholds = folder / "thresholds.json"
-    bounds = [json.loads(wide(engine_class).to_json()) for engine_class in ENGINE_CLASSES]
-    thresholds.write_text(json.dumps(bounds))
+    dtype = RunPlan.model_validate(plan).compute_dtype
+    thresholds.write_bytes(wide(COMMITTED.model_digest, compute_dtype=dtype).to_json())
     parties = tuple(address_of(key_of(name)) for name in (verifier, *workers))
     return LaunchConfig(
         rpc_url=rpc_url,

@@ -56,6 +56,7 @@ def stepped(weights: Weights, seed: int) -> dict[str, HostTensor]:
 
 
 def spec_for(weights: Weights, **changes: object) -> RunSpec:
+    model_digest = policy_digest(entries(weights))
     values: dict[str, object] = {
         "name": "policies",
         "environment": "arithmetic",
@@ -63,7 +64,7 @@ def spec_for(weights: Weights, **changes: object) -> RunSpec:
         "num_tasks": 1 << 20,
         "held_out_start": 1 << 40,
         "num_held_out": 0,
-        "model_digest": policy_digest(entries(weights)),
+        "model_digest": model_digest,
         "model_config_digest": bytes(32),
         "tokenizer_digest": bytes(32),
         "num_parameters": sum(tensor.bits.size for tensor in weights.values()),
@@ -79,9 +80,7 @@ def spec_for(weights: Weights, **changes: object) -> RunSpec:
         "epoch_seconds": 60,
         "max_worker_leases": 64,
         "audit": AuditPolicy(),
-        "thresholds": (
-            thresholds("transformers-cpu-bfloat16", match=900_000, margin=50_000, gap=100_000),
-        ),
+        "thresholds": thresholds(model_digest, match=900_000, margin=50_000, gap=100_000),
         "orchestrator": address_of(ORCHESTRATOR),
         "trainer": address_of(TRAINER),
     }

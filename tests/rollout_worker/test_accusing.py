@@ -16,7 +16,7 @@ from tests.rollout_worker.policies import DOMAIN, ORCHESTRATOR, RUN, first_weigh
 
 LAZY, OTHER, CANARY = key_of("lazy"), key_of("other"), address_of(key_of("canary"))
 SPEC = spec_for(first_weights())
-[THRESHOLDS] = SPEC.thresholds
+THRESHOLDS = SPEC.thresholds
 WORK, RECEIVED_AT = bytes([7]) * 32, 1_800_000_000
 
 
@@ -83,7 +83,6 @@ class Case:
             self.status(),
             CanaryInfos(canaries=(self.committed(),)),
             self.own,
-            engine_class=THRESHOLDS.engine_class,
             spec=SPEC,
             domain=DOMAIN,
             spoke_for=lambda signer, identity, _: signer == identity,

@@ -1,7 +1,6 @@
 """One suite over both engines: a lease means the same tokens whoever serves it."""
 
 import importlib
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from protocol.constants import MICRO
 from protocol.environments.arithmetic import Arithmetic
 from protocol.policy import HostTensor
 from protocol.rollout import Lease, Rollout
-from protocol.verdict import Thresholds, judge
+from protocol.verdict import judge
 from rollout_worker.calibrate import workload_of
 from rollout_worker.engines import gumbel
 from rollout_worker.engines.base import Engine, Request
@@ -30,6 +29,7 @@ from rollout_worker.engines.vllm_replay import Sequences
 from rollout_worker.generate import finish_group, generate_groups, requests_of
 from rollout_worker.replay import ReplayModel, claims_of, rows_of, stats_of
 from rollout_worker.vllm_replay import VllmReplay
+from tests.bounds import COMMITTED
 
 MODEL = Path(__file__).parents[2] / "models" / "start"
 EOS = 2
@@ -72,22 +72,12 @@ def other_policy() -> dict[str, HostTensor]:
     return {n: moved(t) for n, t in read_weights(MODEL / "model.safetensors").items()}
 
 
-def thresholds(engine: Engine) -> Thresholds:
-    found = [
-        Thresholds.from_json(json.dumps(entry))
-        for entry in json.loads((MODEL / "thresholds.json").read_text())
-    ]
-    return next(entry for entry in found if entry.engine_class == engine.engine_class)
-
-
-def rejected(
-    engine: Engine, policy: dict[str, HostTensor], work: list[tuple[Lease, tuple[Rollout, ...]]]
-) -> int:
+def rejected(policy: dict[str, HostTensor], work: list[tuple[Lease, tuple[Rollout, ...]]]) -> int:
     """Replay under `policy` and count the groups that break the calibrated bounds."""
     model = ReplayModel(MODEL)
     model.load(policy)
     found = [stats_of(group) for group in model.findings(work)]
-    return sum(judge(stats, thresholds(engine)) is not None for stats in found)
+    return sum(judge(stats, COMMITTED) is not None for stats in found)
 
 
 def test_the_torch_stream_is_the_reference_stream() -> None:
@@ -122,7 +112,7 @@ def test_a_lease_gives_the_same_tokens_on_both_engines(engines: dict[str, Engine
 
 def test_honest_work_passes_replay(engine: Engine) -> None:
     work = list(zip(leases(64), generate_groups(engine, leases(64), eos_token_id=EOS), strict=True))
-    assert rejected(engine, read_weights(MODEL / "model.safetensors"), work) == 0
+    assert rejected(read_weights(MODEL / "model.safetensors"), work) == 0
 
 
 def test_logprobs_are_those_of_the_softmax_without_the_noise(engine: Engine) -> None:
@@ -141,8 +131,8 @@ def test_reloading_changes_the_policy_and_back_restores_it(engine: Engine) -> No
     changed = generate_groups(engine, leases(16), eos_token_id=EOS)
     assert changed != first
     # The bounds are those of policies that were calibrated, and this one's logits err by more.
-    assert rejected(engine, other, list(zip(leases(16), changed, strict=True))) <= 2
-    assert rejected(engine, start, list(zip(leases(16), changed, strict=True))) == 16
+    assert rejected(other, list(zip(leases(16), changed, strict=True))) <= 2
+    assert rejected(start, list(zip(leases(16), changed, strict=True))) == 16
     engine.load(start)
     assert generate_groups(engine, leases(16), eos_token_id=EOS) == first
 
@@ -223,8 +213,8 @@ def test_vllm_replays_what_either_engine_sampled(engine: Engine, vllm_replay: Vl
     again = vllm_replay.findings(work)  # siblings and their prompts are in the prefix cache now
     stats = [stats_of(group) for group in vllm_replay.findings(work)]
     assert [stats_of(group) for group in again] == stats
-    if engine.engine_class.startswith("vllm"):  # bounds are those of a pair of engines
-        assert [judge(group, thresholds(engine)) for group in stats] == [None] * 48
+    if engine.engine_class.startswith("vllm"):
+        assert [judge(group, COMMITTED) for group in stats] == [None] * 48
         assert sum(group.mean_logprob_gap_micronats for group in stats) < 48 * 0.01 * MICRO
     plain = [stats_of(group) for group in ReplayModel(MODEL).findings(work)]
     assert [group.num_tokens for group in stats] == [group.num_tokens for group in plain]
@@ -316,7 +306,7 @@ def test_tempered_sampling_is_exact_or_refused(engines: dict[str, Engine]) -> No
         lease.model_copy(update={"temperature_millionths": 700_000}) for lease in leases(16)
     ]
     work = [(lease, finish_group(lease, [next(done) for _ in lease.seeds])) for lease in tempered]
-    assert rejected(engines["transformers"], read_weights(MODEL / "model.safetensors"), work) == 0
+    assert rejected(read_weights(MODEL / "model.safetensors"), work) == 0
 
 
 def test_activation_commitments_pass_on_either_replay(

@@ -23,7 +23,6 @@ from rollout_worker.commitment import check_lease, check_receipt, commit
 from rollout_worker.loop import open_seller, serve
 from rollout_worker.receipts import ReceiptBook
 from rollout_worker.shift import Seller
-from tests.bounds import thresholds
 from tests.rollout_worker.live import LiveMarket, key_of, live_market, nudged, wait_until
 from tests.rollout_worker.policies import first_weights, spec_for
 
@@ -272,10 +271,6 @@ def test_the_best_paid_run_is_chosen_and_the_older_one_where_rates_tie() -> None
         (run_at(10, 1, newest_version=-1), "published nothing"),
         (run_at(10, 1, budget_left_units=0), "budget is spent"),
         (run_at(4, 1), "min_rate is 5"),
-        (
-            run_at(10, 1, spec=spec_for(first_weights(), thresholds=(thresholds("vllm-cuda-x"),))),
-            "not calibrated",
-        ),
         (run_at(10, 1, spec=spec_for(first_weights(), max_tokens=113)), "needs 129 tokens"),
     ],
 )

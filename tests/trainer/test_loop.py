@@ -13,6 +13,7 @@ from starlette.responses import Response
 from protocol.errors import Malformed, MarketError
 from protocol.messages import Batch
 from protocol.signing import Domain
+from tests.bounds import thresholds
 from tests.trainer import work
 from tests.trainer.desk import Desk, refusal, serving
 from trainer.client import Client, Stopped
@@ -222,7 +223,10 @@ def test_a_batch_offered_twice_is_not_trained_on_twice(tmp_path: Path) -> None:
 def test_a_run_that_is_not_this_trainers_is_refused(other: str, tmp_path: Path) -> None:
     with serving(work.desk(1)) as desk:
         value = work.WORKER if other == "trainer" else bytes(32)
-        desk.info = work.info(work.spec(**{other: value}))
+        changes: dict[str, object] = {other: value}
+        if other == "model_digest":
+            changes["thresholds"] = thresholds(bytes(32))
+        desk.info = work.info(work.spec(**changes))
         with pytest.raises(WrongRun):
             live(desk, config(desk, tmp_path))
         assert not desk.policies

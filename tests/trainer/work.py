@@ -31,6 +31,7 @@ RUN = 7
 def spec(**changes: object) -> RunSpec:
     environment = Arithmetic({})
     weights = from_anchor((MODEL / "model.safetensors").read_bytes())
+    model_digest = policy_digest(entries(weights))
     values: dict[str, object] = {
         "name": "test",
         "environment": "arithmetic",
@@ -38,7 +39,7 @@ def spec(**changes: object) -> RunSpec:
         "num_tasks": 1 << 20,
         "held_out_start": 1 << 32,
         "num_held_out": 64,
-        "model_digest": policy_digest(entries(weights)),
+        "model_digest": model_digest,
         "model_config_digest": content_digest((MODEL / "config.json").read_bytes()),
         "tokenizer_digest": content_digest((MODEL / "tokenizer.json").read_bytes()),
         "num_parameters": 410_368,
@@ -54,7 +55,7 @@ def spec(**changes: object) -> RunSpec:
         "epoch_seconds": 60,
         "max_worker_leases": 8,
         "audit": AuditPolicy(),
-        "thresholds": (thresholds("transformers-cpu-bfloat16", match=0, margin=0, gap=0),),
+        "thresholds": thresholds(model_digest, match=0, margin=0, gap=0),
         "orchestrator": signing.address_of(bytes(range(3, 35))),
         "trainer": signing.address_of(KEY),
     }
