@@ -50,7 +50,7 @@ class Recorder:
     """An engine that notes its calls; everything else is the engine's."""
 
     engine: Engine
-    engine_class: str
+    name: str
     calls: list[Call] = field(default_factory=list)
 
     def load(self, weights: Weights) -> None:
@@ -84,7 +84,7 @@ def sell(
     seller: Seller, info: RunInfo, permit: RunPermit, engine: Engine, seconds: float
 ) -> list[Call]:
     """Run the worker's loop for a while; return its calls once everything has a receipt."""
-    recorder = Recorder(engine, engine.engine_class)
+    recorder = Recorder(engine, engine.name)
     stop = threading.Event()
     store = PolicyStore(seller.market, run_id=info.run_id, spec=info.spec, domain=seller.domain)
     before = seller.tally.snapshot().get("tokens", 0)

@@ -35,7 +35,6 @@ from protocol.errors import (
     LeaseUsed,
     Malformed,
     NotFound,
-    Refused,
     TooLarge,
 )
 from protocol.messages import BatchGroup, Contribution, GroupState
@@ -151,7 +150,7 @@ async def _begin(
         also=(keys.bucket(account.identity),),
     )
     require_no_wait(answer[0], account.identity)
-    _, signed, engine, used, receipt, num_accepted, excluded, newest, reason, debt = answer
+    _, signed, used, receipt, num_accepted, excluded, newest, reason, debt = answer
     if signed is None:
         raise NotFound(f"no lease 0x{submission.lease_id.hex()} in run {run.run_id}")
     lease = SignedLease.from_json(signed).lease
@@ -166,7 +165,7 @@ async def _begin(
         why = reason_of(lease.worker, reason.decode())
         raise Excluded(f"{why}: nothing more is taken")
     await _require_worker_signed(market, lease, digest, submission)
-    _require_timely(lease, submission, engine.decode(), now)
+    _require_timely(lease, submission, now)
     await market.require_owed(run, submission.submitted_at)
     return Arrival(
         lease=lease,
@@ -200,7 +199,7 @@ async def _require_worker_signed(
     )
 
 
-def _require_timely(lease: Lease, submission: Submission, engine_class: str, now: float) -> None:
+def _require_timely(lease: Lease, submission: Submission, now: float) -> None:
     if now > lease.deadline + 1:
         raise LeaseExpired(
             f"lease {lease.nonce} ended {now - lease.deadline:.1f} s ago: return leases that "
@@ -211,11 +210,6 @@ def _require_timely(lease: Lease, submission: Submission, engine_class: str, now
         raise ClockSkew(
             f"submitted_at is {skew:+.0f} s from now; at most {MAX_CLOCK_SKEW_SECONDS} s are "
             "allowed: set this machine's clock"
-        )
-    if submission.engine_class != engine_class:
-        raise Refused(
-            f"the lease was asked for engine class {engine_class!r}, the work says "
-            f"{submission.engine_class!r}: ask with the engine that will generate"
         )
 
 

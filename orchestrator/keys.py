@@ -30,7 +30,7 @@ may touch them all. Nothing here expires unless it says so: it is the run's reco
     rollcall:{RUN}:earned:ADDR    zset    digest → nonce of accepted work that no posted epoch has
     rollcall:{RUN}:posted:ADDR    zset    digest → nonce of work in posted epochs that are not final
     rollcall:{RUN}:replay:ADDR    set     digests waiting for a verdict
-    rollcall:{RUN}:lease:ID       hash    worker, nonce, deadline, engine, signed, used (digest)
+    rollcall:{RUN}:lease:ID       hash    worker, nonce, deadline, signed, used (digest)
     rollcall:{RUN}:group:DIGEST   hash    one submission's record (`records.Group`)
     rollcall:{RUN}:seen:ROOT      string  lease that first sent these tokens; SEEN_SECONDS
     rollcall:{RUN}:ready          zset    BatchGroup JSON → arrival; admitted and not yet in a batch

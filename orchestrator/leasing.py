@@ -55,7 +55,7 @@ async def grant(market: Market, run: Run, account: Account, request: LeaseReques
         unblamed: tuple[Argument, ...] = (account.identity, "", 0)
         await market.queue.script("close_leases", run.run_id, *unblamed, *nonces)
         raise
-    await _store(market, run, request.engine_class, signed)
+    await _store(market, run, signed)
     market.metrics.leases.labels(run.run_id).inc(reserved.count)
     return Leases(leases=tuple(signed), notice=notice_of(run.spec, reserved.debt))
 
@@ -187,14 +187,14 @@ def _prompt(run: Run, tokenizer: object, index: int) -> list[int]:
     return ids
 
 
-async def _store(market: Market, run: Run, engine: str, signed: list[SignedLease]) -> None:
+async def _store(market: Market, run: Run, signed: list[SignedLease]) -> None:
     commands: list[tuple[Argument, ...]] = []
     for item in signed:
         lease = item.lease
         key = f"{run.prefix}lease:{lease.lease_id.hex()}"
         fields: tuple[Argument, ...] = (
             *("worker", lease.worker, "nonce", lease.nonce, "deadline", lease.deadline),
-            *("engine", engine, "signed", item.to_json()),
+            *("signed", item.to_json()),
         )
         commands.append(("HSET", key, *fields))
     lease = signed[0].lease

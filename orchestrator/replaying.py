@@ -41,7 +41,6 @@ class Subject:
 
     group: Group
     lease: SignedLease
-    engine_class: str
 
 
 async def require_verifier(market: Market, run: Run, identity: str) -> None:
@@ -90,7 +89,6 @@ async def _task_of(market: Market, run: Run, work_digest: bytes) -> AuditTask:
         work_digest=work_digest,
         lease=subject.lease,
         body=subject.group.body,
-        engine_class=subject.engine_class,
     )
 
 
@@ -125,8 +123,8 @@ async def subject_of(market: Market, run: Run, work_digest: bytes) -> Subject:
         raise NotFound(f"no submission 0x{work_digest.hex()} in run {run.run_id}")
     group = Group.of(fields)
     key = f"{run.prefix}lease:{group.lease_id.hex()}"
-    signed, engine = await market.queue.call("HMGET", key, "signed", "engine")
-    return Subject(group, SignedLease.from_json(signed), engine.decode())
+    signed = await market.queue.call("HGET", key, "signed")
+    return Subject(group, SignedLease.from_json(signed))
 
 
 def _require_taken(verdict: Verdict, outcome: bytes, state: bytes) -> None:

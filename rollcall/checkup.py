@@ -21,7 +21,7 @@ from protocol.verdict import ReplayStats
 from rollcall.fitness import Fitness, Prospect, Reading, assess
 from rollcall.self_test import GROUPS_PER_ROUND, Subject, from_folder, from_run, sampled
 from rollcall.user_error import UserError
-from rollout_worker.engines.base import Engine, engine_class
+from rollout_worker.engines.base import Engine, engine_name
 from rollout_worker.engines.registry import NAMES, open_engine
 from rollout_worker.replay import ReplayModel
 
@@ -54,7 +54,7 @@ def check_up(machine: Machine, *, as_json: bool, console: Console) -> bool:
         subject = _subject(machine, Path(scratch), notes)
         stats = _measured(machine, subject, notes)
     fitness = assess(stats, subject.bounds)
-    engine = engine_class(machine.engine, machine.device)
+    engine = engine_name(machine.engine, machine.device)
     if as_json:
         found = {"subject": subject.label, "engine": engine, **asdict(fitness)}
         console.print_json(json.dumps(found))

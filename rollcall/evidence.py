@@ -226,7 +226,7 @@ def worker_evidence(
     return WorkerEvidence(
         name=worker.party.name,
         address=address,
-        engine=str(totals["engine_class"]),
+        engine=str(totals["engine"]),
         is_cheat=worker.is_cheat,
         is_excluded=standing.is_excluded,
         groups_before_exclusion=len(mine),

@@ -68,7 +68,7 @@ class Explanation:
 
     info: RunInfo
     status: SubmissionStatus
-    engine_class: str
+    engine: str
     findings: tuple[Findings, ...]
     stats: ReplayStats
     outcome: Outcome
@@ -136,7 +136,7 @@ def explain(
     return Explanation(
         info=info,
         status=status,
-        engine_class=submission.engine_class,
+        engine=submission.engine,
         findings=tuple(found),
         stats=stats,
         outcome=outcome,

@@ -58,7 +58,7 @@ def show(explanation: Explanation, console: Console, *, all_positions: bool) -> 
     console.print(
         f"group 0x{explanation.status.work_digest.hex()}\n"
         f"worker {lease.worker}, lease {lease.nonce}, task {lease.index}, policy version "
-        f"{lease.policy_version}, {explanation.engine_class}; it stands as {_standing(explanation)}"
+        f"{lease.policy_version}, {explanation.engine}; it stands as {_standing(explanation)}"
     )
     console.print(_positions(explanation, all_positions=all_positions))
     console.print(_bounds(explanation))
@@ -77,7 +77,7 @@ def to_json(explanation: Explanation, *, all_positions: bool) -> str:
         "work_digest": "0x" + explanation.status.work_digest.hex(),
         "run_id": explanation.info.run_id,
         "worker": explanation.status.lease.lease.worker,
-        "engine_class": explanation.engine_class,
+        "engine": explanation.engine,
         "state": explanation.status.state.value,
         "outcome": explanation.outcome.value,
         "rejection": explanation.rejection,

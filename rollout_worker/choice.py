@@ -15,10 +15,10 @@ OVER = (RunStatus.STOPPED, RunStatus.CLOSED)
 class Ability:
     """What a worker can serve and wants.
 
-    Example: Ability("vllm-cpu-bfloat16", max_model_len=1024, min_rate=0, wanted="any")
+    Example: Ability("vllm-cpu", max_model_len=1024, min_rate=0, wanted="any")
     """
 
-    engine_class: str
+    engine: str
     max_model_len: int
     min_rate: int
     wanted: Literal["any"] | tuple[int, ...]
@@ -36,7 +36,7 @@ def obstacle(info: RunInfo, ability: Ability) -> str | None:
         f"it is {info.status}": info.status is not RunStatus.OPEN,
         "its trainer has published nothing yet": info.newest_version < 0,
         "its budget is spent": info.budget_left_units == 0,
-        f"it asks for activation commitments, which {ability.engine_class} cannot capture: set "
+        f"it asks for activation commitments, which {ability.engine} cannot capture: set "
         f"engine.name to one of {', '.join(CAPTURING)}": (
             spec.activations is not None and not ability.captures_activations
         ),

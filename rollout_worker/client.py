@@ -58,7 +58,7 @@ class Market:
     Example:
         market = Market(Connection("http://127.0.0.1:8000", key, chain_id=31337, tally=tally), cache,
                         tally)
-        leases = market.lease(run_id, LeaseRequest(engine_class="…", count=16), give_up=stop.is_set)
+        leases = market.lease(run_id, LeaseRequest(count=16), give_up=stop.is_set)
     """
 
     def __init__(self, connection: Connection, cache: ContentCache, tally: Tally) -> None:

@@ -63,7 +63,7 @@ def commit(
     lease: Lease,
     rollouts: tuple[Rollout, ...],
     *,
-    engine_class: str,
+    engine: str,
     spec: RunSpec,
     domain: Domain,
     key: bytes,
@@ -72,7 +72,7 @@ def commit(
     """Sign a finished group as the ledger hashes it, and pack it for sending."""
     unsigned = Submission(
         lease_id=lease.lease_id,
-        engine_class=engine_class,
+        engine=engine,
         prompt=lease.prompt,
         rollouts=rollouts,
         submitted_at=now,

@@ -19,7 +19,7 @@ from rollout_worker.choice import Ability, choose, is_over
 from rollout_worker.client import open_market
 from rollout_worker.config import EngineConfig, WorkerConfig
 from rollout_worker.connection import Unreachable
-from rollout_worker.engines.base import Engine, engine_class
+from rollout_worker.engines.base import Engine, engine_name
 from rollout_worker.engines.registry import CAPTURING, open_engine
 from rollout_worker.metrics import Tally
 from rollout_worker.receipts import ReceiptBook
@@ -79,7 +79,7 @@ def work_for(seller: Seller, wallet: Wallet, info: RunInfo) -> End:
     folder = seller.config.data_dir / "models" / str(info.run_id)
     bring_model_folder(seller.market, info.spec, policy.weights, folder, give_up=give_up)
     with opened(seller.config.engine, folder) as engine, books_of(seller, wallet, info.run_id):
-        structlog.get_logger().info("engine ready", engine=engine.engine_class)
+        structlog.get_logger().info("engine ready", engine=engine.name)
         return Shift(seller, info, store, engine, wallet.permit(info.run_id)).run()
 
 
@@ -142,7 +142,7 @@ def open_seller(
     wallet = Wallet.open(config.chain, key)
     wallet.prepare()
     ability = Ability(
-        engine_class=engine_class(config.engine.name, config.engine.device),
+        engine=engine_name(config.engine.name, config.engine.device),
         max_model_len=config.engine.max_model_len,
         min_rate=config.min_rate,
         wanted=config.runs,
@@ -161,7 +161,7 @@ def open_seller(
             stop=stop,
         )
         tally.state("worker", seller.identity)
-        tally.state("engine_class", ability.engine_class)
+        tally.state("engine", ability.engine)
         try:
             yield seller, wallet
         finally:

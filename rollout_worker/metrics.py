@@ -43,7 +43,7 @@ class Tally:
             self._by_label.setdefault(name, Counter())[label] += amount
 
     def state(self, name: str, fact: str | int) -> None:
-        """Record a fact of this process, such as its engine class."""
+        """Record a fact of this process, such as its engine."""
         with self._lock:
             self._facts[name] = fact
 

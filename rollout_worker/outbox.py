@@ -48,7 +48,7 @@ class Postage:
     key: bytes
     info: RunInfo
     domain: Domain
-    engine_class: str
+    engine: str
     retry: RetryConfig
     drain_seconds: float
     folder: Path
@@ -143,7 +143,7 @@ class Sender:
         commitment = commit(
             lease,
             rollouts,
-            engine_class=postage.engine_class,
+            engine=postage.engine,
             spec=spec,
             domain=postage.domain,
             key=postage.key,

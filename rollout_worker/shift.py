@@ -91,7 +91,7 @@ class Shift:
             key=seller.key,
             info=info,
             domain=seller.domain,
-            engine_class=engine.engine_class,
+            engine=engine.name,
             retry=config.retry,
             drain_seconds=config.drain_seconds,
             folder=config.data_dir,
@@ -199,9 +199,7 @@ class Shift:
         if not self._backlog:
             if not self._may_lease():
                 return ()
-            request = LeaseRequest(
-                engine_class=self._engine.engine_class, count=seller.config.groups_per_call
-            )
+            request = LeaseRequest(count=seller.config.groups_per_call)
             try:
                 answer = seller.market.lease(self._info.run_id, request, give_up=seller.stop.is_set)
             except (RunNotOpen, NotJoined) as error:

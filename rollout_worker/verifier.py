@@ -215,7 +215,6 @@ class Watch:
             work_digest=task.work_digest,
             lease=status.lease,
             body=status.body,
-            engine_class="from the body",
         )
         [verdict] = self._recheck.verdicts([audit])
         self._book.keep(verdict)

@@ -1,20 +1,20 @@
 -- Read all that judging a submission needs, in one round trip. KEYS[2] is the worker's bucket.
 -- ARGV: lease id, worker, rate, burst, now.
--- Returns {wait, signed lease, engine, used digest, its receipt, accepted groups with lower nonces,
+-- Returns {wait, signed lease, used digest, its receipt, accepted groups with lower nonces,
 -- excluded, newest, why it is excluded or '', debt of dropped leases}.
 local wait = bucket(KEYS[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]))
 if wait ~= 0 then
   return {wait}
 end
-local l = redis.call('HMGET', p .. 'lease:' .. ARGV[1], 'signed', 'engine', 'used', 'nonce')
+local l = redis.call('HMGET', p .. 'lease:' .. ARGV[1], 'signed', 'used', 'nonce')
 local receipt = false
-if l[3] then
-  receipt = redis.call('HGET', p .. 'group:' .. l[3], 'receipt')
+if l[2] then
+  receipt = redis.call('HGET', p .. 'group:' .. l[2], 'receipt')
 end
 local w = redis.call('HMGET', p .. 'worker:' .. ARGV[2], 'accepted_groups', 'excluded',
   'excluded_for', 'drop_debt')
 -- No epoch takes work above an open nonce, so what was accepted above it is among the unsettled.
-local above = l[4] and redis.call('ZCOUNT', p .. 'earned:' .. ARGV[2], '(' .. l[4], '+inf') or 0
+local above = l[3] and redis.call('ZCOUNT', p .. 'earned:' .. ARGV[2], '(' .. l[3], '+inf') or 0
 local record = tonumber(w[1] or '0') - above
-return {'', l[1], l[2], l[3], receipt, record, w[2], redis.call('HGET', p .. 'state', 'newest'), w[3] or '',
+return {'', l[1], l[2], receipt, record, w[2], redis.call('HGET', p .. 'state', 'newest'), w[3] or '',
   w[4] or '0'}

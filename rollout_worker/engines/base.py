@@ -45,8 +45,8 @@ class Completion:
 class Engine(Protocol):
     """One model in memory. Calls come from one thread at a time; which thread does not matter."""
 
-    engine_class: str
-    """Engine, hardware and dtype, such as `vllm-cpu-bfloat16`: what thresholds are calibrated for."""
+    name: str
+    """Engine and hardware, such as `vllm-cpu`: what a worker says of its work."""
 
     def load(self, weights: Weights) -> None:
         """Replace every weight; raises `ValueError` where names, shapes or dtypes do not fit."""
@@ -58,6 +58,6 @@ class Engine(Protocol):
         """Free the model and end every process that the engine started."""
 
 
-def engine_class(engine: str, device: str) -> str:
-    """Return the class of an engine on a device; both engines compute in bfloat16."""
-    return f"{engine}-{device.partition(':')[0]}-bfloat16"
+def engine_name(engine: str, device: str) -> str:
+    """Return what an engine on a device is called."""
+    return f"{engine}-{device.partition(':')[0]}"

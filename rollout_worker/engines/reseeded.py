@@ -18,7 +18,7 @@ class ReseededEngine:
     def __init__(self, inner: Engine, *, shift: int) -> None:
         self._inner = inner
         self._shift = shift
-        self.engine_class = inner.engine_class
+        self.name = inner.name
 
     def load(self, weights: Weights) -> None:
         self._inner.load(weights)

@@ -18,7 +18,7 @@ class RoundedEngine:
     def __init__(self, inner: Engine, *, bits: int) -> None:
         self._inner = inner
         self._bits = bits
-        self.engine_class = inner.engine_class
+        self.name = inner.name
 
     def load(self, weights: Weights) -> None:
         self._inner.load(rounded(weights, bits=self._bits))

@@ -17,7 +17,7 @@ from transformers import DynamicCache
 
 from protocol.policy import Weights
 from rollout_worker.activations import Tape
-from rollout_worker.engines.base import Completion, Request, engine_class
+from rollout_worker.engines.base import Completion, Request, engine_name
 from rollout_worker.engines.causal import CausalModel
 from rollout_worker.engines.fit import require_fit
 from rollout_worker.engines.gumbel import gumbel
@@ -35,7 +35,7 @@ class TransformersEngine:
     def __init__(
         self, model_dir: Path, *, device: str, max_model_len: int, max_sequences: int
     ) -> None:
-        self.engine_class = engine_class("transformers", device)
+        self.name = engine_name("transformers", device)
         self._model = CausalModel(model_dir, device=device)
         self._max_model_len = max_model_len
         self._max_sequences = max_sequences

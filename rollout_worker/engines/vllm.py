@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from protocol.policy import Weights
-from rollout_worker.engines.base import Completion, Request, engine_class
+from rollout_worker.engines.base import Completion, Request, engine_name
 from rollout_worker.engines.fit import require_fit, require_same_model, shapes_of
 
 _PROCESSOR = "rollout_worker.engines.vllm_hooks:SeededGumbel"
@@ -42,7 +42,7 @@ class VllmEngine:
         max_sequences: int,
         kv_cache_mib: int,
     ) -> None:
-        self.engine_class = engine_class("vllm", device)
+        self.name = engine_name("vllm", device)
         self.max_model_len = max_model_len
         self._shapes = shapes_of(model_dir)
         self._is_native = device.startswith("cuda")

@@ -123,7 +123,7 @@ def exact() -> Lab:
 def submission_of(lease: Lease, rollouts: Sequence[Rollout]) -> Submission:
     return Submission(
         lease_id=lease.lease_id,
-        engine_class="transformers-cpu-bfloat16",
+        engine="transformers-cpu",
         prompt=lease.prompt,
         rollouts=tuple(rollouts),
         submitted_at=0,

@@ -12,13 +12,13 @@ BODIES = {
     "nothing": b"",
     "deep lists": b"[" * 100_000,
     "deep maps": b'{"a":' * 50_000,
-    "a huge integer": b'{"count":' + b"9" * 100_000 + b',"engine_class":"x"}',
+    "a huge integer": b'{"count":' + b"9" * 100_000 + b"}",
     "an infinite number": b'{"step":1e999}',
-    "half a surrogate": b'{"engine_class":"\\ud800","count":1}',
+    "half a surrogate": b'{"message":"\\ud800","count":1}',
     "no text": b"\xff\xfe\x00",
     "a list": b"[]",
     "null": b"null",
-    "an unknown field": b'{"count":1,"engine_class":"x","rate":9}',
+    "an unknown field": b'{"count":1,"rate":9}',
     "a wrong type": b'{"count":"1","lease_ids":{},"step":true,"message":[],"signed":1}',
 }
 POSTS = (

@@ -22,7 +22,7 @@ def test_the_attack_tool_rounds_what_it_is_given() -> None:
     bench = exact()
     cheat = RoundedEngine(bench.engine, bits=4)
     cheat.load(bench.policy)
-    assert cheat.engine_class == bench.engine.engine_class
+    assert cheat.name == bench.engine.name
     leases = bench.leases(8)
     assert share(bench.caught(leases, bench.sample(leases))) == 1
 

@@ -174,7 +174,7 @@ def test_the_largest_group_with_the_longest_prompt_has_few_enough_elements() -> 
     rollout = Rollout.of([1], [-1.0])
     submission = Submission(
         lease_id=bytes(32),
-        engine_class="e",
+        engine="e",
         prompt=(7,) * MAX_PROMPT_TOKENS,
         rollouts=(rollout,) * MAX_GROUP_SIZE,
         submitted_at=1,

@@ -151,11 +151,13 @@ def test_work_signed_after_the_run_was_stopped_is_refused(place: Place) -> None:
     assert code(alice.lease()) == "run_not_open"
 
 
-def test_another_engine_class_than_leased_is_refused(place: Place) -> None:
+def test_an_engines_name_is_bound_by_the_signature_and_held_to_nothing(place: Place) -> None:
     alice = place.party("alice")
     lease = alice.leases()[0].lease
-    response = alice.submit(alice.submission(lease, engine_class="vllm-cpu-bfloat16"))
-    assert code(response) == "refused"
+    made = alice.submission(lease, engine="mlx-metal")
+    renamed = made.model_copy(update={"engine": "vllm-cuda"})
+    assert code(alice.submit(renamed)) == "bad_signature"
+    assert not Receipt.from_json(alice.submit(made).content).rejection
 
 
 def test_every_receipt_is_the_orchestrators(place: Place) -> None:

@@ -31,7 +31,7 @@ from rollout_worker.verifier import open_verifier
 from rollout_worker.wallet import Wallet
 from tests.rollout_worker.live import MODEL, LiveMarket, key_of
 
-ENGINE = "transformers-cpu-bfloat16"
+ENGINE = "transformers-cpu"
 NOTHING_MEASURED = ReplayStats(
     num_tokens=1,
     num_matched=1,
@@ -57,7 +57,7 @@ class LightWorker:
 
     def lease(self, count: int) -> list[Lease]:
         """Lease, waiting while work is paced; raises what the orchestrator refuses."""
-        request = LeaseRequest(engine_class=ENGINE, count=count)
+        request = LeaseRequest(count=count)
         while True:
             answer = self.seller.market.lease(self.info.run_id, request)
             if isinstance(answer, Leases):
@@ -77,7 +77,7 @@ class LightWorker:
         commitment = commit(
             lease,
             solutions(self.info, lease),
-            engine_class=ENGINE,
+            engine=ENGINE,
             spec=spec,
             domain=seller.domain,
             key=seller.key,

@@ -22,7 +22,7 @@ from rollcall.embedded import chain_command
 from rollcall.processes import Command
 from rollcall.reader import Reader
 from tests.contracts.anvil import executable, needs_anvil
-from tests.market.light import ENGINE, LightWorker, selling, verifying
+from tests.market.light import LightWorker, selling, verifying
 from tests.rollout_worker.live import (
     STAKE,
     WINDOWS,
@@ -251,7 +251,7 @@ def is_refused(worker: LightWorker) -> bool:
     """Return whether the orchestrator leases nothing; what it does lease is returned at once."""
     market = worker.seller.market
     try:
-        answer = market.lease(worker.info.run_id, LeaseRequest(engine_class=ENGINE, count=1))
+        answer = market.lease(worker.info.run_id, LeaseRequest(count=1))
     except RunNotOpen:
         return True
     if isinstance(answer, Leases):

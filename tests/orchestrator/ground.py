@@ -29,7 +29,7 @@ STAKE = 10**18
 RATE = 10
 BUDGET = 10**9
 MODEL = Path("models/start")
-ENGINE = "transformers-cpu-bfloat16"
+ENGINE = "transformers-cpu"
 EOS = 2
 
 TERMS = Terms(

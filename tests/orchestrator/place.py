@@ -99,8 +99,8 @@ class Party:
     def sign(self, digest: bytes) -> bytes:
         return sign(self.key, digest)
 
-    def lease(self, count: int = 1, engine_class: str = ENGINE) -> httpx.Response:
-        request = LeaseRequest(engine_class=engine_class, count=count)
+    def lease(self, count: int = 1) -> httpx.Response:
+        request = LeaseRequest(count=count)
         return self.post(self.place.path("leases"), request.to_json())
 
     def leases(self, count: int = 1) -> tuple[SignedLease, ...]:
@@ -112,7 +112,7 @@ class Party:
         """Return a signed group; `changes` are fields set before signing."""
         fields = {
             "lease_id": lease.lease_id,
-            "engine_class": ENGINE,
+            "engine": ENGINE,
             "prompt": lease.prompt,
             "rollouts": tuple(rollouts or self.place.rollouts(lease)),
             "submitted_at": self.place.ground.clock.now,

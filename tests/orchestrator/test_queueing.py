@@ -12,7 +12,7 @@ from protocol.errors import by_code
 from protocol.messages import GroupState, LeaseRequest, RunInfo, WorkerInfos
 from protocol.run import AuditPolicy
 from protocol.verdict import Outcome
-from tests.orchestrator.ground import ENGINE, Ground
+from tests.orchestrator.ground import Ground
 from tests.orchestrator.place import HOST, Place, opened, pack
 
 
@@ -160,7 +160,7 @@ def test_an_account_that_asks_too_often_is_told_when_to_come_back(
     config = {"limits": {"requests_per_second": 2.0, "request_burst": 3}}
     with opened(ground, redis_url, tmp_path / "blobs", config=config) as place:
         alice = place.party("alice")
-        ask = LeaseRequest(engine_class=ENGINE, count=1).to_json()
+        ask = LeaseRequest(count=1).to_json()
         codes = [alice.post(place.path("leases"), ask).status_code for _ in range(4)]
         assert codes == [200, 200, 200, 429]
         response = alice.submit(b"")

@@ -41,7 +41,7 @@ def test_both_forms_read_back_as_the_same_message(lease: Lease) -> None:
 def submission(**changes: Any) -> Submission:
     fields: dict[str, Any] = {
         "lease_id": bytes(32),
-        "engine_class": "transformers-cpu-bfloat16",
+        "engine": "transformers-cpu",
         "prompt": (1, 2),
         "rollouts": (Rollout.of([3, 4], [-0.5, -0.25]), Rollout.of([4], [-1.0])),
         "submitted_at": 1_800_000_000,
@@ -75,7 +75,7 @@ def test_the_commitment_binds_every_part_of_a_group() -> None:
     base = payload_digest(lease, submission())
     changed = [
         payload_digest(lease, submission(prompt=(1, 3))),
-        payload_digest(lease, submission(engine_class="vllm-cpu-bfloat16")),
+        payload_digest(lease, submission(engine="vllm-cpu")),
         payload_digest(lease, submission(rollouts=(Rollout.of([3, 4], [-0.5, -0.25]),))),
         payload_digest(lease, submission(rollouts=submission().rollouts[::-1])),
         payload_digest(

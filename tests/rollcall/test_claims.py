@@ -16,7 +16,7 @@ def worker(**changes: Any) -> WorkerEvidence:
     honest = WorkerEvidence(
         name="worker-honest",
         address=HONEST,
-        engine="transformers-cpu-bfloat16",
+        engine="transformers-cpu",
         is_cheat=False,
         is_excluded=False,
         groups_before_exclusion=2,

@@ -18,7 +18,7 @@ from rollout_worker.metrics import Tally
 from tests.rollout_worker.policies import DOMAIN, RUN, Server, Shelf, serving, shelf_of
 
 WORKER = bytes([7]) * 32
-REQUEST = LeaseRequest(engine_class="transformers-cpu-bfloat16", count=1)
+REQUEST = LeaseRequest(count=1)
 FAST = RetryConfig(first_seconds=0.01, most_seconds=0.05)
 
 

@@ -213,7 +213,7 @@ def test_vllm_replays_what_either_engine_sampled(engine: Engine, vllm_replay: Vl
     again = vllm_replay.findings(work)  # siblings and their prompts are in the prefix cache now
     stats = [stats_of(group) for group in vllm_replay.findings(work)]
     assert [stats_of(group) for group in again] == stats
-    if engine.engine_class.startswith("vllm"):
+    if engine.name.startswith("vllm"):
         assert [judge(group, COMMITTED) for group in stats] == [None] * 48
         assert sum(group.mean_logprob_gap_micronats for group in stats) < 48 * 0.01 * MICRO
     plain = [stats_of(group) for group in ReplayModel(MODEL).findings(work)]

@@ -57,7 +57,7 @@ def test_a_gpu_samples_the_seeded_stream(engine: Engine) -> None:
     stats = [stats_of(f) for f in model.findings(list(zip(leases(), groups, strict=True)))]
     tokens = sum(group.num_tokens for group in stats)
     assert sum(group.num_matched for group in stats) / tokens > MIN_MATCH
-    assert engine.engine_class.endswith("-cuda-bfloat16")
+    assert engine.name.endswith("-cuda")
 
 
 def test_reloading_on_a_gpu_changes_the_policy_and_back(engine: Engine) -> None:

@@ -26,7 +26,7 @@ from rollout_worker.shift import Seller
 from tests.rollout_worker.live import LiveMarket, key_of, live_market, nudged, wait_until
 from tests.rollout_worker.policies import first_weights, spec_for
 
-ENGINE = "transformers-cpu-bfloat16"
+ENGINE = "transformers-cpu"
 WORKERS = (
     "seller",
     "follower",
@@ -100,7 +100,7 @@ def test_a_worker_logs_that_its_standing_is_lowered_and_how_to_win_it_back(
         wallet.join(seller.market.run(live.run_id))
         dropped = 0
         while dropped <= live.spec.drops.num_forgiven_crashes * most:
-            answer = seller.market.lease(live.run_id, LeaseRequest(engine_class=ENGINE, count=most))
+            answer = seller.market.lease(live.run_id, LeaseRequest(count=most))
             assert isinstance(answer, Leases)
             ids = tuple(signed.lease.lease_id for signed in answer.leases)
             seller.market.return_leases(live.run_id, ids)
@@ -155,7 +155,7 @@ def test_a_stopped_worker_has_returned_what_it_did_not_do(live: LiveMarket) -> N
         wait_until(lambda: groups_of(seller) >= 4)
     most = live.spec.max_worker_leases
     with open_seller(live.worker("leaver"), key_of("leaver"), threading.Event()) as (again, _):
-        request = LeaseRequest(engine_class=ENGINE, count=most)
+        request = LeaseRequest(count=most)
         granted = again.market.lease(live.run_id, request)
         assert isinstance(granted, Leases)
         assert len(granted.leases) == most
@@ -168,7 +168,7 @@ def test_a_lease_with_altered_terms_or_another_signer_is_not_worked_on(live: Liv
         seller, wallet = opened
         info = seller.market.run(live.run_id)
         wallet.join(info)
-        request = LeaseRequest(engine_class=ENGINE, count=1)
+        request = LeaseRequest(count=1)
         granted = seller.market.lease(live.run_id, request)
         assert isinstance(granted, Leases)
         [signed] = granted.leases
@@ -187,7 +187,7 @@ def test_a_lease_with_altered_terms_or_another_signer_is_not_worked_on(live: Liv
     commitment = commit(
         signed.lease,
         (),
-        engine_class=ENGINE,
+        engine=ENGINE,
         spec=info.spec,
         domain=seller.domain,
         key=key_of("checker"),

@@ -79,7 +79,7 @@ class Desk:
     def _task(self, worker: bytes, lease: Lease, group: tuple[Rollout, ...]) -> AuditTask:
         unsigned = Submission(
             lease_id=lease.lease_id,
-            engine_class="transformers-cpu-bfloat16",
+            engine="transformers-cpu",
             prompt=lease.prompt,
             rollouts=group,
             submitted_at=0,
@@ -96,7 +96,6 @@ class Desk:
             work_digest=work,
             lease=signed,
             body=content_digest(body),
-            engine_class=submission.engine_class,
         )
 
     def rechecker(

@@ -47,7 +47,7 @@ def honest() -> Work:
 def submission(lease: Lease, rollouts: tuple[Rollout, ...]) -> Submission:
     return Submission(
         lease_id=lease.lease_id,
-        engine_class="transformers-cpu-bfloat16",
+        engine="transformers-cpu",
         prompt=lease.prompt,
         rollouts=rollouts,
         submitted_at=0,

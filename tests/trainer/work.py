@@ -108,7 +108,7 @@ def _sampled(count: int, group_size: int, version: int) -> Sequence[tuple[BatchG
         rollouts = _rollouts(model, prompt, rows)
         submission = Submission(
             lease_id=content_digest(str(index).encode()),
-            engine_class="transformers-cpu-bfloat16",
+            engine="transformers-cpu",
             prompt=tuple(prompt),
             rollouts=rollouts,
             submitted_at=1_800_000_000,
