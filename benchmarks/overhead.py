@@ -132,18 +132,14 @@ def run(
         config = live.worker(
             WORKER,
             groups_per_call=groups_per_call,
-            engine={
-                "name": engine_name,
-                "max_model_len": live.spec.max_prompt_tokens + live.spec.max_tokens,
-                "max_sequences": groups_per_call * live.spec.group_size,
-            },
+            engine={"name": engine_name},
             metrics_seconds=2.0,
         )
         from rollout_worker.loop import open_seller
 
         with (
             open_seller(config, key_of(WORKER), threading.Event()) as (seller, wallet),
-            opened(config.engine, MODEL) as engine,
+            opened(config, live.spec, MODEL) as engine,
         ):
             info = joined(seller, wallet, live.run_id)
             permit = wallet.permit(info.run_id)

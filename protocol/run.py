@@ -136,6 +136,11 @@ class RunSpec(Wire):
         return DropRule(self.drops, self.max_worker_leases)
 
     @property
+    def max_model_len(self) -> int:
+        """The longest prompt and completion together, in tokens: what an engine must have room for."""
+        return self.max_prompt_tokens + self.max_tokens
+
+    @property
     def temperature(self) -> float:
         return self.temperature_millionths / MICRO
 

@@ -206,8 +206,6 @@ class Market:
             "groups_per_call": worker.groups_per_call,
             "engine": {
                 "name": worker.engine,
-                "max_model_len": self.plan.max_prompt_tokens + self.plan.max_tokens,
-                "max_sequences": worker.groups_per_call * self.plan.group_size,
                 "quantise_bits": worker.quantise_bits,
             },
         }

@@ -71,7 +71,7 @@ def measure_accuracy(
             engine = open_engine(
                 "transformers",
                 folder,
-                max_model_len=spec.max_prompt_tokens + spec.max_tokens,
+                max_model_len=spec.max_model_len,
                 max_sequences=256,
             )
         engine.load(policy.weights)

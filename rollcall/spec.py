@@ -24,6 +24,7 @@ from protocol.run import AuditPolicy, RunSpec
 from protocol.verdict import Thresholds
 from protocol.wire import Address
 from rollcall.user_error import UserError
+from rollout_worker.engines.fit import why_too_long
 
 HELD_OUT_START = 1 << 32
 """Held-out problems lie beyond any task that may be leased, where `protocol.environments.arithmetic`
@@ -104,7 +105,7 @@ def spec_of(plan: RunPlan, *, orchestrator: Address, trainer: Address) -> RunSpe
             f"activation_bounds: {plan.model} has {architecture['hidden_size']} activations per token, "
             f"a commitment needs {TOPK}: launch without it"
         )
-    return RunSpec(
+    spec = RunSpec(
         name=plan.name,
         environment=plan.environment,
         environment_config=plan.environment_config,
@@ -149,6 +150,9 @@ def spec_of(plan: RunPlan, *, orchestrator: Address, trainer: Address) -> RunSpe
         orchestrator=orchestrator,
         trainer=trainer,
     )
+    if reason := why_too_long(config, spec):
+        raise UserError(f"{plan.model}: {reason}")
+    return spec
 
 
 def _activations_of(plan: RunPlan) -> ActivationPolicy | None:

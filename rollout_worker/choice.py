@@ -15,11 +15,10 @@ OVER = (RunStatus.STOPPED, RunStatus.CLOSED)
 class Ability:
     """What a worker can serve and wants.
 
-    Example: Ability("vllm-cpu", max_model_len=1024, min_rate=0, wanted="any")
+    Example: Ability("vllm-cpu", min_rate=0, wanted="any")
     """
 
     engine: str
-    max_model_len: int
     min_rate: int
     wanted: Literal["any"] | tuple[int, ...]
     captures_activations: bool = True
@@ -28,7 +27,6 @@ class Ability:
 def obstacle(info: RunInfo, ability: Ability) -> str | None:
     """Return why a run cannot be served now, or None."""
     spec = info.spec
-    length = spec.max_prompt_tokens + spec.max_tokens
     reasons = {
         "it is not among the configured runs": (
             ability.wanted != "any" and info.run_id not in ability.wanted
@@ -39,9 +37,6 @@ def obstacle(info: RunInfo, ability: Ability) -> str | None:
         f"it asks for activation commitments, which {ability.engine} cannot capture: set "
         f"engine.name to one of {', '.join(CAPTURING)}": (
             spec.activations is not None and not ability.captures_activations
-        ),
-        f"it needs {length} tokens, engine.max_model_len is {ability.max_model_len}": (
-            length > ability.max_model_len
         ),
         f"it pays {spec.rate} per unit, min_rate is {ability.min_rate}": (
             spec.rate < ability.min_rate
@@ -61,6 +56,14 @@ def choose(
         info for info in runs if info.run_id not in barred and obstacle(info, ability) is None
     ]
     return max(open_runs, key=lambda info: (info.spec.rate, -info.run_id), default=None)
+
+
+def obstacles(
+    runs: Sequence[RunInfo], ability: Ability, *, barred: AbstractSet[int] = frozenset()
+) -> dict[int, str]:
+    """Return by run id why each run that is not barred cannot be served."""
+    found = {info.run_id: obstacle(info, ability) for info in runs if info.run_id not in barred}
+    return {run_id: reason for run_id, reason in found.items() if reason is not None}
 
 
 def is_over(

@@ -26,10 +26,8 @@ class EngineConfig(Section):
     """`vllm` is the fast one; `transformers` runs wherever torch does."""
     device: str = "cpu"
     """`cpu` or `cuda`, as torch names it."""
-    max_model_len: Positive = 1024
-    """Longest prompt and completion together, in tokens; runs that need more are not served."""
     max_sequences: Positive = 128
-    """Rollouts sampled at once."""
+    """Most rollouts sampled at once; fewer where `groups_per_call` groups have fewer."""
     kv_cache_mib: Positive = 256
     """vLLM's cache on a CPU; on a GPU it takes its own share."""
     quantise_bits: Annotated[int, Field(ge=0, le=8)] = 0

@@ -14,10 +14,11 @@ import structlog
 from contracts.errors import LedgerError
 from protocol.errors import MarketError, Refused
 from protocol.messages import RunInfo
+from protocol.run import RunSpec
 from rollout_worker.bookkeeping import Bookkeeper, keep_books
-from rollout_worker.choice import Ability, choose, is_over
+from rollout_worker.choice import Ability, choose, is_over, obstacles
 from rollout_worker.client import open_market
-from rollout_worker.config import EngineConfig, WorkerConfig
+from rollout_worker.config import WorkerConfig
 from rollout_worker.connection import Unreachable
 from rollout_worker.engines.base import Engine, engine_name
 from rollout_worker.engines.registry import CAPTURING, open_engine
@@ -32,6 +33,7 @@ def serve(seller: Seller, wallet: Wallet) -> None:
     """Work for the best run there is until told to stop, or until every configured run is over."""
     log = structlog.get_logger()
     barred: set[int] = set()
+    told: dict[int, str] = {}
     give_up = seller.stop.is_set
     while not seller.stop.is_set():
         try:
@@ -45,6 +47,8 @@ def serve(seller: Seller, wallet: Wallet) -> None:
                 continue
         except Unreachable:
             return
+        if told != (told := obstacles(runs, seller.ability, barred=barred)):
+            log.info("no run to serve", **{f"run_{number}": why for number, why in told.items()})
         if is_over(runs, seller.ability, barred=barred):
             log.info("no run left to serve", barred=sorted(barred))
             return
@@ -67,9 +71,11 @@ def attempt(seller: Seller, wallet: Wallet, info: RunInfo) -> End:
 
 
 def work_for(seller: Seller, wallet: Wallet, info: RunInfo) -> End:
-    """Check and join a run, open an engine on its newest policy, and work a shift."""
+    """Check a run, open an engine on its newest policy, join, and work a shift.
+
+    Joining costs gas, so it comes after all that may turn out impossible.
+    """
     wallet.check_run(info)
-    wallet.join(info)
     store = PolicyStore(
         seller.market, run_id=info.run_id, spec=info.spec, domain=seller.domain, keep=2
     )
@@ -78,9 +84,11 @@ def work_for(seller: Seller, wallet: Wallet, info: RunInfo) -> End:
     policy = store.reach(manifest.version, manifest.policy_digest, give_up=give_up)
     folder = seller.config.data_dir / "models" / str(info.run_id)
     bring_model_folder(seller.market, info.spec, policy.weights, folder, give_up=give_up)
-    with opened(seller.config.engine, folder) as engine, books_of(seller, wallet, info.run_id):
+    with opened(seller.config, info.spec, folder) as engine:
         structlog.get_logger().info("engine ready", engine=engine.name)
-        return Shift(seller, info, store, engine, wallet.permit(info.run_id)).run()
+        wallet.join(info)
+        with books_of(seller, wallet, info.run_id):
+            return Shift(seller, info, store, engine, wallet.permit(info.run_id)).run()
 
 
 @contextmanager
@@ -109,18 +117,29 @@ def books_of(seller: Seller, wallet: Wallet, run_id: int) -> Iterator[Bookkeeper
 
 
 @contextmanager
-def opened(config: EngineConfig, folder: Path) -> Iterator[Engine]:
-    """Open the configured engine and close it whatever happens."""
-    engine = open_engine(
-        config.name,
-        folder,
-        device=config.device,
-        max_model_len=config.max_model_len,
-        max_sequences=config.max_sequences,
-        kv_cache_mib=config.kv_cache_mib,
-        quantise_bits=config.quantise_bits,
-        seed_shift=config.seed_shift,
-    )
+def opened(config: WorkerConfig, spec: RunSpec, folder: Path) -> Iterator[Engine]:
+    """Open the configured engine as large as the run needs it, and close it whatever happens.
+
+    Raises `Refused` where it does not open: what is missing is this machine's or this config's.
+    """
+    chosen = config.engine
+    try:
+        engine = open_engine(
+            chosen.name,
+            folder,
+            device=chosen.device,
+            max_model_len=spec.max_model_len,
+            max_sequences=min(chosen.max_sequences, config.groups_per_call * spec.group_size),
+            kv_cache_mib=chosen.kv_cache_mib,
+            quantise_bits=chosen.quantise_bits,
+            seed_shift=chosen.seed_shift,
+        )
+    except (AssertionError, ImportError, OSError, RuntimeError, ValueError) as error:
+        # AssertionError is what torch raises for a device that its build lacks.
+        raise Refused(
+            f"engine.name={chosen.name} on engine.device={chosen.device} does not open: "
+            f"{' '.join(str(error).split())}; choose another engine, or see `rollcall doctor`"
+        ) from error
     try:
         yield engine
     finally:
@@ -143,7 +162,6 @@ def open_seller(
     wallet.prepare()
     ability = Ability(
         engine=engine_name(config.engine.name, config.engine.device),
-        max_model_len=config.engine.max_model_len,
         min_rate=config.min_rate,
         wanted=config.runs,
         captures_activations=config.engine.name in CAPTURING,

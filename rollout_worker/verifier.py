@@ -141,9 +141,8 @@ class Watch:
         bring_model_folder(
             verifier.market, self._info.spec, weights, folder, give_up=verifier.stop.is_set
         )
-        spec = self._info.spec
         return open_replayer(
-            verifier.config.replay, folder, max_model_len=spec.max_prompt_tokens + spec.max_tokens
+            verifier.config.replay, folder, max_model_len=self._info.spec.max_model_len
         )
 
     # fraud reports

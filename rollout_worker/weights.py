@@ -19,7 +19,7 @@ from typing import Protocol
 
 import structlog
 
-from protocol.errors import Malformed, MarketError
+from protocol.errors import Malformed, MarketError, Refused
 from protocol.patch import PatchMismatch, anchor_bytes, apply, from_anchor, verify
 from protocol.policy import (
     Blob,
@@ -34,6 +34,7 @@ from protocol.run import RunSpec
 from protocol.signing import Domain, require_signer
 from rollout_worker.client import BlobMismatch, Market
 from rollout_worker.connection import GiveUp, never
+from rollout_worker.engines.fit import why_too_long
 
 ITEM_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 MAX_CONFIG_BYTES = 1 << 20
@@ -272,10 +273,15 @@ def num_bytes(tensors: tuple[TensorEntry, ...]) -> int:
 def bring_model_folder(
     market: Market, spec: RunSpec, weights: Weights, folder: Path, *, give_up: GiveUp
 ) -> None:
-    """Write what an engine opens, with the config.json that the run agreed on."""
+    """Write what an engine opens, with the config.json that the run agreed on.
+
+    Raises `Refused` where that model has no room for the run's longest rollout.
+    """
     config_json = market.blob(
         spec.model_config_digest, max_bytes=MAX_CONFIG_BYTES, kind="config", give_up=give_up
     )
+    if reason := why_too_long(config_json, spec):
+        raise Refused(reason)
     write_model_folder(folder, config_json, weights)
 
 

@@ -47,7 +47,7 @@ def start(live: LiveMarket, name: str, *, verifies: bool, seed_shift: int = 0) -
     if verifies:
         config: WorkerConfig | VerifierConfig = live.verifier(name)
     else:
-        engine = {"name": "transformers", "max_model_len": 128, "seed_shift": seed_shift}
+        engine = {"name": "transformers", "seed_shift": seed_shift}
         config = live.worker(name, engine=engine, prove_omissions=False)
     path = live.folder / f"{name}.toml"
     path.write_text(to_toml(config))

@@ -67,7 +67,7 @@ def test_a_worker_whose_engine_captures_nothing_is_told_which_do() -> None:
         budget_left_units=1,
         min_stake="0",
     )
-    able = Ability("vllm-cpu", max_model_len=128, min_rate=0, wanted="any")
+    able = Ability("vllm-cpu", min_rate=0, wanted="any")
     unable = replace(able, captures_activations=False)
     assert obstacle(info, able) is None
     why = obstacle(info, unable)

@@ -58,6 +58,16 @@ def test_every_term_of_a_deployment_is_handed_on() -> None:
     assert (terms.warn_gflops, terms.response_seconds) == (9, Windows().response)
 
 
+def test_a_run_longer_than_its_model_is_refused_before_anything_is_sent() -> None:
+    plan = RunPlan(model=ROOT / "models/start", max_prompt_tokens=256, max_tokens=256)
+    assert spec_of(plan, orchestrator=WHO, trainer=WHO).max_model_len == 512
+    longer = plan.model_copy(update={"max_tokens": 257})
+    with pytest.raises(
+        UserError, match=r"model's 512 positions .* lower the run's max_prompt_tokens"
+    ):
+        spec_of(longer, orchestrator=WHO, trainer=WHO)
+
+
 @pytest.mark.parametrize("windows", [Windows(), WATCHABLE])
 def test_the_usual_windows_agree(windows: Windows) -> None:
     require_windows(windows)

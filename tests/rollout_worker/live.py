@@ -59,6 +59,7 @@ class LiveMarket:
     url: str
     rpc_url: str
     orchestrator: Command
+    config: LaunchConfig
     launched: Launched
     publisher: Publisher
 
@@ -75,6 +76,15 @@ class LiveMarket:
             self.rpc_url, self.launched.deployment, Account.from_key(key_of(name))
         )
 
+    def launch_another(self, **plan: object) -> int:
+        """Launch a second run beside the first, its version 0 published; return its id."""
+        changed = self.config.plan.model_copy(update=plan)
+        config = self.config.model_copy(update={"plan": changed})
+        self.ledger("operator").mint(address_of(key_of("operator")), config.budget)
+        launched = launch(config, key_of("operator"), lambda _: None)
+        with published(launched, self.url):
+            return launched.run_id
+
     def kill_orchestrator(self) -> None:
         running = self.processes["orchestrator"]
         os.kill(running.process.pid, signal.SIGKILL)
@@ -86,7 +96,7 @@ class LiveMarket:
     def worker(self, name: str, **changes: object) -> WorkerConfig:
         values = {
             **self._role(name),
-            "engine": {"name": "transformers", "max_model_len": 128},
+            "engine": {"name": "transformers"},
             "groups_per_call": 4,
             "metrics_seconds": 0.1,
         }
@@ -157,25 +167,29 @@ def live_market(
         )
         config = LaunchConfig.model_validate({**config.model_dump(), **launch_changes})
         launched = _launched(config, processes, orchestrator, url)
-        with Client(
-            url,
-            launched.run_id,
-            key_of("trainer"),
-            stop=threading.Event(),
-            poll_seconds=0.1,
-        ) as client:
-            client.run()
-            for name in ("config.json", "tokenizer.json"):
-                client.put_blob((MODEL / name).read_bytes())
-            publisher = Publisher(
-                client=client,
-                domain=_domain(launched.deployment),
-                run_id=launched.run_id,
-                key=key_of("trainer"),
-                plan=Plan(anchor_every=4, skip_patches=(2,)),
+        with published(launched, url) as publisher:
+            yield LiveMarket(
+                folder, processes, url, rpc_url, orchestrator, config, launched, publisher
             )
-            publisher.publish(0, start_weights())
-            yield LiveMarket(folder, processes, url, rpc_url, orchestrator, launched, publisher)
+
+
+@contextmanager
+def published(launched: Launched, url: str) -> Iterator[Publisher]:
+    """Publish version 0 of the starting model as the run's trainer."""
+    stop = threading.Event()
+    with Client(url, launched.run_id, key_of("trainer"), stop=stop, poll_seconds=0.1) as client:
+        client.run()
+        for name in ("config.json", "tokenizer.json"):
+            client.put_blob((MODEL / name).read_bytes())
+        publisher = Publisher(
+            client=client,
+            domain=_domain(launched.deployment),
+            run_id=launched.run_id,
+            key=key_of("trainer"),
+            plan=Plan(anchor_every=4, skip_patches=(2,)),
+        )
+        publisher.publish(0, start_weights())
+        yield publisher
 
 
 def start_weights() -> dict[str, HostTensor]:

@@ -20,9 +20,9 @@ from rollcall.processes import Command
 from rollcall.settings import to_toml
 from rollout_worker.choice import Ability, choose, is_over, obstacle
 from rollout_worker.commitment import check_lease, check_receipt, commit
-from rollout_worker.loop import open_seller, serve
+from rollout_worker.loop import attempt, open_seller, serve
 from rollout_worker.receipts import ReceiptBook
-from rollout_worker.shift import Seller
+from rollout_worker.shift import End, Seller
 from tests.rollout_worker.live import LiveMarket, key_of, live_market, nudged, wait_until
 from tests.rollout_worker.policies import first_weights, spec_for
 
@@ -36,6 +36,8 @@ WORKERS = (
     "killed",
     "sender-less",
     "careless",
+    "engineless",
+    "too-long",
 )
 
 
@@ -202,6 +204,37 @@ def receipts_of_folder(folder: Path) -> list[Receipt]:
     return [kept.receipt for kept in ReceiptBook(folder / "receipts").all()]
 
 
+def test_a_worker_whose_engine_does_not_open_says_so_and_joins_nothing(live: LiveMarket) -> None:
+    config = live.worker("engineless", engine={"name": "transformers", "device": "cuda:99"})
+    with (
+        capture_logs() as said,
+        open_seller(config, key_of("engineless"), threading.Event()) as (seller, wallet),
+    ):
+        # Straight to the run: with such a device its engine class is not calibrated either.
+        assert attempt(seller, wallet, seller.market.run(live.run_id)) is End.REFUSED
+        assert not wallet.ledger.is_joined(live.run_id, seller.identity)
+    [refusal] = [entry for entry in said if entry["event"] == "run refused"]
+    assert "engine.device=cuda:99 does not open" in refusal["reason"]
+
+
+def test_a_worker_meets_a_run_longer_than_its_model(
+    live: LiveMarket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An operator whose launch checks nothing gets its run on chain; the worker joins nothing."""
+    with monkeypatch.context() as unchecked:
+        unchecked.setattr("rollcall.spec.why_too_long", lambda *_: None)
+        longer = live.launch_another(max_tokens=512)
+    config = live.worker("too-long", runs=[longer])
+    with (
+        capture_logs() as said,
+        open_seller(config, key_of("too-long"), threading.Event()) as (seller, wallet),
+    ):
+        assert attempt(seller, wallet, seller.market.run(longer)) is End.REFUSED
+        assert not wallet.ledger.is_joined(longer, seller.identity)
+    [refusal] = [entry for entry in said if entry["event"] == "run refused"]
+    assert "do not fit the model's 512 positions" in refusal["reason"]
+
+
 @pytest.mark.slow
 def test_a_worker_killed_outright_leaves_no_process_and_sells_on_after_a_restart(
     live: LiveMarket,
@@ -234,7 +267,7 @@ def test_a_worker_killed_outright_leaves_no_process_and_sells_on_after_a_restart
 
 # which run
 
-ABILITY = Ability(ENGINE, max_model_len=128, min_rate=5, wanted="any")
+ABILITY = Ability(ENGINE, min_rate=5, wanted="any")
 
 
 def run_at(rate: int, run_id: int, **changes: object) -> RunInfo:
@@ -271,7 +304,6 @@ def test_the_best_paid_run_is_chosen_and_the_older_one_where_rates_tie() -> None
         (run_at(10, 1, newest_version=-1), "published nothing"),
         (run_at(10, 1, budget_left_units=0), "budget is spent"),
         (run_at(4, 1), "min_rate is 5"),
-        (run_at(10, 1, spec=spec_for(first_weights(), max_tokens=113)), "needs 129 tokens"),
     ],
 )
 def test_a_run_that_cannot_be_served_is_left_with_its_reason(run: RunInfo, why: str) -> None:
@@ -280,12 +312,12 @@ def test_a_run_that_cannot_be_served_is_left_with_its_reason(run: RunInfo, why: 
 
 
 def test_a_run_at_the_very_limits_is_served() -> None:
-    run = run_at(5, 1, spec=spec_for(first_weights(), rate=5, max_tokens=112))
+    run = run_at(5, 1)
     assert obstacle(run, ABILITY) is None
 
 
 def test_configured_runs_are_over_when_each_is_stopped_or_barred() -> None:
-    ability = Ability(ENGINE, max_model_len=128, min_rate=0, wanted=(1, 2))
+    ability = Ability(ENGINE, min_rate=0, wanted=(1, 2))
     stopped = run_at(10, 1, status=RunStatus.STOPPED)
     halted = run_at(10, 2, status=RunStatus.HALTED)
     assert not is_over([stopped, halted], ability)

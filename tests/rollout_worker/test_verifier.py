@@ -48,7 +48,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveMarket]:
 @contextmanager
 def working(live: LiveMarket, name: str, *, bits: int = 0) -> Iterator[tuple[Seller, Wallet]]:
     stop = threading.Event()
-    engine = {"name": "transformers", "max_model_len": 128, "quantise_bits": bits}
+    engine = {"name": "transformers", "quantise_bits": bits}
     config = live.worker(name, engine=engine)
     with open_seller(config, key_of(name), stop) as (seller, wallet):
         thread = threading.Thread(target=serve_work, args=(seller, wallet))
@@ -159,7 +159,7 @@ def explaining(live: LiveMarket, digest: bytes) -> list[str]:
 def test_a_condemned_worker_ends_by_itself(live: LiveMarket) -> None:
     """Runs after the cheat was excluded: its program finds no run left and returns."""
     stop = threading.Event()
-    engine = {"name": "transformers", "max_model_len": 128}
+    engine = {"name": "transformers"}
     chain = {**live.worker("cheat").chain.model_dump(), "stake": 0}
     config = live.worker("cheat", engine=engine, chain=chain)
     with open_seller(config, key_of("cheat"), stop) as (seller, wallet):

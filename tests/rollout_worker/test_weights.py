@@ -1,5 +1,6 @@
 """Policies are reached by patch, skip patch and anchor, whichever is cheapest and whole."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,9 @@ from safetensors import deserialize
 
 from protocol.policy import Blob, SignedManifest, Weights, entries
 from rollout_worker.connection import GiveUp, never
+from rollout_worker.engines.fit import why_too_long
 from rollout_worker.weights import PolicyStore, PolicyUnreachable, write_model_folder
-from tests.rollout_worker.policies import DOMAIN, RUN, Shelf, first_weights, shelf_of
+from tests.rollout_worker.policies import DOMAIN, RUN, Shelf, first_weights, shelf_of, spec_for
 
 
 class Direct:
@@ -99,3 +101,14 @@ def test_a_model_folder_holds_the_exact_weights(tmp_path: Path) -> None:
     assert (tmp_path / "model" / "config.json").read_bytes() == b"{}"
     for name, tensor in weights.items():
         assert bytes(read[name]["data"]) == tensor.bits.tobytes()
+
+
+def test_a_run_needs_no_more_positions_than_its_model_has() -> None:
+    config = json.dumps({"max_position_embeddings": 32}).encode()
+    assert (
+        why_too_long(config, spec_for(first_weights(), max_prompt_tokens=16, max_tokens=16)) is None
+    )
+    longer = spec_for(first_weights(), max_prompt_tokens=16, max_tokens=17)
+    assert "do not fit the model's 32 positions" in str(why_too_long(config, longer))
+    assert why_too_long(b"{}", longer) is None
+    assert "cannot be read" in str(why_too_long(b"[]", longer))
