@@ -1,26 +1,28 @@
 """Start, watch and end the processes of a one-machine market.
 
-Owns child processes only: each gets its own log file and process group, dies with this process
-(Linux PR_SET_PDEATHSIG, so even `kill -9` of the parent leaves nothing behind), and is ended by
-SIGTERM, then after a while SIGKILL.
+Owns child processes only: each gets its own log file and process group, dies with this process and
+takes its own children along (`guard.py`: even `kill -9` of the parent leaves nothing behind), and is
+ended by SIGTERM, then after a while SIGKILL.
 """
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rollcall.guard import Guard
 from rollcall.user_error import UserError
 
-PR_SET_PDEATHSIG = 1
 LOG_TAIL_LINES = 25
+FINISH_SECONDS = 600.0
+"""Longest wait for children that were asked to end and have work to finish; a slow machine needs long."""
+ABANDON_SECONDS = 8.0
+"""The same where nothing that they hold matters any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,7 @@ class Processes:
     def __init__(self, log_dir: Path) -> None:
         self._log_dir = log_dir
         self._running: dict[str, Running] = {}
+        self._guard: Guard | None = None
         log_dir.mkdir(parents=True, exist_ok=True)
 
     def __enter__(self) -> "Processes":
@@ -62,6 +65,7 @@ class Processes:
         """Start a child with its output appended to `<log_dir>/<name>.log`."""
         log = self._log_dir / f"{command.name}.log"
         with _interrupts_held(), log.open("ab") as output:
+            self._guard = self._guard or Guard()
             process = subprocess.Popen(
                 command.argv,
                 stdin=subprocess.DEVNULL,
@@ -69,8 +73,10 @@ class Processes:
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **command.environment},
                 start_new_session=True,
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509
             )
+            self._guard.watch(process.pid)
+            if (before := self._running.get(command.name)) is not None:
+                self._guard.release(before.process.pid)
             running = Running(command, process, log, time.monotonic())
             self._running[command.name] = running
         return running
@@ -90,11 +96,10 @@ class Processes:
 
     def kill(self, name: str) -> None:
         """End one child at once, as a crash would, with all it started."""
-        _signal_group(self._running[name].process, signal.SIGKILL)
-        self._running[name].process.wait()
+        self._end(self._running[name])
 
-    def stop(self, names: Sequence[str], *, seconds: float = 15.0) -> None:
-        """Ask children to end, wait, then end those that do not."""
+    def stop(self, names: Sequence[str], *, seconds: float = FINISH_SECONDS) -> None:
+        """Ask children to end, wait until they have, and end those that do not in all this time."""
         children = [self._running.pop(name) for name in names if name in self._running]
         for child in children:
             if child.process.poll() is None:
@@ -103,12 +108,21 @@ class Processes:
         for child in children:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.process.wait(timeout=max(0.1, deadline - time.monotonic()))
-            _signal_group(child.process, signal.SIGKILL)  # what the child may have left behind
-            child.process.wait()
+            self._end(child)  # and what it may have left behind
 
     def stop_all(self) -> None:
         """End all children, the newest first, so that nobody loses what it stands on."""
-        self.stop(list(reversed(self._running)), seconds=8.0)
+        self.stop(list(reversed(self._running)), seconds=ABANDON_SECONDS)
+        if self._guard is not None:
+            self._guard.close()
+            self._guard = None
+
+    def _end(self, child: Running) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.process.pid, signal.SIGKILL)
+        child.process.wait()
+        if self._guard is not None:
+            self._guard.release(child.process.pid)
 
 
 def failure(running: Running, code: int) -> str:
@@ -125,10 +139,7 @@ def tail(log: Path, lines: int = LOG_TAIL_LINES) -> str:
 
 @contextlib.contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Deliver Ctrl-C and SIGTERM only after the block: in the midst of a fork, what a handler raises
-    is printed and lost (the hooks of `os.register_at_fork` have no caller), and before the child is
-    entered nobody would end it.
-    """
+    """Deliver Ctrl-C and SIGTERM only after the block: before a child is entered nobody would end it."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -142,12 +153,3 @@ def _interrupts_held() -> Iterator[None]:
             signal.signal(number, handler)
     for caught in held[:1]:
         signal.raise_signal(caught)
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def _signal_group(process: "subprocess.Popen[bytes]", number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, number)
