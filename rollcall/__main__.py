@@ -272,7 +272,7 @@ def launch(
             orchestrator=settings.orchestrator_address,
             trainer=settings.trainer_address,
         )
-        launching.register(settings.orchestrator, register, spec)
+        launching.register(settings.orchestrator, register, spec, typer.echo)
         typer.echo(f"{settings.orchestrator} serves run {register}")
         return
     launching.launch(settings, key_from_environment(), typer.echo)

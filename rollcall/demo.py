@@ -7,6 +7,7 @@ hold `claims.py`'s.
 import shutil
 import signal
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -39,8 +40,9 @@ from rollcall.view import View
 
 MARK = ".rollcall-demo"
 """A file that tells a demo's folder, which the next demo clears, from anybody else's."""
-SETTLE_SECONDS = 90.0
-"""Longest wait for the last epoch: leases run out, verifiers sign, the challenge window passes."""
+STALL_SECONDS = 600.0
+"""How long nothing at all may happen in the market before the demo gives up: no group, no verdict, no
+version, no epoch. How long the whole takes is the machine's affair."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,13 +160,38 @@ def start_parties(market: Market, processes: Processes, run_id: int) -> None:
         processes.start(market.command(worker.party, "worker", config))
 
 
+class Progress:
+    """Shows the market, and raises `UserError` once it has stood still for `STALL_SECONDS`."""
+
+    def __init__(self, market: Market, processes: Processes, view: View, record: Record) -> None:
+        self._market = market
+        self._processes = processes
+        self._view = view
+        self._record = record
+        self._seen: object = None
+        self._since = time.monotonic()
+
+    def look(self, *, may_end: Sequence[str], waits_for: str) -> None:
+        """Take one look, and a short pause."""
+        self._processes.check(may_end=may_end)
+        totals, lines = self._record.snapshot(), self._market.trainer_metrics()
+        self._view.show(totals, lines)
+        if (totals, len(lines)) != self._seen:
+            self._seen, self._since = (totals, len(lines)), time.monotonic()
+        elif time.monotonic() - self._since > STALL_SECONDS:
+            raise UserError(
+                f"waiting for {waits_for}, and nothing has happened for {STALL_SECONDS:.0f} s: see the "
+                f"logs in {self._market.folder / 'logs'}"
+            )
+        time.sleep(0.25)
+
+
 def train(market: Market, processes: Processes, view: View, record: Record) -> None:
     """Watch until the trainer has made its last step and ended."""
     names = [worker.party.name for worker in market.workers]
+    progress = Progress(market, processes, view, record)
     while processes["trainer"].process.poll() is None:
-        processes.check(may_end=("trainer", *names))
-        view.show(record.snapshot(), market.trainer_metrics())
-        time.sleep(0.25)
+        progress.look(may_end=("trainer", *names), waits_for="the trainer")
     processes.check(may_end=("trainer", *names))
 
 
@@ -173,19 +200,14 @@ def settle(
 ) -> None:
     """Stop the workers and the run, and wait until everything earned is final and paid out."""
     view.say("stopping the workers; they return what they hold")
-    processes.stop([worker.party.name for worker in market.workers], seconds=30.0)
+    processes.stop([worker.party.name for worker in market.workers])
     operator = Account.from_key(market.operator.key)
     ledger = Ledger.connect(market.rpc_url, launched.deployment, operator)
     ledger.stop_run(launched.run_id)
     view.say("settling: verifiers sign the last epoch, the challenge window passes")
-    deadline = time.monotonic() + SETTLE_SECONDS
+    progress = Progress(market, processes, view, record)
     while not is_settled(market, ledger, launched.run_id, record):
-        processes.check(may_end=("trainer",))
-        if time.monotonic() > deadline:
-            log = processes["orchestrator"].log
-            raise UserError(f"the last epoch is not final after {SETTLE_SECONDS:.0f} s; see {log}")
-        view.show(record.snapshot(), market.trainer_metrics())
-        time.sleep(0.25)
+        progress.look(may_end=("trainer",), waits_for="the last epoch to be final")
 
 
 def is_settled(market: Market, ledger: Ledger, run_id: int, record: Record) -> bool:

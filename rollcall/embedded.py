@@ -16,6 +16,9 @@ import httpx
 from rollcall.processes import Command, Processes, failure
 from rollcall.user_error import UserError
 
+START_SECONDS = 600.0
+"""Longest wait for a part that lives and does not answer; one that has died is told at once."""
+
 
 def free_port() -> int:
     """Return a loopback port that nobody listens on now."""
@@ -50,12 +53,12 @@ def chain_command(folder: Path, port: int, fund: Sequence[str]) -> Command:
     return Command("chain", argv)
 
 
-def wait_for_redis(processes: Processes, port: int, *, seconds: float = 10.0) -> None:
+def wait_for_redis(processes: Processes, port: int) -> None:
     """Return once Redis answers; raise `UserError` with its log where it does not."""
-    _wait(processes, "redis", seconds, lambda: _redis_answers(port))
+    _wait(processes, "redis", lambda: _redis_answers(port))
 
 
-def wait_for_http(processes: Processes, name: str, url: str, *, seconds: float = 60.0) -> None:
+def wait_for_http(processes: Processes, name: str, url: str) -> None:
     """Return once `url` answers with success; raise `UserError` with the log where it does not."""
 
     def answers() -> bool:
@@ -64,10 +67,10 @@ def wait_for_http(processes: Processes, name: str, url: str, *, seconds: float =
         except httpx.HTTPError:
             return False
 
-    _wait(processes, name, seconds, answers)
+    _wait(processes, name, answers)
 
 
-def wait_for_chain(processes: Processes, url: str, *, seconds: float = 60.0) -> None:
+def wait_for_chain(processes: Processes, url: str) -> None:
     """Return once the chain answers JSON-RPC."""
     body = {"jsonrpc": "2.0", "id": 1, "method": "eth_chainId", "params": []}
 
@@ -77,18 +80,18 @@ def wait_for_chain(processes: Processes, url: str, *, seconds: float = 60.0) -> 
         except (httpx.HTTPError, ValueError):
             return False
 
-    _wait(processes, "chain", seconds, answers)
+    _wait(processes, "chain", answers)
 
 
-def _wait(processes: Processes, name: str, seconds: float, answers: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + seconds
+def _wait(processes: Processes, name: str, answers: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + START_SECONDS
     while not answers():
         running = processes[name]
         code = running.process.poll()
         if code is not None:
             raise UserError(failure(running, code))
         if time.monotonic() > deadline:
-            raise UserError(f"{name} did not answer in {seconds:.0f} s; see {running.log}")
+            raise UserError(f"{name} did not answer in {START_SECONDS:.0f} s; see {running.log}")
         time.sleep(0.05)
 
 

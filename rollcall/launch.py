@@ -31,8 +31,8 @@ SINGLE_VERIFIER = (
     "WARNING: this run has a single verifier. Its replay alone will reject work and take stakes, and "
     "nobody can show that it does not replay at all: name three in `verifiers`, with threshold = 2"
 )
-ORCHESTRATOR_SECONDS = 60.0
-"""How long to wait for an orchestrator that is just starting."""
+ORCHESTRATOR_SECONDS = 300.0
+"""Longest wait for an orchestrator that is just starting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def launch(config: LaunchConfig, key: bytes, say: Say) -> Launched:
     launched = create(config, key, say)
     if launched is None:
         raise UserError("a dry run launches nothing")
-    register(config.orchestrator, launched.run_id, launched.spec)
+    register(config.orchestrator, launched.run_id, launched.spec, say)
     say(f"{config.orchestrator} serves run {launched.run_id}")
     return launched
 
@@ -87,10 +87,10 @@ def create(config: LaunchConfig, key: bytes, say: Say, *, dry_run: bool = False)
         return Launched(run_id, spec, deployment)
 
 
-def register(orchestrator: str, run_id: int, spec: RunSpec) -> None:
+def register(orchestrator: str, run_id: int, spec: RunSpec, say: Say) -> None:
     """Tell the orchestrator about a run; it checks the spec against the hash on chain."""
     body = RunRegistration(run_id=run_id, spec=spec).to_json()
-    deadline = time.monotonic() + ORCHESTRATOR_SECONDS
+    is_told, deadline = False, time.monotonic() + ORCHESTRATOR_SECONDS
     while True:
         try:
             response = _post(f"{orchestrator.rstrip('/')}/v1/runs", body)
@@ -100,6 +100,9 @@ def register(orchestrator: str, run_id: int, spec: RunSpec) -> None:
                     f"run {run_id} is on chain, but {orchestrator} does not answer ({error}): start "
                     f"it with `rollcall serve`, then `rollcall launch --register {run_id}`"
                 ) from error
+            if not is_told:
+                is_told = True
+                say(f"waiting for {orchestrator} to answer")
             time.sleep(1.0)
             continue
         if not response.is_success:

@@ -66,7 +66,7 @@ class RunPlan(BaseModel):
     """Of sampling; 1 is what GRPO wants."""
     rate: int = 10**12
     """Price of one completion token, in the payment token's smallest denomination."""
-    lease_seconds: int = 60
+    lease_seconds: int = 120
     """How long a worker may take for a lease."""
     epoch_seconds: int = 60
     """Accounting period."""
