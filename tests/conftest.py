@@ -4,13 +4,14 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import structlog
+
+from tests.waiting import require_alive, started, wait_until
 
 if TYPE_CHECKING:
     from tests.orchestrator.ground import Ground
@@ -29,17 +30,10 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real Redis process of our own; yields its URL without a database number."""
     folder = tmp_path_factory.mktemp("redis")
     address = folder / "redis.sock"
-    process = subprocess.Popen(
-        [redis_binary(), "--port", "0", "--unixsocket", str(address), "--save", ""],
-        cwd=folder,
-        stdout=subprocess.DEVNULL,
-    )
-    try:
-        _wait_until_it_listens(address)
+    words = [redis_binary(), "--port", "0", "--unixsocket", str(address), "--save", ""]
+    with started(words, cwd=folder, stdout=subprocess.DEVNULL) as process:
+        wait_until(lambda: _listens(address), check=lambda: require_alive(process))
         yield f"unix://{address}"
-    finally:
-        process.terminate()
-        process.wait()
 
 
 @pytest.fixture
@@ -100,10 +94,6 @@ def redis_binary() -> str:
     return found
 
 
-def _wait_until_it_listens(address: Path) -> None:
-    for _ in range(200):
-        with socket.socket(socket.AF_UNIX) as probe:
-            if address.exists() and probe.connect_ex(str(address)) == 0:
-                return
-        time.sleep(0.02)
-    raise AssertionError(f"redis does not listen on {address}")
+def _listens(address: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return address.exists() and probe.connect_ex(str(address)) == 0

@@ -150,7 +150,7 @@ def test_a_bomb_of_elements_is_refused_before_it_is_built(shared_place: Place) -
     began = time.process_time()
     with pytest.raises(Malformed, match="not canonical"):
         intake.read_body(body, MAX_SUBMISSION_INFLATED_BYTES)
-    assert time.process_time() - began < 2, "all of it takes ten seconds and 1.3 GB"
+    assert time.process_time() - began < 5, "all of it takes ten seconds and 1.3 GB"
     response = shared_place.party("alice").submit(body)
     assert (response.status_code, response.json()["code"]) == (413, "too_large")
 

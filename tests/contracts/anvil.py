@@ -20,6 +20,7 @@ from eth_account.signers.local import LocalAccount
 from web3 import Web3
 
 from contracts.client import web3_at
+from tests.waiting import started
 
 LOCAL = Path(__file__).parents[2] / "contracts" / "node_modules" / ".bin" / "anvil"
 KEYS = (
@@ -51,13 +52,13 @@ class Anvil:
     def start(self) -> None:
         program = executable()
         assert program is not None
-        self._process = subprocess.Popen(
+        # npm's anvil is a script around the real one: end both.
+        self._running = started(
             [program, "--port", str(self.port), *self._options],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,  # npm's anvil is a script around the real one: end both
         )
+        self._process = self._running.__enter__()
         assert self._process.stdout is not None
         for line in self._process.stdout:
             if line.startswith("Listening on"):
@@ -73,7 +74,7 @@ class Anvil:
 
     @property
     def w3(self) -> Web3:
-        return web3_at(self.url, timeout_seconds=2.0)
+        return web3_at(self.url, timeout_seconds=20.0)
 
     def ask(self, method: str, *params: Any) -> Any:
         """Call one of anvil's own methods."""
@@ -85,7 +86,8 @@ class Anvil:
         """End it; SIGINT lets it write its state first."""
         if self._process.poll() is None:
             os.killpg(self._process.pid, by)
-        self._process.wait(10)
+        self._process.wait()
+        self._running.__exit__(None, None, None)
 
 
 @contextmanager
@@ -128,7 +130,7 @@ class _Dropping(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        node = http.client.HTTPConnection("127.0.0.1", self.server.node_port, timeout=10)
+        node = http.client.HTTPConnection("127.0.0.1", self.server.node_port, timeout=60)
         node.request("POST", "/", body, {"content-type": "application/json"})
         answer = node.getresponse().read()
         node.close()

@@ -24,6 +24,7 @@ from rollcall.devchain.journal import FILE_NAME, Journal, JournalMismatch
 from rollcall.devchain.rpc import Rpc
 from rollcall.devchain.server import DevChainServer
 from tests.contracts.world import InProcess
+from tests.waiting import started
 
 FUNDED = [development_address(0)]
 TERMS = Terms(
@@ -39,16 +40,10 @@ TERMS = Terms(
 @contextmanager
 def served(state: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     command = [sys.executable, "-m", "rollcall.devchain", "--port", "0", "--state", str(state)]
-    process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True)
-    try:
+    with started([*command, *options], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         lines = [process.stdout.readline().strip() for _ in range(3)]
         yield process, lines[-1]
-    finally:
-        process.kill()
-        process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
 
 
 def test_kill_9_and_restart_lose_nothing(tmp_path: Path) -> None:

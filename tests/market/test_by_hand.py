@@ -1,17 +1,16 @@
-"""The README's commands, run as they stand there: a market started by hand, party by party.
+"""The README's commands, run word for word: a market started by hand, party by party.
 
-Only what a person would fill in is filled in: keys, ports, fewer steps, and the transformers engine in
-place of vLLM (`test_demo.py` has that).
+Only what a person would fill in is filled in: keys, and ports that are free here.
 """
 
 import os
 import re
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -19,17 +18,17 @@ import pytest
 from protocol.signing import address_of
 from rollcall.embedded import free_port, redis_command
 from rollcall.keys import new_key
+from tests.waiting import require_alive, started, wait_until
 
 ROOT = Path(__file__).parents[2]
 PARTIES = ("OPERATOR", "TRAINER", "VERIFIER", "WORKER")
-SECONDS = 90.0
 
 
-def blocks() -> dict[str, str]:
-    """Return the README's command blocks by the party named in their first line."""
+def blocks() -> list[tuple[str, str]]:
+    """Return the README's command blocks in order, each with the party named in its first line."""
     text = (ROOT / "README.md").read_text().split("<!-- commands:", 1)[1]
     found = re.findall(r"```bash\n# (\w+)(.*?)```", text, re.DOTALL)
-    return {party: body.split("\n", 1)[1] for party, body in found}
+    return [(party, body.split("\n", 1)[1]) for party, body in found]
 
 
 class ByHand:
@@ -52,77 +51,76 @@ class ByHand:
         }
         self._put_redis_on_the_path()
         (folder / "models").symlink_to(ROOT / "models")
-        self._shells: list[subprocess.Popen[str]] = []
+        self._stack = ExitStack()
+        self._shells: dict[Path, subprocess.Popen[str]] = {}
+
+    def __enter__(self) -> "ByHand":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
 
     def _put_redis_on_the_path(self) -> None:
         (self.folder / "bin").mkdir()
         binary = redis_command(self.folder / "unused", 1).argv[0]
         (self.folder / "bin" / "redis-server").symlink_to(binary)
 
-    def start(self, party: str, commands: str) -> Path:
+    def start(self, name: str, commands: str) -> Path:
         """Run a block in a shell of its own, and return its log."""
         for usual, free in self.ports.items():
             commands = re.sub(rf"\b{usual}\b", str(free), commands)
-        commands = commands.replace("steps=60", "steps=2 --set evaluate_every=0")
-        commands = commands.replace("engine.name=vllm", "engine.name=transformers")
-        log = self.folder / f"{party}.log"
-        with log.open("w") as output:
-            shell = subprocess.Popen(
-                ["bash", "-c", commands + "\nwait"],
-                cwd=self.folder,
-                env=self.environment,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                text=True,
-                start_new_session=True,
+        log = self.folder / f"{name}.log"
+        words = ["bash", "-c", commands + "\nwait -n && wait"]  # ends where one of them fails
+        with log.open("w") as said:
+            shell = started(
+                words, cwd=self.folder, env=self.environment, stdout=said, stderr=subprocess.STDOUT
             )
-        self._shells.append(shell)
+            self._shells[log] = self._stack.enter_context(shell)
         return log
 
-    def stop(self) -> None:
-        for shell in self._shells:
-            os.killpg(shell.pid, signal.SIGKILL)
-            shell.wait()
+    def finish(self, log: Path) -> str:
+        """Wait for a block that ends, and return what it said."""
+        self._shells.pop(log).wait()
+        return log.read_text()
 
-    def logs(self) -> str:
-        return "\n".join(
-            f"== {log.name}\n{log.read_text()[-1500:]}" for log in self.folder.glob("*.log")
-        )
+    def check(self) -> None:
+        """Raise with the end of its log where a party's shell has ended."""
+        for log, shell in self._shells.items():
+            require_alive(shell, log)
 
 
 @pytest.fixture
 def by_hand(tmp_path: Path) -> Iterator[ByHand]:
-    market = ByHand(tmp_path)
-    yield market
-    market.stop()
+    with ByHand(tmp_path) as market:
+        yield market
 
 
+@pytest.mark.slow
 def test_the_readme_starts_a_market_that_pays(by_hand: ByHand) -> None:
-    commands = blocks()
-    assert list(commands) == ["chain", "operator", "trainer", "verifier", "worker"]
-    by_hand.start("chain", commands["chain"])
-    by_hand.start("operator", commands["operator"])
-    wait_for(by_hand, "run 1 is served", lambda: bool(runs(by_hand)))
-    by_hand.start("trainer", commands["trainer"])
-    by_hand.start("verifier", commands["verifier"])
-    work, claim = commands["worker"].split("rollcall claim")
+    parties, commands = zip(*blocks(), strict=True)
+    assert parties == ("chain", "operator", "trainer", "verifier", "worker", "worker")
+    chain, operator, trainer, verifier, work, pay = commands
+    by_hand.start("chain", chain)
+    by_hand.start("operator", operator)
+    wait_until(lambda: bool(runs(by_hand)), check=by_hand.check)
+    by_hand.start("trainer", trainer)
+    by_hand.start("verifier", verifier)
+    wait_until(lambda: runs(by_hand)[0]["newest_version"] >= 0, check=by_hand.check)
     log = by_hand.start("worker", work)
-    wait_for(by_hand, "an epoch with the worker's earnings is final", lambda: earned(by_hand) > 0)
-    assert "is ready" in log.read_text()  # rollcall doctor
-    assert "arithmetic" in log.read_text()  # rollcall status
-    export = "export ROLLCALL_KEY=$WORKER_KEY\n"
-    claimed = by_hand.start("claim", export + "rollcall claim" + claim)
-    wait_for(by_hand, "the claim is paid", lambda: "run 1: paid 0.0" in claimed.read_text())
-    wait_for(
-        by_hand,
-        "the trainer ends",
-        lambda: "complete" in (by_hand.folder / "trainer.log").read_text(),
-    )
+    wait_until(lambda: earned(by_hand) > 0, check=by_hand.check)
+    said = log.read_text()
+    assert "is ready" in said  # rollcall doctor
+    assert "vllm-cpu" in said.split("engine ready", maxsplit=1)[0]  # rollcall doctor --calibrate
+    assert "Traceback" not in said
+    paid = by_hand.finish(by_hand.start("pay", pay))
+    assert "arithmetic" in paid  # rollcall status
+    assert "run 1: paid 0.0" in paid
+    wait_until(lambda: runs(by_hand)[0]["newest_version"] >= 2, check=by_hand.check)
 
 
-def runs(by_hand: ByHand) -> list[object]:
+def runs(by_hand: ByHand) -> list[dict[str, Any]]:
     try:
-        found: list[object] = httpx.get(f"{by_hand.market}/v1/runs").json()["runs"]
+        found: list[dict[str, Any]] = httpx.get(f"{by_hand.market}/v1/runs").json()["runs"]
     except (httpx.HTTPError, ValueError):
         return []
     return found
@@ -131,10 +129,3 @@ def runs(by_hand: ByHand) -> list[object]:
 def earned(by_hand: ByHand) -> int:
     standing = httpx.get(f"{by_hand.market}/v1/workers/{by_hand.worker}").json()["runs"]
     return int(standing[0]["earned"]) if standing else 0
-
-
-def wait_for(by_hand: ByHand, what: str, holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, f"not seen: {what}\n{by_hand.logs()}"
-        time.sleep(0.3)

@@ -18,7 +18,8 @@ from rollcall.reader import Reader
 from rollcall.settings import to_toml
 from rollout_worker.config import VerifierConfig, WorkerConfig
 from tests.market.light import verifying
-from tests.rollout_worker.live import MODEL, STAKE, LiveMarket, key_of, live_market, wait_until
+from tests.rollout_worker.live import MODEL, STAKE, LiveMarket, key_of, live_market
+from tests.waiting import wait_until
 
 HONEST, LAZY, FALSE, WORKER = ("v1", "v2"), "v0", ("false", "false2"), "worker"
 
@@ -69,11 +70,11 @@ def test_a_lazy_verifier_loses_its_vote_and_its_stake_to_real_replays(live: Live
         for name in HONEST:
             start(live, name, verifies=True)
         start(live, WORKER, verifies=False)
-        wait_until(lambda: found(live, LAZY).num_accepted >= 4, seconds=90)
+        wait_until(lambda: found(live, LAZY).num_accepted >= 4)
         assert found(live, LAZY).has_vote, "right as often as who replays, while all work is honest"
         for name in FALSE:
             start(live, name, verifies=False, seed_shift=1)
-        wait_until(lambda: not found(live, LAZY).has_vote, seconds=90)
+        wait_until(lambda: not found(live, LAZY).has_vote)
         wait_until(lambda: ledger.stake_of(address(LAZY)) == 0)
         for name in HONEST:
             assert found(live, name).has_vote

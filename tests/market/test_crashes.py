@@ -68,7 +68,7 @@ def survived(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Survived]:
             quantise_bits=CHEAT_BITS,
         ),
     )
-    plan = RunPlan(num_held_out=64, lease_seconds=10, groups_per_batch=12, epoch_seconds=10)
+    plan = RunPlan(num_held_out=64, lease_seconds=30, groups_per_batch=12, epoch_seconds=10)
     market = Market(folder, places(folder, ports), plan, workers=workers, steps=STEPS)
     console = Console(file=(folder / "view.txt").open("w"))
     with Processes(folder / "logs") as processes, View(console, market, plain=True) as view:
@@ -85,9 +85,8 @@ def survived(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Survived]:
 def kill_each_once(market: Market, processes: Processes) -> list[str]:
     """Kill each part when its version is reached, start it again, until the trainer is done."""
     pending, kills = dict(KILLED_AT), []
-    deadline = time.monotonic() + 240
     while processes["trainer"].process.poll() is None:
-        assert time.monotonic() < deadline, f"training stalled; still to kill: {pending}"
+        processes.check(may_end=("trainer", "worker-cheat"))
         lines = market.trainer_metrics()
         version = int(lines[-1]["version"]) if lines else -1
         due = [name for name, at in pending.items() if version >= at]

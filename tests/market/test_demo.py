@@ -3,32 +3,41 @@
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.waiting import started
+
 STEPS = 30
 
 
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """One run of the command, which all tests here look at."""
+
+    folder: Path
+    code: int
+    said: str
+
+
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> "subprocess.CompletedProcess[str]":
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     folder = tmp_path_factory.mktemp("demo")
-    return subprocess.run(
-        [
-            *(sys.executable, "-m", "rollcall", "demo"),
-            *("--steps", str(STEPS), "--report", str(folder), "--plain"),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-    )
+    words = [
+        *(sys.executable, "-m", "rollcall", "demo"),
+        *("--steps", str(STEPS), "--report", str(folder), "--plain"),
+    ]
+    with started(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        said, _ = process.communicate()
+    return Demo(folder, process.returncode, said)
 
 
 @pytest.fixture(scope="module")
-def folder(demo: "subprocess.CompletedProcess[str]") -> Path:
-    return Path(demo.args[demo.args.index("--report") + 1])
+def folder(demo: Demo) -> Path:
+    return demo.folder
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +46,10 @@ def report(folder: Path) -> dict[str, Any]:
     return body
 
 
-def test_every_claim_holds_and_the_exit_code_says_so(
-    demo: "subprocess.CompletedProcess[str]", report: dict[str, Any]
-) -> None:
+def test_every_claim_holds_and_the_exit_code_says_so(demo: Demo, report: dict[str, Any]) -> None:
     broken = [claim for claim in report["claims"] if not claim["holds"]]
-    assert (broken, demo.returncode) == ([], 0), demo.stdout + demo.stderr
-    assert "Traceback" not in demo.stderr
+    assert (broken, demo.code) == ([], 0), demo.said
+    assert "Traceback" not in demo.said
 
 
 def test_the_report_has_what_a_reader_compares(report: dict[str, Any]) -> None:

@@ -5,7 +5,6 @@ On the development chain, and on anvil where it is installed.
 """
 
 import sys
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -30,8 +29,8 @@ from tests.rollout_worker.live import (
     LiveMarket,
     key_of,
     live_market,
-    wait_until,
 )
+from tests.waiting import wait_until
 
 VERIFIERS = ("v0", "v1", "v2", "v3")
 STEWARDS = ("s0", "s1")
@@ -144,15 +143,13 @@ def test_what_was_done_before_a_halt_and_a_lapse_is_paid(tmp_path: Path) -> None
         units = {alice.address: alice.sell(3), bob.address: 0}
         ledger = live.ledger("watcher")
         halt(live)
-        since = time.monotonic()
-        wait_until(lambda: is_refused(bob), seconds=5)
-        assert time.monotonic() - since < 3
+        wait_until(lambda: is_refused(bob))
         wait_until(lambda: earned(live, units) == units)
         assert ledger.run(live.run_id).status is RunStatus.HALTED
         resume(live)
-        wait_until(lambda: not is_refused(bob), seconds=10)
+        wait_until(lambda: not is_refused(bob))
         units[bob.address] = bob.sell(2)
-        wait_until(lambda: is_refused(bob), seconds=40)
+        wait_until(lambda: is_refused(bob))
         run = ledger.run(live.run_id)
         wait_until(lambda: ledger.block_time() > run.permit_until)
         assert ledger.run(live.run_id).status is RunStatus.ACTIVE, "nobody halted it"

@@ -4,11 +4,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-
-import pytest
 
 from contracts.history import Fate, History
 from tests.orchestrator.front import serving
@@ -16,33 +15,27 @@ from tests.orchestrator.ground import STAKE
 from tests.orchestrator.lying import padded, post, proposed, stake_again
 from tests.orchestrator.place import Place
 from tests.orchestrator.test_settling import earn
+from tests.waiting import require_alive, started, wait_until
 
-SECONDS = 30.0
 
-
-def watch(place: Place, url: str, rpc: str, folder: Path, *options: str) -> subprocess.Popen[str]:
+@contextmanager
+def watch(
+    place: Place, url: str, rpc: str, folder: Path, *options: str
+) -> "Iterator[subprocess.Popen[str]]":
     place.ground.deployment.save(folder / "deployment.json")
     key = bytes(place.ground.people["stranger"].key).hex()
-    return subprocess.Popen(
-        [
-            *(sys.executable, "-m", "rollcall", "watch", url, "--rpc", rpc),
-            *("--deployment", str(folder / "deployment.json"), "--state", str(folder / "watch")),
-            *("--run", str(place.run_id), *options),
-        ],
-        env={**os.environ, "ROLLCALL_KEY": f"0x{key}"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def until(holds: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not holds():
-        if time.monotonic() > deadline or process.poll() is not None:
-            process.kill()
-            pytest.fail(f"the watcher did nothing: {process.communicate()[0]}")
-        time.sleep(0.1)
+    words = [
+        *(sys.executable, "-m", "rollcall", "watch", url, "--rpc", rpc),
+        *("--deployment", str(folder / "deployment.json"), "--state", str(folder / "watch")),
+        *("--run", str(place.run_id), *options),
+    ]
+    environment = {**os.environ, "ROLLCALL_KEY": f"0x{key}"}
+    log = folder / "said.txt"
+    with (
+        log.open("w") as said,
+        started(words, env=environment, stdout=said, stderr=said) as process,
+    ):
+        yield process
 
 
 def fate(place: Place) -> Fate:
@@ -64,11 +57,12 @@ def test_a_padded_epoch_is_voided_by_the_process_and_its_signer_slashed(
     lie(place)
     ledger, v0 = place.ground.by("alice"), place.ground.address("v0")
     before = ledger.stake_of(v0)
-    with serving(place) as (front, chain):
-        process = watch(place, front.url, chain.url, tmp_path)
-        until(lambda: fate(place) is Fate.VOIDED, process)
+    with serving(place) as (front, chain), watch(place, front.url, chain.url, tmp_path) as process:
+        alive = partial(require_alive, process, tmp_path / "said.txt")
+        wait_until(lambda: fate(place) is Fate.VOIDED, check=alive)
         process.send_signal(signal.SIGTERM)
-        said, _ = process.communicate(timeout=10)
+        process.wait()
+    said = (tmp_path / "said.txt").read_text()
     assert process.returncode == 0, said
     assert "proof sent" in said
     assert ledger.stake_of(v0) == before - STAKE
@@ -79,9 +73,13 @@ def test_a_padded_epoch_is_voided_by_the_process_and_its_signer_slashed(
 
 def test_one_dry_round_tells_the_call_and_sends_nothing(place: Place, tmp_path: Path) -> None:
     lie(place)
-    with serving(place) as (front, chain):
-        process = watch(place, front.url, chain.url, tmp_path, "--once", "--dry-run")
-        said, _ = process.communicate(timeout=SECONDS)
+    once = ("--once", "--dry-run")
+    with (
+        serving(place) as (front, chain),
+        watch(place, front.url, chain.url, tmp_path, *once) as process,
+    ):
+        process.wait()
+    said = (tmp_path / "said.txt").read_text()
     assert process.returncode == 0, said
     assert "would send proof" in said
     assert "prove_bad_leaf" in said

@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ from protocol.messages import EpochFile
 from rollcall.__main__ import main
 from rollcall.devchain.__main__ import development_key
 from rollcall.doctor import State, check_ledger
+from tests.waiting import started
 
 ROOT = Path(__file__).parents[2]
 STAKE = 10**18
@@ -91,9 +91,8 @@ Typed = Callable[..., str]
 def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     folder = tmp_path_factory.mktemp("town")
     command = [sys.executable, "-m", "rollcall.devchain", "--port", "0", "--state", str(folder)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
+    with started(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
         url = [process.stdout.readline().strip() for _ in range(3)][-1]
         terms = Terms(
             arbiter=account(ARBITER).address,
@@ -114,10 +113,6 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
             who = account(index).address
             town.by(index).register(STAKE, who, who)
         yield town
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
 
 
 @pytest.fixture
@@ -408,7 +403,6 @@ def test_the_installed_command_says_one_line_and_exits_1(town: Town) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
     )
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1

@@ -5,7 +5,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -204,14 +203,6 @@ def nudged(weights: Weights) -> dict[str, HostTensor]:
         bits[::100] ^= 1
         moved[name] = HostTensor(tensor.dtype, tensor.shape, bits)
     return moved
-
-
-def wait_until(holds: Callable[[], bool], *, seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds:.0f} s")
-        time.sleep(0.05)
 
 
 def _domain(deployment: Deployment) -> Domain:

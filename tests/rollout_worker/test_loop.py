@@ -23,8 +23,9 @@ from rollout_worker.commitment import check_lease, check_receipt, commit
 from rollout_worker.loop import attempt, open_seller, serve
 from rollout_worker.receipts import ReceiptBook
 from rollout_worker.shift import End, Seller
-from tests.rollout_worker.live import LiveMarket, key_of, live_market, nudged, wait_until
+from tests.rollout_worker.live import LiveMarket, key_of, live_market, nudged
 from tests.rollout_worker.policies import first_weights, spec_for
+from tests.waiting import wait_until
 
 ENGINE = "transformers-cpu"
 WORKERS = (
@@ -254,13 +255,13 @@ def test_a_worker_killed_outright_leaves_no_process_and_sells_on_after_a_restart
     assert family  # the outbox
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    _, alive = psutil.wait_procs(family, timeout=5)
+    _, alive = psutil.wait_procs(family)
     assert not alive
     before = sold()
     process = live.processes.start(command).process
     wait_until(lambda: sold() >= before + 8)
     process.terminate()
-    assert process.wait(timeout=30) == 0
+    assert process.wait() == 0
     kept = receipts_of_folder(config.data_dir)
     assert len({receipt.nonce for receipt in kept}) == len(kept)
 

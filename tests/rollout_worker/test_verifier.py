@@ -31,9 +31,9 @@ from tests.rollout_worker.live import (
     key_of,
     live_market,
     nudged,
-    wait_until,
 )
 from tests.rollout_worker.policies import DOMAIN, first_weights, spec_for
+from tests.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
