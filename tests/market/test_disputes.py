@@ -14,7 +14,7 @@ import pytest
 from contracts.openings import Published
 from contracts.state import RunStatus
 from protocol.canonical import content_digest, keccak256
-from protocol.errors import RunNotOpen
+from protocol.errors import NotFound, RunNotOpen
 from protocol.messages import EpochFile, EpochStage, LeaseRequest, Leases
 from protocol.signing import Domain, address_of, sign
 from rollcall.embedded import chain_command
@@ -121,14 +121,13 @@ def test_skipped_work_is_shown_by_its_worker_and_then_paid(tmp_path: Path) -> No
         quorum.accepts = quorum.signs = False
         alice, bob = (stack.enter_context(selling(live, name)) for name in ("alice", "bob"))
         units = {worker.address: worker.sell(3) for worker in (alice, bob)}
-        # All at once, so that the first epoch has more than one group of alice's.
         quorum.accepts = True
         ledger, operator = live.ledger("watcher"), live.ledger("operator")
         ledger.mint(address_of(key_of("operator")), STAKE)
         operator.stake(STAKE)
         ledger.mint(alice.address, STAKE)  # of which a hundredth is the bond
         start_watch(live)
-        post(live, skipping(proposed_file(live, alice), alice.address), "v0", "v1")
+        post(live, skipping(file_of_several(live, alice), alice.address), "v0", "v1")
         wait_until(lambda: ledger.run(live.run_id).generation == 1)
         assert ledger.stake_of(address_of(key_of("operator"))) == 0
         assert [ledger.stake_of(address_of(key_of(n))) for n in VERIFIERS[:3]] == [STAKE] * 3
@@ -171,11 +170,32 @@ def start_watch(live: LiveMarket) -> None:
     live.processes.start(Command("watch", argv, {"ROLLCALL_KEY": "0x" + key_of("watcher").hex()}))
 
 
-def proposed_file(live: LiveMarket, reader: LightWorker) -> EpochFile:
+def file_of_several(live: LiveMarket, worker: LightWorker) -> EpochFile:
+    """Return the first honest file with more than one group of the worker's; post those before it.
+
+    Which groups are accepted before an epoch closes is chance.
+    """
+    epoch = 0
+    while True:
+        file = proposed_file(live, worker, epoch)
+        if [c.worker for c in file.contributions].count(worker.address) > 1:
+            return file
+        post(live, file, "v0", "v1")
+        epoch += 1
+
+
+def proposed_file(live: LiveMarket, reader: LightWorker, epoch: int = 0) -> EpochFile:
     """Return the honest file that the orchestrator wants signed, as any verifier sees it."""
     seller = reader.seller
-    wait_until(lambda: seller.market.epoch(live.run_id, 0).stage is EpochStage.SIGNING)
-    info = seller.market.epoch(live.run_id, 0)
+
+    def is_proposed() -> bool:
+        try:
+            return seller.market.epoch(live.run_id, epoch).stage is EpochStage.SIGNING
+        except NotFound:  # it has not opened yet
+            return False
+
+    wait_until(is_proposed)
+    info = seller.market.epoch(live.run_id, epoch)
     return EpochFile.from_canonical(seller.market.blob(info.file, max_bytes=1 << 24, kind="epoch"))
 
 
