@@ -1,4 +1,4 @@
-"""The worker's program: choose the best paid run, join it, open an engine, work a shift, again.
+"""The worker's program: choose the best paid run, open an engine, join the run, work a shift, again.
 
 What happens inside a run is `shift.py`'s; which run is chosen, `choice.py`'s.
 """
