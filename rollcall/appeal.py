@@ -4,45 +4,20 @@ Found from the chain's events and views alone. The reason of an appeal is a text
 publishes; its digest goes on chain.
 """
 
-from dataclasses import dataclass
-
-from contracts.events import Event
+from contracts.accusations import Accusation, Accusations
 from contracts.state import DisputeKind, DisputeStatus, SlashState, SlashStatus
 from rollcall.chain import Desk, address_of_text
 from rollcall.running import digest_of
 from rollcall.times import moment
 from rollcall.user_error import UserError
 
-OPEN = (SlashStatus.PROPOSED, SlashStatus.APPEALED)
 WORD_DIGITS = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Accusation:
-    """One report of a quorum against one piece of work. `appeal` is the digest of its reason, if any."""
-
-    slash_id: bytes
-    state: SlashState
-    work_digest: bytes
-    appeal: bytes | None
-
-
-def accusations(desk: Desk, worker: str | None) -> list[Accusation]:
-    """Return the accusations against `worker`, or against anybody, oldest first."""
-    events = desk.ledger.events().poll()
-    reasons = {e.values["slashId"]: e.values["reason"] for e in events if e.name == "SlashAppealed"}
-    proposed = [e for e in events if e.name == "SlashProposed"]
-    return [
-        _accusation(desk, event, reasons)
-        for event in proposed
-        if worker is None or event.values["worker"] == worker
-    ]
 
 
 def show(desk: Desk, *, worker: str | None, everyone: bool) -> None:
     """Print accusations, and what can be done about each until when."""
     who = None if everyone else address_of_text(worker) if worker else desk.identity()
-    found = accusations(desk, who)
+    found = Accusations(desk.ledger, who).look()
     if not found:
         desk.say(f"nobody accuses {who}" if who else "nobody is accused")
         return
@@ -118,12 +93,6 @@ def word_of(text: str) -> bytes:
     if len(digits) != WORD_DIGITS:
         raise UserError(f"{text} has {len(digits)} hex digits, an id has {WORD_DIGITS}")
     return word
-
-
-def _accusation(desk: Desk, event: Event, reasons: dict[bytes, bytes]) -> Accusation:
-    slash_id = event.values["slashId"]
-    state = desk.ledger.slash(slash_id)
-    return Accusation(slash_id, state, event.values["workDigest"], reasons.get(slash_id))
 
 
 def _lines(desk: Desk, accusation: Accusation) -> list[str]:
