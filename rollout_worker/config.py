@@ -120,8 +120,12 @@ class WorkerConfig(RoleConfig):
     prove_omissions: bool = True
     """Prove on chain, under a bond, that an epoch skipped this worker's receipted work. Needs gas and
     tokens; where either is missing it is logged."""
+    appeals: bool = True
+    """Replay work that this worker is accused for, and appeal on chain unless the replay agrees. Needs gas,
+    no bond. An excluded worker stays until its accusations are decided."""
     books_seconds: Seconds = 5.0
-    """How often pending epochs are looked at; must be well within the run's challenge window."""
+    """How often pending epochs and accusations are looked at; must be well within the run's challenge
+    window."""
     reconsider_seconds: Seconds = 30.0
     """How often to look for a run that pays more."""
     drain_seconds: Seconds = 20.0

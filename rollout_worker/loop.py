@@ -15,6 +15,7 @@ from contracts.errors import LedgerError
 from protocol.errors import MarketError, Refused
 from protocol.messages import RunInfo
 from protocol.run import RunSpec
+from rollout_worker.appeals import Appeals, answering, see_out
 from rollout_worker.bookkeeping import Bookkeeper, keep_books
 from rollout_worker.choice import Ability, choose, is_over, obstacles
 from rollout_worker.client import open_market
@@ -30,10 +31,26 @@ from rollout_worker.weights import PolicyStore, PolicyUnreachable, bring_model_f
 
 
 def serve(seller: Seller, wallet: Wallet) -> None:
-    """Work for the best run there is until told to stop, or until every configured run is over."""
+    """Work until told to stop or no run is left, and answer accusations meanwhile and after."""
+    config = seller.config
+    if not config.appeals:
+        sell(seller, wallet)
+        return
+    appeals = Appeals(config, wallet, seller.market, seller.receipts)
+    with answering(appeals):
+        excluded_from = sell(seller, wallet)
+    see_out(appeals, excluded_from, seller.stop)
+
+
+def sell(seller: Seller, wallet: Wallet) -> set[int]:
+    """Work for the best run there is until told to stop, or until every configured run is over.
+
+    Returns the runs that excluded this worker.
+    """
     log = structlog.get_logger()
     barred: set[int] = set()
     told: dict[int, str] = {}
+    excluded_from: set[int] = set()
     give_up = seller.stop.is_set
     while not seller.stop.is_set():
         try:
@@ -44,16 +61,19 @@ def serve(seller: Seller, wallet: Wallet) -> None:
                 log.info("left run", run=info.run_id, reason=str(end))
                 if end in (End.RUN_OVER, End.EXCLUDED, End.REFUSED):
                     barred.add(info.run_id)
+                if end is End.EXCLUDED:
+                    excluded_from.add(info.run_id)
                 continue
         except Unreachable:
-            return
+            break
         if told != (told := obstacles(runs, seller.ability, barred=barred)):
             log.info("no run to serve", **{f"run_{number}": why for number, why in told.items()})
         if is_over(runs, seller.ability, barred=barred):
             log.info("no run left to serve", barred=sorted(barred))
-            return
+            break
         seller.tally.write()
         seller.stop.wait(seller.config.poll_seconds)
+    return excluded_from
 
 
 def attempt(seller: Seller, wallet: Wallet, info: RunInfo) -> End:

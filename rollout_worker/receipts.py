@@ -61,6 +61,10 @@ class ReceiptBook:
         """Return what was taken of one run's work, oldest first."""
         return [k for k in self.all() if k.receipt.run_id == run_id and not k.receipt.rejection]
 
+    def of_work(self, work_digest: bytes) -> KeptReceipt | None:
+        """Return the receipt for the work under this digest, or None where none is held."""
+        return next((k for k in self.all() if k.receipt.work_digest == work_digest), None)
+
     def _bytes(self) -> bytes:
         return self._path.read_bytes() if self._path.exists() else b""
 
