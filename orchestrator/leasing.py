@@ -31,7 +31,7 @@ async def grant(market: Market, run: Run, account: Account, request: LeaseReques
     """Return signed leases, or None where work is paced and the worker should come back."""
     run.require_open(market.clock())
     await market.require_owed(run, int(market.clock()))
-    await require_member(market, run, account.identity)
+    await _require_wanted(market, run, account.identity)
     policy = await market.newest_policy(run)
     if policy is None or run.chain.num_opened <= run.num_revealed:
         return None
@@ -121,6 +121,25 @@ async def require_member(market: Market, run: Run, worker: str) -> None:
         )
 
 
+async def _require_wanted(market: Market, run: Run, worker: str) -> None:
+    """Raise unless the worker is a member; of one that was excluded that it is, not that it lacks stake.
+
+    Its slashed stake is what it lacks, and to stake more would not help it.
+    """
+    try:
+        await require_member(market, run, worker)
+    except NotJoined:
+        fields = ("excluded", "excluded_for")
+        excluded, why = await market.queue.call("HMGET", f"{run.prefix}worker:{worker}", *fields)
+        if excluded == b"1":
+            raise Excluded(_no_more_leases(worker, why or b"")) from None
+        raise
+
+
+def _no_more_leases(worker: str, excluded_for: bytes) -> str:
+    return f"{reason_of(worker, excluded_for.decode())}: it gets no more leases"
+
+
 @dataclass(frozen=True, slots=True)
 class Reserved:
     """Nonces for new leases, and what the worker owes for dropped ones."""
@@ -148,7 +167,7 @@ async def _reserve(market: Market, run: Run, worker: str, count: int, opening: O
     )
     match outcome:
         case b"excluded":
-            raise Excluded(f"{reason_of(worker, detail.decode())}: it gets no more leases")
+            raise Excluded(_no_more_leases(worker, detail))
         case b"too_many":
             raise TooManyLeases(
                 f"{worker} holds all {first} leases it may have: finish or return some"

@@ -26,7 +26,8 @@ from rollout_worker.verifier import open_verifier, report_of
 from rollout_worker.wallet import Wallet
 from tests.market.light import NOTHING_MEASURED
 from tests.rollout_worker.accused import VERIFIERS, accuse, accused, quorum, stake_verifiers
-from tests.rollout_worker.live import STAKE, WINDOWS, LiveMarket, key_of, live_market, wait_until
+from tests.rollout_worker.live import STAKE, WINDOWS, LiveMarket, key_of, live_market
+from tests.waiting import wait_until
 
 
 @contextmanager

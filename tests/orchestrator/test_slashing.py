@@ -100,3 +100,21 @@ def test_a_report_of_more_than_is_left_at_risk_is_given_up(
         sign(place, "v0", task(place))
         place.tick()
         assert stages(place) == ["dismissed"]
+
+
+def test_a_slashed_worker_is_told_that_it_is_excluded_and_not_to_stake_more(
+    ground: Ground, redis_url: str, tmp_path: Path
+) -> None:
+    with opened(ground, redis_url, tmp_path / "b", num_verifiers=3, threshold=2) as place:
+        worker = condemned(place).worker
+        name = next(n for n in ("alice", "bob") if ground.address(n) == worker)
+        try:
+            place.tick()
+            place.tick(seconds=10)
+            assert stages(place) == ["executed"]
+            ground.by(name).unbond(ground.by(name).stake_of(worker))
+            place.tick(seconds=60)
+            response = place.party(name).lease()
+            assert (response.status_code, response.json()["code"]) == (409, "excluded")
+        finally:
+            stake_again(place, name)

@@ -33,8 +33,8 @@ from tests.rollout_worker.live import (
     key_of,
     live_market,
     start_weights,
-    wait_until,
 )
+from tests.waiting import wait_until
 
 NAMES = ("honest", "rounding", "misled", "unseen", "framed", "crashing", "silenced")
 
