@@ -57,13 +57,16 @@ class TransformersEngine:
         done: dict[int, Completion] = {}
         for start in range(0, len(order), self._max_sequences):
             chosen = order[start : start + self._max_sequences]
-            batch = _Batch.prefill(self._model, [requests[i] for i in chosen])
+            batch = self._prefilled([requests[i] for i in chosen])
             done.update(zip(chosen, batch.run(), strict=True))
         return [done[i] for i in range(len(requests))]
 
+    def _prefilled(self, requests: Sequence[Request]) -> "Batch":
+        return Batch.prefill(self._model, requests)
+
 
 @dataclass(slots=True)
-class _Batch:
+class Batch:
     """Rows being decoded. Tensors have one row per live rollout; contexts are padded on the left.
 
     Suffixes: B live rows, Q distinct prompts, S context, V vocabulary.
@@ -87,7 +90,7 @@ class _Batch:
     tape: Tape | None
 
     @classmethod
-    def prefill(cls, model: CausalModel, requests: Sequence[Request]) -> "_Batch":
+    def prefill(cls, model: CausalModel, requests: Sequence[Request]) -> "Batch":
         prompts = list(dict.fromkeys(request.prompt for request in requests))
         width = max(map(len, prompts))
         ids_QS = torch.tensor(
@@ -163,8 +166,7 @@ class _Batch:
 
     def _sample(self, ended_B: Tensor) -> Tensor:
         scaled_BV = self.model.logits(self.hidden) / self.temperatures[:, None]
-        noise_BV = gumbel(self.seeds, self.positions, scaled_BV.shape[1])
-        drawn_B = (scaled_BV + noise_BV).argmax(dim=1)
+        drawn_B = self.draw(scaled_BV)
         logprobs_B = scaled_BV.log_softmax(dim=1).gather(1, drawn_B[:, None])[:, 0]
         live = zip(
             self.rows.tolist(),
@@ -178,6 +180,11 @@ class _Batch:
                 self.tokens[row].append(token)
                 self.logprobs[row].append(logprob)
         return drawn_B
+
+    def draw(self, scaled_BV: Tensor) -> Tensor:
+        """Return the token that the seeded stream draws from each row's `logits / T`."""
+        noise_BV = gumbel(self.seeds, self.positions, scaled_BV.shape[1])
+        return (scaled_BV + noise_BV).argmax(dim=1)
 
     def _compact(self, live_B: Tensor, drawn_B: Tensor) -> Tensor:
         keep = live_B.nonzero()[:, 0]
