@@ -10,6 +10,7 @@ import sys
 NAMES = (
     "activations",
     "attacks",
+    "attacks.streams",
     "claims",
     "gas",
     "intake",
