@@ -1,7 +1,8 @@
 """`python -m benchmarks.attacks`: every sampling cheat against replay, with the table and the pictures.
 
-    python -m benchmarks.attacks [--model demo|large] [--groups 512] [--seed 0] [--attack NAME …]
+    python -m benchmarks.attacks [--model demo|large|smollm2] [--groups 512] [--seed 0] [--attack NAME …]
                                  [--sampler NAME …] [--replayer NAME …] [--out FILE] [--plots DIR]
+                                 [--gsm8k FILE]
 
 Models, samples and replays are kept in `--cache`, so that a second call takes seconds; an interrupt
 loses a minute at most. Deterministic for a seed, on one machine and one set of libraries.
@@ -26,6 +27,7 @@ from benchmarks.attacks.table import (
     replay_table,
     sketch_note,
 )
+from protocol.errors import MarketError
 
 CACHE = Path("build/attacks")
 JSON = Path("build/bench")
@@ -34,10 +36,14 @@ JSON = Path("build/bench")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make what is missing, print the tables, write JSON and, where asked, Markdown and pictures."""
     options = _parser().parse_args(arguments)
-    policies = Policies(options.model, options.cache, options.seed)
+    policies = Policies(options.model, options.cache, options.seed, options.gsm8k)
+    try:
+        wanted = chosen(options.attack, options.model)
+    except ValueError as error:
+        _parser().error(str(error))
     lab = Lab(
         policies,
-        chosen(options.attack),
+        wanted,
         samplers=[name for name in BOTH if name in options.sampler],
         replayers=[name for name in BOTH if name in options.replayer],
         num_groups=options.groups,
@@ -50,6 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("interrupted: what is done is kept, and the same command goes on from there")
         return 130
+    except (ModuleNotFoundError, MarketError) as error:
+        say(str(error))
+        return 2
     every = {(s, r): rows(lab, s, r) for s in lab.samplers for r in lab.replayers}
     beside = peers(lab) if lab.compares else []
     text = _text(lab, every, beside)
@@ -122,6 +131,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--sampler", nargs="+", default=list(BOTH), choices=BOTH)
     parser.add_argument("--replayer", nargs="+", default=["transformers"], choices=BOTH)
     parser.add_argument("--cache", type=Path, default=CACHE)
+    parser.add_argument(
+        "--gsm8k", type=Path, help="JSONL file of problems for smollm2; its own else"
+    )
     parser.add_argument("--out", type=Path, help="the tables, as Markdown")
     parser.add_argument("--json", type=Path, help="every figure")
     parser.add_argument("--plots", type=Path, help="folder for the ROC and the delays")

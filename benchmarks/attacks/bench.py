@@ -7,16 +7,17 @@ made of the findings (`figures`).
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.attacks import smollm
 from benchmarks.attacks.models import model_folder, reinforcement
 from benchmarks.attacks.record import STATS, Replayed, Sampled
 from benchmarks.attacks.stale import policy_after
-from protocol.environments.arithmetic import Arithmetic
+from benchmarks.attacks.tasks import Task, sums, word_problems
+from protocol.environments.base import Undecidable
 from protocol.policy import Weights
 from protocol.rollout import Lease, Rollout
 from rollout_worker.calibrate import Workload, workload_of
@@ -29,8 +30,7 @@ from rollout_worker.replay import Replayer, ReplayModel, stats_of
 
 EOS = 2
 GROUP_SIZE = 8
-MAX_TOKENS = 64
-MAX_MODEL_LEN = 128
+MAX_SEQUENCES = 128
 NUM_STALE_STEPS = 20
 
 Change = Callable[[Request], Request]
@@ -38,16 +38,42 @@ Change = Callable[[Request], Request]
 
 @dataclass(slots=True)
 class Policies:
-    """The weights of the lab: the leased policy, one 20 steps on, another model's."""
+    """The weights of the lab: the leased policy, one 20 steps on, another model's; and what they are asked."""
 
     model: str
     cache: Path
     seed: int
+    gsm8k: Path | None = None
+    """A file of GSM8K's problems, for a model that is asked such."""
     _known: dict[str, Weights] = field(default_factory=dict)
+    _task: Task | None = None
+    _tokenizer: Any = None
 
     @property
     def folder(self) -> Path:
         return _there(self.model, self.cache)
+
+    @property
+    def task(self) -> Task:
+        if self._task is None:
+            asks = self.model == smollm.NAME
+            self._task = word_problems(self.gsm8k, self.cache) if asks else sums()
+        return self._task
+
+    @property
+    def tokenizer(self) -> Any:
+        from tokenizers import Tokenizer
+
+        if self._tokenizer is None:
+            self._tokenizer = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
+        return self._tokenizer
+
+    def score(self, lease: Lease, rollout: Rollout) -> int:
+        """Return the reward, 0 also where the scorer cannot decide."""
+        text = self.tokenizer.decode(rollout.token_ids().tolist(), skip_special_tokens=True)
+        environment = self.task.environment
+        score = environment.score(environment.problem(lease.index), text)
+        return 0 if isinstance(score, Undecidable) else score
 
     def named(self, name: str) -> Weights:
         """Return `exact`, `later` (20 GRPO steps on) or `other` (another seed, hardly trained)."""
@@ -83,8 +109,13 @@ class Bench:
 
     @classmethod
     def open(cls, engine: str, policies: Policies, *, num_groups: int) -> "Bench":
-        opened = open_engine(engine, policies.folder, max_model_len=MAX_MODEL_LEN)
-        return cls(engine, opened, policies, workload(policies, num_groups), policies.seed)
+        return cls(
+            engine,
+            _opened(engine, policies),
+            policies,
+            workload(policies, num_groups),
+            policies.seed,
+        )
 
     def leases(self, *, salt: int = 0) -> list[Lease]:
         return list(self.workload.leases(salt=salt_of(self.seed, salt)))
@@ -101,9 +132,12 @@ class Bench:
         return [finish_group(lease, [next(done) for _ in lease.seeds]) for lease in leases]
 
     def continued(
-        self, leases: Sequence[Lease], prefixes: Sequence[Sequence[Completion]]
+        self,
+        leases: Sequence[Lease],
+        prefixes: Sequence[Sequence[Completion]],
+        change: Change = lambda request: request,
     ) -> list[tuple[Rollout, ...]]:
-        """Let the model go on after tokens that it was given, under the leased seeds."""
+        """Let the model go on after tokens that it was given, under the leased seeds where unchanged."""
         requests, places = [], []
         for i, (lease, group) in enumerate(zip(leases, prefixes, strict=True)):
             asked = requests_of(lease, eos_token_id=EOS)
@@ -111,7 +145,7 @@ class Bench:
                 room = lease.max_tokens - len(given.tokens)
                 if room > 0 and (not len(given.tokens) or given.tokens[-1] != EOS):
                     context = (*request.prompt, *(int(t) for t in given.tokens))
-                    requests.append(replace(request, prompt=context, max_tokens=room))
+                    requests.append(change(replace(request, prompt=context, max_tokens=room)))
                     places.append((i, k))
         found = dict(zip(places, self.engine.generate(requests), strict=True)) if requests else {}
         return [
@@ -119,35 +153,26 @@ class Bench:
             for i, group in enumerate(prefixes)
         ]
 
-    @cached_property
-    def _tokenizer(self) -> Any:
-        from tokenizers import Tokenizer
-
-        return Tokenizer.from_file(str(self.policies.folder / "tokenizer.json"))
-
     def score(self, lease: Lease, rollout: Rollout) -> int:
-        text = self._tokenizer.decode(rollout.token_ids().tolist(), skip_special_tokens=True)
-        environment = Arithmetic({})
-        return environment.score(environment.problem(lease.index), text)
+        return self.policies.score(lease, rollout)
 
-    def token(self, text: str) -> int:
-        """Return the id of one character."""
-        return int(self._tokenizer.token_to_id(text))
+    def encoded(self, text: str) -> list[int]:
+        return list(self.policies.tokenizer.encode(text, add_special_tokens=False).ids)
 
     def gold(self, lease: Lease) -> list[int]:
         """Return the right worked solution as ids, with its end."""
-        text = Arithmetic({}).problem(lease.index).solution
-        return [*self._tokenizer.encode(text, add_special_tokens=False).ids, EOS]
+        problem = self.policies.task.environment.problem(lease.index)
+        return [*self.encoded(problem.solution), EOS]
 
 
 def workload(policies: Policies, num_groups: int) -> Workload:
     """Return the leased prompts: the environment's first."""
     return workload_of(
         policies.folder,
-        Arithmetic({}),
+        policies.task.environment,
         num_groups=num_groups,
         group_size=GROUP_SIZE,
-        max_tokens=MAX_TOKENS,
+        max_tokens=policies.task.max_tokens,
     )
 
 
@@ -164,7 +189,7 @@ def open_replayer(name: str, policies: Policies) -> Iterator[Replayer]:
         return
     from rollout_worker.vllm_replay import VllmReplay
 
-    engine = open_engine(name, policies.folder, max_model_len=MAX_MODEL_LEN)
+    engine = _opened(name, policies)
     assert isinstance(engine, VllmEngine)
     try:
         yield VllmReplay(engine, policies.folder)
@@ -188,7 +213,20 @@ def replayed(
     )
 
 
+def _opened(name: str, policies: Policies) -> Engine:
+    task = policies.task
+    return open_engine(
+        name,
+        policies.folder,
+        max_model_len=task.max_model_len,
+        max_sequences=MAX_SEQUENCES,
+        kv_cache_mib=task.kv_cache_mib,
+    )
+
+
 def _there(name: str, cache: Path) -> Path:
+    if name == smollm.NAME:
+        return smollm.made(cache)
     folder = model_folder(name, cache)
     if (folder / "model.safetensors").exists():
         return folder

@@ -39,6 +39,8 @@ class Attack:
     served: Callable[[Policies], Weights] = lambda policies: policies.named("exact")
     leased: str = "exact"
     engines: tuple[str, ...] = BOTH
+    needs: tuple[str, ...] = ()
+    """Policies besides the exact one, which not every model has."""
     aim: int = 0
     """Groups within which 95 % of such workers ought to be condemned; 0 for none set."""
 
@@ -56,6 +58,7 @@ def _attacks() -> list[Attack]:
             "honest work, 20 steps on",
             lambda policies: policies.named("later"),
             leased="later",
+            needs=("later",),
         ),
         Attack("seed", "another seed", _another_seed, aim=1),
         Attack("best-of-n", f"best of {NUM_DRAWS} draws", _best_of_n),
@@ -64,12 +67,19 @@ def _attacks() -> list[Attack]:
         Attack("spliced", "half the gold answer, then sampled", _spliced),
         Attack("truncated", "cut in half and ended", _truncated),
         Attack("lengthened", "carried on past its end", _lengthened),
-        _served("other-model", "another model", lambda policies: policies.named("other"), aim=1),
+        _served(
+            "other-model",
+            "another model",
+            lambda policies: policies.named("other"),
+            needs=("other",),
+            aim=1,
+        ),
         _served(
             "stale",
             "a policy 20 steps stale",
             lambda policies: policies.named("exact"),
             leased="later",
+            needs=("later",),
             aim=1,
         ),
         Attack("greedy", "greedy", _at(1e-4), aim=1),
@@ -97,6 +107,7 @@ def _served(
     served: Callable[[Policies], Weights],
     *,
     leased: str = "exact",
+    needs: tuple[str, ...] = (),
     aim: int = 0,
 ) -> Attack:
     """Return the attack of honest sampling from other weights than leased."""
@@ -105,7 +116,7 @@ def _served(
         bench.load(served(bench.policies))
         return bench.sample(leases)
 
-    return Attack(name, title, cheat, served=served, leased=leased, aim=aim)
+    return Attack(name, title, cheat, served=served, leased=leased, needs=needs, aim=aim)
 
 
 def _rounded(policies: Policies, bits: int) -> Weights:
@@ -198,7 +209,7 @@ def _truncated(bench: Bench, leases: Sequence[Lease]) -> Groups:
 
 def _lengthened(bench: Bench, leases: Sequence[Lease]) -> Groups:
     """Write a space in place of the end, and sample on: tokens are what is paid."""
-    space = bench.token(" ")
+    [space] = bench.encoded(" ")
 
     def opened(rollout: Rollout) -> Completion:
         ids, logprobs = rollout.token_ids().copy(), rollout.worker_logprobs().copy()

@@ -22,7 +22,7 @@ from benchmarks.attacks.bench import (
     workload,
 )
 from benchmarks.attacks.cheats import Attack, attacks
-from benchmarks.attacks.models import START
+from benchmarks.attacks.models import START, UNTRAINED
 from benchmarks.attacks.peers import compared, hidden_states
 from benchmarks.attacks.record import Compared, Replayed, Sampled
 from benchmarks.attacks.weights import with_fp8_cache
@@ -109,15 +109,16 @@ class Lab:
         return [*self.of(sampler), *(() if self._is_committed else self._calibration())]
 
     def _calibration(self) -> list[Attack]:
-        """Return honest work to calibrate on: of the leased policy, and of the one 20 steps on."""
+        """Return honest work to calibrate on: of the leased policy, and of the one 20 steps on if any."""
         found = attacks()
+        names = ("honest",) if self.policies.model in UNTRAINED else ("honest", "honest-later")
         return [
             replace(
                 found[name],
                 name=f"{CALIBRATION}-{self.num_calibration_groups}-{found[name].leased}",
                 title="calibration",
             )
-            for name in ("honest", "honest-later")
+            for name in names
         ]
 
     def _sample(self, sampler: str) -> None:
@@ -197,15 +198,16 @@ class Lab:
         return hashlib.sha256(weights).hexdigest()[:12]
 
     def _path(self, kind: str, attack: str) -> Path:
-        name = f"{self.policies.model}-{self._fingerprint}-{self.num_groups}x{self.seed}"
+        asked = self.policies.task.environment.digest.hex()[:8]
+        name = f"{self.policies.model}-{self._fingerprint}-{asked}-{self.num_groups}x{self.seed}"
         return self.policies.cache / "records" / name / kind / f"{attack}.npz"
 
 
-def chosen(names: Sequence[str]) -> list[Attack]:
-    """Return the named attacks, all for none; honest work is always among them."""
-    known = attacks()
+def chosen(names: Sequence[str], model: str) -> list[Attack]:
+    """Return the named attacks on a model, all for none; honest work is always among them."""
+    known = {a.name: a for a in attacks().values() if not (a.needs and model in UNTRAINED)}
     if unknown := sorted(set(names) - known.keys()):
-        raise ValueError(f"no attack {', '.join(unknown)}; there are {', '.join(known)}")
+        raise ValueError(f"no attack {', '.join(unknown)} on {model}; there are {', '.join(known)}")
     return [a for a in known.values() if not names or a.name in names or a.name == "honest"]
 
 

@@ -1,11 +1,15 @@
-"""The models that the lab attacks: the starting model, and a larger one taught by the same teacher."""
+"""The models that the lab attacks: the starting model, a larger one taught by the same teacher, and one
+that others have trained on text.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 START = Path(__file__).parents[2] / "models" / "start"
-NAMES = ("demo", "large")
+NAMES = ("demo", "large", "smollm2")
+UNTRAINED = ("smollm2",)
+"""Models that are not trained here: no policy 20 steps on, and no other one of their shape."""
 
 
 @dataclass(frozen=True, slots=True)
