@@ -7,12 +7,13 @@ made of the findings (`figures`).
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.attacks import smollm
+from benchmarks.attacks import reliquary, smollm
 from benchmarks.attacks.models import model_folder, reinforcement
 from benchmarks.attacks.record import STATS, Replayed, Sampled
 from benchmarks.attacks.stale import policy_after
@@ -22,7 +23,7 @@ from protocol.policy import Weights
 from protocol.rollout import Lease, Rollout
 from rollout_worker.calibrate import Workload, workload_of
 from rollout_worker.engines.base import Completion, Engine, Request
-from rollout_worker.engines.causal import read_weights
+from rollout_worker.engines.causal import CausalModel, read_weights
 from rollout_worker.engines.registry import open_engine
 from rollout_worker.engines.vllm import VllmEngine
 from rollout_worker.generate import finish_group, requests_of
@@ -101,7 +102,7 @@ class Bench:
     """A worker that cheats: an engine, the lab's weights, the leases."""
 
     name: str
-    """Of the engine: `transformers` or `vllm`."""
+    """Of the engine: `transformers`, `vllm`, or `inverse-cdf` for sampling by Reliquary's rule."""
     engine: Engine
     policies: Policies
     workload: Workload
@@ -152,6 +153,11 @@ class Bench:
             tuple(_joined(given, found.get((i, k))) for k, given in enumerate(group))
             for i, group in enumerate(prefixes)
         ]
+
+    @cached_property
+    def reader(self) -> CausalModel:
+        """The exact policy to prefill with, for cheats that look at what was drawn."""
+        return CausalModel(self.policies.folder, device="cpu")
 
     def score(self, lease: Lease, rollout: Rollout) -> int:
         return self.policies.score(lease, rollout)
@@ -215,6 +221,13 @@ def replayed(
 
 def _opened(name: str, policies: Policies) -> Engine:
     task = policies.task
+    if name == reliquary.NAME:
+        return reliquary.InverseCdfEngine(
+            policies.folder,
+            device="cpu",
+            max_model_len=task.max_model_len,
+            max_sequences=MAX_SEQUENCES,
+        )
     return open_engine(
         name,
         policies.folder,

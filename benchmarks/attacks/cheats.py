@@ -9,9 +9,11 @@ at all, which is the best that such a prefill can do. Left out: what admission a
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
+from benchmarks.attacks import edits, reliquary
 from benchmarks.attacks.bench import Bench, Change, Policies
 from benchmarks.attacks.weights import colder, noisy, shifted, with_fp8_cache
 from protocol.policy import Weights
@@ -19,14 +21,20 @@ from protocol.rollout import Lease, Rollout
 from rollout_worker.engines.base import Completion, Request
 from rollout_worker.engines.rounded import rounded
 from rollout_worker.engines.transformers import TransformersEngine
+from rollout_worker.generate import requests_of
 
 Groups = list[tuple[Rollout, ...]]
 Cheat = Callable[[Bench, Sequence[Lease]], Groups]
 
 BOTH = ("transformers", "vllm")
+EVERY = (*BOTH, reliquary.NAME)
+EMULATED = ("transformers", reliquary.NAME)
+"""Engines whose cache can be made fp8 here."""
 NUM_DRAWS = 4
 GOLD_LOGPROB = -1e-4
 """What a splicer claims of tokens that it did not sample: that they were sure."""
+NEAR, WIDE = 0.01, 0.1
+"""Leads in nats under which a saboteur forks: within bfloat16's rounding, and beyond it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +46,7 @@ class Attack:
     cheat: Cheat
     served: Callable[[Policies], Weights] = lambda policies: policies.named("exact")
     leased: str = "exact"
-    engines: tuple[str, ...] = BOTH
+    engines: tuple[str, ...] = EVERY
     needs: tuple[str, ...] = ()
     """Policies besides the exact one, which not every model has."""
     aim: int = 0
@@ -65,6 +73,13 @@ def _attacks() -> list[Attack]:
         Attack("copied", "another worker's group", _copied, aim=1),
         Attack("gold", "the gold answer", _gold),
         Attack("spliced", "half the gold answer, then sampled", _spliced),
+        Attack("tail-seed", "honest half, then another seed", partial(_tail, model="exact")),
+        Attack(
+            "tail-model",
+            "honest half, then another model",
+            partial(_tail, model="other"),
+            needs=("other",),
+        ),
         Attack("truncated", "cut in half and ended", _truncated),
         Attack("lengthened", "carried on past its end", _lengthened),
         _served(
@@ -85,6 +100,10 @@ def _attacks() -> list[Attack]:
         Attack("greedy", "greedy", _at(1e-4), aim=1),
         Attack("t090", "temperature 0.9", _at(0.9), aim=5),
         Attack("t097", "temperature 0.97", _at(0.97)),
+        Attack("top-p", "top-p 0.95", partial(edits.nucleus, share=0.95)),
+        _forks("fork-up", lead=NEAR, is_raising=True),
+        _forks("fork-down", lead=NEAR, is_raising=False),
+        _forks("fork-up-wide", lead=WIDE, is_raising=True),
         _served("int4", "int4 weights", lambda policies: _rounded(policies, 4), aim=1),
         _served("int8", "int8 weights", lambda policies: _rounded(policies, 8), aim=500),
         _served(
@@ -97,7 +116,8 @@ def _attacks() -> list[Attack]:
             "weights × (1 + 0.003 × N(0, 1))",
             lambda policies: noisy(policies.named("exact"), share=0.003, seed=policies.seed),
         ),
-        Attack("fp8", "fp8 (e4m3) cache", _fp8, engines=("transformers",)),
+        Attack("fp8", "fp8 (e4m3) cache", _fp8, engines=EMULATED),
+        Attack("fp8-one", "fp8 cache in one of eight", _fp8_in_one, engines=EMULATED),
     ]
 
 
@@ -117,6 +137,13 @@ def _served(
         return bench.sample(leases)
 
     return Attack(name, title, cheat, served=served, leased=leased, needs=needs, aim=aim)
+
+
+def _forks(name: str, *, lead: float, is_raising: bool) -> Attack:
+    """Return the attack of near-tie forks. Inverse CDF is no race: nobody leads, and it is left out there."""
+    title = f"near ties under {lead:g} nats, to {'raise' if is_raising else 'lower'} rewards"
+    cheat = partial(edits.forked, lead=lead, is_raising=is_raising)
+    return Attack(name, title, cheat, engines=BOTH)
 
 
 def _rounded(policies: Policies, bits: int) -> Weights:
@@ -195,6 +222,18 @@ def _spliced(bench: Bench, leases: Sequence[Lease]) -> Groups:
     return bench.continued(leases, starts)
 
 
+def _tail(bench: Bench, leases: Sequence[Lease], *, model: str) -> Groups:
+    """Keep the first half of honest completions; go on under another seed, or with another model."""
+
+    def head(rollout: Rollout) -> Completion:
+        half = len(rollout.token_ids()) // 2
+        return Completion(rollout.token_ids()[:half], rollout.worker_logprobs()[:half])
+
+    heads = [[head(rollout) for rollout in group] for group in _honest(bench, leases)]
+    bench.load(bench.policies.named(model))
+    return bench.continued(leases, heads, _with_seed(1 if model == "exact" else 0))
+
+
 def _truncated(bench: Bench, leases: Sequence[Lease]) -> Groups:
     """Stop half-way and write the end, whose log-probability is claimed as sure."""
 
@@ -226,10 +265,30 @@ def _eos(bench: Bench) -> int:
 
 def _fp8(bench: Bench, leases: Sequence[Lease]) -> Groups:
     bench.load(bench.policies.named("exact"))
-    if not isinstance(bench.engine, TransformersEngine):
-        raise ValueError("the fp8 cache is emulated on the transformers engine only")
-    undo = with_fp8_cache(bench.engine._model)
+    undo = _keeping_fp8(bench)
     try:
         return bench.sample(leases)
     finally:
         undo()
+
+
+def _fp8_in_one(bench: Bench, leases: Sequence[Lease]) -> Groups:
+    """Keep the cache in fp8 for the first completion of each group."""
+    honest = _honest(bench, leases)
+    undo = _keeping_fp8(bench)
+    try:
+        firsts = bench.engine.generate(
+            [requests_of(x, eos_token_id=_eos(bench))[0] for x in leases]
+        )
+    finally:
+        undo()
+    return [
+        (Rollout.of(first.tokens, first.logprobs), *group[1:])
+        for first, group in zip(firsts, honest, strict=True)
+    ]
+
+
+def _keeping_fp8(bench: Bench) -> Callable[[], None]:
+    if not isinstance(bench.engine, TransformersEngine):
+        raise ValueError("the fp8 cache is emulated on the transformers engine only")
+    return with_fp8_cache(bench.engine._model)

@@ -12,7 +12,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from benchmarks.attacks import record
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from benchmarks.attacks import record, reliquary
 from benchmarks.attacks.bench import (
     Bench,
     Policies,
@@ -23,10 +27,11 @@ from benchmarks.attacks.bench import (
 )
 from benchmarks.attacks.cheats import Attack, attacks
 from benchmarks.attacks.models import START, UNTRAINED
-from benchmarks.attacks.peers import compared, hidden_states
-from benchmarks.attacks.record import Compared, Replayed, Sampled
+from benchmarks.attacks.peers import Group, compared, hidden_states
+from benchmarks.attacks.record import Compared, Drawn, Replayed, Sampled
 from benchmarks.attacks.weights import with_fp8_cache
 from protocol.calibration import thresholds_of
+from protocol.environments.base import FULL_SCORE
 from protocol.policy import entries, policy_digest
 from protocol.precision import ComputeDtype
 from protocol.rollout import Lease
@@ -36,6 +41,8 @@ from rollout_worker.engines.causal import CausalModel
 FALSE_REJECTS_PER_MILLION = 100
 FALSE_ALARMS_PER_MILLION = 10
 CALIBRATION = "calibration"
+DRAWN = "drawn"
+"""Kind of the records of Reliquary's rule."""
 
 
 @dataclass
@@ -54,7 +61,7 @@ class Lab:
     num_compared_groups: int = 96
     """Of each attack, whose activations are compared: a tenth of a second of processor time each."""
     compares: bool = True
-    """Whether to compare activations, on what transformers sampled."""
+    """Whether to compare activations, on what transformers sampled, and to sample by Reliquary's rule."""
 
     @property
     def seed(self) -> int:
@@ -68,6 +75,8 @@ class Lab:
                 self._replay(sampler, replayer)
         if self.compares:
             self._compare()
+            self._sample(reliquary.NAME)
+            self._draw()
 
     def sampled(self, sampler: str, attack: Attack) -> Sampled:
         return _found(record.read(Sampled, self._path(sampler, attack.name)))
@@ -77,6 +86,15 @@ class Lab:
 
     def compared(self, attack: Attack) -> Compared:
         return _found(record.read(Compared, self._path(self._activations, attack.name)))
+
+    def drawn(self, attack: Attack) -> Drawn:
+        return _found(record.read(Drawn, self._path(DRAWN, attack.name)))
+
+    def rewards(self, sampler: str, attack: Attack) -> NDArray[np.float64]:
+        """Return the rewards of an attack's rollouts, groups × group size, 1 for a full score."""
+        pairs = zip(self._leases(attack), self.sampled(sampler, attack).groups(), strict=True)
+        scores = [[self.policies.score(lease, r) for r in group] for lease, group in pairs]
+        return np.array(scores, dtype=np.float64) / FULL_SCORE
 
     def of(self, sampler: str) -> list[Attack]:
         """Return the attacks that a sampler can make."""
@@ -106,7 +124,8 @@ class Lab:
 
     def _works(self, sampler: str) -> list[Attack]:
         """Return what a sampler makes: its attacks, and honest work to calibrate on where needed."""
-        return [*self.of(sampler), *(() if self._is_committed else self._calibration())]
+        needed = sampler != reliquary.NAME and not self._is_committed
+        return [*self.of(sampler), *(self._calibration() if needed else ())]
 
     def _calibration(self) -> list[Attack]:
         """Return honest work to calibrate on: of the leased policy, and of the one 20 steps on if any."""
@@ -162,13 +181,25 @@ class Lab:
             )
             groups = list(pairs)[: self.num_compared_groups]
             model.load(attack.served(self.policies))
-            undo = with_fp8_cache(model) if attack.name == "fp8" else lambda: None
-            worker = hidden_states(model, groups, together=False)
-            undo()
+            worker = _committed_states(model, attack.name, groups)
             model.load(self.policies.named(attack.leased))
             verifier = hidden_states(model, groups, together=True)
             seen = compared(worker, verifier, groups, seed=self.seed)
             record.write(seen, self._path(self._activations, attack.name))
+
+    def _draw(self) -> None:
+        """Hold what was sampled by inverse CDF against Reliquary's intervals."""
+        works = self.of(reliquary.NAME)
+        missing = [work for work in works if not self._path(DRAWN, work.name).exists()]
+        if not missing:
+            return
+        model = CausalModel(self.policies.folder, device="cpu")
+        for work in missing:
+            say(f"{self.policies.model}: {work.title}, by Reliquary's rule")
+            model.load(self.policies.named(work.leased))
+            groups = self.sampled(reliquary.NAME, work).groups()
+            seen = reliquary.drawn(model, list(zip(self._leases(work), groups, strict=True)))
+            record.write(seen, self._path(DRAWN, work.name))
 
     @contextmanager
     def _bench(self, sampler: str) -> Iterator[Bench]:
@@ -220,3 +251,16 @@ def _found(kept: record.K | None) -> record.K:
     if kept is None:
         raise FileNotFoundError("a record is missing: call `prepare` first")
     return kept
+
+
+def _committed_states(model: CausalModel, attack: str, groups: Sequence[Group]) -> list[Tensor]:
+    """Return the hidden states that a cheat has, some through an fp8 cache."""
+    if attack not in {"fp8", "fp8-one"}:
+        return hidden_states(model, groups, together=False)
+    undo = with_fp8_cache(model)
+    states = hidden_states(model, groups, together=False)
+    undo()
+    if attack == "fp8":
+        return states
+    exact, size = hidden_states(model, groups, together=False), len(groups[0][1])
+    return [states[i] if i % size == 0 else exact[i] for i in range(len(exact))]

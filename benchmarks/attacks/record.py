@@ -91,8 +91,19 @@ class Compared:
     zero_N: NDArray[np.int64]
 
 
-Kept = Sampled | Replayed | Compared
-K = TypeVar("K", Sampled, Replayed, Compared)
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What a verifier of inverse-CDF sampling saw at each position, the verifier's own weights in force."""
+
+    lengths_GR: NDArray[np.int64]
+    peaks_N: NDArray[np.float32]
+    """The largest probability."""
+    misses_N: NDArray[np.float32]
+    """How far the uniform lies from the claimed token's interval; 0 inside it."""
+
+
+Kept = Sampled | Replayed | Compared | Drawn
+K = TypeVar("K", Sampled, Replayed, Compared, Drawn)
 
 
 def write(kept: Kept, path: Path) -> None:

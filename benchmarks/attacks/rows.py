@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.attacks import figures
+from benchmarks.attacks import figures, reliquary
 from benchmarks.attacks.cheats import Attack
 from benchmarks.attacks.figures import Area, Array, Delay
 from benchmarks.attacks.lab import Lab
@@ -48,6 +48,10 @@ class Row:
     """Of all tokens as handed in, in nats (`Findings.gaps`)."""
     differs: float
     """Share of groups with a completion that honest work does not have."""
+    moved: float
+    """By how much the mean reward differs from honest work's, of 1."""
+    moved_unpunished: float
+    """The same if what `judge` rejects, with the right log-probabilities, had its honest rewards."""
     handed_in: Caught
     prefilled: Caught
 
@@ -61,7 +65,8 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """One attack as commitments to activations see it, where the cheat does not prefill again."""
+    """One attack as commitments to activations see it, where the cheat does not prefill again, and as
+    Reliquary's rule sees it among workers who sample by that rule."""
 
     attack: Attack
     toploc_rejected: float
@@ -71,6 +76,18 @@ class Peer:
     zero_passes: float
     """Share of groups in which a constant zero passes GRAIL's tolerance at every position."""
     largest_sketch: int
+    reliquary: "Floors | None"
+
+
+@dataclass(frozen=True, slots=True)
+class Floors:
+    """What Reliquary's rule makes of an attack. None of it depends on claimed log-probabilities."""
+
+    rejected: float
+    """Share of groups."""
+    rejected_with_gate: float
+    matched: float
+    """Share of the tokens that count."""
 
 
 def rows(lab: Lab, sampler: str, replayer: str) -> list[Row]:
@@ -96,6 +113,8 @@ def rows(lab: Lab, sampler: str, replayer: str) -> list[Row]:
             for variant, with_gap in variants
         )
         num_tokens = sum(group.num_tokens for group in stats)
+        gained_G = (lab.rewards(sampler, attack) - lab.rewards(sampler, control)).mean(axis=1)
+        passes_G = ~figures.rejected(figures.without_gap(stats), thresholds)
         found.append(
             Row(
                 attack,
@@ -106,6 +125,8 @@ def rows(lab: Lab, sampler: str, replayer: str) -> list[Row]:
                 match=sum(group.num_matched for group in stats) / num_tokens,
                 mean_gap=float(seen.gaps_N.mean()),
                 differs=float((sampled.differs_from(honest) > 0).mean()),
+                moved=float(gained_G.mean()),
+                moved_unpunished=float((gained_G * passes_G).mean()),
                 handed_in=handed_in,
                 prefilled=prefilled,
             )
@@ -130,9 +151,21 @@ def peers(lab: Lab) -> list[Peer]:
                 grail=figures.grail_area(own, seen, seed=lab.seed),
                 zero_passes=float(1 - figures.grail_rejects(seen, seen.zero_N).mean()),
                 largest_sketch=int(seen.zero_N.max()),
+                reliquary=_floors(lab, attack),
             )
         )
     return found
+
+
+def _floors(lab: Lab, attack: Attack) -> Floors | None:
+    if reliquary.NAME not in attack.engines:
+        return None
+    seen = lab.drawn(attack)
+    return Floors(
+        rejected=float(reliquary.rejects(seen, has_gate=False).mean()),
+        rejected_with_gate=float(reliquary.rejects(seen, has_gate=True).mean()),
+        matched=reliquary.matched(seen),
+    )
 
 
 def _named(every: Sequence[Attack], name: str) -> Attack:

@@ -1,6 +1,7 @@
 """Write the rows as Markdown, for people, and as JSON, for whoever compares two runs."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from math import log1p
 from typing import Any
 
@@ -15,16 +16,19 @@ HEAD = (
     "tokens until the sequential test crosses",
     "groups until condemned",
     "AUC",
+    "reward moved",
     "aim",
 )
-COMMITMENTS = ("TOPLOC", "GRAIL")
+COMMITMENTS = ("TOPLOC", "GRAIL", "Reliquary")
 
 
 def replay_table(rows: Sequence[Row], peers: Sequence[Peer]) -> str:
-    """Return one pair of engines as a table, with the commitments to activations beside it.
+    """Return one pair of engines as a table, with others' rules beside it.
 
-    Cells read *as handed in · after a prefill*; delays, median (95 %); commitments, share of groups
-    rejected and area. Those are of a cheat that does not prefill: one that does passes as honest.
+    Cells read *as handed in · after a prefill*; delays, median (95 %); rewards, all groups · as if those
+    rejected alone after a prefill had been honest; commitments, share of groups rejected and area. Those
+    are of a cheat that does not prefill: one that does passes as honest. Reliquary: share of groups
+    rejected, without its gate · with it.
     """
     beside = {peer.attack.name: peer for peer in peers}
     head = HEAD + COMMITMENTS if peers else HEAD
@@ -97,6 +101,8 @@ def as_json(rows: Sequence[Row], peers: Sequence[Peer]) -> dict[str, Any]:
                 "match": row.match,
                 "mean_gap": row.mean_gap,
                 "differs": row.differs,
+                "moved": row.moved,
+                "moved_unpunished": row.moved_unpunished,
                 "handed_in": _caught(row, row.handed_in),
                 "prefilled": _caught(row, row.prefilled),
             }
@@ -111,6 +117,7 @@ def as_json(rows: Sequence[Row], peers: Sequence[Peer]) -> dict[str, Any]:
                 "grail_area": peer.grail.area,
                 "zero_passes": peer.zero_passes,
                 "largest_sketch": peer.largest_sketch,
+                "reliquary": asdict(peer.reliquary) if peer.reliquary else None,
             }
             for peer in peers
         ],
@@ -141,15 +148,18 @@ def _cells(row: Row) -> Iterator[str]:
     yield " · ".join(_tokens(caught.sequential) for caught in both)
     yield " · ".join(_groups(caught.either) for caught in both)
     yield " · ".join(f"{caught.area.area:.3f}" for caught in both)
+    yield f"{row.moved:+.3f} · {row.moved_unpunished:+.3f}"
     yield _aim(row)
 
 
-def _commitments(peer: Peer | None) -> tuple[str, str]:
+def _commitments(peer: Peer | None) -> tuple[str, str, str]:
     if peer is None:
-        return "", ""
+        return "", "", ""
+    rule = peer.reliquary
     return (
         f"{_percent(peer.toploc_rejected)}, {peer.toploc.area:.3f}",
         f"{_percent(peer.grail_rejected)}, {peer.grail.area:.3f}",
+        f"{_percent(rule.rejected)} · {_percent(rule.rejected_with_gate)}" if rule else "",
     )
 
 

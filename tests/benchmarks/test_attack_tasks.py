@@ -44,8 +44,8 @@ def test_gsm8ks_own_problems_are_asked_in_a_chat(tmp_path: Path) -> None:
 
 def test_a_model_that_is_not_trained_here_has_no_attacks_that_need_another_policy() -> None:
     names = {attack.name for attack in chosen([], smollm.NAME)}
-    assert {"honest", "int8"} <= names
-    assert names.isdisjoint({"honest-later", "stale", "other-model"})
+    assert {"honest", "int8", "fork-up"} <= names
+    assert names.isdisjoint({"honest-later", "stale", "other-model", "tail-model"})
     with pytest.raises(ValueError, match="no attack stale on smollm2; there are honest"):
         chosen(["stale"], smollm.NAME)
 
