@@ -22,6 +22,7 @@ from torch import Tensor
 
 from protocol.constants import MICRO
 from protocol.environments.arithmetic import Arithmetic
+from protocol.precision import ComputeDtype
 from protocol.rollout import Lease, Rollout
 from protocol.verdict import Statistic, Thresholds
 from rollout_worker.calibrate import workload_of
@@ -130,7 +131,11 @@ def gradient_of(policy: Policy) -> Tensor:
 def open_trained(model: Path = MODEL) -> Policy:
     """Return the policy under training: the one that sampled, in float32."""
     return open_policy(
-        model, device="cpu", compute_dtype="float32", temperature=1.0, logits_chunk=1 << 20
+        model,
+        device="cpu",
+        compute_dtype=ComputeDtype.FLOAT32,
+        temperature=1.0,
+        logits_chunk=1 << 20,
     )[0]
 
 

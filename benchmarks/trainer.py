@@ -30,6 +30,7 @@ from torch import Tensor
 
 from protocol.advantage import group_advantages
 from protocol.environments.arithmetic import Arithmetic, prompt, worked_solution
+from protocol.precision import ComputeDtype
 from trainer import loss as losses
 from trainer.batch import Completion, Group, count, pack
 from trainer.metrics import TokenSums
@@ -108,7 +109,11 @@ class Rollcall:
         self._groups = groups
         self._max_tokens = max_tokens
         self._policy, _ = open_policy(
-            MODEL, device="cpu", compute_dtype="float32", temperature=1.0, logits_chunk=1 << 20
+            MODEL,
+            device="cpu",
+            compute_dtype=ComputeDtype.FLOAT32,
+            temperature=1.0,
+            logits_chunk=1 << 20,
         )
 
     def gradients(self) -> dict[str, Tensor]:

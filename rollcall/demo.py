@@ -174,10 +174,10 @@ class Progress:
     def look(self, *, may_end: Sequence[str], waits_for: str) -> None:
         """Take one look, and a short pause."""
         self._processes.check(may_end=may_end)
-        totals, lines = self._record.snapshot(), self._market.trainer_metrics()
-        self._view.show(totals, lines)
-        if (totals, len(lines)) != self._seen:
-            self._seen, self._since = (totals, len(lines)), time.monotonic()
+        totals, num_lines = self._record.snapshot(), len(self._market.trainer_metrics())
+        self._view.show(totals)
+        if (totals, num_lines) != self._seen:
+            self._seen, self._since = (totals, num_lines), time.monotonic()
         elif time.monotonic() - self._since > STALL_SECONDS:
             raise UserError(
                 f"waiting for {waits_for}, and nothing has happened for {STALL_SECONDS:.0f} s: see the "
@@ -187,10 +187,10 @@ class Progress:
 
 
 def train(market: Market, processes: Processes, view: View, record: Record) -> None:
-    """Watch until the trainer has made its last step and ended."""
+    """Watch until the trainer has made its last step; its last evaluation may still be under way."""
     names = [worker.party.name for worker in market.workers]
     progress = Progress(market, processes, view, record)
-    while processes["trainer"].process.poll() is None:
+    while not has_ended(processes, "trainer") and len(market.trainer_metrics()) <= market.steps:
         progress.look(may_end=("trainer", *names), waits_for="the trainer")
     processes.check(may_end=("trainer", *names))
 
@@ -206,8 +206,14 @@ def settle(
     ledger.stop_run(launched.run_id)
     view.say("settling: verifiers sign the last epoch, the challenge window passes")
     progress = Progress(market, processes, view, record)
-    while not is_settled(market, ledger, launched.run_id, record):
-        progress.look(may_end=("trainer",), waits_for="the last epoch to be final")
+    while not (
+        has_ended(processes, "trainer") and is_settled(market, ledger, launched.run_id, record)
+    ):
+        progress.look(may_end=("trainer",), waits_for="the last epoch and the trainer's end")
+
+
+def has_ended(processes: Processes, name: str) -> bool:
+    return processes[name].process.poll() is not None
 
 
 def is_settled(market: Market, ledger: Ledger, run_id: int, record: Record) -> bool:

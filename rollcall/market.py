@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel
@@ -20,6 +20,9 @@ from rollcall.launch_config import LaunchConfig, Windows
 from rollcall.processes import Command
 from rollcall.settings import to_toml
 from rollcall.spec import RunPlan
+
+if TYPE_CHECKING:
+    from trainer.evaluations import Evaluations
 
 COMMAND_OF = {
     "orchestrator": "serve",
@@ -143,8 +146,16 @@ class Market:
         return (self.operator, self.orchestrator, *self.stakers())
 
     def trainer_metrics(self) -> list[dict[str, Any]]:
-        """Return the trainer's lines so far, one per version."""
-        return read_lines(self.data_dir(self.trainer) / "metrics.jsonl")
+        """Return the trainer's lines so far, one per version, with what was found of it since."""
+        found = {finding["version"]: finding for finding in self.evaluations().findings()}
+        lines = read_lines(self.data_dir(self.trainer) / "metrics.jsonl")
+        return [line | found.get(line["version"], {}) for line in lines]
+
+    def evaluations(self) -> "Evaluations":
+        """Return where the trainer's evaluator leaves what it finds."""
+        from trainer.evaluations import Evaluations
+
+        return Evaluations(self.data_dir(self.trainer) / "evaluations")
 
     def data_dir(self, party: Party) -> Path:
         return self.places.data / party.name

@@ -59,8 +59,9 @@ class View:
             self._live.console.print(f"[dim]{elapsed:6.1f} s[/]  {phase}")
             self._live.update(Text(f"… {phase}"))
 
-    def show(self, totals: Totals, steps: list[dict[str, Any]]) -> None:
+    def show(self, totals: Totals) -> None:
         """Redraw the table and the bar, or print a line now and then."""
+        steps = self._market.trainer_metrics()
         version = int(steps[-1]["version"]) if steps else 0
         if not self._plain:
             self._progress.update(self._task, completed=version)
@@ -76,16 +77,15 @@ class View:
             f"{worker.party.name} {totals.groups[worker.party.address]}"
             for worker in self._market.workers
         )
-        accuracy = _last(steps, "accuracy")
         return (
-            f"policy {version}/{self._market.steps}, accuracy {accuracy}, groups: {groups}, "
+            f"policy {version}/{self._market.steps}, accuracy {self._accuracy(steps)}, groups: {groups}, "
             f"{totals.num_verdicts} replays, {len(totals.excluded)} excluded"
         )
 
     def _dashboard(self, totals: Totals, steps: list[dict[str, Any]]) -> Group:
         return Group(
             Panel(self._workers(totals), title="workers", border_style="dim"),
-            Panel(_learning(steps), title="model", border_style="dim"),
+            Panel(self._learning(steps), title="model", border_style="dim"),
             self._progress,
             Text(
                 f"{totals.num_verdicts} replays · {totals.num_epochs_final} of "
@@ -122,16 +122,27 @@ class View:
             )
         return table
 
+    def _learning(self, steps: list[dict[str, Any]]) -> Table:
+        table = Table(box=None, show_header=False)
+        table.add_column(width=22)
+        table.add_column()
+        bars = _spark(_series(steps, "accuracy"), width=20)
+        table.add_row("accuracy (held out)", f"{self._accuracy(steps)} {bars}")
+        table.add_row(
+            "reward (batch)", f"{_last(steps, 'reward')} {_spark(_series(steps, 'reward'))}"
+        )
+        return table
 
-def _learning(steps: list[dict[str, Any]]) -> Table:
-    table = Table(box=None, show_header=False)
-    table.add_column(width=22)
-    table.add_column()
-    table.add_row(
-        "accuracy (held out)", f"{_last(steps, 'accuracy')} {_spark(_series(steps, 'accuracy'))}"
-    )
-    table.add_row("reward (batch)", f"{_last(steps, 'reward')} {_spark(_series(steps, 'reward'))}")
-    return table
+    def _accuracy(self, steps: list[dict[str, Any]]) -> str:
+        """Return the newest finding and what is being measured: training runs ahead of both."""
+        measured = [step for step in steps if "accuracy" in step]
+        newest = (
+            f"{measured[-1]['accuracy']:.3f} of policy {measured[-1]['version']}"
+            if measured
+            else "…"
+        )
+        under_way = self._market.evaluations().measuring()
+        return f"{newest}, measuring policy {under_way[0]}" if under_way else newest
 
 
 def _series(steps: list[dict[str, Any]], key: str) -> list[float]:

@@ -89,12 +89,12 @@ class Client:
     def batch(self, step: int) -> Batch:
         """Wait for the batch of `step`; raise `Stopped` where the process is to end first."""
         body = BatchRequest(step=step).to_json()
-        self._pause(0)  # a trainer that never waits is stopped here
+        self.pause(0)  # a trainer that never waits is stopped here
         while True:
             answer = self._send("POST", self._path("/batches"), json=body)
             if answer.status != httpx.codes.NO_CONTENT:
                 break
-            self._pause(answer.retry_after_seconds or self._poll_seconds)
+            self.pause(answer.retry_after_seconds or self._poll_seconds)
         batch = Batch.from_json(answer.content)
         if (batch.run_id, batch.step) != (self._run_id, step):
             raise Malformed(f"asked for step {step}, got step {batch.step} of run {batch.run_id}")
@@ -165,10 +165,10 @@ class Client:
                 if sign_ins == MAX_SIGN_INS:
                     raise
             except Busy as busy:
-                self._pause(busy.retry_after_seconds or delay)
+                self.pause(busy.retry_after_seconds or delay)
             except httpx.TransportError as error:
                 self._log.warning("orchestrator not reached", path=path, error=repr(error))
-                self._pause(delay)
+                self.pause(delay)
         raise AssertionError("unreachable: delays do not end")
 
     def _once(
@@ -217,7 +217,8 @@ class Client:
             yield delay * self._random.uniform(0.5, 1.0)
             delay = min(2 * delay, LONGEST_DELAY_SECONDS)
 
-    def _pause(self, seconds: float) -> None:
+    def pause(self, seconds: float) -> None:
+        """Wait; raise `Stopped` where the process is to end first."""
         if self._stop.wait(seconds):
             raise Stopped
 

@@ -23,18 +23,18 @@ class Config(BaseModel):
     model_dir: Path = Path("models/start")
     """Folder with the starting weights (one model.safetensors), config.json and tokenizer.json."""
     work_dir: Path = Path("build/trainer")
-    """Checkpoints, metrics.jsonl and TensorBoard events are written below this folder."""
+    """Checkpoints, metrics.jsonl, evaluations/held_out.jsonl and TensorBoard events are written below
+    this folder."""
     steps: Annotated[int, Field(ge=1)] = 60
     """Stop when this policy version is published."""
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
     """Seeds held-out sampling; training itself draws nothing at random."""
 
     device: str = "cpu"
-    """A torch device: cpu, cuda or cuda:1."""
+    """A torch device: cpu, cuda or cuda:1. A CPU computes in float32, a GPU in the run's dtype; masters
+    and the logits head are float32 on both."""
     threads: Annotated[int, Field(ge=1)] = 1
     """Processor threads for torch."""
-    compute_dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    """Dtype of activations. Masters and the logits head are float32 in either case."""
     microbatch_tokens: Annotated[int, Field(ge=16)] = 2048
     """Tokens of one forward pass; memory grows with it, gradients do not depend on it."""
     logits_chunk: Annotated[int, Field(ge=1)] = 8192
@@ -74,10 +74,11 @@ class Config(BaseModel):
     """Sequences with any token ratio beyond this, or below its inverse, are left out."""
 
     evaluate_every: Annotated[int, Field(ge=0)] = 5
-    """Measure held-out accuracy at versions divisible by this, and at the last; 0 for never."""
+    """Measure held-out accuracy at versions divisible by this, and at the last; 0 for never. A process of
+    its own does it; where it is still busy, only the start and the newest version wait for it."""
     num_evaluation_problems: Annotated[int, Field(ge=1)] = 512
     """Held-out problems per measurement, one sample each at the run's temperature."""
-    evaluation_batch: Annotated[int, Field(ge=1)] = 512
+    evaluation_batch: Annotated[int, Field(ge=1)] = 128
     """Held-out problems sampled at one time."""
     anchor_every: Annotated[int, Field(ge=1)] = 16
     """Publish a full set of weights at versions divisible by this; patches in between."""

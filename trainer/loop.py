@@ -3,7 +3,8 @@
 The order is what makes `kill -9` harmless. Version n + 1 is published before its checkpoint: killed in
 between, the trainer recomputes the step from the same batch (the orchestrator hands out the same one
 until it is acknowledged), finds its own manifest and goes on. The checkpoint stands before the ack:
-killed in between, the ack is sent again and nothing is trained on twice.
+killed in between, the ack is sent again and nothing is trained on twice. Held-out accuracy is measured by a
+process of its own (`evaluator.py`), for which nothing here waits.
 Left out: several devices, several steps per batch, learning-rate schedules.
 """
 
@@ -28,7 +29,7 @@ from trainer.behaviour import Behaviour, recompute
 from trainer.checkpoint import Progress
 from trainer.client import Client
 from trainer.config import Config
-from trainer.evaluate import HeldOut
+from trainer.evaluator import Evaluator
 from trainer.loss import Band, Clip, Tokens, Whole, losses, outlying
 from trainer.metrics import MetricsFile, TokenSums, group_values
 from trainer.model import Policy
@@ -71,7 +72,7 @@ class Trainer:
     policy: Policy
     optimizer: torch.optim.AdamW
     publisher: Publisher
-    held_out: HeldOut | None
+    evaluator: Evaluator | None
     metrics: MetricsFile
     progress: Progress
 
@@ -83,6 +84,7 @@ class Trainer:
             self._ack(self.progress.version - 1)
         while self.progress.version < self.config.steps:
             self.step()
+        self._finish()
 
     def step(self) -> None:
         """Train one batch and bring the next version to the world."""
@@ -96,7 +98,7 @@ class Trainer:
         learned_at = time.monotonic()
         manifest = self.publisher.publish(step + 1, self.policy.host_weights(), counted.of(batch))
         values |= group_values(selection.groups, selection.dropped, step)
-        values |= self._evaluate(step + 1)
+        self._evaluate(step + 1)
         waited, learning = taken_at - asked_at, learned_at - taken_at
         values |= {
             "wait_seconds": waited,
@@ -119,7 +121,8 @@ class Trainer:
                 raise WrongRun(f"{self.config.model_dir / name} is not the file that the run names")
             self.client.put_blob(data)
         manifest = self.publisher.publish(0, self.policy.host_weights())
-        self._record(0, manifest, self._evaluate(0), None)
+        self._evaluate(0)
+        self._record(0, manifest, {}, None)
 
     def _read(self, batch: Batch) -> Selection:
         """Fetch and decode the batch's groups, leaving out what may not be trained on."""
@@ -214,20 +217,38 @@ class Trainer:
         self.policy.refresh()
         return float(norm)
 
-    def _evaluate(self, version: int) -> dict[str, Any]:
+    def _evaluate(self, version: int) -> None:
+        """Hand a published version to the evaluator if it is due, and tell what that has found."""
+        if self.evaluator is None:
+            return
         every = self.config.evaluate_every
-        is_due = every > 0 and (version % every == 0 or version == self.config.steps)
-        if self.held_out is None or not is_due:
-            return {}
-        started_at = time.monotonic()
-        found = self.held_out.evaluate(self.policy)
-        return {
-            "accuracy": found.accuracy,
-            "held_out_reward": found.reward,
-            "held_out_mean_tokens": found.mean_tokens,
-            "num_held_out": found.num_problems,
-            "evaluate_seconds": time.monotonic() - started_at,
-        }
+        if version % every == 0 or version == self.config.steps:
+            self.evaluator.measure(version, self.publisher.weights(version))
+        self._tell_findings(self.evaluator)
+
+    def _finish(self) -> None:
+        """Wait for the last evaluation; training is over and published."""
+        if self.evaluator is None:
+            return
+        self.evaluator.wake()
+        if self.evaluator.is_busy():
+            versions = self.evaluator.evaluations.unfinished()
+            structlog.get_logger().info("waiting for the last evaluations", versions=versions)
+        while self.evaluator.is_busy():
+            self.client.pause(self.config.poll_seconds)
+        self._tell_findings(self.evaluator)
+        if unfinished := self.evaluator.evaluations.unfinished():
+            structlog.get_logger().warning(
+                "the evaluator ended early: start the trainer again to measure the rest",
+                versions=unfinished,
+            )
+
+    def _tell_findings(self, evaluator: Evaluator) -> None:
+        for finding in evaluator.news():
+            self.metrics.show(finding)
+            structlog.get_logger().info(
+                "version measured", version=finding["version"], accuracy=finding["accuracy"]
+            )
 
     def _record(
         self, version: int, manifest: Manifest, values: Mapping[str, Any], batch: Batch | None
@@ -253,9 +274,7 @@ class Trainer:
             self.optimizer,
             keep=self.config.keep_checkpoints,
         )
-        shown = {
-            key: values[key] for key in ("reward", "accuracy", "kl_worker_policy") if key in values
-        }
+        shown = {key: values[key] for key in ("reward", "kl_worker_policy") if key in values}
         structlog.get_logger().info("version trained", version=version, **shown)
 
     def _ack(self, step: int) -> None:

@@ -18,7 +18,7 @@ from trainer import checkpoint
 from trainer.checkpoint import Progress
 from trainer.client import Client, Stopped
 from trainer.config import Config
-from trainer.evaluate import HeldOut, held_out
+from trainer.evaluator import Evaluator, evaluations_of
 from trainer.loop import Trainer, WrongRun
 from trainer.metrics import MetricsFile
 from trainer.model import Policy, open_policy
@@ -56,7 +56,7 @@ def open_trainer(config: Config, key: bytes, client: Client) -> Iterator[Trainer
     policy, weights = open_policy(
         config.model_dir,
         device=config.device,
-        compute_dtype=config.compute_dtype,
+        compute_dtype=spec.compute_dtype,
         temperature=spec.temperature,
         logits_chunk=config.logits_chunk,
     )
@@ -75,6 +75,7 @@ def open_trainer(config: Config, key: bytes, client: Client) -> Iterator[Trainer
         version=progress.version,
         tensorboard=config.tensorboard,
     )
+    evaluator = _evaluator(config, info)
     try:
         yield Trainer(
             config=config,
@@ -83,11 +84,13 @@ def open_trainer(config: Config, key: bytes, client: Client) -> Iterator[Trainer
             policy=policy,
             optimizer=optimizer,
             publisher=publisher,
-            held_out=_held_out(config, info),
+            evaluator=evaluator,
             metrics=metrics,
             progress=progress,
         )
     finally:
+        if evaluator is not None:
+            evaluator.close()
         metrics.close()
 
 
@@ -112,13 +115,8 @@ def _publisher(config: Config, info: RunInfo, client: Client, key: bytes) -> Pub
     )
 
 
-def _held_out(config: Config, info: RunInfo) -> HeldOut | None:
+def _evaluator(config: Config, info: RunInfo) -> Evaluator | None:
     if config.evaluate_every == 0 or info.spec.num_held_out == 0:
         return None
-    return held_out(
-        info.spec,
-        config.model_dir / "tokenizer.json",
-        num_problems=config.num_evaluation_problems,
-        batch=config.evaluation_batch,
-        seed=config.seed,
-    )
+    evaluations = evaluations_of(config)
+    return Evaluator(config, info.spec, evaluations, num_told=len(evaluations.findings()))

@@ -1,7 +1,8 @@
 """What one step was like: sums over its tokens, a line of JSON, TensorBoard scalars.
 
 Owns `metrics.jsonl`: one line per policy version, appended and flushed before the checkpoint that
-remembers its end. A resumed trainer cuts the file there, so no version has two lines. Keys that end in
+remembers its end. A resumed trainer cuts the file there, so no version has two lines. Held-out accuracy
+comes later than its version's line and has a file of its own (`evaluations.py`). Keys that end in
 `_seconds`, `_per_second` or `_at` depend on the machine; every other one is the same in every life.
 """
 
@@ -114,6 +115,10 @@ class MetricsFile:
         self._file.write(json.dumps(values, allow_nan=False).encode() + b"\n")
         self._file.flush()
         os.fsync(self._file.fileno())
+        self.show(values)
+
+    def show(self, values: Mapping[str, Any]) -> None:
+        """Add a version's numbers to the TensorBoard events, if there are any."""
         if self._board is None:
             return
         for key, value in values.items():

@@ -1,8 +1,9 @@
 """Own the policy's numerics: float32 masters, a compute copy with the published bits, packed forward.
 
 The compute copy holds exactly the weights that workers sample with (masters rounded to the published
-dtype), so that log-probabilities differ from theirs by the engine's arithmetic alone; its gradients are
-applied to the masters, straight through the rounding. The logits head computes in float32.
+dtype, then cast to the run's), so that log-probabilities differ from theirs by the engine's arithmetic
+alone; its gradients are applied to the masters, straight through the rounding. The logits head computes
+in float32, and so does everything on a CPU.
 The architecture comes from transformers; the prompt-sharing attention enters through its attention
 interface. Left out: sharding over devices, sharded checkpoint files, sliding windows.
 """
@@ -22,6 +23,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from protocol.patch import from_anchor
 from protocol.policy import Bits, HostTensor, Weights
+from protocol.precision import ComputeDtype, cast_all
 from trainer.batch import Microbatch
 
 SHARED_PROMPT = "rollcall_shared_prompt"
@@ -51,11 +53,18 @@ class Policy:
     def device(self) -> torch.device:
         return next(iter(self._copy.values())).device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the compute copy computes in."""
+        return next(iter(self._copy.values())).dtype
+
     def refresh(self) -> None:
         """Bring the compute copy to what will be published of the masters."""
         with torch.no_grad():
             for name, parameter in self._copy.items():
                 parameter.copy_(self.masters[name].to(DTYPES[self._dtypes[name]]))
+        if any(overflows(parameter) for parameter in self._copy.values()):
+            cast_all(self.host_weights(), ComputeDtype.FLOAT16)  # raises, with the weight
 
     @contextmanager
     def holding(self, weights: Weights) -> Iterator[None]:
@@ -63,9 +72,7 @@ class Policy:
         if weights.keys() != self._copy.keys():
             raise ValueError("these weights have other tensors than this model")
         try:
-            with torch.no_grad():
-                for name, parameter in self._copy.items():
-                    parameter.copy_(_tensor(weights[name]))
+            load(self._model, weights)
             yield
         finally:
             self.refresh()
@@ -113,16 +120,6 @@ class Policy:
             weights[name] = HostTensor(dtype, self._shapes[name], _bits(published))
         return weights
 
-    @contextmanager
-    def sampling(self) -> Iterator[Any]:
-        """Lend the model for generation, with the library's own attention."""
-        self._model.set_attn_implementation("sdpa")
-        try:
-            with torch.no_grad():
-                yield self._model
-        finally:
-            self._model.set_attn_implementation(SHARED_PROMPT)
-
     def _hidden(self, microbatch: Microbatch) -> Tensor:
         output = self._model.model(
             input_ids=microbatch.tokens_T[None],
@@ -136,20 +133,57 @@ class Policy:
 
 
 def open_policy(
-    model_dir: Path, *, device: str, compute_dtype: str, temperature: float, logits_chunk: int
+    model_dir: Path,
+    *,
+    device: str,
+    compute_dtype: ComputeDtype,
+    temperature: float,
+    logits_chunk: int,
 ) -> tuple[Policy, dict[str, HostTensor]]:
     """Read a model folder; return the policy and its weights as they are in the file."""
     weights = from_anchor((model_dir / "model.safetensors").read_bytes())
-    config = AutoConfig.from_pretrained(model_dir, local_files_only=True)
-    if set(getattr(config, "layer_types", ["full_attention"])) != {"full_attention"}:
-        raise ValueError("the packed forward knows full attention only, not sliding windows")
     ALL_ATTENTION_FUNCTIONS.register(SHARED_PROMPT, _shared_prompt_attention)
-    model = AutoModelForCausalLM.from_config(
-        config, dtype=DTYPES[compute_dtype], attn_implementation=SHARED_PROMPT
+    model = open_model(
+        model_dir, device=device, compute_dtype=compute_dtype, attention=SHARED_PROMPT
     )
-    model.to(device).eval()  # eval: no dropout; gradients flow all the same
+    if set(getattr(model.config, "layer_types", ["full_attention"])) != {"full_attention"}:
+        raise ValueError("the packed forward knows full attention only, not sliding windows")
     policy = Policy(model, weights, temperature=temperature, chunk=logits_chunk)
     return policy, weights
+
+
+def open_model(
+    model_dir: Path, *, device: str, compute_dtype: ComputeDtype, attention: str = "sdpa"
+) -> Any:
+    """Make the folder's architecture, its weights not yet set, in the dtype computed with here."""
+    config = AutoConfig.from_pretrained(model_dir, local_files_only=True)
+    model = AutoModelForCausalLM.from_config(
+        config, dtype=DTYPES[dtype_on(device, compute_dtype)], attn_implementation=attention
+    )
+    return model.to(device).eval()  # eval: no dropout; gradients flow all the same
+
+
+def dtype_on(device: str, compute_dtype: ComputeDtype) -> ComputeDtype:
+    """Return what a device computes in: float32 on a CPU, elsewhere the dtype that the run agreed on.
+
+    Ratios need the sampling policy's log-probabilities, not a worker's rounding of them, and a CPU without
+    bfloat16 instructions takes up to five times as long in it.
+    """
+    return ComputeDtype.FLOAT32 if torch.device(device).type == "cpu" else compute_dtype
+
+
+def load(model: Any, weights: Weights) -> None:
+    """Set a model to published weights; raise `ValueError` where one does not fit its dtype."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(_tensor(weights[name]))
+            if overflows(parameter):
+                cast_all({name: weights[name]}, ComputeDtype.FLOAT16)  # raises, with the weight
+
+
+def overflows(parameter: Tensor) -> bool:
+    """Return whether a cast to float16 left an infinity; wider exponents have room for every weight."""
+    return parameter.dtype is torch.float16 and bool(parameter.isinf().any())
 
 
 def _shared_prompt_attention(

@@ -15,6 +15,7 @@ from protocol.advantage import group_advantages, has_signal
 from protocol.environments.arithmetic import Arithmetic
 from protocol.patch import anchor_bytes, from_anchor
 from protocol.policy import HostTensor
+from protocol.precision import ComputeDtype
 from protocol.rollout import Lease, Rollout
 from rollout_worker.calibrate import workload_of
 from rollout_worker.engines.registry import open_engine
@@ -56,7 +57,11 @@ def _train(folder: Path, how: Reinforcement, *, num_steps: int, seed: int) -> di
     )
     engine = open_engine("transformers", folder, max_model_len=128)
     policy, _ = open_policy(
-        folder, device="cpu", compute_dtype="bfloat16", temperature=1.0, logits_chunk=1 << 20
+        folder,
+        device="cpu",
+        compute_dtype=ComputeDtype.FLOAT32,
+        temperature=1.0,
+        logits_chunk=1 << 20,
     )
     optimizer = torch.optim.AdamW(
         policy.masters.values(),

@@ -109,9 +109,7 @@ def test_worker_logprobs_of_honest_fresh_work_are_the_trainers_own() -> None:
     (microbatch,) = pack(work.groups(4), max_tokens=10_000, device="cpu")
     with torch.no_grad():
         exact, entropy = work.policy().logprobs(microbatch)
-        rounded, _ = work.policy("bfloat16").logprobs(microbatch)
     assert (exact - microbatch.worker_logprobs_N).abs().max() < 1e-4
-    assert (rounded - microbatch.worker_logprobs_N).abs().mean() < 0.01
     assert 0 <= float(entropy.min()) <= float(entropy.max()) < np.log(128)
 
 

@@ -27,10 +27,10 @@ STEPS = 4
 
 
 @contextmanager
-def process(desk: Desk, folder: Path) -> Iterator["subprocess.Popen[str]"]:
+def process(desk: Desk, folder: Path, **changes: object) -> Iterator["subprocess.Popen[str]"]:
     folder.mkdir(parents=True, exist_ok=True)
     settings = folder / "config.json"
-    settings.write_text(config(desk, folder, evaluate_every=0).model_dump_json())
+    settings.write_text(config(desk, folder, **changes).model_dump_json())
     words = [sys.executable, "-c", PROGRAM, str(settings), work.KEY.hex()]
     with started(words, env={**os.environ, "OMP_NUM_THREADS": "1"}) as child:
         yield child

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,12 +16,13 @@ from protocol.environments.arithmetic import Arithmetic
 from protocol.messages import Batch, BatchGroup, RunInfo, RunStatus
 from protocol.patch import from_anchor
 from protocol.policy import entries, policy_digest
+from protocol.precision import ComputeDtype
 from protocol.rollout import Rollout, Submission
 from protocol.run import AuditPolicy, RunSpec
 from tests.bounds import thresholds
 from tests.trainer.desk import Desk
 from trainer.batch import Group, pack, read_group
-from trainer.model import Policy, open_policy
+from trainer.model import Policy, load, open_model, open_policy
 
 KEY = bytes(range(1, 33))
 WORKER = signing.address_of(bytes(range(2, 34)))
@@ -77,10 +79,21 @@ def info(run: RunSpec) -> RunInfo:
     )
 
 
-def policy(dtype: str = "float32", *, chunk: int = 1 << 20) -> Policy:
+def policy(*, chunk: int = 1 << 20) -> Policy:
     return open_policy(
-        MODEL, device="cpu", compute_dtype=dtype, temperature=1.0, logits_chunk=chunk
+        MODEL,
+        device="cpu",
+        compute_dtype=ComputeDtype.FLOAT32,
+        temperature=1.0,
+        logits_chunk=chunk,
     )[0]
+
+
+def network() -> Any:
+    """The starting model as the library runs it."""
+    found = open_model(MODEL, device="cpu", compute_dtype=ComputeDtype.FLOAT32)
+    load(found, from_anchor((MODEL / "model.safetensors").read_bytes()))
+    return found
 
 
 def sampled(
@@ -93,14 +106,14 @@ def sampled(
 @lru_cache
 def _sampled(count: int, group_size: int, version: int) -> Sequence[tuple[BatchGroup, bytes]]:
     torch.set_num_threads(1)
-    environment, model = Arithmetic({}), policy()
+    environment, model, sampler = Arithmetic({}), policy(), network()
     vocabulary = _characters()
     found: list[tuple[BatchGroup, bytes]] = []
     torch.manual_seed(11)
     for index in range(100_000):
         problem = environment.problem(index)
         prompt = [vocabulary.index(character) for character in problem.prompt]
-        rows = _generate(model, prompt, group_size)
+        rows = _generate(sampler, prompt, group_size)
         texts = ["".join(vocabulary[t] for t in row if t > 3) for row in rows]
         scores = [environment.score(problem, text) for text in texts]
         if len(set(scores)) == 1:
@@ -160,12 +173,12 @@ def _characters() -> list[str]:
     return [tokenizer.id_to_token(i) or "" for i in range(128)]
 
 
-def _generate(model: Policy, prompt: list[int], count: int) -> list[list[int]]:
+@torch.no_grad()
+def _generate(sampler: Any, prompt: list[int], count: int) -> list[list[int]]:
     config = GenerationConfig(
         do_sample=True, top_k=0, max_new_tokens=32, eos_token_id=2, pad_token_id=0
     )
-    with model.sampling() as network:
-        output = network.generate(torch.tensor([prompt] * count), generation_config=config)
+    output = sampler.generate(torch.tensor([prompt] * count), generation_config=config)
     rows = output[:, len(prompt) :].tolist()
     return [row[: row.index(2) + 1] if 2 in row else row for row in rows]
 

@@ -1,0 +1,72 @@
+"""The folder between trainer and evaluator: what waits, what is left out, what a death leaves."""
+
+from pathlib import Path
+
+import pytest
+
+from protocol.patch import anchor_bytes, from_anchor
+from protocol.policy import Weights
+from tests.trainer import work
+from trainer.evaluations import Evaluations, superseded
+
+
+@pytest.fixture(scope="module")
+def weights() -> Weights:
+    return from_anchor((work.MODEL / "model.safetensors").read_bytes())
+
+
+def measure(evaluations: Evaluations) -> int | None:
+    with evaluations.writing() as file, evaluations.take() as taken:
+        if taken is None:
+            return None
+        evaluations.append(file, {"version": taken[0]})
+        return taken[0]
+
+
+def test_only_the_start_and_the_newest_wait() -> None:
+    assert superseded([]) == []
+    assert superseded([0, 5]) == []
+    assert superseded([0, 5, 10, 60]) == [5, 10]
+
+
+def test_the_start_comes_first_and_then_the_newest(tmp_path: Path, weights: Weights) -> None:
+    evaluations = Evaluations(tmp_path)
+    for version in (0, 5, 10):
+        evaluations.put(version, weights)
+    assert evaluations.unfinished() == [0, 10]
+    assert [measure(evaluations) for _ in range(3)] == [0, 10, None]
+    assert [line["version"] for line in evaluations.findings()] == [0, 10]
+
+
+def test_a_version_under_way_is_not_superseded(tmp_path: Path, weights: Weights) -> None:
+    evaluations = Evaluations(tmp_path)
+    evaluations.put(5, weights)
+    with evaluations.take() as taken:
+        assert taken == (5, anchor_bytes(weights))
+        evaluations.put(10, weights)
+        assert (evaluations.measuring(), evaluations.waiting()) == ([5], [10])
+    assert evaluations.unfinished() == [10]
+
+
+def test_what_a_killed_evaluator_was_at_is_taken_up(tmp_path: Path, weights: Weights) -> None:
+    evaluations = Evaluations(tmp_path)
+    evaluations.put(5, weights)
+    with pytest.raises(KeyboardInterrupt), evaluations.take():
+        raise KeyboardInterrupt
+    assert evaluations.measuring() == [5]
+    with evaluations.writing() as file:
+        file.write(b'{"version": 5, "accu')
+    assert evaluations.findings() == []
+    assert measure(evaluations) == 5
+    assert evaluations.findings() == [{"version": 5}]
+
+
+def test_no_version_is_measured_twice(tmp_path: Path, weights: Weights) -> None:
+    evaluations = Evaluations(tmp_path)
+    evaluations.put(5, weights)
+    with pytest.raises(KeyboardInterrupt), evaluations.take(), evaluations.writing() as file:
+        evaluations.append(file, {"version": 5})
+        raise KeyboardInterrupt  # between the finding and the end of its turn
+    assert measure(evaluations) is None
+    evaluations.put(5, weights)
+    assert evaluations.unfinished() == []

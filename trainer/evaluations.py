@@ -1,0 +1,115 @@
+"""The folder through which a trainer and its evaluator meet: weights that wait, and findings.
+
+    00000005.waiting     published weights, to be measured
+    00000005.measuring   the same, while the evaluator is at it
+    held_out.jsonl       one finding a line, naming its version
+
+The names are the whole state, so either side may be killed at any time: the next evaluator takes up
+what the last one left. The trainer adds, and takes away what need not wait any more: at most the start
+(version 0, which all others are compared with) and the newest version wait. So the last one is measured
+whatever came before it. No torch here: the live view reads this too.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from protocol import patch
+from protocol.policy import Weights
+
+WAITING, MEASURING = ".waiting", ".measuring"
+
+
+def superseded(waiting: list[int]) -> list[int]:
+    """Return which of the waiting versions need not be measured any more."""
+    return [version for version in waiting if 0 < version < max(waiting)]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluations:
+    """One run's evaluations on the trainer's disk."""
+
+    folder: Path
+
+    def put(self, version: int, weights: Weights) -> None:
+        """Have a version measured, unless it is or was already: published weights never change."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        done = {finding["version"] for finding in self.findings()}
+        if version in done or self._path(version, MEASURING).exists():
+            return
+        partial = self._path(version, ".partial")
+        with partial.open("wb") as file:
+            file.write(patch.anchor_bytes(weights))
+            file.flush()
+            os.fsync(file.fileno())
+        partial.rename(self._path(version, WAITING))
+        for old in superseded(self.waiting()):
+            self._path(old, WAITING).unlink(missing_ok=True)  # or the evaluator has just taken it
+
+    def waiting(self) -> list[int]:
+        return self._versions(WAITING)
+
+    def measuring(self) -> list[int]:
+        """Return the version being measured, if any; an evaluator that was killed leaves its own here."""
+        return self._versions(MEASURING)
+
+    def unfinished(self) -> list[int]:
+        """Return what is not measured yet."""
+        return sorted({*self.measuring(), *self.waiting()})
+
+    def findings(self) -> list[dict[str, Any]]:
+        """Return the whole lines so far."""
+        if not self._lines.exists():
+            return []
+        text = self._lines.read_text()
+        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+    @contextmanager
+    def take(self) -> Iterator[tuple[int, bytes] | None]:
+        """Lend the first version that is to be measured, with its anchor; None where there is none."""
+        done = {finding["version"] for finding in self.findings()}
+        for version in self.unfinished():
+            measuring = self._path(version, MEASURING)
+            if not measuring.exists():
+                try:
+                    self._path(version, WAITING).rename(measuring)
+                except FileNotFoundError:
+                    continue  # superseded since it was listed
+            if version not in done:
+                yield version, measuring.read_bytes()
+            measuring.unlink()
+            if version not in done:
+                return
+        yield None
+
+    def append(self, file: IO[bytes], finding: Mapping[str, Any]) -> None:
+        """Add a line to the findings."""
+        file.write(json.dumps(finding, allow_nan=False).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+    @contextmanager
+    def writing(self) -> Iterator[IO[bytes]]:
+        """Lend the findings to write to, to one evaluator at a time; cut what a killed one left half."""
+        import fcntl
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self._lines.open("a+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)
+            yield file
+
+    @property
+    def _lines(self) -> Path:
+        return self.folder / "held_out.jsonl"
+
+    def _path(self, version: int, suffix: str) -> Path:
+        return self.folder / f"{version:08d}{suffix}"
+
+    def _versions(self, suffix: str) -> list[int]:
+        return sorted(int(path.stem) for path in self.folder.glob(f"*{suffix}"))
