@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from trainer.model import Policy
+from trainer.scaling import LossScale
 
 PREFIX = "version-"
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
@@ -34,6 +35,7 @@ class Progress:
     version: int
     metrics_offset: int
     spent: Mapping[int, tuple[bytes, ...]]
+    scale: LossScale
 
 
 def save(
@@ -101,6 +103,7 @@ def _to_json(progress: Progress) -> str:
             "version": progress.version,
             "metrics_offset": progress.metrics_offset,
             "spent": spent,
+            "loss_scale": asdict(progress.scale),
         },
         indent=1,
     )
@@ -112,7 +115,8 @@ def _from_json(text: str) -> Progress:
         int(step): tuple(bytes.fromhex(digest) for digest in digests)
         for step, digests in values["spent"].items()
     }
-    return Progress(values["version"], values["metrics_offset"], spent)
+    scale = LossScale(**values["loss_scale"])
+    return Progress(values["version"], values["metrics_offset"], spent, scale)
 
 
 def _flush(path: Path) -> None:

@@ -34,6 +34,7 @@ from trainer.loss import Band, Clip, Tokens, Whole, losses, outlying
 from trainer.metrics import MetricsFile, TokenSums, group_values
 from trainer.model import Policy
 from trainer.publish import Publisher, patch_bytes
+from trainer.scaling import LossScale, finite, unscale
 
 
 class WrongRun(Exception):
@@ -75,6 +76,7 @@ class Trainer:
     evaluator: Evaluator | None
     metrics: MetricsFile
     progress: Progress
+    scale: LossScale
 
     def train(self) -> None:
         """Run until the last version is published; `client.Stopped` ends it earlier, between steps."""
@@ -180,17 +182,19 @@ class Trainer:
             tokens, left_out = without_outliers(tokens, band)
             counted.add(microbatch.origins, tokens)
             loss = loss_of(tokens, clip, whole)
-            loss.backward()
+            total += finite(float(loss.detach()), step, self.policy.dtype)
+            (loss * self.scale.value).backward()
             self.policy.collect_gradients()
             sums.add(tokens, entropy_N, clip, microbatch.worker_logprobs_N)
             sums.left_out.update(left_out)
-            total += float(loss.detach())
             forwarded += len(microbatch.tokens_T)
-        norm = self._apply_gradients() if sums.count else 0.0
-        return sums.values() | {
+        moved = self._apply_gradients() if sums.count else {"gradient_norm": 0.0}
+        if moved.get("overflowed"):
+            counted.tokens.clear()  # the record says what moved the weights
+        values = sums.values() | moved
+        return values | {
             "loss": total,
-            "gradient_norm": norm,
-            "trained_tokens": sums.count,
+            "trained_tokens": counted.tokens.total(),
             "forwarded_tokens": forwarded,
             "sequences_left_out": dict(sorted(sums.left_out.items())),
         }
@@ -207,15 +211,22 @@ class Trainer:
             max_tokens=self.config.microbatch_tokens,
         )
 
-    def _apply_gradients(self) -> float:
+    def _apply_gradients(self) -> dict[str, float]:
+        """Move the masters, or leave the step out where a scaled gradient overflowed; return its numbers."""
         masters = list(self.policy.masters.values())
-        norm = torch.nn.utils.clip_grad_norm_(
-            masters, self.config.max_gradient_norm, error_if_nonfinite=True
-        )
-        self.optimizer.step()
+        used, norm = self.scale, 0.0
+        is_finite = unscale(masters, used)
+        self.scale = used.after(overflowed=not is_finite)
+        if is_finite:
+            limit = self.config.max_gradient_norm
+            norm = float(torch.nn.utils.clip_grad_norm_(masters, limit, error_if_nonfinite=True))
+            self.optimizer.step()
+            self.policy.refresh()
         self.optimizer.zero_grad(set_to_none=True)
-        self.policy.refresh()
-        return float(norm)
+        values = {"gradient_norm": norm}
+        if self.policy.dtype is torch.float16:
+            values |= {"loss_scale": used.value, "overflowed": float(not is_finite)}
+        return values
 
     def _evaluate(self, version: int) -> None:
         """Hand a published version to the evaluator if it is due, and tell what that has found."""
@@ -266,7 +277,7 @@ class Trainer:
             # Anything older is refused as stale.
             oldest = batch.step - self.info.spec.max_staleness - 1
             spent = {step: digests for step, digests in spent.items() if step >= oldest}
-        self.progress = Progress(version, self.metrics.offset, spent)
+        self.progress = Progress(version, self.metrics.offset, spent, self.scale)
         checkpoint.save(
             self.config.work_dir / "checkpoints",
             self.progress,

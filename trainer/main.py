@@ -23,6 +23,7 @@ from trainer.loop import Trainer, WrongRun
 from trainer.metrics import MetricsFile
 from trainer.model import Policy, open_policy
 from trainer.publish import Plan, Publisher
+from trainer.scaling import first_scale
 
 
 def main(config: Config, key: bytes) -> None:
@@ -64,7 +65,9 @@ def open_trainer(config: Config, key: bytes, client: Client) -> Iterator[Trainer
         raise WrongRun(f"{config.model_dir} does not hold the weights that the run starts from")
     optimizer = _adamw(config, policy)
     found = checkpoint.load(config.work_dir / "checkpoints", policy, optimizer)
-    progress = found or Progress(version=-1, metrics_offset=0, spent={})
+    progress = found or Progress(
+        version=-1, metrics_offset=0, spent={}, scale=first_scale(policy.dtype)
+    )
     publisher = _publisher(config, info, client, key)
     if found is not None:
         publisher.resume(progress.version, policy.host_weights())
@@ -87,6 +90,7 @@ def open_trainer(config: Config, key: bytes, client: Client) -> Iterator[Trainer
             evaluator=evaluator,
             metrics=metrics,
             progress=progress,
+            scale=progress.scale,
         )
     finally:
         if evaluator is not None:

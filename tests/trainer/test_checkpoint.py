@@ -11,6 +11,7 @@ from trainer import checkpoint
 from trainer.checkpoint import Progress
 from trainer.metrics import MetricsFile
 from trainer.model import Policy
+from trainer.scaling import LossScale
 
 
 def trained(steps: int) -> tuple[Policy, torch.optim.AdamW]:
@@ -30,7 +31,8 @@ def move(policy: Policy, optimizer: torch.optim.AdamW, step: int) -> None:
 
 
 def progress(version: int) -> Progress:
-    return Progress(version, 10 * version, {version - 1: (b"a" * 32, b"b" * 32)})
+    spent = {version - 1: (b"a" * 32, b"b" * 32)}
+    return Progress(version, 10 * version, spent, LossScale(1024.0, version))
 
 
 def test_a_checkpoint_gives_back_masters_moments_and_progress(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
-"""What the trainer computes in."""
+"""What the trainer computes in, and the loss scale that float16 needs."""
 
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,16 @@ from trainer.behaviour import recompute
 from trainer.client import Client
 from trainer.main import open_trainer
 from trainer.model import Policy, dtype_on, load, open_policy
+from trainer.scaling import (
+    FIRST,
+    LARGEST,
+    PATIENCE,
+    LossScale,
+    NotFinite,
+    finite,
+    first_scale,
+    unscale,
+)
 
 
 def starting() -> Weights:
@@ -38,6 +49,7 @@ def test_a_cpu_computes_in_float32_whatever_the_run_says(
             open_trainer(config(desk, tmp_path, steps=1), work.KEY, client) as trainer,
         ):
             assert trainer.policy.dtype is torch.float32
+            assert trainer.scale == LossScale(1.0)
 
 
 def test_a_gpu_computes_in_what_the_run_says() -> None:
@@ -104,6 +116,91 @@ def test_behaviour_is_recomputed_in_the_copys_own_dtype() -> None:
     assert 2.0**-16 < gap < 2.0**-7, "float16's rounding, neither float32's nor bfloat16's"
 
 
+def test_a_scale_halves_on_overflow_and_doubles_after_patience() -> None:
+    scale = first_scale(torch.float16)
+    assert scale == LossScale(FIRST)
+    assert scale.after(overflowed=True) == LossScale(FIRST / 2)
+    for _ in range(PATIENCE - 1):
+        scale = scale.after(overflowed=False)
+    assert scale.value == FIRST
+    assert scale.after(overflowed=False) == LossScale(FIRST * 2)
+    assert scale.after(overflowed=True) == LossScale(FIRST / 2)
+    assert LossScale(LARGEST, PATIENCE).after(overflowed=False).value == LARGEST
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_other_dtypes_have_no_scale_and_no_excuse(dtype: torch.dtype) -> None:
+    scale = first_scale(dtype)
+    for _ in range(2 * PATIENCE):
+        scale = scale.after(overflowed=False)
+    assert scale.value == 1
+    with pytest.raises(NotFinite, match="launch the run in bfloat16 or float32"):
+        scale.after(overflowed=True)
+
+
+def test_a_loss_that_is_no_number_ends_the_run_with_what_to_do() -> None:
+    assert finite(0.5, 3, torch.float16) == 0.5
+    with pytest.raises(NotFinite, match=r"step 3 is nan in torch\.float16: launch"):
+        finite(float("nan"), 3, torch.float16)
+
+
+def test_scaling_keeps_gradients_that_float16_would_lose() -> None:
+    """A gradient of 1e-9 is zero in float16; scaled by 2^16 it comes back to within a rounding."""
+    found = []
+    for scale in (LossScale(1.0), LossScale(FIRST)):
+        weight = torch.ones(1, dtype=torch.float16, requires_grad=True)
+        (weight.sum().float() * 1e-9 * scale.value).backward()
+        assert weight.grad is not None
+        master = nn.Parameter(torch.ones(1))
+        master.grad = weight.grad.float()
+        assert unscale([master], scale)
+        found.append(float(master.grad))
+    assert found[0] == 0
+    assert found[1] == pytest.approx(1e-9, rel=2.0**-10)
+
+
+def test_an_infinite_gradient_is_noticed() -> None:
+    master = nn.Parameter(torch.ones(2))
+    master.grad = torch.tensor([1.0, float("inf")])
+    assert not unscale([master], LossScale(FIRST))
+
+
+def test_float16_steps_move_and_an_overflowing_one_is_left_out_and_said(tmp_path: Path) -> None:
+    moving = in_lives(tmp_path / "moving", (3,), FIRST)
+    assert len(set(moving)) == 4
+    assert [line["overflowed"] for line in lines(tmp_path / "moving")[1:]] == [0.0, 0.0, 0.0]
+    for name, lives in (("straight", (3,)), ("restarted", (1, 2, 3))):
+        assert set(in_lives(tmp_path / name, lives, 2.0**40)) == {moving[0]}
+        found = lines(tmp_path / name)[1:]
+        assert [line["overflowed"] for line in found] == [1.0, 1.0, 1.0]
+        assert [line["loss_scale"] for line in found] == [2.0**40, 2.0**39, 2.0**38]
+        assert [line["trained_tokens"] for line in found] == [0, 0, 0]
+
+
+def in_lives(folder: Path, lives: Sequence[int], scale: float) -> list[bytes]:
+    """Train in float16 to each of these versions, a new trainer each; return the policies' digests."""
+    with serving(work.desk(3)) as desk:
+        for steps in lives:
+            with (
+                Client(
+                    desk.url, work.RUN, work.KEY, stop=threading.Event(), poll_seconds=0.05
+                ) as client,
+                open_trainer(config(desk, folder, steps=steps), work.KEY, client) as trainer,
+            ):
+                in_half_precision(trainer.policy)
+                if trainer.progress.version < 0:
+                    trainer.scale = LossScale(scale)
+                trainer.train()
+        return [signed.manifest.policy_digest for signed in desk.policies]
+
+
+def in_half_precision(policy: Policy) -> None:
+    """Put the compute copy in float16, as on a GPU: on a CPU the trainer itself never does."""
+    policy._model.half()
+    policy._copy = dict(policy._model.named_parameters())
+    policy.refresh()
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", list(ComputeDtype))
 def test_a_gpu_trains_in_the_runs_dtype(dtype: ComputeDtype, tmp_path: Path) -> None:
@@ -113,3 +210,4 @@ def test_a_gpu_trains_in_the_runs_dtype(dtype: ComputeDtype, tmp_path: Path) -> 
         assert len({signed.manifest.policy_digest for signed in desk.policies}) == 3
     found = lines(tmp_path)[2]
     assert found["ratio_mean"] == pytest.approx(1.0, abs=0.05)
+    assert found.get("loss_scale") == (FIRST if dtype is ComputeDtype.FLOAT16 else None)
