@@ -1,7 +1,7 @@
 """Measure what false worker_logprobs that pass replay do to a group's gradient, beside the bound on it.
 
 For each of some groups of the demo model, four rollouts with advantage ½ and four with −½: the worst lie
-that was found and passes replay, the bound of `trainer/distortion.py` under the calibrated budget of gaps,
+that was found and passes replay, the bound of `benchmarks/distortion.py` under the calibrated budget of gaps,
 and the same bound without replay. In norms of the group's honest gradient, and in the weight of its tokens
 (Σ|A| × the change of weight, by Σ|A|); a group whose gradients cancel is left out. Lies are told by a worker that knows everything: the weights under
 training, the trainer's clipping, and how far every token's gradient reaches.
@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.distortion import Floats, Truth, gap_budget, most_distortion, price, weights
 from protocol.constants import MICRO
 from protocol.environments.arithmetic import Arithmetic
 from protocol.precision import ComputeDtype
@@ -31,7 +32,6 @@ from rollout_worker.engines.registry import open_engine
 from rollout_worker.generate import finish_group, requests_of
 from rollout_worker.replay import ReplayModel, stats_of
 from trainer.batch import Completion, Group, Microbatch, pack
-from trainer.distortion import Floats, Truth, gap_budget, most_distortion, price, weights
 from trainer.loop import without_outliers
 from trainer.loss import Band, Clip, Tokens, Whole, grpo
 from trainer.model import Policy, open_policy

@@ -1,7 +1,7 @@
 """Recompute what the sampling policies gave each token, so that no worker's word enters a gradient.
 
 Ratios start from the policy that sampled. Workers claim its log-probabilities, and replay bounds a lie
-about them only loosely (`distortion.py`). The trainer has those policies itself: of a group sampled by
+about them only loosely (`benchmarks/distortion.py`). The trainer has those policies itself: of a group sampled by
 the version under training the forward pass gives them anyway, and of a stale one a second pass under
 the published weights of its version does. Never under the newest weights instead: every ratio would be
 1 and clipping inert.

@@ -55,7 +55,7 @@ class Config(BaseModel):
     behaviour: Literal["recomputed", "worker"] = "recomputed"
     """What ratios start from: log-probabilities that the trainer recomputes under the version that
     sampled, or those that its worker claims. Claims save a forward pass of stale groups, and let a worker
-    bend the step as far as replay allows (`distortion.py`)."""
+    bend the step as far as replay allows (`benchmarks/distortion.py`)."""
     clip_low: Positive = 0.2
     """Ratios below 1 − this stop pushing down."""
     clip_high: Positive = 0.28

@@ -1,6 +1,6 @@
 """Attack: right tokens with false log-probabilities, to bend the trainer's importance ratios.
 
-Gross lies are caught in every group. What replay lets through is bounded (`trainer/distortion.py`), but
+Gross lies are caught in every group. What replay lets through is bounded (`benchmarks/distortion.py`), but
 the bound is wide, since a few unlikely tokens have most of a group's gradient; so a trainer recomputes
 log-probabilities, and then lies do nothing at all (`tests/trainer/test_behaviour.py`).
 """

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from trainer.distortion import Truth, most_distortion, price, weights
+from benchmarks.distortion import Truth, most_distortion, price, weights
 from trainer.loop import without_outliers
 from trainer.loss import Band, Clip, Tokens, Whole, grpo
 
