@@ -1,8 +1,9 @@
 """Write `contracts/POWERS.md`: every function that changes something, who may call it, and its limits.
 
-`python -m contracts.powers [--check]`. The functions come from the ABIs, who is let in from the guards
-that stand in the sources, and what a power cannot reach from `contracts/reach.py`. A function that is
-missing there, or whose guards say somebody else, is an error: the page cannot be out of date quietly.
+`python -m contracts.powers [--check]`. The functions come from the ABIs, and who is let in from the guards
+that stand in the sources. From when a power takes effect, and what it can never do, neither says: these
+two columns are written by hand, in the page, and kept. A function that has no row there, or whose guards
+say somebody else, is an error: the page cannot be out of date quietly.
 """
 
 import argparse
@@ -14,7 +15,6 @@ from functools import cache
 from pathlib import Path
 
 from contracts.artifact import artifact
-from contracts.reach import REACH, Reach
 
 HERE = Path(__file__).parent
 PAGE = HERE / "POWERS.md"
@@ -77,9 +77,9 @@ INHERITED = {
 INTRODUCTION = """\
 # Powers
 
-Written by `python -m contracts.powers` from the ABIs and the guards in the sources; a test regenerates it, and calls each
-restricted function as a stranger. It lists every function that changes anything: who may call it, from when, whether a
-pause stops it, and what it can never do.
+Written by `python -m contracts.powers` from the ABIs and the guards in the sources, but for *from when* and *can never*, which
+are written here by hand and kept. A test regenerates it, and calls each restricted function as a stranger. It lists every
+function that changes anything: who may call it, from when, whether a pause stops it, and what it can never do.
 
 No contract has an owner or a proxy, and none can be exchanged. The council's administrator is a timelock: whom it appoints
 can be seen a delay ahead. **Nobody on this page reaches a final epoch, a claim on it, a credit, or a stake that no quorum
@@ -92,14 +92,13 @@ class Power:
     """One function and who holds it.
 
     Example:
-        Power("Council", "pause(duration, reason)", frozenset({Role.GUARDIAN}), False, reach)
+        Power("Council", "unpause()", frozenset({Role.GUARDIAN}), False)
     """
 
     contract: str
     signature: str
     roles: frozenset[Role]
     is_paused: bool
-    reach: Reach
 
     @property
     def name(self) -> str:
@@ -108,23 +107,19 @@ class Power:
 
 
 class UnlistedPower(Exception):
-    """A function that changes state and stands in no list, or a list that names none."""
+    """A function that changes state and of which the page says nothing."""
 
 
 def powers() -> list[Power]:
     """Return every function that changes state, in the contracts' order and then by name."""
-    found = [_power(name, entry) for name in SOURCES for entry in _functions(name)]
-    listed = {(power.contract, power.name) for power in found}
-    if strange := REACH.keys() - listed:
-        raise UnlistedPower(f"reach.py names what no contract has: {sorted(strange)}")
-    return found
+    return [_power(name, entry) for name in SOURCES for entry in _functions(name)]
 
 
-def page() -> str:
-    """Return the text of POWERS.md."""
-    sections = [INTRODUCTION]
+def page(written: str) -> str:
+    """Return the text of POWERS.md, with what `written`, the page as it stands, says by hand."""
+    limits, sections = _limits(written), [INTRODUCTION]
     for contract in SOURCES:
-        rows = [_row(power) for power in powers() if power.contract == contract]
+        rows = [_row(power, limits) for power in powers() if power.contract == contract]
         head = "| function | who | from when | paused | can never |\n|---|---|---|---|---|"
         sections.append("\n".join([f"## {contract}", "", head, *rows, ""]))
     return "\n".join(sections)
@@ -149,17 +144,14 @@ def _functions(contract: str) -> list[dict[str, object]]:
 
 def _power(contract: str, entry: dict[str, object]) -> Power:
     name = str(entry["name"])
-    if (contract, name) not in REACH:
-        raise UnlistedPower(f"{contract}.{name} changes state and is not in reach.py")
-    reach = REACH[contract, name]
     if (contract, name) in INHERITED:
-        return Power(contract, f"{name}({_names(entry)})", INHERITED[contract, name], False, reach)
+        return Power(contract, f"{name}({_names(entry)})", INHERITED[contract, name], False)
     body = _body(contract, name)
     # Not the ABI's names: what one contract only passes on to another has none there.
     given = body[body.index("(") + 1 : body.index(")")]
     names = ", ".join(parameter.split()[-1] for parameter in given.split(",") if parameter)
     roles = roles_in_source(contract, name)
-    return Power(contract, f"{name}({names})", roles, "whenUnpaused" in body, reach)
+    return Power(contract, f"{name}({names})", roles, "whenUnpaused" in body)
 
 
 def _names(entry: dict[str, object]) -> str:
@@ -168,12 +160,28 @@ def _names(entry: dict[str, object]) -> str:
     return ", ".join(item["name"] for item in inputs)
 
 
-def _row(power: Power) -> str:
+def _limits(written: str) -> dict[tuple[str, str], tuple[str, str]]:
+    """Return from when each function takes effect, and what it can never do."""
+    contract, found = "", {}
+    for line in written.splitlines():
+        if line.startswith("## "):
+            contract = line.removeprefix("## ")
+        elif line.startswith("| `"):
+            signature, _, since, _, never = (cell.strip() for cell in line.split("|")[1:-1])
+            found[contract, signature.strip("`").partition("(")[0]] = since, never
+    return found
+
+
+def _row(power: Power, limits: dict[tuple[str, str], tuple[str, str]]) -> str:
+    since, never = limits.get((power.contract, power.name), ("", ""))
+    if not (since and never):
+        raise UnlistedPower(
+            f"{power.contract}.{power.name} changes state: give it a row in POWERS.md that says from "
+            "when and what it can never do, then run python -m contracts.powers"
+        )
     who = " or ".join(role for role in Role if role in power.roles)
-    return (
-        f"| `{power.signature}` | {who} | {power.reach.since} | {'yes' if power.is_paused else ''} "
-        f"| {power.reach.never} |"
-    )
+    paused = "yes" if power.is_paused else ""
+    return f"| `{power.signature}` | {who} | {since} | {paused} | {never} |"
 
 
 def _body(contract: str, function: str) -> str:
@@ -200,9 +208,10 @@ def main() -> None:
     """Write the page, or with --check fail when it differs."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="fail when it differs; write nothing")
+    written = PAGE.read_text("utf-8")
     if not parser.parse_args().check:
-        PAGE.write_text(page(), "utf-8")
-    elif PAGE.read_text("utf-8") != page():
+        PAGE.write_text(page(written), "utf-8")
+    elif written != page(written):
         sys.exit("contracts/POWERS.md differs: run python -m contracts.powers")
 
 
