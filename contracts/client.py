@@ -1,12 +1,12 @@
 """The ledger in Python: one method per contract function, typed, with refusals decoded.
 
-The one door for web3. What each contract offers is in `stakes.py`, `runs.py`, `disputing.py` and
-`governing.py`; here they are one `Ledger`, with tokens and events. Synchronous: callers use threads. A
-`Ledger` with an account may write; without one it reads.
+The one door for web3. What each contract offers is in `stakes.py`, `runs.py` and `disputing.py`; here they
+are one `Ledger`, with tokens and events. Synchronous: callers use threads. A `Ledger` with an account may
+write; without one it reads. What no party's program asks (meters, the council's own deeds) has no method.
 """
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from eth_account.signers.local import LocalAccount
 from requests import ConnectionError as NoConnection
@@ -18,7 +18,6 @@ from contracts.deployment import Deployment
 from contracts.disputing import Disputing
 from contracts.errors import ChainUnreachable, LedgerError, WrongChain
 from contracts.events import LogCursor
-from contracts.governing import Governing
 from contracts.listing import RunListing, listing
 from contracts.node import NO_ANSWER
 from contracts.runs import Runs
@@ -50,7 +49,7 @@ class Token(NamedTuple):
     decimals: int
 
 
-class Ledger(Stakes, Runs, Disputing, Governing):
+class Ledger(Stakes, Runs, Disputing):
     """One deployment, seen by one account.
 
     Example:
@@ -66,7 +65,7 @@ class Ledger(Stakes, Runs, Disputing, Governing):
         account: LocalAccount | None = None,
         *,
         confirmations: int = 0,
-    ) -> "Ledger":
+    ) -> Self:
         """Connect to a node; raise `WrongChain` or `ChainUnreachable`.
 
         `confirmations` is how many blocks must stand on a transaction before it counts.
@@ -103,7 +102,11 @@ class Ledger(Stakes, Runs, Disputing, Governing):
             return Token("", 18)
         return Token(str(symbol), int(decimals))
 
-    # ---------------------------------------------------------------- the chain
+    # ---------------------------------------------------------------- the council and the chain
+
+    def paused_until(self) -> int:
+        """Return when the last pause ends or ended; zero before the first."""
+        return int(self._call(self._council.functions.pausedUntil()))
 
     def coin_balance(self, account: str) -> int:
         """Return an account's wei of the chain's coin, which gas is paid in."""

@@ -193,21 +193,9 @@ class Disputing(Door):
         """Return whether a quorum ever reported a worker in a run, whatever became of it."""
         return bool(self._call(self._disputes.functions.isReported(run_id, worker)))
 
-    def at_risk(self, run_id: int, worker: str) -> int:
-        """Return what is proposed or executed against a worker in a run."""
-        return int(self._call(self._disputes.functions.atRiskOf(run_id, worker)))
-
-    def response_window(self) -> int:
-        """Return the seconds in which a demand or omission is answered."""
-        return int(self._call(self._disputes.functions.responseWindow()))
-
     def appeal_window(self) -> int:
         """Return the seconds in which an accusation is appealed."""
         return int(self._call(self._disputes.functions.appealWindow()))
-
-    def ruling_window(self) -> int:
-        """Return the seconds in which an arbiter rules."""
-        return int(self._call(self._disputes.functions.rulingWindow()))
 
     def _min_stake(self, run_id: int) -> int:
         return int(self._call(self._ledger.functions.minStakeOf(run_id)))

@@ -75,7 +75,6 @@ class Door:
         self._ledger = self._contract("RunLedger", deployment.ledger)
         self._disputes = self._contract("Disputes", deployment.disputes)
         self._council = self._contract("Council", deployment.council)
-        self._timelock = self._contract("TimelockController", deployment.timelock)
 
     # ---------------------------------------------------------------- drafts
 

@@ -1,18 +1,14 @@
-"""`RunLedger` in Python: runs, permits, halting, epochs, claims, verifiers' replacement, meters."""
+"""`RunLedger` in Python: runs, permits, halting, epochs, claims, verifiers' replacement."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple
-
-from web3 import Web3
 
 from contracts.door import Door, only, ordered, require_word
 from contracts.sender import Receipt
 from contracts.state import (
     AccountOpening,
     EpochState,
-    Meter,
     Posting,
-    Replacement,
     RunParams,
     RunState,
 )
@@ -113,22 +109,6 @@ class Runs(Door):
         """Carry a replacement out, once its time has come. Anyone may."""
         return self._send(self._ledger.functions.replaceVerifier(run_id))
 
-    def replacement(self, run_id: int) -> Replacement | None:
-        """Return the replacement that is proposed, if one is."""
-        found = Replacement(*self._call(self._ledger.functions.replacementOf(run_id)))
-        return found if found.earliest else None
-
-    def verifier_at(self, run_id: int, index: int) -> str:
-        """Return who has a verifier's place, replaced or not."""
-        return str(self._call(self._ledger.functions.verifierAt(run_id, index)))
-
-    def require_quorum(self, run_id: int, digest: bytes, signatures: Mapping[str, bytes]) -> None:
-        """Raise the refusal that a quorum's signatures over `digest` would meet now."""
-        bitmap, signed = self._quorum(run_id, signatures)
-        self._call(
-            self._ledger.functions.requireQuorum(run_id, require_word(digest), bitmap, signed)
-        )
-
     # ---------------------------------------------------------------- reading
 
     def run(self, run_id: int) -> RunState:
@@ -157,10 +137,6 @@ class Runs(Door):
         """Return whether a worker joined a run."""
         return bool(self._call(self._ledger.functions.isJoined(run_id, worker)))
 
-    def min_stake_of(self, run_id: int) -> int:
-        """Return the most that one identity can lose to one report or proof in a run."""
-        return int(self._call(self._ledger.functions.minStakeOf(run_id)))
-
     def claimed(self, run_id: int, worker: str) -> int:
         """Return what a run has paid a worker, in token wei."""
         return int(self._call(self._ledger.functions.claimedOf(run_id, worker)))
@@ -168,23 +144,6 @@ class Runs(Door):
     def credit(self, account: str, token: str) -> int:
         """Return refunds that `account` may withdraw."""
         return int(self._call(self._ledger.functions.creditOf(account, token)))
-
-    def meter(self, subject: str | bytes) -> Meter:
-        """Return the final work of all runs of an operator (its address) or a base model (its digest)."""
-        raw = subject if isinstance(subject, bytes) else Web3.to_bytes(hexstr=subject)
-        return Meter(*self._call(self._ledger.functions.meterOf(raw.rjust(32, b"\0"))))
-
-    def min_window(self) -> int:
-        """Return the shortest window that a run may choose, in seconds."""
-        return int(self._call(self._ledger.functions.minWindow()))
-
-    def warn_gflops(self) -> int:
-        """Return the first reading of a meter that raises a warning; zero for never."""
-        return int(self._call(self._ledger.functions.warnGflops()))
-
-    def domain_separator(self) -> bytes:
-        """Return the EIP-712 domain of headers, reports and work."""
-        return bytes(self._call(self._ledger.functions.domainSeparator()))
 
     def _quorum(self, run_id: int, signatures: Mapping[str, bytes]) -> tuple[int, list[bytes]]:
         return ordered(self.run(run_id).places, signatures, f"run {run_id}")

@@ -63,15 +63,6 @@ class Stakes(Door):
         owner, until = self._call(self._registry.functions.signerOf(signer))
         return None if owner == NO_ADDRESS else (str(owner), int(until))
 
-    def standing_of(self, signer: str) -> tuple[str | None, int]:
-        """Return whom a key signs for now and that identity's bonded stake: a quorum's question."""
-        owner, stake = self._call(self._registry.functions.standingOf(signer))
-        return (None if owner == NO_ADDRESS else str(owner)), int(stake)
-
-    def spoke_for(self, signer: str, worker: str, at: int) -> bool:
-        """Return whether a key spoke for a worker at a time: as itself or as its hot key."""
-        return bool(self._call(self._registry.functions.spokeFor(signer, worker, at)))
-
     def stake_of(self, worker: str) -> int:
         """Return bonded stake."""
         return int(self._call(self._registry.functions.stakeOf(worker)))
@@ -92,18 +83,6 @@ class Stakes(Door):
         """Return returned bonds, bounties and slashed stake that `account` may withdraw."""
         return int(self._call(self._registry.functions.creditOf(account)))
 
-    def bonds(self) -> int:
-        """Return the bonds of all open disputes."""
-        return int(self._call(self._registry.functions.bonds()))
-
     def unbond_period(self) -> int:
         """Return how many seconds stake stays slashable after it starts to leave."""
         return int(self._call(self._registry.functions.unbondPeriod()))
-
-    def revoke_delay(self) -> int:
-        """Return how many seconds a withdrawn hot key stays valid."""
-        return int(self._call(self._registry.functions.revokeDelay()))
-
-    def treasury(self) -> str:
-        """Return who is credited slashed stake."""
-        return str(self._call(self._registry.functions.treasury()))

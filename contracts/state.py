@@ -127,15 +127,6 @@ class DisputeState:
 
 
 @dataclass(frozen=True, slots=True)
-class Replacement:
-    """A verifier's place that is to be taken, by whom, and from when."""
-
-    index: int
-    next: str
-    earliest: int
-
-
-@dataclass(frozen=True, slots=True)
 class RunParams:
     """What a run agrees to when it is created.
 
@@ -314,11 +305,3 @@ class SlashState:
         """Build from the contract's answer."""
         status, *rest = values
         return cls(SlashStatus(status), *rest)
-
-
-@dataclass(frozen=True, slots=True)
-class Meter:
-    """Final work of all runs of one operator or of one base model. Gflops are an estimate."""
-
-    tokens: int
-    gflops: int

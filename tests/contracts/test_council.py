@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from contracts.governing import Office
 from contracts.state import RunStatus
 from protocol.canonical import keccak256
+from tests.contracts.whole import Office
 from tests.contracts.world import (
     APPEAL,
     BUDGET,
@@ -189,13 +189,13 @@ def test_two_guardians_cannot_take_turns(world: World) -> None:
 
 def test_an_arbiter_is_dismissed_like_it_was_appointed_or_resigns(world: World) -> None:
     deployer, arbiter = world.by("deployer"), world.address("arbiter")
-    assert deployer.is_arbiter(arbiter)
+    assert deployer.holds(Office.ARBITER, arbiter)
     with world.undone():
         world.clock.now = deployer.schedule(Office.ARBITER, arbiter, is_appointed=False)
         deployer.carry_out(Office.ARBITER, arbiter, is_appointed=False)
-        assert not deployer.is_arbiter(arbiter)
+        assert not deployer.holds(Office.ARBITER, arbiter)
     world.by("arbiter").resign(Office.ARBITER)
-    assert not world.by("bob").is_arbiter(arbiter)
+    assert not world.by("bob").holds(Office.ARBITER, arbiter)
     slash_id = world.accuse(world.report(amount=STAKE))
     world.by("alice").appeal_slash(slash_id)
     with refused("AccessControlUnauthorizedAccount"):
@@ -203,7 +203,7 @@ def test_an_arbiter_is_dismissed_like_it_was_appointed_or_resigns(world: World) 
 
 
 def test_nobody_administers_the_timelock(world: World) -> None:
-    council, timelock = world.by("bob")._council, world.by("bob")._timelock
+    council, timelock = world.by("bob")._council, world.by("bob").timelock
     admin = council.functions.DEFAULT_ADMIN_ROLE().call()
     assert council.functions.hasRole(admin, timelock.address).call()
     for name in world.people:

@@ -11,7 +11,6 @@ from web3 import Web3
 from web3.providers import BaseProvider
 
 from contracts.artifact import artifact
-from contracts.client import Ledger
 from contracts.deployment import Deployment, Terms, deploy
 from contracts.errors import ContractError
 from contracts.sender import Sender
@@ -20,6 +19,7 @@ from protocol.canonical import keccak256
 from protocol.epoch import AccountLeaf, EpochHeader, FraudReport, account_tree
 from rollcall.devchain.chain import DevChain
 from rollcall.devchain.rpc import Rpc, RpcError
+from tests.contracts.whole import WholeLedger
 
 START = 1_800_000_000
 STAKE = 1_000
@@ -94,7 +94,7 @@ class World:
     deployment: Deployment
     people: dict[str, LocalAccount]
     run_id: int = 0
-    ledgers: dict[str, Ledger] = field(default_factory=dict)
+    ledgers: dict[str, WholeLedger] = field(default_factory=dict)
 
     @classmethod
     def build(cls) -> "World":
@@ -132,10 +132,10 @@ class World:
             world.by(name).join_run(world.run_id)
         return world
 
-    def by(self, name: str) -> Ledger:
+    def by(self, name: str) -> WholeLedger:
         """Return the ledger as this person uses it."""
         if name not in self.ledgers:
-            self.ledgers[name] = Ledger(self.w3, self.deployment, self.people[name])
+            self.ledgers[name] = WholeLedger(self.w3, self.deployment, self.people[name])
         return self.ledgers[name]
 
     def address(self, name: str) -> str:

@@ -12,7 +12,6 @@ from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from web3 import Web3
 
-from contracts.client import Ledger
 from contracts.deployment import Deployment, Terms, deploy
 from contracts.state import RunParams
 from protocol.canonical import content_digest, keccak256
@@ -22,6 +21,7 @@ from protocol.run import AuditPolicy, RunSpec
 from rollcall.devchain.chain import DevChain
 from rollcall.devchain.rpc import Rpc
 from tests.bounds import thresholds
+from tests.contracts.whole import WholeLedger
 from tests.contracts.world import Clock, InProcess
 
 START = 1_800_000_000
@@ -62,7 +62,7 @@ class Ground:
     clock: Clock
     deployment: Deployment
     people: dict[str, LocalAccount]
-    ledgers: dict[str, Ledger] = field(default_factory=dict)
+    ledgers: dict[str, WholeLedger] = field(default_factory=dict)
 
     @classmethod
     def build(cls) -> "Ground":
@@ -86,10 +86,10 @@ class Ground:
         ground.by("alice").add_signer(ground.address("hot"), consent)
         return ground
 
-    def by(self, name: str) -> Ledger:
+    def by(self, name: str) -> WholeLedger:
         """Return the ledger as this person uses it."""
         if name not in self.ledgers:
-            self.ledgers[name] = Ledger(self.w3, self.deployment, self.people[name])
+            self.ledgers[name] = WholeLedger(self.w3, self.deployment, self.people[name])
         return self.ledgers[name]
 
     def address(self, name: str) -> str:

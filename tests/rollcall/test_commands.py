@@ -13,7 +13,7 @@ import pytest
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
-from contracts.client import Ledger, web3_at
+from contracts.client import web3_at
 from contracts.deployment import Deployment, Terms, deploy
 from contracts.state import RunParams
 from protocol.canonical import keccak256
@@ -23,6 +23,7 @@ from protocol.messages import EpochFile
 from rollcall.__main__ import main
 from rollcall.devchain.__main__ import development_key
 from rollcall.doctor import State, check_ledger
+from tests.contracts.whole import WholeLedger
 from tests.waiting import started
 
 ROOT = Path(__file__).parents[2]
@@ -45,15 +46,15 @@ class Town:
     url: str
     folder: Path
     deployment: Deployment
-    ledgers: dict[int, Ledger] = field(default_factory=dict)
+    ledgers: dict[int, WholeLedger] = field(default_factory=dict)
 
     @property
     def file(self) -> Path:
         return self.folder / "deployment.json"
 
-    def by(self, index: int) -> Ledger:
+    def by(self, index: int) -> WholeLedger:
         if index not in self.ledgers:
-            self.ledgers[index] = Ledger.connect(self.url, self.deployment, account(index))
+            self.ledgers[index] = WholeLedger.connect(self.url, self.deployment, account(index))
         return self.ledgers[index]
 
     def wait(self) -> None:

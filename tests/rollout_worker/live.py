@@ -12,7 +12,6 @@ from pathlib import Path
 
 from eth_account import Account
 
-from contracts.client import Ledger
 from contracts.deployment import Deployment
 from protocol.canonical import keccak256
 from protocol.patch import from_anchor
@@ -35,6 +34,7 @@ from rollcall.spec import RunPlan
 from rollout_worker.config import VerifierConfig, WorkerConfig
 from tests.bounds import COMMITTED
 from tests.bounds import thresholds as wide
+from tests.contracts.whole import WholeLedger
 from trainer.client import Client
 from trainer.publish import Plan, Publisher
 
@@ -70,8 +70,8 @@ class LiveMarket:
     def spec(self) -> RunSpec:
         return self.launched.spec
 
-    def ledger(self, name: str) -> Ledger:
-        return Ledger.connect(
+    def ledger(self, name: str) -> WholeLedger:
+        return WholeLedger.connect(
             self.rpc_url, self.launched.deployment, Account.from_key(key_of(name))
         )
 
@@ -268,7 +268,7 @@ def _launched(
     deployment = ensure_deployment(config, Account.from_key(operator), lambda _: None)
     processes.start(orchestrator)
     wait_for_http(processes, "orchestrator", f"{url}/readyz")
-    ledger = Ledger.connect(config.rpc_url, deployment, Account.from_key(orchestrating))
+    ledger = WholeLedger.connect(config.rpc_url, deployment, Account.from_key(orchestrating))
     consent = ledger.sign_consent(Account.from_key(orchestrating), address_of(operator))
     ready = config.model_copy(update={"orchestrator_consent": "0x" + consent.hex()})
     return launch(ready, operator, lambda _: None)
