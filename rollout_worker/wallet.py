@@ -17,9 +17,8 @@ from contracts.client import Ledger
 from contracts.deployment import Deployment
 from contracts.errors import ContractError, LedgerError
 from contracts.state import RunState, RunStatus
-from protocol.epoch import AccountLeaf, account_tree
 from protocol.errors import NotFound, Refused
-from protocol.messages import EpochFile, RunInfo
+from protocol.messages import RunInfo
 from protocol.signing import Domain, address_of
 from protocol.wire import checksum_address
 from rollout_worker.config import ChainConfig
@@ -181,21 +180,3 @@ class Wallet:
     def permit(self, run_id: int) -> RunPermit:
         """Return a run's permit, to be asked before each round of leases."""
         return RunPermit(self.ledger, run_id, seconds=self._config.permit_seconds)
-
-    def claim(self, file: EpochFile, *, worker: str | None = None) -> int:
-        """Have a worker (this identity by default) paid by a final epoch; return the amount.
-
-        Nothing to claim is 0. The money goes to the worker's payout address, whoever sends this.
-        """
-        worker = worker or self.identity()
-        leaves = [AccountLeaf(a.worker, a.earned, a.last_nonce) for a in file.accounts]
-        index = next((i for i, leaf in enumerate(leaves) if leaf.worker == worker), None)
-        if index is None:
-            return 0
-        proof = account_tree(leaves).proof(index)
-        try:
-            return self.ledger.claim(file.run_id, file.epoch, leaves[index], index, proof)
-        except ContractError as error:
-            if error.name == "NothingToClaim":
-                return 0
-            raise

@@ -294,5 +294,5 @@ def claim(live: LiveMarket, worker: LightWorker) -> int:
     name = f"run-{live.run_id}-epoch-{run.num_final - 1}.bin"
     data = (worker.seller.config.data_dir / "epochs" / name).read_bytes()
     before = worker.wallet.ledger.balance(worker.address)
-    worker.wallet.claim(EpochFile.from_canonical(data))
+    live.claim(EpochFile.from_canonical(data), worker.address, by="watcher")
     return worker.wallet.ledger.balance(worker.address) - before

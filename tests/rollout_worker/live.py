@@ -14,10 +14,13 @@ from eth_account import Account
 
 from contracts.deployment import Deployment
 from protocol.canonical import keccak256
+from protocol.messages import EpochFile
 from protocol.patch import from_anchor
 from protocol.policy import HostTensor, Weights
 from protocol.run import RunSpec
 from protocol.signing import Domain, address_of
+from rollcall.chain import Desk
+from rollcall.claim import claim
 from rollcall.deploying import ensure_deployment, give_gas
 from rollcall.embedded import (
     chain_command,
@@ -74,6 +77,12 @@ class LiveMarket:
         return WholeLedger.connect(
             self.rpc_url, self.launched.deployment, Account.from_key(key_of(name))
         )
+
+    def claim(self, file: EpochFile, worker: str, *, by: str) -> int:
+        """Claim for a worker from a final epoch's file, as `rollcall claim` does; return what was paid."""
+        account = Account.from_key(key_of(by))
+        desk = Desk(self.ledger(by), account, say=lambda _line: None, yes=True)
+        return claim(desk, worker, [file])
 
     def launch_another(self, **plan: object) -> int:
         """Launch a second run beside the first, its version 0 published; return its id."""

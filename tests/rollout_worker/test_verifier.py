@@ -88,7 +88,7 @@ def test_honest_work_of_two_policies_is_accepted_settled_and_claimed(live: LiveM
             file = final_file(live, opened[0])
             seller, wallet = opened
             before = wallet.ledger.balance(seller.identity)
-            paid = wallet.claim(file)
+            paid = live.claim(file, seller.identity, by="honest")
     units = sum(item.units for item in file.contributions if item.worker == seller.identity)
     assert paid == units * live.spec.rate > 0
     assert live.ledger("honest").balance(seller.identity) == before + paid

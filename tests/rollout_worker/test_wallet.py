@@ -1,4 +1,4 @@
-"""The wallet on a real chain: it registers, stakes, checks, joins and claims, each once."""
+"""The wallet on a real chain: it registers, stakes, checks and joins, each once."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,13 +6,11 @@ from pathlib import Path
 import pytest
 
 from contracts.client import Ledger, web3_at
-from protocol.canonical import keccak256
-from protocol.epoch import AccountLeaf
 from protocol.errors import NotFound, Refused
-from protocol.messages import Account, EpochFile, RunInfo, RunStatus
+from protocol.messages import RunInfo, RunStatus
 from rollout_worker.config import ChainConfig
 from rollout_worker.wallet import Hindrance, RunPermit, Wallet
-from tests.contracts.world import RATE, STAKE, WINDOW, World
+from tests.contracts.world import RATE, STAKE, World
 from tests.rollout_worker.policies import first_weights, spec_for
 
 SPEC = spec_for(first_weights(), rate=RATE)
@@ -162,34 +160,3 @@ def test_a_hot_key_works_for_its_owner_and_stakes_nothing(world: World) -> None:
     assert wallet.ledger.stake_of(hot.address) == 0
     with pytest.raises(Refused, match="join with its own wallet"):
         wallet.join(info_of(world))
-
-
-def test_a_final_epoch_is_claimed_once_and_exactly(world: World) -> None:
-    world.by("alice").join_run(world.run_id)
-    accounts = world.settle(alice=70, bob=30)
-    file = file_of(world, accounts)
-    wallet = wallet_of(world, "alice")
-    before = wallet.ledger.balance(wallet.address)
-    assert wallet.claim(file) == 70 * RATE
-    assert wallet.claim(file) == 0
-    assert wallet.ledger.balance(wallet.address) == before + 70 * RATE
-
-
-def test_a_worker_without_an_account_in_the_epoch_claims_nothing(world: World) -> None:
-    file = file_of(world, world.settle(alice=70))
-    world.wait(WINDOW)
-    assert wallet_of(world, "stranger").claim(file) == 0
-
-
-def file_of(world: World, accounts: list[AccountLeaf]) -> EpochFile:
-    return EpochFile(
-        run_id=world.run_id,
-        epoch=0,
-        generation=0,
-        prev_account_root=bytes(32),
-        secret=keccak256(b"secret"),
-        contributions=(),
-        accounts=tuple(
-            Account(worker=a.worker, earned=a.earned, last_nonce=a.last_nonce) for a in accounts
-        ),
-    )
