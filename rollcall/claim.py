@@ -7,7 +7,6 @@ file is checked against the account root on chain before anything is sent.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 
 from contracts.state import RunState
@@ -58,7 +57,6 @@ def claim(
     files: Iterable[EpochFile],
     *,
     only: int | None = None,
-    coin_per_token: Decimal | None = None,
 ) -> int:
     """Show what each run owes `worker`, ask, and claim it; return the sum paid in token wei.
 
@@ -71,7 +69,7 @@ def claim(
             "no epoch to claim from: nothing is posted yet, or the files are of other runs "
             "(`rollcall run show` says how many epochs are final)"
         )
-    owed = [found for file in newest if (found := _look(desk, file, who, coin_per_token))]
+    owed = [found for file in newest if (found := _look(desk, file, who))]
     if not owed:
         return 0
     if not desk.dry_run:
@@ -171,9 +169,7 @@ def _accounts(file: EpochFile) -> list[AccountLeaf]:
     return [AccountLeaf(a.worker, a.earned, a.last_nonce) for a in file.accounts]
 
 
-def _look(
-    desk: Desk, file: EpochFile, worker: str, coin_per_token: Decimal | None
-) -> Claimable | None:
+def _look(desk: Desk, file: EpochFile, worker: str) -> Claimable | None:
     """Print what one run owes the worker; return it where there is something to claim."""
     run, name = desk.run(file.run_id), f"run {file.run_id}"
     item = _claimable(desk, run, file, worker)
@@ -191,7 +187,7 @@ def _look(
     if why is not None:
         desk.say(f"  not yet: {why}")
         return None
-    _break_even(desk, item, run, coin_per_token)
+    _say_cost(desk, item, run)
     return item
 
 
@@ -211,28 +207,12 @@ def _claimable(desk: Desk, run: RunState, file: EpochFile, worker: str) -> Claim
     )
 
 
-def _break_even(desk: Desk, item: Claimable, run: RunState, coin_per_token: Decimal | None) -> None:
-    """Print what the claim costs, and from which amount on it pays."""
-    token = desk.token_at(run.token)
+def _say_cost(desk: Desk, item: Claimable, run: RunState) -> None:
     if item.epoch >= run.num_final:
         desk.say(f"  epoch {item.epoch} is made final first, in a transaction of its own")
         return
-    gas = desk.rehearse(_step(item, token)).gas
-    cost = gas * desk.gas_price()
-    desk.say(f"  the claim takes {gas:,} gas, {COIN.show(cost)} at today's price")
-    if coin_per_token is None:
-        return
-    least = break_even(cost, coin_per_token, token.decimals)
-    verdict = "pays" if item.amount > least else "costs more than it brings: wait"
-    desk.say(
-        f"  at {coin_per_token} of the chain's coin per {token.symbol}, a claim above "
-        f"{token.show(least)} pays; this one {verdict}"
-    )
-
-
-def break_even(cost_wei: int, coin_per_token: Decimal, decimals: int) -> int:
-    """Return the amount, in the token's smallest denomination, that is worth `cost_wei` of coin."""
-    return int(Decimal(cost_wei).scaleb(-18) / coin_per_token * 10**decimals)
+    gas = desk.rehearse(_step(item, desk.token_at(run.token))).gas
+    desk.say(f"  the claim takes {gas:,} gas, {COIN.show(gas * desk.gas_price())} at today's price")
 
 
 def _send(desk: Desk, item: Claimable, worker: str) -> int:

@@ -1,6 +1,5 @@
 """`rollcall claim`: have the chain pay what a worker earned."""
 
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated
 
@@ -53,10 +52,6 @@ def claim(
         typer.Option("--set", metavar="a.b=value", help="Override one setting of it."),
     ] = None,
     run: Annotated[int | None, typer.Option("--run", help="This run only.")] = None,
-    coin_per_token: Annotated[
-        str | None,
-        typer.Option(help="What one token is worth in the chain's coin: shows what pays."),
-    ] = None,
     worker: Worker = None,
     yes: Yes = False,
     dry_run: DryRun = False,
@@ -81,17 +76,6 @@ def claim(
         raise UserError(
             "say where epoch files are: --orchestrator URL, --file PATH or --config FILE"
         )
-    price = None if coin_per_token is None else _price(coin_per_token)
     with desk(rpc, deployment, dry_run=dry_run, yes=yes) as at:
         files = from_files(at, file) if file else from_market(at, str(orchestrator), kept)
-        claim_from(at, worker, files, only=run, coin_per_token=price)
-
-
-def _price(text: str) -> Decimal:
-    try:
-        price = Decimal(text)
-    except InvalidOperation as error:
-        raise UserError(f"--coin-per-token {text!r} is not a number") from error
-    if not price.is_finite() or price <= 0:
-        raise UserError("--coin-per-token is a price above zero")
-    return price
+        claim_from(at, worker, files, only=run)
