@@ -32,10 +32,6 @@ class Step:
     def has_learned(self) -> bool:
         return any(share.weight for share in self.shares)
 
-    def weight_of(self, worker: str) -> float:
-        """Return the worker's part of the step's absolute advantage."""
-        return sum(share.weight for share in self.shares if share.group.worker == worker)
-
 
 @dataclass(frozen=True, slots=True)
 class Lineage:

@@ -1,6 +1,5 @@
-"""`rollcall provenance`: which groups and workers shaped a policy, and what a worker touched."""
+"""`rollcall provenance`: which groups and workers shaped a policy."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,10 +14,7 @@ def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command(
         rich_help_panel=TRUST,
-        epilog=example(
-            "rollcall provenance http://market:8100 --version 40 --plot influence.png",
-            "rollcall provenance http://market:8100 --worker 0xWORKER…",
-        ).replace(", then", ";"),
+        epilog=example("rollcall provenance http://market:8100 --version 40 --check 100"),
     )(provenance)
 
 
@@ -26,9 +22,6 @@ def provenance(
     orchestrator: Market,
     version: Annotated[
         int | None, typer.Option("--version", help="Whose lineage; default: the newest.", min=0)
-    ] = None,
-    worker: Annotated[
-        str | None, typer.Option("--worker", help="Which versions this worker touched instead.")
     ] = None,
     steps: Annotated[
         int | None, typer.Option("--steps", help="Only so many steps back; default: all.", min=1)
@@ -43,10 +36,10 @@ def provenance(
         int,
         typer.Option("--check", help="Hold so many groups against their submissions.", min=0),
     ] = 0,
-    plot: Annotated[
-        Path | None, typer.Option("--plot", help="Draw influence per worker over versions (PNG).")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="For programs; with the versions that each worker touched."),
+    ] = False,
 ) -> None:
     """Show which groups and workers shaped a policy version, as its trainer signed it.
 
@@ -54,18 +47,13 @@ def provenance(
     starting weights. The trainer's signature and the chain of records are checked; with --check also
     workers' signatures, token counts and rewards, from the submissions. Exits 1 where one is wrong.
     """
-    from protocol.wire import checksum_address
     from rollcall.console import open_console
     from rollcall.group_check import check_groups
     from rollcall.provenance import read_lineage
     from rollcall.provenance_view import as_json as json_of
-    from rollcall.provenance_view import draw, show_back, show_forward
+    from rollcall.provenance_view import show_back
     from rollcall.reader import Reader
 
-    try:
-        whose = checksum_address(worker) if worker else None
-    except ValueError as error:
-        raise UserError(str(error)) from error
     reader = Reader(orchestrator)
     run_id = only_run(reader.url, [info.run_id for info in reader.runs()], run)
     lineage = read_lineage(reader, run_id, version=version, num_steps=steps)
@@ -75,16 +63,10 @@ def provenance(
         for info in reader.worker(address).runs
         if info.run_id == run_id and info.is_excluded
     }
-    console = open_console()
     if as_json:
-        typer.echo(json_of(lineage, excluded, worker=whose))
-    elif whose:
-        show_forward(console, lineage, whose, excluded)
+        typer.echo(json_of(lineage, excluded))
     else:
-        show_back(console, lineage, excluded, all_groups=groups)
-    if plot is not None:
-        draw(lineage, excluded, plot)
-        typer.echo(f"drawn: {plot}", err=True)
+        show_back(open_console(), lineage, excluded, all_groups=groups)
     if check:
         _report(check_groups(reader, reader.run(run_id), lineage, count=check, say=_say), check)
 
