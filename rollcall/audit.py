@@ -5,7 +5,7 @@ what is wrong, the transaction that shows it is written to a file, and sent if a
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
@@ -58,6 +58,16 @@ class RunReport:
     run_id: int
     epochs: list[EpochReport]
     differences: list[str]
+    earned: Mapping[str, int]
+    """Units that final epochs earned each worker."""
+
+    def all_differences(self) -> list[str]:
+        """Return what differs in the run and, named, in each of its epochs."""
+        return self.differences + [
+            f"epoch {epoch.posted.epoch}: {what}"
+            for epoch in self.epochs
+            for what in epoch.differences
+        ]
 
     @property
     def holds(self) -> bool:
@@ -133,8 +143,8 @@ def audit_run(
             accounts[posted.epoch] = {leaf.worker: leaf.earned for leaf in published.accounts}
         root = posted.account_root
     paid.close()
-    differences += check_pay(reports, accounts, record.claims.get(run_id, {}), state=state)
-    return RunReport(run_id, reports, differences)
+    earned, wrong = check_pay(reports, accounts, record.claims.get(run_id, {}), state=state)
+    return RunReport(run_id, reports, differences + wrong, earned)
 
 
 def public_draws(record: PublicRecord, run_id: int, spec: RunSpec) -> PublicDraws:

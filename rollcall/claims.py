@@ -116,12 +116,14 @@ def honest_workers_were_paid_exactly(evidence: Evidence) -> Claim:
     found = ", ".join(
         f"{w.name} {w.claimed / 10**18:.6f} = {w.earned_units:,} units × rate" for w in honest
     )
-    accepted = sum(w.accepted_units for w in honest)
-    settled = sum(w.earned_units for w in honest)
+    unpaid = sum(w.accepted_units - w.earned_units for w in honest)
+    wrong = evidence.audit.all_differences()
     return Claim(
-        "honest workers are paid exactly units × rate, as recomputed from the epoch files",
-        bool(honest) and exact and accepted == settled,
-        found + ("" if accepted == settled else f"; {accepted - settled} units were left unpaid"),
+        "honest workers are paid exactly units × rate, as recomputed from the epoch files by the audit",
+        bool(honest) and exact and not unpaid and not wrong,
+        found
+        + (f"; {unpaid} units were left unpaid" if unpaid else "")
+        + (f"; the audit found {len(wrong)} differences: {wrong[0]}" if wrong else ""),
     )
 
 

@@ -157,15 +157,17 @@ def check_pay(
     claims: Mapping[str, int],
     *,
     state: RunState,
-) -> list[str]:
-    """Hold what a run has paid against what its final epochs earned; return what differs.
+) -> tuple[Mapping[str, int], list[str]]:
+    """Hold what a run has paid against what its final epochs earned; return these units, and what differs.
 
     `accounts` are each epoch's cumulative units by worker; `claims` token wei paid so far by worker.
     Sets each report's share of what has been claimed.
     """
     final = [report for report in reports if report.posted.fate is Fate.FINAL]
     if final and final[-1].posted.epoch not in accounts:
-        return ["what was paid cannot be checked: the newest final epoch's file is not published"]
+        return {}, [
+            "what was paid cannot be checked: the newest final epoch's file is not published"
+        ]
     earned = accounts[final[-1].posted.epoch] if final else {}
     differences = [
         f"{worker} was paid {paid}, its work in final epochs earned {earned.get(worker, 0) * state.rate}"
@@ -192,7 +194,7 @@ def check_pay(
         for what, on_chain, added in sums
         if on_chain != added
     ]
-    return differences
+    return earned, differences
 
 
 def _differing(derived: EpochHeader, header: EpochHeader | None) -> list[str]:

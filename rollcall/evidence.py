@@ -1,12 +1,12 @@
 """Gather what a finished demo left behind: from the chain, public routes, and the parties' own files.
 
-Money comes from the chain and from `earnings.py`; accuracy is measured anew from the published policies
-(`measure.py`), not taken from the trainer.
+Money comes from the chain and from `rollcall audit`'s own code, which recomputes every epoch from public
+data; accuracy is measured anew from the published policies (`measure.py`), not taken from the trainer.
 """
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -15,12 +15,12 @@ from contracts.client import Ledger
 from protocol.environments.base import FULL_SCORE
 from protocol.messages import Event, SubmissionStatus
 from protocol.policy import Manifest
-from protocol.wire import checksum_address
+from rollcall.audit import RunReport, audit_run
 from rollcall.claim import claim_all
-from rollcall.earnings import Tariff, earned, read_epoch
 from rollcall.launch import Launched
 from rollcall.market import STAKE, Market, WorkerParty
 from rollcall.measure import measure_accuracy
+from rollcall.public_record import PublicRecord
 from rollcall.reader import Reader
 from rollcall.settings import load
 
@@ -97,6 +97,7 @@ class Evidence:
     steps: list[dict[str, Any]]
     groups: list[GroupEvidence]
     workers: list[WorkerEvidence]
+    audit: RunReport
     policies: list[PolicyEvidence]
     policy_digests: dict[int, str]
     events: list[Event]
@@ -110,7 +111,7 @@ def gather(market: Market, launched: Launched, events: list[Event], clock: Clock
     balances = {w.party.address: ledger.balance(w.party.address) for w in market.workers}
     for worker in market.workers:
         claim(market, worker)
-    units = recomputed_units(ledger, reader, launched)
+    audit = audit_run(PublicRecord(reader, ledger), run_id)
     sold = tokens_by_digest(events)
     statuses = submissions(reader, run_id, list(sold))
     manifests = [reader.policy(run_id, v).manifest for v in range(market.steps + 1)]
@@ -139,11 +140,12 @@ def gather(market: Market, launched: Launched, events: list[Event], clock: Clock
                 run_id=run_id,
                 statuses=statuses,
                 sold=sold,
-                units=units,
+                earned=audit.earned,
                 balances=balances,
             )
             for worker in market.workers
         ],
+        audit=audit,
         policies=[policy_evidence(manifest) for manifest in manifests],
         policy_digests={m.version: "0x" + m.policy_digest.hex() for m in manifests},
         events=events,
@@ -156,24 +158,6 @@ def claim(market: Market, worker: WorkerParty) -> int:
 
     config = load(WorkerConfig, market.folder / f"{worker.party.name}.toml")
     return claim_all(config, worker.party.key, worker=None, say=lambda _line: None)
-
-
-def recomputed_units(ledger: Ledger, reader: Reader, launched: Launched) -> dict[str, int]:
-    """Return what final epochs earned each worker, by the independent audit."""
-    files = []
-    posted = [e for e in ledger.events().poll() if e.name == "EpochPosted"]
-    # Of an epoch that was voided and settled again, the last posting is the one that stands.
-    hashes = {int(e.values["epoch"]): bytes(e.values["dataHash"]) for e in posted}
-    for number in range(ledger.run(launched.run_id).num_final):
-        info = reader.epoch(launched.run_id, number)
-        files.append(read_epoch(reader.blob(info.file), data_hash=hashes[number]))
-    tariff = Tariff(
-        chain_id=launched.deployment.chain_id,
-        ledger=checksum_address(launched.deployment.ledger),
-        run_id=launched.run_id,
-        rate=launched.spec.rate,
-    )
-    return {worker: total.units for worker, total in earned(files, tariff, {}).items()}
 
 
 def tokens_by_digest(events: Iterable[Event]) -> dict[bytes, int]:
@@ -214,7 +198,7 @@ def worker_evidence(
     run_id: int,
     statuses: list[SubmissionStatus],
     sold: dict[bytes, int],
-    units: dict[str, int],
+    earned: Mapping[str, int],
     balances: dict[str, int],
 ) -> WorkerEvidence:
     address = worker.party.address
@@ -233,7 +217,7 @@ def worker_evidence(
         accepted_groups=len(accepted),
         accepted_units=sum(sold[status.work_digest] for status in accepted),
         rejected_by_reason=dict(rejected),
-        earned_units=units.get(address, 0),
+        earned_units=earned.get(address, 0),
         claimed=ledger.claimed(run_id, address),
         balance_gained=ledger.balance(address) - balances[address],
         stake_before=STAKE,

@@ -125,15 +125,18 @@ def test_pay_is_held_against_what_final_epochs_earned(auditor: Auditor) -> None:
         fate=Fate.FINAL,
     )
     report = EpochReport(posted)
-    [too_much] = check_pay([report], {0: {"alice": 5}}, {"alice": 70}, state=state)
+    earned, [too_much] = check_pay([report], {0: {"alice": 5}}, {"alice": 70}, state=state)
+    assert earned == {"alice": 5}
     assert "alice was paid 70" in too_much
     assert report.claimed == 50
     honest = replace(state, claimed=30)
-    assert check_pay([report], {0: {"alice": 5}}, {"alice": 30}, state=honest) == []
+    assert check_pay([report], {0: {"alice": 5}}, {"alice": 30}, state=honest)[1] == []
     assert report.claimed == 30
-    [hidden] = check_pay([report], {}, {"alice": 30}, state=honest)
+    earned, [hidden] = check_pay([report], {}, {"alice": 30}, state=honest)
+    assert earned == {}
     assert "not published" in hidden
-    assert len(check_pay([report], {0: {"alice": 5}}, {}, state=honest)) == 1, "claimed 30 on chain"
+    _, wrong = check_pay([report], {0: {"alice": 5}}, {}, state=honest)
+    assert len(wrong) == 1, "claimed 30 on chain"
 
 
 def test_mistakes_are_one_line_with_a_remedy(auditor: Auditor) -> None:

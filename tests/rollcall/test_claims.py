@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from rollcall.audit import RunReport
 from rollcall.claims import check_claims
 from rollcall.evidence import Clock, Evidence, GroupEvidence, PolicyEvidence, WorkerEvidence
 
@@ -74,6 +75,7 @@ def evidence(**changes: Any) -> Evidence:
             group(worker=CHEAT, state="rejected", trained_in=-1),
         ],
         workers=[worker(), cheat()],
+        audit=RunReport(1, [], [], {HONEST: 100}),
         policies=[PolicyEvidence(0, 0, 9)],
         policy_digests={0: "0xaa"},
         events=[],
@@ -115,6 +117,7 @@ def test_a_good_market_holds_every_claim() -> None:
         (lambda: evidence(workers=[worker(claimed=990), cheat()]), "paid exactly"),
         (lambda: evidence(workers=[worker(balance_gained=990), cheat()]), "paid exactly"),
         (lambda: evidence(workers=[worker(accepted_units=101), cheat()]), "paid exactly"),
+        (lambda: evidence(audit=RunReport(1, [], ["a false sum"], {HONEST: 100})), "paid exactly"),
         (lambda: evidence(groups=[group(), group(trained_in=1, state="replay")]), "admitted"),
         (lambda: evidence(groups=[group(), group(trained_in=5)], num_steps=6), "admitted"),
         (lambda: evidence(groups=[group()]), "admitted"),
