@@ -6,12 +6,12 @@ run owed nothing (halted, stopped, its permit lapsed, its cap crossed) is provab
 is left out; work dated after the newest block waits, for it would be if the run were halted now.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from contracts.openings import Published
 from protocol.canonical import keccak256
-from protocol.epoch import AccountLeaf, EpochHeader, WorkLeaf, account_root, work_root
+from protocol.epoch import EpochHeader
 from protocol.messages import Account, Contribution, EpochFile
 
 
@@ -79,51 +79,7 @@ def epoch_file(
 
 def header_of(file: EpochFile, data: bytes) -> EpochHeader:
     """Return the header that verifiers sign; `data` is the file's canonical bytes."""
-    leaves = work_leaves(file.run_id, file.contributions)
-    accounts = [AccountLeaf(a.worker, a.earned, a.last_nonce) for a in file.accounts]
-    return EpochHeader(
-        run_id=file.run_id,
-        epoch=file.epoch,
-        generation=file.generation,
-        prev_account_root=file.prev_account_root,
-        work_root=work_root(leaves),
-        account_root=account_root(accounts),
-        work_count=len(leaves),
-        account_count=len(accounts),
-        total=leaves[-1].epoch_sum if leaves else 0,
-        tokens=leaves[-1].token_sum if leaves else 0,
-        gflops=leaves[-1].gflop_sum if leaves else 0,
-        data_hash=keccak256(data),
-    )
-
-
-def work_leaves(run_id: int, contributions: Iterable[Contribution]) -> list[WorkLeaf]:
-    """Return the work tree's leaves with their running sums."""
-    leaves: list[WorkLeaf] = []
-    of_worker: dict[str, int] = defaultdict(int)
-    units = tokens = gflops = 0
-    for work in contributions:
-        of_worker[work.worker] += work.units
-        units, tokens, gflops = units + work.units, tokens + work.tokens, gflops + work.gflops
-        leaves.append(
-            WorkLeaf(
-                run_id=run_id,
-                worker=work.worker,
-                nonce=work.nonce,
-                payload_digest=work.payload_digest,
-                policy_version=work.policy_version,
-                submitted_at=work.submitted_at,
-                tokens=work.tokens,
-                gflops=work.gflops,
-                signature_hash=keccak256(work.signature),
-                units=work.units,
-                worker_sum=of_worker[work.worker],
-                epoch_sum=units,
-                token_sum=tokens,
-                gflop_sum=gflops,
-            )
-        )
-    return leaves
+    return Published.of(file).header(keccak256(data))
 
 
 def _credited(accounts: Iterable[Account], work: tuple[Contribution, ...]) -> tuple[Account, ...]:
