@@ -75,7 +75,8 @@ class Processes:
                 start_new_session=True,
             )
             self._guard.watch(process.pid)
-            if (before := self._running.get(command.name)) is not None:
+            before = self._running.get(command.name)
+            if before is not None and before.process.poll() is not None:
                 self._guard.release(before.process.pid)
             running = Running(command, process, log, time.monotonic())
             self._running[command.name] = running

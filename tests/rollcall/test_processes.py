@@ -41,6 +41,13 @@ def test_leaving_the_block_ends_every_child(tmp_path: Path) -> None:
     assert not any(is_alive(pid) for pid in pids)
 
 
+def test_a_child_whose_name_was_given_again_ends_too(tmp_path: Path) -> None:
+    with Processes(tmp_path) as processes:
+        pids = [processes.start(python("a", SLEEPER)).process.pid for _ in range(2)]
+    for pid in pids:
+        wait_until_gone(pid)
+
+
 def test_a_child_that_fails_is_named_with_the_end_of_its_log(tmp_path: Path) -> None:
     with Processes(tmp_path) as processes:
         child = processes.start(python("chain", "raise SystemExit('port 1 is taken')"))
