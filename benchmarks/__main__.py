@@ -8,7 +8,6 @@ import subprocess
 import sys
 
 NAMES = (
-    "activations",
     "attacks",
     "attacks.streams",
     "claims",

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.distortion import Floats, Truth, gap_budget, most_distortion, price, weights
-from protocol.constants import MICRO
+from protocol.constants import NANO
 from protocol.environments.arithmetic import Arithmetic
 from protocol.precision import ComputeDtype
 from protocol.rollout import Lease, Rollout
@@ -171,7 +171,7 @@ def lied(
         sequence_N=microbatch.sequence_N.numpy(),
         sizes_N=sizes_N,
     )
-    used = honest.total(Statistic.GAP) / MICRO
+    used = honest.total(Statistic.GAP) / NANO
     # Prices are against honest claims, the verifier's against its own: at most `used` apart.
     budget = gap_budget(thresholds, honest.num_tokens) + used
     return Lied(lease, group, policy, microbatch, truth, used, budget)

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from protocol.constants import MICRO, SURPRISAL_FLOOR_NATS
+from protocol.constants import NANO, SURPRISAL_FLOOR_NATS
 from protocol.verdict import Thresholds
 from trainer.loss import Band, Clip
 
@@ -50,12 +50,9 @@ class Truth:
 
 
 def gap_budget(thresholds: Thresholds, num_tokens: int) -> float:
-    """Return the largest total gap, in nats, of a group that `verdict.judge` lets pass.
-
-    Half a millionth per token is what the signed mean may have been rounded down by.
-    """
+    """Return the largest total gap, in nats, of a group that `verdict.judge` lets pass."""
     bounds = thresholds.gap
-    return ((bounds.reference + 0.5) * num_tokens + bounds.group.high) / MICRO
+    return (bounds.reference * num_tokens + bounds.group) / NANO
 
 
 def most_distortion(truth: Truth, *, budget: float, clip: Clip, band: Band) -> float:

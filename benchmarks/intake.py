@@ -96,7 +96,7 @@ def orchestrator_app(redis_url: str, folder: Path, count: int) -> FastAPI:
         held_out_start=1 << 41,
         groups_per_batch=1 << 16,
         max_worker_leases=1 << 16,
-        audit=AuditPolicy(num_probation_groups=64, num_halving_groups=64),
+        audit=AuditPolicy(num_probation_groups=64),
     ) as place:
         alice = place.party("alice")
         path = place.path("submissions")

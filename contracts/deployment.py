@@ -113,20 +113,6 @@ def deploy(w3: Web3, account: LocalAccount, terms: Terms) -> Deployment:
     )
 
 
-def deploy_gate(
-    w3: Web3,
-    account: LocalAccount,
-    deployment: Deployment,
-    *,
-    attester: str,
-    kind: bytes,
-    is_one_per_person: bool,
-) -> str:
-    """Deploy an `AttesterGate` for this ledger's runs and return its address."""
-    words = (deployment.ledger, attester, kind, is_one_per_person)
-    return _created(_create(Sender(w3, account), "AttesterGate", *words))
-
-
 def _create(sender: Sender, name: str, *args: object) -> Receipt:
     compiled = artifact(name)
     contract = Web3().eth.contract(abi=compiled.abi, bytecode=compiled.bytecode)

@@ -271,11 +271,6 @@ class EpochState:
     holds: int
     rounds: int
 
-    @property
-    def is_posted(self) -> bool:
-        """Whether a header stands for it."""
-        return self.posted_at > 0
-
 
 @dataclass(frozen=True, slots=True)
 class StakeState:

@@ -11,7 +11,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from protocol.activations import BadProof, Proofs, num_proofs
 from protocol.canonical import keccak256
 from protocol.rollout import Lease, Submission
 from protocol.verdict import Rejection
@@ -43,8 +42,6 @@ class Terms:
     vocabulary_size: int
     eos_token_id: int
     max_staleness: int
-    asks_activations: bool = False
-    """Whether every rollout must carry its activation commitments, or none may."""
 
 
 def admit(
@@ -73,7 +70,6 @@ def admit(
         _range(tokens, terms)
         or _termination(tokens, lengths, lease, terms)
         or _logprobs(logprobs)
-        or _activations(submission, lengths, terms)
         or _freshness(lease, terms, newest_version)
     )
 
@@ -149,23 +145,6 @@ def _logprobs(logprobs: NDArray[np.float32]) -> Finding | None:
         f"log-probability {float(logprobs[i])} at token {i} of the group: "
         "send the finite natural logarithm of the sampled token's probability",
     )
-
-
-def _activations(submission: Submission, lengths: list[int], terms: Terms) -> Finding | None:
-    for i, (rollout, length) in enumerate(zip(submission.rollouts, lengths, strict=True)):
-        if not terms.asks_activations and not rollout.activations:
-            continue
-        try:
-            Proofs.from_bytes(
-                rollout.activations, count=num_proofs(length) if terms.asks_activations else 0
-            )
-        except BadProof as error:
-            return Finding(
-                Rejection.BAD_ACTIVATIONS,
-                f"rollout {i} of {length} tokens: {error}; send what the engine captured while it "
-                "sampled, and nothing where the run asks for nothing",
-            )
-    return None
 
 
 def _freshness(lease: Lease, terms: Terms, newest_version: int) -> Finding | None:

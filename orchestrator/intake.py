@@ -318,6 +318,7 @@ def _group(known: Arrival, judged: Judged, blob: bytes, receipt: Receipt) -> Gro
         lease_id=lease.lease_id,
         version=lease.policy_version,
         tokens=work.tokens,
+        lengths=tuple(len(r.tokens) // 4 for r in known.submission.rollouts),
         units=units,
         state=judged.state,
         rejection=receipt.rejection,

@@ -16,7 +16,10 @@ may touch them all. Nothing here expires unless it says so: it is the run's reco
     rollcall:{RUN}:worker:ADDR    hash    nonce, accepted_groups, accepted_tokens, excluded, settling,
                                           settled (last nonce), earned, rejected:REASON, dropped,
                                           drop_debt (millionths of a lease), rewarded (accepted groups
-                                          with a reward), excluded_for (where not for false work)
+                                          with a reward), excluded_for (where not for false work),
+                                          last_rejected (by replay: digest and detail),
+                                          paused (what its sequential test found; no leases meanwhile),
+                                          record_from (accepted_groups when that was)
     rollcall:{RUN}:present        zset    worker → when it last asked for a lease
     rollcall:{RUN}:stakes         hash    worker → its stake when it last asked
     rollcall:{RUN}:held:ADDR      set     nonces of open leases
@@ -41,6 +44,9 @@ may touch them all. Nothing here expires unless it says so: it is the run's reco
     rollcall:{RUN}:slots:DIGEST   hash    slot → verifier holding it
     rollcall:{RUN}:votes:DIGEST   hash    verifier → outcome
     rollcall:{RUN}:verdicts:DIGEST hash   verifier → Verdict JSON
+    rollcall:{RUN}:findings:DIGEST hash   verifier → what its figures justify (`protocol/evidence.py`)
+    rollcall:{RUN}:gross:ADDR     set     digests of a worker's groups with gross evidence
+    rollcall:{RUN}:alarms:ADDR    set     verifiers whose sequential test of the worker alarmed; HANDED_SECONDS
     rollcall:{RUN}:ballots:DIGEST hash    verifier → its vote's event, until all may see it; HANDED_SECONDS
     rollcall:{RUN}:votes_of:ADDR  set     digests with a vote of this verifier that wait for more
     rollcall:{RUN}:verifier:ADDR  hash    accepted, rejected, undecided, odd, canaries_passed,

@@ -16,6 +16,7 @@ from protocol.errors import (
     MarketError,
     NotJoined,
     RunNotOpen,
+    SelfCheckDue,
     TooManyLeases,
 )
 from protocol.messages import LeaseRequest, Leases
@@ -57,7 +58,8 @@ async def grant(market: Market, run: Run, account: Account, request: LeaseReques
         raise
     await _store(market, run, signed)
     market.metrics.leases.labels(run.run_id).inc(reserved.count)
-    return Leases(leases=tuple(signed), notice=notice_of(run.spec, reserved.debt))
+    notice = notice_of(run.spec, reserved.debt)
+    return Leases(leases=tuple(signed), notice=notice, rejected=reserved.rejected)
 
 
 async def give_back(market: Market, run: Run, worker: str, lease_ids: tuple[bytes, ...]) -> None:
@@ -147,10 +149,12 @@ class Reserved:
     first: int
     count: int
     debt: int
+    rejected: str
+    """The worker's group that a replay rejected last, and why."""
 
 
 async def _reserve(market: Market, run: Run, worker: str, count: int, opening: Opening) -> Reserved:
-    outcome, first, granted, detail = await market.queue.script(
+    outcome, first, granted, detail, *rest = await market.queue.script(
         "grant",
         run.run_id,
         worker,
@@ -168,6 +172,12 @@ async def _reserve(market: Market, run: Run, worker: str, count: int, opening: O
     match outcome:
         case b"excluded":
             raise Excluded(_no_more_leases(worker, detail))
+        case b"paused":
+            raise SelfCheckDue(
+                f"{worker} passes group by group and drifts over many ({detail.decode()}): no leases until its "
+                "machine passes a self-check, which `rollcall join` makes by itself; see what is off with "
+                "`rollcall doctor --calibrate`"
+            )
         case b"too_many":
             raise TooManyLeases(
                 f"{worker} holds all {first} leases it may have: finish or return some"
@@ -179,7 +189,8 @@ async def _reserve(market: Market, run: Run, worker: str, count: int, opening: O
             raise RunNotOpen(
                 f"run {run.run_id} has {left} units left, work in hand included: too few for a group"
             )
-    return Reserved(int(first), int(granted), int(detail))
+    rejected = rest[0].decode()[:2048] if rest else ""
+    return Reserved(int(first), int(granted), int(detail), rejected)
 
 
 def _sign(market: Market, run: Run, opening: Opening, worker: str, nonce: int) -> SignedLease:

@@ -319,7 +319,6 @@ class Market:
             spec.vocabulary_size,
             spec.eos_token_id,
             spec.max_staleness,
-            asks_activations=spec.activations is not None,
         )
         return Run(run_id, spec, spec_hash, made, state, terms)
 

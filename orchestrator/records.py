@@ -25,6 +25,8 @@ class Group:
     lease_id: bytes
     version: int
     tokens: int
+    lengths: tuple[int, ...]
+    """Tokens of each rollout."""
     units: int
     state: GroupState
     rejection: str
@@ -47,6 +49,7 @@ class Group:
         fields: list[bytes | str | int] = [
             *("worker", self.worker, "nonce", self.nonce, "lease_id", self.lease_id),
             *("version", self.version, "tokens", self.tokens, "units", self.units),
+            *("lengths", ",".join(map(str, self.lengths))),
             *("state", self.state.value, "rejection", self.rejection, "detail", self.detail),
             *("body", self.body, "receipt", self.receipt),
             *("rewards", ",".join(map(str, self.rewards)), "is_trainable", int(self.is_trainable)),
@@ -61,20 +64,20 @@ class Group:
     @classmethod
     def of(cls, fields: Mapping[bytes, bytes]) -> "Group":
         """Read the hash back."""
-        rewards = fields[b"rewards"].decode()
         return cls(
             worker=fields[b"worker"].decode(),
             nonce=int(fields[b"nonce"]),
             lease_id=fields[b"lease_id"],
             version=int(fields[b"version"]),
             tokens=int(fields[b"tokens"]),
+            lengths=_integers(fields[b"lengths"]),
             units=int(fields[b"units"]),
             state=GroupState(fields[b"state"].decode()),
             rejection=fields[b"rejection"].decode(),
             detail=fields[b"detail"].decode(),
             body=fields[b"body"],
             receipt=fields[b"receipt"],
-            rewards=tuple(int(reward) for reward in rewards.split(",")) if rewards else (),
+            rewards=_integers(fields[b"rewards"]),
             is_trainable=fields[b"is_trainable"] == b"1",
             candidate=fields[b"candidate"],
             contribution=fields[b"contribution"],
@@ -83,6 +86,10 @@ class Group:
             draw_rate=int(fields.get(b"draw_rate", 0)),
             canary=fields.get(b"canary", b"").decode(),
         )
+
+
+def _integers(joined: bytes) -> tuple[int, ...]:
+    return tuple(int(part) for part in joined.split(b",")) if joined else ()
 
 
 class SettledWork(Wire):
@@ -117,6 +124,8 @@ class Report(Wire):
     evidence_digest: Bytes32
     amount: Annotated[str, Field(pattern="^[0-9]+$")]
     reported_at: U64
+    also: Bytes32 = bytes(32)
+    """The worker's other group with gross evidence; zero where one group is enough."""
     stage: Annotated[str, Field(pattern="^(signing|proposed|executed|dismissed)$")] = "signing"
 
 

@@ -14,7 +14,7 @@ from orchestrator.events import event_body
 from orchestrator.market import Market, Run
 from orchestrator.records import Group, Report
 from protocol.constants import MAX_CLOCK_SKEW_SECONDS
-from protocol.draw import votes_that_condemn
+from protocol.draw import Draw, votes_that_condemn
 from protocol.errors import (
     AuditForeign,
     BadSignature,
@@ -26,6 +26,7 @@ from protocol.errors import (
     NotJoined,
     VoteLost,
 )
+from protocol.evidence import Consequence, Hypothesis, consequence
 from protocol.messages import AuditTask, AuditTasks, GroupState, VerdictReply
 from protocol.rollout import SignedLease
 from protocol.signing import recover
@@ -89,13 +90,26 @@ async def _task_of(market: Market, run: Run, work_digest: bytes) -> AuditTask:
         work_digest=work_digest,
         lease=subject.lease,
         body=subject.group.body,
+        rollouts=drawn_rollouts(market, run, subject.group, work_digest),
+        rewards=subject.group.rewards,
     )
 
 
+def drawn_rollouts(market: Market, run: Run, group: Group, work_digest: bytes) -> tuple[int, ...]:
+    """Return which of a group's rollouts are replayed; a canary's answer is about all of them."""
+    size = len(group.lengths)
+    if group.canary:
+        return tuple(range(size))
+    draw = Draw(epoch=group.draw_epoch, rate=group.draw_rate)
+    secret = market.secret(run.run_id, draw.epoch)
+    return draw.rollouts(secret, work_digest, group_size=size, policy=run.spec.audit)
+
+
 async def count(market: Market, run: Run, verdict: Verdict) -> VerdictReply:
-    """Count a verdict; with enough that condemn, its worker is excluded in the same step."""
+    """Count a verdict; what enough of them find follows in the same step."""
     await _require_signed(market, run, verdict)
     subject = await subject_of(market, run, verdict.work_digest)
+    _require_covering(market, run, subject.group, verdict)
     worker, verifiers = subject.group.worker, run.chain.verifiers
     summary = _summary(verdict, worker)
     now, threshold = market.clock(), run.chain.threshold
@@ -108,6 +122,9 @@ async def count(market: Market, run: Run, verdict: Verdict) -> VerdictReply:
         await _report(market, run, verdict, worker),
         *(keys.NUM_EVENTS_KEPT, event_body(run.run_id, "verdict", now, summary)),
         *(event_body(run.run_id, "exclusion", now, summary), run.run_id, keys.HANDED_SECONDS),
+        consequence(verdict, run.spec.thresholds).value,
+        int(verdict.drifts),
+        event_body(run.run_id, "paused", now, {"worker": worker, "detail": verdict.detail}),
     )
     _require_taken(verdict, outcome, state)
     if outcome == b"counted":
@@ -197,11 +214,37 @@ def _require_consistent(verdict: Verdict) -> None:
         )
     if verdict.outcome is not Outcome.REJECTED and verdict.rejection:
         raise Malformed(f"an {verdict.outcome.value} verdict gives no rejection")
+    if verdict.drifts and verdict.outcome is not Outcome.ACCEPTED:
+        raise Malformed("only a group that is accepted by itself can carry a drift over its bound")
+    if verdict.drifts and not verdict.detail:
+        raise Malformed(
+            "a drift alarm says in `detail` what crossed: the paused worker is shown it"
+        )
+    if verdict.hypothesis and verdict.outcome is not Outcome.REJECTED:
+        raise Malformed(f"an {verdict.outcome.value} verdict names no hypothesis")
+    if verdict.hypothesis and verdict.hypothesis not in list(Hypothesis):
+        raise Malformed(
+            f"the hypothesis {verdict.hypothesis!r} is unknown: name one of {', '.join(Hypothesis)}, or none"
+        )
+
+
+def _require_covering(market: Market, run: Run, group: Group, verdict: Verdict) -> None:
+    """A verdict that decides covers the rollouts that were drawn, and every token of them."""
+    if verdict.outcome is Outcome.UNDECIDED:
+        return
+    drawn = drawn_rollouts(market, run, group, verdict.work_digest)
+    num_tokens = sum(group.lengths[i] for i in drawn)
+    if verdict.rollouts != drawn or verdict.stats.num_tokens != num_tokens:
+        raise Malformed(
+            f"the verdict is on {verdict.stats.num_tokens} tokens of rollouts {list(verdict.rollouts)}; drawn "
+            f"are the {num_tokens} of {list(drawn)}: replay what the audit task names"
+        )
 
 
 async def _report(market: Market, run: Run, verdict: Verdict, worker: str) -> str:
-    """Return the fraud report that a condemnation starts, as JSON; empty where nothing is at stake."""
-    if verdict.outcome is not Outcome.REJECTED or not run.chain.min_stake:
+    """Return the report that stake-worthy evidence starts, as JSON; empty where nothing is at stake."""
+    grounds = consequence(verdict, run.spec.thresholds)
+    if grounds in {Consequence.NONE, Consequence.UNPAID} or not run.chain.min_stake:
         return ""
     return (
         Report(
@@ -225,5 +268,7 @@ def _summary(verdict: Verdict, worker: str) -> dict[str, int | str]:
         "outcome": verdict.outcome.value,
         "rejection": verdict.rejection,
         "match_millionths": verdict.stats.match_millionths,
-        "mean_margin_micronats": verdict.stats.mean_margin_micronats,
+        "num_rollouts": len(verdict.rollouts),
+        "hypothesis": verdict.hypothesis,
+        "drifts": int(verdict.drifts),
     }

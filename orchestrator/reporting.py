@@ -111,6 +111,7 @@ async def _worker_info(market: Market, run: Run, worker: str) -> WorkerInfo | No
         is_excluded=is_excluded,
         exclusion=reason_of(worker, excluded_for) if is_excluded else "",
         dropped_leases=int(fields.get(b"dropped", 0)),
+        paused=fields.get(b"paused", b"").decode(),
         most_leases=run.spec.drop_rule.most_leases(debt),
         notice=notice_of(run.spec, debt),
         earned=int(fields.get(b"earned", 0)),

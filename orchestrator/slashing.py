@@ -1,4 +1,4 @@
-"""Drive fraud reports from a condemning verdict to the stake: signed, proposed, executed.
+"""Drive fraud reports from evidence to the stake: signed, proposed, executed.
 
 A report about a worker starts in `lua/verdict.lua`, in the same step that excludes it. One about a
 verifier starts here, once it has failed a second canary and the canary is open for all to check; the

@@ -75,11 +75,10 @@ def replays_until_failed(share: float, *, confidence: float, false_share: float 
 
 
 def _scaled(stats: ReplayStats, factor: float) -> ReplayStats:
-    wrong = (stats.num_tokens - stats.num_matched) * factor
     return stats.model_copy(
         update={
-            "num_matched": max(0, stats.num_tokens - int(wrong)),
-            "mean_margin_micronats": int(stats.mean_margin_micronats * factor),
-            "mean_logprob_gap_micronats": int(stats.mean_logprob_gap_micronats * factor),
+            "num_matched": max(0, stats.num_tokens - int(stats.num_wrong * factor)),
+            "margin_nanonats": int(stats.margin_nanonats * factor),
+            "gap_nanonats": int(stats.gap_nanonats * factor),
         }
     )

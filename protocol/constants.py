@@ -33,18 +33,23 @@ MAX_SUBMISSION_INFLATED_BYTES: Final = 64 << 20
 """Compressed and inflated size of one submission. 256 rollouts × 16,384 tokens × 8 bytes is 32 MiB;
 the inflated cap is checked before anything is allocated, which is what stops a compressed bomb."""
 
-MARGIN_CAP_MICRONATS: Final = 1_000_000
-"""Margins are capped at 1 nat per token before they are averaged, so that one token cannot carry a
-group's mean (a single flipped near-tie can reach any value; a cheat shows on many tokens)."""
+NANO: Final = 1_000_000_000
+"""Margins and gaps cross the wire as integers in billionths of a nat: in float32 an honest token's gap
+is about 2e-6 nats, which millionths could not tell from 1e-6."""
+
+MARGIN_CAP_NATS: Final = 1.0
+"""Margins are capped at 1 nat per token before they are summed, so that one token cannot carry a group
+(a single flipped near-tie can reach any value; a cheat shows on many tokens)."""
 
 SURPRISAL_FLOOR_NATS: Final = 1e-5
 """Added to a surprisal (−log-probability) before its logarithm when a replay compares two of them.
 The gap is |log(floor + recomputed) − log(floor + claimed)|, in nats: it shows another model on sure
-tokens as on open ones, where the plain difference only sees the open ones. Over 1,500 groups of the
-starting model on vLLM the worst honest group has a mean gap of 0.047 and the best int4 group 0.138;
-by plain differences one int4 group in five hides among the honest. Below 1e-5 float32 rounds."""
+tokens as on open ones, where the plain difference only sees the open ones (by plain differences one int4
+group in five of the starting model hides among the honest). Surprisals must be exact near 0
+(`rollout_worker/engines/likelihood.py`): from a float32 `logit − logsumexp` alone, whose steps are 2e-6,
+honest float32 work had a mean gap of 0.0027 where it has 0.000002."""
 
 MICRO: Final = 1_000_000
-"""Margins, gaps, shares and temperatures cross the wire as integers in millionths (of a nat, or of one).
+"""Shares, temperatures and counts of mismatches cross the wire as integers in millionths of one.
 Scores are ten-thousandths: `environments/base.py` owns `FULL_SCORE`, so that an environment's digest
 covers it."""

@@ -1,9 +1,10 @@
 """Which submissions must be replayed: the orchestrator draws, and anyone draws again.
 
 Pure. A group is drawn by an epoch's secret and its own digest: unpredictable before it is sent,
-reproducible once the secret is revealed. The share that is drawn follows from the worker's record, which
-is public too: the groups with lower nonces that it was paid for. How verdicts are counted one by one is
-`orchestrator/lua/verdict.lua`, because votes must be counted atomically.
+reproducible once the secret is revealed; so are the rollouts of it that are replayed. The share that is
+drawn follows from the worker's record, which is public too: the groups with lower nonces that it was paid
+for. How verdicts are counted one by one is `orchestrator/lua/verdict.lua`, because votes must be counted
+atomically.
 
 Left out: who keeps the secret. An orchestrator that tells a friend whose group will be drawn cannot be
 found here; it can be found by what the friend's groups say when anyone replays them.
@@ -18,7 +19,7 @@ from protocol.run import AuditPolicy
 from protocol.verdict import Outcome
 
 INDEPENDENT_REPLAYS = 2
-"""Verifiers that must condemn before a stake is taken, in a run that has as many."""
+"""Verifiers that must find the same before a group is rejected, in a run that has as many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +36,25 @@ class Draw:
         """Return whether this submission is to be replayed; `secret` is the epoch's."""
         return is_drawn(secret, work_digest, rate=self.rate)
 
+    def rollouts(
+        self, secret: bytes, work_digest: bytes, *, group_size: int, policy: AuditPolicy
+    ) -> tuple[int, ...]:
+        """Return which rollouts of a drawn submission are replayed: all where every group is."""
+        if self.rate >= MICRO or policy.num_rollouts >= group_size:
+            return tuple(range(group_size))
+
+        def place(i: int) -> bytes:
+            return keccak256(b"rollouts" + secret + work_digest + i.to_bytes(2, "big"))
+
+        return tuple(sorted(sorted(range(group_size), key=place)[: policy.num_rollouts]))
+
 
 def rate_millionths(policy: AuditPolicy, *, num_accepted: int) -> int:
     """Return the share of a worker's next group being replayed, after `num_accepted` good ones.
 
-    All of the probation, then half as often with every `num_halving_groups`, down to the floor. It never
-    rises with the record, so who counts too few groups only replays more than it must.
+    It never rises with the record, so who counts too few groups only replays more than it must.
     """
-    beyond = num_accepted - policy.num_probation_groups
-    if beyond < 0:
-        return MICRO
-    halvings = min(beyond // policy.num_halving_groups + 1, 32)
-    return max(policy.floor_millionths, MICRO >> halvings)
+    return MICRO if num_accepted < policy.num_probation_groups else policy.rate_millionths
 
 
 def is_drawn(secret: bytes, work_digest: bytes, *, rate: int) -> bool:
@@ -56,7 +64,7 @@ def is_drawn(secret: bytes, work_digest: bytes, *, rate: int) -> bool:
 
 
 def votes_that_condemn(threshold: int, num_verifiers: int) -> int:
-    """Return how many verifiers' replays it takes to reject a group and report its worker.
+    """Return how many verifiers' replays it takes to reject a group, pause a worker, or report it.
 
     The ledger asks for more than half of the verifiers anyway; a run of one verifier has no second,
     and is told so when it is launched.

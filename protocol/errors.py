@@ -9,7 +9,7 @@
     ├── Refused 409          well formed, against the rules now; never retry unchanged
     │   ├── LeaseExpired     ├── LeaseForeign      ├── LeaseUsed       ├── RunNotOpen
     │   ├── NotJoined        ├── Excluded          ├── ConflictingVerdict  ├── AuditForeign
-    │   ├── VoteLost
+    │   ├── VoteLost         ├── SelfCheckDue
     │   ├── PolicyOutOfOrder ├── ClockSkew         ├── Replayed        ├── StepOutOfOrder
     ├── TooLarge 413
     └── Busy 503             try again after `retry_after_seconds`
@@ -86,7 +86,11 @@ class NotJoined(Refused):
 
 
 class Excluded(Refused):
-    """A replay found the worker's work false; its groups are no longer taken."""
+    """The worker's work was found false, or kept back by its worth; its groups are not taken."""
+
+
+class SelfCheckDue(Refused):
+    """The worker's sequential test raised an alarm: no leases until its machine passes a self-check."""
 
 
 class ConflictingVerdict(Refused):

@@ -10,11 +10,15 @@ from typing import Annotated
 from pydantic import Field
 
 from protocol.canary import CanaryOpening
+from protocol.constants import MAX_GROUP_SIZE
 from protocol.policy import SignedManifest
 from protocol.rollout import Receipt, SignedLease
 from protocol.run import RunSpec
-from protocol.verdict import Verdict
+from protocol.verdict import ReplayStats, Verdict
 from protocol.wire import U32, U63, U64, Address, AsTuple, Bytes32, Name, Signature, Wire
+
+SELF_CHECK_GROUPS = 64
+"""Fewest groups of a self-check: an alarm takes at least four, and drift as faint as shows in 64 pays."""
 
 
 class ErrorBody(Wire):
@@ -84,12 +88,27 @@ class Leases(Wire):
     leases: Annotated[tuple[SignedLease, ...], AsTuple]
     notice: Annotated[str, Field(max_length=1024)] = ""
     """What the worker should know about its standing, with the remedy; empty where it is good."""
+    rejected: Annotated[str, Field(max_length=2048)] = ""
+    """The worker's group that a replay rejected last, by its digest, and why; empty while there is none."""
 
 
 class ReturnedLeases(Wire):
     """Leases a worker gives back unfinished, so that their places are free before the deadline."""
 
     lease_ids: Annotated[tuple[Bytes32, ...], AsTuple, Field(max_length=1024)]
+
+
+class SelfCheck(Wire):
+    """A worker's own measurement of its machine, after its sequential test raised an alarm.
+
+    Its word alone: it ends the pause and nothing else, and what follows is replayed like a newcomer's.
+    """
+
+    policy_version: U32
+    stats: Annotated[
+        tuple[ReplayStats, ...], AsTuple, Field(min_length=SELF_CHECK_GROUPS, max_length=1024)
+    ]
+    """Of fresh groups of the run's problems, each replayed whole under the run's terms."""
 
 
 class GroupState(StrEnum):
@@ -158,6 +177,10 @@ class AuditTask(Wire):
     work_digest: Bytes32
     lease: SignedLease
     body: Bytes32
+    rollouts: Annotated[tuple[U32, ...], AsTuple, Field(max_length=MAX_GROUP_SIZE)]
+    """Which of the group's rollouts to replay, as the draw gives them; a verdict covers exactly these."""
+    rewards: Annotated[tuple[int, ...], AsTuple] = ()
+    """Ten-thousandths, one per rollout of the group; empty where they are not known."""
 
 
 class AuditRequest(Wire):
@@ -169,13 +192,13 @@ class AuditTasks(Wire):
 
 
 class VerdictReply(Wire):
-    """Whether this verdict settled the group, and the fraud report to sign if it condemns."""
+    """Where the group stands with this verdict counted."""
 
     state: GroupState
 
 
 class FraudReportTask(Wire):
-    """A report that verifiers are asked to sign after a condemning verdict."""
+    """A report that verifiers are asked to sign: on evidence that is worth a stake (`evidence.py`)."""
 
     run_id: U63
     worker: Address
@@ -183,6 +206,8 @@ class FraudReportTask(Wire):
     evidence_digest: Bytes32
     amount: Annotated[str, Field(pattern="^[0-9]+$")]
     reported_at: U64
+    also: Bytes32 = bytes(32)
+    """The other group with gross evidence, where no hypothesis names what was done; else zero."""
 
 
 class FraudReportTasks(Wire):
@@ -303,6 +328,8 @@ class WorkerInfo(Wire):
     """Why, in words; empty for a worker that is not excluded."""
     dropped_leases: U63
     """Leases that were returned, expired, or ended in a group that admission rejected."""
+    paused: Annotated[str, Field(max_length=1024)]
+    """What its sequential test found, while it gets no leases until a self-check passes; else empty."""
     most_leases: U32
     """How many leases it may hold: fewer than the run's limit where it dropped too many."""
     notice: Annotated[str, Field(max_length=1024)]

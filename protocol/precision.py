@@ -19,7 +19,7 @@ from protocol.policy import Bits, HostTensor, Weights
 
 
 class ComputeDtype(StrEnum):
-    """A binary floating-point format. `float32` is exact to the token on CPUs; see the spec, 4.3."""
+    """A binary floating-point format. `float32` is exact to the token on CPUs; see the spec, 2.4."""
 
     FLOAT32 = "float32"
     FLOAT16 = "float16"
@@ -55,8 +55,9 @@ def cast(tensor: HostTensor, dtype: ComputeDtype) -> HostTensor:
     exact = _float32(tensor)
     bits = _narrowed(exact, dtype)
     found = HostTensor(dtype.value, tensor.shape, bits)
-    if np.isinf(_float32(found)).any() and not np.isinf(exact).any():
-        largest = float(np.abs(exact[np.isfinite(exact)]).max())
+    overflows = np.isinf(_float32(found)) & np.isfinite(exact)
+    if overflows.any():
+        largest = float(np.abs(exact[overflows]).max())
         raise ValueError(
             f"a weight of {largest:.6g} does not fit {dtype}, whose largest value is "
             f"{dtype.largest:.6g}: compute in bfloat16 or float32"

@@ -60,23 +60,17 @@ class SignedLease(Wire):
 
 
 class Rollout(Wire):
-    """One completion: ids (uint32 little-endian) and worker_logprobs (float32 little-endian).
-
-    `activations` has the proofs of `protocol.activations` one after another, and is empty unless the
-    run asks for them.
-    """
+    """One completion: ids (uint32 little-endian) and worker_logprobs (float32 little-endian)."""
 
     tokens: Bytes
     logprobs: Bytes
-    activations: Bytes
 
     @classmethod
-    def of(cls, tokens: Any, logprobs: Any, activations: bytes = b"") -> "Rollout":
+    def of(cls, tokens: Any, logprobs: Any) -> "Rollout":
         """Build from array-likes of equal length."""
         return cls(
             tokens=np.asarray(tokens, dtype="<u4").tobytes(),
             logprobs=np.asarray(logprobs, dtype="<f4").tobytes(),
-            activations=activations,
         )
 
     def token_ids(self) -> NDArray[np.uint32]:
@@ -87,7 +81,7 @@ class Rollout(Wire):
         return np.frombuffer(self.logprobs, dtype="<f4")
 
     def leaf(self) -> bytes:
-        return keccak256(encode([self.tokens, self.logprobs, self.activations]))
+        return keccak256(encode([self.tokens, self.logprobs]))
 
 
 class Submission(Wire):

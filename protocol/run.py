@@ -8,13 +8,10 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from protocol.activation_policy import ActivationPolicy
-from protocol.activations import num_proofs, proof_bytes
 from protocol.constants import (
     MAX_COMPLETION_TOKENS,
     MAX_GROUP_SIZE,
     MAX_PROMPT_TOKENS,
-    MAX_SUBMISSION_BYTES,
     MICRO,
     PROTOCOL_VERSION,
 )
@@ -30,13 +27,14 @@ MAX_STALENESS_CAP = 8
 class AuditPolicy(Wire):
     """How much of a worker's accepted work is replayed.
 
-    All of a worker's groups until `num_probation_groups` are accepted, then half of them, and half as
-    many with every `num_halving_groups` further accepted groups, down to `floor_millionths`.
+    All of a worker's groups until `num_probation_groups` are accepted; then the share `rate_millionths`
+    of them, and of each of those `num_rollouts` rollouts. A token says so much about what sampled it that
+    one rollout of many groups catches more than every rollout of few.
     """
 
     num_probation_groups: U32 = 64
-    num_halving_groups: Annotated[int, Field(ge=1, lt=1 << 32)] = 64
-    floor_millionths: Annotated[int, Field(ge=0, le=MICRO)] = 100_000
+    rate_millionths: Annotated[int, Field(ge=0, le=MICRO)] = 375_000
+    num_rollouts: Annotated[int, Field(ge=1, le=MAX_GROUP_SIZE)] = 1
 
 
 class RunSpec(Wire):
@@ -64,7 +62,7 @@ class RunSpec(Wire):
     tokenizer_digest: Bytes32
     """SHA-256 of tokenizer.json, which is also its blob name."""
     compute_dtype: Annotated[ComputeDtype, Field(strict=False)] = ComputeDtype.FLOAT32
-    """What workers, verifiers and the trainer compute in (`precision.py`)."""
+    """What workers and verifiers compute in, and the trainer on a GPU (`precision.py`)."""
     num_parameters: U64
     vocabulary_size: Annotated[int, Field(ge=2, lt=1 << 24)]
     eos_token_id: U32
@@ -91,8 +89,6 @@ class RunSpec(Wire):
     audit: AuditPolicy
     drops: DropPolicy = DropPolicy()
     """What leases that end without work cost a worker's standing."""
-    activations: ActivationPolicy | None = None
-    """Bounds of the activation commitments that every rollout carries; none where the run asks for none."""
     thresholds: Thresholds
     """Calibrated bounds of honest replay, of this model in this dtype."""
     orchestrator: Address
@@ -118,11 +114,6 @@ class RunSpec(Wire):
             )
         if self.eos_token_id >= self.vocabulary_size:
             raise ValueError("eos_token_id lies outside the vocabulary")
-        if self.activations is not None and self.most_group_bytes > MAX_SUBMISSION_BYTES:
-            raise ValueError(
-                f"a group with activation commitments takes {self.most_group_bytes} bytes, a "
-                f"submission {MAX_SUBMISSION_BYTES}: ask for fewer or shorter rollouts"
-            )
         misfit = self.thresholds.misfit(
             model_digest=self.model_digest, compute_dtype=self.compute_dtype
         )
@@ -146,9 +137,8 @@ class RunSpec(Wire):
 
     @property
     def most_group_bytes(self) -> int:
-        """The largest group: tokens, log-probabilities, activation commitments, and its prompt."""
-        proofs = num_proofs(self.max_tokens) * proof_bytes() if self.activations else 0
-        return self.group_size * (8 * self.max_tokens + proofs) + 5 * self.max_prompt_tokens
+        """The largest group: tokens, log-probabilities, and its prompt."""
+        return self.group_size * 8 * self.max_tokens + 5 * self.max_prompt_tokens
 
     def gflops(self, num_tokens: int) -> int:
         """Return the estimated compute of sampling `num_tokens`, in 10⁹ FLOP, rounded up.

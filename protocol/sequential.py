@@ -1,32 +1,43 @@
 """A worker's sequential test: cheats too faint for one group, told from many.
 
-One CUSUM (Page 1954, Biometrika 41) per statistic of a replay, over the groups of one worker in
-the order in which a verifier replayed them:
+One CUSUM (Page 1954, Biometrika 41) per term over the groups of one worker in the order in which a
+verifier replayed them:
 
-    S ← max(0, S + min(excess, bound / 3)),  excess = total over the group's tokens − reference × tokens
+    S ← max(0, S + min(excess, bound / 3))
 
-The test stands above its bound where some S > bound. Counting excess by tokens makes two short groups
-weigh what a long one of as many tokens does. The cap keeps one outlier, or three, from condemning
-anyone. Restarting at zero keeps a worker from saving up honest groups to spend on cheating.
+The test alarms where some S > bound, and starts again from zero. A term's excess is what a group's total
+is above its reference times its tokens, so that two short groups weigh what a long one of as many tokens
+does. The cap keeps one outlier, or three, from alarming. Restarting at zero keeps a worker from saving up
+honest groups to spend on cheating.
+
+The terms are the three statistics of a replay, and two of near-tie forks. Who takes the runner-up
+at near ties chooses rewards, though each mismatch alone looks like rounding: then mismatches stand in
+rollouts above the group's mean reward, or below it, more than by chance. Weighed by their advantage,
+honest mismatches sum to nothing on average, and vary less than they number (an advantage is within ±1, its
+square below 1/4 on average where rewards are 0 or 1): half of the mismatches' own distance between mean and
+reference, and their bound, alarm more rarely than the mismatches do.
 
 All integers, from signed `ReplayStats` and agreed `Thresholds`: whoever folds the same groups in the
-same order gets the same state. `rollcall calibrate` sets the bounds for a stated rate of false alarms.
-Left out: one group's own bounds (`verdict.judge`), and what a crossing costs.
+same order gets the same state. Left out: one group's own bounds (`verdict.judge`), and what an alarm
+costs (`evidence.py`).
 """
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
 from protocol.constants import MICRO
-from protocol.verdict import Rejection, ReplayStats, Statistic, Thresholds, excess
+from protocol.verdict import NOTHING_MEASURED, ReplayStats, Statistic, Thresholds, excess, judge
 from protocol.wire import U64, Wire
 
 OUTLIERS = 3
-"""Groups that cannot condemn a worker by themselves, whatever they hold: the fourth can."""
-
-CEILING = 2
-"""S stops at so many times its bound: a worker that was repaired is heard again."""
+"""Groups that cannot raise an alarm by themselves, whatever they hold: the fourth can."""
+FORK_SHARE = 4
+"""Forks are held to the mismatches' reference over this: half of what their honest mean is below it."""
 
 
 class Sum(Wire):
-    """One CUSUM: S in millionths, and the groups and tokens since it last was zero."""
+    """One CUSUM: S in its term's unit, and the groups and tokens since it last was zero."""
 
     total: U64 = 0
     num_groups: U64 = 0
@@ -34,55 +45,89 @@ class Sum(Wire):
 
 
 class Drift(Wire):
-    """The state of one worker's test. A new worker's is `Drift()`.
+    """The state of one worker's test. A new worker's, and one after an alarm, is `Drift()`.
 
     Example: `drift = folded(drift, stats, thresholds)` after each replay that `judge` accepted, then
     `crossed(drift, thresholds)`.
     """
 
-    num_groups: U64 = 0
-    """Groups folded in, since the first."""
-    num_tokens: U64 = 0
     mismatches: Sum = Sum()
     margin: Sum = Sum()
     gap: Sum = Sum()
+    forks_for: Sum = Sum()
+    forks_against: Sum = Sum()
 
-    def sum(self, statistic: Statistic) -> Sum:
-        """Return one statistic's CUSUM."""
-        found: Sum = getattr(self, statistic.value)
-        return found
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """What one CUSUM holds against a group: the integers that one token or one nat is, and its bound."""
+
+    name: str
+    label: str
+    unit: int
+    excess: int
+    bound: int
+
+
+class Alarm(NamedTuple):
+    """Which term crossed, and the line that says so."""
+
+    name: str
+    detail: str
+
+
+def terms(stats: ReplayStats, thresholds: Thresholds) -> Iterator[Term]:
+    """Yield every term with what a group adds to it."""
+    for statistic in Statistic:
+        bounds = thresholds.bounds(statistic)
+        surplus = excess(stats, statistic, bounds)
+        yield Term(statistic.value, statistic.label, statistic.unit, surplus, bounds.drift)
+    fork = stats.forks_for_micro - stats.forks_against_micro
+    allowed = thresholds.mismatches.reference * stats.num_tokens // FORK_SHARE
+    bound = thresholds.mismatches.drift
+    label = "tokens lost at near ties, by the advantage they"
+    yield Term("forks_for", f"{label} gained", MICRO, fork - allowed, bound)
+    yield Term("forks_against", f"{label} lost", MICRO, -fork - allowed, bound)
 
 
 def folded(drift: Drift, stats: ReplayStats, thresholds: Thresholds) -> Drift:
     """Return the state after one more group."""
-    mismatches, margin, gap = (
-        _added(drift.sum(name), stats, excess(stats, name, bounds), bounds.drift.high)
-        for name, bounds in ((name, thresholds.bounds(name)) for name in Statistic)
-    )
     return Drift(
-        num_groups=drift.num_groups + 1,
-        num_tokens=drift.num_tokens + stats.num_tokens,
-        mismatches=mismatches,
-        margin=margin,
-        gap=gap,
+        **{
+            term.name: _added(getattr(drift, term.name), stats, term)
+            for term in terms(stats, thresholds)
+        }
     )
 
 
-def crossed(drift: Drift, thresholds: Thresholds) -> tuple[Rejection, str] | None:
-    """Return the first statistic above its bound with what was found, or None for honest work."""
-    for name in Statistic:
-        found, bound = drift.sum(name), thresholds.bounds(name).drift.high
-        if found.total > bound:
-            return Rejection.REPLAY_DRIFT, (
-                f"{name.label}: {found.total / MICRO:.6g} above the reference over the last "
+def crossed(drift: Drift, thresholds: Thresholds) -> Alarm | None:
+    """Return the first term above its bound, or None for honest work."""
+    for term in terms(NOTHING_MEASURED, thresholds):
+        found: Sum = getattr(drift, term.name)
+        if found.total > term.bound:
+            return Alarm(
+                term.name,
+                f"{term.label}: {found.total / term.unit:.6g} above the reference over the last "
                 f"{found.num_groups} groups replayed ({found.num_tokens} tokens); honest work in "
-                f"{thresholds.compute_dtype} stays at or below {bound / MICRO:.6g}"
+                f"{thresholds.compute_dtype} stays at or below {term.bound / term.unit:.6g}",
             )
     return None
 
 
-def _added(before: Sum, stats: ReplayStats, surplus: int, bound: int) -> Sum:
-    total = min(before.total + min(surplus, bound // OUTLIERS), CEILING * bound)
+def check(groups: Sequence[ReplayStats], thresholds: Thresholds) -> str | None:
+    """Return the first bound that one group, or these in their order, break; None for honest work."""
+    drift = Drift()
+    for stats in groups:
+        if (broken := judge(stats, thresholds)) is not None:
+            return broken[1]
+        drift = folded(drift, stats, thresholds)
+        if (alarm := crossed(drift, thresholds)) is not None:
+            return alarm.detail
+    return None
+
+
+def _added(before: Sum, stats: ReplayStats, term: Term) -> Sum:
+    total = before.total + min(term.excess, term.bound // OUTLIERS)
     if total <= 0:
         return Sum()
     return Sum(

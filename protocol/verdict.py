@@ -9,15 +9,12 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from protocol.constants import MICRO
+from protocol.constants import MAX_GROUP_SIZE, MICRO, NANO
 from protocol.precision import ComputeDtype
-from protocol.wire import U32, U63, U64, Address, AsTuple, Bytes32, Signature, Wire
+from protocol.wire import U32, U63, U64, Address, AsTuple, Bytes32, Name, Signature, Wire
 
 MAX_MISMATCHES = 64
 """Positions that a verdict shows: enough to see a pattern, 3 kB at most."""
-
-QUANTILES = (0.0, 0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999, 1.0)
-"""Of honest groups, as `Bounds.honest_quantiles` lists them."""
 
 
 class Rejection(StrEnum):
@@ -30,16 +27,12 @@ class Rejection(StrEnum):
     TOKEN_OUT_OF_RANGE = "token_out_of_range"
     BAD_TERMINATION = "bad_termination"
     BAD_LOGPROB = "bad_logprob"
-    BAD_ACTIVATIONS = "bad_activations"
     STALE_POLICY = "stale_policy"
     DUPLICATE_GROUP = "duplicate_group"
     # decided by replay
     REPLAY_MISMATCH = "replay_mismatch"
     REPLAY_MARGIN = "replay_margin"
     REPLAY_LOGPROB = "replay_logprob"
-    REPLAY_ACTIVATIONS = "replay_activations"
-    REPLAY_DRIFT = "replay_drift"
-    """The group leaves its worker's sequential test above its bound (`sequential.py`)."""
     # decided about the worker
     WORKER_EXCLUDED = "worker_excluded"
 
@@ -63,6 +56,11 @@ class Statistic(StrEnum):
     def label(self) -> str:
         return _LABELS[self]
 
+    @property
+    def unit(self) -> int:
+        """Return what one token, or one nat, is as an integer."""
+        return MICRO if self is Statistic.MISMATCHES else NANO
+
 
 _LABELS = {
     Statistic.MISMATCHES: "tokens that are not the seeded winner",
@@ -71,63 +69,47 @@ _LABELS = {
 }
 
 
-class Limit(Wire):
-    """A measured bound with its 95 % confidence interval. The upper end is what work is held to."""
-
-    low: U64
-    estimate: U64
-    high: U64
-
-    @model_validator(mode="after")
-    def _is_ordered(self) -> Self:
-        if not self.low <= self.estimate <= self.high:
-            raise ValueError(f"{self.low}, {self.estimate}, {self.high} is no interval")
-        return self
-
-
 class Bounds(Wire):
-    """The bounds of one statistic, in millionths: of a mismatch, or of a nat.
+    """The bounds of one statistic: in millionths of a mismatch, or in billionths of a nat.
 
     Totals over a group's tokens are compared with `reference` times their number, so that short and
-    long groups are held to the same law. What is left is the group's excess.
+    long groups, and single rollouts of one, are held to the same law. What is left is the excess.
     """
 
     reference: U64
-    """Per token: above the mean of every honest policy that was measured."""
-    group: Limit
+    """Per token: above the mean of every honest policy, engine and machine that was measured."""
+    group: Annotated[int, Field(ge=1, lt=1 << 64)]
     """Largest excess of one honest group."""
-    drift: Limit
+    drift: Annotated[int, Field(ge=1, lt=1 << 64)]
     """Largest sum of excesses that an honest worker reaches (`sequential.py`)."""
-    honest_quantiles: Annotated[tuple[U64, ...], AsTuple, Field(max_length=len(QUANTILES))]
-    """Honest groups' means per token at `QUANTILES`, of all policies together: where a worker stands."""
 
 
 class Thresholds(Wire):
-    """The bounds of honest replay of one model in one dtype, with the measurement that set them.
+    """The one law of honest replay for a model in a compute dtype, with the measurement that set it.
 
-    One law: they hold for every engine and machine that samples, and for every one that replays.
-
-    Written by `rollcall calibrate`. Each of the three statistics has a third of the false rejects of
-    `judge`, and a third of the false alarms of the sequential test.
+    It holds for every engine and machine. Written by `rollcall calibrate`. Each of the three statistics
+    has a third of the false rejects of `judge`, and a third of the false alarms of the sequential test.
     """
 
     compute_dtype: Annotated[ComputeDtype, Field(strict=False)]
-    """What honest work was sampled and replayed in."""
     model_digest: Bytes32
-    """Policy digest of the version 0 that they were measured on."""
+    """Policy digest of the version 0 that was measured, before anything was trained."""
     mismatches: Bounds
     """Tokens that are not the seeded winner."""
     margin: Bounds
-    """Nats by which they lost, capped at `MARGIN_CAP_MICRONATS` each."""
+    """Nats by which they lost, capped at `MARGIN_CAP_NATS` each."""
     gap: Bounds
     """Nats between recomputed and claimed log-surprisals."""
+    varied: Annotated[tuple[Name, ...], AsTuple]
+    """What was measured: engine, instruction set, threads, sequences at once, policy; one line each."""
     num_honest_groups: U32
     num_honest_tokens: U64
     honest_match_millionths: Annotated[int, Field(ge=0, le=MICRO)]
-    honest_mean_margin_micronats: U32
-    false_rejects_per_million_groups: U32
-    """Of honest groups, by `judge`: the rate that the group limits were set for."""
-    false_alarms_per_million_groups: U32
+    int8_caught_millionths: Annotated[int, Field(ge=0, le=MICRO)]
+    """Of groups sampled from int8-rounded weights, the share that one group's bounds reject."""
+    false_rejects_per_million_groups: Annotated[int, Field(ge=1, le=300)]
+    """Of honest groups, by `judge`: the rate that the group limits were set for, before their room."""
+    false_alarms_per_million_groups: Annotated[int, Field(ge=1, le=MICRO)]
     """Of honest groups, by the sequential test: the rate that the drift limits were set for."""
 
     def bounds(self, statistic: Statistic) -> Bounds:
@@ -150,18 +132,23 @@ class Thresholds(Wire):
 
 
 class ReplayStats(Wire):
-    """What one replay of one group measured, in integers so that it can be signed.
+    """What one replay of a group, or of some of its rollouts, measured: totals, so that it can be signed.
 
-    Margins are capped at `MARGIN_CAP_MICRONATS` before the mean, not in the maximum. A log-probability
-    gap compares logarithms of surprisals, recomputed and claimed (`SURPRISAL_FLOOR_NATS`).
+    Margins are capped at `MARGIN_CAP_NATS` in the sum, not in the maximum. A log-probability gap compares
+    logarithms of surprisals, recomputed and claimed (`SURPRISAL_FLOOR_NATS`).
     """
 
     num_tokens: U32
     num_matched: U32
-    mean_margin_micronats: U64
-    max_margin_micronats: U64
-    mean_logprob_gap_micronats: U64
-    p99_logprob_gap_micronats: U64
+    margin_nanonats: U64
+    max_margin_nanonats: U64
+    gap_nanonats: U64
+    surprisal_nanonats: U64
+    """How unlikely the tokens are under the policy, whatever the seeds: −log of their probability."""
+    forks_for_micro: U64 = 0
+    """Mismatched tokens of rollouts with a reward above the group's mean, each times what it is above by."""
+    forks_against_micro: U64 = 0
+    """The same of rollouts below the mean."""
 
     @model_validator(mode="after")
     def _is_possible(self) -> Self:
@@ -170,18 +157,32 @@ class ReplayStats(Wire):
         return self
 
     @property
+    def num_wrong(self) -> int:
+        return self.num_tokens - self.num_matched
+
+    @property
     def match_millionths(self) -> int:
         return self.num_matched * MICRO // max(1, self.num_tokens)
 
     def total(self, statistic: Statistic) -> int:
-        """Return the sum over the group's tokens, in millionths of a mismatch or of a nat."""
+        """Return the sum over the tokens, in the statistic's unit."""
         match statistic:
             case Statistic.MISMATCHES:
-                return (self.num_tokens - self.num_matched) * MICRO
+                return self.num_wrong * MICRO
             case Statistic.MARGIN:
-                return self.mean_margin_micronats * self.num_tokens
+                return self.margin_nanonats
             case Statistic.GAP:
-                return self.mean_logprob_gap_micronats * self.num_tokens
+                return self.gap_nanonats
+
+
+NOTHING_MEASURED = ReplayStats(
+    num_tokens=0,
+    num_matched=0,
+    margin_nanonats=0,
+    max_margin_nanonats=0,
+    gap_nanonats=0,
+    surprisal_nanonats=0,
+)
 
 
 class Mismatch(Wire):
@@ -192,7 +193,7 @@ class Mismatch(Wire):
     """Index into the completion, from 0."""
     expected: U32
     claimed: U32
-    margin_micronats: U64
+    margin_nanonats: U64
 
 
 class Verdict(Wire):
@@ -207,7 +208,16 @@ class Verdict(Wire):
     outcome: Outcome
     rejection: Annotated[str, Field(max_length=64)]
     detail: Annotated[str, Field(max_length=1024)]
+    rollouts: Annotated[tuple[U32, ...], AsTuple, Field(max_length=MAX_GROUP_SIZE)]
+    """Which of the group's rollouts were replayed; none where nothing could be."""
     stats: ReplayStats
+    """Over every token of those rollouts."""
+    drifts: bool = False
+    """Whether this group, accepted by itself, carried its worker's sequential test over its bound."""
+    hypothesis: Annotated[str, Field(max_length=32)] = ""
+    """What explains a rejected group (`evidence.Hypothesis`); empty where nothing tried does."""
+    explained: ReplayStats = NOTHING_MEASURED
+    """What a replay under the hypothesis measured."""
     mismatches: Annotated[tuple[Mismatch, ...], AsTuple, Field(max_length=MAX_MISMATCHES)]
     """The worst, by margin."""
     decided_at: U64
@@ -222,17 +232,18 @@ def judge(stats: ReplayStats, thresholds: Thresholds) -> tuple[Rejection, str] |
     """Return the first bound that the group breaks with what was found, or None for honest work."""
     for statistic, rejection in _REJECTIONS.items():
         bounds = thresholds.bounds(statistic)
-        if excess(stats, statistic, bounds) > bounds.group.high:
+        if excess(stats, statistic, bounds) > bounds.group:
+            most = bounds.reference * stats.num_tokens + bounds.group
             return rejection, (
-                f"{statistic.label}: {stats.total(statistic) / MICRO:.6g} over {stats.num_tokens} "
-                f"tokens; honest work in {thresholds.compute_dtype} stays at or below "
-                f"{(bounds.reference * stats.num_tokens + bounds.group.high) / MICRO:.6g}"
+                f"{statistic.label}: {stats.total(statistic) / statistic.unit:.6g} over "
+                f"{stats.num_tokens} tokens; honest work in {thresholds.compute_dtype} stays at or below "
+                f"{most / statistic.unit:.6g}"
             )
     return None
 
 
 def excess(stats: ReplayStats, statistic: Statistic, bounds: Bounds) -> int:
-    """Return by how much a group's total is above its reference, in millionths; often negative."""
+    """Return by how much a group's total is above its reference, in its unit; often negative."""
     return stats.total(statistic) - bounds.reference * stats.num_tokens
 
 

@@ -92,7 +92,8 @@ def doctor(
     deployment: Annotated[Path | None, typer.Option(help="Ledger to ask there.")] = None,
     folder: Annotated[Path, typer.Option(help="Where data will be kept.")] = Path(),
     calibrate: Annotated[
-        bool, typer.Option("--calibrate", help="Sample, replay, and say whether it would earn.")
+        bool,
+        typer.Option("--calibrate", help="Sample, replay, and say whether its work would pass."),
     ] = False,
     run: Annotated[
         int | None, typer.Option(help="Run to measure against.", rich_help_panel=MEASURE)
@@ -126,8 +127,8 @@ def doctor(
 ) -> None:
     """Check this machine and the market, one line each with the remedy.
 
-    With --calibrate: whether a run would pay for what this machine samples, before anything is at
-    stake. Exits 1 where it would not.
+    With --calibrate: whether a run would pay for what this machine samples, and by how much it passes,
+    before anything is at stake. Exits 1 where it would not.
     """
     from rollcall.console import open_console
     from rollcall.doctor import State, examine
@@ -218,8 +219,8 @@ def verify(
 ) -> None:
     """Verify: replay what workers sampled, sign verdicts and epochs.
 
-    With --explain: replay one submission from public data, position by position, and hold its signed
-    verdicts against that. Needs no key; exits 1 where a verdict is not reproduced.
+    With --explain: replay one submission from public data, position by position, say what was done, and hold
+    its signed verdicts against that. Needs no key; exits 1 where a verdict is not reproduced.
     """
     if explain is not None:
         quiet_libraries()
@@ -295,34 +296,75 @@ def status(
 
 
 @app.command(
-    rich_help_panel=MACHINE, epilog=example("rollcall calibrate --model models/start --engine vllm")
+    rich_help_panel=MACHINE,
+    epilog=example("rollcall calibrate --model DIR --dtype float16 --policy LAST.safetensors"),
 )
 def calibrate(
     model: Annotated[Path, typer.Option(help="Model folder.")] = Path("models/start"),
-    engine: Annotated[str, typer.Option(help="vllm or transformers.")] = "transformers",
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            help="What the run computes in: float32, float16 or bfloat16; default: float32 on a CPU, "
+            "float16 on a GPU."
+        ),
+    ] = None,
+    engine: Annotated[
+        list[str] | None, typer.Option(help="Engines to measure; default: vllm and transformers.")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     environment: Annotated[str, typer.Option(help="Whose prompts to sample.")] = "arithmetic",
-    groups: Annotated[int, typer.Option(help="Honest groups per policy.", min=100)] = 1024,
+    groups: Annotated[
+        int, typer.Option(help="Honest groups per policy and machine.", min=100)
+    ] = 512,
     max_tokens: Annotated[int, typer.Option(help="Longest completion.")] = 64,
-    replay: Annotated[
-        str, typer.Option(help="The engine that replays: transformers or vllm.")
-    ] = "transformers",
+    temperature: Annotated[float, typer.Option(help="The run's temperature.")] = 1.0,
     policy: Annotated[
-        list[Path] | None, typer.Option(help="Further weights to measure, such as later ones.")
+        list[Path] | None,
+        typer.Option(help="Further weights to measure: a run's later policies, its last one."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Thresholds to write; default: in the model folder.")
     ] = None,
+    blind: Annotated[
+        bool, typer.Option("--blind", help="Also write bounds that int8 weights would pass.")
+    ] = False,
+    check: Annotated[
+        Path | None,
+        typer.Option(help="Write nothing: hold fresh honest groups to these thresholds."),
+    ] = None,
 ) -> None:
-    """Measure honest replay of this machine's engine and write the thresholds a run needs."""
-    quiet_libraries()
-    from rollcall.calibration import Measured, calibrate_to_file
+    """Measure honest replay across machines and write the thresholds that a run needs.
 
+    Samples and replays as older processors do, with more threads and other batches, on every engine, and
+    shows how far the bounds are from the faintest cheat.
+    """
+    quiet_libraries()
+    from protocol.precision import ComputeDtype
+    from protocol.verdict import Thresholds
+    from rollcall.calibration import calibrate_to_file, hold_to
+    from rollcall.variation import Bench
+
+    dtype = dtype or ("float16" if device.startswith("cuda") else "float32")
+    if dtype not in list(ComputeDtype):
+        raise UserError(f"dtype {dtype!r} is unknown; choose one of {', '.join(ComputeDtype)}")
+    bench = Bench(
+        model=model,
+        policies=(model / "model.safetensors", *(policy or ())),
+        dtype=dtype,
+        engines=tuple(engine or ("vllm", "transformers")),
+        device=device,
+        environment=environment,
+        num_groups=groups,
+        max_tokens=max_tokens,
+        temperature_millionths=round(temperature * 1_000_000),
+    )
+    if check is not None:
+        bounds = Thresholds.from_json(check.read_bytes())
+        raise typer.Exit(0 if hold_to(bounds, bench, say=typer.echo) else 1)
     calibrate_to_file(
-        Measured(
-            model, engine, device, environment, groups, max_tokens, tuple(policy or ()), replay
-        ),
+        bench,
         out=out or model / "thresholds.json",
+        accepts_blind=blind,
         say=typer.echo,
     )
 

@@ -19,15 +19,16 @@ from rich.table import Table
 
 from protocol.verdict import ReplayStats
 from rollcall.fitness import Fitness, Prospect, Reading, assess
-from rollcall.self_test import GROUPS_PER_ROUND, Subject, from_folder, from_run, sampled
+from rollcall.self_test import Subject, from_folder, from_run
 from rollcall.user_error import UserError
 from rollout_worker.engines.base import Engine, engine_name
 from rollout_worker.engines.registry import NAMES, open_engine
+from rollout_worker.machine_check import GROUPS_PER_ROUND, sampled
 from rollout_worker.replay import ReplayModel
 
 WRONG_POLICY_MATCH = 0.97
 """Below this share of seeded winners no rounding explains it: honest engines of different builds agree
-on 0.999, int4 weights on 0.99, temperature 0.9 on 0.977, another policy or seed on far less."""
+on 0.999 even in bfloat16, int4 weights on 0.99, temperature 0.9 on 0.977, another policy or seed on far less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +84,16 @@ def _subject(machine: Machine, scratch: Path, notes: Console) -> Subject:
 
 def _measured(machine: Machine, subject: Subject, notes: Console) -> list[ReplayStats]:
     notes.print(f"opening {machine.engine} on {machine.device}")
+    dtype = subject.bounds.compute_dtype
     engine = open_engine(
-        machine.engine, subject.folder, device=machine.device, max_model_len=subject.max_model_len
+        machine.engine,
+        subject.folder,
+        dtype=dtype,
+        device=machine.device,
+        max_model_len=subject.max_model_len,
     )
     with closing(engine):
-        model = ReplayModel(subject.folder, device=machine.device)
+        model = ReplayModel(subject.folder, dtype=dtype, device=machine.device)
         return _sampled(subject, engine, model, notes)
 
 
@@ -99,7 +105,8 @@ def _sampled(
     with Progress(*columns, console=notes, transient=True) as progress:
         task = progress.add_task("groups", total=len(subject.workload.prompts))
         # Other seeds each time: a second opinion should be one.
-        for part in sampled(subject, engine, model, salt=time.time_ns()):
+        salt = time.time_ns()
+        for part in sampled(engine, model, subject.policy, subject.workload, salt=salt):
             stats += part
             progress.advance(task, GROUPS_PER_ROUND)
     return stats
@@ -111,7 +118,7 @@ def _show(console: Console, subject: Subject, engine: str, fitness: Fitness) -> 
         f"{engine} in {fitness.compute_dtype}; {fitness.match:.4%} are the seeded winner"
     )
     table = Table(box=None)
-    columns = ("per token", "this machine", "percentile", "reference", "worst group", "bound")
+    columns = ("per token", "this machine", "reference", "worst group uses")
     for column in (*columns, "sequential test"):
         table.add_column(column, justify="left" if column == "per token" else "right")
     for reading in fitness.readings:
@@ -132,11 +139,9 @@ def _row(reading: Reading) -> tuple[str, ...]:
     groups = reading.groups_until_crossing
     return (
         reading.statistic.label,
-        f"{reading.mean:.6f}",
-        "unknown" if reading.percentile is None else f"{reading.percentile:.0f}",
-        f"{reading.reference:.6f}",
-        f"{reading.worst:.6f}",
-        f"{reading.bound:.6f}",
+        f"{reading.mean:.3g}",
+        f"{reading.reference:.3g}",
+        f"{max(0.0, reading.worst_use):.1%} of its bound",
         "never crosses" if groups is None else f"crosses after {groups:,.0f} groups",
     )
 

@@ -48,14 +48,18 @@ def the_model_learned(evidence: Evidence) -> Claim:
 
 def the_cheat_was_found(evidence: Evidence) -> Claim:
     cheats = _cheats(evidence)
-    found = [w for w in cheats if w.is_excluded and _replay_rejections(w)]
+    found = [
+        w for w in cheats if w.is_excluded and _replay_rejections(w) and set(w.named) == {w.does}
+    ]
     after = "; ".join(
-        f"{w.name} after {w.groups_before_exclusion} groups: {w.rejected_by_reason}" for w in found
+        f"{w.name}: {_replay_rejections(w)} group rejected, named {', '.join(w.named)}; it had sent "
+        f"{w.groups_before_exclusion}"
+        for w in found
     )
     return Claim(
-        "the cheat is found by replay",
+        "the cheat is found by replay, and what it did is named",
         bool(cheats) and len(found) == len(cheats),
-        after or "no cheat was excluded",
+        after or "; ".join(f"{w.name}: named {w.named or 'nothing'}" for w in cheats) or "no cheat",
     )
 
 

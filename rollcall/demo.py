@@ -142,15 +142,6 @@ def open_market(market: Market, ports: Ports, processes: Processes, view: View) 
     return launch(config, market.operator.key, view.say)
 
 
-def wait_until_answers(market: Market, processes: Processes, name: str) -> None:
-    """Return once a part that others call is there again; the others call out and are not waited for."""
-    port = market.places.port
-    if name == "orchestrator":
-        wait_for_http(processes, name, f"http://127.0.0.1:{port}/healthz")
-    elif name == "chain":
-        wait_for_chain(processes, market.rpc_url)
-
-
 def start_parties(market: Market, processes: Processes, run_id: int) -> None:
     """Start the trainer, the verifier and the workers, all at once."""
     processes.start(market.command(market.trainer, "trainer", market.trainer_config(run_id)))

@@ -1,9 +1,10 @@
 """Which paid groups had to be replayed, drawn again from public data, and who vouches for them.
 
-Pure. Everything that decides a draw is public once its epoch's secret is: the digest the worker signed,
-the secret on chain, and the worker's record, which is its contributions with lower nonces. The share the
-orchestrator says it drew with may only be larger than the record asks for: while it had not decided some
-of those nonces, it counted fewer, and it replays more of a worker whose standing fell.
+Pure. Everything that decides a draw, of a group and of its rollouts, is public once its epoch's secret
+is: the digest the worker signed, the secret on chain, and the worker's record, which is its contributions
+with lower nonces. The share the orchestrator says it drew with may only be larger than the record asks
+for: while it had not decided some of those nonces, it counted fewer, and it replays more of a worker
+whose standing fell.
 
 Left out: whether verdicts are true (`rollcall verify --explain` replays one), and groups that were not
 paid: nobody can show a draw for work that is in no file.
@@ -17,6 +18,7 @@ from protocol.constants import MAX_CLOCK_SKEW_SECONDS
 from protocol.draw import Draw, is_vouched, rate_millionths
 from protocol.errors import MarketError
 from protocol.messages import Contribution, SubmissionStatus
+from protocol.rollout import Submission
 from protocol.run import RunSpec
 from protocol.signing import Domain, recover, require_signer
 from protocol.verdict import Outcome, Verdict
@@ -57,6 +59,15 @@ class PublicDraws:
     opened_at: Callable[[int], int | None]
     always_owed_until: int
     """Accepted work dated later may be in no file: the record is then bounded by the nonce alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What a verdict must be about: every token of these rollouts of the work."""
+
+    work_digest: bytes
+    rollouts: tuple[int, ...]
+    num_tokens: int
 
 
 class Records:
@@ -103,7 +114,11 @@ def check_replays(
         if secret is None or not draw.selects(secret, digest):
             continue
         report.num_due += 1
-        fault = _fault_of_replay(look.item, status, digest, public)
+        rollouts = draw.rollouts(
+            secret, digest, group_size=public.spec.group_size, policy=public.spec.audit
+        )
+        drawn = Drawn(digest, rollouts, _num_tokens(look.shown[1], rollouts))
+        fault = _fault_of_replay(look.item, status, drawn, public)
         report.num_replayed += fault is None
         report.differences += [fault] if fault else []
 
@@ -145,14 +160,18 @@ def _fault_of_draw(
     return None
 
 
+def _num_tokens(submission: Submission, rollouts: Sequence[int]) -> int:
+    return sum(len(submission.rollouts[i].token_ids()) for i in rollouts)
+
+
 def _fault_of_replay(
-    item: Contribution, status: SubmissionStatus, digest: bytes, public: PublicDraws
+    item: Contribution, status: SubmissionStatus, drawn: Drawn, public: PublicDraws
 ) -> str | None:
     quorum = public.quorum
     outcomes = {
         verdict.verifier: verdict.outcome
         for verdict in status.verdicts
-        if _counts(verdict, digest, public)
+        if _counts(verdict, drawn, public)
     }
     found = list(outcomes.values())
     if is_vouched(
@@ -164,15 +183,21 @@ def _fault_of_replay(
         return None
     return (
         f"nonce {item.nonce} of {item.worker} was drawn for replay and is paid with "
-        f"{found.count(Outcome.ACCEPTED)} of {quorum.threshold} accepting verdicts"
+        f"{found.count(Outcome.ACCEPTED)} of {quorum.threshold} accepting verdicts on its drawn "
+        f"rollouts {list(drawn.rollouts)}"
     )
 
 
-def _counts(verdict: Verdict, digest: bytes, public: PublicDraws) -> bool:
-    """Whether a verdict is a member's signed word on this very work."""
-    if (verdict.run_id, verdict.work_digest) != (public.run_id, digest):
+def _covers(verdict: Verdict, drawn: Drawn) -> bool:
+    """Whether its figures are over what was drawn: else a verifier looks at whatever is honest."""
+    return (verdict.rollouts, verdict.stats.num_tokens) == (drawn.rollouts, drawn.num_tokens)
+
+
+def _counts(verdict: Verdict, drawn: Drawn, public: PublicDraws) -> bool:
+    """Whether a verdict is a member's signed word on this very work, and on what was drawn of it."""
+    if (verdict.run_id, verdict.work_digest) != (public.run_id, drawn.work_digest):
         return False
-    if verdict.verifier not in public.quorum.members:
+    if not _covers(verdict, drawn) or verdict.verifier not in public.quorum.members:
         return False
     try:
         signer = recover(public.domain.digest(verdict), verdict.signature)

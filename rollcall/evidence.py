@@ -56,6 +56,10 @@ class WorkerEvidence:
     accepted_groups: int
     accepted_units: int
     rejected_by_reason: dict[str, int]
+    named: dict[str, int]
+    """What verdicts say was done, and how many say so."""
+    does: str
+    """What it really does; empty for honest work."""
     earned_units: int
     claimed: int
     balance_gained: int
@@ -220,6 +224,8 @@ def worker_evidence(
         accepted_groups=len(accepted),
         accepted_units=sum(sold[status.work_digest] for status in accepted),
         rejected_by_reason=dict(rejected),
+        named=dict(Counter(v.hypothesis for s in mine for v in s.verdicts if v.hypothesis)),
+        does=f"int{worker.quantise_bits}" if worker.is_cheat else "",
         earned_units=earned.get(address, 0),
         claimed=ledger.claimed(run_id, address),
         balance_gained=ledger.balance(address) - balances[address],

@@ -8,17 +8,17 @@ here. What is shown of them is `explained.py`'s.
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from protocol.activation_policy import ActivationPolicy, judge_activations
-from protocol.activations import BadProof
 from protocol.canonical import content_digest
 from protocol.errors import BadSignature, NotFound
 from protocol.messages import RunInfo, SubmissionStatus
 from protocol.policy import Blob, SignedManifest
 from protocol.rollout import Submission, read_submission, work_of
+from protocol.run import RunSpec
 from protocol.signing import Domain, recover, require_signer
 from protocol.verdict import (
     Outcome,
@@ -32,6 +32,7 @@ from rollcall.reader import Reader
 from rollcall.user_error import UserError
 from rollout_worker.connection import GiveUp, never
 from rollout_worker.epochs import SpokeFor
+from rollout_worker.hypotheses import OLDER_VERSIONS, Named, Suspect, name
 from rollout_worker.replay import Findings, ReplayModel, stats_of
 from rollout_worker.weights import PolicyStore, PolicyUnreachable, write_model_folder
 
@@ -40,8 +41,6 @@ FROM_ITS_REPLAY = frozenset(
         Rejection.REPLAY_MISMATCH,
         Rejection.REPLAY_MARGIN,
         Rejection.REPLAY_LOGPROB,
-        Rejection.REPLAY_ACTIVATIONS,
-        Rejection.BAD_ACTIVATIONS,
     }
 )
 """Rejections that one group's replay decides; the others need more than the group."""
@@ -71,6 +70,8 @@ class Explanation:
     engine: str
     findings: tuple[Findings, ...]
     stats: ReplayStats
+    named: Named | None
+    """What explains a group that honest work does not."""
     outcome: Outcome
     rejection: str
     detail: str
@@ -128,22 +129,22 @@ def explain(
     domain = Domain(info.chain_id, info.ledger)
     source = PublicSource(reader, fetched)
     submission = read_work(source, info, status, domain)
-    found = replayed(source, info, status, submission, domain, device=device)
-    stats = stats_of(found)
-    outcome, rejection, detail = conclude(
-        stats, info.spec.thresholds, found=found, policy=info.spec.activations
-    )
+    replay = replayed(source, info, status, submission, domain, device=device)
+    found, terms = replay.findings, info.spec
+    chosen = condemned_rollouts(status, len(found))
+    outcome, rejection, detail = conclude([found[i] for i in chosen], terms.thresholds)
     return Explanation(
         info=info,
         status=status,
         engine=submission.engine,
-        findings=tuple(found),
-        stats=stats,
+        findings=found,
+        stats=stats_of(found),
+        named=replay.named,
         outcome=outcome,
         rejection=rejection,
         detail=detail,
         judgements=tuple(
-            compare(v, outcome, rejection, found, domain=domain, spoke_for=spoke_for)
+            compare(v, found, replay.named, terms, domain=domain, spoke_for=spoke_for)
             for v in status.verdicts
         ),
         tokenizer=Tokenizer.from_str(source.blob(info.spec.tokenizer_digest).decode()),
@@ -182,6 +183,14 @@ def read_work(
     return submission
 
 
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """Every position of a group, and what explains it where honest work would not."""
+
+    findings: tuple[Findings, ...]
+    named: Named | None
+
+
 def replayed(
     source: PublicSource,
     info: RunInfo,
@@ -190,37 +199,39 @@ def replayed(
     domain: Domain,
     *,
     device: str,
-) -> list[Findings]:
+) -> Replayed:
     """Bring the leased policy and measure every position."""
-    lease = status.lease.lease
-    store = PolicyStore(source, run_id=info.run_id, spec=info.spec, domain=domain)
+    lease, spec = status.lease.lease, info.spec
+    store = PolicyStore(source, run_id=info.run_id, spec=spec, domain=domain)
     try:
         policy = store.reach(lease.policy_version, lease.policy_digest)
     except PolicyUnreachable as error:
         raise UserError(f"{error}; nothing can be replayed without it") from error
-    config_json = source.blob(info.spec.model_config_digest)
+    config_json = source.blob(spec.model_config_digest)
     with tempfile.TemporaryDirectory(prefix="rollcall-explain-") as folder:
         place = write_model_folder(Path(folder), config_json, policy.weights)
-        model = ReplayModel(place, device=device)
+        model = ReplayModel(place, dtype=spec.compute_dtype, device=device)
         model.load(policy.weights)
-        try:
-            [found] = model.findings([(lease, submission.rollouts)])
-        except BadProof as error:
-            raise UserError(f"{error}: admission refuses this, and nothing is replayed") from error
-    return found
+        [found] = model.findings([(lease, submission.rollouts)])
+        chosen, named = condemned_rollouts(status, len(found)), None
+        stats = stats_of([found[i] for i in chosen])
+        if judge(stats, spec.thresholds) is not None:
+            suspect = Suspect(lease, submission.rollouts, chosen, policy.weights, stats)
+            older = partial(store.older, lease.policy_version, most=OLDER_VERSIONS)
+            named = name(suspect, model, older, spec.thresholds)
+    return Replayed(tuple(found), named)
 
 
-def conclude(
-    stats: ReplayStats,
-    thresholds: Thresholds,
-    *,
-    found: Sequence[Findings] = (),
-    policy: ActivationPolicy | None = None,
-) -> tuple[Outcome, str, str]:
-    """Return what a verifier would have to say of this group alone: outcome, rejection, detail."""
-    broken = judge(stats, thresholds)
-    if broken is None and policy is not None:
-        broken = judge_activations([f.deviations for f in found], policy)
+def condemned_rollouts(status: SubmissionStatus, size: int) -> tuple[int, ...]:
+    """Return the rollouts that a verdict rejects the group for; all of them where none does."""
+    condemning = (v.rollouts for v in status.verdicts if v.outcome is Outcome.REJECTED)
+    found = next(condemning, ())
+    return found if found and max(found) < size else tuple(range(size))
+
+
+def conclude(found: Sequence[Findings], thresholds: Thresholds) -> tuple[Outcome, str, str]:
+    """Return what a verifier would have to say of these rollouts alone: outcome, rejection, detail."""
+    broken = judge(stats_of(found), thresholds)
     if broken is None:
         return Outcome.ACCEPTED, "", "within every bound"
     return Outcome.REJECTED, broken[0].value, broken[1]
@@ -228,14 +239,14 @@ def conclude(
 
 def compare(
     verdict: Verdict,
-    outcome: Outcome,
-    rejection: str,
     findings: Sequence[Findings],
+    named: Named | None,
+    spec: RunSpec,
     *,
     domain: Domain,
     spoke_for: SpokeFor | None,
 ) -> Judgement:
-    """Hold one verdict against this replay."""
+    """Hold one verdict against this replay of the rollouts that it is about."""
     same = sum(_expected(findings, m.rollout, m.position) == m.expected for m in verdict.mismatches)
 
     def judged(is_reproduced: bool | None, remark: str) -> Judgement:
@@ -244,18 +255,32 @@ def compare(
     flaw = signature_flaw(verdict, domain, spoke_for) or _named_elsewhere(verdict, findings)
     if flaw:
         return judged(False, flaw)
-    if verdict.outcome is Outcome.UNDECIDED or outcome is Outcome.UNDECIDED:
-        return judged(None, verdict.detail or "this replay cannot judge it")
+    if verdict.outcome is Outcome.UNDECIDED:
+        return judged(None, verdict.detail or "nothing was decided")
     if verdict.rejection and verdict.rejection not in FROM_ITS_REPLAY:
         return judged(None, f"{verdict.rejection} is not about this group's tokens alone")
+    part = [findings[i] for i in verdict.rollouts]
+    outcome, rejection, _ = conclude(part, spec.thresholds)
     if verdict.outcome is not outcome:
         return judged(False, f"found it {verdict.outcome}, this replay finds it {outcome}")
-    is_same = verdict.rejection == rejection
-    return judged(True, "as found here" if is_same else f"the first bound broken here: {rejection}")
+    return judged(True, _remark(verdict, rejection, named))
+
+
+def _remark(verdict: Verdict, rejection: str, named: Named | None) -> str:
+    """Return what a reproduced verdict says otherwise than this replay, if anything."""
+    if verdict.rejection != rejection:
+        return f"the first bound broken here: {rejection}"
+    own = named.hypothesis.value if named else ""
+    if verdict.hypothesis != own:
+        return f"as found here, but for what was done: {own or 'nothing tried explains it'}"
+    drifts = "; that its worker drifts takes more than one group to see" if verdict.drifts else ""
+    return f"as found here{drifts}"
 
 
 def _named_elsewhere(verdict: Verdict, findings: Sequence[Findings]) -> str:
-    """Return which position a verdict names that the work has not; empty where it has them all."""
+    """Return what a verdict names that the work has not; empty where it has it all."""
+    if not set(verdict.rollouts) <= set(range(len(findings))):
+        return f"it is about rollouts {list(verdict.rollouts)}, which the work has not"
     for m in verdict.mismatches:
         if _claimed(findings, m.rollout, m.position) != m.claimed:
             place = f"rollout {m.rollout}, position {m.position}"

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from protocol.constants import MICRO
-from protocol.verdict import Statistic
+from protocol.evidence import consequence
+from protocol.verdict import Outcome, Statistic
 from rollcall.explain import Explanation, Judgement
 
 MOST_POSITIONS = 20
@@ -64,6 +64,8 @@ def show(explanation: Explanation, console: Console, *, all_positions: bool) -> 
     console.print(_bounds(explanation))
     word = f"{explanation.outcome.value} {explanation.rejection}".strip()
     console.print(f"this replay: [bold]{escape(word)}[/], {escape(explanation.detail)}")
+    if explanation.outcome is Outcome.REJECTED:
+        console.print(f"what was done: [bold]{escape(_what_was_done(explanation))}[/]")
     if not explanation.judgements:
         console.print("no verdict is public yet")
     for judgement in explanation.judgements:
@@ -83,6 +85,8 @@ def to_json(explanation: Explanation, *, all_positions: bool) -> str:
         "rejection": explanation.rejection,
         "detail": explanation.detail,
         "stats": explanation.stats.model_dump(mode="json"),
+        "hypothesis": explanation.named.hypothesis.value if explanation.named else "",
+        "what_was_done": _what_was_done(explanation),
         "positions": [
             {
                 **{name: getattr(p, name) for name in Position.__slots__},
@@ -96,6 +100,9 @@ def to_json(explanation: Explanation, *, all_positions: bool) -> str:
                 "verifier": j.verdict.verifier,
                 "outcome": j.verdict.outcome.value,
                 "rejection": j.verdict.rejection,
+                "rollouts": list(j.verdict.rollouts),
+                "hypothesis": j.verdict.hypothesis,
+                "consequence": consequence(j.verdict, explanation.info.spec.thresholds).value,
                 "is_reproduced": j.is_reproduced,
                 "remark": j.remark,
                 "positions_named": len(j.verdict.mismatches),
@@ -106,6 +113,15 @@ def to_json(explanation: Explanation, *, all_positions: bool) -> str:
         "holds": explanation.holds,
     }
     return json.dumps(found, indent=1)
+
+
+def _what_was_done(explanation: Explanation) -> str:
+    """Return the hypothesis that explains the group best, in words; empty for honest work."""
+    if explanation.outcome is not Outcome.REJECTED:
+        return ""
+    if explanation.named is None:
+        return "nothing tried explains it: another model, or a cheat without a name here"
+    return f"{explanation.named.hypothesis}: {explanation.named.detail}"
 
 
 def _standing(explanation: Explanation) -> str:
@@ -144,11 +160,10 @@ def _bounds(explanation: Explanation) -> Table:
         table.add_column(judgement.verdict.verifier[:10] + "…", justify="right")
     for statistic in Statistic:
         bounds = explanation.info.spec.thresholds.bounds(statistic)
-        total = bounds.reference * explanation.stats.num_tokens + bounds.group.high
-        theirs = (j.verdict.stats.total(statistic) / MICRO for j in explanation.judgements)
-        own = explanation.stats.total(statistic) / MICRO
-        most = f"{total / MICRO:.4f}"
-        table.add_row(statistic.label, f"{own:.4f}", most, *(f"{value:.4f}" for value in theirs))
+        total = bounds.reference * explanation.stats.num_tokens + bounds.group
+        theirs = (j.verdict.stats.total(statistic) for j in explanation.judgements)
+        values = (explanation.stats.total(statistic), total, *theirs)
+        table.add_row(statistic.label, *(f"{value / statistic.unit:.6f}" for value in values))
     return table
 
 

@@ -8,16 +8,13 @@ where it is above zero at its lower 95 % end; where only its estimate is, more g
 """
 
 import math
-from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from protocol.constants import MICRO
 from protocol.precision import ComputeDtype
 from protocol.sequential import OUTLIERS, Drift, crossed, folded
 from protocol.verdict import (
-    QUANTILES,
     ReplayStats,
     Statistic,
     Thresholds,
@@ -46,13 +43,9 @@ class Reading:
 
     statistic: Statistic
     mean: float
-    worst: float
-    """The largest group's mean."""
-    percentile: float | None
-    """Where its groups stand among calibrated honest ones on average, 0 to 100: 50 is typical."""
     reference: float
-    bound: float
-    """What a group as long as this machine's mean one may reach."""
+    worst_use: float
+    """The share of its bound that the worst group uses: above 1 it is rejected, below 0 it has nothing."""
     groups_until_crossing: float | None
     """Of the sequential test, at this machine's mean; None where it falls back to zero for ever."""
     is_certain: bool
@@ -104,32 +97,6 @@ def assess(stats: Sequence[ReplayStats], bounds: Thresholds) -> Fitness:
     )
 
 
-def percentile(value: float, honest_quantiles: Sequence[float]) -> float:
-    """Return where `value` stands among honest groups, from 0 to 100.
-
-    `honest_quantiles` are the values at `QUANTILES`; between two of them the share is linear, and a
-    value that many share (no mismatch at all) stands in their middle.
-    """
-    low = bisect_left(honest_quantiles, value)
-    high = bisect_right(honest_quantiles, value)
-    if low < high:
-        return 50 * (QUANTILES[low] + QUANTILES[high - 1])
-    if low == 0:
-        return 0.0
-    if low == len(honest_quantiles):
-        return 100.0
-    before, after = honest_quantiles[low - 1], honest_quantiles[low]
-    share = (value - before) / (after - before)
-    return 100 * (QUANTILES[low - 1] + (QUANTILES[low] - QUANTILES[low - 1]) * share)
-
-
-def _mean_percentile(means: Sequence[float], honest_quantiles: Sequence[int]) -> float | None:
-    if len(honest_quantiles) != len(QUANTILES):
-        return None
-    known = [quantile / MICRO for quantile in honest_quantiles]
-    return sum(percentile(mean, known) for mean in means) / len(means)
-
-
 def _verdict(is_rejected: bool, has_reasons: bool) -> Prospect:
     if is_rejected:
         return Prospect.REJECTED
@@ -138,28 +105,23 @@ def _verdict(is_rejected: bool, has_reasons: bool) -> Prospect:
 
 def _crossing(measured: Sequence[ReplayStats], bounds: Thresholds) -> tuple[int, str] | None:
     drift = Drift()
-    for group in measured:
+    for number, group in enumerate(measured, start=1):
         drift = folded(drift, group, bounds)
-        if (found := crossed(drift, bounds)) is not None:
-            return drift.num_groups, found[1]
+        if (alarm := crossed(drift, bounds)) is not None:
+            return number, alarm.detail
     return None
 
 
 def _reading(measured: Sequence[ReplayStats], bounds: Thresholds, statistic: Statistic) -> Reading:
-    limits = bounds.bounds(statistic)
-    # Rounded to millionths, as the calibrated ones are, so that equal means tie.
-    means = [round(group.total(statistic) / group.num_tokens) / MICRO for group in measured]
+    limits, unit = bounds.bounds(statistic), statistic.unit
     num_tokens = sum(group.num_tokens for group in measured)
-    tokens_per_group = num_tokens / len(measured)
     step, error = _mean_step(measured, bounds, statistic)
     return Reading(
         statistic=statistic,
-        mean=sum(group.total(statistic) for group in measured) / num_tokens / MICRO,
-        worst=max(means),
-        percentile=_mean_percentile(means, limits.honest_quantiles),
-        reference=limits.reference / MICRO,
-        bound=(limits.reference + limits.group.high / tokens_per_group) / MICRO,
-        groups_until_crossing=max(1.0, limits.drift.high / step) if step > 0 else None,
+        mean=sum(group.total(statistic) for group in measured) / num_tokens / unit,
+        reference=limits.reference / unit,
+        worst_use=max(excess(group, statistic, limits) for group in measured) / limits.group,
+        groups_until_crossing=max(1.0, limits.drift / step) if step > 0 else None,
         is_certain=step - NORMAL_95 * error > 0,
     )
 
@@ -169,7 +131,7 @@ def _mean_step(
 ) -> tuple[float, float]:
     """Return the mean of what a group adds to the sequential test, and its standard error."""
     limits = bounds.bounds(statistic)
-    cap = limits.drift.high // OUTLIERS
+    cap = limits.drift // OUTLIERS
     steps = [min(excess(group, statistic, limits), cap) for group in measured]
     mean = sum(steps) / len(steps)
     variance = sum((step - mean) ** 2 for step in steps) / max(1, len(steps) - 1)

@@ -76,6 +76,7 @@ def measure_accuracy(
             engine = open_engine(
                 "transformers",
                 folder,
+                dtype=spec.compute_dtype,
                 max_model_len=spec.max_model_len,
                 max_sequences=256,
             )

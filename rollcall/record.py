@@ -29,6 +29,7 @@ class Totals:
     tokens: Counter[str] = field(default_factory=Counter)
     rejected: Counter[str] = field(default_factory=Counter)
     excluded: set[str] = field(default_factory=set)
+    paused: set[str] = field(default_factory=set)
     num_verdicts: int = 0
     num_epochs_posted: int = 0
     num_epochs_final: int = 0
@@ -66,6 +67,7 @@ class Record:
                 tokens=t.tokens.copy(),
                 rejected=t.rejected.copy(),
                 excluded=set(t.excluded),
+                paused=set(t.paused),
                 num_verdicts=t.num_verdicts,
                 num_epochs_posted=t.num_epochs_posted,
                 num_epochs_final=t.num_epochs_final,
@@ -117,6 +119,12 @@ def count(totals: Totals, event: Event) -> None:
             kept_back = fields.get("rejection") == WITHHELD
             what = f"{worker} kept groups back" if kept_back else f"a replay found {worker} false"
             totals.last = f"{what}; it is excluded"
+        case "paused":
+            totals.paused.add(worker)
+            totals.last = f"{worker} drifts; it is paused until its machine passes a self-check"
+        case "resumed":
+            totals.paused.discard(worker)
+            totals.last = f"{worker} passed its self-check"
         case "policy":
             totals.newest_version = int(fields["version"])
         case "epoch_posted":

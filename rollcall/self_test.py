@@ -8,15 +8,15 @@ checked by `rollcall join`, not here.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from protocol.environments.registry import environment
 from protocol.messages import RunInfo
 from protocol.policy import Weights, entries, policy_digest
 from protocol.signing import Domain
-from protocol.verdict import ReplayStats, Thresholds
+from protocol.verdict import Thresholds
 from rollcall.keys import new_key
 from rollcall.reader import Reader
 from rollcall.spec import read_thresholds
@@ -25,17 +25,17 @@ from rollout_worker.cache import ContentCache
 from rollout_worker.calibrate import Workload, workload_of
 from rollout_worker.client import BlobMismatch, Market
 from rollout_worker.connection import Connection, Unreachable
-from rollout_worker.engines.base import Engine
 from rollout_worker.engines.causal import read_weights
-from rollout_worker.generate import generate_groups
+from rollout_worker.machine_check import run_workload
 from rollout_worker.metrics import Tally
-from rollout_worker.replay import ReplayModel, stats_of
-from rollout_worker.weights import PolicyStore, PolicyUnreachable, bring_model_folder
+from rollout_worker.weights import (
+    PolicyStore,
+    PolicyUnreachable,
+    bring_model_folder,
+    bring_tokenizer,
+)
 
-GROUPS_PER_ROUND = 16
-"""As many as a worker generates together by default: what an engine batches changes its rounding."""
 FETCH_SECONDS = 120.0
-MAX_TOKENIZER_BYTES = 64 << 20
 CACHE_BYTES = 4 << 30
 
 
@@ -79,18 +79,12 @@ def from_run(
         raise UserError(f"run {info.run_id}'s trainer has published nothing yet: try again later")
     say(f"fetching policy version {info.newest_version} of run {info.run_id}")
     policy = _fetched(url, info, scratch)
-    workload = workload_of(
-        scratch,
-        environment(info.spec.environment, info.spec.environment_config),
-        num_groups=num_groups,
-        group_size=info.spec.group_size,
-        max_tokens=info.spec.max_tokens,
-    )
+    workload = run_workload(info.spec, scratch, num_groups=num_groups)
     return Subject(
         f"run {info.run_id} ({info.spec.name}) at policy version {info.newest_version}",
         scratch,
         policy,
-        replace(workload, temperature_millionths=info.spec.temperature_millionths),
+        workload,
         info.spec.thresholds,
     )
 
@@ -133,21 +127,5 @@ def _brought(
     manifest = market.manifest(info.run_id, version, give_up=give_up).manifest
     policy = store.reach(version, manifest.policy_digest, give_up=give_up)
     bring_model_folder(market, spec, policy.weights, folder, give_up=give_up)
-    tokenizer = market.blob(
-        spec.tokenizer_digest, max_bytes=MAX_TOKENIZER_BYTES, kind="tokenizer", give_up=give_up
-    )
-    (folder / "tokenizer.json").write_bytes(tokenizer)
+    bring_tokenizer(market, spec, folder, give_up=give_up)
     return policy.weights
-
-
-def sampled(
-    subject: Subject, engine: Engine, model: ReplayModel, *, salt: int
-) -> Iterator[Sequence[ReplayStats]]:
-    """Yield what the replay measures, one round of groups at a time; `salt` draws the seeds."""
-    leases = list(subject.workload.leases(salt=salt))
-    engine.load(subject.policy)
-    model.load(subject.policy)
-    for start in range(0, len(leases), GROUPS_PER_ROUND):
-        part = leases[start : start + GROUPS_PER_ROUND]
-        groups = generate_groups(engine, part, eos_token_id=subject.workload.eos_token_id)
-        yield [stats_of(found) for found in model.findings(list(zip(part, groups, strict=True)))]

@@ -10,8 +10,6 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from protocol.activation_policy import ActivationPolicy
-from protocol.activations import TOPK
 from protocol.canonical import content_digest
 from protocol.constants import MICRO
 from protocol.drops import DropPolicy
@@ -42,8 +40,9 @@ class RunPlan(BaseModel):
     """Folder with config.json, tokenizer.json and model.safetensors."""
     thresholds: Path | None = None
     """Calibrated replay bounds (`rollcall calibrate`); default: thresholds.json in the model folder."""
-    compute_dtype: ComputeDtype = ComputeDtype.BFLOAT16
-    """What workers, verifiers and the trainer compute in: float32, float16 or bfloat16."""
+    compute_dtype: ComputeDtype = ComputeDtype.FLOAT32
+    """What workers and verifiers compute in, and the trainer on a GPU: float32 where CPUs sample, float16 on GPUs
+    after `rollcall calibrate` has checked the model's range, bfloat16 for models that do not fit it."""
     environment: str = "arithmetic"
     """A name of protocol/environments/registry.py."""
     environment_config: dict[str, int | str] = {}
@@ -84,12 +83,11 @@ class RunPlan(BaseModel):
     """How often a worker may die holding all its leases, with no work between, and owe nothing."""
     withheld_alarms_per_million: Annotated[int, Field(ge=0)] = 1
     """Honest workers of a million that may be taken to keep poor groups back; 0: nobody looks."""
-    audit_floor: float = 0.1
-    """Share of an established worker's groups that are replayed, at least."""
-    activation_bounds: tuple[int, float, float] | None = None
-    """Ask every rollout for activation commitments (258 bytes per 32 tokens), and reject at replay above
-    so many other exponents of 128, such a mean and such a median mantissa error. TOPLOC's are
-    [38, 10, 8]; `python -m benchmarks.activations` measures a model's own."""
+    audit_rate: Annotated[float, Field(ge=0, le=1)] = 0.375
+    """Share of an established worker's groups that are replayed, by a draw."""
+    audit_rollouts: Annotated[int, Field(ge=1)] = 1
+    """Rollouts of each such group that are replayed. A token says so much that one rollout of many groups
+    catches more than all of few."""
 
 
 def spec_of(plan: RunPlan, *, orchestrator: Address, trainer: Address) -> RunSpec:
@@ -100,11 +98,6 @@ def spec_of(plan: RunPlan, *, orchestrator: Address, trainer: Address) -> RunSpe
     model_digest = policy_digest(entries(weights))
     architecture = json.loads(config)
     task_environment = environment(plan.environment, plan.environment_config)
-    if plan.activation_bounds and architecture["hidden_size"] < TOPK:
-        raise UserError(
-            f"activation_bounds: {plan.model} has {architecture['hidden_size']} activations per token, "
-            f"a commitment needs {TOPK}: launch without it"
-        )
     spec = RunSpec(
         name=plan.name,
         environment=plan.environment,
@@ -134,14 +127,14 @@ def spec_of(plan: RunPlan, *, orchestrator: Address, trainer: Address) -> RunSpe
         max_stake_multiple_millionths=round(plan.max_stake_multiple * MICRO),
         audit=AuditPolicy(
             num_probation_groups=plan.num_probation_groups,
-            floor_millionths=round(plan.audit_floor * MICRO),
+            rate_millionths=round(plan.audit_rate * MICRO),
+            num_rollouts=plan.audit_rollouts,
         ),
         drops=DropPolicy(
             free_millionths=round(plan.free_drops * MICRO),
             num_forgiven_crashes=plan.num_forgiven_crashes,
             withheld_alarms_per_million=plan.withheld_alarms_per_million,
         ),
-        activations=_activations_of(plan),
         thresholds=read_thresholds(
             plan.thresholds or plan.model / "thresholds.json",
             model_digest=model_digest,
@@ -153,17 +146,6 @@ def spec_of(plan: RunPlan, *, orchestrator: Address, trainer: Address) -> RunSpe
     if reason := why_too_long(config, spec):
         raise UserError(f"{plan.model}: {reason}")
     return spec
-
-
-def _activations_of(plan: RunPlan) -> ActivationPolicy | None:
-    if plan.activation_bounds is None:
-        return None
-    exponents, mean, median = plan.activation_bounds
-    return ActivationPolicy(
-        max_exponent_mismatches=exponents,
-        max_mantissa_error_mean_millionths=round(mean * MICRO),
-        max_mantissa_error_median_millionths=round(median * MICRO),
-    )
 
 
 def num_parameters(weights: Weights) -> int:

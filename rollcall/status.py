@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from protocol.messages import RunInfo, VerifierInfo, WorkerInfo
@@ -96,4 +97,9 @@ def _standings_table(standings: tuple[WorkerInfo, ...]) -> Table:
 def _standing(item: WorkerInfo) -> str:
     if item.is_excluded:
         return f"[red]excluded[/]: {item.exclusion}"
+    if item.paused:
+        return (
+            f"[yellow]paused[/]: {escape(item.paused)}; no leases until its machine passes a self-check, which "
+            "`rollcall join` makes by itself"
+        )
     return f"[yellow]lowered[/]: {item.notice}" if item.notice else "good"

@@ -107,6 +107,8 @@ class View:
         for worker in self._market.workers:
             address = worker.party.address
             standing = "[green]good[/]" if totals.groups[address] else "[dim]starting[/]"
+            if address in totals.paused:
+                standing = "[yellow]paused[/]"
             if address in totals.excluded:
                 standing = "[red]excluded[/]"
             if address in totals.slashed:

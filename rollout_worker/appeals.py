@@ -26,6 +26,7 @@ from rollout_worker.config import WorkerConfig
 from rollout_worker.connection import GiveUp, Unreachable
 from rollout_worker.defence import Defence, reason_digest, reason_of
 from rollout_worker.receipts import ReceiptBook
+from rollout_worker.replay import mismatches_of, stats_of
 from rollout_worker.review import Review
 from rollout_worker.wallet import Wallet
 
@@ -178,8 +179,8 @@ class Appeals:
             kept=kept,
             shown=found.status,
             body=found.body,
-            stats=found.measured.stats if found.measured else None,
-            mismatches=found.measured.mismatches if found.measured else (),
+            stats=stats_of(found.findings) if found.findings else None,
+            mismatches=mismatches_of(found.findings),
             problem=found.problem,
         )
         return self._reasons.put(defence, self._wallet.domain)

@@ -1,6 +1,7 @@
-"""Measure honest replay on one engine: what `protocol.calibration` sets bounds from.
+"""Sample honest groups and replay them: what `protocol.calibration` sets bounds from.
 
-Left out: other hardware, and the bounds themselves.
+Sampling and replaying are apart, because another machine does each: `rollcall/calibration.py` runs them
+in processes that compute as different machines do. Left out: the bounds themselves.
 """
 
 import json
@@ -8,18 +9,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from protocol import canonical
 from protocol.canonical import keccak256
 from protocol.constants import MICRO
 from protocol.environments.base import Environment
 from protocol.policy import Weights
-from protocol.rollout import Lease, lease_id, rollout_seed
-from protocol.verdict import ReplayStats, Thresholds, judge
+from protocol.rollout import Lease, Rollout, lease_id, rollout_seed
+from protocol.verdict import ReplayStats
 from rollout_worker.engines.base import Engine
 from rollout_worker.generate import generate_groups
 from rollout_worker.recheck import REPLAYED_TOGETHER
 from rollout_worker.replay import Replayer, stats_of
 
 _WORKER = "0x" + "00" * 20
+Groups = Sequence[tuple[Lease, Sequence[Rollout]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,30 +62,42 @@ class Workload:
             )
 
 
-def measure(
-    engine: Engine, model: Replayer, policy: Weights, workload: Workload, *, salt: int = 0
-) -> list[ReplayStats]:
-    """Sample the workload from `policy` as `engine` loads it, and replay it with the exact weights.
-
-    Groups are replayed as many at a time as a verifier does: how passes are filled moves low bits.
-    """
+def sample(engine: Engine, policy: Weights, workload: Workload, *, salt: int = 0) -> Groups:
+    """Sample the workload from `policy` as `engine` loads it."""
     leases = list(workload.leases(salt=salt))
     engine.load(policy)
-    model.load(policy)
     groups = generate_groups(engine, leases, eos_token_id=workload.eos_token_id)
-    work = list(zip(leases, groups, strict=True))
-    parts = (work[i : i + REPLAYED_TOGETHER] for i in range(0, len(work), REPLAYED_TOGETHER))
+    return list(zip(leases, groups, strict=True))
+
+
+def replay(model: Replayer, policy: Weights, groups: Groups) -> list[ReplayStats]:
+    """Replay groups with the exact weights, as many at a time as a verifier does.
+
+    How passes are filled moves low bits.
+    """
+    model.load(policy)
+    parts = (groups[i : i + REPLAYED_TOGETHER] for i in range(0, len(groups), REPLAYED_TOGETHER))
     return [stats_of(found) for part in parts for found in model.findings(part)]
 
 
-def caught(stats: Sequence[ReplayStats], thresholds: Thresholds) -> float:
-    """Return the share of groups that `judge` rejects."""
-    return sum(judge(group, thresholds) is not None for group in stats) / len(stats)
+def measure(
+    engine: Engine, model: Replayer, policy: Weights, workload: Workload, *, salt: int = 0
+) -> list[ReplayStats]:
+    """Sample the workload and replay it in this process."""
+    return replay(model, policy, sample(engine, policy, workload, salt=salt))
 
 
-def write(thresholds: Thresholds, path: Path) -> None:
-    """Write the bounds as one JSON object, in place of any before."""
-    path.write_text(thresholds.model_dump_json(indent=2) + "\n")
+def to_file(groups: Groups, path: Path) -> None:
+    """Keep the rollouts of sampled groups; their leases follow from the workload and the salt."""
+    rollouts = [[rollout.model_dump() for rollout in group] for _, group in groups]
+    path.write_bytes(canonical.encode(rollouts))
+
+
+def from_file(path: Path, workload: Workload, *, salt: int) -> Groups:
+    """Read what `to_file` kept of the same workload and salt."""
+    found = canonical.decode(path.read_bytes())
+    groups = [[Rollout.model_validate(rollout) for rollout in group] for group in found]
+    return list(zip(workload.leases(salt=salt), groups, strict=True))
 
 
 def workload_of(

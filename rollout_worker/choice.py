@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from protocol.messages import RunInfo, RunStatus
-from rollout_worker.engines.registry import CAPTURING
+from protocol.precision import ComputeDtype
 
 OVER = (RunStatus.STOPPED, RunStatus.CLOSED)
 
@@ -21,7 +21,8 @@ class Ability:
     engine: str
     min_rate: int
     wanted: Literal["any"] | tuple[int, ...]
-    captures_activations: bool = True
+    draws_natively: bool = False
+    """Whether vLLM's own sampler on a GPU draws, which reports rounded, untempered log-probabilities."""
 
 
 def obstacle(info: RunInfo, ability: Ability) -> str | None:
@@ -34,9 +35,10 @@ def obstacle(info: RunInfo, ability: Ability) -> str | None:
         f"it is {info.status}": info.status is not RunStatus.OPEN,
         "its trainer has published nothing yet": info.newest_version < 0,
         "its budget is spent": info.budget_left_units == 0,
-        f"it asks for activation commitments, which {ability.engine} cannot capture: set "
-        f"engine.name to one of {', '.join(CAPTURING)}": (
-            spec.activations is not None and not ability.captures_activations
+        f"it computes in {spec.compute_dtype} at temperature {spec.temperature:g}, which {ability.engine} "
+        "cannot report exactly: set engine.name to transformers": (
+            ability.draws_natively
+            and (spec.compute_dtype is ComputeDtype.FLOAT32 or spec.temperature != 1)
         ),
         f"it pays {spec.rate} per unit, min_rate is {ability.min_rate}": (
             spec.rate < ability.min_rate

@@ -25,6 +25,7 @@ from protocol.messages import (
     ReturnedLeases,
     RunInfo,
     RunList,
+    SelfCheck,
     SubmissionStatus,
     VerdictReply,
     WorkerInfos,
@@ -133,6 +134,10 @@ class Market:
         """Ask for leases. Ones granted in an answer that got lost expire at their deadline."""
         answer = self._connection.post(f"runs/{run_id}/leases", request, give_up)
         return _later(answer) or Leases.from_json(answer.content)
+
+    def self_check(self, run_id: int, found: SelfCheck, *, give_up: GiveUp = never) -> None:
+        """Say what this machine measured of itself, so that a pause ends."""
+        self._connection.post(f"runs/{run_id}/self-check", found, give_up)
 
     def return_leases(
         self, run_id: int, lease_ids: tuple[bytes, ...], *, give_up: GiveUp = never

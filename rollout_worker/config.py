@@ -142,6 +142,6 @@ class VerifierConfig(RoleConfig):
     status_checks_per_epoch: Positive = 256
     """Contributions of an epoch whose lease, body and standing are checked before it is signed."""
     max_slash: Annotated[int, Field(ge=0)] | None = None
-    """Largest amount to sign a fraud report for; none accepts what the worker has at stake."""
+    """Largest amount to sign a fraud report for; left out, the run's minimum stake."""
     metrics_seconds: Seconds = 2.0
     """How often totals are written to `verifier.json`."""

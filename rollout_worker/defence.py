@@ -4,19 +4,18 @@ The reason is a text of a few lines whose Keccak-256 goes on chain, where there 
 names the evidence by its digest: a file with all that an arbiter needs to judge alone.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from protocol.activation_policy import judge_activations
 from protocol.canonical import content_digest, keccak256
 from protocol.errors import BadSignature
 from protocol.messages import SubmissionStatus
 from protocol.rollout import SignedLease
 from protocol.run import RunSpec
 from protocol.signing import Domain, recover
-from protocol.verdict import Mismatch, ReplayStats, judge
+from protocol.verdict import Mismatch, Outcome, ReplayStats, Verdict, judge
 from protocol.wire import U63, Address, Bytes, Bytes32, Wire
 from rollout_worker.receipts import KeptReceipt
-from rollout_worker.replay import Measured
+from rollout_worker.replay import Findings, stats_of
 
 
 class Defence(Wire):
@@ -47,11 +46,11 @@ class Defence(Wire):
         return self.shown.lease if self.shown else None
 
 
-def broken_bound(measured: Measured, spec: RunSpec) -> str:
-    """Return the first bound of the run that a replay finds broken, as a verifier would; else nothing."""
-    broken = judge(measured.stats, spec.thresholds)
-    if broken is None and spec.activations is not None:
-        broken = judge_activations(measured.deviations, spec.activations)
+def broken_bound(found: Sequence[Findings], verdicts: Sequence[Verdict], spec: RunSpec) -> str:
+    """Return the first bound that a replay of the condemned rollouts finds broken; else nothing."""
+    condemning = (v.rollouts for v in verdicts if v.outcome is Outcome.REJECTED)
+    rollouts = next(condemning, ()) or range(len(found))
+    broken = judge(stats_of([found[i] for i in rollouts if i < len(found)]), spec.thresholds)
     return f"{broken[0]}: {broken[1]}" if broken else ""
 
 

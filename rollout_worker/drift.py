@@ -7,7 +7,7 @@ group that is replayed again (the crash came before its verdict was kept) counts
 from pathlib import Path
 
 from protocol.errors import Malformed
-from protocol.sequential import Drift, folded
+from protocol.sequential import Alarm, Drift, crossed, folded
 from protocol.verdict import ReplayStats, Thresholds
 from protocol.wire import Address, Bytes32, Wire
 
@@ -43,20 +43,17 @@ class DriftBook:
 
     def fold(
         self, worker: str, work_digest: bytes, stats: ReplayStats, thresholds: Thresholds
-    ) -> Drift:
-        """Count a group that `judge` accepted, once, and return where its worker's test stands."""
-        state = self.state(worker)
+    ) -> Alarm | None:
+        """Count a group that `judge` accepted, once; return the alarm it raises, and begin again after one."""
         if work_digest in self._counted:
-            return state
-        entry = Entry(
-            worker=worker,
-            work_digest=work_digest,
-            drift=folded(state, stats, thresholds),
-        )
+            return None
+        drift = folded(self.state(worker), stats, thresholds)
+        alarm = crossed(drift, thresholds)
+        entry = Entry(worker=worker, work_digest=work_digest, drift=Drift() if alarm else drift)
         with self._path.open("ab") as book:
             book.write(entry.to_json() + b"\n")
         self._take(entry)
-        return entry.drift
+        return alarm
 
     def _take(self, entry: Entry) -> None:
         self._states[entry.worker] = entry.drift

@@ -9,9 +9,7 @@ from protocol.rollout import Lease, Rollout
 from rollout_worker.engines.base import Completion, Engine, Request
 
 
-def requests_of(
-    lease: Lease, *, eos_token_id: int, proves_activations: bool = False
-) -> tuple[Request, ...]:
+def requests_of(lease: Lease, *, eos_token_id: int) -> tuple[Request, ...]:
     """Return one request per leased seed, in the order of the seeds."""
     return tuple(
         Request(
@@ -20,7 +18,6 @@ def requests_of(
             temperature=lease.temperature,
             max_tokens=lease.max_tokens,
             eos_token_id=eos_token_id,
-            proves_activations=proves_activations,
         )
         for seed in lease.seeds
     )
@@ -30,7 +27,7 @@ def finish_group(lease: Lease, completions: Sequence[Completion]) -> tuple[Rollo
     """Return the rollouts of a submission; `ValueError` unless there is one per leased seed."""
     if len(completions) != lease.group_size:
         raise ValueError(f"{len(completions)} completions for the {lease.group_size} leased seeds")
-    return tuple(Rollout.of(done.tokens, done.logprobs, done.activations) for done in completions)
+    return tuple(Rollout.of(done.tokens, done.logprobs) for done in completions)
 
 
 def generate_groups(
@@ -38,15 +35,10 @@ def generate_groups(
     leases: Sequence[Lease],
     *,
     eos_token_id: int,
-    proves_activations: bool = False,
 ) -> list[tuple[Rollout, ...]]:
     """Sample many leases in one engine call: small groups fill a batch only together."""
     requests = [
-        request
-        for lease in leases
-        for request in requests_of(
-            lease, eos_token_id=eos_token_id, proves_activations=proves_activations
-        )
+        request for lease in leases for request in requests_of(lease, eos_token_id=eos_token_id)
     ]
     completions = iter(engine.generate(requests))
     return [finish_group(lease, [next(completions) for _ in lease.seeds]) for lease in leases]

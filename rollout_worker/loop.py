@@ -5,6 +5,7 @@ What happens inside a run is `shift.py`'s; which run is chosen, `choice.py`'s.
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +14,9 @@ import structlog
 
 from contracts.errors import LedgerError
 from protocol.errors import MarketError, Refused
-from protocol.messages import RunInfo
+from protocol.messages import SELF_CHECK_GROUPS, RunInfo
 from protocol.run import RunSpec
+from protocol.sequential import check
 from rollout_worker.appeals import Appeals, answering, see_out
 from rollout_worker.bookkeeping import Bookkeeper, keep_books
 from rollout_worker.choice import Ability, choose, is_over, obstacles
@@ -22,12 +24,18 @@ from rollout_worker.client import open_market
 from rollout_worker.config import WorkerConfig
 from rollout_worker.connection import Unreachable
 from rollout_worker.engines.base import Engine, engine_name
-from rollout_worker.engines.registry import CAPTURING, open_engine
+from rollout_worker.engines.registry import open_engine
+from rollout_worker.machine_check import self_check
 from rollout_worker.metrics import Tally
 from rollout_worker.receipts import ReceiptBook
 from rollout_worker.shift import End, Seller, Shift
 from rollout_worker.wallet import Wallet
-from rollout_worker.weights import PolicyStore, PolicyUnreachable, bring_model_folder
+from rollout_worker.weights import (
+    PolicyStore,
+    PolicyUnreachable,
+    bring_model_folder,
+    bring_tokenizer,
+)
 
 
 def serve(seller: Seller, wallet: Wallet) -> None:
@@ -108,7 +116,35 @@ def work_for(seller: Seller, wallet: Wallet, info: RunInfo) -> End:
         structlog.get_logger().info("engine ready", engine=engine.name)
         wallet.join(info)
         with books_of(seller, wallet, info.run_id):
-            return Shift(seller, info, store, engine, wallet.permit(info.run_id)).run()
+            end = Shift(seller, info, store, engine, wallet.permit(info.run_id)).run()
+            return check_self(seller, info, store, engine, folder) if end is End.PAUSED else end
+
+
+def check_self(
+    seller: Seller, info: RunInfo, store: PolicyStore, engine: Engine, folder: Path
+) -> End:
+    """Measure this machine after an alarm; ask to go on where it passes, else leave with what is off."""
+    log, spec = structlog.get_logger().bind(run=info.run_id), info.spec
+    give_up = seller.stop.is_set
+    newest = seller.market.run(info.run_id, give_up=give_up).newest_version
+    policy = store.version(newest, give_up=give_up)
+    bring_tokenizer(seller.market, spec, folder, give_up=give_up)
+    log.info("checking this machine", groups=SELF_CHECK_GROUPS, version=newest)
+    found = self_check(
+        engine, spec, folder, policy.weights, version=newest, salt=time.time_ns() % (1 << 63)
+    )
+    broken = check(found.stats, spec.thresholds)
+    if broken is not None:
+        log.error(
+            "this machine does not compute as the run asks",
+            found=broken,
+            remedy="rollcall doctor --calibrate shows it; install the pinned versions (make setup), let nothing "
+            "quantise weights or cache, or take another engine",
+        )
+        return End.REFUSED
+    seller.market.self_check(info.run_id, found, give_up=give_up)
+    log.info("self-check passed")
+    return End.RESUMED
 
 
 @contextmanager
@@ -147,6 +183,7 @@ def opened(config: WorkerConfig, spec: RunSpec, folder: Path) -> Iterator[Engine
         engine = open_engine(
             chosen.name,
             folder,
+            dtype=spec.compute_dtype,
             device=chosen.device,
             max_model_len=spec.max_model_len,
             max_sequences=min(chosen.max_sequences, config.groups_per_call * spec.group_size),
@@ -184,7 +221,7 @@ def open_seller(
         engine=engine_name(config.engine.name, config.engine.device),
         min_rate=config.min_rate,
         wanted=config.runs,
-        captures_activations=config.engine.name in CAPTURING,
+        draws_natively=config.engine.name == "vllm" and config.engine.device.startswith("cuda"),
     )
     with open_market(config, key, chain_id=wallet.domain.chain_id, tally=tally) as market:
         seller = Seller(

@@ -1,7 +1,8 @@
 """Replay other workers' groups and say what was found, in signed verdicts.
 
-Groups of one policy are replayed together, a few at a time: once a worker is condemned, by one group
-or by its sequential test, its other groups in hand are left to whoever still wants to know. Whatever
+Groups of one policy are replayed together, a few at a time: once a worker's evidence is worth its stake,
+its other groups in hand are left to whoever still wants to know. A group outside its bounds is replayed
+again under named alternatives (`hypotheses.py`), so that its verdict says what was done. Whatever
 keeps a replay from being made (a missing blob, weights out of reach, no memory, no time, a model that
 fails) is `undecided` with its reason: it goes elsewhere and counts against nobody.
 """
@@ -9,21 +10,22 @@ fails) is `undecided` with its reason: it goes elsewhere and counts against nobo
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
-from protocol.activation_policy import judge_activations
-from protocol.constants import MAX_SUBMISSION_BYTES
+from protocol.constants import MAX_SUBMISSION_BYTES, MICRO
+from protocol.environments.base import FULL_SCORE
 from protocol.errors import Malformed, MarketError
+from protocol.evidence import Consequence, consequence
 from protocol.messages import AuditTask, RunInfo
 from protocol.policy import Weights
-from protocol.rollout import Lease, SignedLease, Submission, read_submission, work_of
-from protocol.sequential import crossed
+from protocol.rollout import Lease, Submission, read_submission, work_of
 from protocol.signing import Domain, recover, require_signer, sign
 from protocol.verdict import (
+    NOTHING_MEASURED,
     Mismatch,
     Outcome,
-    Rejection,
     ReplayStats,
     Verdict,
     judge,
@@ -32,7 +34,15 @@ from rollout_worker.client import BlobMismatch, Market
 from rollout_worker.connection import GiveUp
 from rollout_worker.drift import DriftBook
 from rollout_worker.epochs import SpokeFor
-from rollout_worker.replay import NOTHING_MEASURED, Measured, Replayer, measure_many
+from rollout_worker.hypotheses import OLDER_VERSIONS, Named, Suspect, name
+from rollout_worker.replay import (
+    Findings,
+    Replayer,
+    ReplayModel,
+    mismatches_of,
+    only,
+    stats_of,
+)
 from rollout_worker.weights import PolicyStore, PolicyUnreachable
 
 REPLAYED_TOGETHER = 16
@@ -46,6 +56,17 @@ class Evidence:
     work_digest: bytes
     lease: Lease
     submission: Submission
+    rollouts: tuple[int, ...]
+    """Which of them to replay."""
+    rewards: tuple[int, ...] = ()
+    """Ten-thousandths, one per rollout of the group; empty where they are not known."""
+
+    def advantages_micro(self) -> list[int] | None:
+        """Return the replayed rollouts' rewards less the group's mean, in millionths."""
+        if len(self.rewards) != len(self.submission.rollouts):
+            return None
+        mean = sum(self.rewards) / len(self.rewards)
+        return [round((self.rewards[i] - mean) * MICRO / FULL_SCORE) for i in self.rollouts]
 
 
 class Rechecker:
@@ -64,6 +85,7 @@ class Rechecker:
         drifts: DriftBook,
         most_seconds: float,
         open_model: Callable[[Weights], Replayer],
+        open_suspects: Callable[[Weights], ReplayModel],
         give_up: GiveUp,
     ) -> None:
         self._market = market
@@ -77,7 +99,10 @@ class Rechecker:
         self._most_seconds = most_seconds
         self._open_model = open_model
         self._give_up = give_up
+        self._open_suspects = open_suspects
         self._model: Replayer | None = None
+        self._suspects: ReplayModel | None = None
+        """Holds whatever weights were tried last."""
         self._loaded = b""
         self._log = structlog.get_logger().bind(run=info.run_id)
 
@@ -87,7 +112,7 @@ class Rechecker:
         by_policy: dict[tuple[int, bytes], list[Evidence]] = {}
         for task in tasks:
             try:
-                evidence = self.fetch(task.work_digest, task.lease, task.body)
+                evidence = self.fetch(task)
             except (MarketError, BlobMismatch) as error:
                 verdicts.append(self._undecided(task.work_digest, str(error)))
                 continue
@@ -103,21 +128,15 @@ class Rechecker:
 
     def renewed(self, verdict: Verdict) -> Verdict:
         """Return an earlier finding signed for now: a verdict's time may not lie far back."""
-        return self._sign(
-            verdict.work_digest,
-            verdict.outcome,
-            rejection=verdict.rejection,
-            detail=verdict.detail,
-            stats=verdict.stats,
-            mismatches=verdict.mismatches,
-        )
+        return self._signed(verdict.model_copy(update={"decided_at": int(time.time())}))
 
-    def fetch(self, work_digest: bytes, signed: SignedLease, body: bytes) -> Evidence:
+    def fetch(self, task: AuditTask) -> Evidence:
         """Fetch a group; raise a `MarketError` unless it is what its worker signed."""
-        lease, spec = signed.lease, self._info.spec
-        require_signer(self._domain.digest(lease), signed.signature, spec.orchestrator, "the lease")
+        lease, spec, work_digest = task.lease.lease, self._info.spec, task.work_digest
+        signature = task.lease.signature
+        require_signer(self._domain.digest(lease), signature, spec.orchestrator, "the lease")
         data = self._market.blob(
-            body, max_bytes=MAX_SUBMISSION_BYTES, kind="submission", give_up=self._give_up
+            task.body, max_bytes=MAX_SUBMISSION_BYTES, kind="submission", give_up=self._give_up
         )
         submission = read_submission(data)
         work = work_of(lease, submission, gflops=spec.gflops(submission.num_tokens()))
@@ -127,7 +146,10 @@ class Rechecker:
         # By its date: a cheat must not make its work unreadable by withdrawing the key afterwards.
         if not self._spoke_for(signer, lease.worker, submission.submitted_at):
             raise Malformed(f"the work is signed by {signer}, not for {lease.worker}")
-        return Evidence(work_digest, lease, submission)
+        size = len(submission.rollouts)
+        if not task.rollouts or not set(task.rollouts) <= set(range(size)):
+            raise Malformed(f"rollouts {list(task.rollouts)} are not some of the group's {size}")
+        return Evidence(work_digest, lease, submission, task.rollouts, task.rewards)
 
     def _in_parts(
         self,
@@ -160,7 +182,7 @@ class Rechecker:
             workers = {item.work_digest: item.lease.worker for item in part}
             for verdict in self._replayed(version, digest, part):
                 verdicts.append(verdict)
-                if verdict.outcome is Outcome.REJECTED:
+                if consequence(verdict, self._info.spec.thresholds) is Consequence.NAMED:
                     condemned[workers[verdict.work_digest]] = verdict.work_digest
 
     def _replayed(self, version: int, digest: bytes, group: Sequence[Evidence]) -> list[Verdict]:
@@ -170,13 +192,13 @@ class Rechecker:
             return [self._undecided(item.work_digest, str(error)) for item in group]
         assert self._model is not None
         try:
-            work = [(item.lease, item.submission) for item in group]
-            measured = measure_many(self._model, work)
+            parts = [only(i.lease, i.submission.rollouts, i.rollouts) for i in group]
+            found = self._model.findings(parts)
+            return [self._judged(i, of_one) for i, of_one in zip(group, found, strict=True)]
         except (ValueError, RuntimeError, MemoryError) as error:  # torch raises RuntimeErrors
             if len(group) == 1:
                 return [self._undecided(group[0].work_digest, f"the replay failed: {error}")]
             return [v for item in group for v in self._replayed(version, digest, [item])]
-        return [self._judged(item, found) for item, found in zip(group, measured, strict=True)]
 
     def _bring(self, version: int, digest: bytes) -> None:
         policy = self._store.reach(version, digest, give_up=self._give_up)
@@ -186,33 +208,53 @@ class Rechecker:
             self._model.load(policy.weights)
             self._loaded = digest
 
-    def _judged(self, item: Evidence, measured: Measured) -> Verdict:
-        stats = measured.stats
-        found = self._found(item, measured)
-        if found is None:
-            return self._sign(item.work_digest, Outcome.ACCEPTED, stats=stats)
-        rejection, detail = found
+    def _judged(self, item: Evidence, found: Sequence[Findings]) -> Verdict:
+        stats = stats_of(found, item.advantages_micro())
+        broken = judge(stats, self._info.spec.thresholds)
+        if broken is None:
+            alarm = self._drifts.fold(
+                item.lease.worker, item.work_digest, stats, self._info.spec.thresholds
+            )
+            return self._sign(
+                item.work_digest,
+                Outcome.ACCEPTED,
+                detail=alarm.detail if alarm else "",
+                rollouts=item.rollouts,
+                stats=stats,
+                drifts=alarm is not None,
+            )
+        rejection, detail = broken
+        named = self._named(item, stats)
+        detail = f"{named.detail}: {detail}" if named else detail
         self._log.warning("work condemned", worker=item.lease.worker, detail=detail)
         return self._sign(
             item.work_digest,
             Outcome.REJECTED,
             rejection=rejection.value,
-            detail=detail,
+            detail=detail[:1024],
+            rollouts=item.rollouts,
             stats=stats,
-            mismatches=measured.mismatches,
+            hypothesis=named.hypothesis.value if named else "",
+            explained=named.explained if named else NOTHING_MEASURED,
+            mismatches=mismatches_of(found, item.rollouts),
         )
 
-    def _found(self, item: Evidence, measured: Measured) -> tuple[Rejection, str] | None:
-        """Hold a group to its own bounds, then its worker to the sequential test."""
-        thresholds = self._info.spec.thresholds
-        if (broken := judge(measured.stats, thresholds)) is not None:
-            return broken
-        policy = self._info.spec.activations
-        if policy is not None and (broken := judge_activations(measured.deviations, policy)):
-            return broken
-        worker = item.lease.worker
-        drift = self._drifts.fold(worker, item.work_digest, measured.stats, thresholds)
-        return crossed(drift, thresholds)
+    def _named(self, item: Evidence, stats: ReplayStats) -> Named | None:
+        """Return what explains a rejected group; None also where nothing could be tried."""
+        lease = item.lease
+        weights = self._store.reach(
+            lease.policy_version, lease.policy_digest, give_up=self._give_up
+        ).weights
+        if self._suspects is None:
+            self._suspects = self._open_suspects(weights)
+        suspect = Suspect(lease, item.submission.rollouts, item.rollouts, weights, stats)
+        thresholds, store, version = self._info.spec.thresholds, self._store, lease.policy_version
+        older = partial(store.older, version, most=OLDER_VERSIONS, give_up=self._give_up)
+        try:
+            return name(suspect, self._suspects, older, thresholds)
+        except (ValueError, RuntimeError, MemoryError) as error:
+            self._log.warning("no hypothesis could be tried", reason=str(error))
+            return None
 
     def _undecided(self, work_digest: bytes, reason: str) -> Verdict:
         self._log.warning("replay undecided", reason=reason)
@@ -225,7 +267,11 @@ class Rechecker:
         *,
         rejection: str = "",
         detail: str = "",
+        rollouts: tuple[int, ...] = (),
         stats: ReplayStats = NOTHING_MEASURED,
+        drifts: bool = False,
+        hypothesis: str = "",
+        explained: ReplayStats = NOTHING_MEASURED,
         mismatches: tuple[Mismatch, ...] = (),
     ) -> Verdict:
         verdict = Verdict(
@@ -235,11 +281,18 @@ class Rechecker:
             outcome=outcome,
             rejection=rejection,
             detail=detail,
+            rollouts=rollouts,
             stats=stats,
+            drifts=drifts,
+            hypothesis=hypothesis,
+            explained=explained,
             mismatches=mismatches,
             decided_at=int(time.time()),
             signature=bytes(65),
         )
+        return self._signed(verdict)
+
+    def _signed(self, verdict: Verdict) -> Verdict:
         signature = sign(self._key, self._domain.digest(verdict))
         return verdict.model_copy(update={"signature": signature})
 

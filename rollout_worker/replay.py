@@ -13,35 +13,29 @@ Suffixes: N completion positions, H hidden, V vocabulary.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from protocol.activations import Deviation
-from protocol.constants import MARGIN_CAP_MICRONATS, MICRO, SURPRISAL_FLOOR_NATS
+from protocol.constants import MARGIN_CAP_NATS, NANO, SURPRISAL_FLOOR_NATS
 from protocol.policy import Weights
+from protocol.precision import ComputeDtype
 from protocol.rollout import Lease, Rollout, Submission
-from protocol.verdict import MAX_MISMATCHES, Mismatch, ReplayStats
-from rollout_worker.activations import compare
+from protocol.verdict import MAX_MISMATCHES, NOTHING_MEASURED, Mismatch, ReplayStats
 from rollout_worker.engines.causal import CausalModel
 from rollout_worker.engines.contest import Claims, Decided, decide
+from rollout_worker.engines.fp8_cache import keeping_fp8
+from rollout_worker.engines.nucleus import within_nucleus
 from rollout_worker.engines.prefill import Completed, hidden_states, passes
 
 LARGEST_NATS = 1_000.0
 """Margins and gaps are cut here, so that an infinite one still has an integer form."""
-
-NOTHING_MEASURED = ReplayStats(
-    num_tokens=0,
-    num_matched=0,
-    mean_margin_micronats=0,
-    max_margin_micronats=0,
-    mean_logprob_gap_micronats=0,
-    p99_logprob_gap_micronats=0,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +48,8 @@ class Findings:
     """In nats; 0 where the claimed token is the winner."""
     gaps: NDArray[np.float64]
     """Between the logarithms of the recomputed and the claimed surprisal, in nats."""
-    deviations: tuple[Deviation, ...] = ()
-    """Of the activation commitments that the completion carries, one per 32 tokens."""
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """What a replay of one group found."""
-
-    stats: ReplayStats
-    mismatches: tuple[Mismatch, ...]
-    deviations: tuple[tuple[Deviation, ...], ...]
-    """Of each rollout's activation commitments; empty where it carries none."""
+    surprisals: NDArray[np.float64]
+    """Of the claimed tokens, as recomputed, in nats."""
 
 
 class Replayer(Protocol):
@@ -79,18 +63,31 @@ class Replayer(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Variant:
+    """How tokens may have been drawn from the same logits, if not as leased.
+
+    Example: Variant(temperature=0.9) is the leased seeds at another temperature.
+    """
+
+    seeds: tuple[int, ...] | None = None
+    """One per rollout."""
+    temperature: float | None = None
+    nucleus: float = 1.0
+    """The smallest set of tokens with at least this probability is drawn from (top-p)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """One sequence to prefill, with what is claimed of it."""
 
     completed: Completed
     worker_logprobs: NDArray[np.float32]
-    activations: bytes
     seed: int
     temperature: float
 
 
 class ReplayModel:
-    """`Replayer` on a transformers model in bfloat16. Memory is bounded whatever the work.
+    """`Replayer` on a transformers model. Memory is bounded whatever the work.
 
     `max_pass_tokens` bounds the positions whose activations, keys and values are held at once (a
     longer sequence holds its own keys and values); `buffer_bytes` bounds logits and noise. Left out,
@@ -101,11 +98,12 @@ class ReplayModel:
         self,
         model_dir: Path,
         *,
+        dtype: ComputeDtype = ComputeDtype.FLOAT32,
         device: str = "cpu",
         max_pass_tokens: int | None = None,
         buffer_bytes: int | None = None,
     ) -> None:
-        self._model = CausalModel(model_dir, device=device)
+        self._model = CausalModel(model_dir, device=device, dtype=dtype)
         is_cpu = self._model.device.type == "cpu"
         self._max_pass_tokens = max_pass_tokens or (2_048 if is_cpu else 32_768)
         self._buffer_bytes = buffer_bytes or (16 << 20 if is_cpu else 512 << 20)
@@ -125,80 +123,113 @@ class ReplayModel:
         results = (found[i] for i in range(len(rows)))
         return [[next(results) for _ in rollouts] for _, rollouts in groups]
 
-    def _measured(self, rows: Sequence[Row], shares_prompts: bool) -> list[Findings]:
-        hidden = hidden_states(
+    @torch.inference_mode()
+    def under(
+        self, lease: Lease, rollouts: Sequence[Rollout], variants: Sequence[Variant]
+    ) -> list[list[Findings]]:
+        """Measure one group as each variant would have drawn it: one prefill, a contest each."""
+        rows = rows_of([(lease, rollouts)], self._model.vocabulary_size)
+        parts = [
+            (part.rows, self._hidden([rows[i] for i in part.rows], part.shares_prompts))
+            for part in passes([row.completed for row in rows], self._max_pass_tokens)
+        ]
+        results = []
+        for variant in variants:
+            found: dict[int, Findings] = {}
+            for places, hidden in parts:
+                drawn = [_as_drawn(rows[i], i, variant) for i in places]
+                decided = self._decided(drawn, torch.cat(hidden), variant.nucleus)
+                found.update(zip(places, findings_of(drawn, decided), strict=True))
+            results.append([found[i] for i in range(len(rows))])
+        return results
+
+    def keeping_fp8(self) -> AbstractContextManager[None]:
+        """Prefill over fp8 caches inside a `with`."""
+        return keeping_fp8(self._model)
+
+    def _hidden(self, rows: Sequence[Row], shares_prompts: bool) -> list[Tensor]:
+        return hidden_states(
             self._model,
             [row.completed for row in rows],
             shares_prompts=shares_prompts,
             max_positions=self._max_pass_tokens,
         )
-        hidden_NH = torch.cat(hidden)
-        decided = decide(
-            claims_of(rows, self._model.device),
-            lambda places, tokens: self._model.logits_among(hidden_NH[places], tokens),
-            self._model.vocabulary_size,
-            buffer_bytes=self._buffer_bytes,
-        )
-        deviations = [
-            tuple(compare(row.activations, own)) if row.activations else ()
-            for row, own in zip(rows, hidden, strict=True)
-        ]
-        return findings_of(rows, decided, deviations)
+
+    def _decided(self, rows: Sequence[Row], hidden_NH: Tensor, nucleus: float = 1.0) -> Decided:
+        model, claims = self._model, claims_of(rows, self._model.device)
+
+        def logits_of(places: slice, tokens: slice) -> Tensor:
+            if nucleus == 1.0:
+                return model.logits_among(hidden_NH[places], tokens)
+            logits_NV = model.logits(hidden_NH[places])
+            return within_nucleus(logits_NV, claims.temperatures_N[places], nucleus)[:, tokens]
+
+        return decide(claims, logits_of, model.vocabulary_size, buffer_bytes=self._buffer_bytes)
+
+    def _measured(self, rows: Sequence[Row], shares_prompts: bool) -> list[Findings]:
+        hidden = self._hidden(rows, shares_prompts)
+        decided = self._decided(rows, torch.cat(hidden))
+        return findings_of(rows, decided)
 
 
-def replay(
-    model: Replayer, lease: Lease, submission: Submission
-) -> tuple[ReplayStats, tuple[Mismatch, ...]]:
-    """Replay one group with the weights that `model` holds."""
-    return replay_many(model, [(lease, submission)])[0]
+def replay(model: Replayer, lease: Lease, submission: Submission) -> ReplayStats:
+    """Replay one whole group with the weights that `model` holds."""
+    [found] = model.findings([(lease, submission.rollouts)])
+    return stats_of(found)
 
 
-def replay_many(
-    model: Replayer, work: Sequence[tuple[Lease, Submission]]
-) -> list[tuple[ReplayStats, tuple[Mismatch, ...]]]:
-    """Replay groups of one policy version together: prefills are filled across groups."""
-    return [(found.stats, found.mismatches) for found in measure_many(model, work)]
+def stats_of(
+    group: Sequence[Findings], advantages_micro: Sequence[int] | None = None
+) -> ReplayStats:
+    """Summarise rollouts of one group in the integers that a verdict signs.
 
-
-def measure_many(model: Replayer, work: Sequence[tuple[Lease, Submission]]) -> list[Measured]:
-    """Replay groups as `replay_many` does, and compare their activation commitments."""
-    found = model.findings([(lease, submission.rollouts) for lease, submission in work])
-    return [
-        Measured(stats_of(group), mismatches_of(group), tuple(f.deviations for f in group))
-        for group in found
-    ]
-
-
-def stats_of(group: Sequence[Findings]) -> ReplayStats:
-    """Summarise one group in the integers that a verdict signs."""
-    margins = np.concatenate([f.margins for f in group]) if group else np.zeros(0)
-    gaps = np.concatenate([f.gaps for f in group]) if group else np.zeros(0)
-    if not margins.size:
+    `advantages_micro` are the rollouts' rewards less the whole group's mean, in millionths of a full
+    score; where they are not known no fork is counted.
+    """
+    if not sum(found.margins.size for found in group):
         return NOTHING_MEASURED
+    margins = np.concatenate([f.margins for f in group])
+    wrong = [int((found.margins != 0).sum()) for found in group]
+    weighed = [a * n for a, n in zip(advantages_micro or [0] * len(group), wrong, strict=True)]
     return ReplayStats(
         num_tokens=margins.size,
-        num_matched=int((margins == 0).sum()),
-        mean_margin_micronats=_micro(np.minimum(margins, MARGIN_CAP_MICRONATS / MICRO).mean()),
-        max_margin_micronats=_micro(margins.max()),
-        mean_logprob_gap_micronats=_micro(gaps.mean()),
-        p99_logprob_gap_micronats=_micro(np.quantile(gaps, 0.99, method="higher")),
+        num_matched=margins.size - sum(wrong),
+        margin_nanonats=_nano(np.minimum(margins, MARGIN_CAP_NATS).sum()),
+        max_margin_nanonats=_nano(margins.max()),
+        gap_nanonats=_nano(np.concatenate([f.gaps for f in group]).sum()),
+        surprisal_nanonats=_nano(np.concatenate([f.surprisals for f in group]).sum()),
+        forks_for_micro=sum(w for w in weighed if w > 0),
+        forks_against_micro=-sum(w for w in weighed if w < 0),
     )
 
 
-def mismatches_of(group: Sequence[Findings]) -> tuple[Mismatch, ...]:
-    """Return the worst positions by margin: what a worker needs in order to check the verdict."""
+def mismatches_of(
+    group: Sequence[Findings], rollouts: Sequence[int] | None = None
+) -> tuple[Mismatch, ...]:
+    """Return the worst positions by margin: what a worker needs in order to check the verdict.
+
+    `rollouts` are the findings' places in the group; left out, it is the whole group.
+    """
     wrong = [
         Mismatch(
             rollout=i,
             position=int(p),
             expected=int(found.expected[p]),
             claimed=int(found.claimed[p]),
-            margin_micronats=_micro(found.margins[p]),
+            margin_nanonats=_nano(found.margins[p]),
         )
-        for i, found in enumerate(group)
+        for i, found in zip(rollouts or range(len(group)), group, strict=True)
         for p in np.flatnonzero(found.margins)
     ]
-    return tuple(sorted(wrong, key=lambda m: -m.margin_micronats)[:MAX_MISMATCHES])
+    return tuple(sorted(wrong, key=lambda m: -m.margin_nanonats)[:MAX_MISMATCHES])
+
+
+def only(
+    lease: Lease, rollouts: Sequence[Rollout], chosen: Sequence[int]
+) -> tuple[Lease, tuple[Rollout, ...]]:
+    """Return some of a group's rollouts, with what the lease says of those alone."""
+    seeds = tuple(lease.seeds[i] for i in chosen)
+    return lease.model_copy(update={"seeds": seeds}), tuple(rollouts[i] for i in chosen)
 
 
 def rows_of(groups: Sequence[tuple[Lease, Sequence[Rollout]]], vocabulary_size: int) -> list[Row]:
@@ -228,19 +259,19 @@ def claims_of(rows: Sequence[Row], device: torch.device) -> Claims:
     )
 
 
-def findings_of(
-    rows: Sequence[Row], decided: Decided, deviations: Sequence[tuple[Deviation, ...]]
-) -> list[Findings]:
+def findings_of(rows: Sequence[Row], decided: Decided) -> list[Findings]:
     """Turn what became of all the rows' positions, one row after another, into their findings."""
     claimed = np.concatenate([row.worker_logprobs for row in rows])
     expected = decided.winners_N.cpu().numpy().astype(np.uint32)
     margins = _bounded(decided.margins_N.cpu().numpy())
-    gaps = _bounded(_gaps(decided.logprobs_N.cpu().numpy(), claimed))
+    logprobs = decided.logprobs_N.cpu().numpy()
+    gaps, surprisals = _bounded(_gaps(logprobs, claimed)), _bounded(-logprobs)
     ends = np.cumsum([len(row.completed.tokens) for row in rows])[:-1]
-    parts = zip(rows, *(np.split(a, ends) for a in (expected, margins, gaps)), strict=True)
+    columns = (np.split(a, ends) for a in (expected, margins, gaps, surprisals))
+    parts = zip(rows, *columns, strict=True)
     return [
-        Findings(row.completed.tokens, winners, margin, gap, found)
-        for (row, winners, margin, gap), found in zip(parts, deviations, strict=True)
+        Findings(row.completed.tokens, winners, margin, gap, surprisal)
+        for row, winners, margin, gap, surprisal in parts
     ]
 
 
@@ -254,7 +285,13 @@ def _rows(lease: Lease, rollouts: Sequence[Rollout]) -> Iterator[Row]:
         if not len(claimed) or len(claimed) != len(logprobs):
             raise ValueError(f"{len(claimed)} tokens with {len(logprobs)} log-probabilities")
         completed = Completed(lease.prompt, claimed)
-        yield Row(completed, logprobs, rollout.activations, seed, lease.temperature)
+        yield Row(completed, logprobs, seed, lease.temperature)
+
+
+def _as_drawn(row: Row, place: int, variant: Variant) -> Row:
+    seed = row.seed if variant.seeds is None else variant.seeds[place]
+    temperature = row.temperature if variant.temperature is None else variant.temperature
+    return replace(row, seed=seed, temperature=temperature)
 
 
 def _gaps(recomputed: NDArray[np.float32], claimed: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -270,5 +307,5 @@ def _bounded(nats: NDArray[Any]) -> NDArray[np.float64]:
     return np.nan_to_num(nats.astype(np.float64), nan=LARGEST_NATS).clip(0, LARGEST_NATS)
 
 
-def _micro(nats: float) -> int:
-    return round(float(nats) * MICRO)
+def _nano(nats: float) -> int:
+    return round(float(nats) * NANO)

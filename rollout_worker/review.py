@@ -4,6 +4,7 @@ The replay is a verifier's, by the bounds of the run's spec, but under the lease
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from contracts.accusations import Accusation
@@ -18,7 +19,7 @@ from rollout_worker.config import ReplayConfig, WorkerConfig
 from rollout_worker.connection import GiveUp, Unreachable
 from rollout_worker.defence import broken_bound
 from rollout_worker.receipts import KeptReceipt
-from rollout_worker.replay import Measured, measure_many
+from rollout_worker.replay import Findings
 from rollout_worker.replayers import open_replayer
 from rollout_worker.wallet import Wallet
 from rollout_worker.weights import PolicyStore, PolicyUnreachable, bring_model_folder
@@ -35,7 +36,7 @@ class Found:
     info: RunInfo | None = None
     status: SubmissionStatus | None = None
     body: bytes = b""
-    measured: Measured | None = None
+    findings: Sequence[Findings] = ()
     broken: str = ""
     problem: str = ""
 
@@ -81,8 +82,8 @@ class Review:
         lease = (kept.lease if kept else found.status.lease).lease
         found.problem = self._why_not_ours(digest, lease, submission, found.info)
         if not found.problem:
-            found.measured = self._replayed(found.info, lease, submission, give_up)
-            found.broken = broken_bound(found.measured, found.info.spec)
+            found.findings = self._replayed(found.info, lease, submission, give_up)
+            found.broken = broken_bound(found.findings, found.status.verdicts, found.info.spec)
 
     def _patience(self, accusation: Accusation, give_up: GiveUp) -> GiveUp:
         ledger = self._wallet.ledger
@@ -105,7 +106,7 @@ class Review:
 
     def _replayed(
         self, info: RunInfo, lease: Lease, submission: Submission, give_up: GiveUp
-    ) -> Measured:
+    ) -> Sequence[Findings]:
         """Replay one group, and hold its model no longer than that: an engine may be at work beside it."""
         spec, market = info.spec, self._market
         store = PolicyStore(
@@ -115,7 +116,8 @@ class Review:
         folder = self._config.data_dir / "appeals" / "model"
         bring_model_folder(market, spec, policy.weights, folder, give_up=give_up)
         replay = ReplayConfig(device=self._config.engine.device)
-        longest = spec.max_prompt_tokens + spec.max_tokens
-        model = open_replayer(replay, folder, max_model_len=longest)
+        model = open_replayer(
+            replay, folder, dtype=spec.compute_dtype, max_model_len=spec.max_model_len
+        )
         model.load(policy.weights)
-        return measure_many(model, [(lease, submission)])[0]
+        return model.findings([(lease, submission.rollouts)])[0]

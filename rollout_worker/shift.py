@@ -15,7 +15,7 @@ from enum import StrEnum
 
 import structlog
 
-from protocol.errors import Excluded, MarketError, NotJoined, RunNotOpen
+from protocol.errors import Excluded, MarketError, NotJoined, RunNotOpen, SelfCheckDue
 from protocol.messages import LeaseRequest, RunInfo
 from protocol.rollout import Lease, Receipt, Rollout, SignedLease, Work
 from protocol.signing import Domain
@@ -42,6 +42,9 @@ class End(StrEnum):
     REFUSED = "refused"
     OUTBID = "outbid"
     INTERRUPTED = "interrupted"
+    PAUSED = "paused"
+    """No leases until this machine passes a self-check."""
+    RESUMED = "resumed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +104,7 @@ class Shift:
         self._promised: dict[int, SignedLease] = {}
         self._hindered_by = ""
         self._is_lowered = False
+        self._rejected = ""
         self._ended: End | None = None
         self._looked_at = time.monotonic()
         self._log = structlog.get_logger().bind(run=info.run_id)
@@ -155,7 +159,6 @@ class Shift:
                 self._engine,
                 job.leases,
                 eos_token_id=eos,
-                proves_activations=self._info.spec.activations is not None,
             )
         tally.add("generated_tokens", sum(len(r.tokens) // 4 for group in groups for r in group))
         tally.used_policy(self._info.run_id, job.policy.version, job.policy.digest, len(job.leases))
@@ -189,6 +192,9 @@ class Shift:
         except Excluded as error:
             self._log.error("excluded", reason=error.message)
             return End.EXCLUDED
+        except SelfCheckDue as error:
+            self._log.warning("leasing paused", reason=error.message)
+            return End.PAUSED
         except MarketError as error:
             self._log.error("refused", code=error.code, reason=error.message)
             return End.REFUSED
@@ -209,6 +215,7 @@ class Shift:
                 self._pause(answer.seconds)
                 return ()
             self._tell(answer.notice)
+            self._tell_rejected(answer.rejected)
             self._backlog.extend(answer.leases)
         return self._take()
 
@@ -221,6 +228,14 @@ class Shift:
             self._log.warning("standing lowered", notice=notice)
         else:
             self._log.info("standing good again")
+
+    def _tell_rejected(self, rejected: str) -> None:
+        """Log a group that a replay rejected, with where to see it position by position."""
+        if rejected and rejected != self._rejected:
+            digest, _, detail = rejected.partition(": ")
+            show = f"rollcall verify --explain {digest} --orchestrator {self._seller.config.orchestrator}"
+            self._log.warning("group not paid", digest=digest, detail=detail, see=show)
+        self._rejected = rejected
 
     def _may_lease(self) -> bool:
         """Return whether the run has a fresh permit on chain, after a pause where it has not.

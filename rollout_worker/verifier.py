@@ -1,8 +1,8 @@
 """The verifier's program: replay audits, sign fraud reports and epochs, each only after checking.
 
 A verifier is a worker that replays instead of generating. Its signature is all it is trusted for, so
-it signs nothing it has not recomputed: a fraud report only for work it condemned itself, an epoch
-only where every sum follows from signed work and nothing in it contradicts its own verdicts.
+it signs nothing it has not recomputed: a fraud report only where its own replays are worth the stake
+(`protocol.evidence`), an epoch only where every sum follows from signed work and nothing in it contradicts its own verdicts.
 """
 
 import threading
@@ -17,6 +17,7 @@ from contracts.errors import LedgerError
 from contracts.facts import Keys
 from protocol.epoch import FraudReport
 from protocol.errors import MarketError, VoteLost
+from protocol.evidence import Consequence, consequence
 from protocol.messages import (
     AuditTask,
     AuditTasks,
@@ -38,7 +39,7 @@ from rollout_worker.epoch_signer import EpochSigner, Verifier
 from rollout_worker.loop import stop_on_signals
 from rollout_worker.metrics import Tally
 from rollout_worker.recheck import Rechecker
-from rollout_worker.replay import Replayer
+from rollout_worker.replay import Replayer, ReplayModel
 from rollout_worker.replayers import open_replayer
 from rollout_worker.verdict_book import VerdictBook
 from rollout_worker.wallet import Wallet
@@ -70,6 +71,7 @@ class Watch:
             key=verifier.key,
             domain=verifier.domain,
             spoke_for=Keys(verifier.wallet.ledger).spoke_for,
+            open_suspects=self._open_suspects,
             drifts=DriftBook(verifier.config.data_dir / f"drift-{info.run_id}.jsonl"),
             most_seconds=verifier.config.replay.most_seconds,
             open_model=self._open_model,
@@ -142,8 +144,18 @@ class Watch:
             verifier.market, self._info.spec, weights, folder, give_up=verifier.stop.is_set
         )
         return open_replayer(
-            verifier.config.replay, folder, max_model_len=self._info.spec.max_model_len
+            verifier.config.replay,
+            folder,
+            dtype=self._info.spec.compute_dtype,
+            max_model_len=self._info.spec.max_model_len,
         )
+
+    def _open_suspects(self, weights: Weights) -> ReplayModel:
+        """Open what hypotheses are tried with; it swaps weights, which the other model keeps."""
+        verifier, spec = self._verifier, self._info.spec
+        folder = verifier.config.data_dir / "models" / str(self._run_id)
+        bring_model_folder(verifier.market, spec, weights, folder, give_up=verifier.stop.is_set)
+        return ReplayModel(folder, dtype=spec.compute_dtype, device=verifier.config.replay.device)
 
     # fraud reports
 
@@ -189,8 +201,29 @@ class Watch:
         evidence = [v for v in status.verdicts if v.evidence_digest() == task.evidence_digest]
         if not evidence or evidence[0].outcome is not Outcome.REJECTED:
             return "its evidence is no condemning verdict"
-        own = self._book.get(task.work_digest) or self._recheck_now(task)
-        return None if own.outcome is Outcome.REJECTED else f"own replay says {own.outcome}"
+        found = self._consequence(task.work_digest, evidence[0].rollouts)
+        if found is Consequence.NAMED:
+            return None
+        if found is not Consequence.GROSS:
+            return f"own replay finds no ground to take stake: {found}"
+        return self._why_not_gross(task, worker=status.lease.lease.worker)
+
+    def _why_not_gross(self, task: FraudReportTask, *, worker: str) -> str | None:
+        """Return why a report without a name for what was done lacks a second group, or None."""
+        if task.also in {bytes(32), task.work_digest}:
+            return "its evidence is gross and nameless, and it names no second group"
+        other = self._verifier.market.submission(self._run_id, task.also)
+        if other.lease.lease.worker != worker:
+            return f"the second group is {other.lease.lease.worker}'s"
+        condemning = [v for v in other.verdicts if v.outcome is Outcome.REJECTED]
+        rollouts = condemning[0].rollouts if condemning else ()
+        found = self._consequence(task.also, rollouts)
+        is_gross = found in {Consequence.GROSS, Consequence.NAMED}
+        return None if is_gross else f"own replay of the second group finds it {found}"
+
+    def _consequence(self, work_digest: bytes, rollouts: tuple[int, ...]) -> Consequence:
+        own = self._book.get(work_digest) or self._recheck_now(work_digest, rollouts)
+        return consequence(own, self._info.spec.thresholds)
 
     def _why_not_accuse(self, task: FraudReportTask, status: SubmissionStatus) -> str | None:
         """Return what keeps this verifier from accusing another of having judged a canary falsely."""
@@ -201,19 +234,21 @@ class Watch:
             task,
             status,
             verifier.market.canaries(self._run_id, give_up=verifier.stop.is_set),
-            self._book.get(task.work_digest) or self._recheck_now(task),
+            self._book.get(task.work_digest)
+            or self._recheck_now(task.work_digest, tuple(range(status.lease.lease.group_size))),
             spec=self._info.spec,
             domain=verifier.domain,
             spoke_for=Keys(verifier.wallet.ledger).spoke_for,
         )
 
-    def _recheck_now(self, task: FraudReportTask) -> Verdict:
-        status = self._verifier.market.submission(self._run_id, task.work_digest)
+    def _recheck_now(self, work_digest: bytes, rollouts: tuple[int, ...]) -> Verdict:
+        status = self._verifier.market.submission(self._run_id, work_digest)
         audit = AuditTask(
             audit_id=bytes(32),
-            work_digest=task.work_digest,
+            work_digest=work_digest,
             lease=status.lease,
             body=status.body,
+            rollouts=rollouts,
         )
         [verdict] = self._recheck.verdicts([audit])
         self._book.keep(verdict)

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from protocol.activations import Deviation
 from protocol.policy import Weights
 from protocol.rollout import Lease, Rollout
 from rollout_worker.engines.contest import Decided
@@ -49,13 +48,11 @@ class VllmReplay:
             raise ValueError(
                 f"{longest} tokens do not fit max_model_len {self._engine.max_model_len}: raise it"
             )
-        decided, deviations = self._engine.with_llm(lambda llm: self._compared(llm, rows))
-        found = iter(findings_of(rows, decided, deviations))
+        decided = self._engine.with_llm(lambda llm: self._compared(llm, rows))
+        found = iter(findings_of(rows, decided))
         return [[next(found) for _ in rollouts] for _, rollouts in groups]
 
-    def _compared(
-        self, llm: Any, rows: Sequence[Row]
-    ) -> tuple[Decided, list[tuple[Deviation, ...]]]:
+    def _compared(self, llm: Any, rows: Sequence[Row]) -> Decided:
         from vllm import SamplingParams
 
         sequences = Sequences(
@@ -63,7 +60,6 @@ class VllmReplay:
             prompt_lengths=[len(row.completed.prompt) for row in rows],
             lengths=[len(row.completed.tokens) for row in rows],
             claims=claims_of(rows, torch.device("cpu")),
-            activations=[row.activations for row in rows],
         )
         # vLLM must draw a token after a prompt; nobody looks at it.
         sampling = SamplingParams(
@@ -81,7 +77,6 @@ class VllmReplay:
                 use_tqdm=False,
             )
             [decided] = llm.collective_rpc("replayed")
-            [deviations] = llm.collective_rpc("compared_activations")
         finally:
             llm.collective_rpc("end_replay")
-        return decided, deviations
+        return decided

@@ -37,6 +37,7 @@ from rollout_worker.connection import GiveUp, never
 from rollout_worker.engines.fit import why_too_long
 
 ITEM_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
+MAX_TOKENIZER_BYTES = 64 << 20
 MAX_CONFIG_BYTES = 1 << 20
 HEADER_BYTES = 1 << 20
 """What an anchor's or a patch's framing may add to the tensors it carries."""
@@ -108,6 +109,21 @@ class PolicyStore:
         if target is None or target.digest != digest:
             target = self._bring(version, digest, give_up)
         return target
+
+    def version(self, version: int, *, give_up: GiveUp = never) -> Policy:
+        """Return a version by its number, whatever policy its trainer signed under it."""
+        digest = self._manifest(version, give_up).policy_digest
+        return self.reach(version, digest, give_up=give_up)
+
+    def older(
+        self, version: int, *, most: int, give_up: GiveUp = never
+    ) -> Iterator[tuple[int, Weights]]:
+        """Yield up to `most` versions below one with their weights, newest first, as far as they are served."""
+        for below in range(version - 1, max(-1, version - 1 - most), -1):
+            try:
+                yield below, self.version(below, give_up=give_up).weights
+            except (PolicyUnreachable, MarketError):
+                return
 
     def _bring(self, version: int, digest: bytes, give_up: GiveUp) -> Policy:
         refused: set[tuple[int, int]] = set()
@@ -283,6 +299,14 @@ def bring_model_folder(
     if reason := why_too_long(config_json, spec):
         raise Refused(reason)
     write_model_folder(folder, config_json, weights)
+
+
+def bring_tokenizer(market: Market, spec: RunSpec, folder: Path, *, give_up: GiveUp) -> None:
+    """Write the tokenizer.json that the run agreed on, for whoever puts problems to the model itself."""
+    data = market.blob(
+        spec.tokenizer_digest, max_bytes=MAX_TOKENIZER_BYTES, kind="tokenizer", give_up=give_up
+    )
+    (folder / "tokenizer.json").write_bytes(data)
 
 
 def write_model_folder(folder: Path, config_json: bytes, weights: Weights) -> Path:

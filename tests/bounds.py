@@ -2,43 +2,42 @@
 
 from pathlib import Path
 
+from protocol.constants import MICRO, NANO
 from protocol.precision import ComputeDtype
-from protocol.verdict import Bounds, Limit, Thresholds
+from protocol.verdict import Bounds, Thresholds
 
-COMMITTED = Thresholds.from_json(Path("models/start/thresholds.json").read_bytes())
-"""The starting model's, as measured."""
+COMMITTED = Thresholds.from_json(
+    (Path(__file__).parents[1] / "models" / "start" / "thresholds.json").read_bytes()
+)
+"""Those of the starting model."""
+ANY_MODEL = bytes(32)
 
 
-def exactly(value: int) -> Limit:
-    return Limit(low=value, estimate=value, high=value)
-
-
-def bounds(reference: int, *, group: int, drift: int) -> Bounds:
-    """All in millionths: per token, per group, and of the sum over groups."""
-    return Bounds(
-        reference=reference, group=exactly(group), drift=exactly(drift), honest_quantiles=()
-    )
+def bounds(reference: int, *, group: int = 1, drift: int = 20 * NANO) -> Bounds:
+    """In the statistic's unit: per token, per group, and of the sum over groups."""
+    return Bounds(reference=reference, group=group, drift=drift)
 
 
 def thresholds(
-    model_digest: bytes = bytes(32),
+    model_digest: bytes = ANY_MODEL,
     *,
     compute_dtype: ComputeDtype = ComputeDtype.FLOAT32,
-    match: int = 950_000,
-    margin: int = 25_000,
-    gap: int = 60_000,
+    match: float = 0.95,
+    margin: float = 0.025,
+    gap: float = 0.06,
 ) -> Thresholds:
-    """Hold groups to means per token, in millionths."""
+    """Hold groups to means per token: of matches, and of nats."""
     return Thresholds(
         compute_dtype=compute_dtype,
         model_digest=model_digest,
-        mismatches=bounds(1_000_000 - match, group=0, drift=20_000_000),
-        margin=bounds(margin, group=0, drift=20_000_000),
-        gap=bounds(gap, group=0, drift=20_000_000),
+        mismatches=bounds(round((1 - match) * MICRO), drift=20 * MICRO),
+        margin=bounds(round(margin * NANO)),
+        gap=bounds(round(gap * NANO)),
+        varied=("by hand",),
         num_honest_groups=1,
         num_honest_tokens=1,
-        honest_match_millionths=1_000_000,
-        honest_mean_margin_micronats=0,
+        honest_match_millionths=MICRO,
+        int8_caught_millionths=MICRO,
         false_rejects_per_million_groups=100,
         false_alarms_per_million_groups=10,
     )

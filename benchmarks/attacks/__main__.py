@@ -21,6 +21,7 @@ from benchmarks.attacks.lab import Lab, chosen, say
 from benchmarks.attacks.models import NAMES
 from benchmarks.attacks.rows import Peer, Row, peers, rows
 from benchmarks.attacks.table import (
+    aims_note,
     aims_table,
     as_json,
     honest_note,
@@ -28,6 +29,7 @@ from benchmarks.attacks.table import (
     sketch_note,
 )
 from protocol.errors import MarketError
+from protocol.precision import ComputeDtype
 
 CACHE = Path("build/attacks")
 JSON = Path("build/bench")
@@ -36,7 +38,14 @@ JSON = Path("build/bench")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make what is missing, print the tables, write JSON and, where asked, Markdown and pictures."""
     options = _parser().parse_args(arguments)
-    policies = Policies(options.model, options.cache, options.seed, options.gsm8k)
+    policies = Policies(
+        options.model,
+        options.cache,
+        options.seed,
+        ComputeDtype(options.dtype),
+        options.gsm8k,
+        options.max_tokens,
+    )
     try:
         wanted = chosen(options.attack, options.model)
     except ValueError as error:
@@ -49,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         num_groups=options.groups,
         num_calibration_groups=options.calibration_groups,
         num_compared_groups=min(options.groups, options.compared_groups),
+        num_named=options.named_groups,
         compares=options.compared_groups > 0 and "transformers" in options.sampler,
     )
     try:
@@ -65,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(text)
     if options.out:
         options.out.write_text(text + "\n")
-    out = options.json or JSON / f"attacks-{options.model}.json"
+    out = options.json or JSON / f"attacks-{options.model}-{options.dtype}.json"
     out.parent.mkdir(parents=True, exist_ok=True)
     flat = [row for found in every.values() for row in found]
     result = {"model": options.model, "groups": options.groups, "seed": options.seed}
@@ -100,12 +110,17 @@ def _text(lab: Lab, every: dict[tuple[str, str], list[Row]], beside: Sequence[Pe
     for (sampler, replayer), found in every.items():
         num_groups, num_tokens = found[0].num_groups, found[0].num_tokens
         parts += [
-            f"{model}: sampled by {sampler}, replayed by {replayer}; {num_groups:,} groups of each "
-            f"attack, {num_tokens:,} tokens of honest work",
+            f"{model} in {lab.policies.dtype}: sampled by {sampler}, replayed by {replayer}; "
+            f"{num_groups:,} groups of each attack, {num_tokens:,} tokens of honest work",
             replay_table(found, beside),
             honest_note(found),
         ]
-    parts += [f"{model}: groups within which 95 % of such workers are condemned", aims_table(every)]
+    parts += [
+        f"{model}: groups within which 95 % of such workers are found out, as handed in · after a "
+        "prefill (in brackets those all of whose groups differ)",
+        aims_table(every),
+        aims_note(every),
+    ]
     if len(lab.samplers) > 1:
         parts.append(_choice(lab))
     if beside:
@@ -117,12 +132,19 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.attacks", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--model", choices=NAMES, default="demo")
+    parser.add_argument("--dtype", choices=[d.value for d in ComputeDtype], default="float32")
     parser.add_argument("--groups", type=int, default=512, help="groups of each attack")
     parser.add_argument(
         "--calibration-groups", type=int, default=512, help="of each policy, for other bounds"
     )
     parser.add_argument(
         "--compared-groups", type=int, default=96, help="of each attack, for commitments; 0: none"
+    )
+    parser.add_argument(
+        "--named-groups", type=int, default=24, help="condemned ones of each attack and pair"
+    )
+    parser.add_argument(
+        "--max-tokens", type=int, help="of a completion, if not the environment's own"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(

@@ -15,11 +15,14 @@ import numpy as np
 
 from benchmarks.attacks import reliquary, smollm
 from benchmarks.attacks.models import model_folder, reinforcement
-from benchmarks.attacks.record import STATS, Replayed, Sampled
+from benchmarks.attacks.record import Replayed, Sampled, rows_of
 from benchmarks.attacks.stale import policy_after
 from benchmarks.attacks.tasks import Task, sums, word_problems
+from protocol.advantage import group_advantages
+from protocol.constants import MICRO
 from protocol.environments.base import Undecidable
 from protocol.policy import Weights
+from protocol.precision import ComputeDtype
 from protocol.rollout import Lease, Rollout
 from rollout_worker.calibrate import Workload, workload_of
 from rollout_worker.engines.base import Completion, Engine, Request
@@ -44,8 +47,12 @@ class Policies:
     model: str
     cache: Path
     seed: int
+    dtype: ComputeDtype = ComputeDtype.FLOAT32
+    """What workers and verifiers compute in."""
     gsm8k: Path | None = None
     """A file of GSM8K's problems, for a model that is asked such."""
+    max_tokens: int | None = None
+    """Of a completion, if not the task's own."""
     _known: dict[str, Weights] = field(default_factory=dict)
     _task: Task | None = None
     _tokenizer: Any = None
@@ -58,7 +65,8 @@ class Policies:
     def task(self) -> Task:
         if self._task is None:
             asks = self.model == smollm.NAME
-            self._task = word_problems(self.gsm8k, self.cache) if asks else sums()
+            task = word_problems(self.gsm8k, self.cache) if asks else sums()
+            self._task = replace(task, max_tokens=self.max_tokens or task.max_tokens)
         return self._task
 
     @property
@@ -157,7 +165,7 @@ class Bench:
     @cached_property
     def reader(self) -> CausalModel:
         """The exact policy to prefill with, for cheats that look at what was drawn."""
-        return CausalModel(self.policies.folder, device="cpu")
+        return CausalModel(self.policies.folder, device="cpu", dtype=self.policies.dtype)
 
     def score(self, lease: Lease, rollout: Rollout) -> int:
         return self.policies.score(lease, rollout)
@@ -191,7 +199,7 @@ def salt_of(seed: int, salt: int) -> int:
 def open_replayer(name: str, policies: Policies) -> Iterator[Replayer]:
     """Open a verifier's model, on transformers or on vLLM."""
     if name == "transformers":
-        yield ReplayModel(policies.folder)
+        yield ReplayModel(policies.folder, dtype=policies.dtype)
         return
     from rollout_worker.vllm_replay import VllmReplay
 
@@ -204,18 +212,28 @@ def open_replayer(name: str, policies: Policies) -> Iterator[Replayer]:
 
 
 def replayed(
-    replayer: Replayer, leased: Weights, leases: Sequence[Lease], sampled: Sampled
+    replayer: Replayer,
+    policies: Policies,
+    leased: str,
+    leases: Sequence[Lease],
+    sampled: Sampled,
 ) -> Replayed:
-    """Replay groups under the weights that were leased."""
-    replayer.load(leased)
-    found = replayer.findings(list(zip(leases, sampled.groups(), strict=True)))
+    """Replay groups under the weights that were leased, with the advantages of their rewards."""
+    replayer.load(policies.named(leased))
+    groups = list(zip(leases, sampled.groups(), strict=True))
+    found = replayer.findings(groups)
     every = [finding for group in found for finding in group]
-    stats = [[int(getattr(stats_of(group), name)) for name in STATS] for group in found]
+    stats = []
+    for (lease, rollouts), of_one in zip(groups, found, strict=True):
+        rewards = [policies.score(lease, rollout) for rollout in rollouts]
+        advantages = np.rint(group_advantages(rewards) * MICRO).astype(int).tolist()
+        pairs = zip(of_one, advantages, strict=True)
+        stats.append(rows_of([stats_of([finding], [a]) for finding, a in pairs]))
     return Replayed(
         sampled.lengths_GR,
         np.concatenate([f.margins for f in every]).astype(np.float32),
         np.concatenate([f.gaps for f in every]).astype(np.float32),
-        np.array(stats, dtype=np.int64),
+        np.stack(stats),
     )
 
 
@@ -225,12 +243,14 @@ def _opened(name: str, policies: Policies) -> Engine:
         return reliquary.InverseCdfEngine(
             policies.folder,
             device="cpu",
+            dtype=policies.dtype,
             max_model_len=task.max_model_len,
             max_sequences=MAX_SEQUENCES,
         )
     return open_engine(
         name,
         policies.folder,
+        dtype=policies.dtype,
         max_model_len=task.max_model_len,
         max_sequences=MAX_SEQUENCES,
         kv_cache_mib=task.kv_cache_mib,

@@ -8,6 +8,7 @@ at all, which is the best that such a prefill can do. Left out: what admission a
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -15,10 +16,12 @@ import numpy as np
 
 from benchmarks.attacks import edits, reliquary
 from benchmarks.attacks.bench import Bench, Change, Policies
-from benchmarks.attacks.weights import colder, noisy, shifted, with_fp8_cache
+from benchmarks.attacks.weights import noisy, shifted
+from protocol.evidence import Hypothesis
 from protocol.policy import Weights
 from protocol.rollout import Lease, Rollout
 from rollout_worker.engines.base import Completion, Request
+from rollout_worker.engines.fp8_cache import keeping_fp8
 from rollout_worker.engines.rounded import rounded
 from rollout_worker.engines.transformers import TransformersEngine
 from rollout_worker.generate import requests_of
@@ -49,8 +52,19 @@ class Attack:
     engines: tuple[str, ...] = EVERY
     needs: tuple[str, ...] = ()
     """Policies besides the exact one, which not every model has."""
-    aim: int = 0
-    """Groups within which 95 % of such workers ought to be condemned; 0 for none set."""
+    named: Hypothesis | None = None
+    """What hypothesis replay should call it; None where no hypothesis is right."""
+    forks: bool = False
+    """Whether it takes runners-up to move rewards: aimed at by how far, not by groups."""
+
+    @property
+    def is_honest(self) -> bool:
+        return self.name.startswith("honest")
+
+    @property
+    def has_aims(self) -> bool:
+        """Whether such a worker ought to be condemned within so many groups (`rows.AIMS`)."""
+        return not self.is_honest and not self.forks
 
 
 def attacks() -> dict[str, Attack]:
@@ -68,12 +82,18 @@ def _attacks() -> list[Attack]:
             leased="later",
             needs=("later",),
         ),
-        Attack("seed", "another seed", _another_seed, aim=1),
-        Attack("best-of-n", f"best of {NUM_DRAWS} draws", _best_of_n),
-        Attack("copied", "another worker's group", _copied, aim=1),
+        Attack("seed", "another seed", _another_seed, named=Hypothesis.UNSEEDED),
+        Attack("best-of-n", f"best of {NUM_DRAWS} draws", _best_of_n, named=Hypothesis.UNSEEDED),
+        Attack("copied", "another worker's group", _copied, named=Hypothesis.UNSEEDED),
+        Attack("sibling", "one seed for all", _one_seed, named=Hypothesis.SIBLING_SEED),
         Attack("gold", "the gold answer", _gold),
         Attack("spliced", "half the gold answer, then sampled", _spliced),
-        Attack("tail-seed", "honest half, then another seed", partial(_tail, model="exact")),
+        Attack(
+            "tail-seed",
+            "honest half, then another seed",
+            partial(_tail, model="exact"),
+            named=Hypothesis.UNSEEDED,
+        ),
         Attack(
             "tail-model",
             "honest half, then another model",
@@ -87,7 +107,6 @@ def _attacks() -> list[Attack]:
             "another model",
             lambda policies: policies.named("other"),
             needs=("other",),
-            aim=1,
         ),
         _served(
             "stale",
@@ -95,17 +114,27 @@ def _attacks() -> list[Attack]:
             lambda policies: policies.named("exact"),
             leased="later",
             needs=("later",),
-            aim=1,
+            named=Hypothesis.OLDER_VERSION,
         ),
-        Attack("greedy", "greedy", _at(1e-4), aim=1),
-        Attack("t090", "temperature 0.9", _at(0.9), aim=5),
-        Attack("t097", "temperature 0.97", _at(0.97)),
-        Attack("top-p", "top-p 0.95", partial(edits.nucleus, share=0.95)),
+        Attack("greedy", "greedy", _at(1e-4), named=Hypothesis.TEMPERATURE),
+        Attack("t090", "temperature 0.9", _at(0.9), named=Hypothesis.TEMPERATURE),
+        Attack("t097", "temperature 0.97", _at(0.97), named=Hypothesis.TEMPERATURE),
+        Attack("top-p", "top-p 0.95", partial(edits.nucleus, share=0.95), named=Hypothesis.TOP_P),
         _forks("fork-up", lead=NEAR, is_raising=True),
         _forks("fork-down", lead=NEAR, is_raising=False),
         _forks("fork-up-wide", lead=WIDE, is_raising=True),
-        _served("int4", "int4 weights", lambda policies: _rounded(policies, 4), aim=1),
-        _served("int8", "int8 weights", lambda policies: _rounded(policies, 8), aim=500),
+        _served(
+            "int4",
+            "int4 weights",
+            lambda policies: _rounded(policies, 4),
+            named=Hypothesis.INT4,
+        ),
+        _served(
+            "int8",
+            "int8 weights",
+            lambda policies: _rounded(policies, 8),
+            named=Hypothesis.INT8,
+        ),
         _served(
             "shifted",
             "weights + 0.003 × N(0, 1)",
@@ -116,8 +145,14 @@ def _attacks() -> list[Attack]:
             "weights × (1 + 0.003 × N(0, 1))",
             lambda policies: noisy(policies.named("exact"), share=0.003, seed=policies.seed),
         ),
-        Attack("fp8", "fp8 (e4m3) cache", _fp8, engines=EMULATED),
-        Attack("fp8-one", "fp8 cache in one of eight", _fp8_in_one, engines=EMULATED),
+        Attack("fp8", "fp8 (e4m3) cache", _fp8, engines=EMULATED, named=Hypothesis.FP8_CACHE),
+        Attack(
+            "fp8-one",
+            "fp8 cache in one of eight",
+            _fp8_in_one,
+            engines=EMULATED,
+            named=Hypothesis.FP8_CACHE,
+        ),
     ]
 
 
@@ -128,7 +163,7 @@ def _served(
     *,
     leased: str = "exact",
     needs: tuple[str, ...] = (),
-    aim: int = 0,
+    named: Hypothesis | None = None,
 ) -> Attack:
     """Return the attack of honest sampling from other weights than leased."""
 
@@ -136,14 +171,14 @@ def _served(
         bench.load(served(bench.policies))
         return bench.sample(leases)
 
-    return Attack(name, title, cheat, served=served, leased=leased, needs=needs, aim=aim)
+    return Attack(name, title, cheat, served=served, leased=leased, needs=needs, named=named)
 
 
 def _forks(name: str, *, lead: float, is_raising: bool) -> Attack:
     """Return the attack of near-tie forks. Inverse CDF is no race: nobody leads, and it is left out there."""
     title = f"near ties under {lead:g} nats, to {'raise' if is_raising else 'lower'} rewards"
     cheat = partial(edits.forked, lead=lead, is_raising=is_raising)
-    return Attack(name, title, cheat, engines=BOTH)
+    return Attack(name, title, cheat, engines=BOTH, forks=True)
 
 
 def _rounded(policies: Policies, bits: int) -> Weights:
@@ -175,6 +210,14 @@ def _copied(bench: Bench, leases: Sequence[Lease]) -> Groups:
     return bench.sample(theirs)
 
 
+def _one_seed(bench: Bench, leases: Sequence[Lease]) -> Groups:
+    """Draw every rollout by the lease's first seed: one completion, handed in eight times."""
+    bench.load(bench.policies.named("exact"))
+    return bench.sample(
+        [lease.model_copy(update={"seeds": lease.seeds[:1] * lease.group_size}) for lease in leases]
+    )
+
+
 def _best_of_n(bench: Bench, leases: Sequence[Lease]) -> Groups:
     """Draw again under seeds of one's own, and keep for each leased seed what scores best."""
     bench.load(bench.policies.named("exact"))
@@ -190,11 +233,7 @@ def _best_of_n(bench: Bench, leases: Sequence[Lease]) -> Groups:
 
 def _at(temperature: float) -> Cheat:
     def cheat(bench: Bench, leases: Sequence[Lease]) -> Groups:
-        exact = bench.policies.named("exact")
-        if bench.name == "vllm":
-            bench.load(colder(exact, temperature=temperature))
-            return bench.sample(leases)
-        bench.load(exact)
+        bench.load(bench.policies.named("exact"))
         return bench.sample(leases, lambda request: replace(request, temperature=temperature))
 
     return cheat
@@ -265,30 +304,23 @@ def _eos(bench: Bench) -> int:
 
 def _fp8(bench: Bench, leases: Sequence[Lease]) -> Groups:
     bench.load(bench.policies.named("exact"))
-    undo = _keeping_fp8(bench)
-    try:
+    with _keeping_fp8(bench):
         return bench.sample(leases)
-    finally:
-        undo()
 
 
 def _fp8_in_one(bench: Bench, leases: Sequence[Lease]) -> Groups:
     """Keep the cache in fp8 for the first completion of each group."""
     honest = _honest(bench, leases)
-    undo = _keeping_fp8(bench)
-    try:
-        firsts = bench.engine.generate(
-            [requests_of(x, eos_token_id=_eos(bench))[0] for x in leases]
-        )
-    finally:
-        undo()
+    asked = [requests_of(x, eos_token_id=_eos(bench))[0] for x in leases]
+    with _keeping_fp8(bench):
+        firsts = bench.engine.generate(asked)
     return [
         (Rollout.of(first.tokens, first.logprobs), *group[1:])
         for first, group in zip(firsts, honest, strict=True)
     ]
 
 
-def _keeping_fp8(bench: Bench) -> Callable[[], None]:
+def _keeping_fp8(bench: Bench) -> AbstractContextManager[None]:
     if not isinstance(bench.engine, TransformersEngine):
         raise ValueError("the fp8 cache is emulated on the transformers engine only")
-    return with_fp8_cache(bench.engine._model)
+    return keeping_fp8(bench.engine._model)

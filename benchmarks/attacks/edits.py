@@ -22,6 +22,7 @@ from protocol.environments.base import FULL_SCORE
 from protocol.rollout import Lease, Rollout
 from rollout_worker.engines.base import Completion
 from rollout_worker.engines.gumbel import gumbel
+from rollout_worker.engines.nucleus import within_nucleus
 
 Groups = list[tuple[Rollout, ...]]
 Pick = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -100,9 +101,8 @@ def nucleus(bench: Bench, leases: Sequence[Lease], *, share: float) -> Groups:
         for i, (lease, group) in enumerate(zip(leases, kept, strict=True)):
             which = [k for k in range(len(group)) if (i, k) in unread]
             for k, read in zip(which, _read(bench, lease, group, which), strict=True):
-                drawn_N = pick(
-                    within_nucleus(read.scaled_NV, share), read.seeds_N, read.positions_N
-                )
+                inside_NV = within_nucleus(read.scaled_NV, torch.ones(len(read.scaled_NV)), share)
+                drawn_N = pick(inside_NV, read.seeds_N, read.positions_N)
                 # What was changed once stays: its context is the same, but for rounding.
                 wrong = (drawn_N != read.tokens_N)[unread[i, k] :].nonzero()[:, 0]
                 if len(wrong):
@@ -117,13 +117,6 @@ def nucleus(bench: Bench, leases: Sequence[Lease], *, share: float) -> Groups:
 def seeded(scaled_NV: Tensor, seeds_N: Tensor, positions_N: Tensor) -> Tensor:
     """Return what the protocol's stream draws."""
     return (scaled_NV + gumbel(seeds_N, positions_N, scaled_NV.shape[1])).argmax(dim=1)
-
-
-def within_nucleus(scaled_NV: Tensor, share: float) -> Tensor:
-    """Return the logits with −∞ outside the nucleus; the token that crosses `share` is inside."""
-    sorted_NV, ids_NV = scaled_NV.softmax(dim=1).sort(dim=1, descending=True)
-    is_outside_NV = sorted_NV.cumsum(dim=1) - sorted_NV >= share
-    return scaled_NV.masked_fill(is_outside_NV.scatter(1, ids_NV, is_outside_NV), -torch.inf)
 
 
 def near_ties(values_NV: Tensor, lead: float) -> list[tuple[int, int]]:

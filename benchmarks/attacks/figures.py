@@ -6,25 +6,24 @@ gap at all, which is what claiming the right policy's log-probabilities after a 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.attacks.peers import tolerances
 from benchmarks.attacks.record import Compared, Replayed
-from protocol.activations import (
+from benchmarks.attacks.toploc import (
     MAX_EXPONENT_MISMATCHES,
     MAX_MANTISSA_ERROR_MEAN,
     MAX_MANTISSA_ERROR_MEDIAN,
 )
-from protocol.constants import MARGIN_CAP_MICRONATS, MICRO
-from protocol.sequential import OUTLIERS
-from protocol.verdict import ReplayStats, Statistic, Thresholds, excess, judge
+from protocol.constants import MARGIN_CAP_NATS
+from protocol.sequential import OUTLIERS, terms
+from protocol.verdict import ReplayStats, Thresholds, judge
 
 BLOCK_TOKENS = 300
 """Tokens of one point of a ROC, as Token-DiFR counts (arXiv:2511.20621)."""
-
-GAP_STATS = ("mean_logprob_gap_micronats", "p99_logprob_gap_micronats")
 
 Array = NDArray[np.float64]
 
@@ -54,8 +53,7 @@ class Area:
 
 def without_gap(stats: Sequence[ReplayStats]) -> list[ReplayStats]:
     """Return the stats of a cheat that claims exactly the recomputed log-probabilities."""
-    nothing = dict.fromkeys(GAP_STATS, 0)
-    return [group.model_copy(update=nothing) for group in stats]
+    return [group.model_copy(update={"gap_nanonats": 0}) for group in stats]
 
 
 def rejected(stats: Sequence[ReplayStats], thresholds: Thresholds) -> NDArray[np.bool_]:
@@ -71,19 +69,29 @@ def upper_bound(hits: int, count: int) -> float:
     return float((centre + spread) / (1 + z * z / count))
 
 
+class Sequences(NamedTuple):
+    """C sequences of T groups each, and when they end: counted from 1, 0 for never."""
+
+    crossed_C: NDArray[np.int64]
+    """The group at which the sequential test alarms."""
+    condemned_C: NDArray[np.int64]
+    """The one at which either it or `judge` finds the worker out."""
+    drawn_CT: NDArray[np.int64]
+    """Which group comes when."""
+    tokens_CT: NDArray[np.int64]
+    """Tokens up to each group."""
+
+
 def sequences(
     stats: Sequence[ReplayStats], thresholds: Thresholds, *, count: int, horizon: int, seed: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Draw `count` sequences of groups with replacement; return when each is condemned, and tokens.
+) -> Sequences:
+    """Draw `count` sequences of groups with replacement, and judge them.
 
-    First the group at which the sequential test crosses, then the one at which either it or `judge`
-    condemns, both counted from 1 and 0 for never; then the tokens up to each group, count × horizon.
     The sums are those of `protocol.sequential`, folded for all sequences at once.
     """
-    excess_GS = np.array(
-        [[excess(group, name, thresholds.bounds(name)) for name in Statistic] for group in stats]
-    )
-    bound_S = np.array([thresholds.bounds(name).drift.high for name in Statistic])
+    held = [list(terms(group, thresholds)) for group in stats]
+    excess_GS = np.array([[term.excess for term in group] for group in held])
+    bound_S = np.array([term.bound for term in held[0]])
     alone_G, tokens_G = rejected(stats, thresholds), np.array([g.num_tokens for g in stats])
     drawn_CT = np.random.default_rng(seed).integers(0, len(stats), (count, horizon))
     sums_CS = np.zeros((count, len(bound_S)), dtype=np.int64)
@@ -97,7 +105,15 @@ def sequences(
         condemned_C[(condemned_C == 0) & (above_C | alone_G[drawn_C])] = t + 1
         if crossed_C.all():
             break
-    return crossed_C, condemned_C, tokens_G[drawn_CT].cumsum(axis=1)
+    return Sequences(crossed_C, condemned_C, drawn_CT, tokens_G[drawn_CT].cumsum(axis=1))
+
+
+def moved_until(gains_G: Array, drawn: Sequences) -> float:
+    """Return the mean of `gains_G` over the groups until a worker is found out, that group included."""
+    count, horizon = drawn.drawn_CT.shape
+    last_C = np.where(drawn.condemned_C > 0, drawn.condemned_C, horizon)
+    sums_CT = gains_G[drawn.drawn_CT].cumsum(axis=1)
+    return float((sums_CT[np.arange(count), last_C - 1] / last_C).mean())
 
 
 def delay(ended_C: NDArray[np.int64], tokens_CT: NDArray[np.int64]) -> Delay:
@@ -141,7 +157,7 @@ def replay_area(honest: Replayed, cheat: Replayed, *, with_gap: bool, seed: int)
 
     Each is taken in deviations of honest blocks, and the larger of the two is the score.
     """
-    cap = MARGIN_CAP_MICRONATS / MICRO
+    cap = MARGIN_CAP_NATS
     columns = [(np.minimum(honest.margins_N, cap), np.minimum(cheat.margins_N, cap))]
     if with_gap:
         columns.append((honest.gaps_N, cheat.gaps_N))

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.attacks import record, reliquary
+from benchmarks.attacks import figures, record, reliquary
 from benchmarks.attacks.bench import (
     Bench,
     Policies,
@@ -27,22 +27,25 @@ from benchmarks.attacks.bench import (
 )
 from benchmarks.attacks.cheats import Attack, attacks
 from benchmarks.attacks.models import START, UNTRAINED
+from benchmarks.attacks.naming import claiming_the_right, named
 from benchmarks.attacks.peers import Group, compared, hidden_states
-from benchmarks.attacks.record import Compared, Drawn, Replayed, Sampled
-from benchmarks.attacks.weights import with_fp8_cache
-from protocol.calibration import thresholds_of
+from benchmarks.attacks.record import Compared, Drawn, Names, Replayed, Sampled
+from protocol.calibration import MIN_GROUPS, thresholds_of
 from protocol.environments.base import FULL_SCORE
 from protocol.policy import entries, policy_digest
-from protocol.precision import ComputeDtype
 from protocol.rollout import Lease
 from protocol.verdict import Thresholds
 from rollout_worker.engines.causal import CausalModel
+from rollout_worker.engines.fp8_cache import keeping_fp8
+from rollout_worker.replay import ReplayModel
 
 FALSE_REJECTS_PER_MILLION = 100
 FALSE_ALARMS_PER_MILLION = 10
 CALIBRATION = "calibration"
 DRAWN = "drawn"
 """Kind of the records of Reliquary's rule."""
+HANDED_IN, PREFILLED = "handed-in", "prefilled"
+"""How a cheat claims log-probabilities: its engine's, or the right ones after a prefill."""
 
 
 @dataclass
@@ -60,6 +63,8 @@ class Lab:
     num_calibration_groups: int = 512
     num_compared_groups: int = 96
     """Of each attack, whose activations are compared: a tenth of a second of processor time each."""
+    num_named: int = 24
+    """Condemned groups of each attack and pair that are asked what was done."""
     compares: bool = True
     """Whether to compare activations, on what transformers sampled, and to sample by Reliquary's rule."""
 
@@ -73,6 +78,7 @@ class Lab:
             self._sample(sampler)
             for replayer in self.replayers:
                 self._replay(sampler, replayer)
+                self._name(sampler, replayer)
         if self.compares:
             self._compare()
             self._sample(reliquary.NAME)
@@ -83,6 +89,10 @@ class Lab:
 
     def replayed(self, sampler: str, replayer: str, attack: Attack) -> Replayed:
         return _found(record.read(Replayed, self._path(f"{sampler}-{replayer}", attack.name)))
+
+    def names(self, sampler: str, replayer: str, attack: Attack, claims: str) -> Names:
+        kind = self._named_kind(sampler, replayer, claims)
+        return _found(record.read(Names, self._path(kind, attack.name)))
 
     def compared(self, attack: Attack) -> Compared:
         return _found(record.read(Compared, self._path(self._activations, attack.name)))
@@ -107,12 +117,16 @@ class Lab:
         here, as `rollcall calibrate` does, on prompts and seeds that no attack uses.
         """
         if self._is_committed:
-            return Thresholds.from_json((START / "thresholds.json").read_bytes())
-        say(f"{self.policies.model}: bounds of {sampler}, replayed by {replayer}")
+            return _committed()
+        seen = [self.replayed(sampler, replayer, work) for work in self._calibration()]
+        # Bounds hold for single rollouts too: where groups are too few, those are what is counted.
+        are_few = self.num_calibration_groups < MIN_GROUPS
         return thresholds_of(
-            [self.replayed(sampler, replayer, work).stats() for work in self._calibration()],
-            compute_dtype=ComputeDtype.BFLOAT16,
+            [one.of_rollouts() if are_few else one.stats() for one in seen],
+            compute_dtype=self.policies.dtype,
             model_digest=policy_digest(entries(self.policies.named("exact"))),
+            varied=[f"{sampler}, replayed by {replayer}"],
+            int8=[],
             false_rejects_per_million=FALSE_REJECTS_PER_MILLION,
             false_alarms_per_million=FALSE_ALARMS_PER_MILLION,
         )
@@ -120,7 +134,7 @@ class Lab:
     @property
     def _is_committed(self) -> bool:
         """Whether the model's bounds need no calibration."""
-        return self.policies.folder == START
+        return self.policies.folder == START and self.policies.dtype is _committed().compute_dtype
 
     def _works(self, sampler: str) -> list[Attack]:
         """Return what a sampler makes: its attacks, and honest work to calibrate on where needed."""
@@ -160,9 +174,43 @@ class Lab:
         with open_replayer(name, self.policies) as replayer:
             for work in missing:
                 say(f"{self.policies.model}: {work.title} by {sampler}, replayed by {name}")
-                leased = self.policies.named(work.leased)
-                seen = replayed(replayer, leased, self._leases(work), self.sampled(sampler, work))
+                seen = replayed(
+                    replayer,
+                    self.policies,
+                    work.leased,
+                    self._leases(work),
+                    self.sampled(sampler, work),
+                )
                 record.write(seen, self._path(kind, work.name))
+
+    def _name(self, sampler: str, replayer: str) -> None:
+        """Ask of condemned groups what was done, once with each way of claiming."""
+        missing = [
+            (attack, claims)
+            for attack in self.of(sampler)
+            for claims in (HANDED_IN, PREFILLED)
+            if not self._path(self._named_kind(sampler, replayer, claims), attack.name).exists()
+        ]
+        if not missing:
+            return
+        thresholds = self.thresholds(sampler, replayer)
+        model = ReplayModel(self.policies.folder, dtype=self.policies.dtype)
+        for attack, claims in missing:
+            say(f"{self.policies.model}: naming {attack.title} by {sampler}, {claims}")
+            stats = self.replayed(sampler, replayer, attack).stats()
+            if claims == PREFILLED:
+                stats = figures.without_gap(stats)
+            groups = self.sampled(sampler, attack).groups()
+            every = list(zip(self._leases(attack), groups, stats, strict=True))
+            places = figures.rejected(stats, thresholds).nonzero()[0][: self.num_named]
+            condemned = [every[i] for i in places]
+            if claims == PREFILLED:
+                leased = self.policies.named(attack.leased)
+                condemned = claiming_the_right(model, leased, condemned)
+            names = named(model, self.policies, attack, condemned, thresholds)
+            record.write(
+                names, self._path(self._named_kind(sampler, replayer, claims), attack.name)
+            )
 
     def _compare(self) -> None:
         """Compare commitments on what transformers sampled."""
@@ -173,7 +221,7 @@ class Lab:
         ]
         if not missing:
             return
-        model = CausalModel(self.policies.folder, device="cpu")
+        model = CausalModel(self.policies.folder, device="cpu", dtype=self.policies.dtype)
         for attack in missing:
             say(f"{self.policies.model}: activations of {attack.title}")
             pairs = zip(
@@ -193,7 +241,7 @@ class Lab:
         missing = [work for work in works if not self._path(DRAWN, work.name).exists()]
         if not missing:
             return
-        model = CausalModel(self.policies.folder, device="cpu")
+        model = CausalModel(self.policies.folder, device="cpu", dtype=self.policies.dtype)
         for work in missing:
             say(f"{self.policies.model}: {work.title}, by Reliquary's rule")
             model.load(self.policies.named(work.leased))
@@ -219,6 +267,11 @@ class Lab:
         fresh = replace(every, prompts=every.prompts[self.num_groups :])
         return list(fresh.leases(salt=salt_of(self.seed, 2)))
 
+    def _named_kind(self, sampler: str, replayer: str, claims: str) -> str:
+        """Return the kind of a record of names, which depend on the bounds."""
+        law = hashlib.sha256(self.thresholds(sampler, replayer).to_json()).hexdigest()[:8]
+        return f"{sampler}-{replayer}-{claims}-{self.num_named}-{law}"
+
     @property
     def _activations(self) -> str:
         return f"activations-{self.num_compared_groups}"
@@ -230,8 +283,14 @@ class Lab:
 
     def _path(self, kind: str, attack: str) -> Path:
         asked = self.policies.task.environment.digest.hex()[:8]
-        name = f"{self.policies.model}-{self._fingerprint}-{asked}-{self.num_groups}x{self.seed}"
+        model = f"{self.policies.model}-{self.policies.dtype}-{self._fingerprint}"
+        length = f"-{self.policies.max_tokens}" if self.policies.max_tokens else ""
+        name = f"{model}-{asked}{length}-{self.num_groups}x{self.seed}"
         return self.policies.cache / "records" / name / kind / f"{attack}.npz"
+
+
+def _committed() -> Thresholds:
+    return Thresholds.from_json((START / "thresholds.json").read_bytes())
 
 
 def chosen(names: Sequence[str], model: str) -> list[Attack]:
@@ -257,9 +316,8 @@ def _committed_states(model: CausalModel, attack: str, groups: Sequence[Group]) 
     """Return the hidden states that a cheat has, some through an fp8 cache."""
     if attack not in {"fp8", "fp8-one"}:
         return hidden_states(model, groups, together=False)
-    undo = with_fp8_cache(model)
-    states = hidden_states(model, groups, together=False)
-    undo()
+    with keeping_fp8(model):
+        states = hidden_states(model, groups, together=False)
     if attack == "fp8":
         return states
     exact, size = hidden_states(model, groups, together=False), len(groups[0][1])

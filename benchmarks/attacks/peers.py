@@ -5,7 +5,7 @@ a pass of the weights that the cheat serves, one completion at a time; the verif
 padded batch. A cheat that prefills its result once with the right weights passes both by definition,
 whatever it sampled from: the figures are those of a cheat that does not bother.
 
-TOPLOC: `protocol/activations.py`, 128 largest of 32 tokens, its published thresholds
+TOPLOC: `toploc.py`, 128 largest of 32 tokens, its published thresholds
 (arXiv:2501.16007, table 2). GRAIL: one-covenant/grail, `grail/protocol/grail_verifier.py` and
 `constants.py` at proof version 5: per position the 16 largest activations, each in a signed logarithmic
 bucket of at most ±7, times coefficients in ±127 that all positions share; a distance of up to
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.attacks.record import Compared
-from protocol.activations import check, num_proofs, prove
+from benchmarks.attacks.toploc import check, num_proofs, prove
 from protocol.rollout import Lease, Rollout
 from rollout_worker.engines.causal import CausalModel
 
@@ -121,9 +121,10 @@ def _prefilled(model: CausalModel, lease: Lease, rollouts: Sequence[Rollout]) ->
     rows = [[*lease.prompt, *r.token_ids()[:-1].tolist()] for r in rollouts]
     width, first = max(map(len, rows)), len(lease.prompt) - 1
     ids_BS = torch.tensor([[int(t) for t in row] + [0] * (width - len(row)) for row in rows])
-    hidden_BSH = model.decoder(input_ids=ids_BS, use_cache=False).last_hidden_state
+    cache = model.new_cache()
+    hidden_BSH = model.decoder(input_ids=ids_BS, past_key_values=cache).last_hidden_state
     return [hidden_BSH[i, first : len(row)] for i, row in enumerate(rows)]
 
 
 def _bits(hidden_NH: Tensor) -> NDArray[np.uint16]:
-    return hidden_NH.contiguous().view(torch.int16).numpy().view(np.uint16)
+    return hidden_NH.bfloat16().contiguous().view(torch.int16).numpy().view(np.uint16)

@@ -47,32 +47,45 @@ class Sampled:
         """Return the tokens of each group."""
         return np.asarray(self.lengths_GR.sum(axis=1))
 
-    def differs_from(self, other: "Sampled") -> NDArray[np.int64]:
-        """Return, for each group, how many of its rollouts are not the other's."""
+    def differs_from(self, other: "Sampled") -> NDArray[np.bool_]:
+        """Return which rollouts are not the other's, G × R."""
         pairs = zip(self.groups(), other.groups(), strict=True)
         return np.array(
-            [
-                sum(a.tokens != b.tokens for a, b in zip(mine, its, strict=True))
-                for mine, its in pairs
-            ]
+            [[a.tokens != b.tokens for a, b in zip(mine, its, strict=True)] for mine, its in pairs]
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """What a replay saw: margins and gaps of every token in nats, and each group's signed stats."""
+    """What a replay saw: margins and gaps of every token in nats, and each rollout's signed stats."""
 
     lengths_GR: NDArray[np.int64]
     margins_N: NDArray[np.float32]
     gaps_N: NDArray[np.float32]
-    stats_GS: NDArray[np.int64]
+    stats_GRS: NDArray[np.int64]
 
     def stats(self) -> list[ReplayStats]:
-        return [ReplayStats(**dict(zip(STATS, row, strict=True))) for row in self.stats_GS.tolist()]
+        """Return each group's."""
+        totals_GS, place = self.stats_GRS.sum(axis=1), STATS.index("max_margin_nanonats")
+        totals_GS[:, place] = self.stats_GRS[:, :, place].max(axis=1)
+        return from_rows(totals_GS)
+
+    def of_rollouts(self) -> list[ReplayStats]:
+        """Return each rollout's, group by group."""
+        return from_rows(self.stats_GRS.reshape(-1, len(STATS)))
 
     def num_tokens(self) -> NDArray[np.int64]:
         """Return the tokens of each group."""
         return np.asarray(self.lengths_GR.sum(axis=1))
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What condemned groups C were called: a hypothesis each, or nothing, and stats as leased and under it."""
+
+    names_C: NDArray[np.str_]
+    stats_CS: NDArray[np.int64]
+    explained_CS: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +115,19 @@ class Drawn:
     """How far the uniform lies from the claimed token's interval; 0 inside it."""
 
 
-Kept = Sampled | Replayed | Compared | Drawn
-K = TypeVar("K", Sampled, Replayed, Compared, Drawn)
+Kept = Sampled | Replayed | Names | Compared | Drawn
+K = TypeVar("K", Sampled, Replayed, Names, Compared, Drawn)
+
+
+def rows_of(stats: Sequence[ReplayStats]) -> NDArray[np.int64]:
+    """Return one row of integers for each."""
+    rows = [[int(getattr(one, name)) for name in STATS] for one in stats]
+    return np.array(rows, dtype=np.int64).reshape(-1, len(STATS))
+
+
+def from_rows(rows: NDArray[np.int64]) -> list[ReplayStats]:
+    """Undo `rows_of`."""
+    return [ReplayStats(**dict(zip(STATS, row, strict=True))) for row in rows.tolist()]
 
 
 def write(kept: Kept, path: Path) -> None:

@@ -6,18 +6,33 @@ from math import log1p
 from typing import Any
 
 from benchmarks.attacks.figures import Delay, upper_bound
+from benchmarks.attacks.lab import HANDED_IN, PREFILLED
 from benchmarks.attacks.peers import LARGEST_SKETCH, TOLERANCE_BASE
-from benchmarks.attacks.rows import HORIZON, NUM_SEQUENCES, Caught, Peer, Row
+from benchmarks.attacks.rows import (
+    AIMS,
+    HORIZON,
+    LEAST_NAMED,
+    MOST_MOVED,
+    NUM_SEQUENCES,
+    Caught,
+    Naming,
+    Peer,
+    Row,
+)
+from protocol.evidence import Consequence
 
 HEAD = (
     "attack",
     "groups that differ",
     "rejected alone",
-    "tokens until the sequential test crosses",
-    "groups until condemned",
+    "of those that differ",
+    "groups until found",
+    "of those that differ",
+    "named",
+    "named / gross / unpaid",
     "AUC",
     "reward moved",
-    "aim",
+    "aims",
 )
 COMMITMENTS = ("TOPLOC", "GRAIL", "Reliquary")
 
@@ -25,10 +40,11 @@ COMMITMENTS = ("TOPLOC", "GRAIL", "Reliquary")
 def replay_table(rows: Sequence[Row], peers: Sequence[Peer]) -> str:
     """Return one pair of engines as a table, with others' rules beside it.
 
-    Cells read *as handed in · after a prefill*; delays, median (95 %); rewards, all groups · as if those
-    rejected alone after a prefill had been honest; commitments, share of groups rejected and area. Those
-    are of a cheat that does not prefill: one that does passes as honest. Reliquary: share of groups
-    rejected, without its gate · with it.
+    Cells read *as handed in · after a prefill*; delays, median (95 %). Named: the share of condemned groups
+    whose name is the right one, or the commonest name where none is right; then what follows from one
+    verdict of each. Rewards: all groups · as if those rejected alone after a prefill had been honest · up to
+    where such a worker is found. Commitments: share of groups rejected and area, of a cheat that does
+    not prefill: one that does passes as honest. Reliquary: share of groups rejected, without its gate · with it.
     """
     beside = {peer.attack.name: peer for peer in peers}
     head = HEAD + COMMITMENTS if peers else HEAD
@@ -54,28 +70,53 @@ def honest_note(rows: Sequence[Row]) -> str:
 
 
 def aims_table(pairs: Mapping[tuple[str, str], Sequence[Row]]) -> str:
-    """Return, for each aim, within how many groups 95 % of such workers are condemned, by pair."""
-    found = {
-        (row.attack.name, pair): row
-        for pair, rows in pairs.items()
-        for row in rows
-        if row.attack.aim
-    }
-    aimed = dict.fromkeys(row.attack for rows in pairs.values() for row in rows if row.attack.aim)
-    lines = [_line(["attack", "aim", *(f"{s} → {r}" for s, r in pairs)])]
-    lines.append(_line(["---"] + ["---:"] * (len(pairs) + 1)))
+    """Return within how many groups 95 % of such workers are found out, by pair.
+
+    As handed in · after a prefill, and in brackets where all of a worker's groups differ from honest work.
+    """
+    found = {(row.attack.name, pair): row for pair, rows in pairs.items() for row in rows}
+    aimed = dict.fromkeys(row.attack for row in found.values() if row.attack.has_aims)
+    lines = [_line(["attack", *(f"{s} → {r}" for s, r in pairs)])]
+    lines.append(_line(["---"] + ["---:"] * len(pairs)))
     for attack in aimed:
         rows = [found.get((attack.name, pair)) for pair in pairs]
         cells = [
             " · ".join(_within(c) for c in (r.handed_in, r.prefilled)) if r else "" for r in rows
         ]
-        lines.append(_line([attack.title, str(attack.aim), *cells]))
+        lines.append(_line([attack.title, *cells]))
     return "\n".join(lines)
 
 
+def aims_note(pairs: Mapping[tuple[str, str], Sequence[Row]]) -> str:
+    """Say which aims are missed, pair by pair."""
+    lines = []
+    for (sampler, replayer), rows in pairs.items():
+        missed = [line for row in rows if (line := _missed(row))]
+        what = "; ".join(missed) if missed else "none"
+        lines.append(f"Aims missed, {sampler} → {replayer}: {what}.")
+    return "\n\n".join(lines)
+
+
+def _missed(row: Row) -> str:
+    """Return what one attack misses of its aims, with the figures."""
+    found = []
+    for claims, aim in AIMS.items():
+        caught = row.caught[claims]
+        if row.reached(claims) is False:
+            found.append(f"{claims} {_within(caught)} groups of {aim}")
+        right = row.named_right(claims)
+        if right is not None and right < LEAST_NAMED:
+            found.append(f"{claims} named right {_percent(right)}")
+    if row.attack.forks and abs(row.prefilled.moved) >= MOST_MOVED:
+        found.append(f"reward moved {row.prefilled.moved:+.4f}")
+    return f"{row.attack.title} ({', '.join(found)})" if found else ""
+
+
 def _within(caught: Caught) -> str:
-    groups = caught.either.p95_groups
-    return f"> {caught.either.horizon:,}" if groups is None else f"{groups:,}"
+    def of(delay: Delay) -> str:
+        return f"> {delay.horizon:,}" if delay.p95_groups is None else f"{delay.p95_groups:,}"
+
+    return of(caught.either) + (f" ({of(caught.differing)})" if caught.differing else "")
 
 
 def sketch_note(peers: Sequence[Peer]) -> str:
@@ -103,8 +144,8 @@ def as_json(rows: Sequence[Row], peers: Sequence[Peer]) -> dict[str, Any]:
                 "differs": row.differs,
                 "moved": row.moved,
                 "moved_unpunished": row.moved_unpunished,
-                "handed_in": _caught(row, row.handed_in),
-                "prefilled": _caught(row, row.prefilled),
+                "handed_in": _caught(row, HANDED_IN),
+                "prefilled": _caught(row, PREFILLED),
             }
             for row in rows
         ],
@@ -124,15 +165,24 @@ def as_json(rows: Sequence[Row], peers: Sequence[Peer]) -> dict[str, Any]:
     }
 
 
-def _caught(row: Row, caught: Caught) -> dict[str, Any]:
+def _caught(row: Row, claims: str) -> dict[str, Any]:
+    caught = row.caught[claims]
     return {
         "rejected": caught.rejected,
         "rejected_bound": caught.rejected_bound,
+        "rejected_differing": caught.rejected_differing,
+        "rejected_rollouts": caught.rejected_rollouts,
+        "rejected_rollouts_differing": caught.rejected_rollouts_differing,
         "sequential": _delay(caught.sequential),
         "either": _delay(caught.either),
+        "differing": _delay(caught.differing) if caught.differing else None,
         "crossed": caught.crossed,
         "area": caught.area.area,
-        "aim_reached": row.reached(caught),
+        "moved": caught.moved,
+        "named": asdict(caught.naming),
+        "named_right": row.named_right(claims),
+        "aim_reached": row.reached(claims),
+        "aim_reached_differing": row.reached_differing(claims),
     }
 
 
@@ -145,11 +195,31 @@ def _cells(row: Row) -> Iterator[str]:
     yield row.attack.title
     yield _percent(row.differs)
     yield " · ".join(_percent(caught.rejected) for caught in both)
-    yield " · ".join(_tokens(caught.sequential) for caught in both)
+    yield " · ".join(_maybe(caught.rejected_differing) for caught in both)
     yield " · ".join(_groups(caught.either) for caught in both)
+    yield " · ".join(_groups(c.differing) if c.differing else "–" for c in both)
+    yield " · ".join(_named(row, claims) for claims in AIMS)
+    yield " · ".join(_follows(caught.naming) for caught in both)
     yield " · ".join(f"{caught.area.area:.3f}" for caught in both)
-    yield f"{row.moved:+.3f} · {row.moved_unpunished:+.3f}"
+    yield f"{row.moved:+.4f} · {row.moved_unpunished:+.4f} · {row.prefilled.moved:+.4f}"
     yield _aim(row)
+
+
+def _named(row: Row, claims: str) -> str:
+    naming = row.caught[claims].naming
+    if not naming.count:
+        return "–"
+    if (right := row.named_right(claims)) is not None:
+        return _percent(right)
+    commonest, share = next(iter(naming.names.items()))
+    return f"{commonest or 'nothing'} {_percent(share)}"
+
+
+def _follows(naming: Naming) -> str:
+    if not naming.count:
+        return "–"
+    steps = (Consequence.NAMED, Consequence.GROSS, Consequence.UNPAID)
+    return " / ".join(f"{naming.consequences.get(step, 0.0):.0%}" for step in steps)
 
 
 def _commitments(peer: Peer | None) -> tuple[str, str, str]:
@@ -164,14 +234,11 @@ def _commitments(peer: Peer | None) -> tuple[str, str, str]:
 
 
 def _aim(row: Row) -> str:
-    if not row.attack.aim:
+    if row.attack.forks:
+        return f"{MOST_MOVED}: {'yes' if abs(row.prefilled.moved) < MOST_MOVED else 'no'}"
+    if not row.attack.has_aims:
         return ""
-    marks = " · ".join("yes" if row.reached(c) else "no" for c in (row.handed_in, row.prefilled))
-    return f"{row.attack.aim}: {marks}"
-
-
-def _tokens(delay: Delay) -> str:
-    return _span(delay.median_tokens, delay.p95_tokens)
+    return " · ".join(f"{aim}: {'yes' if row.reached(c) else 'no'}" for c, aim in AIMS.items())
 
 
 def _groups(delay: Delay) -> str:
@@ -182,6 +249,10 @@ def _span(median: int | None, p95: int | None) -> str:
     if median is None:
         return "–"
     return f"{median:,} ({p95:,})" if p95 is not None else f"{median:,} (–)"
+
+
+def _maybe(share: float | None) -> str:
+    return "–" if share is None else _percent(share)
 
 
 def _percent(share: float) -> str:

@@ -1,1 +1,1 @@
-"""What replay costs beside generating, and what it holds. Read `cost.py`, then `memory.py`."""
+"""What replay costs beside generating, and what it holds. Read `cost.py`, `draw.py`, then `memory.py`."""

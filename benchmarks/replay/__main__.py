@@ -2,9 +2,12 @@
 
     python -m benchmarks.replay [--models start,small,wide] [--groups 64] [--rounds 3]
                                 [--sequences 128] [--vocabulary 150000] [--tokens 8000] [--device cpu]
+                                [--attacks build/bench/attacks-demo-float32.json]
 
-The aim is a tenth of vLLM's cost of generating the same tokens. `start` is the demo's model; the
-others are random ones of 42 M and 197 M parameters, a quarter and an eighth as many groups of them.
+The aim is a tenth of vLLM's cost of generating the same tokens if all is replayed, and a fiftieth per paid
+token at the default draw. `start` is the demo's model; the others are random ones of 42 M and 197 M
+parameters, a quarter and an eighth as many groups of them. How soon the draw catches a cheat follows
+from what `python -m benchmarks.attacks` wrote.
 """
 
 import argparse
@@ -31,12 +34,16 @@ def main() -> None:
     parser.add_argument("--vocabulary", type=int, default=150_000)
     parser.add_argument("--tokens", type=int, default=8_000, help="0 measures no memory")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument(
+        "--attacks", type=Path, default=Path("build/bench/attacks-demo-float32.json")
+    )
     parser.add_argument("--out", type=Path, default=Path("build/bench/replay.json"))
     options = parser.parse_args()
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # before torch is imported
         os.environ.setdefault(name, "1")
 
-    from benchmarks.replay import cost, memory
+    from benchmarks.replay import cost, draw, memory
+    from protocol.run import AuditPolicy
 
     costs = []
     with tempfile.TemporaryDirectory(prefix="rollcall-replay-") as folder:
@@ -52,6 +59,15 @@ def main() -> None:
     if costs:
         print(cost.table(costs))
         print(f"aim: 1/{1 / AIM:.0f} of generating\n")
+        print(draw.cost_table(costs, AuditPolicy()))
+        print(
+            f"aim: {draw.MOST_COST:.0%} of generating per paid token, one rollout of a drawn group\n"
+        )
+    if options.attacks.exists():
+        print(draw.caught_table(draw.read(options.attacks), AuditPolicy()))
+        print(f"aim: {draw.LEAST_CAUGHT:.0%}; as handed in · after a prefill\n")
+    else:
+        print(f"{options.attacks} says how soon cheats are caught: python -m benchmarks.attacks\n")
     size, num_tokens = options.vocabulary, options.tokens
     asked = [
         memory.Asked("blocks", size, num_tokens),

@@ -15,12 +15,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from protocol.draw import Draw
 from protocol.environments.arithmetic import Arithmetic
+from protocol.precision import ComputeDtype
 from protocol.rollout import Lease, Rollout
+from protocol.run import AuditPolicy
 from rollout_worker.calibrate import Workload, workload_of
 from rollout_worker.engines.vllm import VllmEngine
 from rollout_worker.generate import generate_groups
-from rollout_worker.replay import Replayer, ReplayModel
+from rollout_worker.recheck import REPLAYED_TOGETHER
+from rollout_worker.replay import Replayer, ReplayModel, only
 from rollout_worker.vllm_replay import VllmReplay
 
 START = Path(__file__).parents[2] / "models" / "start"
@@ -93,7 +97,9 @@ class Cost:
     generated_per_second: float
     replayed_per_second: float
     ratio: float
-    """Of seconds, replaying over generating."""
+    """Of seconds, replaying every group over generating."""
+    drawn_ratio: float
+    """Of seconds, replaying the rollouts that a draw picks of every group over generating."""
 
     @property
     def groups_per_second(self) -> float:
@@ -122,6 +128,7 @@ def measure(
     engine = VllmEngine(
         model_dir,
         device=device,
+        dtype=ComputeDtype.FLOAT32,
         max_model_len=longest,
         max_sequences=max_sequences,
         kv_cache_mib=512,
@@ -148,6 +155,7 @@ def _compare(
     leases = list(workload.leases(salt=0))
     generated: list[float] = []
     replayed: dict[str, list[float]] = {replayer: [] for replayer in replayers}
+    drawn: dict[str, list[float]] = {replayer: [] for replayer in replayers}
     num_tokens = 0
     for _ in range(rounds + 1):  # the first warms up
         began = clock()
@@ -155,10 +163,15 @@ def _compare(
         generated.append(clock() - began)
         num_tokens = sum(len(rollout.token_ids()) for group in groups for rollout in group)
         work = list(zip(leases, groups, strict=True))
+        parts = [_drawn(*group) for group in work]
         for replayer, model in replayers.items():
             began = clock()
             model.findings(work)
             replayed[replayer].append(clock() - began)
+            began = clock()
+            for i in range(0, len(parts), REPLAYED_TOGETHER):
+                model.findings(parts[i : i + REPLAYED_TOGETHER])
+            drawn[replayer].append(clock() - began)
     return [
         Cost(
             model=name,
@@ -167,13 +180,24 @@ def _compare(
             num_tokens=num_tokens,
             generated_per_second=num_tokens / statistics.median(generated[1:]),
             replayed_per_second=num_tokens / statistics.median(seconds[1:]),
-            ratio=statistics.median(
-                replay / generate
-                for replay, generate in zip(seconds[1:], generated[1:], strict=True)
-            ),
+            ratio=_median_ratio(seconds, generated),
+            drawn_ratio=_median_ratio(drawn[replayer], generated),
         )
         for replayer, seconds in replayed.items()
     ]
+
+
+def _drawn(lease: Lease, rollouts: Sequence[Rollout]) -> tuple[Lease, tuple[Rollout, ...]]:
+    """Return what the default draw picks of a group that it selects."""
+    policy = AuditPolicy()
+    draw = Draw(epoch=0, rate=policy.rate_millionths)
+    chosen = draw.rollouts(bytes(32), lease.lease_id, group_size=lease.group_size, policy=policy)
+    return only(lease, rollouts, chosen)
+
+
+def _median_ratio(seconds: Sequence[float], generated: Sequence[float]) -> float:
+    pairs = zip(seconds[1:], generated[1:], strict=True)
+    return statistics.median(replay / generate for replay, generate in pairs)
 
 
 def clock_of(device: str) -> Callable[[], float]:

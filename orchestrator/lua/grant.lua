@@ -3,12 +3,17 @@
 -- has beyond posted epochs, most units of a group, one worker's share of the pace in millionths, units
 -- the escrow has beyond final epochs, debt of dropped leases without consequence, policy version, seconds
 -- to keep its tallies.
--- Returns {outcome, first nonce, count, debt}; of too many leases {outcome, how many may be held, 0, debt}.
+-- Returns {outcome, first nonce, count, debt, the worker's group that a replay rejected last}; of too many leases {outcome, how many may be held, 0, debt}.
 local worker, count = ARGV[1], tonumber(ARGV[2])
 local w = p .. 'worker:' .. worker
 if redis.call('HGET', w, 'excluded') == '1' then
   redis.call('ZREM', p .. 'present', worker)
   return {'excluded', 0, 0, redis.call('HGET', w, 'excluded_for') or ''}
+end
+local paused = redis.call('HGET', w, 'paused')
+if paused and paused ~= '' then
+  redis.call('ZREM', p .. 'present', worker)
+  return {'paused', 0, 0, paused}
 end
 -- A worker that drops too many may hold fewer (`protocol/drops.py`).
 local most, allowance = tonumber(ARGV[4]), tonumber(ARGV[10])
@@ -69,4 +74,4 @@ for nonce = last - count + 1, last do
   redis.call('SADD', p .. 'held:' .. worker, nonce)
   redis.call('ZADD', p .. 'undecided:' .. worker, nonce, nonce)
 end
-return {'granted', last - count + 1, count, debt}
+return {'granted', last - count + 1, count, debt, redis.call('HGET', w, 'last_rejected') or ''}

@@ -102,6 +102,9 @@ local function reject(digest, reason, detail)
   redis.call('HSET', p .. 'group:' .. digest,
     'state', 'rejected', 'rejection', reason, 'detail', detail)
   redis.call('HINCRBY', p .. 'worker:' .. g[1], 'rejected:' .. reason, 1)
+  if string.sub(reason, 1, 7) == 'replay_' then
+    redis.call('HSET', p .. 'worker:' .. g[1], 'last_rejected', '0x' .. digest .. ': ' .. detail)
+  end
 end
 
 -- Accepted work that no epoch has taken yet is neither paid nor trained on any more.

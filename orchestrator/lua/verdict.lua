@@ -1,7 +1,8 @@
 -- Count one verdict, and find out by it who verifies badly.
 -- ARGV: digest, verifier, outcome, verdict JSON, votes that accept, votes that condemn, verifiers on chain,
 -- now, seconds before an undecided replay is offered again, rejection, detail, report JSON or '', most
--- events, event body, exclusion event body, run id, seconds to keep unopened ballots.
+-- events, event body, exclusion event body, run id, seconds to keep unopened ballots, what the verdict's
+-- figures justify (`protocol/evidence.py`), 1 where the worker's test alarmed, pause event body.
 -- Returns {outcome, state, what happened besides}: 'counted', 'same', 'conflict', 'missing', 'foreign'.
 local digest, verifier, outcome = ARGV[1], ARGV[2], ARGV[3]
 local to_accept, to_condemn = tonumber(ARGV[5]), tonumber(ARGV[6])
@@ -61,17 +62,62 @@ local function close(d, found)
   end
 end
 
+-- How many that have a vote found at least this of a group: 'named', or 'gross', which named evidence is too.
+local function num_finding(d, found)
+  local findings, count = redis.call('HGETALL', p .. 'findings:' .. d), 0
+  for i = 1, #findings, 2 do
+    local is_so = findings[i + 1] == 'named' or findings[i + 1] == found
+    count = count + (counting[findings[i]] and is_so and 1 or 0)
+  end
+  return count
+end
+
+-- Whose work was false beyond what an honest machine does loses its place, and its stake is asked for.
+local function sanction(d, worker, also)
+  if redis.call('HGET', p .. 'worker:' .. worker, 'excluded') == '1' then
+    return
+  end
+  exclude(worker, 'replay of 0x' .. d .. ' found false work: ' .. ARGV[10])
+  event(max_events, 'exclusion', ARGV[15])
+  if ARGV[12] ~= '' then
+    local report = cjson.decode(ARGV[12])
+    report.also = also and ('0x' .. also) or nil
+    redis.call('HSET', p .. 'reports', d, cjson.encode(report))
+  end
+end
+
 local function condemn(d)
   local worker = redis.call('HGET', group(d), 'worker')
   reject(d, ARGV[10], ARGV[11])
-  local is_first = redis.call('HGET', p .. 'worker:' .. worker, 'excluded') ~= '1'
-  exclude(worker, 'replay of 0x' .. d .. ' found false work: ' .. ARGV[10])
   close(d, 'rejected')
-  if is_first then
-    event(max_events, 'exclusion', ARGV[15])
-    if ARGV[12] ~= '' then
-      redis.call('HSET', p .. 'reports', d, ARGV[12])
+  if num_finding(d, 'named') >= to_condemn then
+    sanction(d, worker)
+  elseif num_finding(d, 'gross') >= to_condemn then
+    local gross = p .. 'gross:' .. worker
+    local before = redis.call('SMEMBERS', gross)[1]
+    redis.call('SADD', gross, d)
+    if before and before ~= d then
+      sanction(d, worker, before)
     end
+  end
+end
+
+-- Work that passes one by one and drifts together: its worker is paid, and pauses.
+local function drifts(worker)
+  local alarms, count = p .. 'alarms:' .. worker, 0
+  redis.call('SADD', alarms, verifier)
+  redis.call('EXPIRE', alarms, ARGV[17])
+  for _, voter in ipairs(redis.call('SMEMBERS', alarms)) do
+    count = count + (counting[voter] and 1 or 0)
+  end
+  if count >= to_condemn then
+    redis.call('DEL', alarms)
+    local w = p .. 'worker:' .. worker
+    redis.call('HSET', w, 'paused', ARGV[11])
+    -- Its record begins again: all that it sends is replayed, as a newcomer's is.
+    redis.call('HSET', w, 'record_from', redis.call('HGET', w, 'accepted_groups') or '0')
+    event(max_events, 'paused', ARGV[20])
+    happened[#happened + 1] = 'worker_paused'
   end
 end
 
@@ -185,6 +231,7 @@ end
 redis.call('HSET', p .. 'votes:' .. digest, verifier, outcome)
 redis.call('HSET', p .. 'verdicts:' .. digest, verifier, ARGV[4])
 redis.call('HINCRBY', p .. 'verifier:' .. verifier, outcome, 1)
+redis.call('HSET', p .. 'findings:' .. digest, verifier, ARGV[18])
 local g = redis.call('HMGET', group(digest), 'found', 'canary')
 
 local slot = nil
@@ -221,5 +268,8 @@ else
   if g[1] and g[1] ~= 'split' and g[1] ~= outcome then
     odd_one(digest, verifier, outcome, g[1])
   end
+end
+if ARGV[19] == '1' and counting[verifier] then
+  drifts(redis.call('HGET', group(digest), 'worker'))
 end
 return {'counted', redis.call('HGET', group(digest), 'state'), table.concat(happened, ' ')}

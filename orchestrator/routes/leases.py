@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Request, Response
 
-from orchestrator import canaries, leasing
+from orchestrator import canaries, leasing, pausing
 from orchestrator.wiring import (
     TheAccount,
     TheMarket,
@@ -13,7 +13,7 @@ from orchestrator.wiring import (
     read,
     takes,
 )
-from protocol.messages import LeaseRequest, Leases, ReturnedLeases
+from protocol.messages import LeaseRequest, Leases, ReturnedLeases, SelfCheck
 
 router = APIRouter(tags=["leases"])
 
@@ -31,6 +31,16 @@ async def lease(market: TheMarket, run: TheRun, account: TheAccount, request: Re
     if granted is None:
         return nothing_yet(market.config.retry_after_seconds)
     return answer(granted)
+
+
+@router.post("/runs/{run}/self-check", status_code=204, openapi_extra=takes(SelfCheck))
+async def self_check(
+    market: TheMarket, run: TheRun, account: TheAccount, request: Request
+) -> Response:
+    """End the caller's pause with its own measurement; all its groups are replayed until enough are good."""
+    found = await read(request, SelfCheck, market.config.limits.max_json_bytes)
+    await pausing.resume(market, run, account.identity, found)
+    return done()
 
 
 @router.post("/runs/{run}/leases/return", status_code=204, openapi_extra=takes(ReturnedLeases))

@@ -28,8 +28,6 @@ class Request:
     temperature: float
     max_tokens: int
     eos_token_id: int
-    proves_activations: bool = False
-    """Whether to commit to the hidden states that the tokens were sampled from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +36,6 @@ class Completion:
 
     tokens: NDArray[np.uint32]
     logprobs: NDArray[np.float32]
-    activations: bytes = b""
-    """The proofs of `protocol.activations`, where the request asked for them."""
 
 
 class Engine(Protocol):

@@ -9,23 +9,31 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, DynamicCache
 
 from protocol.patch import from_anchor
 from protocol.policy import HostTensor, Weights
+from protocol.precision import ComputeDtype, cast_all
 from rollout_worker.engines.fit import require_same_model
 
-_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 _SCALED_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 
 
 class CausalModel:
-    """A decoder whose logits are its output embedding of its last hidden states."""
+    """A decoder whose logits are its output embedding of its last hidden states.
 
-    def __init__(self, model_dir: Path, *, device: str) -> None:
+    It computes in `dtype`, which is the run's; weights are cast to it as `protocol.precision` says.
+    """
+
+    def __init__(
+        self, model_dir: Path, *, device: str, dtype: ComputeDtype = ComputeDtype.FLOAT32
+    ) -> None:
         model: Any = AutoModelForCausalLM.from_pretrained(
-            model_dir, dtype=torch.bfloat16, attn_implementation="sdpa", local_files_only=True
+            model_dir, dtype=DTYPES[dtype], attn_implementation="sdpa", local_files_only=True
         )
+        self.dtype = dtype
+        self.cache_type: type[DynamicCache] = DynamicCache
         scaled = [name for name in _SCALED_LOGITS if getattr(model.config, name, None)]
         if scaled:
             raise ValueError(
@@ -38,12 +46,16 @@ class CausalModel:
         self._head: Any = model.get_output_embeddings()
         self._parameters: dict[str, Tensor] = dict(model.named_parameters())
 
+    def new_cache(self) -> Any:
+        """Return an empty cache of keys and values, of the kind in `cache_type`."""
+        return self.cache_type(config=self.config)
+
     @property
     def vocabulary_size(self) -> int:
         return int(self._head.weight.shape[0])
 
     def logits(self, hidden_ND: Tensor) -> Tensor:
-        """Return float32 logits of bfloat16 precision, as engines sample from."""
+        """Return the logits in float32, of the precision that the head computes in."""
         logits_NV: Tensor = self._head(hidden_ND).float()
         return logits_NV
 
@@ -58,20 +70,20 @@ class CausalModel:
     def load(self, weights: Weights) -> None:
         """Replace every parameter in place; refuse a policy that is not exactly this model's."""
         require_same_model(weights, {n: tuple(p.shape) for n, p in self._parameters.items()})
-        loaded = {name: tensor_of(weights[name]) for name in weights}
+        loaded = cast_all(weights, self.dtype)
         for name, tensor in loaded.items():
-            self._parameters[name].copy_(tensor)
+            self._parameters[name].copy_(tensor_of(tensor))
 
 
 def tensor_of(host: HostTensor) -> Tensor:
     """Copy a bit pattern into a tensor on the CPU."""
     signed = host.bits.copy().view("<i2" if host.bits.itemsize == 2 else "<i4")
-    return torch.from_numpy(signed).view(_DTYPES[host.dtype]).reshape(host.shape)
+    return torch.from_numpy(signed).view(DTYPES[host.dtype]).reshape(host.shape)
 
 
 def host_tensor_of(tensor: Tensor) -> HostTensor:
     """Copy a tensor's bits out of torch."""
-    dtype = next(name for name, known in _DTYPES.items() if known == tensor.dtype)
+    dtype = next(name for name, known in DTYPES.items() if known == tensor.dtype)
     wide = tensor.dtype == torch.float32
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     bits = flat.view(torch.int32 if wide else torch.int16).numpy().view("<u4" if wide else "<u2")

@@ -1,10 +1,10 @@
 """Decide which token wins each position, fed with logits by blocks of the vocabulary.
 
 Running values stand for what was seen: the best `logits / T + g` and its token, the claimed token's
-own value, and the logarithm of the softmax's sum (the online softmax of arXiv:1805.02867). Nothing as
-wide as the vocabulary exists at once, and on a CPU noise is drawn only for tokens that can beat what
-was already seen (`candidates.py`). The winner and its margin are to the bit those of the whole
-vocabulary at once.
+own value, and the logarithm of the softmax's sum (the online softmax of arXiv:1805.02867) over all tokens
+but the claimed one, which keeps its surprisal exact near probability 1 (`likelihood.py`). Nothing as wide
+as the vocabulary exists at once, and on a CPU noise is drawn only for tokens that can beat what was already
+seen (`candidates.py`). The winner and its margin are to the bit those of the whole vocabulary at once.
 
 Suffixes: N positions, V tokens of a block, K single tokens.
 """
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from rollout_worker.engines.gumbel import BYTES_PER_VALUE, context, gumbel, gumbel_at
+from rollout_worker.engines.likelihood import surprisals
 
 _BYTES_PER_LOGIT = 12 + BYTES_PER_VALUE
 """Peak of one block for each logit: up to float32 as computed, float32 scaled, float32 exponentials,
@@ -110,15 +111,15 @@ class Contest:
         self._claimed_N = torch.full_like(claims.temperatures_N, torch.nan)
         self._peak_N = torch.full_like(claims.temperatures_N, -torch.inf)
         self._total_N = torch.zeros_like(claims.temperatures_N)
-        """The sum of exp(logit / T − peak)."""
+        """The sum of exp(logit / T − peak) over all tokens but the claimed one."""
 
     def take(self, logits_NV: Tensor, first_token: int) -> None:
         """Add the logits of the V tokens from `first_token` on."""
         scaled_NV = logits_NV.to(torch.float32, copy=True)
         scaled_NV.div_(self._claims.temperatures_N[:, None])
         top_N, leaders_N = scaled_NV.max(dim=1)
-        self._take_claims(scaled_NV, first_token)
-        self._add_to_total(scaled_NV, top_N)
+        places_N, is_here_N = self._take_claims(scaled_NV, first_token)
+        self._add_to_total(scaled_NV, top_N, places_N, is_here_N)
         floor_N = torch.maximum(self._best_N, top_N + self._noise(leaders_N + first_token))
         few = self._candidates(scaled_NV, floor_N, first_token)
         if few is not None:
@@ -147,19 +148,26 @@ class Contest:
         return Decided(
             winners_N=self._winners_N,
             margins_N=(winning_N - claimed_N).masked_fill_(has_nan_N, torch.nan),
-            logprobs_N=self._claimed_N - self._peak_N - self._total_N.log(),
+            logprobs_N=-surprisals(self._total_N.log() + (self._peak_N - self._claimed_N)),
         )
 
-    def _take_claims(self, scaled_NV: Tensor, first_token: int) -> None:
+    def _take_claims(self, scaled_NV: Tensor, first_token: int) -> tuple[Tensor, Tensor]:
+        """Note the claimed tokens' logits; return their places in the block, and which lie in it."""
         places_N = self._claims.tokens_N - first_token
         is_here_N = (places_N >= 0) & (places_N < scaled_NV.shape[1])
-        logits_N = scaled_NV.gather(1, places_N.clamp(0, scaled_NV.shape[1] - 1)[:, None])[:, 0]
+        places_N = places_N.clamp(0, scaled_NV.shape[1] - 1)
+        logits_N = scaled_NV.gather(1, places_N[:, None])[:, 0]
         self._claimed_N = torch.where(is_here_N, logits_N, self._claimed_N)
+        return places_N, is_here_N
 
-    def _add_to_total(self, scaled_NV: Tensor, top_N: Tensor) -> None:
+    def _add_to_total(
+        self, scaled_NV: Tensor, top_N: Tensor, places_N: Tensor, is_here_N: Tensor
+    ) -> None:
         peak_N = torch.maximum(self._peak_N, top_N)
         # What is too small to count is kept out of the denormal numbers, which are slow.
-        block_N = (scaled_NV - peak_N[:, None]).clamp_(min=-80.0).exp_().sum(dim=1)
+        weights_NV = (scaled_NV - peak_N[:, None]).clamp_(min=-80.0).exp_()
+        own_N = weights_NV.gather(1, places_N[:, None])[:, 0].masked_fill_(is_here_N, 0.0)
+        block_N = weights_NV.scatter_(1, places_N[:, None], own_N[:, None]).sum(dim=1)
         self._total_N = self._total_N * (self._peak_N - peak_N).exp() + block_N
         self._peak_N = peak_N
 

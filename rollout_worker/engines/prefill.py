@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import DynamicCache
 
 from rollout_worker.engines.causal import CausalModel
 
@@ -123,7 +122,7 @@ def hidden_states(
 
 def _whole(model: CausalModel, rows: Sequence[Completed], max_positions: int) -> list[Tensor]:
     ids_BS = _padded([row.context() for row in rows])
-    hidden_BSH = _run(model, _cache(model), ids_BS, max_positions=max_positions)
+    hidden_BSH = _run(model, model.new_cache(), ids_BS, max_positions=max_positions)
     return [
         hidden_BSH[i, len(row.prompt) - 1 : len(row.prompt) + row.num_context]
         for i, row in enumerate(rows)
@@ -137,7 +136,7 @@ def _over_shared_prompts(
     which = {prompt: i for i, prompt in enumerate(prompts)}
     of_B = torch.tensor([which[row.prompt] for row in rows], device=model.device)
     lengths_Q = torch.tensor([len(prompt) for prompt in prompts], device=model.device)
-    cache = _cache(model)
+    cache = model.new_cache()
     prompts_QSH = _run(model, cache, _padded(prompts), max_positions=max_positions)
     last_QH = prompts_QSH[torch.arange(len(prompts), device=model.device), lengths_Q - 1]
     first_BH = last_QH[of_B]
@@ -190,10 +189,6 @@ def _run(
         output = model.decoder(input_ids=part_BS, past_key_values=cache, use_cache=True, **extra)
         parts.append(output.last_hidden_state)
     return torch.cat(parts, dim=1)
-
-
-def _cache(model: CausalModel) -> Any:
-    return DynamicCache(config=model.config)
 
 
 def _padded(rows: Sequence[Sequence[int]]) -> Tensor:

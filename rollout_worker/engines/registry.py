@@ -2,17 +2,17 @@
 
 from pathlib import Path
 
+from protocol.precision import ComputeDtype
 from rollout_worker.engines.base import Engine
 
 NAMES = ("vllm", "transformers")
-CAPTURING = ("vllm", "transformers")
-"""Engines whose completions can carry activation commitments."""
 
 
 def open_engine(
     name: str,
     model_dir: Path,
     *,
+    dtype: ComputeDtype = ComputeDtype.FLOAT32,
     device: str = "cpu",
     max_model_len: int,
     max_sequences: int = 128,
@@ -22,9 +22,9 @@ def open_engine(
 ) -> Engine:
     """Open an engine on `model_dir` (config.json and model.safetensors), warm and ready.
 
-    `device` is `cpu`, `cuda` or `cuda:N`. `kv_cache_mib` bounds vLLM's cache on the CPU; on a GPU it
-    takes its own share. `quantise_bits` opens the attack tool of `rounded.py`, which keeps the exact
-    weights of `model_dir` until its first `load`; `seed_shift` that of `reseeded.py`.
+    `dtype` is the run's. `device` is `cpu`, `cuda` or `cuda:N`. `kv_cache_mib` bounds vLLM's cache on the
+    CPU; on a GPU it takes its own share. `quantise_bits` opens the attack tool of `rounded.py`, which keeps
+    the exact weights of `model_dir` until its first `load`; `seed_shift` that of `reseeded.py`.
     """
     if name == "vllm":
         from rollout_worker.engines.vllm import VllmEngine
@@ -32,6 +32,7 @@ def open_engine(
         engine: Engine = VllmEngine(
             model_dir,
             device=device,
+            dtype=dtype,
             max_model_len=max_model_len,
             max_sequences=max_sequences,
             kv_cache_mib=kv_cache_mib,
@@ -40,7 +41,11 @@ def open_engine(
         from rollout_worker.engines.transformers import TransformersEngine
 
         engine = TransformersEngine(
-            model_dir, device=device, max_model_len=max_model_len, max_sequences=max_sequences
+            model_dir,
+            device=device,
+            dtype=dtype,
+            max_model_len=max_model_len,
+            max_sequences=max_sequences,
         )
     else:
         raise ValueError(f"engine {name!r} is unknown; choose one of {', '.join(NAMES)}")

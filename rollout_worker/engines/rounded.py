@@ -31,9 +31,9 @@ class RoundedEngine:
 
 
 def rounded(weights: Weights, *, bits: int) -> dict[str, HostTensor]:
-    """Round every matrix to symmetric integers of `bits` bits per row, and back to its dtype.
+    """Round every matrix to symmetric integers of `bits` bits per row, kept in float32.
 
-    Vectors (norms, biases) stay, as in common weight-only quantisation.
+    That is what an engine for such weights computes with: whole numbers times a scale. Vectors (norms, biases) stay, as in common weight-only quantisation.
     """
     if not 2 <= bits <= 8:
         raise ValueError(f"quantise_bits {bits} must be from 2 to 8")
@@ -51,4 +51,4 @@ def _rounded(tensor: HostTensor, bits: int) -> HostTensor:
     largest = 2 ** (bits - 1) - 1
     scale = matrix.abs().amax(dim=1, keepdim=True).clamp(min=float(np.finfo(np.float32).tiny))
     steps = (matrix / scale * largest).round()
-    return host_tensor_of((steps * scale / largest).to(exact.dtype))
+    return host_tensor_of(steps * scale / largest)

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from protocol.policy import Weights
-from rollout_worker.activations import Tape
+from protocol.precision import ComputeDtype
 from rollout_worker.engines.base import Completion, Request, engine_name
 from rollout_worker.engines.causal import CausalModel
 from rollout_worker.engines.fit import require_fit
 from rollout_worker.engines.gumbel import gumbel
+from rollout_worker.engines.likelihood import logprobs_of
 
 _COMPACT_BELOW = 0.75
 """The batch is compacted when this share of its rows is live: copying a cache costs about a step."""
@@ -30,13 +30,19 @@ _PER_ROW = ("mask", "positions", "rows", "seeds", "temperatures", "budgets", "eo
 
 
 class TransformersEngine:
-    """`Engine` on a transformers model in bfloat16."""
+    """`Engine` on a transformers model."""
 
     def __init__(
-        self, model_dir: Path, *, device: str, max_model_len: int, max_sequences: int
+        self,
+        model_dir: Path,
+        *,
+        device: str,
+        dtype: ComputeDtype,
+        max_model_len: int,
+        max_sequences: int,
     ) -> None:
         self.name = engine_name("transformers", device)
-        self._model = CausalModel(model_dir, device=device)
+        self._model = CausalModel(model_dir, device=device, dtype=dtype)
         self._max_model_len = max_model_len
         self._max_sequences = max_sequences
 
@@ -87,7 +93,6 @@ class Batch:
     eos: Tensor
     tokens: list[list[int]]
     logprobs: list[list[float]]
-    tape: Tape | None
 
     @classmethod
     def prefill(cls, model: CausalModel, requests: Sequence[Request]) -> "Batch":
@@ -103,7 +108,7 @@ class Batch:
             input_ids=ids_QS,
             attention_mask=mask_QS,
             position_ids=(mask_QS.cumsum(1) - 1).clamp(min=0),
-            past_key_values=DynamicCache(config=model.config),
+            past_key_values=model.new_cache(),
             use_cache=True,
         )
         which = {prompt: i for i, prompt in enumerate(prompts)}
@@ -126,14 +131,12 @@ class Batch:
             eos=column([r.eos_token_id for r in requests]),
             tokens=[[] for _ in requests],
             logprobs=[[] for _ in requests],
-            tape=Tape(len(requests)) if any(r.proves_activations for r in requests) else None,
         )
 
     def run(self) -> list[Completion]:
         """Decode until every row has ended."""
         ended_B = torch.zeros_like(self.rows, dtype=torch.bool)
         while True:
-            self._record(ended_B)
             drawn_B = self._sample(ended_B)
             self.budgets -= 1
             ended_B |= (drawn_B == self.eos) | (self.budgets <= 0)
@@ -144,30 +147,15 @@ class Batch:
                 drawn_B = self._compact(~ended_B, drawn_B)
                 ended_B = torch.zeros_like(self.rows, dtype=torch.bool)
             self._step(drawn_B)
-        proofs = self._proofs()
         return [
-            Completion(
-                np.array(tokens, dtype=np.uint32), np.array(logprobs, dtype=np.float32), proof
-            )
-            for tokens, logprobs, proof in zip(self.tokens, self.logprobs, proofs, strict=True)
+            Completion(np.array(tokens, dtype=np.uint32), np.array(logprobs, dtype=np.float32))
+            for tokens, logprobs in zip(self.tokens, self.logprobs, strict=True)
         ]
-
-    def _record(self, ended_B: Tensor) -> None:
-        if self.tape is None:
-            return
-        live = (~ended_B).nonzero()[:, 0]
-        rows = self.rows[live].tolist()
-        self.tape.write(rows, [len(self.tokens[row]) for row in rows], self.hidden[live])
-
-    def _proofs(self) -> list[bytes]:
-        if self.tape is None:
-            return [b""] * len(self.tokens)
-        return self.tape.proofs([len(tokens) for tokens in self.tokens])
 
     def _sample(self, ended_B: Tensor) -> Tensor:
         scaled_BV = self.model.logits(self.hidden) / self.temperatures[:, None]
         drawn_B = self.draw(scaled_BV)
-        logprobs_B = scaled_BV.log_softmax(dim=1).gather(1, drawn_B[:, None])[:, 0]
+        logprobs_B = logprobs_of(scaled_BV, drawn_B)
         live = zip(
             self.rows.tolist(),
             drawn_B.tolist(),

@@ -3,9 +3,9 @@
 vLLM runs inside this process (its engine core and worker are not children), so one import is paid
 instead of three, a killed worker leaves nothing behind, and a core is not spent on passing messages.
 On a GPU, Model Runner V2 already samples by the stream of `protocol.sampling` from (seed,
-temperature); elsewhere `SeededGumbel` adds the noise and vLLM takes the argmax.
-Left out: T ≠ 1 (vLLM reports the log-probabilities of untempered logits, and with the noise in the
-logits the processed ones are wrong too), speculative decoding, several GPUs.
+temperature); elsewhere `SeededDraw` draws, and vLLM takes what it drew.
+Left out: T ≠ 1 and float32 on a GPU (vLLM's own sampler reports untempered log-probabilities, rounded
+to 1e-6 near probability 1), speculative decoding, several GPUs.
 """
 
 import gc
@@ -21,10 +21,11 @@ from typing import Any, TypeVar
 import numpy as np
 
 from protocol.policy import Weights
+from protocol.precision import ComputeDtype, cast_all
 from rollout_worker.engines.base import Completion, Request, engine_name
 from rollout_worker.engines.fit import require_fit, require_same_model, shapes_of
 
-_PROCESSOR = "rollout_worker.engines.vllm_hooks:SeededGumbel"
+_PROCESSOR = "rollout_worker.engines.vllm_hooks:SeededDraw"
 _EXTENSION = "rollout_worker.engines.vllm_hooks.WorkerHooks"
 _NUM_WARM_UP = 8
 _T = TypeVar("_T")
@@ -38,14 +39,22 @@ class VllmEngine:
         model_dir: Path,
         *,
         device: str,
+        dtype: ComputeDtype,
         max_model_len: int,
         max_sequences: int,
         kv_cache_mib: int,
     ) -> None:
+        """Raise `ValueError` for a dtype that this engine cannot report exact claims in."""
         self.name = engine_name("vllm", device)
         self.max_model_len = max_model_len
         self._shapes = shapes_of(model_dir)
+        self._dtype = dtype
         self._is_native = device.startswith("cuda")
+        if self._is_native and dtype is ComputeDtype.FLOAT32:
+            raise ValueError(
+                "vLLM's GPU sampler rounds log-probabilities near probability 1 more than a float32 "
+                "run allows: set engine.name to transformers for this run"
+            )
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="vllm")
         self._folder = tempfile.TemporaryDirectory(prefix="rollcall-vllm-")
         self._llm: Any = self._thread.submit(
@@ -60,10 +69,10 @@ class VllmEngine:
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         for request in requests:
             require_fit(request, self.max_model_len)
-            if request.temperature != 1.0:
+            if self._is_native and request.temperature != 1.0:
                 raise ValueError(
-                    f"the vLLM engine cannot report log-probabilities at temperature "
-                    f"{request.temperature}: use the transformers engine for this run"
+                    f"vLLM's GPU sampler cannot report log-probabilities at temperature "
+                    f"{request.temperature}: set engine.name to transformers for this run"
                 )
         return self._thread.submit(self._generate, requests).result()
 
@@ -82,18 +91,17 @@ class VllmEngine:
 
         settings: dict[str, Any] = {}
         if self._is_native:
-            settings |= {"gpu_memory_utilization": 0.85}
+            settings |= {"gpu_memory_utilization": 0.85, "logprobs_mode": "raw_logprobs"}
         else:
             settings |= {"kv_cache_memory_bytes": kv_cache_mib << 20, "enforce_eager": True}
-            settings |= {"logits_processors": [_PROCESSOR]}
+            settings |= {"logits_processors": [_PROCESSOR], "logprobs_mode": "processed_logits"}
         with _unseen_llvmlite():
             llm = LLM(
                 str(model_dir),
-                dtype="bfloat16",
+                dtype=self._dtype.value,
                 skip_tokenizer_init=True,
                 max_model_len=self.max_model_len,
                 max_num_seqs=max_sequences,
-                logprobs_mode="raw_logprobs",
                 disable_log_stats=True,
                 worker_extension_cls=_EXTENSION,
                 **settings,
@@ -108,27 +116,12 @@ class VllmEngine:
         return llm
 
     def _generate(self, requests: Sequence[Request]) -> list[Completion]:
-        recorded = any(request.proves_activations for request in requests)
-        if recorded:
-            self._llm.collective_rpc("start_recording", args=(len(requests),))
-        proofs: dict[str, bytes] = {}
-        try:
-            outputs = self._llm.generate(
-                [{"prompt_token_ids": list(request.prompt)} for request in requests],
-                [self._sampling(request) for request in requests],
-                use_tqdm=False,
-            )
-            if recorded:
-                lengths = {
-                    output.request_id: len(output.outputs[0].token_ids) for output in outputs
-                }
-                [proofs] = self._llm.collective_rpc("recorded", args=(lengths,))
-        finally:
-            if recorded:
-                self._llm.collective_rpc("stop_recording")
-        return [
-            _completion(output.outputs[0], proofs.get(output.request_id, b"")) for output in outputs
-        ]
+        outputs = self._llm.generate(
+            [{"prompt_token_ids": list(request.prompt)} for request in requests],
+            [self._sampling(request) for request in requests],
+            use_tqdm=False,
+        )
+        return [_completion(output.outputs[0]) for output in outputs]
 
     def _sampling(self, request: Request) -> Any:
         from vllm import SamplingParams
@@ -142,7 +135,8 @@ class VllmEngine:
         }
         if self._is_native:
             return SamplingParams(seed=request.seed, temperature=request.temperature, **common)
-        return SamplingParams(temperature=0.0, extra_args={"rollcall_seed": request.seed}, **common)
+        drawn = {"rollcall_seed": request.seed, "rollcall_temperature": request.temperature}
+        return SamplingParams(temperature=0.0, extra_args=drawn, **common)
 
     def _load(self, weights: Weights) -> None:
         from safetensors.torch import save_file
@@ -150,7 +144,8 @@ class VllmEngine:
         from rollout_worker.engines.causal import tensor_of
 
         path = Path(self._folder.name) / "policy.safetensors"
-        save_file({name: tensor_of(weights[name]) for name in weights}, path)
+        loaded = cast_all(weights, self._dtype)
+        save_file({name: tensor_of(tensor) for name, tensor in loaded.items()}, path)
         try:
             self._llm.collective_rpc("load_policy", args=(str(path),))
         finally:
@@ -197,9 +192,9 @@ def _prepare_environment(device: str) -> None:
     os.environ["TORCH_COMPILE_DISABLE"] = "1"
 
 
-def _completion(output: Any, activations: bytes) -> Completion:
+def _completion(output: Any) -> Completion:
     tokens = np.array(output.token_ids, dtype=np.uint32)
     logprobs = [
         entry[token].logprob for token, entry in zip(output.token_ids, output.logprobs, strict=True)
     ]
-    return Completion(tokens, np.array(logprobs, dtype=np.float32), activations)
+    return Completion(tokens, np.array(logprobs, dtype=np.float32))

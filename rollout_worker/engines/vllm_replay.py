@@ -11,7 +11,6 @@ that siblings have in common, and those would have no hidden states; requests mu
 Suffixes: N completion positions of a step, S positions of a step, H hidden, V vocabulary.
 """
 
-from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,8 +19,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from protocol.activations import Deviation
-from rollout_worker.activations import Tape
 from rollout_worker.engines.contest import Claims, Decided, decide
 
 _BYTES_PER_LOGIT = 4
@@ -39,8 +36,6 @@ class Sequences:
     """Tokens of each completion."""
     claims: Claims
     """On the CPU."""
-    activations: Sequence[bytes] = ()
-    """Each completion's activation commitments; none at all where no completion has any."""
 
 
 class _Replay:
@@ -55,7 +50,6 @@ class _Replay:
         self._margins_N = torch.zeros_like(self._claims.temperatures_N)
         self._logprobs_N = torch.zeros_like(self._claims.temperatures_N)
         self._is_decided_N = torch.zeros_like(self._claims.tokens_N, dtype=torch.bool)
-        self._tape = Tape(len(sequences.lengths)) if any(sequences.activations) else None
 
     def wanted(self, request: str, computed: int, scheduled: int) -> tuple[range, range]:
         """Return which claims a step's positions of a request decide, and which positions those are."""
@@ -83,17 +77,6 @@ class _Replay:
         self._margins_N[where_N] = decided.margins_N.cpu()
         self._logprobs_N[where_N] = decided.logprobs_N.cpu()
         self._is_decided_N[where_N] = True
-
-    def record(self, of_request: range, hidden_NH: Tensor) -> None:
-        """Keep what a request's claims were sampled from, where commitments are to be compared."""
-        if self._tape is not None and of_request:
-            row = bisect_right(self._starts, of_request.start) - 1
-            self._tape.extend(row, of_request.start - self._starts[row], hidden_NH)
-
-    def deviations(self) -> list[tuple[Deviation, ...]]:
-        if self._tape is None:
-            return [() for _ in self._starts]
-        return self._tape.deviations(self._sequences.activations, self._sequences.lengths)
 
     def decided(self) -> Decided:
         if not bool(self._is_decided_N.all()):
@@ -132,11 +115,6 @@ class ReplaysClaims:
         """Return what was decided; `RuntimeError` where a position was never computed."""
         assert self._replay is not None
         return self._replay.decided()
-
-    def compared_activations(self) -> list[tuple[Deviation, ...]]:
-        """Return how far each completion's commitments are off; `BadProof` for what nobody sends."""
-        assert self._replay is not None
-        return self._replay.deviations()
 
     def _watch_sample_tokens(self) -> None:
         """Model Runner V1, which the CPU has: what was computed waits in `execute_model_state`."""
@@ -189,7 +167,6 @@ class ReplaysClaims:
             of_request, in_step = replay.wanted(request, before, ran)
             claims += of_request
             places += [offset + place for place in in_step]
-            replay.record(of_request, hidden_SH[offset + in_step.start : offset + in_step.stop])
             offset += ran
         if not claims:
             return

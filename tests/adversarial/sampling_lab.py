@@ -22,7 +22,7 @@ from rollout_worker.engines.base import Engine, Request
 from rollout_worker.engines.causal import read_weights
 from rollout_worker.engines.registry import open_engine
 from rollout_worker.generate import finish_group, requests_of
-from rollout_worker.replay import ReplayModel, replay_many
+from rollout_worker.replay import Findings, ReplayModel, stats_of
 from tests.bounds import COMMITTED
 
 MODEL = Path(__file__).parents[2] / "models" / "start"
@@ -80,13 +80,16 @@ class Lab:
         self, leases: Sequence[Lease], groups: Sequence[Sequence[Rollout]]
     ) -> list[ReplayStats]:
         """Replay every group under the exact policy; every group must pass admission first."""
-        work = [
-            (lease, submission_of(lease, group))
-            for lease, group in zip(leases, groups, strict=True)
-        ]
-        for lease, submission in work:
+        for lease, group in zip(leases, groups, strict=True):
+            submission = submission_of(lease, group)
             assert admit(lease, submission, TERMS, newest_version=lease.policy_version) is None
-        return [stats for stats, _ in replay_many(self.model, work)]
+        return [stats_of(found) for found in self.findings(leases, groups)]
+
+    def findings(
+        self, leases: Sequence[Lease], groups: Sequence[Sequence[Rollout]]
+    ) -> list[list[Findings]]:
+        """Replay every group under the exact policy, position by position."""
+        return self.model.findings(list(zip(leases, groups, strict=True)))
 
     def groups_until_drift(self, measured: Sequence[ReplayStats]) -> int | None:
         """Return after how many groups the worker's sequential test crosses, None for not at all."""

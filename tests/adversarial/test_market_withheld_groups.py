@@ -27,7 +27,7 @@ from tests.orchestrator.test_settling import final
 NUM_VERSIONS = 8
 TERMS: dict[str, Any] = {
     "drops": DropPolicy(free_millionths=MICRO),
-    "audit": AuditPolicy(num_probation_groups=0, num_halving_groups=1, floor_millionths=0),
+    "audit": AuditPolicy(num_probation_groups=0, rate_millionths=0),
     "group_size": 4,
     "groups_per_batch": 40,
     "max_staleness": 8,

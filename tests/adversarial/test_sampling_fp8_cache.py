@@ -1,6 +1,6 @@
 """Attack: keep keys and values in fp8, for twice the batch in the same memory."""
 
-from benchmarks.attacks.weights import with_fp8_cache
+from rollout_worker.engines.fp8_cache import keeping_fp8
 from rollout_worker.engines.transformers import TransformersEngine
 from tests.adversarial.sampling_lab import exact, share
 
@@ -10,9 +10,6 @@ def test_an_fp8_cache_is_caught_in_every_group() -> None:
     leases = bench.leases(24)
     assert share(bench.caught(leases, bench.sample(leases))) == 0
     assert isinstance(bench.engine, TransformersEngine)
-    undo = with_fp8_cache(bench.engine._model)
-    try:
+    with keeping_fp8(bench.engine._model):
         groups = bench.sample(leases)
-    finally:
-        undo()
     assert share(bench.caught(leases, groups)) == 1

@@ -1,16 +1,12 @@
-"""Attack: serve int8 weights: too faint for one group in many, told by the worker's sequence."""
+"""Attack: serve int8 weights: the faintest rounding, and in float32 no group of it passes."""
 
 from rollout_worker.engines.rounded import rounded
 from tests.adversarial.sampling_lab import exact, share
 
 
-def test_int8_passes_group_by_group_and_not_as_a_sequence() -> None:
+def test_every_int8_group_is_caught_alone() -> None:
     bench = exact()
     leases = bench.leases(48)
-    assert bench.groups_until_drift(bench.measured(leases, bench.sample(leases))) is None
+    assert share(bench.caught(leases, bench.sample(leases))) == 0  # the same leases, honestly
     bench.engine.load(rounded(bench.policy, bits=8))
-    groups = bench.sample(leases)
-    assert share(bench.caught(leases, groups)) < 0.5  # alone, most pass: the attack succeeds
-    crossed_after = bench.groups_until_drift(bench.measured(leases, groups))
-    assert crossed_after is not None
-    assert crossed_after <= 8
+    assert share(bench.caught(leases, bench.sample(leases))) == 1

@@ -1,8 +1,7 @@
 """Attack: right tokens with false log-probabilities, to bend the trainer's importance ratios.
 
-Gross lies are caught in every group. What replay lets through is bounded (`benchmarks/distortion.py`), but
-the bound is wide, since a few unlikely tokens have most of a group's gradient; so a trainer recomputes
-log-probabilities, and then lies do nothing at all (`tests/trainer/test_behaviour.py`).
+Gross lies are caught in every group. What replay lets through is bounded (`benchmarks/distortion.py`); a
+trainer that recomputes log-probabilities is moved by nothing at all (`tests/trainer/test_behaviour.py`).
 """
 
 from collections.abc import Callable
@@ -60,15 +59,15 @@ def sold(bench: Lab, policy: Policy, lease: Lease, *, by_gradient: bool) -> Lied
 
 
 def test_the_worst_lie_that_passes_moves_the_gradient_within_the_bound(policy: Policy) -> None:
-    """And by more than the whole honest gradient: why the trainer believes no claim by default."""
+    """And less than the honest gradient, where without a replay it would move more than that."""
     bench = exact()
-    found = sold(bench, policy, bench.leases(1)[0], by_gradient=True)
-    claims = found.passing()
+    found = sold(bench, policy, bench.leases(2)[1], by_gradient=True)
+    claims, free = found.passing(), found.lie(np.inf)
     assert bench.caught([found.lease], [found.rollouts(claims)]) == [None]
     honest = found.gradient(found.truth.surprisals_N)
-    moved = float((found.gradient(claims) - honest).norm())
+    moved, unheld = (float((found.gradient(c) - honest).norm()) for c in (claims, free))
     assert moved <= found.bound() / len(claims)
-    assert moved > float(honest.norm())
+    assert moved < float(honest.norm()) < unheld
 
 
 def test_replay_keeps_nearly_all_weight_in_its_place(policy: Policy) -> None:

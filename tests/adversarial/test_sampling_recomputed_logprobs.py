@@ -1,8 +1,7 @@
 """Attack: cheat, then prefill the result with the right weights and report those log-probabilities.
 
 It costs a prefill of every completion and hides from the gap; what is left are the margins of the
-tokens themselves. One group may pass, so a worker's record over groups decides: probation replays
-them all.
+tokens themselves. Groups of which the policy is sure pass, so that a probation replays them all.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,6 +11,7 @@ import torch
 
 from protocol.rollout import Lease, Rollout
 from rollout_worker.engines.causal import CausalModel
+from rollout_worker.engines.likelihood import logprobs_of
 from rollout_worker.engines.rounded import rounded
 from tests.adversarial.sampling_lab import MODEL, Lab, exact, share
 
@@ -28,7 +28,7 @@ def recomputed(leases: Sequence[Lease], groups: Sequence[Sequence[Rollout]]) -> 
         hidden = model.decoder(input_ids=context[None]).last_hidden_state[
             0, len(lease.prompt) - 1 :
         ]
-        logprobs = model.logits(hidden).log_softmax(1).gather(1, tokens[:, None])[:, 0]
+        logprobs = logprobs_of(model.logits(hidden), tokens)
         return Rollout.of(rollout.token_ids(), logprobs.numpy())
 
     return [[honest(lease, r) for r in group] for lease, group in zip(leases, groups, strict=True)]
@@ -49,14 +49,14 @@ def test_int4_is_caught_many_times_in_a_probation() -> None:
         bench.engine.load(rounded(bench.policy, bits=4))
         return bench.sample(leases)
 
-    assert share_caught(int4) > 0.15
+    assert share_caught(int4) > 0.3
 
 
 def test_another_seed_is_caught_in_most_groups() -> None:
     def other(bench: Lab, leases: Sequence[Lease]) -> list[tuple[Rollout, ...]]:
         return bench.sample(leases, lambda request: replace(request, seed=request.seed ^ 1))
 
-    assert share_caught(other) > 0.8
+    assert share_caught(other) > 0.9
 
 
 def test_a_colder_temperature_is_caught_within_a_probation() -> None:

@@ -22,5 +22,7 @@ def test_with_the_right_logprobs_most_groups_pass_and_a_probation_does_not() -> 
     cold = bench.sample(leases, lambda request: replace(request, temperature=0.8))
     measured = without_gap(bench.measured(leases, cold))
     caught = [judge(stats, bench.thresholds) is not None for stats in measured]
-    assert not all(caught[:4])  # one group hardly tells: the attack succeeds for a while
-    assert any(caught)
+    assert not all(
+        caught
+    )  # where the policy is sure a colder one says the same: the attack succeeds
+    assert sum(caught) > 0.1 * len(caught)

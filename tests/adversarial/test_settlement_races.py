@@ -8,6 +8,7 @@ import pytest
 from orchestrator import replaying, settling
 from protocol.messages import EpochFile, EpochStage
 from protocol.verdict import Outcome
+from tests.orchestrator.evidence import NAMED
 from tests.orchestrator.ground import STAKE, Ground
 from tests.orchestrator.place import Place, opened
 
@@ -87,7 +88,7 @@ def test_a_verifier_that_signs_and_withdraws_its_stake_does_not_save_a_cheat(
         bob = place.party("bob")
         receipt = bob.deliver(bob.leases()[0].lease)
         for name in ("v0", "v1"):
-            place.party(name).decide(receipt.work_digest, Outcome.REJECTED)
+            place.party(name).decide(receipt.work_digest, Outcome.REJECTED, NAMED)
         deserter = sorted(("v0", "v1", "v2"), key=lambda n: ground.address(n).lower())[0]
         loyal = [name for name in ("v0", "v1", "v2") if name != deserter]
         ledger, before = ground.by(deserter), ground.by("bob").stake_of(bob.address)

@@ -76,7 +76,7 @@ def empty(rollouts: Rollouts) -> Rollouts:
 
 
 def torn(rollouts: Rollouts) -> Rollouts:
-    return [Rollout(tokens=bytes(6), logprobs=bytes(6), activations=b""), *rollouts[1:]]
+    return [Rollout(tokens=bytes(6), logprobs=bytes(6)), *rollouts[1:]]
 
 
 def fewer_logprobs(rollouts: Rollouts) -> Rollouts:

@@ -7,22 +7,11 @@ accusers' own replays must be far from every bound. Groups from other seeds are,
 from dataclasses import replace
 
 from protocol.canary import is_clear
-from protocol.rollout import Lease, Rollout
-from protocol.verdict import Outcome, ReplayStats
+from protocol.verdict import Outcome
 from rollout_worker.engines.reseeded import ReseededEngine
-from rollout_worker.replay import replay_many
-from tests.adversarial.sampling_lab import Lab, exact, submission_of
+from tests.adversarial.sampling_lab import exact
 
 NUM_GROUPS = 6
-
-
-def measured(
-    bench: Lab, leases: list[Lease], groups: list[tuple[Rollout, ...]]
-) -> list[ReplayStats]:
-    work = [
-        (lease, submission_of(lease, group)) for lease, group in zip(leases, groups, strict=True)
-    ]
-    return [stats for stats, _ in replay_many(bench.model, work)]
 
 
 def test_groups_from_other_seeds_are_clearly_false_and_honest_ones_clearly_honest() -> None:
@@ -33,6 +22,6 @@ def test_groups_from_other_seeds_are_clearly_false_and_honest_ones_clearly_hones
         (bench, Outcome.ACCEPTED, Outcome.REJECTED),
         (cheat, Outcome.REJECTED, Outcome.ACCEPTED),
     ):
-        found = measured(bench, leases, sampler.sample(leases))
+        found = bench.measured(leases, sampler.sample(leases))
         assert all(is_clear(outcome, stats, bench.thresholds) for stats in found)
         assert not any(is_clear(other, stats, bench.thresholds) for stats in found)

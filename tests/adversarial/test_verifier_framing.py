@@ -15,7 +15,9 @@ import pytest
 from contracts.accusations import Accusations
 from contracts.state import SlashStatus
 from protocol.canonical import keccak256
+from protocol.constants import NANO
 from protocol.errors import MarketError
+from protocol.evidence import Hypothesis
 from protocol.messages import FraudReportSignature
 from protocol.signing import sign
 from protocol.verdict import Outcome, Verdict
@@ -24,7 +26,7 @@ from rollout_worker.epoch_signer import Verifier
 from rollout_worker.loop import open_seller, serve
 from rollout_worker.verifier import open_verifier, report_of
 from rollout_worker.wallet import Wallet
-from tests.market.light import NOTHING_MEASURED
+from tests.market.light import unseen
 from tests.rollout_worker.accused import VERIFIERS, accuse, accused, quorum, stake_verifiers
 from tests.rollout_worker.live import STAKE, WINDOWS, LiveMarket, key_of, live_market
 from tests.waiting import wait_until
@@ -58,6 +60,7 @@ def frame(live: LiveMarket, name: str, stop: threading.Event) -> None:
 def condemn(live: LiveMarket, verifier: Verifier) -> None:
     answer = verifier.market.audits(live.run_id, 64)
     for task in () if isinstance(answer, Later) else answer.tasks:
+        seen = unseen(verifier, task)
         unsigned = Verdict(
             run_id=live.run_id,
             work_digest=task.work_digest,
@@ -65,7 +68,12 @@ def condemn(live: LiveMarket, verifier: Verifier) -> None:
             outcome=Outcome.REJECTED,
             rejection="replay_mismatch",
             detail="we say so",
-            stats=NOTHING_MEASURED,
+            rollouts=task.rollouts,
+            stats=seen.model_copy(
+                update={"num_matched": 0, "gap_nanonats": NANO * seen.num_tokens}
+            ),
+            hypothesis=Hypothesis.INT4,
+            explained=seen,
             mismatches=(),
             decided_at=int(time.time()),
             signature=bytes(65),

@@ -12,6 +12,7 @@ from benchmarks.attacks.bench import Bench, Policies
 from benchmarks.attacks.cheats import attacks
 from benchmarks.attacks.record import Drawn
 from protocol.rollout import Lease, Rollout
+from rollout_worker.engines import nucleus
 
 NUM_GROUPS = 6
 Groups = Sequence[tuple[Rollout, ...]]
@@ -123,20 +124,26 @@ def test_top_p_draws_what_the_seeds_draw_inside_the_nucleus(gumbel: Bench) -> No
     drawn = same = 0
     for lease, group in zip(leases, groups, strict=True):
         for read in edits._read(gumbel, lease, group, range(len(group))):
-            inside = edits.within_nucleus(read.scaled_NV, 0.95)
+            inside = nucleus.within_nucleus(read.scaled_NV, torch.ones(len(read.scaled_NV)), 0.95)
             drawn += len(read.tokens_N)
             winners = edits.seeded(inside, read.seeds_N, read.positions_N)
             same += int((winners == read.tokens_N).sum())
-            assert inside.gather(1, read.tokens_N[:, None]).isfinite().float().mean() > 0.99
+            assert (
+                inside.gather(1, read.tokens_N[:, None]) > nucleus.OUTSIDE
+            ).float().mean() > 0.99
     assert same / drawn > 0.99
 
 
 def test_the_nucleus_is_the_fewest_tokens_that_reach_its_share() -> None:
-    scaled = torch.tensor([[0.1, 0.6, 0.06, 0.24]]).log()
-    assert edits.within_nucleus(scaled, 0.95).isfinite().all()
-    assert edits.within_nucleus(scaled, 0.9).isfinite()[0].tolist() == [True, True, False, True]
-    assert edits.within_nucleus(scaled, 0.8).isfinite()[0].tolist() == [False, True, False, True]
-    assert edits.within_nucleus(scaled, 0.01).isfinite()[0].tolist() == [False, True, False, False]
+    def kept(share: float, temperature: float = 1.0) -> list[bool]:
+        logits = torch.tensor([[0.1, 0.6, 0.06, 0.24]]).log() * temperature
+        inside = nucleus.within_nucleus(logits, torch.tensor([temperature]), share)
+        return list((inside > nucleus.OUTSIDE)[0].tolist())
+
+    assert all(kept(0.95))
+    assert kept(0.9) == kept(0.9, temperature=2.0) == [True, True, False, True]
+    assert kept(0.8) == [False, True, False, True]
+    assert kept(0.01) == [False, True, False, False]
 
 
 def test_near_ties_name_the_runner_up() -> None:

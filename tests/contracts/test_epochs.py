@@ -17,7 +17,7 @@ def test_a_posted_epoch_is_final_exactly_when_its_window_has_passed(world: World
     world.open()
     world.post(world.header(world.accounts(alice=100)))
     posted = world.by("alice").epoch(1, 0)
-    assert posted.is_posted
+    assert posted.posted_at
     assert posted.cost == 100 * RATE
     world.wait(WINDOW - 1)
     world.by("stranger").advance(1)
@@ -278,7 +278,7 @@ def test_voiding_returns_the_money_and_a_voided_header_never_comes_back(world: W
     void(world, 1)
     run = world.by("alice").run(1)
     assert (run.num_posted, run.committed, run.generation) == (1, 10 * RATE, 1)
-    assert not world.by("alice").epoch(1, 2).is_posted
+    assert not world.by("alice").epoch(1, 2).posted_at
     with refused("WrongGeneration", given=0, expected=1):
         world.post(bad)
     world.post(world.header(world.accounts(alice=15)))

@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 
-from contracts.deployment import deploy_gate
-from contracts.gate import Claim
 from protocol.canonical import keccak256
+from tests.contracts.gate_claims import Claim, deploy_gate
 from tests.contracts.world import BUDGET, RATE, WINDOW, World, key, refused
 
 KIND = keccak256(b"adult, not sanctioned")

@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from protocol.environments.base import FULL_SCORE, Config, Environment, Problem, item_seed
+from protocol.environments.base import (
+    FULL_SCORE,
+    Config,
+    Environment,
+    Problem,
+    Undecidable,
+    item_seed,
+)
 from protocol.environments.registry import environment, factories
 from protocol.errors import Malformed, NotFound
 
@@ -80,7 +87,8 @@ def test_hostile_strings_neither_raise_nor_hang_nor_pay(subject: Environment) ->
     for completion in hostile_completions(problem.gold):
         started = time.perf_counter()
         score = subject.score(problem, completion)
-        assert score == 0, completion[:40]
+        # On a busy machine the checker may reach its deadline first: that pays nothing either.
+        assert score == 0 or isinstance(score, Undecidable), completion[:40]
         assert time.perf_counter() - started < HOSTILE_SECONDS, completion[:40]
 
 

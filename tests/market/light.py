@@ -13,12 +13,13 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from protocol.constants import MAX_SUBMISSION_BYTES
 from protocol.environments.registry import environment
 from protocol.errors import MarketError
-from protocol.messages import LeaseRequest, Leases, RunInfo
-from protocol.rollout import Lease, Receipt, Rollout
+from protocol.messages import AuditTask, LeaseRequest, Leases, RunInfo
+from protocol.rollout import Lease, Receipt, Rollout, read_submission
 from protocol.signing import sign
-from protocol.verdict import Outcome, ReplayStats, Verdict
+from protocol.verdict import NOTHING_MEASURED, Outcome, ReplayStats, Verdict
 from rollout_worker.bookkeeping import Bookkeeper
 from rollout_worker.client import Later
 from rollout_worker.commitment import check_lease, check_receipt, commit
@@ -32,14 +33,6 @@ from rollout_worker.wallet import Wallet
 from tests.rollout_worker.live import MODEL, LiveMarket, key_of
 
 ENGINE = "transformers-cpu"
-NOTHING_MEASURED = ReplayStats(
-    num_tokens=1,
-    num_matched=1,
-    mean_margin_micronats=0,
-    max_margin_micronats=0,
-    mean_logprob_gap_micronats=0,
-    p99_logprob_gap_micronats=0,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +111,15 @@ def selling(live: LiveMarket, name: str, **changes: object) -> Iterator[LightWor
             yield LightWorker(seller, wallet, info, books)
 
 
+def unseen(verifier: Verifier, task: AuditTask) -> ReplayStats:
+    """Return figures over the rollouts of a task that nobody replayed: all is as it should be."""
+    body = verifier.market.blob(task.body, max_bytes=MAX_SUBMISSION_BYTES, kind="submission")
+    rollouts = read_submission(body).rollouts
+    num_tokens = sum(len(rollouts[i].token_ids()) for i in task.rollouts)
+    counts = {"num_tokens": num_tokens, "num_matched": num_tokens}
+    return NOTHING_MEASURED.model_copy(update=counts)
+
+
 class Quorum:
     """Verifiers that accept all work at once and sign honest epochs, each while told to."""
 
@@ -155,6 +157,7 @@ class Quorum:
     def _accept(self, verifier: Verifier) -> None:
         answer = verifier.market.audits(self._run_id, 64)
         for task in () if isinstance(answer, Later) else answer.tasks:
+            stats = unseen(verifier, task)
             unsigned = Verdict(
                 run_id=self._run_id,
                 work_digest=task.work_digest,
@@ -162,7 +165,8 @@ class Quorum:
                 outcome=Outcome.ACCEPTED,
                 rejection="",
                 detail="",
-                stats=NOTHING_MEASURED,
+                rollouts=task.rollouts,
+                stats=stats,
                 mismatches=(),
                 decided_at=int(time.time()),
                 signature=bytes(65),

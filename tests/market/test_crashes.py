@@ -22,9 +22,8 @@ from rollcall.demo import (
     places,
     settle,
     start_parties,
-    wait_until_answers,
 )
-from rollcall.embedded import free_port
+from rollcall.embedded import free_port, wait_for_chain, wait_for_http
 from rollcall.evidence import Clock, Evidence, gather
 from rollcall.keys import new_key
 from rollcall.market import CHEAT_BITS, Market, Party, WorkerParty
@@ -99,6 +98,15 @@ def kill_each_once(market: Market, processes: Processes) -> list[str]:
             wait_until_answers(market, processes, name)
         time.sleep(0.05)
     return kills
+
+
+def wait_until_answers(market: Market, processes: Processes, name: str) -> None:
+    """Return once a part that others call is there again; the others call out and are not waited for."""
+    port = market.places.port
+    if name == "orchestrator":
+        wait_for_http(processes, name, f"http://127.0.0.1:{port}/healthz")
+    elif name == "chain":
+        wait_for_chain(processes, market.rpc_url)
 
 
 def test_every_part_was_killed_once(survived: Survived) -> None:

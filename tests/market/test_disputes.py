@@ -70,7 +70,7 @@ def market(
         spenders=("watcher", *STEWARDS),
         chain=chain,
         orchestrator_settings={"renew_permits": renews, "watch_postings": False},
-        plan={"num_probation_groups": 0, "audit_floor": 0.0},
+        plan={"num_probation_groups": 0},
         verifiers=members(*VERIFIERS[:3]),
         threshold=2,
         stewards=members(*STEWARDS),

@@ -15,12 +15,14 @@ from web3 import Web3
 from contracts.deployment import Deployment, Terms, deploy
 from contracts.state import RunParams
 from protocol.canonical import content_digest, keccak256
+from protocol.constants import NANO
 from protocol.environments.registry import environment
 from protocol.policy import HostTensor, entries, policy_digest
 from protocol.run import AuditPolicy, RunSpec
+from protocol.verdict import Thresholds
 from rollcall.devchain.chain import DevChain
 from rollcall.devchain.rpc import Rpc
-from tests.bounds import thresholds
+from tests.bounds import bounds, thresholds
 from tests.contracts.whole import WholeLedger
 from tests.contracts.world import Clock, InProcess
 
@@ -45,6 +47,12 @@ TERMS = Terms(
 def key(name: str) -> LocalAccount:
     """Return an account that is the same in every run."""
     return Account.from_key(keccak256(name.encode()))
+
+
+def law(model_digest: bytes) -> Thresholds:
+    """Return bounds that give a group a nat of gap more than the reference."""
+    found = thresholds(model_digest, match=0.9999, margin=0.01, gap=0.05)
+    return found.model_copy(update={"gap": bounds(found.gap.reference, group=NANO)})
 
 
 def weights(version: int) -> dict[str, HostTensor]:
@@ -153,8 +161,8 @@ def make_spec(ground: Ground, **changes: Any) -> RunSpec:
         "lease_seconds": 60,
         "epoch_seconds": 10,
         "max_worker_leases": 4,
-        "audit": AuditPolicy(num_probation_groups=64, floor_millionths=0),
-        "thresholds": thresholds(model_digest, match=900_000, margin=10_000, gap=50_000),
+        "audit": AuditPolicy(num_probation_groups=64),
+        "thresholds": law(model_digest),
         "orchestrator": ground.address("orchestrator"),
         "trainer": ground.address("trainer"),
     }

@@ -4,7 +4,7 @@ Nothing is replaced: the parties below sign with their own keys and speak HTTP t
 The clock is the chain's, and a test moves it. What a place stands on is `ground.py`'s.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ import zstandard
 from eth_account.signers.local import LocalAccount
 from starlette.testclient import TestClient
 
-from orchestrator import permits, settling, slashing
+from orchestrator import permits, replaying, settling, slashing
 from orchestrator.app import create_app
 from orchestrator.blobs import Blobs
 from orchestrator.chain import Chain
@@ -25,6 +25,7 @@ from orchestrator.market import Market
 from orchestrator.queue import Queue
 from protocol import patch
 from protocol.canonical import content_digest
+from protocol.errors import NotFound
 from protocol.lineage import NO_LINEAGE, StepRecord, TrainedGroup
 from protocol.messages import (
     AuditRequest,
@@ -48,10 +49,13 @@ from protocol.rollout import Lease, Receipt, Rollout, SignedLease, Submission, w
 from protocol.run import RunSpec
 from protocol.signin import STATEMENT, SignIn
 from protocol.signing import personal_digest, sign
-from protocol.verdict import Outcome, ReplayStats, Verdict
+from protocol.verdict import Outcome, Verdict
+from tests.orchestrator.evidence import evidence
 from tests.orchestrator.ground import ENGINE, EOS, MODEL, Ground, make_spec, weights
 
 HOST = "market.test"
+Found = Mapping[str, Any] | None
+"""How strong a verdict's evidence is: arguments of `evidence.evidence`, such as its `NAMED`."""
 
 
 @dataclass
@@ -143,40 +147,43 @@ class Party:
         assert response.status_code == 200, response.text
         return AuditTasks.from_json(response.content).tasks
 
-    def verdict(self, work_digest: bytes, outcome: Outcome, **changes: Any) -> Verdict:
-        stats = ReplayStats(
-            num_tokens=10,
-            num_matched=10 if outcome is Outcome.ACCEPTED else 5,
-            mean_margin_micronats=0,
-            max_margin_micronats=0,
-            mean_logprob_gap_micronats=0,
-            p99_logprob_gap_micronats=0,
-        )
+    def verdict(
+        self, work_digest: bytes, outcome: Outcome, found: Found = None, **changes: Any
+    ) -> Verdict:
+        """Sign what a replay of the drawn rollouts found (`evidence.py`); `changes` are the verdict's fields."""
+        rollouts, num_tokens = self.place.drawn(work_digest)
+        if outcome is Outcome.UNDECIDED:
+            rollouts, num_tokens = (), 0
+        thresholds = self.place.spec.thresholds
         fields = {
             "run_id": self.place.run_id,
             "work_digest": work_digest,
             "verifier": self.address,
             "outcome": outcome,
-            "rejection": "replay_mismatch" if outcome is Outcome.REJECTED else "",
             "detail": "",
-            "stats": stats,
+            "rollouts": rollouts,
             "mismatches": (),
             "decided_at": self.place.ground.clock.now,
             "signature": bytes(65),
+            **evidence(outcome, num_tokens, thresholds, **(found or {})),
         }
         unsigned = Verdict.model_validate(fields | changes)
         digest = self.place.market.chain.domain.digest(unsigned)
         return unsigned.model_copy(update={"signature": self.sign(digest)})
 
-    def judge(self, work_digest: bytes, outcome: Outcome, **changes: Any) -> httpx.Response:
-        verdict = self.verdict(work_digest, outcome, **changes)
+    def judge(
+        self, work_digest: bytes, outcome: Outcome, found: Found = None, **changes: Any
+    ) -> httpx.Response:
+        verdict = self.verdict(work_digest, outcome, found, **changes)
         path = self.place.path(f"audits/0x{work_digest.hex()}/verdict")
         return self.post(path, verdict.to_json())
 
-    def decide(self, work_digest: bytes, outcome: Outcome) -> str:
+    def decide(
+        self, work_digest: bytes, outcome: Outcome, found: Found = None, **changes: Any
+    ) -> str:
         """Take what there is to replay, as a verifier must before it judges, and judge this group."""
         self.audits(count=256)
-        response = self.judge(work_digest, outcome)
+        response = self.judge(work_digest, outcome, found, **changes)
         assert response.status_code == 200, response.text
         return VerdictReply.from_json(response.content).state.value
 
@@ -304,6 +311,16 @@ class Place:
         response = self.get(self.path(f"submissions/0x{work_digest.hex()}"))
         assert response.status_code == 200, response.text
         return SubmissionStatus.from_json(response.content)
+
+    def drawn(self, work_digest: bytes) -> tuple[tuple[int, ...], int]:
+        """Return which rollouts a replay is of, and how many tokens; of unknown work, a single one."""
+        run = self.market.runs[self.run_id]
+        try:
+            group = self.call(replaying.subject_of, self.market, run, work_digest).group
+        except NotFound:
+            return (0,), 1
+        rollouts = replaying.drawn_rollouts(self.market, run, group, work_digest)
+        return rollouts, sum(group.lengths[i] for i in rollouts)
 
     def epoch(self, number: int) -> EpochInfo:
         response = self.get(self.path(f"epochs/{number}"))

@@ -17,7 +17,7 @@ from protocol.withholding import NUM_GROUPS_PER_LOOK
 from tests.orchestrator.ground import Ground
 from tests.orchestrator.place import Party, Place, opened
 
-NO_PROBATION = AuditPolicy(num_probation_groups=0, num_halving_groups=1, floor_millionths=0)
+NO_PROBATION = AuditPolicy(num_probation_groups=0, rate_millionths=0)
 
 
 @pytest.fixture
@@ -166,7 +166,7 @@ def test_the_queue_counts_as_the_rule_does(strict: Place) -> None:
         for lease in leases:
             if end == "sold":
                 alice.deliver(lease)
-                debt, finished = rule.after_group(debt), finished + 1
+                debt, finished = max(0, debt - rule.per_group), finished + 1
             elif end == "garbage":
                 alice.deliver(lease, strict.rollouts(lease)[:1])
         if end == "returned":

@@ -4,6 +4,7 @@ from contracts.state import SlashStatus
 from protocol.messages import EpochFile, EpochStage, FraudReportSignature, GroupState
 from protocol.signing import recover
 from protocol.verdict import Outcome
+from tests.orchestrator.evidence import NAMED
 from tests.orchestrator.place import Place
 
 
@@ -47,12 +48,12 @@ def test_the_receipt_and_the_lease_are_signed_by_the_orchestrator(place: Place) 
     assert recover(domain.digest(receipt), receipt.signature) == place.spec.orchestrator
 
 
-def test_a_condemned_worker_is_excluded_unpaid_and_slashed(place: Place) -> None:
+def test_a_worker_whose_cheat_is_named_is_excluded_unpaid_and_slashed(place: Place) -> None:
     bob, verifier = place.party("bob"), place.party("v0")
     first, second, third, fourth = bob.leases(4)
     one, two, three = (bob.deliver(s.lease) for s in (first, second, third))
     assert verifier.decide(one.work_digest, Outcome.ACCEPTED) == "accepted"
-    assert verifier.decide(two.work_digest, Outcome.REJECTED) == "rejected"
+    assert verifier.decide(two.work_digest, Outcome.REJECTED, NAMED) == "rejected"
 
     for receipt in (one, three):
         status = place.status(receipt.work_digest)

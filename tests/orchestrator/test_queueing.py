@@ -176,7 +176,7 @@ def test_an_account_that_asks_too_often_is_told_when_to_come_back(
 def test_half_of_an_established_workers_groups_are_replayed(
     ground: Ground, redis_url: str, tmp_path: Path
 ) -> None:
-    audit = AuditPolicy(num_probation_groups=0, num_halving_groups=1000, floor_millionths=0)
+    audit = AuditPolicy(num_probation_groups=0, rate_millionths=500_000)
     with opened(
         ground, redis_url, tmp_path / "b", audit=audit, groups_per_batch=40, max_worker_leases=40
     ) as place:

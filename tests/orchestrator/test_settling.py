@@ -8,6 +8,7 @@ from orchestrator.queue import Queue
 from protocol.epoch import AccountLeaf, account_tree
 from protocol.messages import EpochFile, EpochStage
 from protocol.verdict import Outcome
+from tests.orchestrator.evidence import NAMED
 from tests.orchestrator.place import Place
 
 
@@ -156,13 +157,13 @@ def test_work_revoked_while_an_epoch_is_being_frozen_is_not_in_it(
     bob, verifier = place.party("bob"), place.party("v0")
     caught = bob.deliver(bob.leases()[0].lease)
     assert verifier.audits()
+    verdict = verifier.verdict(caught.work_digest, Outcome.REJECTED, NAMED)
     real = place.market.blobs.add
 
     async def add_and_condemn(data: bytes) -> bytes:
         from orchestrator import replaying
 
         run = place.market.runs[place.run_id]
-        verdict = verifier.verdict(caught.work_digest, Outcome.REJECTED)
         await replaying.count(place.market, run, verdict)
         return await real(data)
 

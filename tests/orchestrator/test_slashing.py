@@ -7,6 +7,7 @@ from protocol.epoch import FraudReport
 from protocol.messages import FraudReportSignature, FraudReportTask, FraudReportTasks
 from protocol.verdict import Outcome
 from rollout_worker.verifier import report_of
+from tests.orchestrator.evidence import NAMED
 from tests.orchestrator.ground import Ground
 from tests.orchestrator.lying import stake_again
 from tests.orchestrator.place import Place, opened
@@ -36,7 +37,7 @@ def condemned(place: Place) -> FraudReportTask:
     """Have two of three condemn a worker's group and sign the report."""
     digest = one_group(place)
     for name in ("v0", "v1"):
-        place.party(name).decide(digest, Outcome.REJECTED)
+        place.party(name).decide(digest, Outcome.REJECTED, NAMED)
     report = task(place)
     for name in ("v0", "v1"):
         sign(place, name, report)
@@ -91,7 +92,7 @@ def test_a_report_of_more_than_is_left_at_risk_is_given_up(
 ) -> None:
     with opened(ground, redis_url, tmp_path / "b", num_verifiers=1, threshold=1) as place:
         digest = one_group(place)
-        place.party("v0").decide(digest, Outcome.REJECTED)
+        place.party("v0").decide(digest, Outcome.REJECTED, NAMED)
         key = place.market.runs[place.run_id].prefix + "reports"
         raw = place.call(place.market.queue.hash, key)[digest.hex().encode()]
         kept = Report.from_json(raw)

@@ -7,6 +7,7 @@ import pytest
 from protocol.draw import votes_that_condemn
 from protocol.messages import GroupState, VerifierInfos, WorkerInfos
 from protocol.verdict import Outcome
+from tests.orchestrator.evidence import NAMED
 from tests.orchestrator.ground import Ground
 from tests.orchestrator.place import Place, opened
 
@@ -113,7 +114,9 @@ def test_two_of_three_must_agree(
         digest = one_group(place)
         found = []
         for n, vote in enumerate(votes):
-            found.append(place.party(f"v{n}").decide(digest, vote))
+            found.append(
+                place.party(f"v{n}").decide(digest, vote, NAMED if vote is REJECTED else {})
+            )
             place.wait(6)  # an undecided replay is offered again
         assert found == states
         infos = WorkerInfos.from_json(
@@ -189,6 +192,6 @@ def test_one_rejection_of_two_needed_does_not_slash_unless_one_is_enough(
         with opened(
             ground, redis_url, tmp_path / "b", num_verifiers=threshold, threshold=threshold
         ) as place:
-            place.party("v0").decide(one_group(place), REJECTED)
+            place.party("v0").decide(one_group(place), REJECTED, NAMED)
             tasks = place.get(place.path("fraud-reports")).json()["tasks"]
             assert len(tasks) == reports

@@ -5,13 +5,18 @@ import pytest
 
 from protocol.calibration import (
     REFERENCE,
+    ROOM,
     alarm_rate,
     count_tail,
     drift_bound,
+    least_total,
+    logit_error,
+    run_length,
+    share_caught,
     tail_bound,
     thresholds_of,
 )
-from protocol.constants import MICRO
+from protocol.constants import MICRO, NANO
 from protocol.precision import ComputeDtype
 from protocol.sequential import OUTLIERS
 from protocol.verdict import Rejection, ReplayStats, Statistic, Thresholds, judge
@@ -19,13 +24,14 @@ from tests.bounds import thresholds
 
 
 def stats(*, matched: int = 1000, margin: int = 0, gap: int = 0) -> ReplayStats:
+    """`margin` and `gap` are means per token, in millionths of a nat."""
     return ReplayStats(
         num_tokens=1000,
         num_matched=matched,
-        mean_margin_micronats=margin,
-        max_margin_micronats=margin,
-        mean_logprob_gap_micronats=gap,
-        p99_logprob_gap_micronats=gap,
+        margin_nanonats=margin * MICRO,
+        max_margin_nanonats=margin * MICRO,
+        gap_nanonats=gap * MICRO,
+        surprisal_nanonats=0,
     )
 
 
@@ -63,34 +69,45 @@ def test_too_few_groups_are_refused() -> None:
     assert calibrated([[stats()] * 100]).num_honest_groups == 100
 
 
-def test_the_loosest_policy_sets_every_bound() -> None:
+def test_the_loosest_sample_sets_every_bound() -> None:
     calm = [stats(gap=10_000 + i) for i in range(200)]
     rough = [stats(matched=990, margin=500, gap=20_000 + i) for i in range(200)]
     both, alone = calibrated([calm, rough]), calibrated([rough])
-    assert both.mismatches.reference == alone.mismatches.reference
-    assert both.mismatches.group == alone.mismatches.group
-    assert both.margin.group == alone.margin.group
-    assert both.gap.reference == alone.gap.reference
-    assert both.gap.reference == pytest.approx(REFERENCE[Statistic.GAP] * 20_099.5, rel=1e-3)
+    for statistic in Statistic:
+        assert both.bounds(statistic) == alone.bounds(statistic)
+    expected = REFERENCE[Statistic.GAP] * 20_099.5 * 1_000
+    assert both.gap.reference == pytest.approx(expected, rel=1e-3)
     assert both.honest_match_millionths == 995_000
-    assert both.honest_mean_margin_micronats == 250
     assert (both.num_honest_groups, both.num_honest_tokens) == (400, 400_000)
     assert all(judge(group, both) is None for group in [*calm, *rough])
 
 
-def test_every_bound_lies_in_its_interval_and_a_larger_sample_narrows_it() -> None:
+@pytest.mark.parametrize("dtype", ComputeDtype)
+def test_a_lucky_machine_tightens_nothing(dtype: ComputeDtype) -> None:
+    """One that never differed from its replay is still given what rounding does elsewhere."""
+    lucky = [stats()] * 1_000
+    bounds, error = calibrated([lucky], dtype), logit_error(dtype)
+    assert bounds.gap.reference == pytest.approx(error * NANO, rel=1e-3)
+    assert bounds.mismatches.reference >= error / 16 * MICRO
+    assert bounds.margin.reference >= error * error / 16 * NANO
+    assert bounds.mismatches.group >= ROOM * MICRO
+    for statistic in (Statistic.MARGIN, Statistic.GAP):
+        assert bounds.bounds(statistic).group >= ROOM * 2 * error * NANO
+    draw = np.random.default_rng(0)
+    rough = [stats(gap=int(gap)) for gap in draw.normal(40_000, 4_000, size=1_000)]
+    assert calibrated([lucky, rough], dtype).gap == calibrated([rough], dtype).gap
+
+
+def test_the_limits_lie_a_stated_room_above_what_honest_work_needs() -> None:
+    """Work that never varies needs what one near tie is always taken to be; other work its tail."""
+    error = least_total(Statistic.GAP, ComputeDtype.FLOAT32)
+    assert calibrated([[stats(gap=10_000)] * 200]).gap.group == int(np.ceil(ROOM * error))
     draw = np.random.default_rng(3)
-
-    def honest(num_groups: int) -> list[ReplayStats]:
-        return [stats(gap=int(g)) for g in draw.normal(14_000, 3_000, size=num_groups).clip(0)]
-
-    few, many = calibrated([honest(200)]).gap, calibrated([honest(8_000)]).gap
-    for limit in (few.group, few.drift, many.group, many.drift):
-        assert limit.low <= limit.estimate <= limit.high
-    assert (many.group.high - many.group.low) < 0.5 * (few.group.high - few.group.low)
-    assert many.drift.high >= many.group.high
-    assert list(many.honest_quantiles) == sorted(many.honest_quantiles)
-    assert many.honest_quantiles[4] == pytest.approx(14_000, rel=0.02)
+    honest = [stats(gap=int(gap)) for gap in draw.exponential(10_000, size=4_000)]
+    bounds = calibrated([honest]).gap
+    quantile = 10_000 * np.log(3e4) * MICRO - bounds.reference * 1_000
+    assert bounds.group == pytest.approx(ROOM * quantile, rel=0.15)
+    assert bounds.drift >= bounds.group
 
 
 def test_few_errors_leave_the_reference_room_for_their_chance() -> None:
@@ -98,9 +115,30 @@ def test_few_errors_leave_the_reference_room_for_their_chance() -> None:
     few = [stats(matched=1000 - (i % 500 == 0)) for i in range(1_000)]
     many = [stats(matched=1000 - (i % 11 == 0)) for i in range(1_000)]
     rate = REFERENCE[Statistic.MISMATCHES]
-    assert calibrated([few]).mismatches.reference > rate * 3  # the two, and one more
-    assert calibrated([many]).mismatches.reference == pytest.approx(rate * 92, rel=0.02)
-    assert calibrated([few]).mismatches.drift.high < 100 * MICRO
+    assert calibrated([few]).mismatches.reference > rate * 2  # as the two, and one more, ask for
+    assert calibrated([many]).mismatches.reference == pytest.approx(rate * 91, rel=0.02)
+    assert calibrated([few]).mismatches.drift < 100 * MICRO
+
+
+def test_the_run_length_is_that_of_the_noise_it_is_asked_about() -> None:
+    draw = np.random.default_rng(3)
+
+    def honest(mean: int) -> list[ReplayStats]:
+        return [stats(gap=int(g)) for g in draw.normal(mean, 3_000, size=2_000).clip(0)]
+
+    bounds = calibrated([honest(14_000)])
+    assert run_length(honest(14_000), bounds) >= 100_000  # ten alarms in a million groups
+    assert run_length(honest(16_000), bounds) >= 100_000  # a machine that was not measured
+    assert run_length(honest(28_000), bounds) < 1_000  # another model
+
+
+def test_the_least_share_of_int8_groups_that_is_caught_is_written_down() -> None:
+    honest = [stats(gap=10_000 + i) for i in range(200)]
+    seen, hidden = stats(gap=40_000), stats(gap=10_000)
+    bounds = calibrated([honest], int8=[[seen] * 4, [seen, hidden, hidden, hidden]])
+    assert share_caught([seen, hidden], bounds) == 0.5
+    assert bounds.int8_caught_millionths == MICRO // 4
+    assert calibrated([honest]).int8_caught_millionths == 0  # none measured, none claimed
 
 
 def test_the_markov_chain_gives_the_average_run_length_of_a_simulation() -> None:
@@ -123,13 +161,13 @@ def test_the_drift_bound_is_the_least_that_keeps_the_rate() -> None:
 
 
 def test_judge_holds_work_to_each_bound_from_both_sides() -> None:
-    bounds = thresholds(match=980_000, margin=500, gap=20_000)
+    bounds = thresholds(match=0.98, margin=0.0005, gap=0.02)
     within = stats(matched=980, margin=500, gap=20_000)
     assert judge(within, bounds) is None
     for change, rejection in (
         ({"num_matched": 979}, Rejection.REPLAY_MISMATCH),
-        ({"mean_margin_micronats": 501}, Rejection.REPLAY_MARGIN),
-        ({"mean_logprob_gap_micronats": 20_001}, Rejection.REPLAY_LOGPROB),
+        ({"margin_nanonats": within.margin_nanonats + 2}, Rejection.REPLAY_MARGIN),
+        ({"gap_nanonats": within.gap_nanonats + 2}, Rejection.REPLAY_LOGPROB),
     ):
         found = judge(within.model_copy(update=change), bounds)
         assert found is not None
@@ -140,17 +178,23 @@ def test_a_short_group_may_have_the_mismatch_that_a_long_one_may() -> None:
     """By rate alone one mismatch among eight tokens would be far beyond any honest share."""
     honest = [stats(matched=1000 - (i % 50 == 0), margin=30 * (i % 50 == 0)) for i in range(500)]
     bounds = calibrated([honest])
-    short = stats(matched=7, margin=3_000).model_copy(update={"num_tokens": 8})
+    short = stats(matched=7, margin=24).model_copy(update={"num_tokens": 8})
     assert judge(short, bounds) is None
-    assert judge(short.model_copy(update={"num_matched": 3}), bounds) is not None
+    assert judge(short.model_copy(update={"num_matched": 0}), bounds) is not None
 
 
-def calibrated(honest: list[list[ReplayStats]]) -> Thresholds:
+def calibrated(
+    honest: list[list[ReplayStats]],
+    dtype: ComputeDtype = ComputeDtype.FLOAT32,
+    *,
+    int8: list[list[ReplayStats]] | None = None,
+) -> Thresholds:
     return thresholds_of(
         honest,
-        compute_dtype=ComputeDtype.FLOAT32,
+        compute_dtype=dtype,
         model_digest=bytes(32),
+        varied=[f"sample {i}" for i in range(len(honest))],
+        int8=int8 or [],
         false_rejects_per_million=100,
         false_alarms_per_million=10,
-        num_resamples=20,
     )

@@ -1,5 +1,7 @@
 """Which submissions are replayed, and when that was enough: at both sides of every boundary."""
 
+from collections import Counter
+
 import pytest
 
 from protocol.canonical import keccak256
@@ -7,7 +9,9 @@ from protocol.draw import Draw, is_drawn, is_vouched, rate_millionths, votes_tha
 from protocol.run import AuditPolicy
 from protocol.verdict import Outcome
 
-POLICY = AuditPolicy(num_probation_groups=4, num_halving_groups=2, floor_millionths=100_000)
+POLICY = AuditPolicy(num_probation_groups=4, rate_millionths=100_000, num_rollouts=2)
+SECRET = keccak256(b"secret")
+DIGESTS = [keccak256(n.to_bytes(2, "big")) for n in range(2_000)]
 
 
 @pytest.mark.parametrize(
@@ -15,15 +19,13 @@ POLICY = AuditPolicy(num_probation_groups=4, num_halving_groups=2, floor_million
     [
         (0, 1_000_000),
         (3, 1_000_000),
-        (4, 500_000),
-        (5, 500_000),
-        (6, 250_000),
-        (9, 125_000),
-        (10, 100_000),
+        (4, 100_000),
         (10**6, 100_000),
     ],
 )
-def test_audits_fall_by_half_from_the_probation_to_the_floor(num_accepted: int, rate: int) -> None:
+def test_every_group_is_replayed_in_probation_and_a_share_after_it(
+    num_accepted: int, rate: int
+) -> None:
     assert rate_millionths(POLICY, num_accepted=num_accepted) == rate
 
 
@@ -42,11 +44,44 @@ def test_whoever_counts_too_few_groups_replays_all_that_had_to_be() -> None:
     """What lets an auditor hold the draw to a record that was complete only later."""
     secret = keccak256(b"secret")
     digests = [keccak256(bytes([n])) for n in range(256)]
-    for counted, had in ((0, 4), (4, 6), (5, 10**6)):
+    for counted, had in ((0, 4), (3, 5), (0, 10**6)):
         low, high = (rate_millionths(POLICY, num_accepted=n) for n in (had, counted))
         needed = {d for d in digests if is_drawn(secret, d, rate=low)}
         replayed = {d for d in digests if is_drawn(secret, d, rate=high)}
         assert needed < replayed
+
+
+def rollouts(digest: bytes, *, rate: int = 100_000, secret: bytes = SECRET) -> tuple[int, ...]:
+    draw = Draw(epoch=0, rate=rate)
+    return draw.rollouts(secret, digest, group_size=8, policy=POLICY)
+
+
+def test_some_rollouts_of_a_drawn_group_are_replayed_and_all_in_probation() -> None:
+    drawn = [rollouts(digest) for digest in DIGESTS]
+    assert drawn == [rollouts(digest) for digest in DIGESTS]
+    assert all(len(set(chosen)) == 2 and tuple(sorted(chosen)) == chosen for chosen in drawn)
+    assert {len(rollouts(digest, rate=999_999)) for digest in DIGESTS[:9]} == {2}
+    assert rollouts(DIGESTS[0], rate=1_000_000) == tuple(range(8))
+    whole = AuditPolicy(num_rollouts=8)
+    assert Draw(0, 1).rollouts(SECRET, DIGESTS[0], group_size=8, policy=whole) == tuple(range(8))
+    assert Draw(0, 1).rollouts(SECRET, DIGESTS[0], group_size=3, policy=whole) == (0, 1, 2)
+
+
+def test_every_rollout_and_every_pair_is_drawn_as_often() -> None:
+    """500 of each rollout among 2,000 groups, and 71 of each of the 28 pairs, but for chance."""
+    drawn = Counter(rollouts(digest) for digest in DIGESTS)
+    each = Counter(i for chosen in drawn.elements() for i in chosen)
+    assert len(each) == 8
+    assert all(400 < count < 600 for count in each.values())
+    assert len(drawn) == 28
+    assert all(30 < count < 120 for count in drawn.values())
+
+
+def test_nobody_knows_which_rollouts_without_the_secret() -> None:
+    """Another secret agrees on one pair in 28, as guessing does."""
+    guessed = [rollouts(digest, secret=keccak256(b"guess")) for digest in DIGESTS]
+    right = sum(a == b for a, b in zip(guessed, map(rollouts, DIGESTS), strict=True))
+    assert right < 0.06 * len(DIGESTS)
 
 
 A, R, U = Outcome.ACCEPTED, Outcome.REJECTED, Outcome.UNDECIDED

@@ -13,7 +13,7 @@ def after(rule: DropRule, history: str) -> int:
     """Return the debt after drops (d) and finished groups (g)."""
     debt = 0
     for what in history:
-        debt = rule.after_drop(debt) if what == "d" else rule.after_group(debt)
+        debt = rule.after_drop(debt) if what == "d" else max(0, debt - rule.per_group)
     return debt
 
 

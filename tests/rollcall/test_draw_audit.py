@@ -8,13 +8,16 @@ from typing import Any
 
 import pytest
 
-from orchestrator import intake, leasing
+from orchestrator import intake, leasing, replaying
 from orchestrator.scheduler import Opening
+from protocol.constants import MICRO
 from protocol.draw import Draw
 from protocol.messages import Contribution
 from protocol.run import AuditPolicy
 from protocol.verdict import Outcome, Verdict
+from rollcall import draw_audit
 from rollcall.draw_audit import Records
+from tests.orchestrator.evidence import measured
 from tests.orchestrator.front import serving
 from tests.orchestrator.ground import Ground
 from tests.orchestrator.place import Place, opened
@@ -22,7 +25,7 @@ from tests.orchestrator.test_dropping import drawn_at
 from tests.orchestrator.test_settling import earn, final
 from tests.rollcall.auditor import Auditor
 
-HALVING = AuditPolicy(num_probation_groups=2, num_halving_groups=3, floor_millionths=100_000)
+THINNED = AuditPolicy(num_probation_groups=2, rate_millionths=250_000)
 
 
 @contextmanager
@@ -30,7 +33,7 @@ def auditing(ground: Ground, redis_url: str, folder: Path) -> Iterator[Auditor]:
     """A market whose replays thin out after two groups."""
     more: dict[str, Any] = {"groups_per_batch": 40, "max_worker_leases": 40}
     with (
-        opened(ground, redis_url, folder / "blobs", audit=HALVING, **more) as place,
+        opened(ground, redis_url, folder / "blobs", audit=THINNED, **more) as place,
         serving(place) as (front, chain),
     ):
         yield Auditor(place, front, chain, folder)
@@ -50,9 +53,9 @@ def test_shares_that_fall_with_the_record_are_drawn_again(
             rates.append(drawn_at(place, digest))
             if place.status(digest).state.value == "replay":
                 verifier.decide(digest, Outcome.ACCEPTED)
-        assert rates[:6] == [1_000_000, 1_000_000, 500_000, 500_000, 500_000, 250_000]
-        assert rates[9:12] == [1_000_000, 1_000_000, 500_000], "nonces 1 to 3 have no record"
-        assert rates[12:] == [100_000] * 4
+        assert rates[:9] == [MICRO] * 2 + [250_000] * 7
+        assert rates[9:12] == [MICRO, MICRO, 250_000], "nonces 1 to 3 have no record"
+        assert rates[12:] == [250_000] * 4
         final(place, 0)
         holds, printed = auditor.audit()
         assert holds, printed
@@ -94,6 +97,37 @@ def test_every_way_to_spare_a_group_its_replay_is_told(
         assert f"nonce {nonce} " in line
         assert "drawn for replay and is paid with 0 of 1 accepting" in line
     assert replays(printed) == (0, 3)
+
+
+def test_a_verdict_on_a_convenient_rollout_vouches_for_nothing(
+    ground: Ground, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Orchestrator and verifier collude: one rollout is honest, and the drawn one nobody replays."""
+    monkeypatch.setattr(replaying, "_require_covering", lambda *_: None)
+    one_of_four = AuditPolicy(num_probation_groups=0, rate_millionths=MICRO - 1, num_rollouts=1)
+    with (
+        opened(ground, redis_url, tmp_path / "blobs", audit=one_of_four, group_size=4) as place,
+        serving(place) as (front, chain),
+    ):
+        elsewhere, shorter, whole = (sell(place) for _ in range(3))
+        verifier = place.party("v0")
+        drawn, _ = place.drawn(elsewhere)
+        other = next((i,) for i in range(4) if i not in drawn)
+        verifier.decide(elsewhere, Outcome.ACCEPTED, rollouts=other)
+        few = measured(place.drawn(shorter)[1] - 1, place.spec.thresholds)
+        verifier.decide(shorter, Outcome.ACCEPTED, stats=few)
+        verifier.decide(whole, Outcome.ACCEPTED)
+        final(place, 0)
+        auditor = Auditor(place, front, chain, tmp_path)
+        with monkeypatch.context() as blind:
+            blind.setattr(draw_audit, "_covers", lambda *_: True)
+            holds, printed = auditor.audit()
+            assert holds, printed
+        holds, printed = auditor.audit()
+        assert not holds
+        told = " ".join(printed.split())
+        assert f"with 0 of 1 accepting verdicts on its drawn rollouts {list(drawn)}" in told
+        assert replays(printed) == (1, 3)
 
 
 def sell(place: Place) -> bytes:

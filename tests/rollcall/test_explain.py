@@ -5,16 +5,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from protocol.activation_policy import ActivationPolicy
-from protocol.activations import Deviation
+from protocol.evidence import Hypothesis
+from protocol.policy import entries, policy_digest
+from protocol.run import RunSpec
 from protocol.signing import Domain, address_of, sign
 from protocol.verdict import Mismatch, Outcome, Verdict
 from rollcall.commands.explaining import digest_of_work
-from rollcall.explain import Judgement, compare, conclude
+from rollcall.explain import Judgement, compare
 from rollcall.user_error import UserError
+from rollout_worker.hypotheses import Named
 from rollout_worker.replay import Findings, stats_of
-from tests.adversarial.sampling_lab import lab
+from tests.bounds import thresholds
 from tests.rollout_worker.live import key_of
+from tests.rollout_worker.policies import first_weights, spec_for
 
 DOMAIN = Domain(31337, "0x" + "11" * 20)
 KEY, HOT = key_of("a verifier"), key_of("its hot key")
@@ -24,9 +27,10 @@ FINDINGS = [
         expected=np.array([5, 9, 7], dtype=np.uint32),
         margins=np.array([0.0, 0.7, 0.0]),
         gaps=np.array([0.0, 0.1, 0.0]),
+        surprisals=np.array([0.1, 0.2, 0.3]),
     )
 ]
-WRONG = Mismatch(rollout=0, position=1, expected=9, claimed=6, margin_micronats=700_000)
+WRONG = Mismatch(rollout=0, position=1, expected=9, claimed=6, margin_nanonats=700_000_000)
 
 
 def verdict(outcome: Outcome, *, key: bytes = KEY, **changes: object) -> Verdict:
@@ -37,6 +41,7 @@ def verdict(outcome: Outcome, *, key: bytes = KEY, **changes: object) -> Verdict
         "outcome": outcome,
         "rejection": "replay_mismatch" if outcome is Outcome.REJECTED else "",
         "detail": "",
+        "rollouts": (0,),
         "stats": stats_of(FINDINGS),
         "mismatches": (WRONG,) if outcome is Outcome.REJECTED else (),
         "decided_at": 1,
@@ -46,10 +51,23 @@ def verdict(outcome: Outcome, *, key: bytes = KEY, **changes: object) -> Verdict
     return unsigned.model_copy(update={"signature": sign(key, DOMAIN.digest(unsigned))})
 
 
-def compared(found: Verdict, outcome: Outcome = Outcome.REJECTED, **how: object) -> Judgement:
-    rejection = "replay_mismatch" if outcome is Outcome.REJECTED else ""
+def terms(*, match: float) -> RunSpec:
+    """Return a run whose replays must find this share of winners, whatever the margins and gaps."""
+    weights = first_weights()
+    bounds = thresholds(policy_digest(entries(weights)), match=match, margin=1, gap=1)
+    return spec_for(weights, thresholds=bounds)
+
+
+def compared(
+    found: Verdict,
+    outcome: Outcome = Outcome.REJECTED,
+    named: Named | None = None,
+    **how: object,
+) -> Judgement:
+    """Hold a verdict against a replay that finds this outcome, by bounds that make it so."""
+    spec = terms(match=0.9 if outcome is Outcome.REJECTED else 0.5)
     options = {"domain": DOMAIN, "spoke_for": None} | how
-    return compare(found, outcome, rejection, FINDINGS, **options)  # type: ignore[arg-type]
+    return compare(found, FINDINGS, named, spec, **options)  # type: ignore[arg-type]
 
 
 def test_a_verdict_is_reproduced_where_outcome_signature_and_positions_are() -> None:
@@ -90,26 +108,40 @@ def test_a_hot_key_s_verdict_counts_where_the_registry_knows_it() -> None:
 
 
 def test_what_one_group_cannot_show_is_left_open() -> None:
-    drift = verdict(Outcome.REJECTED, rejection="replay_drift", mismatches=())
-    assert compared(drift, Outcome.ACCEPTED).is_reproduced is None
     assert compared(verdict(Outcome.UNDECIDED, detail="no weights")).is_reproduced is None
+    elsewhere = verdict(Outcome.REJECTED, rejection="worker_excluded", mismatches=())
+    assert compared(elsewhere).is_reproduced is None
+    alarm = compared(verdict(Outcome.ACCEPTED, drifts=True), Outcome.ACCEPTED)
+    assert alarm.is_reproduced
+    assert "takes more than one group to see" in alarm.remark
 
 
-def test_commitments_outside_the_runs_bounds_condemn_as_a_verifier_would() -> None:
-    honest = replace(FINDINGS[0], deviations=(Deviation(0, 0.0, 0.0),))
-    forged = replace(FINDINGS[0], deviations=(Deviation(39, 0.0, 0.0),))
-    wide = lab().thresholds
-    stats = stats_of([]).model_copy(update={"num_tokens": 3, "num_matched": 3})
+def test_a_verdict_is_held_against_the_rollouts_that_it_is_about() -> None:
+    right = replace(FINDINGS[0], expected=FINDINGS[0].claimed, margins=np.zeros(3))
+    more = [right, *FINDINGS]
+    spec = terms(match=0.9)
+    at_one = WRONG.model_copy(update={"rollout": 1})
+    for rollouts, outcome, wrong in (
+        ((0,), Outcome.ACCEPTED, ()),
+        ((1,), Outcome.REJECTED, (at_one,)),
+    ):
+        signed = verdict(outcome, rollouts=rollouts, mismatches=wrong)
+        judged = compare(signed, more, None, spec, domain=DOMAIN, spoke_for=None)
+        assert judged.is_reproduced, judged.remark
+    beyond = verdict(Outcome.ACCEPTED, rollouts=(2,))
+    judged = compare(beyond, more, None, spec, domain=DOMAIN, spoke_for=None)
+    assert judged.is_reproduced is False
+    assert "rollouts [2], which the work has not" in judged.remark
 
-    def found(*group: Findings, policy: ActivationPolicy | None) -> str:
-        return conclude(stats, wide, found=group, policy=policy)[1]
 
-    assert found(forged, policy=None) == ""
-    assert found(honest, policy=ActivationPolicy()) == ""
-    assert found(honest, forged, policy=ActivationPolicy()) == "replay_activations"
-    verdict_of_it = verdict(Outcome.REJECTED, rejection="replay_activations", mismatches=())
-    assert compared(verdict_of_it).is_reproduced
-    assert compared(verdict_of_it, Outcome.ACCEPTED).is_reproduced is False
+def test_another_name_for_what_was_done_is_told() -> None:
+    named = Named(Hypothesis.INT8, "weights rounded to int8", stats_of(FINDINGS))
+    same = compared(verdict(Outcome.REJECTED, hypothesis="int8"), named=named)
+    assert same.remark == "as found here"
+    other = compared(verdict(Outcome.REJECTED, hypothesis="int4"), named=named)
+    assert other.remark == "as found here, but for what was done: int8"
+    nameless = compared(verdict(Outcome.REJECTED, hypothesis="int4"))
+    assert "nothing tried explains it" in nameless.remark
 
 
 def test_a_digest_is_thirty_two_bytes_in_hex() -> None:

@@ -1,54 +1,33 @@
-"""What measured groups say of a machine: percentiles, the sequential test, and the remedy."""
+"""What measured groups say of a machine: its share of the bounds, the sequential test, and the remedy."""
 
 import pytest
 
 from protocol.constants import MICRO
-from protocol.precision import ComputeDtype
-from protocol.verdict import QUANTILES, Bounds, Limit, ReplayStats, Statistic, Thresholds
+from protocol.verdict import NOTHING_MEASURED, Bounds, ReplayStats, Statistic, Thresholds
 from rollcall.checkup import doubts, remedy
-from rollcall.fitness import Fitness, Prospect, Reading, assess, percentile
+from rollcall.fitness import Fitness, Prospect, Reading, assess
+from tests.bounds import thresholds
 
 TOKENS = 100
-QUANTILE_VALUES = (0, 0, 0, 0, 100, 200, 300, 400, 500, 1_000)
-
-
-def limit(value: int) -> Limit:
-    return Limit(low=value, estimate=value, high=value)
+REFERENCE, GROUP, DRIFT = 1_000, 50_000, 200_000
+"""Of the gap, in nanonats: per token, for a group, and of the sequential test."""
 
 
 def bounds() -> Thresholds:
-    """A gap reference of 1,000 micronats per token; a group may be 50,000 above, the test 200,000."""
-    wide = Bounds(
-        reference=1_000,
-        group=limit(50_000),
-        drift=limit(200_000),
-        honest_quantiles=QUANTILE_VALUES,
-    )
-    mismatches = wide.model_copy(update={"group": limit(5 * MICRO), "drift": limit(9 * MICRO)})
-    return Thresholds(
-        compute_dtype=ComputeDtype.FLOAT32,
-        model_digest=bytes(32),
-        mismatches=mismatches,
-        margin=wide,
-        gap=wide,
-        num_honest_groups=1_000,
-        num_honest_tokens=100_000,
-        honest_match_millionths=MICRO,
-        honest_mean_margin_micronats=0,
-        false_rejects_per_million_groups=100,
-        false_alarms_per_million_groups=10,
+    wide = Bounds(reference=REFERENCE, group=GROUP, drift=DRIFT)
+    return thresholds().model_copy(
+        update={
+            "mismatches": Bounds(reference=REFERENCE, group=5 * MICRO, drift=9 * MICRO),
+            "margin": wide,
+            "gap": wide,
+        }
     )
 
 
 def group(gap: int = 0, *, matched: int = TOKENS) -> ReplayStats:
-    return ReplayStats(
-        num_tokens=TOKENS,
-        num_matched=matched,
-        mean_margin_micronats=0,
-        max_margin_micronats=0,
-        mean_logprob_gap_micronats=gap,
-        p99_logprob_gap_micronats=gap,
-    )
+    """Return a group with this gap per token."""
+    figures = {"num_tokens": TOKENS, "num_matched": matched, "gap_nanonats": gap * TOKENS}
+    return NOTHING_MEASURED.model_copy(update=figures)
 
 
 def gap_reading(gaps: list[int]) -> tuple[Fitness, Reading]:
@@ -60,12 +39,12 @@ def test_honest_groups_earn_and_the_sequential_test_falls_back() -> None:
     fitness, reading = gap_reading([100, 200, 300] * 10)
     assert (fitness.verdict, fitness.reasons, fitness.crossed_after) == (Prospect.EARNS, (), None)
     assert reading.groups_until_crossing is None
-    assert reading.mean == pytest.approx(0.0002)
+    assert reading.mean == pytest.approx(200e-9)
     assert not doubts(fitness)
 
 
 def test_one_group_above_its_bound_is_a_rejection() -> None:
-    at_the_bound = 1_000 + 50_000 // TOKENS
+    at_the_bound = REFERENCE + GROUP // TOKENS
     assert gap_reading([0] * 20 + [at_the_bound])[0].verdict is Prospect.EARNS
     fitness, _ = gap_reading([0] * 20 + [at_the_bound + 1])
     assert (fitness.verdict, fitness.num_rejected) == (Prospect.REJECTED, 1)
@@ -99,13 +78,11 @@ def test_work_of_another_policy_gets_another_remedy_than_another_rounding() -> N
     assert "other weights" in remedy(fitness)
 
 
-def test_percentiles_put_ties_in_their_middle_and_the_rest_in_line() -> None:
-    assert QUANTILES[:5] == (0.0, 0.01, 0.1, 0.25, 0.5)
-    assert percentile(0, QUANTILE_VALUES) == 12.5
-    assert percentile(50, QUANTILE_VALUES) == pytest.approx(37.5)
-    assert percentile(100, QUANTILE_VALUES) == 50
-    assert percentile(1_001, QUANTILE_VALUES) == 100
-    assert percentile(1, (2,) * len(QUANTILES)) == 0
+def test_the_worst_group_is_read_as_a_share_of_its_bound() -> None:
+    quiet, at_the_bound = 0, REFERENCE + GROUP // TOKENS
+    assert gap_reading([quiet, at_the_bound])[1].worst_use == pytest.approx(1)
+    assert gap_reading([quiet, REFERENCE])[1].worst_use == 0
+    assert gap_reading([quiet])[1].worst_use == pytest.approx(-REFERENCE * TOKENS / GROUP)
 
 
 def test_nothing_measured_is_no_result() -> None:

@@ -15,6 +15,7 @@ from rollcall.__main__ import app
 from rollcall.group_check import check_groups
 from rollcall.provenance import Lineage, Step, chain, influences, read_lineage
 from rollcall.reader import Reader
+from tests.orchestrator.evidence import NAMED
 from tests.orchestrator.front import Front, serving
 from tests.orchestrator.ground import Ground
 from tests.orchestrator.place import Place, opened
@@ -76,7 +77,7 @@ def test_a_version_leads_back_to_everybody_who_shaped_it(market: Place, front: F
 def test_the_influence_of_an_excluded_worker_is_listed_as_such(market: Place, front: Front) -> None:
     bob = market.party("bob")
     receipt = bob.deliver(bob.leases()[0].lease)
-    market.party("v0").decide(receipt.work_digest, Outcome.REJECTED)
+    market.party("v0").decide(receipt.work_digest, Outcome.REJECTED, NAMED)
     shown = run(front)
     assert shown.exit_code == 0
     (line,) = (line for line in shown.output.splitlines() if f"{bob.address} excluded" in line)

@@ -4,9 +4,14 @@ import json
 
 from rich.console import Console
 
+from protocol.messages import Event
 from protocol.withholding import WITHHELD
+from rollcall.record import Totals, count
 from rollcall.status import show
+from tests.orchestrator.evidence import measured
+from tests.orchestrator.place import Place
 from tests.orchestrator.test_dropping import drop
+from tests.orchestrator.test_pausing import FOUND, alarmed, self_check
 from tests.rollcall.auditor import Auditor
 
 
@@ -40,3 +45,35 @@ def test_an_exclusion_is_shown_with_its_reason(auditor: Auditor) -> None:
     printed = status(auditor)
     assert "excluded" in printed
     assert "finished good groups and dropped poor ones" in printed
+
+
+def test_a_pause_is_shown_with_what_was_found_and_its_remedy(auditor: Auditor) -> None:
+    place = auditor.place
+    alarmed(place, "v0")
+    printed = status(auditor)
+    assert f"paused: {FOUND}" in printed
+    assert "no leases until its machine passes a self-check" in printed
+    [mine] = json.loads(status(auditor, as_json=True))["worker"]
+    assert (mine["paused"], mine["is_excluded"]) == (FOUND, False)
+
+
+def test_the_live_view_counts_a_pause_until_its_worker_resumes(auditor: Auditor) -> None:
+    place, totals = auditor.place, Totals()
+    alarmed(place, "v0")
+    worker = place.ground.address("alice")
+    for event in told(place):
+        count(totals, event)
+    assert totals.paused == {worker}
+    assert "paused until its machine passes" in totals.last
+    assert not self_check(place.party("alice"), measured(10, place.spec.thresholds))
+    for event in told(place):
+        count(totals, event)
+    assert not totals.paused
+    assert totals.last == f"{worker} passed its self-check"
+
+
+def told(place: Place) -> list[Event]:
+    """Return a run's events so far, oldest first."""
+    stream = place.market.runs[place.run_id].prefix + "events"
+    entries = place.call(place.market.queue.call, "XRANGE", stream, "-", "+")
+    return [Event.from_json(fields[b"body"]) for _, fields in entries]

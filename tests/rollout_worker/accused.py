@@ -10,7 +10,7 @@ from contracts.state import SlashState
 from protocol.canonical import keccak256
 from protocol.epoch import FraudReport
 from protocol.messages import LeaseRequest, Leases, RunInfo
-from protocol.rollout import SignedLease
+from protocol.rollout import Rollout, SignedLease
 from protocol.signing import address_of, sign
 from rollout_worker.appeals import Appeals
 from rollout_worker.client import Later
@@ -50,14 +50,16 @@ class Accused:
     def sell(self, engine: Engine, signed: SignedLease | None = None) -> KeptReceipt:
         """Sample a group under a lease, send it, and keep its receipt with that lease."""
         signed = signed or self.lease()
+        eos_token_id = self.info.spec.eos_token_id
+        [group] = generate_groups(engine, [signed.lease], eos_token_id=eos_token_id)
+        return self.send(signed, group, engine=engine.name)
+
+    def send(self, signed: SignedLease, group: Sequence[Rollout], *, engine: str) -> KeptReceipt:
         seller, spec = self.seller, self.info.spec
-        [group] = generate_groups(
-            engine, [signed.lease], eos_token_id=spec.eos_token_id, proves_activations=False
-        )
         commitment = commit(
             signed.lease,
-            group,
-            engine=engine.name,
+            tuple(group),
+            engine=engine,
             spec=spec,
             domain=seller.domain,
             key=seller.key,

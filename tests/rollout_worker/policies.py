@@ -80,7 +80,7 @@ def spec_for(weights: Weights, **changes: object) -> RunSpec:
         "epoch_seconds": 60,
         "max_worker_leases": 64,
         "audit": AuditPolicy(),
-        "thresholds": thresholds(model_digest, match=900_000, margin=50_000, gap=100_000),
+        "thresholds": thresholds(model_digest, match=0.9, margin=0.05, gap=0.1),
         "orchestrator": address_of(ORCHESTRATOR),
         "trainer": address_of(TRAINER),
     }

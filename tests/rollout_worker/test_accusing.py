@@ -24,10 +24,10 @@ def stats(matched: int, *, of: int = 400) -> ReplayStats:
     return ReplayStats(
         num_tokens=of,
         num_matched=matched,
-        mean_margin_micronats=0,
-        max_margin_micronats=0,
-        mean_logprob_gap_micronats=0,
-        p99_logprob_gap_micronats=0,
+        margin_nanonats=0,
+        max_margin_nanonats=0,
+        gap_nanonats=0,
+        surprisal_nanonats=0,
     )
 
 
@@ -44,6 +44,7 @@ def verdict(
         outcome=outcome,
         rejection="replay_mismatch" if outcome is Outcome.REJECTED else "",
         detail="",
+        rollouts=(0,),
         stats=found,
         mismatches=(),
         decided_at=RECEIVED_AT + 9,

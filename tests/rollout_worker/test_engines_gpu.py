@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from protocol.activation_policy import ActivationPolicy, judge_activations
 from protocol.environments.arithmetic import Arithmetic
 from protocol.policy import HostTensor
 from protocol.rollout import Lease
@@ -68,12 +67,3 @@ def test_reloading_on_a_gpu_changes_the_policy_and_back(engine: Engine) -> None:
     engine.load(start())
     assert other != before
     assert generate_groups(engine, leases(), eos_token_id=EOS) == before
-
-
-def test_commitments_of_a_gpu_pass_a_replay_on_the_cpu(engine: Engine) -> None:
-    engine.load(start())
-    groups = generate_groups(engine, leases(), eos_token_id=EOS, proves_activations=True)
-    model = ReplayModel(MODEL)
-    model.load(start())
-    for found in model.findings(list(zip(leases(), groups, strict=True))):
-        assert judge_activations([done.deviations for done in found], ActivationPolicy()) is None

@@ -4,26 +4,28 @@ import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
 import zstandard
 
 from protocol.canonical import content_digest
+from protocol.evidence import Consequence, Hypothesis, consequence
 from protocol.messages import AuditTask, RunInfo, RunStatus
 from protocol.policy import Weights
 from protocol.rollout import Lease, Rollout, SignedLease, Submission, lease_id, work_of
 from protocol.run import RunSpec
 from protocol.sequential import OUTLIERS
 from protocol.signing import address_of, sign
-from protocol.verdict import Outcome, Rejection, Verdict, judge
+from protocol.verdict import Outcome, Statistic, Verdict
 from rollout_worker.client import Market
 from rollout_worker.drift import DriftBook
 from rollout_worker.engines.rounded import rounded
 from rollout_worker.recheck import Evidence, Rechecker, by_turns
 from rollout_worker.replay import Findings, ReplayModel
 from rollout_worker.weights import PolicyStore
-from tests.adversarial.sampling_lab import EOS, Lab, exact
+from tests.adversarial.sampling_lab import EOS, MODEL, Lab, exact
 from tests.rollout_worker.policies import (
     DOMAIN,
     ORCHESTRATOR,
@@ -37,6 +39,13 @@ from tests.rollout_worker.test_client import market_at
 VERIFIER = bytes([9]) * 32
 ALICE, BOB = bytes([11]) * 32, bytes([12]) * 32
 NEVER = 600.0
+WHOLE = tuple(range(8))
+
+
+@cache
+def suspects() -> ReplayModel:
+    """What hypotheses are tried on, opened once per process."""
+    return ReplayModel(MODEL)
 
 
 @dataclass
@@ -68,15 +77,22 @@ class Desk:
         return changed
 
     def tasks(
-        self, worker: bytes, leases: Sequence[Lease], groups: Sequence[Sequence[Rollout]]
+        self,
+        worker: bytes,
+        leases: Sequence[Lease],
+        groups: Sequence[Sequence[Rollout]],
+        *,
+        drawn: tuple[int, ...] = WHOLE,
     ) -> list[AuditTask]:
         """Sign and shelve groups as their worker and the orchestrator would."""
         return [
-            self._task(worker, lease, tuple(group))
+            self._task(worker, lease, tuple(group), drawn)
             for lease, group in zip(leases, groups, strict=True)
         ]
 
-    def _task(self, worker: bytes, lease: Lease, group: tuple[Rollout, ...]) -> AuditTask:
+    def _task(
+        self, worker: bytes, lease: Lease, group: tuple[Rollout, ...], drawn: tuple[int, ...]
+    ) -> AuditTask:
         unsigned = Submission(
             lease_id=lease.lease_id,
             engine="transformers-cpu",
@@ -96,6 +112,7 @@ class Desk:
             work_digest=work,
             lease=signed,
             body=content_digest(body),
+            rollouts=drawn,
         )
 
     def rechecker(
@@ -135,6 +152,7 @@ class Desk:
             drifts=DriftBook(self.folder / "drift.jsonl"),
             most_seconds=most_seconds,
             open_model=open_model,
+            open_suspects=lambda _: suspects(),
             give_up=lambda: False,
         )
 
@@ -160,19 +178,11 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
         yield Desk(bench, shelf, market, tmp_path, itertools.count(1))
 
 
-def faint(desk: Desk, worker: bytes, count: int) -> list[AuditTask]:
-    """Sample with eight-bit weights, and keep groups that no bound on one group finds."""
-    leases = desk.leases(worker, 2 * count + 16)
+def int8(desk: Desk, worker: bytes, count: int) -> list[AuditTask]:
+    """Sample with eight-bit weights: the faintest cheat that pays."""
+    leases = desk.leases(worker, count)
     desk.bench.engine.load(rounded(desk.bench.policy, bits=8))
-    groups = desk.bench.sample(leases)
-    measured = desk.bench.measured(leases, groups)
-    passed = [
-        i for i, stats in enumerate(measured) if judge(stats, desk.shelf.spec.thresholds) is None
-    ]
-    assert len(passed) >= count
-    return desk.tasks(
-        worker, [leases[i] for i in passed[:count]], [groups[i] for i in passed[:count]]
-    )
+    return desk.tasks(worker, leases, desk.bench.sample(leases))
 
 
 def honest(desk: Desk, worker: bytes, count: int) -> list[AuditTask]:
@@ -181,49 +191,70 @@ def honest(desk: Desk, worker: bytes, count: int) -> list[AuditTask]:
     return desk.tasks(worker, leases, desk.bench.sample(leases))
 
 
-def without_drift(spec: RunSpec) -> RunSpec:
-    """Switch the sequential test off: bounds that no sum reaches."""
-    bounds = spec.thresholds
-    far = bounds.gap.drift.model_copy(update={"high": 1 << 60})
-    off = {
-        name: getattr(bounds, name).model_copy(update={"drift": far})
-        for name in ("mismatches", "margin", "gap")
+def with_bounds(spec: RunSpec, **limits: int) -> RunSpec:
+    """Return the run with limits that no group, or no sum over groups, reaches."""
+    wide = {
+        statistic.value: spec.thresholds.bounds(statistic).model_copy(update=limits)
+        for statistic in Statistic
     }
-    return spec.model_copy(update={"thresholds": bounds.model_copy(update=off)})
+    return spec.model_copy(update={"thresholds": spec.thresholds.model_copy(update=wide)})
+
+
+FAR = 1 << 60
+
+
+def blind(spec: RunSpec) -> RunSpec:
+    """Switch the bounds of one group off, as in a dtype too coarse for them: sums are left."""
+    return with_bounds(spec, group=FAR)
 
 
 def outcomes(verdicts: Sequence[Verdict]) -> list[str]:
     return [verdict.rejection or verdict.outcome.value for verdict in verdicts]
 
 
-def test_groups_that_pass_alone_condemn_their_worker_together(desk: Desk) -> None:
-    tasks = faint(desk, ALICE, 12)
-    off = desk.rechecker(spec=without_drift(desk.shelf.spec)).verdicts(tasks)
-    assert outcomes(off) == ["accepted"] * 12  # the attack, with the sequential test off
+def alarms(verdicts: Sequence[Verdict]) -> list[int]:
+    """Return the places of the groups at which their worker's test alarmed."""
+    return [i for i, verdict in enumerate(verdicts) if verdict.drifts]
+
+
+EVERY_FOURTH = [OUTLIERS, 2 * OUTLIERS + 1, 3 * OUTLIERS + 2]
+"""Where a test alarms whose every group is an outlier: three are not enough, and after an alarm it begins
+anew."""
+
+
+def test_groups_that_pass_alone_alarm_together_and_stay_paid(desk: Desk) -> None:
+    tasks, spec = int8(desk, ALICE, 12), desk.shelf.spec
+    off = desk.rechecker(spec=with_bounds(spec, group=FAR, drift=FAR)).verdicts(tasks)
+    assert outcomes(off) == ["accepted"] * 12  # the attack, with both tests off
+    assert alarms(off) == []
     (desk.folder / "drift.jsonl").unlink()
-    found = outcomes(desk.rechecker().verdicts(tasks))
-    first = found.index("replay_drift")
-    assert first >= OUTLIERS
-    assert found[:first] == ["accepted"] * first
-    assert set(found[first:]) == {"replay_drift"}
+    found = desk.rechecker(spec=blind(spec)).verdicts(tasks)
+    assert outcomes(found) == ["accepted"] * 12
+    assert alarms(found) == EVERY_FOURTH
+    assert {consequence(v, blind(spec).thresholds) for v in found} == {Consequence.NONE}
 
 
-def test_a_drifting_verdict_names_the_statistic_the_groups_and_the_bound(desk: Desk) -> None:
-    verdicts = desk.rechecker().verdicts(faint(desk, ALICE, 12))
-    condemning = next(v for v in verdicts if v.rejection == Rejection.REPLAY_DRIFT)
-    assert condemning.outcome is Outcome.REJECTED
-    assert "nats of log-probability gap" in condemning.detail
-    assert "groups replayed" in condemning.detail
-    assert "stays at or below" in condemning.detail
+def test_an_alarm_names_the_statistic_the_groups_and_the_bound(desk: Desk) -> None:
+    verdicts = desk.rechecker(spec=blind(desk.shelf.spec)).verdicts(int8(desk, ALICE, 12))
+    alarming = next(v for v in verdicts if v.drifts)
+    assert alarming.outcome is Outcome.ACCEPTED
+    assert "over the last 4 groups replayed" in alarming.detail
+    assert "honest work in float32 stays at or below" in alarming.detail
+    assert [v.detail for v in verdicts if not v.drifts] == [""] * 9
 
 
-def test_honest_work_never_drifts_beside_a_cheat_in_the_same_batch(desk: Desk) -> None:
-    cheating, working = faint(desk, ALICE, 20), honest(desk, BOB, 20)
+def test_a_cheat_is_named_and_honest_work_beside_it_passes(desk: Desk) -> None:
+    cheating, working = int8(desk, ALICE, 20), honest(desk, BOB, 20)
     verdicts = desk.rechecker().verdicts([*cheating, *working])
     found = {v.work_digest: v for v in verdicts}
-    assert {found[task.work_digest].outcome for task in working} == {Outcome.ACCEPTED}
+    good = [found[task.work_digest] for task in working]
+    assert {(v.outcome, v.drifts, v.hypothesis) for v in good} == {(Outcome.ACCEPTED, False, "")}
     left = [found[task.work_digest] for task in cheating]
-    assert Rejection.REPLAY_DRIFT in {v.rejection for v in left}
+    replayed = [v for v in left if v.outcome is not Outcome.UNDECIDED]
+    assert {(v.outcome, v.hypothesis) for v in replayed} == {(Outcome.REJECTED, Hypothesis.INT8)}
+    assert all("weights rounded to int8: " in v.detail for v in replayed)
+    thresholds = desk.shelf.spec.thresholds
+    assert {consequence(v, thresholds) for v in replayed} == {Consequence.NAMED}
     unreplayed = [v for v in left if v.outcome is Outcome.UNDECIDED]
     assert unreplayed  # what was in hand beyond the first sixteen groups
     assert all("condemns its worker" in v.detail for v in unreplayed)
@@ -243,25 +274,56 @@ def test_a_worker_condemned_under_one_policy_is_left_under_the_next(desk: Desk) 
         for worker, lease in zip((ALICE, BOB), newer, strict=True)
         for task in desk.tasks(worker, [lease], desk.bench.sample([lease]))
     ]
-    found = {v.work_digest: v for v in desk.rechecker().verdicts([*later, *faint(desk, ALICE, 12)])}
+    found = {v.work_digest: v for v in desk.rechecker().verdicts([*later, *int8(desk, ALICE, 2)])}
     assert "condemns its worker" in found[later[0].work_digest].detail
     assert found[later[1].work_digest].outcome is Outcome.ACCEPTED
 
 
+def test_only_the_drawn_rollouts_are_replayed_and_judged(desk: Desk) -> None:
+    """A cheat in one rollout is seen where that one is drawn: its verdict covers what it judged."""
+    leases = desk.leases(ALICE, 1)
+    desk.bench.engine.load(desk.bench.policy)
+    [group] = desk.bench.sample(leases)
+    desk.bench.engine.load(rounded(desk.bench.policy, bits=8))
+    [cheap] = desk.bench.sample(leases)
+    mixed = (*group[:6], cheap[6], group[7])
+    for drawn, outcome in (((0, 3), Outcome.ACCEPTED), ((3, 6), Outcome.REJECTED)):
+        [verdict] = desk.rechecker().verdicts(desk.tasks(ALICE, leases, [mixed], drawn=drawn))
+        assert (verdict.outcome, verdict.rollouts) == (outcome, drawn)
+        assert verdict.stats.num_tokens == sum(len(mixed[i].token_ids()) for i in drawn)
+        assert {m.rollout for m in verdict.mismatches} <= set(drawn)
+        (desk.folder / "drift.jsonl").unlink(missing_ok=True)
+    for nonsense in ((), (8,), (0, 99)):
+        [verdict] = desk.rechecker().verdicts(desk.tasks(ALICE, leases, [mixed], drawn=nonsense))
+        assert verdict.outcome is Outcome.UNDECIDED
+        assert "are not some of the group's 8" in verdict.detail
+
+
 def test_a_restarted_verifier_goes_on_with_its_tests_and_counts_a_group_once(desk: Desk) -> None:
-    tasks = faint(desk, ALICE, 12)
-    whole = desk.rechecker().verdicts(tasks)
+    tasks, spec = int8(desk, ALICE, 11), blind(desk.shelf.spec)
+    whole = desk.rechecker(spec=spec).verdicts(tasks)
+    assert alarms(whole) == EVERY_FOURTH[:2]
     (desk.folder / "drift.jsonl").unlink()
-    parts = [desk.rechecker().verdicts(tasks[:2]), desk.rechecker().verdicts(tasks[2:])]
-    assert outcomes([*parts[0], *parts[1]]) == outcomes(whole)
+    parts = [
+        desk.rechecker(spec=spec).verdicts(tasks[:2]),
+        desk.rechecker(spec=spec).verdicts(tasks[2:]),
+    ]
+    assert alarms([*parts[0], *parts[1]]) == alarms(whole)
     with (desk.folder / "drift.jsonl").open("ab") as file:
         file.write(b'{"worker": "0x')  # what a crash cut short
-    book = DriftBook(desk.folder / "drift.jsonl")
-    before = book.state(address_of(ALICE))
-    assert before.num_groups == 12
-    again = desk.rechecker().verdicts(tasks[:2])
+    before = DriftBook(desk.folder / "drift.jsonl").state(address_of(ALICE))
+    assert before.gap.num_groups == 3  # since the second alarm
+    again = desk.rechecker(spec=spec).verdicts(tasks[:2])
     assert DriftBook(desk.folder / "drift.jsonl").state(address_of(ALICE)) == before
-    assert outcomes(again) == ["replay_drift"] * 2  # its worker's test stands above the bound
+    assert alarms(again) == []
+
+
+def test_a_finding_signed_again_says_the_same(desk: Desk) -> None:
+    rechecker = desk.rechecker()
+    [found] = rechecker.verdicts(int8(desk, ALICE, 1))
+    again = rechecker.renewed(found)
+    signed_only = {"decided_at": 0, "signature": bytes(65)}
+    assert again.model_copy(update=signed_only) == found.model_copy(update=signed_only)
 
 
 class Failing:
@@ -311,7 +373,7 @@ def test_an_unknown_policy_and_a_missing_body_are_undecided(desk: Desk) -> None:
 def test_workers_take_turns_and_keep_their_own_order(desk: Desk) -> None:
     def evidence(worker: bytes, nonce: int) -> Evidence:
         lease = desk.leases(worker, 1)[0].model_copy(update={"nonce": nonce})
-        return Evidence(bytes([nonce]) * 32, lease, None)  # type: ignore[arg-type]
+        return Evidence(bytes([nonce]) * 32, lease, None, WHOLE)  # type: ignore[arg-type]
 
     mixed = [evidence(ALICE, 3), evidence(ALICE, 1), evidence(ALICE, 2), evidence(BOB, 9)]
     ordered = [(item.lease.worker, item.lease.nonce) for item in by_turns(mixed)]

@@ -103,7 +103,7 @@ def final_file(live: LiveMarket, seller: Seller) -> EpochFile:
     return EpochFile.from_canonical(data)
 
 
-def test_a_cheat_with_four_bit_weights_is_condemned_excluded_and_slashed(
+def test_a_cheat_with_four_bit_weights_is_named_excluded_and_slashed(
     live: LiveMarket,
 ) -> None:
     """With no verifier running its groups are taken and wait: admission alone sees nothing."""
@@ -128,6 +128,7 @@ def test_a_cheat_with_four_bit_weights_is_condemned_excluded_and_slashed(
     assert all("honest work" in v.detail for v in rejected)
     assert any(v.mismatches for v in rejected)
     assert {v.rejection for v in rejected} <= {reason.value for reason in Rejection}
+    assert "int4" in {v.hypothesis for v in rejected}
 
 
 def test_anybody_reproduces_both_verdicts_from_public_data(live: LiveMarket) -> None:
@@ -139,10 +140,11 @@ def test_anybody_reproduces_both_verdicts_from_public_data(live: LiveMarket) -> 
         shown = CliRunner().invoke(app, [*explaining(live, digest), "--rpc", live.rpc_url])
         assert shown.exit_code == 0, shown.output
         assert f"this replay: {outcome.value}" in shown.output
-        assert marks in shown.output
+        assert marks in " ".join(shown.output.split())
         told = CliRunner().invoke(app, [*explaining(live, digest), "--json", "--all-positions"])
         found = json.loads(told.stdout)
         assert [v["is_reproduced"] for v in found["verdicts"]] == [True]
+        assert found["hypothesis"] == ("int4" if outcome is Outcome.REJECTED else "")
         assert len(found["positions"]) == found["stats"]["num_tokens"]
         wrong = [p for p in found["positions"] if p["margin"]]
         assert len(wrong) == found["stats"]["num_tokens"] - found["stats"]["num_matched"]

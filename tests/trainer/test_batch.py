@@ -205,9 +205,7 @@ def bad_rollout(
         bad_rollout([5, 2], [0.0]),
         bad_rollout([5, 2], [0.0, float("nan")]),
         bad_rollout([5, 2], [0.0, float("-inf")]),
-        lambda s: {
-            "rollouts": (*s.rollouts[:-1], Rollout(tokens=b"abc", logprobs=b"abc", activations=b""))
-        },
+        lambda s: {"rollouts": (*s.rollouts[:-1], Rollout(tokens=b"abc", logprobs=b"abc"))},
     ],
 )
 def test_bodies_that_cannot_be_trained_on_are_malformed(

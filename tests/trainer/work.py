@@ -31,6 +31,7 @@ RUN = 7
 
 
 def spec(**changes: object) -> RunSpec:
+    compute_dtype = ComputeDtype(str(changes.get("compute_dtype", ComputeDtype.FLOAT32)))
     environment = Arithmetic({})
     weights = from_anchor((MODEL / "model.safetensors").read_bytes())
     model_digest = policy_digest(entries(weights))
@@ -57,7 +58,9 @@ def spec(**changes: object) -> RunSpec:
         "epoch_seconds": 60,
         "max_worker_leases": 8,
         "audit": AuditPolicy(),
-        "thresholds": thresholds(model_digest, match=0, margin=0, gap=0),
+        "thresholds": thresholds(
+            model_digest, compute_dtype=compute_dtype, match=0, margin=0, gap=0
+        ),
         "orchestrator": signing.address_of(bytes(range(3, 35))),
         "trainer": signing.address_of(KEY),
     }

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from protocol.activations import (
+from benchmarks.attacks.polynomial import PRIME, evaluate, interpolate
+from benchmarks.attacks.toploc import (
     MIN_MODULUS,
     TOPK,
     BadProof,
@@ -22,8 +23,7 @@ from protocol.activations import (
     proof_bytes,
     prove,
 )
-from protocol.polynomial import PRIME, evaluate, interpolate
-from tests.protocol.activation_states import states
+from tests.benchmarks.activation_states import states
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "toploc.json"
 CASES = json.loads(VECTORS.read_text("utf-8"))["cases"]

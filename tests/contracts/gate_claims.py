@@ -8,7 +8,10 @@ from dataclasses import astuple, dataclass
 
 from eth_abi.abi import encode
 from eth_account.signers.local import LocalAccount
+from web3 import Web3
 
+from contracts.deployment import Deployment, _create, _created
+from contracts.sender import Sender
 from protocol.canonical import keccak256
 from protocol.epoch import abi_word, struct_hash
 
@@ -45,3 +48,17 @@ class Claim:
         signature = bytes(attester.unsafe_sign_hash(self.digest(chain_id, gate)).signature)
         words = (self.nullifier, self.expires_at, signature)
         return encode(["bytes32", "uint64", "bytes"], words)
+
+
+def deploy_gate(
+    w3: Web3,
+    account: LocalAccount,
+    deployment: Deployment,
+    *,
+    attester: str,
+    kind: bytes,
+    is_one_per_person: bool,
+) -> str:
+    """Deploy an `AttesterGate` for this ledger's runs and return its address."""
+    words = (deployment.ledger, attester, kind, is_one_per_person)
+    return _created(_create(Sender(w3, account), "AttesterGate", *words))

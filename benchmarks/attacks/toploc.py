@@ -24,7 +24,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from protocol.polynomial import PRIME, evaluate, interpolate
+from benchmarks.attacks.polynomial import PRIME, evaluate, interpolate
 
 MIN_MODULUS: Final = 1 << 15
 """Honest searches end far above it: modulo m, 128 places collide with odds of 1 - exp(-128²/2m), so one

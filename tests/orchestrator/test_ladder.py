@@ -1,0 +1,236 @@
+"""The ladder: what a verdict's own figures justify, and how many verifiers it takes.
+
+One rejected group costs its pay, whatever is said about it. Stake goes where enough verifiers' figures name
+what was done, or find gross evidence in two groups.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator import replaying
+from protocol.evidence import Consequence
+from protocol.messages import FraudReportTask, FraudReportTasks, GroupState
+from protocol.verdict import Outcome
+from tests.orchestrator.evidence import GROSS, NAMED
+from tests.orchestrator.ground import Ground
+from tests.orchestrator.place import Found, Place, opened
+from tests.orchestrator.test_dropping import standing
+from tests.orchestrator.test_verdicts import code, one_group
+
+REJECTED, ACCEPTED = Outcome.REJECTED, Outcome.ACCEPTED
+CLAIMED = {**NAMED, "left_wrong": 3}
+"""A named hypothesis that explains next to nothing."""
+
+
+@pytest.fixture
+def three(ground: Ground, redis_url: str, tmp_path: Path) -> Iterator[Place]:
+    """Two of three verifiers decide."""
+    with opened(ground, redis_url, tmp_path / "b", num_verifiers=3, threshold=2) as place:
+        yield place
+
+
+def rejected_by(place: Place, *found: Found, worker: str = "alice") -> bytes:
+    """Have verifiers in their order reject a fresh group of a worker's, each with its own evidence."""
+    digest = one_group(place, worker)
+    for n, strength in enumerate(found):
+        place.party(f"v{n}").decide(digest, REJECTED, strength)
+    assert place.status(digest).state is GroupState.REJECTED
+    return digest
+
+
+def reports(place: Place) -> tuple[FraudReportTask, ...]:
+    return FraudReportTasks.from_json(place.get(place.path("fraud-reports")).content).tasks
+
+
+def stands(place: Place, worker: str = "alice") -> bool:
+    """Return whether a worker is neither excluded nor reported, and still gets leases."""
+    party = place.party(worker)
+    is_excluded = standing(place, party).is_excluded
+    assert is_excluded == bool(reports(place))
+    return not is_excluded and party.lease().status_code == 200
+
+
+def test_a_rejected_group_is_not_paid_and_its_worker_goes_on(three: Place) -> None:
+    for _ in range(3):
+        rejected_by(three, {}, {})
+    assert stands(three)
+    paid = one_group(three)
+    for name in ("v0", "v1"):
+        three.party(name).decide(paid, ACCEPTED)
+    info = standing(three, three.party("alice"))
+    assert (info.accepted_groups, info.rejected_by_reason) == (1, {"replay_mismatch": 3})
+
+
+def test_one_gross_group_is_not_paid_and_the_second_costs_the_stake(three: Place) -> None:
+    first = rejected_by(three, GROSS, GROSS)
+    assert stands(three)
+    rejected_by(three, GROSS, GROSS, worker="bob")
+    assert stands(three), "another worker's is no second"
+    second = rejected_by(three, GROSS, GROSS)
+    assert not stands(three)
+    [report] = reports(three)
+    assert (report.work_digest, report.also) == (second, first)
+    assert report.worker == three.party("alice").address
+    assert code(three.party("alice").lease()) == "excluded"
+
+
+def test_gross_evidence_of_one_verifier_of_two_needed_counts_for_nothing(three: Place) -> None:
+    for _ in range(3):
+        rejected_by(three, GROSS, {})
+        rejected_by(three, {}, GROSS)
+    assert stands(three)
+
+
+def test_a_cheat_that_a_quorum_names_costs_the_stake_by_one_group(three: Place) -> None:
+    digest = rejected_by(three, NAMED, NAMED)
+    assert not stands(three)
+    [report] = reports(three)
+    assert (report.work_digest, report.also) == (digest, bytes(32))
+
+
+def test_one_liar_of_three_takes_no_stake_whatever_it_names(three: Place) -> None:
+    for _ in range(2):
+        rejected_by(three, NAMED, {})
+        rejected_by(three, {}, NAMED)
+    assert stands(three)
+
+
+def test_named_evidence_is_gross_too(three: Place) -> None:
+    """One of two names what the other finds gross: each group is gross by both."""
+    rejected_by(three, NAMED, GROSS)
+    assert stands(three)
+    rejected_by(three, GROSS, NAMED)
+    assert not stands(three)
+
+
+@pytest.mark.parametrize(
+    ("found", "follows"),
+    [
+        ({"wrong": 3}, Consequence.UNPAID),
+        ({"wrong": 5}, Consequence.GROSS),
+        ({"claims": 100.0}, Consequence.UNPAID),
+        ({"claims": 8.9, "hypothesis": "int8"}, Consequence.UNPAID),
+        ({"claims": 9.1, "hypothesis": "int8"}, Consequence.NAMED),
+        ({"claims": 100.0, "hypothesis": "int8", "left_claims": 11.9}, Consequence.NAMED),
+        ({"claims": 100.0, "hypothesis": "int8", "left_claims": 12.1}, Consequence.UNPAID),
+        ({"wrong": 5, "hypothesis": "int8", "left_wrong": 3}, Consequence.GROSS),
+        ({"wrong": 5, "hypothesis": "unseeded", "surprisal": 8.0}, Consequence.GROSS),
+        ({"wrong": 5, "hypothesis": "unseeded", "surprisal": 4.5}, Consequence.NAMED),
+    ],
+)
+def test_the_figures_decide_and_not_the_name(
+    place: Place, found: dict[str, Any], follows: Consequence
+) -> None:
+    digest = one_group(place)
+    place.party("v0").decide(digest, REJECTED, found)
+    run = place.market.runs[place.run_id]
+    kept = place.call(place.market.queue.hash, f"{run.prefix}findings:{digest.hex()}")
+    assert list(kept.values()) == [follows.value.encode()]
+    assert stands(place) == (follows is not Consequence.NAMED)
+
+
+def test_who_believes_the_name_without_its_figures_takes_stake_by_a_word(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A verdict that says int4 and shows that int4 explains nothing; in a run of a single verifier."""
+    with monkeypatch.context() as trusting:
+        trusting.setattr(replaying, "consequence", by_name)
+        rejected_by(place, CLAIMED, worker="bob")
+        assert not stands(place, "bob")
+
+
+def by_name(verdict: Any, _: object) -> Consequence:
+    return Consequence.NAMED if verdict.hypothesis else Consequence.UNPAID
+
+
+def test_a_name_that_explains_nothing_is_worth_what_the_group_alone_is(place: Place) -> None:
+    rejected_by(place, CLAIMED)
+    assert stands(place)
+
+
+def test_an_unknown_hypothesis_is_refused_and_the_vote_can_be_sent_again(place: Place) -> None:
+    digest, verifier = one_group(place), place.party("v0")
+    verifier.audits()
+    refused = verifier.judge(digest, REJECTED, NAMED, hypothesis="witchcraft")
+    assert (refused.status_code, code(refused)) == (400, "malformed")
+    message = refused.json()["message"]
+    assert "'witchcraft' is unknown: name one of unseeded," in message
+    assert "\n" not in message
+    assert place.status(digest).state is GroupState.REPLAY
+    assert verifier.judge(digest, REJECTED, NAMED).status_code == 200
+    assert place.status(digest).state is GroupState.REJECTED
+
+
+@contextmanager
+def established(
+    ground: Ground, redis_url: str, folder: Path, *, num_rollouts: int = 1, **more: Any
+) -> Iterator[Place]:
+    """A run without probation, whose groups of four are all drawn."""
+    with opened(
+        *(ground, redis_url, folder / "b"),
+        audit={
+            "num_probation_groups": 0,
+            "rate_millionths": 999_999,
+            "num_rollouts": num_rollouts,
+        },
+        group_size=4,
+        **more,
+    ) as place:
+        yield place
+
+
+@pytest.mark.parametrize("num_rollouts", [1, 3, 4, 9])
+def test_an_audit_names_as_many_rollouts_as_the_run_asks_for(
+    ground: Ground, redis_url: str, tmp_path: Path, num_rollouts: int
+) -> None:
+    with established(ground, redis_url, tmp_path, num_rollouts=num_rollouts) as place:
+        digest = one_group(place)
+        [task] = place.party("v0").audits()
+        assert len(set(task.rollouts)) == len(task.rollouts) == min(num_rollouts, 4)
+        assert task.rollouts == tuple(sorted(task.rollouts))
+        assert place.party("v0").decide(digest, ACCEPTED) == "accepted"
+
+
+def test_a_newcomers_rollouts_are_all_replayed(place: Place) -> None:
+    one_group(place)
+    [task] = place.party("v0").audits()
+    assert task.rollouts == tuple(range(place.spec.group_size))
+
+
+def test_a_verdict_over_other_rollouts_fewer_tokens_or_all_is_refused(
+    ground: Ground, redis_url: str, tmp_path: Path
+) -> None:
+    """Who chooses what it looks at chooses the rollout that was sampled honestly."""
+    with established(ground, redis_url, tmp_path) as place:
+        digest, verifier = one_group(place), place.party("v0")
+        [task] = verifier.audits()
+        honest = verifier.verdict(digest, ACCEPTED)
+        fewer = honest.stats.model_copy(update={"num_tokens": 1, "num_matched": 1})
+        other = tuple({0, 1, 2, 3} - set(task.rollouts))[:1]
+        for changes in (
+            {"rollouts": other},
+            {"stats": fewer},
+            {"rollouts": (0, 1, 2, 3)},
+            {"rollouts": ()},
+        ):
+            refused = verifier.judge(digest, ACCEPTED, **changes)
+            assert (refused.status_code, code(refused)) == (400, "malformed")
+            assert f"of {list(task.rollouts)}: replay what the audit task names" in refused.text
+        assert place.status(digest).state is GroupState.REPLAY
+        assert verifier.judge(digest, ACCEPTED).status_code == 200
+
+
+def test_a_convenient_rollout_vouches_where_nobody_asks_which_it_was(
+    ground: Ground, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replaying, "_require_covering", lambda *_: None)
+    with established(ground, redis_url, tmp_path) as place:
+        digest, verifier = one_group(place), place.party("v0")
+        [task] = verifier.audits()
+        other = tuple({0, 1, 2, 3} - set(task.rollouts))[:1]
+        assert verifier.judge(digest, ACCEPTED, rollouts=other).status_code == 200
+        assert place.status(digest).state is GroupState.ACCEPTED

@@ -1,0 +1,159 @@
+"""Which fraud reports a verifier signs: those that its own replays are worth, whoever asks.
+
+Two verifiers, and the second rejects and names all that it is handed. One worker sold an honest group and two
+that it wrote by hand, another worker one more: what is written is gross, and no hypothesis explains it.
+"""
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from structlog.testing import capture_logs
+
+from protocol.evidence import Consequence
+from protocol.messages import FraudReportSignature, FraudReportTask, FraudReportTasks
+from protocol.rollout import Rollout
+from protocol.verdict import Outcome
+from rollout_worker.engines.base import Engine
+from rollout_worker.engines.registry import open_engine
+from rollout_worker.epoch_signer import Verifier
+from rollout_worker.verifier import Watch, open_verifier
+from tests.adversarial.test_verifier_framing import condemn
+from tests.rollout_worker.accused import VERIFIERS, Accused, accused, quorum, stake_verifiers
+from tests.rollout_worker.live import MODEL, STAKE, LiveMarket, key_of, live_market, start_weights
+
+NUM_WRITTEN = 20
+"""Tokens of each rollout that is written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """The honest verifier with all groups judged, and their digests."""
+
+    live: LiveMarket
+    verifier: Verifier
+    honest: bytes
+    first: bytes
+    second: bytes
+    foreign: bytes
+
+    def watch(self) -> Watch:
+        """Return the verifier's program as it starts: with what its book holds."""
+        return Watch(self.verifier, self.verifier.market.run(self.live.run_id))
+
+    def task(self, work_digest: bytes, *, also: bytes = bytes(32)) -> FraudReportTask:
+        """Return a report as an orchestrator would word it by the lying verifier's verdict."""
+        status = self.verifier.market.submission(self.live.run_id, work_digest)
+        [verdict] = (v for v in status.verdicts if v.verifier != self.verifier.identity)
+        return FraudReportTask(
+            run_id=self.live.run_id,
+            worker=status.lease.lease.worker,
+            work_digest=work_digest,
+            evidence_digest=verdict.evidence_digest(),
+            amount=str(STAKE),
+            reported_at=int(time.time()),
+            also=also,
+        )
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    opened = open_engine("transformers", MODEL, max_model_len=128)
+    opened.load(start_weights())
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory, engine: Engine) -> Iterator[Stage]:
+    with (
+        live_market(
+            tmp_path_factory.mktemp("market"),
+            workers=("writer", "other", *VERIFIERS[1:]),
+            verifier=VERIFIERS[0],
+            verifiers=quorum(*VERIFIERS),
+            threshold=2,
+        ) as live,
+        accused(live, "writer") as writer,
+        accused(live, "other") as other,
+    ):
+        stake_verifiers(live)
+        honest = writer.sell(engine).receipt.work_digest
+        first, second, foreign = (written(worker) for worker in (writer, writer, other))
+        stop = threading.Event()
+        with open_verifier(live.verifier(VERIFIERS[1]), key_of(VERIFIERS[1]), stop) as liar:
+            condemn(live, liar)
+        with open_verifier(live.verifier(VERIFIERS[0]), key_of(VERIFIERS[0]), stop) as verifier:
+            found = Stage(live, verifier, honest, first, second, foreign)
+            found.watch().step()
+            yield found
+
+
+def written(worker: Accused) -> bytes:
+    """Send a group that no model sampled; return its digest."""
+    signed, eos = worker.lease(), worker.info.spec.eos_token_id
+    tokens = [[5 + (s + p) % 100 for p in range(NUM_WRITTEN)] + [eos] for s in signed.lease.seeds]
+    group = [Rollout.of(ids, [-0.5] * len(ids)) for ids in tokens]
+    receipt = worker.send(signed, group, engine="transformers-cpu").receipt
+    assert not receipt.rejection
+    return receipt.work_digest
+
+
+def test_two_groups_that_its_own_replays_find_gross_are_reported_by_their_name(
+    stage: Stage,
+) -> None:
+    market, run_id = stage.verifier.market, stage.live.run_id
+    own = {
+        digest: next(
+            v
+            for v in market.submission(run_id, digest).verdicts
+            if v.verifier == stage.verifier.identity
+        )
+        for digest in (stage.honest, stage.first, stage.second, stage.foreign)
+    }
+    assert own.pop(stage.honest).outcome is Outcome.ACCEPTED
+    assert {v.outcome for v in own.values()} == {Outcome.REJECTED}
+    [report] = market.fraud_reports(run_id).tasks
+    assert {report.work_digest, report.also} == {stage.first, stage.second}
+    stage.watch().step()
+    assert stage.verifier.tally.snapshot()["fraud_reports_signed"] == 1
+
+
+def asked(stage: Stage, task: FraudReportTask, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Have an orchestrator ask for a signature; return why it is not given, or nothing."""
+    signed: list[FraudReportSignature] = []
+    tasks = FraudReportTasks(tasks=(task,))
+    market = stage.verifier.market
+    with monkeypatch.context() as lying, capture_logs() as said:
+        lying.setattr(market, "fraud_reports", lambda *_, **__: tasks)
+        lying.setattr(market, "sign_fraud_report", lambda _, sent, **__: signed.append(sent))
+        stage.watch().step()
+    reasons = [str(e["reason"]) for e in said if e["event"] == "fraud report not signed"]
+    assert len(reasons) + len(signed) == 1
+    return "".join(reasons)
+
+
+def test_a_nameless_report_needs_a_second_gross_group_of_the_same_worker(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = stage.verifier.market.submission(stage.live.run_id, stage.foreign).lease.lease.worker
+    for also, reason in (
+        (stage.first, ""),
+        (bytes(32), "its evidence is gross and nameless, and it names no second group"),
+        (stage.second, "its evidence is gross and nameless, and it names no second group"),
+        (stage.foreign, f"the second group is {other}'s"),
+        (stage.honest, "own replay of the second group finds it none"),
+    ):
+        assert asked(stage, stage.task(stage.second, also=also), monkeypatch) == reason
+
+
+def test_another_s_word_takes_no_stake(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The liar's verdict names honest work int4, in figures of its own: only a replay tells."""
+    task = stage.task(stage.honest, also=stage.first)
+    with monkeypatch.context() as trusting:
+        trusting.setattr(Watch, "_consequence", lambda *_: Consequence.NAMED)
+        assert asked(stage, task, monkeypatch) == ""
+    reason = "own replay finds no ground to take stake: none"
+    assert asked(stage, task, monkeypatch) == reason
