@@ -45,12 +45,14 @@ async def tick(market: Market, run: Run) -> None:
     """Take the next steps that are due for a run; finality first, for nothing may hold it up."""
     await market.look(run)
     are_ours = await reconciling.reconcile(market, run)
+    # The work of what others post after this is not marked yet: it waits a round.
+    reconciled = run.chain.num_posted
     await _finish(market, run)
     if run.chain.status is RunStatus.CLOSED:
         return
     if run.is_open:
         await _open_next(market, run)
-    if are_ours and run.chain.num_posted < run.chain.num_opened:
+    if are_ours and run.chain.num_posted == reconciled < run.chain.num_opened:
         await _settle(market, run, run.chain.num_posted)
 
 
@@ -121,12 +123,10 @@ async def _opened_at(market: Market, run: Run, epoch: int) -> int:
 
 async def _settle(market: Market, run: Run, epoch: int) -> None:
     record = await read_epoch(market, run, epoch)
-    if record is None:
-        if not await _is_closed(market, run, epoch):
-            return
+    if record is None and await _is_closed(market, run, epoch):
         record = await _freeze(market, run, epoch)
-        if record is None:
-            return
+    if record is None:
+        return
     signatures = await market.queue.hash(_signed_key(run, record))
     if len(signatures) < run.chain.threshold or _waits_for_final(run):
         return
