@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from contracts.errors import ContractError
+from orchestrator.chain import Chain
 from orchestrator.queue import Queue
 from protocol.errors import NotFound
 from protocol.messages import EpochFile, EpochStage
@@ -164,6 +165,35 @@ def test_a_padded_epoch_is_not_taken_for_ours_and_ours_is_paid_when_it_is_voided
     finish(place)
     assert (paid(place, "alice"), paid(place, "bob")) == (alice, bob)
     assert ledger.run(place.run_id).finalised == (alice + bob) * place.spec.rate
+
+
+def test_work_that_others_post_in_the_middle_of_a_round_is_not_proposed_again(
+    disputed: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = disputed
+    alice = earn(place, "alice", 2)
+    freeze(place, 0)
+    ours, real = proposed(place, 0), Chain.open_epoch
+
+    async def posted_meanwhile(chain: Chain, run_id: int, secret_hash: bytes) -> int:
+        monkeypatch.setattr(Chain, "open_epoch", real)
+        post(place, ours, *LIARS, publish=False)
+        return await chain.open_epoch(run_id, secret_hash)
+
+    bob = earn(place, "bob")
+    monkeypatch.setattr(Chain, "open_epoch", posted_meanwhile)
+    place.tick(seconds=11)
+    assert (
+        Chain.open_epoch is real and place.ground.by("stranger").run(place.run_id).num_posted == 1
+    )
+    assert unsettled(place) == {"unsettled": alice + bob, "posted": 0}, "not marked before a round"
+    assert place.epoch(1).stage is EpochStage.OPEN
+    place.tick()
+    assert [item.worker for item in proposed(place, 1).contributions] == [
+        place.party("bob").address
+    ]
+    finish(place)
+    assert (paid(place, "alice"), paid(place, "bob")) == (alice, bob)
 
 
 def test_settlement_goes_on_from_a_strange_epoch_that_nobody_disputed(disputed: Place) -> None:
