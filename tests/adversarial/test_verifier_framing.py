@@ -5,7 +5,6 @@ worker's own program: it replays its work, appeals, stays for the arbiter, whose
 """
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,13 +19,12 @@ from protocol.errors import MarketError
 from protocol.evidence import Hypothesis
 from protocol.messages import FraudReportSignature
 from protocol.signing import sign
-from protocol.verdict import Outcome, Verdict
-from rollout_worker.client import Later
+from protocol.verdict import Outcome, ReplayStats
 from rollout_worker.epoch_signer import Verifier
 from rollout_worker.loop import open_seller, serve
 from rollout_worker.verifier import open_verifier, report_of
 from rollout_worker.wallet import Wallet
-from tests.market.light import unseen
+from tests.market.light import vote
 from tests.rollout_worker.accused import VERIFIERS, accuse, accused, quorum, stake_verifiers
 from tests.rollout_worker.live import STAKE, WINDOWS, LiveMarket, key_of, live_market
 from tests.waiting import wait_until
@@ -51,36 +49,23 @@ def frame(live: LiveMarket, name: str, stop: threading.Event) -> None:
     with open_verifier(live.verifier(name), key_of(name), stop) as verifier:
         while not stop.wait(0.1):
             try:
-                condemn(live, verifier)
+                vote(verifier, live.run_id, false_work)
                 report(live, verifier)
             except MarketError:
                 continue  # decided by the others meanwhile
 
 
-def condemn(live: LiveMarket, verifier: Verifier) -> None:
-    answer = verifier.market.audits(live.run_id, 64)
-    for task in () if isinstance(answer, Later) else answer.tasks:
-        seen = unseen(verifier, task)
-        unsigned = Verdict(
-            run_id=live.run_id,
-            work_digest=task.work_digest,
-            verifier=verifier.identity,
-            outcome=Outcome.REJECTED,
-            rejection="replay_mismatch",
-            detail="we say so",
-            rollouts=task.rollouts,
-            stats=seen.model_copy(
-                update={"num_matched": 0, "gap_nanonats": NANO * seen.num_tokens}
-            ),
-            hypothesis=Hypothesis.INT4,
-            explained=seen,
-            mismatches=(),
-            decided_at=int(time.time()),
-            signature=bytes(65),
-        )
-        signature = sign(verifier.key, verifier.domain.digest(unsigned))
-        signed = unsigned.model_copy(update={"signature": signature})
-        verifier.market.verdict(live.run_id, task.audit_id, signed)
+def false_work(seen: ReplayStats) -> dict[str, object]:
+    """Return what a verdict says of honest work: that no token matched, and that int4 explains it all."""
+    wrong = {"num_matched": 0, "gap_nanonats": NANO * seen.num_tokens}
+    return {
+        "outcome": Outcome.REJECTED,
+        "rejection": "replay_mismatch",
+        "detail": "we say so",
+        "stats": seen.model_copy(update=wrong),
+        "hypothesis": Hypothesis.INT4,
+        "explained": seen,
+    }
 
 
 def report(live: LiveMarket, verifier: Verifier) -> None:

@@ -6,7 +6,7 @@ signs epochs by the verifier program's own rules. Only what a model would do is 
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,6 +120,31 @@ def unseen(verifier: Verifier, task: AuditTask) -> ReplayStats:
     return NOTHING_MEASURED.model_copy(update=counts)
 
 
+def accepted(seen: ReplayStats) -> dict[str, object]:
+    return {"outcome": Outcome.ACCEPTED, "rejection": "", "detail": "", "stats": seen}
+
+
+def vote(verifier: Verifier, run_id: int, says: Callable[[ReplayStats], dict[str, object]]) -> None:
+    """Sign and send a verdict on every task that is offered, without a replay."""
+    answer = verifier.market.audits(run_id, 64)
+    for task in () if isinstance(answer, Later) else answer.tasks:
+        unsigned = Verdict.model_validate(
+            {
+                "run_id": run_id,
+                "work_digest": task.work_digest,
+                "verifier": verifier.identity,
+                "rollouts": task.rollouts,
+                "mismatches": (),
+                "decided_at": int(time.time()),
+                "signature": bytes(65),
+                **says(unseen(verifier, task)),
+            }
+        )
+        signature = sign(verifier.key, verifier.domain.digest(unsigned))
+        verdict = unsigned.model_copy(update={"signature": signature})
+        verifier.market.verdict(run_id, task.audit_id, verdict)
+
+
 class Quorum:
     """Verifiers that accept all work at once and sign honest epochs, each while told to."""
 
@@ -148,32 +173,11 @@ class Quorum:
             for verifier, signer in zip(self._verifiers, self._signers, strict=True):
                 try:
                     if self.accepts:
-                        self._accept(verifier)
+                        vote(verifier, self._run_id, accepted)
                     if self.signs:
                         signer.step()
                 except MarketError:
                     continue  # short of stake, or asked too early: again in the next round
-
-    def _accept(self, verifier: Verifier) -> None:
-        answer = verifier.market.audits(self._run_id, 64)
-        for task in () if isinstance(answer, Later) else answer.tasks:
-            stats = unseen(verifier, task)
-            unsigned = Verdict(
-                run_id=self._run_id,
-                work_digest=task.work_digest,
-                verifier=verifier.identity,
-                outcome=Outcome.ACCEPTED,
-                rejection="",
-                detail="",
-                rollouts=task.rollouts,
-                stats=stats,
-                mismatches=(),
-                decided_at=int(time.time()),
-                signature=bytes(65),
-            )
-            signature = sign(verifier.key, verifier.domain.digest(unsigned))
-            verdict = unsigned.model_copy(update={"signature": signature})
-            verifier.market.verdict(self._run_id, task.audit_id, verdict)
 
 
 @contextmanager

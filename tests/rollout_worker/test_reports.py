@@ -20,7 +20,8 @@ from rollout_worker.engines.base import Engine
 from rollout_worker.engines.registry import open_engine
 from rollout_worker.epoch_signer import Verifier
 from rollout_worker.verifier import Watch, open_verifier
-from tests.adversarial.test_verifier_framing import condemn
+from tests.adversarial.test_verifier_framing import false_work
+from tests.market.light import vote
 from tests.rollout_worker.accused import VERIFIERS, Accused, accused, quorum, stake_verifiers
 from tests.rollout_worker.live import MODEL, STAKE, LiveMarket, key_of, live_market, start_weights
 
@@ -84,7 +85,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory, engine: Engine) -> Iterator[
         first, second, foreign = (written(worker) for worker in (writer, writer, other))
         stop = threading.Event()
         with open_verifier(live.verifier(VERIFIERS[1]), key_of(VERIFIERS[1]), stop) as liar:
-            condemn(live, liar)
+            vote(liar, live.run_id, false_work)
         with open_verifier(live.verifier(VERIFIERS[0]), key_of(VERIFIERS[0]), stop) as verifier:
             found = Stage(live, verifier, honest, first, second, foreign)
             found.watch().step()

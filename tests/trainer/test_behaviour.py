@@ -1,6 +1,5 @@
 """Ratios start from the policies that sampled, whatever workers claim of them."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,13 +16,7 @@ from tests.trainer.test_loop import config, live
 from trainer.batch import pack
 from trainer.behaviour import recompute
 
-
-@pytest.fixture(autouse=True)
-def _deterministic() -> Iterator[None]:
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
-    yield
-    torch.use_deterministic_algorithms(False)
+pytestmark = pytest.mark.usefixtures("deterministic")
 
 
 def lying(desk: Desk) -> Desk:

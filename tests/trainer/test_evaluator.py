@@ -4,13 +4,12 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 import structlog
-import torch
 from starlette.responses import Response
 
 from tests.trainer import work
@@ -27,12 +26,7 @@ from trainer.main import open_trainer
 STEPS = 6
 
 
-@pytest.fixture(autouse=True)
-def _deterministic() -> Iterator[None]:
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
-    yield
-    torch.use_deterministic_algorithms(False)
+pytestmark = pytest.mark.usefixtures("deterministic")
 
 
 def measuring(desk: Desk, folder: Path, **changes: object) -> Config:

@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,7 @@ from trainer.publish import Diverged, Plan, Publisher
 STEPS = 4
 
 
-@pytest.fixture(autouse=True)
-def _deterministic() -> Iterator[None]:
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
-    yield
-    torch.use_deterministic_algorithms(False)
+pytestmark = pytest.mark.usefixtures("deterministic")
 
 
 def config(desk: Desk, folder: Path, **changes: Any) -> Config:
