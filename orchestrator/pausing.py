@@ -2,7 +2,7 @@
 
 The pause itself begins in `lua/verdict.lua`, in the step that counts the alarm. A self-check is the
 worker's word, so it earns no trust: its record has begun again, so that all its groups are replayed as a
-newcomer's are, and so has each verifier's test.
+newcomer's are, and so has the test of each verifier that alarmed.
 """
 
 import structlog

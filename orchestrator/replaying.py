@@ -30,7 +30,7 @@ from protocol.evidence import Consequence, Hypothesis, consequence
 from protocol.messages import AuditTask, AuditTasks, GroupState, VerdictReply
 from protocol.rollout import SignedLease
 from protocol.signing import recover
-from protocol.verdict import Outcome, Rejection, Verdict
+from protocol.verdict import Outcome, Rejection, Verdict, follows
 
 UNDECIDED_SECONDS = 5.0
 """Pause before an undecided replay is offered again: what it lacked must have time to appear."""
@@ -239,6 +239,9 @@ def _require_covering(market: Market, run: Run, group: Group, verdict: Verdict) 
             f"the verdict is on {verdict.stats.num_tokens} tokens of rollouts {list(verdict.rollouts)}; drawn "
             f"are the {num_tokens} of {list(drawn)}: replay what the audit task names"
         )
+    if not follows(verdict, run.spec.thresholds):
+        does = "keep every bound" if verdict.outcome is Outcome.REJECTED else "break a bound"
+        raise Malformed(f"the verdict is {verdict.outcome.value} and its figures {does}")
 
 
 async def _report(market: Market, run: Run, verdict: Verdict, worker: str) -> str:

@@ -100,7 +100,8 @@ def consequence(verdict: Verdict, thresholds: Thresholds) -> Consequence:
     """Return what a verdict's own figures justify; they are signed, so anyone recomputes this."""
     if verdict.outcome is not Outcome.REJECTED:
         return Consequence.NONE
-    explains = decades(verdict.explained, thresholds) < GROSS_DECADES
+    covers = verdict.explained.num_tokens == verdict.stats.num_tokens  # of nothing all is explained
+    explains = covers and decades(verdict.explained, thresholds) < GROSS_DECADES
     if explains and lead(verdict, thresholds) >= NAMED_DECADES:
         return Consequence.NAMED
     if token_decades(verdict.stats, thresholds) >= GROSS_DECADES:

@@ -11,11 +11,12 @@ from pydantic import Field
 
 from protocol.canary import CanaryOpening
 from protocol.constants import MAX_GROUP_SIZE
+from protocol.environments.base import FULL_SCORE
 from protocol.policy import SignedManifest
 from protocol.rollout import Receipt, SignedLease
 from protocol.run import RunSpec
 from protocol.verdict import ReplayStats, Verdict
-from protocol.wire import U32, U63, U64, Address, AsTuple, Bytes32, Name, Signature, Wire
+from protocol.wire import U32, U63, U64, Address, Ascending, AsTuple, Bytes32, Name, Signature, Wire
 
 SELF_CHECK_GROUPS = 64
 """Fewest groups of a self-check: an alarm takes at least four, and drift as faint as shows in 64 pays."""
@@ -177,9 +178,13 @@ class AuditTask(Wire):
     work_digest: Bytes32
     lease: SignedLease
     body: Bytes32
-    rollouts: Annotated[tuple[U32, ...], AsTuple, Field(max_length=MAX_GROUP_SIZE)]
+    rollouts: Annotated[tuple[U32, ...], AsTuple, Ascending, Field(max_length=MAX_GROUP_SIZE)]
     """Which of the group's rollouts to replay, as the draw gives them; a verdict covers exactly these."""
-    rewards: Annotated[tuple[int, ...], AsTuple] = ()
+    rewards: Annotated[
+        tuple[Annotated[int, Field(ge=0, le=FULL_SCORE)], ...],
+        AsTuple,
+        Field(max_length=MAX_GROUP_SIZE),
+    ] = ()
     """Ten-thousandths, one per rollout of the group; empty where they are not known."""
 
 

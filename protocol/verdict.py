@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from protocol.constants import MAX_GROUP_SIZE, MICRO, NANO
 from protocol.precision import ComputeDtype
-from protocol.wire import U32, U63, U64, Address, AsTuple, Bytes32, Name, Signature, Wire
+from protocol.wire import U32, U63, U64, Address, Ascending, AsTuple, Bytes32, Name, Signature, Wire
 
 MAX_MISMATCHES = 64
 """Positions that a verdict shows: enough to see a pattern, 3 kB at most."""
@@ -208,7 +208,7 @@ class Verdict(Wire):
     outcome: Outcome
     rejection: Annotated[str, Field(max_length=64)]
     detail: Annotated[str, Field(max_length=1024)]
-    rollouts: Annotated[tuple[U32, ...], AsTuple, Field(max_length=MAX_GROUP_SIZE)]
+    rollouts: Annotated[tuple[U32, ...], AsTuple, Ascending, Field(max_length=MAX_GROUP_SIZE)]
     """Which of the group's rollouts were replayed; none where nothing could be."""
     stats: ReplayStats
     """Over every token of those rollouts."""
@@ -240,6 +240,11 @@ def judge(stats: ReplayStats, thresholds: Thresholds) -> tuple[Rejection, str] |
                 f"{most / statistic.unit:.6g}"
             )
     return None
+
+
+def follows(verdict: Verdict, thresholds: Thresholds) -> bool:
+    """Return whether a decided verdict's outcome is what its own figures say."""
+    return (judge(verdict.stats, thresholds) is None) == (verdict.outcome is Outcome.ACCEPTED)
 
 
 def excess(stats: ReplayStats, statistic: Statistic, bounds: Bounds) -> int:

@@ -5,6 +5,7 @@ HTTP routes, and `canonical` bytes for what is hashed or compressed.
 """
 
 from functools import lru_cache
+from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import (
@@ -123,3 +124,13 @@ def _tuple(value: Any) -> Any:
 
 AsTuple = BeforeValidator(_tuple)
 """`Annotated[tuple[X, ...], AsTuple]`: lists are what both decoders produce."""
+
+
+def _ascending(value: tuple[int, ...]) -> tuple[int, ...]:
+    if any(first >= second for first, second in pairwise(value)):
+        raise ValueError("each must be above the one before")
+    return value
+
+
+Ascending = AfterValidator(_ascending)
+"""Of indices: what is named twice would be counted twice."""

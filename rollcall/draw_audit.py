@@ -21,7 +21,7 @@ from protocol.messages import Contribution, SubmissionStatus
 from protocol.rollout import Submission
 from protocol.run import RunSpec
 from protocol.signing import Domain, recover, require_signer
-from protocol.verdict import Outcome, Verdict
+from protocol.verdict import Outcome, Thresholds, Verdict, follows
 from rollcall.epoch_audit import EpochReport, Look
 from rollout_worker.epochs import SpokeFor, work_digest
 
@@ -117,7 +117,14 @@ def check_replays(
         rollouts = draw.rollouts(
             secret, digest, group_size=public.spec.group_size, policy=public.spec.audit
         )
-        drawn = Drawn(digest, rollouts, _num_tokens(look.shown[1], rollouts))
+        try:
+            drawn = Drawn(digest, rollouts, _num_tokens(look.shown[1], rollouts))
+        except (IndexError, ValueError):
+            name = f"nonce {look.item.nonce} of {look.item.worker}"
+            report.differences.append(
+                f"{name} is paid and lacks whole tokens of rollouts {rollouts}"
+            )
+            continue
         fault = _fault_of_replay(look.item, status, drawn, public)
         report.num_replayed += fault is None
         report.differences += [fault] if fault else []
@@ -188,16 +195,19 @@ def _fault_of_replay(
     )
 
 
-def _covers(verdict: Verdict, drawn: Drawn) -> bool:
-    """Whether its figures are over what was drawn: else a verifier looks at whatever is honest."""
-    return (verdict.rollouts, verdict.stats.num_tokens) == (drawn.rollouts, drawn.num_tokens)
+def _covers(verdict: Verdict, drawn: Drawn, thresholds: Thresholds) -> bool:
+    """Whether it follows from figures over what was drawn: else a verifier looks at whatever is honest."""
+    is_drawn = (verdict.rollouts, verdict.stats.num_tokens) == (drawn.rollouts, drawn.num_tokens)
+    return is_drawn and follows(verdict, thresholds)
 
 
 def _counts(verdict: Verdict, drawn: Drawn, public: PublicDraws) -> bool:
     """Whether a verdict is a member's signed word on this very work, and on what was drawn of it."""
     if (verdict.run_id, verdict.work_digest) != (public.run_id, drawn.work_digest):
         return False
-    if not _covers(verdict, drawn) or verdict.verifier not in public.quorum.members:
+    if not _covers(verdict, drawn, public.spec.thresholds):
+        return False
+    if verdict.verifier not in public.quorum.members:
         return False
     try:
         signer = recover(public.domain.digest(verdict), verdict.signature)

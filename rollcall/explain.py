@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 
 from protocol.canonical import content_digest
 from protocol.errors import BadSignature, NotFound
+from protocol.evidence import Consequence, consequence
 from protocol.messages import RunInfo, SubmissionStatus
 from protocol.policy import Blob, SignedManifest
 from protocol.rollout import Submission, read_submission, work_of
@@ -263,6 +264,13 @@ def compare(
     outcome, rejection, _ = conclude(part, spec.thresholds)
     if verdict.outcome is not outcome:
         return judged(False, f"found it {verdict.outcome}, this replay finds it {outcome}")
+    ours = {"hypothesis": named.hypothesis.value, "explained": named.explained} if named else {}
+    found = {"hypothesis": "", "stats": stats_of(part), **ours}
+    told, here = (
+        consequence(v, spec.thresholds) for v in (verdict, verdict.model_copy(update=found))
+    )
+    if list(Consequence).index(told) > list(Consequence).index(here):
+        return judged(False, f"its figures make it {told}, this replay's make it {here}")
     return judged(True, _remark(verdict, rejection, named))
 
 

@@ -47,6 +47,8 @@ from rollout_worker.weights import PolicyStore, PolicyUnreachable
 
 REPLAYED_TOGETHER = 16
 """Groups of one call to the model: enough to fill its passes, few enough to stop and look between."""
+UNTRIED = (BlobMismatch, MarketError, PolicyUnreachable, ValueError, RuntimeError, MemoryError)
+"""What keeps hypotheses from being tried, a device without room for a second model among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,18 +243,15 @@ class Rechecker:
 
     def _named(self, item: Evidence, stats: ReplayStats) -> Named | None:
         """Return what explains a rejected group; None also where nothing could be tried."""
-        lease = item.lease
-        weights = self._store.reach(
-            lease.policy_version, lease.policy_digest, give_up=self._give_up
-        ).weights
-        if self._suspects is None:
-            self._suspects = self._open_suspects(weights)
-        suspect = Suspect(lease, item.submission.rollouts, item.rollouts, weights, stats)
-        thresholds, store, version = self._info.spec.thresholds, self._store, lease.policy_version
+        version, digest, store = item.lease.policy_version, item.lease.policy_digest, self._store
         older = partial(store.older, version, most=OLDER_VERSIONS, give_up=self._give_up)
         try:
-            return name(suspect, self._suspects, older, thresholds)
-        except (ValueError, RuntimeError, MemoryError) as error:
+            weights = store.reach(version, digest, give_up=self._give_up).weights
+            if self._suspects is None:
+                self._suspects = self._open_suspects(weights)
+            suspect = Suspect(item.lease, item.submission.rollouts, item.rollouts, weights, stats)
+            return name(suspect, self._suspects, older, self._info.spec.thresholds)
+        except UNTRIED as error:
             self._log.warning("no hypothesis could be tried", reason=str(error))
             return None
 

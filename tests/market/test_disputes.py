@@ -61,7 +61,7 @@ def market(
     folder: Path, chain: ChainCommand, *, permit: int = 86_400, renews: bool = True
 ) -> Iterator[LiveMarket]:
     """Start a market with two workers, three verifiers of which two suffice, one in reserve."""
-    windows = WINDOWS.model_copy(update={"challenge": 10, "permit": permit, "unbond": 600})
+    windows = WINDOWS.model_copy(update={"challenge": 20, "permit": permit, "unbond": 600})
     with live_market(
         folder,
         workers=("alice", "bob", *VERIFIERS[1:]),
@@ -97,7 +97,7 @@ def test_a_padded_epoch_is_voided_by_the_watch_and_everybody_is_paid(disputed: L
         proposed = proposed_file(live, alice)
         post(live, padded(proposed), "v0", "v1")
         ledger = live.ledger("watcher")
-        wait_until(lambda: ledger.run(live.run_id).generation == 1)
+        wait_until(lambda: ledger.run(live.run_id).generation == 1, check=live.processes.check)
         assert [ledger.stake_of(address_of(key_of(n))) for n in VERIFIERS] == [0, 0, STAKE, STAKE]
         replace(live, "v0", "v3")
         quorum.signs = True
@@ -120,7 +120,7 @@ def test_skipped_work_is_shown_by_its_worker_and_then_paid(tmp_path: Path) -> No
         quorum = stack.enter_context(verifying(live, *VERIFIERS[:3]))
         quorum.accepts = quorum.signs = False
         alice, bob = (stack.enter_context(selling(live, name)) for name in ("alice", "bob"))
-        units = {worker.address: worker.sell(3) for worker in (alice, bob)}
+        units = {worker.address: worker.sell(6) for worker in (alice, bob)}
         quorum.accepts = True
         ledger, operator = live.ledger("watcher"), live.ledger("operator")
         ledger.mint(address_of(key_of("operator")), STAKE)
@@ -128,7 +128,7 @@ def test_skipped_work_is_shown_by_its_worker_and_then_paid(tmp_path: Path) -> No
         ledger.mint(alice.address, STAKE)  # of which a hundredth is the bond
         start_watch(live)
         post(live, skipping(file_of_several(live, alice), alice.address), "v0", "v1")
-        wait_until(lambda: ledger.run(live.run_id).generation == 1)
+        wait_until(lambda: ledger.run(live.run_id).generation == 1, check=live.processes.check)
         assert ledger.stake_of(address_of(key_of("operator"))) == 0
         assert [ledger.stake_of(address_of(key_of(n))) for n in VERIFIERS[:3]] == [STAKE] * 3
         quorum.signs = True
@@ -136,7 +136,7 @@ def test_skipped_work_is_shown_by_its_worker_and_then_paid(tmp_path: Path) -> No
 
 
 def test_what_was_done_before_a_halt_and_a_lapse_is_paid(tmp_path: Path) -> None:
-    with market(tmp_path, chain_command, permit=20, renews=False) as live, ExitStack() as stack:
+    with market(tmp_path, chain_command, permit=60, renews=False) as live, ExitStack() as stack:
         stack.enter_context(verifying(live, *VERIFIERS[:3]))
         alice, bob = (stack.enter_context(selling(live, name)) for name in ("alice", "bob"))
         units = {alice.address: alice.sell(3), bob.address: 0}
@@ -161,13 +161,15 @@ def test_what_was_done_before_a_halt_and_a_lapse_is_paid(tmp_path: Path) -> None
 
 
 def start_watch(live: LiveMarket) -> None:
-    """Start `rollcall watch` with a key that has nothing but gas."""
+    """Start `rollcall watch` with a key that has nothing but gas, and wait until it looks."""
     argv = (
         *(sys.executable, "-m", "rollcall", "watch", live.url, "--rpc", live.rpc_url),
         *("--deployment", str(live.folder / "deployment.json")),
         *("--state", str(live.folder / "watch")),
     )
     live.processes.start(Command("watch", argv, {"ROLLCALL_KEY": "0x" + key_of("watcher").hex()}))
+    log = live.folder / "logs" / "watch.log"
+    wait_until(lambda: "watching the runs" in log.read_text(), check=live.processes.check)
 
 
 def file_of_several(live: LiveMarket, worker: LightWorker) -> EpochFile:

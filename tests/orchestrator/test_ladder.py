@@ -165,6 +165,30 @@ def test_an_unknown_hypothesis_is_refused_and_the_vote_can_be_sent_again(place: 
     assert place.status(digest).state is GroupState.REJECTED
 
 
+@pytest.mark.parametrize(
+    ("outcome", "found", "said"),
+    [
+        (REJECTED, {"claims": 0.0}, "is rejected and its figures keep every bound"),
+        (ACCEPTED, {"wrong": 5}, "is accepted and its figures break a bound"),
+    ],
+)
+def test_figures_that_contradict_their_outcome_are_refused(
+    place: Place,
+    outcome: Outcome,
+    found: dict[str, Any],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    digest, verifier = one_group(place), place.party("v0")
+    verifier.audits()
+    refused = verifier.judge(digest, outcome, found)
+    assert refused.status_code == 400 and said in refused.json()["message"]
+    assert place.status(digest).state is GroupState.REPLAY
+    monkeypatch.setattr(replaying, "follows", lambda *_: True)
+    assert verifier.judge(digest, outcome, found).status_code == 200
+    assert place.status(digest).state.value == outcome.value
+
+
 @contextmanager
 def established(
     ground: Ground, redis_url: str, folder: Path, *, num_rollouts: int = 1, **more: Any

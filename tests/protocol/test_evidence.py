@@ -5,6 +5,7 @@ import math
 import pytest
 
 from protocol.constants import MICRO, NANO
+from protocol.errors import Malformed
 from protocol.evidence import (
     FAULT_RATE,
     GROSS_DECADES,
@@ -129,6 +130,23 @@ def test_a_hypothesis_names_where_it_leads_by_nine_decades() -> None:
         named = verdict(found, hypothesis=Hypothesis.INT8, explained=claims(0.0))
         assert consequence(named, BOUNDS) is follows
         assert consequence(verdict(found), BOUNDS) is Consequence.UNPAID
+
+
+def test_a_rollout_named_twice_is_refused_for_it_would_count_twice() -> None:
+    once, times = lost(1), 64
+    counts = {name: getattr(once, name) * times for name in ("num_tokens", "num_matched")}
+    repeated = verdict(once.model_copy(update=counts))
+    assert consequence(verdict(once), BOUNDS) is Consequence.UNPAID
+    assert consequence(repeated, BOUNDS) is Consequence.GROSS
+    for rollouts in ((0,) * times, (1, 0)):
+        with pytest.raises(Malformed, match="above the one before"):
+            Verdict.from_json(repeated.model_copy(update={"rollouts": rollouts}).to_json())
+
+
+def test_a_hypothesis_explains_no_token_that_was_not_replayed_under_it() -> None:
+    named = verdict(claims(100.0), hypothesis=Hypothesis.INT8)
+    assert lead(named, BOUNDS) >= NAMED_DECADES, "nothing is explained perfectly"
+    assert consequence(named, BOUNDS) is Consequence.UNPAID
 
 
 def test_what_a_hypothesis_leaves_unexplained_is_taken_off_its_lead() -> None:

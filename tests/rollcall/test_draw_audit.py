@@ -109,13 +109,14 @@ def test_a_verdict_on_a_convenient_rollout_vouches_for_nothing(
         opened(ground, redis_url, tmp_path / "blobs", audit=one_of_four, group_size=4) as place,
         serving(place) as (front, chain),
     ):
-        elsewhere, shorter, whole = (sell(place) for _ in range(3))
+        elsewhere, shorter, broken, whole = (sell(place) for _ in range(4))
         verifier = place.party("v0")
         drawn, _ = place.drawn(elsewhere)
         other = next((i,) for i in range(4) if i not in drawn)
         verifier.decide(elsewhere, Outcome.ACCEPTED, rollouts=other)
         few = measured(place.drawn(shorter)[1] - 1, place.spec.thresholds)
         verifier.decide(shorter, Outcome.ACCEPTED, stats=few)
+        verifier.decide(broken, Outcome.ACCEPTED, {"wrong": 5})
         verifier.decide(whole, Outcome.ACCEPTED)
         final(place, 0)
         auditor = Auditor(place, front, chain, tmp_path)
@@ -127,7 +128,7 @@ def test_a_verdict_on_a_convenient_rollout_vouches_for_nothing(
         assert not holds
         told = " ".join(printed.split())
         assert f"with 0 of 1 accepting verdicts on its drawn rollouts {list(drawn)}" in told
-        assert replays(printed) == (1, 3)
+        assert replays(printed) == (1, 4)
 
 
 def sell(place: Place) -> bytes:

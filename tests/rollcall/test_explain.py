@@ -33,6 +33,9 @@ FINDINGS = [
 WRONG = Mismatch(rollout=0, position=1, expected=9, claimed=6, margin_nanonats=700_000_000)
 
 
+HONEST = stats_of(FINDINGS)
+
+
 def verdict(outcome: Outcome, *, key: bytes = KEY, **changes: object) -> Verdict:
     fields: dict[str, object] = {
         "run_id": 1,
@@ -91,6 +94,15 @@ def test_a_verdict_is_reproduced_where_outcome_signature_and_positions_are() -> 
         (
             verdict(Outcome.REJECTED).model_copy(update={"detail": "added afterwards"}),
             "signed by 0x",
+        ),
+        (
+            verdict(
+                Outcome.REJECTED,
+                hypothesis="int4",
+                stats=HONEST.model_copy(update={"gap_nanonats": 10**12}),
+                explained=HONEST,
+            ),
+            "its figures make it named, this replay's make it unpaid",
         ),
     ],
 )

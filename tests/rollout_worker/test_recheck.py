@@ -1,7 +1,7 @@
 """A verifier's replays over real blobs and a real model: sequential tests, restarts, things that fail."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
@@ -121,6 +121,7 @@ class Desk:
         spec: RunSpec | None = None,
         model: object = None,
         most_seconds: float = NEVER,
+        suspects: Callable[[Weights], ReplayModel] = lambda _: suspects(),
     ) -> Rechecker:
         """Open the verifier's program again, on the files that an earlier one left."""
         info = RunInfo(
@@ -152,7 +153,7 @@ class Desk:
             drifts=DriftBook(self.folder / "drift.jsonl"),
             most_seconds=most_seconds,
             open_model=open_model,
-            open_suspects=lambda _: suspects(),
+            open_suspects=suspects,
             give_up=lambda: False,
         )
 
@@ -349,6 +350,16 @@ def test_a_replay_without_memory_is_undecided(desk: Desk, error: Exception) -> N
         assert [v.outcome for v in verdicts] == [Outcome.UNDECIDED] * 2
         assert all("memory" in v.detail or "no room" in v.detail for v in verdicts)
         assert all(v.rejection == "" for v in verdicts)
+
+
+def test_a_cheat_is_rejected_where_no_second_model_can_be_opened_to_name_it(desk: Desk) -> None:
+    def open_suspects(_: Weights) -> ReplayModel:
+        raise RuntimeError("CUDA out of memory")
+
+    verdicts = desk.rechecker(suspects=open_suspects).verdicts(int8(desk, ALICE, 2))
+    assert {(v.outcome, v.hypothesis) for v in verdicts} == {(Outcome.REJECTED, "")}
+    thresholds = desk.shelf.spec.thresholds
+    assert {consequence(v, thresholds) for v in verdicts} == {Consequence.UNPAID}
 
 
 def test_what_is_not_begun_in_time_is_undecided(desk: Desk) -> None:
