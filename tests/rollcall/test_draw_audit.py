@@ -12,11 +12,13 @@ from orchestrator import intake, leasing, replaying
 from orchestrator.scheduler import Opening
 from protocol.constants import MICRO
 from protocol.draw import Draw
-from protocol.messages import Contribution
+from protocol.messages import Contribution, SubmissionStatus
+from protocol.rollout import Rollout, Submission
 from protocol.run import AuditPolicy
 from protocol.verdict import Outcome, Verdict
 from rollcall import draw_audit
 from rollcall.draw_audit import Records
+from rollcall.public_record import PublicRecord
 from tests.orchestrator.evidence import measured
 from tests.orchestrator.front import serving
 from tests.orchestrator.ground import Ground
@@ -129,6 +131,26 @@ def test_a_verdict_on_a_convenient_rollout_vouches_for_nothing(
         told = " ".join(printed.split())
         assert f"with 0 of 1 accepting verdicts on its drawn rollouts {list(drawn)}" in told
         assert replays(printed) == (1, 4)
+
+
+@pytest.mark.parametrize("shown", [(), (Rollout(tokens=b"abc", logprobs=b""),)])
+def test_a_paid_group_without_whole_rollouts_is_told_and_ends_no_audit(
+    auditor: Auditor, shown: tuple[Rollout, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, real = auditor.place, PublicRecord.submission
+    earn(place)
+    final(place, 0)
+
+    def cut(
+        record: PublicRecord, run_id: int, digest: bytes
+    ) -> tuple[SubmissionStatus, Submission]:
+        status, body = real(record, run_id, digest)
+        return status, body.model_copy(update={"rollouts": shown})
+
+    monkeypatch.setattr(PublicRecord, "submission", cut)
+    holds, printed = auditor.audit()
+    assert not holds
+    assert "is paid and lacks whole tokens of rollouts" in " ".join(printed.split())
 
 
 def sell(place: Place) -> bytes:

@@ -12,7 +12,7 @@ from contracts.state import SlashStatus
 from protocol.canonical import content_digest, keccak256
 from protocol.rollout import SignedLease
 from protocol.signing import sign
-from rollout_worker.appeals import Appeals, see_out
+from rollout_worker.appeals import Appeals, Reasons, see_out
 from rollout_worker.defence import Defence
 from rollout_worker.engines.base import Engine
 from rollout_worker.engines.registry import open_engine
@@ -36,7 +36,7 @@ from tests.rollout_worker.live import (
 )
 from tests.waiting import wait_until
 
-NAMES = ("honest", "rounding", "misled", "unseen", "framed", "crashing", "silenced")
+NAMES = ("honest", "rounding", "misled", "unseen", "framed", "full", "crashing", "silenced")
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +158,22 @@ def test_work_that_was_never_done_is_appealed(live: LiveMarket) -> None:
         reason, defence = written(worker, slash_id)
         assert "The worker holds no receipt for this work" in reason
         assert (defence.kept, defence.shown) == (None, None)
+
+
+def test_a_full_disk_ends_no_answer_and_the_appeal_is_sent_once_it_can_be(
+    live: LiveMarket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def is_full(*_: object) -> str:
+        raise OSError(28, "No space left on device")
+
+    with accused(live, "full") as worker, capture_logs() as said:
+        slash_id = accuse(live, worker.seller.identity, keccak256(b"made up, on a full disk"))
+        with monkeypatch.context() as full:
+            full.setattr(Reasons, "put", is_full)
+            assert step(worker.appeals())
+        assert any("No space left" in str(line.get("reason")) for line in said)
+        assert step(worker.appeals())
+        written(worker, slash_id)
 
 
 @pytest.mark.parametrize("is_sent", [True, False])
