@@ -270,10 +270,9 @@ in whatever order their terms stand: the warm start saw none of these."""
 
 PREDATES_SPLIT = """No run leases these sums,
 in whatever order their terms stand, so what a run adds to this figure is not memory of its
-leases. The figure itself may contain some memory: these weights are older than the split, and
-about one in eight of the sums that the warm start taught them is held out today. The command
-below now teaches another sum in the place of each of those, so it gives a sibling of these
-weights and not the same bytes."""
+leases. The figure itself may contain some memory: about one in eight of the sums that these
+weights were taught is held out. The command below teaches another sum in the place of each of those,
+so it gives a sibling of these weights and not the same bytes."""
 
 
 def main() -> None:

@@ -118,7 +118,7 @@ def test_a_verdict_on_a_convenient_rollout_vouches_for_nothing(
         verifier.decide(elsewhere, Outcome.ACCEPTED, rollouts=other)
         few = measured(place.drawn(shorter)[1] - 1, place.spec.thresholds)
         verifier.decide(shorter, Outcome.ACCEPTED, stats=few)
-        verifier.decide(broken, Outcome.ACCEPTED, {"wrong": 5})
+        verifier.decide(broken, Outcome.ACCEPTED, {"wrong": 3})
         verifier.decide(whole, Outcome.ACCEPTED)
         final(place, 0)
         auditor = Auditor(place, front, chain, tmp_path)
