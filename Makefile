@@ -50,16 +50,16 @@ bench: $(READY)
 
 # Needs npm. Not npm's own wrapper of Forge: it exits 0 whatever the tests say. Slither comes from PyPI into build/.
 contracts: $(READY) contracts/node_modules/.ready
-	$(BIN)/python -m contracts.build --check
-	$(BIN)/python -m contracts.powers --check
+	$(BIN)/python -m contracts.tools.build --check
+	$(BIN)/python -m contracts.tools.powers --check
 	cd contracts && node_modules/@foundry-rs/forge-*/bin/forge test
-	$(BIN)/python -m contracts.slither
+	$(BIN)/python -m contracts.tools.slither
 
 contracts-build: $(READY) contracts/node_modules/.ready
-	$(BIN)/python -m contracts.build
+	$(BIN)/python -m contracts.tools.build
 
 contracts-mutants: $(READY) contracts/node_modules/.ready
-	$(BIN)/python -m contracts.mutants --write $(ARGS)
+	$(BIN)/python -m contracts.tools.mutants --write $(ARGS)
 
 test-gpu: $(READY)
 	$(BIN)/pytest -m gpu $(ARGS)

@@ -26,11 +26,11 @@ from protocol.environments.arithmetic import Arithmetic
 from protocol.precision import ComputeDtype
 from protocol.rollout import Lease, Rollout
 from protocol.verdict import Statistic, Thresholds
-from rollout_worker.calibrate import workload_of
 from rollout_worker.engines.base import Engine
 from rollout_worker.engines.registry import open_engine
 from rollout_worker.generate import finish_group, requests_of
-from rollout_worker.replay import ReplayModel, stats_of
+from rollout_worker.replay.calibrate import workload_of
+from rollout_worker.replay.measure import ReplayModel, stats_of
 from trainer.batch import Completion, Group, Microbatch, pack
 from trainer.loop import without_outliers
 from trainer.loss import Band, Clip, Tokens, Whole, grpo

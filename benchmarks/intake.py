@@ -29,7 +29,7 @@ import psutil
 import uvicorn
 from fastapi import FastAPI, Request, Response
 
-from rollcall.embedded import free_port
+from rollcall.demo.services import free_port
 
 if TYPE_CHECKING:
     from protocol.rollout import Lease

@@ -25,13 +25,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from client.policies import PolicyStore
 from protocol.messages import RunInfo
-from protocol.policy import Weights
+from protocol.policies.manifest import Weights
 from rollout_worker.engines.base import Completion, Engine, Request
-from rollout_worker.loop import opened
-from rollout_worker.shift import Seller, Shift
+from rollout_worker.main import opened
+from rollout_worker.session import Seller, Shift
 from rollout_worker.wallet import RunPermit, Wallet
-from rollout_worker.weights import PolicyStore
 
 WORKER = "seller"
 
@@ -135,7 +135,7 @@ def run(
             engine={"name": engine_name},
             metrics_seconds=2.0,
         )
-        from rollout_worker.loop import open_seller
+        from rollout_worker.main import open_seller
 
         with (
             open_seller(config, key_of(WORKER), threading.Event()) as (seller, wallet),

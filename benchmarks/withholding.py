@@ -18,9 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from protocol.environments.arithmetic import Arithmetic
-from protocol.environments.base import FULL_SCORE
-from protocol.withholding import (
+from protocol.checks.withholding import (
     NUM_GROUPS_PER_LOOK,
     NUM_VERSIONS,
     Case,
@@ -29,6 +27,8 @@ from protocol.withholding import (
     evidence_of,
     is_withholding,
 )
+from protocol.environments.arithmetic import Arithmetic
+from protocol.environments.base import FULL_SCORE
 
 NUM_SAMPLED, MOST_TOKENS = 512, 64
 GROUP_SIZE, NUM_OWN, NUM_OTHERS = 8, 10, 22
@@ -56,10 +56,10 @@ def coins(chance: np.random.Generator, count: int) -> Rewards:
 
 def sampled(model: Path) -> Source:
     """Return a source of groups that the model sampled for arithmetic tasks, each task once."""
-    from orchestrator.scorer import Scorer
-    from rollout_worker.calibrate import workload_of
+    from orchestrator.rewards.child import Scorer
     from rollout_worker.engines.registry import open_engine
     from rollout_worker.generate import generate_groups
+    from rollout_worker.replay.calibrate import workload_of
 
     made, eos = Arithmetic({}), json.loads((model / "config.json").read_text())["eos_token_id"]
     learn = {"run_id": 0, "environment": made.name, "config": {}, "eos_token_id": eos}

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from orchestrator.events import Streams
-from orchestrator.market import Market
+from orchestrator.jobs import Service
 from orchestrator.routes import (
     audits,
     batches,
@@ -25,7 +25,7 @@ from orchestrator.routes import (
     submissions,
     verifiers,
 )
-from orchestrator.service import Service
+from orchestrator.services import Market
 from orchestrator.wiring import SCHEMAS
 from protocol import messages
 from protocol.errors import MarketError

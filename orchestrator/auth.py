@@ -12,8 +12,8 @@ from functools import lru_cache
 import jwt
 from starlette.requests import Request
 
-from orchestrator import keys
-from orchestrator.market import Market
+from orchestrator.services import Market
+from orchestrator.store import keys
 from protocol.constants import MAX_CLOCK_SKEW_SECONDS
 from protocol.errors import ClockSkew, Forbidden, Replayed, TokenExpired, Unauthorized
 from protocol.messages import Session, SessionRequest

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from contracts.client import Ledger
-from contracts.errors import ChainUnreachable
-from contracts.owing import owed_until
-from contracts.state import EpochState, RunState, SlashState
+from ledger.errors import ChainUnreachable
+from ledger.ledger import Ledger
+from ledger.rules import owed_until
+from ledger.state import EpochState, RunState, SlashState
 from protocol.epoch import EpochHeader, FraudReport
 from protocol.errors import Busy, NotFound
 from protocol.signing import Domain, recover

@@ -10,8 +10,8 @@ import json
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 
-from orchestrator import keys
-from orchestrator.queue import Queue
+from orchestrator.store import keys
+from orchestrator.store.queue import Queue
 from protocol.errors import Busy, TooManyRequests
 
 FIRST = "0-0"

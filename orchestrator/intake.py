@@ -9,15 +9,17 @@ from dataclasses import dataclass
 
 import zstandard
 
-from orchestrator import admission, keys
-from orchestrator.admission import Finding
 from orchestrator.auth import Account
-from orchestrator.batches import is_trainable
+from orchestrator.checks.withholding import reason_of
 from orchestrator.events import event_body
-from orchestrator.market import Market, Run
-from orchestrator.queue import require_no_wait
-from orchestrator.records import Group
-from orchestrator.withholding import reason_of
+from orchestrator.rules import admission
+from orchestrator.rules.admission import Finding
+from orchestrator.rules.batch import is_trainable
+from orchestrator.services import Market, Run
+from orchestrator.store import keys
+from orchestrator.store.queue import require_no_wait
+from orchestrator.store.records import Group
+from protocol.checks.draw import Draw, rate_millionths
 from protocol.constants import (
     MAX_CLOCK_SKEW_SECONDS,
     MAX_SUBMISSION_BYTES,
@@ -25,7 +27,6 @@ from protocol.constants import (
     MICRO,
     NUM_TOKENS_PER_UNIT,
 )
-from protocol.draw import Draw, rate_millionths
 from protocol.errors import (
     BadSignature,
     ClockSkew,

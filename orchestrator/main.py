@@ -10,15 +10,15 @@ import structlog
 import uvicorn
 from eth_account import Account
 
-from contracts.client import Ledger
-from contracts.deployment import Deployment
+from ledger.deployment import Deployment
+from ledger.ledger import Ledger
 from orchestrator.app import create_app
-from orchestrator.blobs import Blobs
 from orchestrator.chain import Chain
 from orchestrator.config import Config
-from orchestrator.market import Market
-from orchestrator.queue import Queue
-from orchestrator.service import Service
+from orchestrator.jobs import Service
+from orchestrator.services import Market
+from orchestrator.store.blobs import Blobs
+from orchestrator.store.queue import Queue
 
 
 def open_market(config: Config, key: bytes) -> Market:

@@ -6,8 +6,8 @@ nobody. One that has lapsed is not renewed here: resuming waits, and is its oper
 
 import structlog
 
-from contracts.state import RunStatus
-from orchestrator.market import Market, Run
+from ledger.state import RunStatus
+from orchestrator.services import Market, Run
 
 
 def is_due(*, until: int, period: int, now: int) -> bool:

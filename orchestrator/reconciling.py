@@ -10,11 +10,11 @@ from enum import StrEnum
 
 import structlog
 
-from orchestrator import keys
 from orchestrator.events import event_body
-from orchestrator.market import Market, Run
-from orchestrator.queue import Argument
-from orchestrator.records import Epoch
+from orchestrator.services import Market, Run
+from orchestrator.store import keys
+from orchestrator.store.queue import Argument
+from orchestrator.store.records import Epoch
 from protocol.canonical import content_digest, keccak256
 from protocol.errors import NotFound
 from protocol.messages import EpochFile, EpochStage

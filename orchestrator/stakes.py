@@ -1,4 +1,4 @@
-"""Who is at work for a run, and with how much at stake: what the caps of `batches.py` are measured on.
+"""Who is at work for a run, and with how much at stake: what the caps of `rules/batch.py` are measured on.
 
 A worker is at work from when it asks for a lease until it has not asked for `PRESENT_LEASES` lease
 times. Asking costs nothing, and nothing is gained by it alone: stake that asks and does not deliver
@@ -7,9 +7,9 @@ only narrows the others' part, and holds up a batch once it is all but 1 ÷ mult
 
 from collections.abc import Iterable
 
-from orchestrator import batches
-from orchestrator.market import Market, Run
-from orchestrator.queue import Argument
+from orchestrator.rules import batch
+from orchestrator.services import Market, Run
+from orchestrator.store.queue import Argument
 
 KNOWN_SECONDS = 1.0
 """How long pacing goes by the same look at who is at work: with a thousand workers a look costs five
@@ -30,7 +30,7 @@ async def pace_share(market: Market, run: Run, worker: str) -> int:
     if now >= run.stakes_until:
         run.stakes, run.stakes_until = await at_work(market, run), now + KNOWN_SECONDS
     run.stakes[worker] = member.stake
-    return batches.pace_share_millionths(
+    return batch.pace_share_millionths(
         run.stakes,
         worker,
         max_share_millionths=run.spec.max_worker_share_millionths,

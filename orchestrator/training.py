@@ -1,8 +1,10 @@
 """Hand out and close batches: carry `batches.choose` to the queue, so that a step has one batch."""
 
-from orchestrator import batches, keys, stakes
+from orchestrator import stakes
 from orchestrator.events import event_body
-from orchestrator.market import Market, Run
+from orchestrator.rules import batch
+from orchestrator.services import Market, Run
+from orchestrator.store import keys
 from protocol.canonical import keccak256
 from protocol.environments.base import FULL_SCORE
 from protocol.errors import NotFound, StepOutOfOrder
@@ -45,14 +47,14 @@ async def _choose(
 ) -> tuple[BatchGroup, ...]:
     """Return the groups that the step may have so far, under the caps of this moment."""
     spec, now = run.spec, market.clock()
-    places = batches.places(
+    places = batch.places(
         await stakes.at_work(market, run, {group.worker for group in ready}),
         num_groups=spec.groups_per_batch,
         max_share_millionths=spec.max_worker_share_millionths,
         stake_multiple_millionths=spec.max_stake_multiple_millionths,
         seed=_seed(market, run, step, int(now) // spec.lease_seconds),
     )
-    chosen = batches.choose(
+    chosen = batch.choose(
         ready,
         step=step,
         num_groups=spec.groups_per_batch,

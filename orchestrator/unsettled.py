@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from orchestrator import settlement
-from orchestrator.market import Market, Run
-from orchestrator.settlement import Standing
+from orchestrator.rules import settle
+from orchestrator.rules.settle import Standing
+from orchestrator.services import Market, Run
 from protocol.messages import Contribution
 
 
@@ -44,4 +44,4 @@ async def payable(market: Market, run: Run, found: Found) -> tuple[Contribution,
     """Return the work that can be paid now, by the chain's last look."""
     dates = {work.submitted_at for standing in found.standings for work in standing.accepted}
     owed = await market.chain.owed(run.run_id, dates, state=run.chain, now=run.chain_time)
-    return settlement.settled_work(found.standings, now=run.chain_time, is_owed=owed.__contains__)
+    return settle.settled_work(found.standings, now=run.chain_time, is_owed=owed.__contains__)

@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from orchestrator.auth import Account, account_of
-from orchestrator.market import Market, Run
+from orchestrator.services import Market, Run
 from protocol.errors import Malformed, TooLarge
 from protocol.verdict import Verdict
 from protocol.wire import Wire

@@ -1,6 +1,7 @@
 """What two strangers must agree on, bit for bit. No I/O, no torch, no clock.
 
 Read in this order: README.md (the wire in numbered sections), constants, errors, canonical, wire, precision,
-run, rollout, verdict, calibration, sequential, evidence, draw, policy, messages, signing, signin, sampling,
-merkle, epoch, patch, advantage, environments/.
+run, positions, rollout, commitment, verdict, messages, signing, signin, sampling, merkle, epoch, advantage, user_error;
+policies/ (manifest, patch, lineage); checks/ (draw, calibration, sequential, evidence, drops, withholding, canary);
+environments/.
 """

@@ -9,10 +9,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from protocol.canary import CanaryOpening
+from protocol.checks.canary import CanaryOpening
 from protocol.constants import MAX_GROUP_SIZE
 from protocol.environments.base import FULL_SCORE
-from protocol.policy import SignedManifest
+from protocol.policies.manifest import SignedManifest
 from protocol.rollout import Receipt, SignedLease
 from protocol.run import RunSpec
 from protocol.verdict import ReplayStats, Verdict
@@ -203,7 +203,7 @@ class VerdictReply(Wire):
 
 
 class FraudReportTask(Wire):
-    """A report that verifiers are asked to sign: on evidence that is worth a stake (`evidence.py`)."""
+    """A report that verifiers are asked to sign: on evidence that is worth a stake (`checks/evidence.py`)."""
 
     run_id: U63
     worker: Address

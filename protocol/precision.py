@@ -15,7 +15,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from protocol.policy import Bits, HostTensor, Weights
+from protocol.policies.manifest import Bits, HostTensor, Weights
 
 
 class ComputeDtype(StrEnum):

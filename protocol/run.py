@@ -8,6 +8,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from protocol.checks.drops import DropPolicy, DropRule
 from protocol.constants import (
     MAX_COMPLETION_TOKENS,
     MAX_GROUP_SIZE,
@@ -15,7 +16,6 @@ from protocol.constants import (
     MICRO,
     PROTOCOL_VERSION,
 )
-from protocol.drops import DropPolicy, DropRule
 from protocol.precision import ComputeDtype
 from protocol.verdict import Thresholds
 from protocol.wire import U32, U63, U64, Address, Bytes32, Name, Wire
@@ -40,7 +40,7 @@ class AuditPolicy(Wire):
 class RunSpec(Wire):
     """The agreed terms of one run.
 
-    Example: `rollcall.spec.spec_of(RunPlan(), orchestrator=…, trainer=…)` makes the demo's; the wire
+    Example: `rollcall.cli.spec.spec_of(RunPlan(), orchestrator=…, trainer=…)` makes the demo's; the wire
     form is in `protocol/README.md` section 2.
     """
 

@@ -24,7 +24,7 @@ from protocol.epoch import (
     struct_hash,
 )
 from protocol.errors import BadSignature
-from protocol.policy import Manifest
+from protocol.policies.manifest import Manifest
 from protocol.rollout import Lease, Receipt, Work
 from protocol.verdict import Verdict
 from protocol.wire import checksum_address

@@ -81,7 +81,7 @@ class Bounds(Wire):
     group: Annotated[int, Field(ge=1, lt=1 << 64)]
     """Largest excess of one honest group."""
     drift: Annotated[int, Field(ge=1, lt=1 << 64)]
-    """Largest sum of excesses that an honest worker reaches (`sequential.py`)."""
+    """Largest sum of excesses that an honest worker reaches (`checks/sequential.py`)."""
 
 
 class Thresholds(Wire):

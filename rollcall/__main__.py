@@ -12,8 +12,9 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from rollcall.commands import disputes, money, provenance, runs, stakes
-from rollcall.commands.options import (
+from protocol.user_error import UserError, one_line
+from rollcall.cli.commands import disputes, money, provenance, runs, stakes
+from rollcall.cli.commands.options import (
     DEPLOYMENT,
     MACHINE,
     MONEY,
@@ -24,9 +25,8 @@ from rollcall.commands.options import (
     desk,
     example,
 )
-from rollcall.logs import quiet_libraries
-from rollcall.roles import Role, settings_of
-from rollcall.user_error import UserError, one_line
+from rollcall.frame.logs import quiet_libraries
+from rollcall.frame.roles import Role, settings_of
 
 app = typer.Typer(
     name="rollcall",
@@ -69,7 +69,7 @@ def demo(
     Starts Redis, a chain, the orchestrator, a verifier, the trainer and three workers: one on vLLM,
     one on transformers, one that cheats. Ends by itself; exits 0 only if every claim holds.
     """
-    from rollcall.demo import run_demo
+    from rollcall.demo.run import run_demo
 
     try:
         all_hold = run_demo(steps=steps, folder=report, plain=plain, seed=seed)
@@ -130,13 +130,13 @@ def doctor(
     With --calibrate: whether a run would pay for what this machine samples, and by how much it passes,
     before anything is at stake. Exits 1 where it would not.
     """
-    from rollcall.console import open_console
-    from rollcall.doctor import State, examine
+    from rollcall.frame.console import open_console
+    from rollcall.machine.doctor import State, examine
 
     console = open_console()
     if calibrate:
         quiet_libraries()
-        from rollcall.checkup import Machine, check_up
+        from rollcall.machine.checkup import Machine, check_up
 
         machine = Machine(
             engine=engine,
@@ -179,7 +179,7 @@ def join(
     config: ConfigFile = None, assign: Assignments = None, print_config: PrintConfig = False
 ) -> None:
     """Work: lease tasks, sample them, submit, be paid."""
-    Role("worker", "rollout_worker.config:WorkerConfig", "rollout_worker.loop:main").start(
+    Role("worker", "rollout_worker.config:WorkerConfig", "rollout_worker.main:main").start(
         config, assign, print_config
     )
 
@@ -224,7 +224,7 @@ def verify(
     """
     if explain is not None:
         quiet_libraries()
-        from rollcall.commands.explaining import explain_one
+        from rollcall.cli.commands.explaining import explain_one
 
         holds = explain_one(
             explain,
@@ -235,9 +235,9 @@ def verify(
             deployment=deployment,
         )
         raise typer.Exit(0 if holds else 1)
-    Role("verifier", "rollout_worker.config:VerifierConfig", "rollout_worker.verifier:main").start(
-        config, assign, print_config
-    )
+    Role(
+        "verifier", "rollout_worker.config:VerifierConfig", "rollout_worker.verify.main:main"
+    ).start(config, assign, print_config)
 
 
 @app.command(
@@ -262,11 +262,11 @@ def launch(
     ] = None,
 ) -> None:
     """Put a run on chain with its budget in escrow, and tell the orchestrator."""
-    from rollcall import launch as launching
-    from rollcall.keys import key_from_environment
-    from rollcall.spec import spec_of
+    from rollcall.cli import launch as launching
+    from rollcall.cli.spec import spec_of
+    from rollcall.frame.keys import key_from_environment
 
-    settings = settings_of("rollcall.launch_config:LaunchConfig", config, assign, print_config)
+    settings = settings_of("rollcall.cli.launch_config:LaunchConfig", config, assign, print_config)
     if register is not None:
         spec = spec_of(
             settings.plan,
@@ -289,8 +289,8 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Show the runs an orchestrator serves, and a worker's standing in them."""
-    from rollcall.console import open_console
-    from rollcall.status import show
+    from rollcall.cli.status import show
+    from rollcall.frame.console import open_console
 
     show(orchestrator, worker=worker, as_json=as_json, console=open_console())
 
@@ -341,8 +341,8 @@ def calibrate(
     quiet_libraries()
     from protocol.precision import ComputeDtype
     from protocol.verdict import Thresholds
-    from rollcall.calibration import calibrate_to_file, hold_to
-    from rollcall.variation import Bench
+    from rollcall.machine.calibrate import calibrate_to_file, hold_to
+    from rollcall.machine.variation import Bench
 
     dtype = dtype or ("float16" if device.startswith("cuda") else "float32")
     if dtype not in list(ComputeDtype):
@@ -375,7 +375,7 @@ def containers(
     steps: Annotated[int, typer.Option(help="Optimizer steps of the trainer.")] = 50,
 ) -> None:
     """Write the keys (.env) and configs (compose/) that compose.yaml mounts."""
-    from rollcall.containers import write_containers
+    from rollcall.demo.containers import write_containers
 
     for path in write_containers(folder, steps=steps):
         typer.echo(path)
@@ -387,7 +387,7 @@ def key(
 ) -> None:
     """Make a new key. Keep the private part in the environment, never in a file you share."""
     from protocol.signing import address_of
-    from rollcall.keys import KEY_VARIABLE, new_key
+    from rollcall.frame.keys import KEY_VARIABLE, new_key
 
     made = new_key()
     typer.echo(
@@ -406,8 +406,8 @@ def consent(
     """Print this hot key's signed consent to act for a cold account."""
     from eth_account import Account
 
-    from rollcall.chain import address_of_text
-    from rollcall.keys import key_from_environment
+    from rollcall.cli.desk import address_of_text
+    from rollcall.frame.keys import key_from_environment
 
     account = Account.from_key(key_from_environment())
     with desk(rpc, deployment) as at:
@@ -437,7 +437,7 @@ def main() -> None:
 
 def _ledger_errors() -> tuple[type[Exception], ...]:
     """Return what a role may raise about the chain. Nothing where web3 was never loaded."""
-    loaded = sys.modules.get("contracts.errors")
+    loaded = sys.modules.get("ledger.errors")
     return (loaded.LedgerError,) if loaded is not None else ()
 
 

@@ -1,6 +1,6 @@
 """What a contributor runs: a worker that samples, a verifier that replays. Read `README.md` first.
 
-Then: config, loop (a worker's program), choice, shift, outbox, commitment, weights, generate, engines/,
-connection, client, cache, wallet, machine_check, appeals; verifier (the other program), recheck, replay,
-hypotheses, vllm_replay, replayers, drift, calibrate, epochs, epoch_signer; metrics.
+Then: config, main (a worker's program), choose, session, generate, sell, wallet; engines/; pay/ (bookkeeping, receipts,
+appeals, review, defence); replay/ (measure over prefill, contest and candidates; hypotheses, calibrate, self_check);
+verify/ (main, the other program; recheck, reports, epochs, drift, verdicts).
 """

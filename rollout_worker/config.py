@@ -1,13 +1,15 @@
 """What a worker or a verifier decides for itself: addresses, paths, sizes, prices.
 
 Nothing here is agreed with anyone; the agreed terms of a run are its RunSpec. Keys are never in a
-file. How a file and the command line become one of these is `rollcall/settings.py`'s.
+file. How a file and the command line become one of these is `rollcall/frame/settings.py`'s.
 """
 
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from client.retry import RetryConfig
 
 Positive = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
@@ -76,17 +78,6 @@ class ChainConfig(Section):
     """Register, stake and join runs at start where that is missing. Off where a cold wallet did."""
     permit_seconds: Seconds = 2.0
     """How long a look at the run's permit on chain is believed: no lease is asked for without."""
-
-
-class RetryConfig(Section):
-    """Back-off while the orchestrator cannot be reached or is busy."""
-
-    first_seconds: Seconds = 0.1
-    """Delay after the first failure; doubles with each further one, with jitter."""
-    most_seconds: Seconds = 5.0
-    """The longest delay."""
-    timeout_seconds: Seconds = 20.0
-    """Silence on one connection after which it counts as lost."""
 
 
 class RoleConfig(Section):

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import structlog
 from eth_account import Account
 
-from contracts.client import Ledger
-from contracts.deployment import Deployment
-from contracts.errors import ContractError, LedgerError
-from contracts.state import RunState, RunStatus
+from ledger.deployment import Deployment
+from ledger.errors import ContractError, LedgerError
+from ledger.ledger import Ledger
+from ledger.state import RunState, RunStatus
 from protocol.errors import NotFound, Refused
 from protocol.messages import RunInfo
 from protocol.signing import Domain, address_of

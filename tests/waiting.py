@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rollcall.guard import Guard
+from rollcall.demo.guard import Guard
 
 
 def wait_until(holds: Callable[[], bool], *, check: Callable[[], object] = lambda: None) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from protocol.policy import Weights
+from protocol.policies.manifest import Weights
 from trainer.batch import Group, Microbatch, Origin, pack
 from trainer.model import Policy
 

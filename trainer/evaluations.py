@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from protocol import patch
-from protocol.policy import Weights
+from protocol.policies import patch
+from protocol.policies.manifest import Weights
 
 WAITING, MEASURING = ".waiting", ".measuring"
 

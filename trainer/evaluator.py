@@ -18,8 +18,8 @@ from typing import Any
 
 import structlog
 
-from protocol.patch import from_anchor
-from protocol.policy import Weights
+from protocol.policies.manifest import Weights
+from protocol.policies.patch import from_anchor
 from protocol.run import RunSpec
 from trainer.config import Config
 from trainer.evaluations import Evaluations

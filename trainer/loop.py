@@ -17,17 +17,17 @@ from typing import Any
 import structlog
 import torch
 
+from client.trainer import Client
 from protocol.canonical import content_digest
 from protocol.errors import Malformed, StepOutOfOrder
-from protocol.lineage import TrainedGroup
 from protocol.messages import Batch, RunInfo
-from protocol.policy import Manifest
+from protocol.policies.lineage import TrainedGroup
+from protocol.policies.manifest import Manifest
 from trainer import batch as batches
 from trainer import checkpoint
 from trainer.batch import Origin, Selection
 from trainer.behaviour import Behaviour, recompute
 from trainer.checkpoint import Progress
-from trainer.client import Client
 from trainer.config import Config
 from trainer.evaluator import Evaluator
 from trainer.loss import Band, Clip, Tokens, Whole, losses, outlying

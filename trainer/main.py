@@ -11,12 +11,12 @@ from contextlib import contextmanager
 import structlog
 import torch
 
+from client.trainer import Client, Stopped
 from protocol.messages import RunInfo
-from protocol.policy import entries, policy_digest
+from protocol.policies.manifest import entries, policy_digest
 from protocol.signing import Domain, address_of
 from trainer import checkpoint
 from trainer.checkpoint import Progress
-from trainer.client import Client, Stopped
 from trainer.config import Config
 from trainer.evaluator import Evaluator, evaluations_of
 from trainer.loop import Trainer, WrongRun

@@ -21,8 +21,8 @@ from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from protocol.patch import from_anchor
-from protocol.policy import Bits, HostTensor, Weights
+from protocol.policies.manifest import Bits, HostTensor, Weights
+from protocol.policies.patch import from_anchor
 from protocol.precision import ComputeDtype, cast_all
 from trainer.batch import Microbatch
 

@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from protocol import patch, signing
+from client.trainer import Client
+from protocol import signing
 from protocol.errors import Malformed
-from protocol.lineage import NO_LINEAGE, StepRecord, TrainedGroup
-from protocol.policy import (
+from protocol.policies import patch
+from protocol.policies.lineage import NO_LINEAGE, StepRecord, TrainedGroup
+from protocol.policies.manifest import (
     Blob,
     Manifest,
     PatchEntry,
@@ -24,7 +26,6 @@ from protocol.policy import (
     policy_digest,
 )
 from protocol.signing import Domain
-from trainer.client import Client
 
 
 class Diverged(Exception):

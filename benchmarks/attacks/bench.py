@@ -21,16 +21,16 @@ from benchmarks.attacks.tasks import Task, sums, word_problems
 from protocol.advantage import group_advantages
 from protocol.constants import MICRO
 from protocol.environments.base import Undecidable
-from protocol.policy import Weights
+from protocol.policies.manifest import Weights
 from protocol.precision import ComputeDtype
 from protocol.rollout import Lease, Rollout
-from rollout_worker.calibrate import Workload, workload_of
 from rollout_worker.engines.base import Completion, Engine, Request
 from rollout_worker.engines.causal import CausalModel, read_weights
 from rollout_worker.engines.registry import open_engine
 from rollout_worker.engines.vllm import VllmEngine
 from rollout_worker.generate import finish_group, requests_of
-from rollout_worker.replay import Replayer, ReplayModel, stats_of
+from rollout_worker.replay.calibrate import Workload, workload_of
+from rollout_worker.replay.measure import Replayer, ReplayModel, stats_of
 
 EOS = 2
 GROUP_SIZE = 8
@@ -201,7 +201,7 @@ def open_replayer(name: str, policies: Policies) -> Iterator[Replayer]:
     if name == "transformers":
         yield ReplayModel(policies.folder, dtype=policies.dtype)
         return
-    from rollout_worker.vllm_replay import VllmReplay
+    from rollout_worker.replay.vllm import VllmReplay
 
     engine = _opened(name, policies)
     assert isinstance(engine, VllmEngine)

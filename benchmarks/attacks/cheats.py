@@ -17,8 +17,8 @@ import numpy as np
 from benchmarks.attacks import edits, reliquary
 from benchmarks.attacks.bench import Bench, Change, Policies
 from benchmarks.attacks.weights import noisy, shifted
-from protocol.evidence import Hypothesis
-from protocol.policy import Weights
+from protocol.checks.evidence import Hypothesis
+from protocol.policies.manifest import Weights
 from protocol.rollout import Lease, Rollout
 from rollout_worker.engines.base import Completion, Request
 from rollout_worker.engines.fp8_cache import keeping_fp8

@@ -22,7 +22,7 @@ from protocol.environments.base import FULL_SCORE
 from protocol.rollout import Lease, Rollout
 from rollout_worker.engines.base import Completion
 from rollout_worker.engines.gumbel import gumbel
-from rollout_worker.engines.nucleus import within_nucleus
+from rollout_worker.replay.nucleus import within_nucleus
 
 Groups = list[tuple[Rollout, ...]]
 Pick = Callable[[Tensor, Tensor, Tensor], Tensor]

@@ -18,8 +18,8 @@ from benchmarks.attacks.toploc import (
     MAX_MANTISSA_ERROR_MEAN,
     MAX_MANTISSA_ERROR_MEDIAN,
 )
+from protocol.checks.sequential import OUTLIERS, terms
 from protocol.constants import MARGIN_CAP_NATS
-from protocol.sequential import OUTLIERS, terms
 from protocol.verdict import ReplayStats, Thresholds, judge
 
 BLOCK_TOKENS = 300
@@ -87,7 +87,7 @@ def sequences(
 ) -> Sequences:
     """Draw `count` sequences of groups with replacement, and judge them.
 
-    The sums are those of `protocol.sequential`, folded for all sequences at once.
+    The sums are those of `protocol.checks.sequential`, folded for all sequences at once.
     """
     held = [list(terms(group, thresholds)) for group in stats]
     excess_GS = np.array([[term.excess for term in group] for group in held])

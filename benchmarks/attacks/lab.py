@@ -30,14 +30,14 @@ from benchmarks.attacks.models import START, UNTRAINED
 from benchmarks.attacks.naming import claiming_the_right, named
 from benchmarks.attacks.peers import Group, compared, hidden_states
 from benchmarks.attacks.record import Compared, Drawn, Names, Replayed, Sampled
-from protocol.calibration import MIN_GROUPS, thresholds_of
+from protocol.checks.calibration import MIN_GROUPS, thresholds_of
 from protocol.environments.base import FULL_SCORE
-from protocol.policy import entries, policy_digest
+from protocol.policies.manifest import entries, policy_digest
 from protocol.rollout import Lease
 from protocol.verdict import Thresholds
 from rollout_worker.engines.causal import CausalModel
 from rollout_worker.engines.fp8_cache import keeping_fp8
-from rollout_worker.replay import ReplayModel
+from rollout_worker.replay.measure import ReplayModel
 
 FALSE_REJECTS_PER_MILLION = 100
 FALSE_ALARMS_PER_MILLION = 10

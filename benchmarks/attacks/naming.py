@@ -11,12 +11,12 @@ import numpy as np
 from benchmarks.attacks.bench import Policies
 from benchmarks.attacks.cheats import Attack
 from benchmarks.attacks.record import Names, from_rows, rows_of
-from protocol.evidence import Consequence, consequence
-from protocol.policy import Weights
+from protocol.checks.evidence import Consequence, consequence
+from protocol.policies.manifest import Weights
 from protocol.rollout import Lease, Rollout
 from protocol.verdict import NOTHING_MEASURED, Outcome, ReplayStats, Thresholds, Verdict
-from rollout_worker.hypotheses import Suspect, name
-from rollout_worker.replay import ReplayModel
+from rollout_worker.replay.hypotheses import Suspect, name
+from rollout_worker.replay.measure import ReplayModel
 
 Condemned = tuple[Lease, tuple[Rollout, ...], ReplayStats]
 

@@ -13,7 +13,7 @@ from benchmarks.attacks.figures import Area, Array, Delay
 from benchmarks.attacks.lab import HANDED_IN, PREFILLED, Lab
 from benchmarks.attacks.naming import consequences
 from benchmarks.attacks.record import Names
-from protocol.evidence import Consequence
+from protocol.checks.evidence import Consequence
 from protocol.verdict import ReplayStats, Thresholds
 
 NUM_SEQUENCES = 500

@@ -13,13 +13,13 @@ import torch
 from benchmarks.attacks.models import Reinforcement
 from protocol.advantage import group_advantages, has_signal
 from protocol.environments.arithmetic import Arithmetic
-from protocol.patch import anchor_bytes, from_anchor
-from protocol.policy import HostTensor
+from protocol.policies.manifest import HostTensor
+from protocol.policies.patch import anchor_bytes, from_anchor
 from protocol.precision import ComputeDtype
 from protocol.rollout import Lease, Rollout
-from rollout_worker.calibrate import workload_of
 from rollout_worker.engines.registry import open_engine
 from rollout_worker.generate import generate_groups
+from rollout_worker.replay.calibrate import workload_of
 from trainer import loss as losses
 from trainer.batch import Completion, Group, count, pack
 from trainer.config import Config

@@ -19,7 +19,7 @@ from benchmarks.attacks.rows import (
     Peer,
     Row,
 )
-from protocol.evidence import Consequence
+from protocol.checks.evidence import Consequence
 
 HEAD = (
     "attack",

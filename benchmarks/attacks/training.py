@@ -2,7 +2,7 @@
 
 `python -m benchmarks.attacks.training large` trains the larger model, `… sibling` the other model of
 the starting model's shape. Each stops after `--seconds` and goes on where it stopped when called
-again, so that it fits between other work. Unlike `trainer.warm_start` the forward pass is in bfloat16
+again, so that it fits between other work. Unlike `rollcall.demo.warm_start` the forward pass is in bfloat16
 and the loop is our own, since TRL's cannot be cut at a second. Left out: measuring accuracy beyond
 the share of right answers that the bench samples anyway.
 """
@@ -23,7 +23,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from benchmarks.attacks.models import Recipe, model_folder, recipes
 from protocol.environments.arithmetic import Arithmetic
-from trainer import warm_start
+from rollcall.demo import warm_start
 
 IGNORED = -100
 

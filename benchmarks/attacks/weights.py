@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from protocol.policy import HostTensor, Weights
+from protocol.policies.manifest import HostTensor, Weights
 from rollout_worker.engines.causal import host_tensor_of, tensor_of
 
 

@@ -19,7 +19,7 @@ from benchmarks.gas.market import Market
 from benchmarks.gas.naive import naive_designs
 from benchmarks.gas.proofs import Proofs
 from benchmarks.gas.rows import MOST_ABOVE, Design, Row
-from contracts.client import web3_at
+from ledger.ledger import web3_at
 from tests.contracts.anvil import anvil, executable
 
 OUT = Path("build/bench/gas.json")

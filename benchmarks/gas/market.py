@@ -14,10 +14,10 @@ from eth_account.signers.local import LocalAccount
 from web3 import Web3
 from web3.exceptions import ContractLogicError
 
-from contracts.artifact import artifact
-from contracts.deployment import Deployment, Terms, deploy
-from contracts.node import refusal
-from contracts.state import RunParams
+from ledger.artifact import artifact
+from ledger.deployment import Deployment, Terms, deploy
+from ledger.node import refusal
+from ledger.state import RunParams
 from protocol.canonical import keccak256
 from protocol.epoch import EpochHeader
 from protocol.signing import Domain, sign

@@ -15,17 +15,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from protocol.draw import Draw
+from protocol.checks.draw import Draw
 from protocol.environments.arithmetic import Arithmetic
 from protocol.precision import ComputeDtype
 from protocol.rollout import Lease, Rollout
 from protocol.run import AuditPolicy
-from rollout_worker.calibrate import Workload, workload_of
 from rollout_worker.engines.vllm import VllmEngine
 from rollout_worker.generate import generate_groups
-from rollout_worker.recheck import REPLAYED_TOGETHER
-from rollout_worker.replay import Replayer, ReplayModel, only
-from rollout_worker.vllm_replay import VllmReplay
+from rollout_worker.replay.calibrate import Workload, workload_of
+from rollout_worker.replay.measure import Replayer, ReplayModel, only
+from rollout_worker.replay.vllm import VllmReplay
+from rollout_worker.verify.recheck import REPLAYED_TOGETHER
 
 START = Path(__file__).parents[2] / "models" / "start"
 GROUP_SIZE = 8

@@ -24,7 +24,7 @@ from benchmarks.replay.cost import Shape
 from protocol.rollout import Lease, Rollout
 from rollout_worker.engines.causal import CausalModel
 from rollout_worker.engines.gumbel import gumbel
-from rollout_worker.replay import ReplayModel, claims_of, rows_of
+from rollout_worker.replay.measure import ReplayModel, claims_of, rows_of
 
 HIDDEN = 64
 Run = Callable[[Lease, NDArray[Any]], object]

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Request, Response
 
-from orchestrator import replaying, slashing
+from orchestrator import replays, slashes
 from orchestrator.wiring import (
     AStranger,
     TheAccount,
@@ -35,7 +35,7 @@ async def take_audits(
 ) -> Response:
     """Groups to replay; 204 while there are none for this verifier."""
     asked = await read(request, AuditRequest, market.config.limits.max_json_bytes)
-    tasks = await replaying.take(market, run, account, asked.count)
+    tasks = await replays.take(market, run, account, asked.count)
     return answer(tasks) if tasks else nothing_yet(market.config.retry_after_seconds)
 
 
@@ -49,13 +49,13 @@ async def give_verdict(
 ) -> Response:
     """Count a signed verdict of the caller. May be repeated."""
     verdict = await read_verdict(request, account, audit_id)
-    return answer(await replaying.count(market, run, verdict))
+    return answer(await replays.count(market, run, verdict))
 
 
 @router.get("/runs/{run}/fraud-reports", response_model=FraudReportTasks, dependencies=[AStranger])
 async def list_fraud_reports(market: TheMarket, run: TheRun) -> Response:
     """Reports that want signatures."""
-    return answer(await slashing.tasks(market, run))
+    return answer(await slashes.tasks(market, run))
 
 
 @router.post(
@@ -67,9 +67,9 @@ async def sign_fraud_report(
     market: TheMarket, run: TheRun, account: TheAccount, work_digest: str, request: Request
 ) -> Response:
     """Add a verifier's signature; with enough, the slash is proposed on chain."""
-    await replaying.require_verifier(market, run, account.identity)
+    await replays.require_verifier(market, run, account.identity)
     signed = await read(request, FraudReportSignature, market.config.limits.max_json_bytes)
     if signed.work_digest != word(work_digest):
         raise Malformed("the signature is about other work than the path names")
-    await slashing.add_signature(market, run, signed.work_digest, signed)
+    await slashes.add_signature(market, run, signed.work_digest, signed)
     return done()

@@ -7,10 +7,10 @@ from fastapi import APIRouter, Request, Response
 from starlette.responses import StreamingResponse
 
 from orchestrator.auth import Account
-from orchestrator.market import Market
+from orchestrator.services import Market
 from orchestrator.wiring import AStranger, TheAccount, TheMarket, done, read_body, takes_bytes, word
 from protocol.errors import Forbidden, Malformed, NotFound
-from protocol.policy import MAX_CHUNK_BYTES
+from protocol.policies.manifest import MAX_CHUNK_BYTES
 
 router = APIRouter(tags=["blobs"])
 

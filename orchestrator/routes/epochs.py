@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
 
-from orchestrator import replaying, settling
+from orchestrator import epochs, replays
 from orchestrator.wiring import AStranger, TheAccount, TheMarket, TheRun, answer, done, read, takes
 from protocol.messages import EpochInfo, EpochSignature
 
@@ -15,7 +15,7 @@ Number = Annotated[int, Path(ge=0, lt=1 << 32)]
 @router.get("/runs/{run}/epochs/{epoch}", response_model=EpochInfo, dependencies=[AStranger])
 async def get_epoch(market: TheMarket, run: TheRun, epoch: Number) -> Response:
     """An epoch's stage, the blob with every contribution, and the digest verifiers sign."""
-    return answer(await settling.epoch_info(market, run, epoch))
+    return answer(await epochs.epoch_info(market, run, epoch))
 
 
 @router.post(
@@ -27,7 +27,7 @@ async def sign_epoch(
     market: TheMarket, run: TheRun, account: TheAccount, epoch: Number, request: Request
 ) -> Response:
     """Add a verifier's signature of the header; with enough, the epoch is posted."""
-    await replaying.require_verifier(market, run, account.identity)
+    await replays.require_verifier(market, run, account.identity)
     signed = await read(request, EpochSignature, market.config.limits.max_json_bytes)
-    await settling.add_signature(market, run, epoch, signed)
+    await epochs.add_signature(market, run, epoch, signed)
     return done()

@@ -2,7 +2,8 @@
 
 from fastapi import APIRouter, Request, Response
 
-from orchestrator import canaries, leasing, pausing
+from orchestrator import leases, pauses
+from orchestrator.checks import canaries
 from orchestrator.wiring import (
     TheAccount,
     TheMarket,
@@ -27,7 +28,7 @@ async def lease(market: TheMarket, run: TheRun, account: TheAccount, request: Re
         return nothing_yet(market.config.retry_after_seconds)
     if room is not None:
         asked = asked.model_copy(update={"count": min(asked.count, room)})
-    granted = await leasing.grant(market, run, account, asked)
+    granted = await leases.grant(market, run, account, asked)
     if granted is None:
         return nothing_yet(market.config.retry_after_seconds)
     return answer(granted)
@@ -39,7 +40,7 @@ async def self_check(
 ) -> Response:
     """End the caller's pause with its own measurement; all its groups are replayed until enough are good."""
     found = await read(request, SelfCheck, market.config.limits.max_json_bytes)
-    await pausing.resume(market, run, account.identity, found)
+    await pauses.resume(market, run, account.identity, found)
     return done()
 
 
@@ -49,5 +50,5 @@ async def return_leases(
 ) -> Response:
     """Free the caller's unfinished leases before their deadline."""
     asked = await read(request, ReturnedLeases, market.config.limits.max_json_bytes)
-    await leasing.give_back(market, run, account.identity, asked.lease_ids)
+    await leases.give_back(market, run, account.identity, asked.lease_ids)
     return done()

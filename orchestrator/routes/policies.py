@@ -4,11 +4,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from orchestrator import publishing
+from orchestrator import policies
 from orchestrator.auth import require_role
 from orchestrator.wiring import AStranger, TheAccount, TheMarket, TheRun, answer, done, read, takes
 from protocol.messages import PolicyPublication
-from protocol.policy import SignedManifest
+from protocol.policies.manifest import SignedManifest
 
 router = APIRouter(tags=["policies"])
 Version = Annotated[int, Query(ge=0, lt=1 << 32)]
@@ -23,7 +23,7 @@ async def publish(
     """The next version, its blobs uploaded before. The same manifest again changes nothing."""
     require_role(account, (run.spec.trainer,), "trainer")
     asked = await read(request, PolicyPublication, market.config.limits.max_json_bytes)
-    await publishing.publish(market, run, asked.signed)
+    await policies.publish(market, run, asked.signed)
     return done()
 
 
@@ -32,7 +32,7 @@ async def publish(
 )
 async def get_policy(market: TheMarket, run: TheRun, version: str) -> Response:
     """A version's manifest, by number or `latest`."""
-    return answer(await publishing.manifest_of(market, run, version))
+    return answer(await policies.manifest_of(market, run, version))
 
 
 @router.get("/runs/{run}/lineage", dependencies=[AStranger])
@@ -41,5 +41,5 @@ async def get_lineage(
 ) -> Response:
     """Canonical `Records` of what made versions `first` … `last`, as many as one answer holds."""
     last = min(last, first + MOST_RECORDS - 1)
-    records = await publishing.records_of(market, run, first, last)
+    records = await policies.records_of(market, run, first, last)
     return Response(records.canonical(), media_type="application/octet-stream")

@@ -8,8 +8,8 @@ from fastapi import APIRouter, Request, Response
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from orchestrator import events, reporting
-from orchestrator.market import Market
+from orchestrator import events, views
+from orchestrator.services import Market
 from orchestrator.wiring import AStranger, TheMarket, TheRun, answer
 from protocol.errors import Malformed, MarketError
 from protocol.messages import WorkerInfos
@@ -28,7 +28,7 @@ async def get_worker(market: TheMarket, address: str) -> Response:
         worker = checksum_address(address)
     except ValueError as error:
         raise Malformed(str(error)) from error
-    return answer(await reporting.worker_infos(market, worker))
+    return answer(await views.worker_infos(market, worker))
 
 
 @router.get("/runs/{run}/events")

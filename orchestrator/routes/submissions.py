@@ -9,7 +9,7 @@ from fastapi.routing import APIRoute
 from pydantic import TypeAdapter, ValidationError
 from starlette.types import Receive, Scope, Send
 
-from orchestrator import intake, reporting
+from orchestrator import intake, views
 from orchestrator.auth import account_of
 from orchestrator.wiring import (
     AStranger,
@@ -84,4 +84,4 @@ router.include_router(direct)
 )
 async def get_submission(market: TheMarket, run: TheRun, work_digest: str) -> Response:
     """Where it stands, why, and all that is needed to replay it."""
-    return answer(await reporting.submission_status(market, run, word(work_digest)))
+    return answer(await views.submission_status(market, run, word(work_digest)))

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Response
 
-from orchestrator import canaries
+from orchestrator.checks import canaries
 from orchestrator.wiring import AStranger, TheMarket, TheRun, answer
 from protocol.messages import CanaryInfos, VerifierInfos
 

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from protocol.policy import Weights
+from protocol.policies.manifest import Weights
 
 
 @dataclass(frozen=True, slots=True)

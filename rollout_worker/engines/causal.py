@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, DynamicCache
 
-from protocol.patch import from_anchor
-from protocol.policy import HostTensor, Weights
+from protocol.policies.manifest import HostTensor, Weights
+from protocol.policies.patch import from_anchor
 from protocol.precision import ComputeDtype, cast_all
 from rollout_worker.engines.fit import require_same_model
 

@@ -8,7 +8,7 @@ it.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from protocol.policy import Weights
+from protocol.policies.manifest import Weights
 from rollout_worker.engines.base import Completion, Engine, Request
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from protocol.policy import HostTensor, Weights
+from protocol.policies.manifest import HostTensor, Weights
 from rollout_worker.engines.base import Completion, Engine, Request
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from protocol.policy import Weights
+from protocol.policies.manifest import Weights
 from protocol.precision import ComputeDtype
 from rollout_worker.engines.base import Completion, Request, engine_name
 from rollout_worker.engines.causal import CausalModel

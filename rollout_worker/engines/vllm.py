@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from protocol.policy import Weights
+from protocol.policies.manifest import Weights
 from protocol.precision import ComputeDtype, cast_all
 from rollout_worker.engines.base import Completion, Request, engine_name
 from rollout_worker.engines.fit import require_fit, require_same_model, shapes_of

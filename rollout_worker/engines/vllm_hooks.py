@@ -13,7 +13,7 @@ from vllm.v1.sample.logits_processor.builtin import process_dict_updates
 
 from rollout_worker.engines.gumbel import gumbel
 from rollout_worker.engines.likelihood import logprobs_of
-from rollout_worker.engines.vllm_replay import ReplaysClaims
+from rollout_worker.replay.vllm_worker import ReplaysClaims
 
 if TYPE_CHECKING:
     from vllm import SamplingParams

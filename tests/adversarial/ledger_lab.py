@@ -11,7 +11,7 @@ from eth_account.signers.local import LocalAccount
 from web3 import Web3
 from web3.logs import DISCARD
 
-from contracts.artifact import artifact
+from ledger.artifact import artifact
 from protocol.epoch import AccountLeaf, EpochHeader
 from protocol.signing import Domain, Signable, sign
 from tests.adversarial.ledger_epochs import Epoch, epoch_of

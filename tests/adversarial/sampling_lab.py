@@ -11,18 +11,18 @@ from pathlib import Path
 
 import numpy as np
 
-from orchestrator.admission import Terms, admit
+from orchestrator.rules.admission import Terms, admit
+from protocol.checks.sequential import Drift, crossed, folded
 from protocol.environments.arithmetic import Arithmetic
-from protocol.policy import HostTensor
+from protocol.policies.manifest import HostTensor
 from protocol.rollout import Lease, Rollout, Submission
-from protocol.sequential import Drift, crossed, folded
 from protocol.verdict import Rejection, ReplayStats, Thresholds, judge
-from rollout_worker.calibrate import Workload, workload_of
 from rollout_worker.engines.base import Engine, Request
 from rollout_worker.engines.causal import read_weights
 from rollout_worker.engines.registry import open_engine
 from rollout_worker.generate import finish_group, requests_of
-from rollout_worker.replay import Findings, ReplayModel, stats_of
+from rollout_worker.replay.calibrate import Workload, workload_of
+from rollout_worker.replay.measure import Findings, ReplayModel, stats_of
 from tests.bounds import COMMITTED
 
 MODEL = Path(__file__).parents[2] / "models" / "start"

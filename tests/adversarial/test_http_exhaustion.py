@@ -18,7 +18,7 @@ import uvicorn
 
 from orchestrator.app import create_app
 from protocol.canonical import content_digest
-from protocol.policy import MAX_CHUNK_BYTES
+from protocol.policies.manifest import MAX_CHUNK_BYTES
 from tests.orchestrator.ground import Ground
 from tests.orchestrator.place import Place, open_market
 

@@ -2,7 +2,7 @@
 
 from dataclasses import astuple
 
-from contracts.state import DisputeKind
+from ledger.state import DisputeKind
 from protocol.epoch import EpochHeader
 from tests.adversarial.ledger_epochs import Epoch
 from tests.adversarial.ledger_lab import Lab

@@ -2,7 +2,7 @@
 
 from dataclasses import astuple
 
-from contracts.state import DisputeStatus
+from ledger.state import DisputeStatus
 from tests.adversarial.ledger_lab import QUORUM, Lab
 from tests.contracts.world import STAKE, refused
 

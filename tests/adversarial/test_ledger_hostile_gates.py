@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from web3.logs import DISCARD
 
-from contracts.errors import LedgerError
+from ledger.errors import LedgerError
 from tests.adversarial.ledger_lab import Lab
 from tests.contracts.world import STAKE, refused
 

@@ -5,7 +5,7 @@ from dataclasses import astuple, dataclass
 import pytest
 from eth_account.signers.local import LocalAccount
 
-from contracts.client import Ledger
+from ledger.ledger import Ledger
 from protocol.epoch import EpochHeader
 from protocol.signing import sign
 from tests.adversarial.ledger_epochs import Epoch

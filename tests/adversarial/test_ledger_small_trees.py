@@ -2,7 +2,7 @@
 
 from dataclasses import astuple, replace
 
-from contracts.state import DisputeKind
+from ledger.state import DisputeKind
 from protocol.merkle import ZERO_WORD
 from tests.adversarial.ledger_lab import QUORUM, Lab
 from tests.contracts.world import RATE, STAKE, refused

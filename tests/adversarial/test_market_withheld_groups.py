@@ -10,16 +10,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from orchestrator import withholding
+from orchestrator.checks import withholding
 from protocol.advantage import group_advantages
+from protocol.checks.drops import DropPolicy
+from protocol.checks.withholding import Case, is_withholding
 from protocol.constants import MICRO
-from protocol.drops import DropPolicy
 from protocol.environments.base import FULL_SCORE
 from protocol.messages import Event, ReturnedLeases, WorkerInfo, WorkerInfos
 from protocol.rollout import Lease, Rollout
 from protocol.run import AuditPolicy
 from protocol.verdict import Outcome
-from protocol.withholding import Case, is_withholding
 from tests.orchestrator.ground import Ground
 from tests.orchestrator.place import Party, Place, opened
 from tests.orchestrator.test_settling import final

@@ -7,9 +7,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from protocol.patch import from_anchor
-from rollout_worker.client import Market
-from rollout_worker.weights import PolicyStore, PolicyUnreachable
+from client.market import Market
+from client.policies import PolicyStore, PolicyUnreachable
+from protocol.policies.patch import from_anchor
 from tests.rollout_worker.policies import DOMAIN, RUN, Server, Shelf, serving, shelf_of
 from tests.rollout_worker.test_client import market_at
 from tests.rollout_worker.test_weights import digest_of, same

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from client.policies import PolicyUnreachable, check_manifest
 from protocol.errors import MarketError
-from protocol.patch import PatchMismatch
-from protocol.policy import policy_digest
-from rollout_worker.weights import PolicyUnreachable, check_manifest
+from protocol.policies.manifest import policy_digest
+from protocol.policies.patch import PatchMismatch
 from tests.rollout_worker.policies import DOMAIN, RUN, Shelf, first_weights, shelf_of, stepped
 from tests.rollout_worker.test_weights import Direct, digest_of, same, store_of
 

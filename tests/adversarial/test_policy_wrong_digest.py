@@ -2,9 +2,9 @@
 
 import pytest
 
-from protocol.patch import anchor_bytes, apply, encode, from_anchor
-from protocol.policy import PatchEntry, entries
-from rollout_worker.weights import PolicyUnreachable
+from client.policies import PolicyUnreachable
+from protocol.policies.manifest import PatchEntry, entries
+from protocol.policies.patch import anchor_bytes, apply, encode, from_anchor
 from tests.rollout_worker.policies import Shelf, first_weights, shelf_of, stepped
 from tests.rollout_worker.test_weights import Direct, digest_of, same, store_of
 

@@ -5,8 +5,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from orchestrator import keys, leasing
-from orchestrator.service import Service
+from orchestrator import leases
+from orchestrator.jobs import Service
+from orchestrator.store import keys
 from protocol.canonical import content_digest
 from protocol.messages import RunList, RunRegistration
 from tests.orchestrator.ground import Ground, make_spec
@@ -76,7 +77,7 @@ def test_a_strangers_run_is_refused_though_it_names_this_orchestrator(place: Pla
     """Its creator could upload blobs without end and choose which files are read."""
     spec = make_spec(place.ground, name="strangers")
     ledger = place.ground.by("carol")
-    from contracts.state import RunParams
+    from ledger.state import RunParams
 
     params = RunParams(
         token=place.ground.deployment.token,
@@ -164,7 +165,7 @@ def test_a_script_that_cannot_be_sent_cancels_no_background_job(place: Place) ->
 
     async def ask_beside_a_broken_one() -> list[object]:
         broken = market.queue.script("publish", run.run_id, object())  # type: ignore[arg-type]
-        sound = leasing.expire(market, run, latest=0)
+        sound = leases.expire(market, run, latest=0)
         return list(await asyncio.gather(broken, sound, return_exceptions=True))
 
     for answer in place.call(ask_beside_a_broken_one):

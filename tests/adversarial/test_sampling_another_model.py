@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from protocol.policy import HostTensor
+from protocol.policies.manifest import HostTensor
 from tests.adversarial.sampling_lab import exact, share
 
 SKIPPED = ("model.layers.1.self_attn.o_proj.weight", "model.layers.1.mlp.down_proj.weight")

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from orchestrator.admission import admit
+from orchestrator.rules.admission import admit
 from protocol.rollout import Rollout
 from protocol.verdict import Rejection
 from tests.adversarial.sampling_lab import EOS, TERMS, exact, share, submission_of

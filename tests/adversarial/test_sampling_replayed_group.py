@@ -1,6 +1,6 @@
 """Attack: sample once, and hand the group in again whenever the same task is leased again."""
 
-from orchestrator.admission import copy_key
+from orchestrator.rules.admission import copy_key
 from tests.adversarial.sampling_lab import exact, share, submission_of
 
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from protocol.policy import HostTensor
+from protocol.policies.manifest import HostTensor
 from rollout_worker.engines.causal import host_tensor_of, tensor_of
 from tests.adversarial.sampling_lab import exact, share
 

@@ -1,6 +1,6 @@
 """Attack: stop half-way and write the end, which costs half and looks finished."""
 
-from orchestrator.admission import admit
+from orchestrator.rules.admission import admit
 from protocol.rollout import Rollout
 from protocol.verdict import Rejection
 from tests.adversarial.sampling_lab import EOS, TERMS, exact, share, submission_of

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator import replaying, settling
+from orchestrator import epochs, replays
 from protocol.messages import EpochFile, EpochStage
 from protocol.verdict import Outcome
 from tests.orchestrator.evidence import NAMED
@@ -37,7 +37,7 @@ def test_work_decided_while_settlement_looks_is_not_left_behind(
 
     async def decide_after(answer: Any, text: str) -> Any:
         if "earned:" in text and late:
-            await replaying.count(place.market, run, late.pop())
+            await replays.count(place.market, run, late.pop())
         return answer
 
     async def call(*command: Any) -> Any:
@@ -49,7 +49,7 @@ def test_work_decided_while_settlement_looks_is_not_left_behind(
 
     monkeypatch.setattr(queue, "call", call)
     monkeypatch.setattr(queue, "pipeline", pipeline)
-    record = place.call(settling._freeze, place.market, run, 0)
+    record = place.call(epochs._freeze, place.market, run, 0)
     monkeypatch.undo()
     assert not late, "the verdict came in between"
     assert record is None or [item.nonce for item in record.work] != [2]
@@ -111,7 +111,7 @@ def test_a_verifier_that_signs_and_withdraws_its_stake_does_not_save_a_cheat(
 
 def sign_report(place: Place, verifier: str) -> None:
     from protocol.messages import FraudReportSignature, FraudReportTasks
-    from rollout_worker.verifier import report_of
+    from rollout_worker.verify.main import report_of
 
     party = place.party(verifier)
     [task] = FraudReportTasks.from_json(place.get(place.path("fraud-reports")).content).tasks

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from orchestrator import admission
+from orchestrator.rules import admission
 from protocol.messages import GroupState
 from protocol.rollout import Receipt, Rollout
 from tests.orchestrator.ground import EOS

@@ -2,7 +2,7 @@
 
 import pytest
 
-from orchestrator import admission
+from orchestrator.rules import admission
 from protocol.rollout import Rollout
 from tests.orchestrator.ground import EOS
 from tests.orchestrator.place import Place

@@ -6,7 +6,7 @@ accusers' own replays must be far from every bound. Groups from other seeds are,
 
 from dataclasses import replace
 
-from protocol.canary import is_clear
+from protocol.checks.canary import is_clear
 from protocol.verdict import Outcome
 from rollout_worker.engines.reseeded import ReseededEngine
 from tests.adversarial.sampling_lab import exact

@@ -11,18 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from contracts.accusations import Accusations
-from contracts.state import SlashStatus
+from audit.accusations import Accusations
+from ledger.state import SlashStatus
 from protocol.canonical import keccak256
+from protocol.checks.evidence import Hypothesis
 from protocol.constants import NANO
 from protocol.errors import MarketError
-from protocol.evidence import Hypothesis
 from protocol.messages import FraudReportSignature
 from protocol.signing import sign
 from protocol.verdict import Outcome, ReplayStats
-from rollout_worker.epoch_signer import Verifier
-from rollout_worker.loop import open_seller, serve
-from rollout_worker.verifier import open_verifier, report_of
+from rollout_worker.main import open_seller, serve
+from rollout_worker.verify.epochs import Verifier
+from rollout_worker.verify.main import open_verifier, report_of
 from rollout_worker.wallet import Wallet
 from tests.market.light import vote
 from tests.rollout_worker.accused import VERIFIERS, accuse, accused, quorum, stake_verifiers

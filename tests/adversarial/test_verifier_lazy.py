@@ -6,7 +6,7 @@ as who replays. With them it is found within a number of replays that follows fr
 
 from pathlib import Path
 
-from protocol.canary import replays_until_failed
+from protocol.checks.canary import replays_until_failed
 from protocol.messages import Leases
 from protocol.verdict import Outcome
 from tests.orchestrator.ground import Ground

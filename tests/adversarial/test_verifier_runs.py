@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from protocol.errors import Malformed, MarketError
-from rollout_worker.verifier import step_all
+from rollout_worker.verify.main import step_all
 
 
 @dataclass

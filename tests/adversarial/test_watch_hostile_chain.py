@@ -9,17 +9,17 @@ import httpx
 import pytest
 from web3 import Web3
 
-from contracts.artifact import artifact
-from contracts.events import decode_events
-from contracts.history import History, Posted
-from contracts.search import Demand, Padded, Revealed, next_step
-from contracts.state import DisputeKind
-from orchestrator.watching import EpochWatch
+from audit.hidden.search import Demand, Padded, Revealed, next_step
+from audit.history import History, Posted
+from client.public import Reader
+from ledger.artifact import artifact
+from ledger.events import decode_events
+from ledger.state import DisputeKind
+from orchestrator.watch import EpochWatch
 from protocol.canonical import keccak256
 from protocol.errors import NotFound
 from protocol.merkle import ZERO_WORD, Tree
-from rollcall.reader import Reader
-from rollcall.watching import fetch
+from rollcall.cli.watch import fetch
 from tests.contracts.books import header_of, opened, work_leaves
 from tests.contracts.test_watch import Stage, staged, work
 from tests.contracts.world import SECRET, World

@@ -12,7 +12,7 @@ from benchmarks.attacks.bench import Bench, Policies
 from benchmarks.attacks.cheats import attacks
 from benchmarks.attacks.record import Drawn
 from protocol.rollout import Lease, Rollout
-from rollout_worker.engines import nucleus
+from rollout_worker.replay import nucleus
 
 NUM_GROUPS = 6
 Groups = Sequence[tuple[Rollout, ...]]

@@ -18,11 +18,11 @@ from benchmarks.attacks.models import START, Reinforcement
 from benchmarks.attacks.record import Sampled
 from benchmarks.attacks.rows import AIMS, rows
 from benchmarks.attacks.stale import policy_after
-from orchestrator.admission import admit
+from orchestrator.rules.admission import admit
+from protocol.checks.evidence import Consequence
+from protocol.checks.sequential import Drift, crossed, folded
 from protocol.constants import NANO
-from protocol.evidence import Consequence
 from protocol.rollout import Rollout
-from protocol.sequential import Drift, crossed, folded
 from protocol.verdict import ReplayStats, Thresholds, judge
 from rollout_worker.engines.causal import read_weights, tensor_of
 from rollout_worker.engines.fp8_cache import Fp8Cache

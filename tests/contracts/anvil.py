@@ -19,7 +19,7 @@ from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from web3 import Web3
 
-from contracts.client import web3_at
+from ledger.ledger import web3_at
 from tests.waiting import started
 
 LOCAL = Path(__file__).parents[2] / "contracts" / "node_modules" / ".bin" / "anvil"

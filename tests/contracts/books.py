@@ -1,14 +1,14 @@
 """Epochs to lie in: signed work, the file of an honest quorum, and what liars make of it.
 
-Nothing here judges: `contracts/fraud.py` and the contracts do.
+Nothing here judges: `audit/fraud.py` and the contracts do.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from contracts.fraud import Facts
-from contracts.openings import Openable, Opened, Published
+from audit.fraud import Facts
+from audit.published import Openable, Opened, Published
 from protocol.canonical import keccak256
 from protocol.epoch import AccountLeaf, EpochHeader, WorkLeaf
 from protocol.merkle import Tree

@@ -15,7 +15,7 @@ from web3 import Web3
 from web3.exceptions import ContractLogicError, ContractPanicError
 from web3.logs import DISCARD
 
-from contracts.artifact import artifact
+from ledger.artifact import artifact
 from protocol.canonical import keccak256
 from protocol.epoch import AccountLeaf, EpochHeader, RetractEpoch, WorkLeaf
 from protocol.merkle import Tree

@@ -10,8 +10,8 @@ from eth_abi.abi import encode
 from eth_account.signers.local import LocalAccount
 from web3 import Web3
 
-from contracts.deployment import Deployment, _create, _created
-from contracts.sender import Sender
+from ledger.deployment import Deployment, _create, _created
+from ledger.sender import Sender
 from protocol.canonical import keccak256
 from protocol.epoch import abi_word, struct_hash
 

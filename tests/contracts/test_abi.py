@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from eth_abi.abi import encode
 
-from contracts import state
-from contracts.artifact import artifact
-from contracts.errors import CONTRACTS, decode_error
-from contracts.events import _kinds
+from ledger import state
+from ledger.artifact import artifact
+from ledger.errors import CONTRACTS, decode_error
+from ledger.events import _kinds
 from protocol import epoch
 from protocol.canonical import keccak256
 from protocol.rollout import Work
@@ -24,6 +24,7 @@ from tests.contracts import whole
 from tests.contracts.gate_claims import CLAIM_TYPE
 
 HOME = Path(state.__file__).parent
+FOLDER = HOME.parent / "contracts"
 ATTRIBUTES = {
     "_registry": "StakeRegistry",
     "_ledger": "RunLedger",
@@ -211,7 +212,7 @@ ENUMS: dict[str, type[IntEnum]] = {
 @pytest.mark.parametrize("enum", ENUMS)
 def test_enums_have_the_same_members_in_order(enum: str) -> None:
     contract, name = enum.split(".")
-    source = (HOME / "src" / "interfaces" / f"{contract}.sol").read_text("utf-8")
+    source = (FOLDER / "src" / "interfaces" / f"{contract}.sol").read_text("utf-8")
     [body] = re.findall(rf"enum {name} {{(.*?)}}", source, re.DOTALL)
     members = [snake(member.strip()).upper() for member in body.split(",")]
     assert members == [member.name for member in ENUMS[enum]]
@@ -244,5 +245,5 @@ def _flat(member: dict[str, Any]) -> str:
 
 
 def test_the_gates_claim_is_hashed_under_the_contracts_type() -> None:
-    source = (HOME / "src" / "AttesterGate.sol").read_text("utf-8")
+    source = (FOLDER / "src" / "AttesterGate.sol").read_text("utf-8")
     assert f'"{CLAIM_TYPE}"' in source

@@ -2,12 +2,11 @@
 
 import hashlib
 import json
-from pathlib import Path
 
 import pytest
 
-from contracts import build
-from contracts.artifact import FOLDER
+from contracts.tools import build
+from ledger.artifact import FOLDER
 
 
 @pytest.mark.slow
@@ -22,11 +21,11 @@ def test_artifacts_name_the_sources_they_were_made_from() -> None:
     digests = {p: hashlib.sha256(t.encode()).hexdigest() for p, t in build.sources().items()}
     for name in build.DEPLOYABLE:
         content = json.loads((FOLDER / f"{name}.json").read_text())
-        assert content["sources"] == digests, "run python -m contracts.build"
+        assert content["sources"] == digests, "run python -m contracts.tools.build"
         assert content["compiler"]["solc"] == build.COMPILER
 
 
 def test_the_lock_names_no_host() -> None:
-    lock = (Path(build.__file__).parent / "package-lock.json").read_text()
+    lock = (build.HERE / "package-lock.json").read_text()
     assert '"resolved"' not in lock
     assert "://registry" not in lock

@@ -10,9 +10,10 @@ import pytest
 from requests import ConnectTimeout, Timeout
 from web3 import Web3
 
-from contracts.client import Ledger
-from contracts.deployment import Deployment, Terms, deploy
-from contracts.errors import (
+from devchain.rpc import Rpc, RpcError
+from devchain.server import DevChainServer
+from ledger.deployment import Deployment, Terms, deploy
+from ledger.errors import (
     ChainUnreachable,
     ContractError,
     LedgerError,
@@ -21,11 +22,10 @@ from contracts.errors import (
     WrongChain,
     decode_error,
 )
-from contracts.flights import Patience
-from contracts.sender import Sender
+from ledger.ledger import Ledger
+from ledger.sender import Sender
+from ledger.transactions import Patience
 from protocol.canonical import keccak256
-from rollcall.devchain.rpc import Rpc, RpcError
-from rollcall.devchain.server import DevChainServer
 from tests.contracts.world import InProcess, World, key, refused
 
 WINDOWS = ("challenge_window", "settle_window", "resume_delay")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from contracts.state import RunStatus
+from ledger.state import RunStatus
 from protocol.canonical import keccak256
 from tests.contracts.whole import Office
 from tests.contracts.world import (

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from contracts.deployment import deploy
-from contracts.errors import ContractError
+from ledger.deployment import deploy
+from ledger.errors import ContractError
 from protocol.canonical import keccak256
 from tests.contracts.court import (
     ACCOUNTS,

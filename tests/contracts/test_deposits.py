@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from contracts.errors import ContractError, LedgerError
+from ledger.errors import ContractError, LedgerError
 from protocol.canonical import keccak256
 from tests.contracts.world import BUDGET, STAKE, World, refused
 

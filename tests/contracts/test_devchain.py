@@ -16,13 +16,13 @@ import requests
 from eth_account import Account
 from web3 import Web3
 
-from contracts.client import Ledger, web3_at
-from contracts.deployment import Terms, deploy
-from rollcall.devchain.__main__ import development_address, development_key
-from rollcall.devchain.chain import DevChain
-from rollcall.devchain.journal import FILE_NAME, Journal, JournalMismatch
-from rollcall.devchain.rpc import Rpc
-from rollcall.devchain.server import DevChainServer
+from devchain.__main__ import development_address, development_key
+from devchain.chain import DevChain
+from devchain.journal import FILE_NAME, Journal, JournalMismatch
+from devchain.rpc import Rpc
+from devchain.server import DevChainServer
+from ledger.deployment import Terms, deploy
+from ledger.ledger import Ledger, web3_at
 from tests.contracts.world import InProcess
 from tests.waiting import started
 
@@ -39,7 +39,7 @@ TERMS = Terms(
 
 @contextmanager
 def served(state: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    command = [sys.executable, "-m", "rollcall.devchain", "--port", "0", "--state", str(state)]
+    command = [sys.executable, "-m", "devchain", "--port", "0", "--state", str(state)]
     with started([*command, *options], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         lines = [process.stdout.readline().strip() for _ in range(3)]

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from contracts.door import Draft
-from contracts.openings import Opened, account_witness
-from contracts.state import DisputeKind, DisputeStatus, WorkOpening
+from audit.published import Opened, account_witness
+from ledger.calls import Draft
+from ledger.state import DisputeKind, DisputeStatus, WorkOpening
 from protocol.canonical import keccak256
 from protocol.epoch import EpochHeader
 from protocol.messages import Contribution, EpochFile

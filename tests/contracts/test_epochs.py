@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from contracts.client import Ledger
-from contracts.errors import LedgerError
+from ledger.errors import LedgerError
+from ledger.ledger import Ledger
 from protocol.canonical import keccak256
 from protocol.epoch import EpochHeader
 from protocol.signing import Domain, sign

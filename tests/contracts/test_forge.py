@@ -4,10 +4,10 @@ import subprocess
 
 import pytest
 
-from contracts.build import HERE, can_compile, forge
-from contracts.mutants import README, TITLE, MutationError, mutated, replaced_section
-from contracts.mutations import MUTATIONS, Mutation
-from contracts.slither import excuses_without_reason
+from contracts.tools.build import HERE, can_compile, forge
+from contracts.tools.mutants import README, TITLE, MutationError, mutated, replaced_section
+from contracts.tools.mutations import MUTATIONS, Mutation
+from contracts.tools.slither import excuses_without_reason
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda m: f"{m.source}: {m.what}")

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contracts.fraud import Paid, find
-from contracts.search import MAX_INDICES, Demand, Exhausted, Revealed, next_step
-from contracts.state import Fault
+from audit.fraud import Paid, find
+from audit.hidden.search import MAX_INDICES, Demand, Exhausted, Revealed, next_step
+from ledger.state import Fault
 from protocol.canonical import keccak256
 from protocol.epoch import AccountLeaf, WorkLeaf
 from protocol.merkle import Tree

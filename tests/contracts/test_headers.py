@@ -3,14 +3,14 @@
 from dataclasses import fields, replace
 from pathlib import Path
 
-from contracts.client import Ledger
-from contracts.deployment import deploy
-from contracts.facts import domain_of
-from contracts.headers import header_in, posted_header
-from contracts.history import History, Posted
-from contracts.sender import Sender
-from contracts.state import Fault, RunParams
-from contracts.watch import Policy, Watcher
+from audit.chain_facts import domain_of
+from audit.hidden.headers import header_in, posted_header
+from audit.history import History, Posted
+from audit.watcher import Policy, Watcher
+from ledger.deployment import deploy
+from ledger.ledger import Ledger
+from ledger.sender import Sender
+from ledger.state import Fault, RunParams
 from protocol.canonical import keccak256
 from protocol.epoch import EpochHeader
 from protocol.signing import sign

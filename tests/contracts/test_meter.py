@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from contracts.state import RunState
+from ledger.state import RunState
 from protocol.canonical import keccak256
 from tests.contracts.world import BUDGET, MODEL, RATE, STAKE, WARN, WINDOW, World, refused
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from contracts.errors import ContractError
-from contracts.state import DisputeKind, DisputeStatus, RunStatus
+from ledger.errors import ContractError
+from ledger.state import DisputeKind, DisputeStatus, RunStatus
 from protocol.epoch import AccountLeaf, EpochHeader, RetractEpoch, account_tree
 from tests.contracts.world import BUDGET, SECRET, STAKE, WINDOW, World
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from contracts.state import RunStatus
+from ledger.state import RunStatus
 from tests.contracts.world import (
     BUDGET,
     PERMIT,

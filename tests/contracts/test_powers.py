@@ -7,10 +7,10 @@ import pytest
 from web3 import Web3
 from web3.exceptions import ContractLogicError
 
-from contracts.artifact import artifact
-from contracts.errors import ContractError
-from contracts.node import refusal
-from contracts.powers import INHERITED, PAGE, Power, Role, UnlistedPower, page, powers
+from contracts.tools.powers import INHERITED, PAGE, Power, Role, UnlistedPower, page, powers
+from ledger.artifact import artifact
+from ledger.errors import ContractError
+from ledger.node import refusal
 from protocol.canonical import keccak256
 from tests.contracts.world import SECRET, WINDOW, WORK, World
 
@@ -181,7 +181,7 @@ def contract(world: World, name: str) -> Any:
 
 def test_the_page_is_what_the_contracts_say() -> None:
     written = PAGE.read_text("utf-8")
-    assert written == page(written), "run python -m contracts.powers"
+    assert written == page(written), "run python -m contracts.tools.powers"
 
 
 def test_every_function_that_changes_anything_is_on_the_page() -> None:

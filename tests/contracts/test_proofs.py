@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from contracts.errors import ContractError
+from ledger.errors import ContractError
 from protocol.canonical import keccak256
 from protocol.epoch import AccountLeaf, EpochHeader, WorkLeaf
 from protocol.merkle import Tree

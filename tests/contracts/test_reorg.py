@@ -10,18 +10,18 @@ from typing import Any
 import pytest
 from web3 import Web3
 
-from contracts.artifact import artifact
-from contracts.client import web3_at
-from contracts.errors import (
+from ledger.artifact import artifact
+from ledger.errors import (
     BlocksRemoved,
     LedgerError,
     NotEnoughGas,
     TransactionPending,
     TransactionReplaced,
 )
-from contracts.events import LogCursor
-from contracts.flights import Patience
-from contracts.sender import Receipt, Sender
+from ledger.events import LogCursor
+from ledger.ledger import web3_at
+from ledger.sender import Receipt, Sender
+from ledger.transactions import Patience
 from tests.contracts.anvil import Anvil, anvil, lossy, needs_anvil, rich
 from tests.contracts.world import key
 from tests.waiting import wait_until

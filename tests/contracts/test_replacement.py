@@ -2,7 +2,7 @@
 
 import pytest
 
-from contracts.errors import LedgerError
+from ledger.errors import LedgerError
 from tests.contracts.world import RATE, SECRET, STAKE, WINDOW, World, refused
 
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from contracts.state import Posting
+from ledger.state import Posting
 from protocol.epoch import EpochHeader, RetractEpoch
 from tests.contracts.world import RATE, WINDOW, World, refused
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from contracts.state import RunStatus
+from ledger.state import RunStatus
 from protocol.canonical import keccak256
 from tests.contracts.world import BUDGET, RATE, STAKE, UNBOND, WINDOW, World, refused
 

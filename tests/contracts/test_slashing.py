@@ -2,8 +2,8 @@
 
 import pytest
 
-from contracts.errors import LedgerError
-from contracts.state import SlashStatus
+from ledger.errors import LedgerError
+from ledger.state import SlashStatus
 from protocol.canonical import keccak256
 from tests.contracts.world import APPEAL, RULING, STAKE, UNBOND, World, refused
 

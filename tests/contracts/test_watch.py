@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from contracts.facts import domain_of, facts_of
-from contracts.fraud import find
-from contracts.history import Dispute, Fate, History, Posted
-from contracts.openings import Opened
-from contracts.responding import open_slots
-from contracts.state import DisputeKind, Fault
-from contracts.watch import Policy, Watcher
+from audit.chain_facts import domain_of, facts_of
+from audit.fraud import find
+from audit.hidden.responder import open_slots
+from audit.history import Dispute, Fate, History, Posted
+from audit.published import Opened
+from audit.watcher import Policy, Watcher
+from ledger.state import DisputeKind, Fault
 from protocol.canonical import keccak256
 from protocol.epoch import AccountLeaf, EpochHeader, RetractEpoch
 from protocol.messages import EpochFile

@@ -10,9 +10,9 @@ from typing import Any
 
 from web3 import Web3
 
-from contracts.client import Ledger
-from contracts.door import require_word
-from contracts.sender import Receipt
+from ledger.calls import require_word
+from ledger.ledger import Ledger
+from ledger.sender import Receipt
 from protocol.canonical import keccak256
 
 

@@ -10,15 +10,15 @@ from eth_account.signers.local import LocalAccount
 from web3 import Web3
 from web3.providers import BaseProvider
 
-from contracts.artifact import artifact
-from contracts.deployment import Deployment, Terms, deploy
-from contracts.errors import ContractError
-from contracts.sender import Sender
-from contracts.state import RunParams
+from devchain.chain import DevChain
+from devchain.rpc import Rpc, RpcError
+from ledger.artifact import artifact
+from ledger.deployment import Deployment, Terms, deploy
+from ledger.errors import ContractError
+from ledger.sender import Sender
+from ledger.state import RunParams
 from protocol.canonical import keccak256
 from protocol.epoch import AccountLeaf, EpochHeader, FraudReport, account_tree
-from rollcall.devchain.chain import DevChain
-from rollcall.devchain.rpc import Rpc, RpcError
 from tests.contracts.whole import WholeLedger
 
 START = 1_800_000_000

@@ -13,6 +13,9 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from audit.omissions import KeptReceipt
+from client.market import Later
+from protocol.commitment import check_lease, check_receipt, commit
 from protocol.constants import MAX_SUBMISSION_BYTES
 from protocol.environments.registry import environment
 from protocol.errors import MarketError
@@ -20,15 +23,12 @@ from protocol.messages import AuditTask, LeaseRequest, Leases, RunInfo
 from protocol.rollout import Lease, Receipt, Rollout, read_submission
 from protocol.signing import sign
 from protocol.verdict import NOTHING_MEASURED, Outcome, ReplayStats, Verdict
-from rollout_worker.bookkeeping import Bookkeeper
-from rollout_worker.client import Later
-from rollout_worker.commitment import check_lease, check_receipt, commit
-from rollout_worker.epoch_signer import EpochSigner, Verifier
-from rollout_worker.loop import books_of, open_seller
-from rollout_worker.receipts import KeptReceipt
-from rollout_worker.shift import Seller
-from rollout_worker.verdict_book import VerdictBook
-from rollout_worker.verifier import open_verifier
+from rollout_worker.main import books_of, open_seller
+from rollout_worker.pay.bookkeeping import Bookkeeper
+from rollout_worker.session import Seller
+from rollout_worker.verify.epochs import EpochSigner, Verifier
+from rollout_worker.verify.main import open_verifier
+from rollout_worker.verify.verdicts import VerdictBook
 from rollout_worker.wallet import Wallet
 from tests.rollout_worker.live import MODEL, LiveMarket, key_of
 

@@ -16,8 +16,8 @@ import httpx
 import pytest
 
 from protocol.signing import address_of
-from rollcall.embedded import free_port, redis_command
-from rollcall.keys import new_key
+from rollcall.demo.services import free_port, redis_command
+from rollcall.frame.keys import new_key
 from tests.waiting import require_alive, started, wait_until
 
 ROOT = Path(__file__).parents[2]

@@ -11,11 +11,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from client.public import Reader
 from protocol.messages import CanaryInfos, VerifierInfo
 from protocol.signing import address_of
-from rollcall.processes import Command
-from rollcall.reader import Reader
-from rollcall.settings import to_toml
+from rollcall.demo.processes import Command
+from rollcall.frame.settings import to_toml
 from rollout_worker.config import VerifierConfig, WorkerConfig
 from tests.market.light import verifying
 from tests.rollout_worker.live import MODEL, STAKE, LiveMarket, key_of, live_market

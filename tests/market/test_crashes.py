@@ -15,23 +15,23 @@ import pytest
 from rich.console import Console
 
 from protocol.messages import Event
-from rollcall.claims import check_claims
-from rollcall.demo import (
+from rollcall.cli.spec import RunPlan
+from rollcall.demo.claims import check_claims
+from rollcall.demo.events import Record
+from rollcall.demo.market import CHEAT_BITS, Market, Party, WorkerParty
+from rollcall.demo.processes import Processes
+from rollcall.demo.results import Clock, Evidence, gather
+from rollcall.demo.run import (
     Ports,
     open_market,
     places,
     settle,
     start_parties,
 )
-from rollcall.embedded import free_port, wait_for_chain, wait_for_http
-from rollcall.evidence import Clock, Evidence, gather
-from rollcall.keys import new_key
-from rollcall.market import CHEAT_BITS, Market, Party, WorkerParty
-from rollcall.processes import Processes
-from rollcall.record import Record
-from rollcall.spec import RunPlan
-from rollcall.view import View
-from rollout_worker.receipts import ReceiptBook
+from rollcall.demo.services import free_port, wait_for_chain, wait_for_http
+from rollcall.demo.view import View
+from rollcall.frame.keys import new_key
+from rollout_worker.pay.receipts import ReceiptBook
 
 STEPS = 12
 KILLED_AT = {

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from contracts.openings import Published
-from contracts.state import RunStatus
+from audit.published import Published
+from client.public import Reader
+from ledger.state import RunStatus
 from protocol.canonical import content_digest, keccak256
 from protocol.errors import NotFound, RunNotOpen
 from protocol.messages import EpochFile, EpochStage, LeaseRequest, Leases
 from protocol.signing import Domain, address_of, sign
-from rollcall.embedded import chain_command
-from rollcall.processes import Command
-from rollcall.reader import Reader
+from rollcall.demo.processes import Command
+from rollcall.demo.services import chain_command
 from tests.contracts.anvil import executable, needs_anvil
 from tests.market.light import LightWorker, selling, verifying
 from tests.rollout_worker.live import (

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from rollcall.embedded import free_port, redis_command, wait_for_redis
-from rollcall.processes import Processes
-from rollcall.user_error import UserError
+from protocol.user_error import UserError
+from rollcall.demo.processes import Processes
+from rollcall.demo.services import free_port, redis_command, wait_for_redis
 from tests.waiting import require_alive, started, wait_until
 
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from client.trainer import Client
 from rollcall.__main__ import app
 from tests.market.light import selling, verifying
 from tests.rollout_worker.live import MODEL, LiveMarket, key_of, live_market
-from trainer.client import Client
 from trainer.config import Config
 from trainer.main import open_trainer
 

@@ -14,16 +14,16 @@ from pathlib import Path
 
 import pytest
 
-from protocol.lineage import TrainedGroup
+from client.public import Reader
 from protocol.messages import WorkerInfo
+from protocol.policies.lineage import TrainedGroup
 from protocol.signing import address_of
 from protocol.verdict import Outcome
-from rollcall.processes import Command
-from rollcall.reader import Reader
-from rollcall.settings import to_toml
-from rollcall.variation import INSTRUCTION_SETS
-from rollout_worker.verdict_book import VerdictBook
-from rollout_worker.verifier import open_verifier, serve
+from rollcall.demo.processes import Command
+from rollcall.frame.settings import to_toml
+from rollcall.machine.variation import INSTRUCTION_SETS
+from rollout_worker.verify.main import open_verifier, serve
+from rollout_worker.verify.verdicts import VerdictBook
 from tests.bounds import COMMITTED
 from tests.rollout_worker.live import MODEL, LiveMarket, key_of, live_market, nudged
 from tests.waiting import wait_until

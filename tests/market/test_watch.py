@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from contracts.history import Fate, History
+from audit.history import Fate, History
 from tests.orchestrator.front import serving
 from tests.orchestrator.ground import STAKE
 from tests.orchestrator.lying import padded, post, proposed, stake_again

@@ -1,14 +1,14 @@
 """What a hand-made verdict has measured: evidence as strong as a test asks for, from a group's tokens.
 
 `wrong` tokens are not the seeded winner; `claims` are the decades by which honest work is unlikely to claim
-such log-probabilities (`protocol/evidence.py`).
+such log-probabilities (`protocol/checks/evidence.py`).
 """
 
 import math
 from typing import Any, Final
 
+from protocol.checks.evidence import Hypothesis
 from protocol.constants import MICRO, NANO
-from protocol.evidence import Hypothesis
 from protocol.verdict import NOTHING_MEASURED, Outcome, ReplayStats, Statistic, Thresholds
 
 UNPAID_CLAIMS: Final = 6.0

@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
 
-from rollcall.devchain.server import DevChainServer
+from devchain.server import DevChainServer
 from tests.orchestrator.place import HOST, Place
 
 

@@ -12,16 +12,16 @@ from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from web3 import Web3
 
-from contracts.deployment import Deployment, Terms, deploy
-from contracts.state import RunParams
+from devchain.chain import DevChain
+from devchain.rpc import Rpc
+from ledger.deployment import Deployment, Terms, deploy
+from ledger.state import RunParams
 from protocol.canonical import content_digest, keccak256
 from protocol.constants import NANO
 from protocol.environments.registry import environment
-from protocol.policy import HostTensor, entries, policy_digest
+from protocol.policies.manifest import HostTensor, entries, policy_digest
 from protocol.run import AuditPolicy, RunSpec
 from protocol.verdict import Thresholds
-from rollcall.devchain.chain import DevChain
-from rollcall.devchain.rpc import Rpc
 from tests.bounds import bounds, thresholds
 from tests.contracts.whole import WholeLedger
 from tests.contracts.world import Clock, InProcess

@@ -1,6 +1,6 @@
 """Verifiers that post what the orchestrator did not write, and those that show it to be false."""
 
-from contracts.openings import Published
+from audit.published import Published
 from protocol.canonical import content_digest, keccak256
 from protocol.epoch import EpochHeader, RetractEpoch
 from protocol.messages import Account, EpochFile

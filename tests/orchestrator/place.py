@@ -16,17 +16,15 @@ import zstandard
 from eth_account.signers.local import LocalAccount
 from starlette.testclient import TestClient
 
-from orchestrator import permits, replaying, settling, slashing
+from orchestrator import epochs, permits, replays, slashes
 from orchestrator.app import create_app
-from orchestrator.blobs import Blobs
 from orchestrator.chain import Chain
 from orchestrator.config import Config
-from orchestrator.market import Market
-from orchestrator.queue import Queue
-from protocol import patch
+from orchestrator.services import Market
+from orchestrator.store.blobs import Blobs
+from orchestrator.store.queue import Queue
 from protocol.canonical import content_digest
 from protocol.errors import NotFound
-from protocol.lineage import NO_LINEAGE, StepRecord, TrainedGroup
 from protocol.messages import (
     AuditRequest,
     AuditTask,
@@ -44,7 +42,9 @@ from protocol.messages import (
     SubmissionStatus,
     VerdictReply,
 )
-from protocol.policy import Blob, Manifest, SignedManifest, entries, policy_digest
+from protocol.policies import patch
+from protocol.policies.lineage import NO_LINEAGE, StepRecord, TrainedGroup
+from protocol.policies.manifest import Blob, Manifest, SignedManifest, entries, policy_digest
 from protocol.rollout import Lease, Receipt, Rollout, SignedLease, Submission, work_of
 from protocol.run import RunSpec
 from protocol.signin import STATEMENT, SignIn
@@ -238,8 +238,8 @@ class Place:
         run = self.market.runs[self.run_id]
         self.call(self.market.look, run)
         self.call(permits.tick, self.market, run)
-        self.call(settling.tick, self.market, run)
-        self.call(slashing.tick, self.market, run)
+        self.call(epochs.tick, self.market, run)
+        self.call(slashes.tick, self.market, run)
 
     def wait(self, seconds: int) -> None:
         """Move the clock. Every transaction moves the chain by a second: first catch up with it."""
@@ -316,10 +316,10 @@ class Place:
         """Return which rollouts a replay is of, and how many tokens; of unknown work, a single one."""
         run = self.market.runs[self.run_id]
         try:
-            group = self.call(replaying.subject_of, self.market, run, work_digest).group
+            group = self.call(replays.subject_of, self.market, run, work_digest).group
         except NotFound:
             return (0,), 1
-        rollouts = replaying.drawn_rollouts(self.market, run, group, work_digest)
+        rollouts = replays.drawn_rollouts(self.market, run, group, work_digest)
         return rollouts, sum(group.lengths[i] for i in rollouts)
 
     def epoch(self, number: int) -> EpochInfo:

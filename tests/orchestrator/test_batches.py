@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator import batches
+from orchestrator.rules import batch
 from protocol.constants import MICRO
 from protocol.messages import BatchGroup
 
@@ -27,7 +27,7 @@ def group(n: int, worker: str = WORKERS[0], version: int = 0) -> BatchGroup:
 
 def choose(ready: list[BatchGroup], step: int, most: int = 2) -> list[int]:
     caps = Counter({item.worker: most for item in ready})
-    chosen = batches.choose(ready, step=step, num_groups=2, max_staleness=1, most=caps)
+    chosen = batch.choose(ready, step=step, num_groups=2, max_staleness=1, most=caps)
     return [item.index for item in chosen]
 
 
@@ -39,7 +39,7 @@ def places(
     multiple: float = 0,
     seed: int = 0,
 ) -> dict[str, int]:
-    return batches.places(
+    return batch.places(
         stakes,
         num_groups=num_groups,
         max_share_millionths=round(share * MICRO),
@@ -108,7 +108,7 @@ def test_everybody_is_within_one_place_of_its_quota(
     stakes: list[int], num_groups: int, multiple: int, seed: bytes
 ) -> None:
     by_worker = dict(zip(WORKERS, stakes, strict=False))
-    found = batches.places(
+    found = batch.places(
         by_worker,
         num_groups=num_groups,
         max_share_millionths=MICRO,
@@ -139,7 +139,7 @@ def test_a_stake_split_over_many_workers_has_the_places_of_one() -> None:
 
 def test_the_pace_has_the_same_caps() -> None:
     def share(stakes: Mapping[str, int], most: int, multiple: int) -> int:
-        return batches.pace_share_millionths(
+        return batch.pace_share_millionths(
             stakes, WORKERS[0], max_share_millionths=most, stake_multiple_millionths=multiple
         )
 
@@ -152,6 +152,6 @@ def test_the_pace_has_the_same_caps() -> None:
 
 
 def test_equal_rewards_teach_nothing() -> None:
-    assert not batches.is_trainable(())
-    assert not batches.is_trainable((10_000, 10_000))
-    assert batches.is_trainable((10_000, 0))
+    assert not batch.is_trainable(())
+    assert not batch.is_trainable((10_000, 10_000))
+    assert batch.is_trainable((10_000, 0))

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from orchestrator import canaries
-from orchestrator.records import Canary
-from protocol.canary import CanaryOpening, commitment_text, replays_until_failed
+from orchestrator.checks import canaries
+from orchestrator.store.records import Canary
+from protocol.checks.canary import CanaryOpening, commitment_text, replays_until_failed
 from protocol.messages import (
     CanaryInfos,
     FraudReportSignature,
@@ -23,8 +23,8 @@ from protocol.messages import (
 from protocol.rollout import Receipt
 from protocol.signing import personal_digest, recover
 from protocol.verdict import Outcome
-from rollcall.status import show
-from rollout_worker.verifier import report_of
+from rollcall.cli.status import show
+from rollout_worker.verify.main import report_of
 from tests.orchestrator.front import serving
 from tests.orchestrator.ground import STAKE, Ground
 from tests.orchestrator.lying import stake_again

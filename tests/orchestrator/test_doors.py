@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import keys
-from orchestrator.blobs import SMALL_BYTES, Blobs
-from orchestrator.queue import Queue
+from orchestrator.store import keys
+from orchestrator.store.blobs import SMALL_BYTES, Blobs
+from orchestrator.store.queue import Queue
 from protocol.canonical import content_digest
 from protocol.errors import Busy, TooManyRequests
 

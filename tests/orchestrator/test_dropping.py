@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import leasing
-from protocol.drops import DropPolicy
+from orchestrator import leases
+from protocol.checks.drops import DropPolicy
+from protocol.checks.withholding import NUM_GROUPS_PER_LOOK
 from protocol.messages import ReturnedLeases, WorkerInfo, WorkerInfos
 from protocol.rollout import Lease
 from protocol.run import AuditPolicy
 from protocol.verdict import Outcome
-from protocol.withholding import NUM_GROUPS_PER_LOOK
 from tests.orchestrator.ground import Ground
 from tests.orchestrator.place import Party, Place, opened
 
@@ -128,7 +128,7 @@ def expire_all(place: Place, step: int) -> int:
         place.wait(step)
 
         async def round_of(latest: float) -> int:
-            return await leasing.expire(place.market, run, latest=latest)
+            return await leases.expire(place.market, run, latest=latest)
 
         freed += place.call(round_of, float(place.ground.clock.now))
     return freed

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator import replaying
-from protocol.evidence import Consequence
+from orchestrator import replays
+from protocol.checks.evidence import Consequence
 from protocol.messages import FraudReportTask, FraudReportTasks, GroupState
 from protocol.verdict import Outcome
 from tests.orchestrator.evidence import GROSS, NAMED
@@ -138,7 +138,7 @@ def test_who_believes_the_name_without_its_figures_takes_stake_by_a_word(
 ) -> None:
     """A verdict that says int4 and shows that int4 explains nothing; in a run of a single verifier."""
     with monkeypatch.context() as trusting:
-        trusting.setattr(replaying, "consequence", by_name)
+        trusting.setattr(replays, "consequence", by_name)
         rejected_by(place, CLAIMED, worker="bob")
         assert not stands(place, "bob")
 
@@ -184,7 +184,7 @@ def test_figures_that_contradict_their_outcome_are_refused(
     refused = verifier.judge(digest, outcome, found)
     assert refused.status_code == 400 and said in refused.json()["message"]
     assert place.status(digest).state is GroupState.REPLAY
-    monkeypatch.setattr(replaying, "follows", lambda *_: True)
+    monkeypatch.setattr(replays, "follows", lambda *_: True)
     assert verifier.judge(digest, outcome, found).status_code == 200
     assert place.status(digest).state.value == outcome.value
 
@@ -251,7 +251,7 @@ def test_a_verdict_over_other_rollouts_fewer_tokens_or_all_is_refused(
 def test_a_convenient_rollout_vouches_where_nobody_asks_which_it_was(
     ground: Ground, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replaying, "_require_covering", lambda *_: None)
+    monkeypatch.setattr(replays, "_require_covering", lambda *_: None)
     with established(ground, redis_url, tmp_path) as place:
         digest, verifier = one_group(place), place.party("v0")
         [task] = verifier.audits()

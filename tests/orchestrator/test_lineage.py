@@ -1,7 +1,7 @@
 """A policy is published only with the true record of what made it."""
 
-from protocol.lineage import NO_LINEAGE, Records, TrainedGroup
 from protocol.messages import Batch
+from protocol.policies.lineage import NO_LINEAGE, Records, TrainedGroup
 from protocol.verdict import Outcome
 from tests.orchestrator.place import Place
 

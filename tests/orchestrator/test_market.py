@@ -1,6 +1,6 @@
 """The life of a rollout through the real application: lease, submit, replay, batch, settle, slash."""
 
-from contracts.state import SlashStatus
+from ledger.state import SlashStatus
 from protocol.messages import EpochFile, EpochStage, FraudReportSignature, GroupState
 from protocol.signing import recover
 from protocol.verdict import Outcome
@@ -77,8 +77,8 @@ def test_a_worker_whose_cheat_is_named_is_excluded_unpaid_and_slashed(place: Pla
 
 def sign_report(place: Place, work_digest: bytes) -> None:
     """Have the verifier sign the one fraud report there is."""
-    from orchestrator.records import Report
-    from orchestrator.slashing import _on_chain
+    from orchestrator.slashes import _on_chain
+    from orchestrator.store.records import Report
 
     raw = place.call(
         place.market.queue.call,

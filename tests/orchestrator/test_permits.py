@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from contracts.state import RunStatus
-from orchestrator import service
+from ledger.state import RunStatus
+from orchestrator import jobs
 from protocol.canonical import keccak256
 from protocol.messages import EpochStage, RunInfo
 from protocol.messages import RunStatus as OpenStatus
@@ -31,14 +31,14 @@ def refusal(place: Place, worker: str = "alice") -> str:
 def look(place: Place) -> None:
     """Let the orchestrator's watch see the chain, as it does every second."""
     place.wait(0)
-    place.call(service.watch, place.market, place.market.runs[place.run_id])
+    place.call(jobs.watch, place.market, place.market.runs[place.run_id])
 
 
 def settle_what_is_left(place: Place, epoch: int) -> None:
     """Settle the last epoch of a run that rests or has ended: its leases are over, its work decided."""
     run = place.market.runs[place.run_id]
     for _ in range(2):
-        place.call(service.free_leases, place.market, run)
+        place.call(jobs.free_leases, place.market, run)
         place.wait(6)
     place.tick()
     assert place.sign_epoch(epoch).status_code == 204

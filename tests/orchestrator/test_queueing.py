@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from orchestrator import leasing
+from orchestrator import leases
 from orchestrator.app import create_app
 from protocol.errors import by_code
 from protocol.messages import GroupState, LeaseRequest, RunInfo, WorkerInfos
@@ -52,7 +52,7 @@ def test_expired_leases_free_their_places_and_decide_their_nonces(place: Place) 
     deadline = place.ground.clock.now + place.spec.lease_seconds
 
     async def expire(latest: float) -> int:
-        return await leasing.expire(place.market, run, latest=latest)
+        return await leases.expire(place.market, run, latest=latest)
 
     assert place.call(expire, deadline - 1) == 0
     assert place.call(expire, deadline) == 4

@@ -10,7 +10,7 @@ import msgpack
 import pytest
 
 from orchestrator.config import Rewards
-from orchestrator.rewards import Child, RewardPool, ScorerLost
+from orchestrator.rewards.pool import Child, RewardPool, ScorerLost
 from protocol.environments.registry import environment
 from protocol.rollout import Rollout
 from tests.orchestrator.ground import EOS, MODEL, Ground, make_spec
@@ -141,7 +141,9 @@ def child_pids() -> list[str]:
     import psutil
 
     found = [
-        child for child in psutil.Process().children() if "orchestrator.scorer" in child.cmdline()
+        child
+        for child in psutil.Process().children()
+        if "orchestrator.rewards.child" in child.cmdline()
     ]
     found.sort(key=lambda child: -child.create_time())
     return [str(child.pid) for child in found]

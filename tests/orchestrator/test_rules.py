@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator import settlement
 from orchestrator.permits import is_due
 from orchestrator.reconciling import Fate, fate_of
-from orchestrator.records import Epoch
-from orchestrator.scheduler import epoch_secret, most_groups, most_units
-from orchestrator.settlement import Opened, Standing
+from orchestrator.rules import settle
+from orchestrator.rules.schedule import epoch_secret, most_groups, most_units
+from orchestrator.rules.settle import Opened, Standing
+from orchestrator.store.records import Epoch
 from protocol.canonical import keccak256
 from protocol.messages import Account, Contribution, EpochStage
 from tests.orchestrator.ground import Ground, make_spec
@@ -73,7 +73,7 @@ def test_work_dated_after_the_newest_block_waits_with_all_that_follows_it() -> N
 def settled(
     standing: Standing, *, now: int = 1_000, is_owed: Callable[[int], bool] = lambda _: True
 ) -> list[int]:
-    found = settlement.settled_work([standing], now=now, is_owed=is_owed)
+    found = settle.settled_work([standing], now=now, is_owed=is_owed)
     return [item.nonce for item in found]
 
 
@@ -135,8 +135,8 @@ def test_sums_of_header_leaves_and_accounts_agree(items: list[tuple[str, int, in
     contributions = [work(*item) for item in items]
     before = (Account(worker=WORKERS[0], earned=7, last_nonce=0),)
     opened = Opened(run_id=1, epoch=0, generation=0, prev_account_root=bytes(32), secret=bytes(32))
-    file = settlement.epoch_file(opened, contributions, before)
-    header = settlement.header_of(file, file.canonical())
+    file = settle.epoch_file(opened, contributions, before)
+    header = settle.header_of(file, file.canonical())
     assert header.total == sum(units for _, _, units in items)
     assert sum(account.earned for account in file.accounts) == 7 + header.total
     assert header.data_hash == keccak256(file.canonical())

@@ -2,9 +2,9 @@
 
 import pytest
 
-from orchestrator import settling
+from orchestrator import epochs
 from orchestrator.chain import Chain
-from orchestrator.queue import Queue
+from orchestrator.store.queue import Queue
 from protocol.epoch import AccountLeaf, account_tree
 from protocol.messages import EpochFile, EpochStage
 from protocol.verdict import Outcome
@@ -121,7 +121,7 @@ def test_a_crash_before_any_queue_write_pays_once(
 
 
 def test_a_stopped_run_is_settled_when_its_leases_are_over(place: Place) -> None:
-    from orchestrator import service
+    from orchestrator import jobs
 
     tokens = earn(place, count=2)
     place.party("bob").leases(1)
@@ -129,9 +129,9 @@ def test_a_stopped_run_is_settled_when_its_leases_are_over(place: Place) -> None
     place.tick(seconds=1)
     assert place.epoch(0).stage is EpochStage.OPEN, "a lease is still out"
     run = place.market.runs[place.run_id]
-    place.call(service.free_leases, place.market, run)
+    place.call(jobs.free_leases, place.market, run)
     place.wait(6)
-    place.call(service.free_leases, place.market, run)
+    place.call(jobs.free_leases, place.market, run)
     place.tick()
     assert place.sign_epoch(0).status_code == 204
     place.tick()
@@ -161,15 +161,15 @@ def test_work_revoked_while_an_epoch_is_being_frozen_is_not_in_it(
     real = place.market.blobs.add
 
     async def add_and_condemn(data: bytes) -> bytes:
-        from orchestrator import replaying
+        from orchestrator import replays
 
         run = place.market.runs[place.run_id]
-        await replaying.count(place.market, run, verdict)
+        await replays.count(place.market, run, verdict)
         return await real(data)
 
     monkeypatch.setattr(place.market.blobs, "add", add_and_condemn)
     run = place.market.runs[place.run_id]
-    assert place.call(settling._freeze, place.market, run, 0) is None
+    assert place.call(epochs._freeze, place.market, run, 0) is None
     monkeypatch.undo()
     place.tick(seconds=11)
     assert place.sign_epoch(0).status_code == 204

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from orchestrator.records import Report
+from orchestrator.store.records import Report
 from protocol.epoch import FraudReport
 from protocol.messages import FraudReportSignature, FraudReportTask, FraudReportTasks
 from protocol.verdict import Outcome
-from rollout_worker.verifier import report_of
+from rollout_worker.verify.main import report_of
 from tests.orchestrator.evidence import NAMED
 from tests.orchestrator.ground import Ground
 from tests.orchestrator.lying import stake_again

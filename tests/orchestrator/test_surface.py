@@ -9,10 +9,10 @@ import pytest
 
 from orchestrator.app import create_app
 from orchestrator.events import follow
-from protocol import patch
 from protocol.canonical import content_digest
 from protocol.messages import Event, RunRegistration
-from protocol.policy import MAX_CHUNK_BYTES, Blob, PatchEntry, SignedManifest
+from protocol.policies import patch
+from protocol.policies.manifest import MAX_CHUNK_BYTES, Blob, PatchEntry, SignedManifest
 from tests.orchestrator.ground import make_spec, weights
 from tests.orchestrator.place import Place, open_market
 

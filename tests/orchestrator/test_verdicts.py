@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from protocol.draw import votes_that_condemn
+from protocol.checks.draw import votes_that_condemn
 from protocol.messages import GroupState, VerifierInfos, WorkerInfos
 from protocol.verdict import Outcome
 from tests.orchestrator.evidence import NAMED

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from contracts.errors import ContractError
+from ledger.errors import ContractError
 from orchestrator.chain import Chain
-from orchestrator.queue import Queue
+from orchestrator.store.queue import Queue
 from protocol.errors import NotFound
 from protocol.messages import EpochFile, EpochStage
 from protocol.verdict import Outcome

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from contracts.history import History
-from contracts.state import DisputeKind
-from orchestrator.watching import EpochWatch
+from audit.history import History
+from ledger.state import DisputeKind
+from orchestrator.watch import EpochWatch
 from protocol.messages import EpochStage
 from tests.contracts.books import header_of
 from tests.orchestrator.ground import STAKE

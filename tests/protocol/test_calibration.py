@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from protocol.calibration import (
+from protocol.checks.calibration import (
     REFERENCE,
     ROOM,
     alarm_rate,
@@ -16,9 +16,9 @@ from protocol.calibration import (
     tail_bound,
     thresholds_of,
 )
+from protocol.checks.sequential import OUTLIERS
 from protocol.constants import MICRO, NANO
 from protocol.precision import ComputeDtype
-from protocol.sequential import OUTLIERS
 from protocol.verdict import Rejection, ReplayStats, Statistic, Thresholds, judge
 from tests.bounds import thresholds
 

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from protocol.canonical import keccak256
-from protocol.draw import Draw, is_drawn, is_vouched, rate_millionths, votes_that_condemn
+from protocol.checks.draw import Draw, is_drawn, is_vouched, rate_millionths, votes_that_condemn
 from protocol.run import AuditPolicy
 from protocol.verdict import Outcome
 

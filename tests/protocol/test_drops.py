@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from protocol.checks.drops import DropPolicy, DropRule
 from protocol.constants import MICRO
-from protocol.drops import DropPolicy, DropRule
 
 RULE = DropRule(DropPolicy(), max_leases=64)
 

@@ -14,7 +14,7 @@ from eth_account.messages import encode_typed_data
 
 from protocol import signing
 from protocol.epoch import EpochHeader, FraudReport, RetractEpoch
-from protocol.policy import Manifest
+from protocol.policies.manifest import Manifest
 from protocol.rollout import Lease, Receipt, Work
 from protocol.verdict import Verdict
 from protocol.wire import Wire

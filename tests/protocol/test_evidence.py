@@ -4,9 +4,7 @@ import math
 
 import pytest
 
-from protocol.constants import MICRO, NANO
-from protocol.errors import Malformed
-from protocol.evidence import (
+from protocol.checks.evidence import (
     FAULT_RATE,
     GROSS_DECADES,
     NAMED_DECADES,
@@ -17,6 +15,8 @@ from protocol.evidence import (
     lead,
     token_decades,
 )
+from protocol.constants import MICRO, NANO
+from protocol.errors import Malformed
 from protocol.verdict import NOTHING_MEASURED, Outcome, Rejection, ReplayStats, Verdict
 from tests.bounds import bounds, thresholds
 

@@ -5,7 +5,14 @@ from typing import Any
 import pytest
 
 from protocol.errors import Malformed
-from protocol.lineage import NO_LINEAGE, Records, StepRecord, TrainedGroup, read_record, shares_of
+from protocol.policies.lineage import (
+    NO_LINEAGE,
+    Records,
+    StepRecord,
+    TrainedGroup,
+    read_record,
+    shares_of,
+)
 
 WORKERS = tuple("0x" + f"{n:040d}" for n in (1, 2))
 

@@ -8,9 +8,10 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol import canonical, patch
+from protocol import canonical
 from protocol.errors import Malformed
-from protocol.policy import MAX_CHUNK_BYTES, HostTensor, entries
+from protocol.policies import patch
+from protocol.policies.manifest import MAX_CHUNK_BYTES, HostTensor, entries
 
 ROOM = 1 << 24
 

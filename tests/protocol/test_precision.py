@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.policy import HostTensor
+from protocol.policies.manifest import HostTensor
 from protocol.precision import ComputeDtype, cast
 
 VECTORS = json.loads(Path("tests/vectors/precision.json").read_text())

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.calibration import drift_bound
+from protocol.checks.calibration import drift_bound
+from protocol.checks.sequential import FORK_SHARE, OUTLIERS, Drift, Sum, check, crossed, folded
 from protocol.constants import MICRO, NANO
-from protocol.sequential import FORK_SHARE, OUTLIERS, Drift, Sum, check, crossed, folded
 from protocol.verdict import ReplayStats, Statistic, Thresholds, judge
 from tests.bounds import bounds, thresholds
 

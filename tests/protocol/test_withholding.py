@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from protocol.environments.base import FULL_SCORE
-from protocol.withholding import (
+from protocol.checks.withholding import (
     NUM_GROUPS_PER_LOOK,
     Case,
     Stratum,
@@ -18,6 +17,7 @@ from protocol.withholding import (
     evidence_of,
     is_withholding,
 )
+from protocol.environments.base import FULL_SCORE
 
 GROUP_SIZE = 8
 Rewards = NDArray[np.int64]

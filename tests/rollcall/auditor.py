@@ -5,8 +5,8 @@ from typing import Any
 
 from rich.console import Console
 
-from rollcall.audit import audit_market
-from rollcall.devchain.server import DevChainServer
+from devchain.server import DevChainServer
+from rollcall.cli.audit import audit_market
 from tests.orchestrator.front import Front
 from tests.orchestrator.place import Place
 

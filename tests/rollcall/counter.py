@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from rollcall.chain import Desk, explained
-from rollcall.user_error import UserError
+from protocol.user_error import UserError
+from rollcall.cli.desk import Desk, explained
 from tests.contracts.world import World
 
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollcall.amounts import MOST, Token, symbol_of
-from rollcall.user_error import UserError
+from protocol.user_error import UserError
+from rollcall.cli.amounts import MOST, Token, symbol_of
 
 TEST = Token("0x" + "11" * 20, "TEST", 18)
 

@@ -1,8 +1,8 @@
 """`rollcall appeal`: one's accusations, the appeal, the ruling, and what time decides."""
 
-from contracts.state import SlashStatus
+from ledger.state import SlashStatus
 from protocol.canonical import keccak256
-from rollcall import appeal
+from rollcall.cli import appeal
 from tests.contracts.world import APPEAL, RULING, STAKE, World
 from tests.rollcall.counter import Counter, told
 

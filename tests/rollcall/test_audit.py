@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from web3 import Web3
 
-from contracts.history import Fate, Posted
-from orchestrator.market import Market
+from audit.epoch_record import EpochReport, check_pay
+from audit.history import Fate, Posted
+from orchestrator.services import Market
 from protocol.canonical import content_digest, keccak256
 from protocol.messages import EpochFile
-from rollcall.epoch_audit import EpochReport, check_pay
-from rollcall.user_error import UserError
+from protocol.user_error import UserError
 from tests.orchestrator.lying import padded, post, proposed, stake_again
 from tests.orchestrator.place import Place
 from tests.orchestrator.test_settling import earn, final

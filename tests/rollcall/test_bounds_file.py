@@ -6,8 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from protocol.precision import ComputeDtype
-from rollcall.spec import RunPlan, spec_of
-from rollcall.user_error import UserError
+from protocol.user_error import UserError
+from rollcall.cli.spec import RunPlan, spec_of
 from tests.bounds import COMMITTED, thresholds
 
 MODEL = Path("models/start")

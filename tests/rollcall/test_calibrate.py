@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from protocol.calibration import MIN_GROUPS
+from protocol.checks.calibration import MIN_GROUPS
 from protocol.precision import ComputeDtype
+from protocol.user_error import UserError
 from rollcall.__main__ import app
-from rollcall.calibration import older_instructions
-from rollcall.spec import read_thresholds
-from rollcall.user_error import UserError
+from rollcall.cli.spec import read_thresholds
+from rollcall.machine.calibrate import older_instructions
 from tests.bounds import COMMITTED
 
 SMALL = ("--engine", "transformers", "--groups", str(MIN_GROUPS), "--max-tokens", "32")

@@ -7,8 +7,8 @@ import pytest
 
 from protocol.epoch import AccountLeaf
 from protocol.messages import Account, EpochFile
-from rollcall.claim import claim, from_files, from_market
-from rollcall.user_error import UserError
+from protocol.user_error import UserError
+from rollcall.cli.claim import claim, from_files, from_market
 from tests.contracts.world import RATE, SECRET, WINDOW, World
 from tests.rollcall.counter import Counter, told
 

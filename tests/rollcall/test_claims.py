@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from rollcall.audit import RunReport
-from rollcall.claims import check_claims
-from rollcall.evidence import Clock, Evidence, GroupEvidence, PolicyEvidence, WorkerEvidence
+from rollcall.cli.audit import RunReport
+from rollcall.demo.claims import check_claims
+from rollcall.demo.results import Clock, Evidence, GroupEvidence, PolicyEvidence, WorkerEvidence
 
 HONEST, CHEAT = "0x" + "11" * 20, "0x" + "22" * 20
 

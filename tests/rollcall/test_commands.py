@@ -13,16 +13,16 @@ import pytest
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
-from contracts.client import web3_at
-from contracts.deployment import Deployment, Terms, deploy
-from contracts.state import RunParams
+from devchain.__main__ import development_key
+from ledger.deployment import Deployment, Terms, deploy
+from ledger.ledger import web3_at
+from ledger.state import RunParams
 from protocol.canonical import keccak256
 from protocol.epoch import AccountLeaf, EpochHeader, FraudReport, account_tree
 from protocol.messages import Account as FileAccount
 from protocol.messages import EpochFile
 from rollcall.__main__ import main
-from rollcall.devchain.__main__ import development_key
-from rollcall.doctor import State, check_ledger
+from rollcall.machine.doctor import State, check_ledger
 from tests.contracts.whole import WholeLedger
 from tests.waiting import started
 
@@ -91,7 +91,7 @@ Typed = Callable[..., str]
 @pytest.fixture(scope="module")
 def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     folder = tmp_path_factory.mktemp("town")
-    command = [sys.executable, "-m", "rollcall.devchain", "--port", "0", "--state", str(folder)]
+    command = [sys.executable, "-m", "devchain", "--port", "0", "--state", str(folder)]
     with started(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         url = [process.stdout.readline().strip() for _ in range(3)][-1]

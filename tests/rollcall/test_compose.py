@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import yaml
 
-from rollcall.containers import PLACES, write_containers
-from rollcall.embedded import redis_command
-from rollcall.launch_config import LaunchConfig
-from rollcall.market import COMMAND_OF, role_command
-from rollcall.settings import load
-from rollcall.user_error import UserError
+from protocol.user_error import UserError
+from rollcall.cli.launch_config import LaunchConfig
+from rollcall.demo.containers import PLACES, write_containers
+from rollcall.demo.market import COMMAND_OF, role_command
+from rollcall.demo.services import redis_command
+from rollcall.frame.settings import load
 
 ROOT = Path(__file__).parents[2]
 ROLES = ("orchestrator", "trainer", "verifier", "worker", "launch")

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from rollcall.demo import fresh_folder
-from rollcall.user_error import UserError
+from protocol.user_error import UserError
+from rollcall.demo.run import fresh_folder
 
 
 def test_what_an_earlier_demo_left_is_cleared(tmp_path: Path) -> None:

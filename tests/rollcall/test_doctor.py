@@ -9,10 +9,10 @@ import pytest
 from typer.testing import CliRunner
 
 from protocol.signing import address_of
-from rollcall import doctor
 from rollcall.__main__ import app
-from rollcall.doctor import Check, State
-from rollcall.embedded import free_port
+from rollcall.demo.services import free_port
+from rollcall.machine import doctor
+from rollcall.machine.doctor import Check, State
 
 
 class Peer(BaseHTTPRequestHandler):

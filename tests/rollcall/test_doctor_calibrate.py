@@ -9,7 +9,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from rollcall.__main__ import app
-from rollcall.checkup import Machine, check_up
+from rollcall.machine.checkup import Machine, check_up
 from rollout_worker.engines.base import Engine
 from rollout_worker.engines.registry import open_engine
 from tests.bounds import thresholds
@@ -35,7 +35,7 @@ def four_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     def quantising(name: str, model: Path, **how: Any) -> Engine:
         return open_engine(name, model, quantise_bits=4, **how)
 
-    monkeypatch.setattr("rollcall.checkup.open_engine", quantising)
+    monkeypatch.setattr("rollcall.machine.checkup.open_engine", quantising)
 
 
 def test_an_honest_machine_would_earn_and_says_so_to_programs() -> None:
@@ -71,7 +71,7 @@ def test_ctrl_c_ends_it_without_a_trace(monkeypatch: pytest.MonkeyPatch) -> None
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("rollcall.checkup.sampled", interrupted)
+    monkeypatch.setattr("rollcall.machine.checkup.sampled", interrupted)
     result = CliRunner().invoke(app, ["doctor", "--calibrate", "--engine", "transformers"])
     assert result.exit_code == 130
     assert "nothing was sent" in result.output + result.stderr

@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from orchestrator import intake, leasing, replaying
-from orchestrator.scheduler import Opening
+from audit import draws
+from audit.draws import Records
+from audit.record import PublicRecord
+from orchestrator import intake, leases, replays
+from orchestrator.rules.schedule import Opening
+from protocol.checks.draw import Draw
 from protocol.constants import MICRO
-from protocol.draw import Draw
 from protocol.messages import Contribution, SubmissionStatus
 from protocol.rollout import Rollout, Submission
 from protocol.run import AuditPolicy
 from protocol.verdict import Outcome, Verdict
-from rollcall import draw_audit
-from rollcall.draw_audit import Records
-from rollcall.public_record import PublicRecord
 from tests.orchestrator.evidence import measured
 from tests.orchestrator.front import serving
 from tests.orchestrator.ground import Ground
@@ -61,11 +61,11 @@ def test_shares_that_fall_with_the_record_are_drawn_again(
         final(place, 0)
         holds, printed = auditor.audit()
         assert holds, printed
-        replayed, due = replays(printed)
+        replayed, due = replays_told(printed)
         assert replayed == due >= 2, "what the record asked for; the orchestrator replayed more"
 
 
-def replays(printed: str) -> tuple[int, int]:
+def replays_told(printed: str) -> tuple[int, int]:
     """Return how many drawn groups are vouched for, of how many, in the first epoch."""
     row = next(line for line in printed.splitlines() if line.startswith("│"))
     replayed, due = row.split("│")[1:-1][8].strip().split("/")
@@ -98,14 +98,14 @@ def test_every_way_to_spare_a_group_its_replay_is_told(
     for nonce, line in zip((1, 3, 4), (told[0], told[2], told[3]), strict=True):
         assert f"nonce {nonce} " in line
         assert "drawn for replay and is paid with 0 of 1 accepting" in line
-    assert replays(printed) == (0, 3)
+    assert replays_told(printed) == (0, 3)
 
 
 def test_a_verdict_on_a_convenient_rollout_vouches_for_nothing(
     ground: Ground, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Orchestrator and verifier collude: one rollout is honest, and the drawn one nobody replays."""
-    monkeypatch.setattr(replaying, "_require_covering", lambda *_: None)
+    monkeypatch.setattr(replays, "_require_covering", lambda *_: None)
     one_of_four = AuditPolicy(num_probation_groups=0, rate_millionths=MICRO - 1, num_rollouts=1)
     with (
         opened(ground, redis_url, tmp_path / "blobs", audit=one_of_four, group_size=4) as place,
@@ -123,14 +123,14 @@ def test_a_verdict_on_a_convenient_rollout_vouches_for_nothing(
         final(place, 0)
         auditor = Auditor(place, front, chain, tmp_path)
         with monkeypatch.context() as blind:
-            blind.setattr(draw_audit, "_covers", lambda *_: True)
+            blind.setattr(draws, "_covers", lambda *_: True)
             holds, printed = auditor.audit()
             assert holds, printed
         holds, printed = auditor.audit()
         assert not holds
         told = " ".join(printed.split())
         assert f"with 0 of 1 accepting verdicts on its drawn rollouts {list(drawn)}" in told
-        assert replays(printed) == (1, 4)
+        assert replays_told(printed) == (1, 4)
 
 
 @pytest.mark.parametrize("shown", [(), (Rollout(tokens=b"abc", logprobs=b""),)])
@@ -190,9 +190,9 @@ def test_a_prompt_of_another_task_is_told(
 ) -> None:
     """Task and seeds are the drawn ones, and yet the worker was given an easier problem."""
     place = auditor.place
-    prompt = leasing._prompt
+    prompt = leases._prompt
     with monkeypatch.context() as lying:
-        lying.setattr(leasing, "_prompt", lambda run, tokens, _: prompt(run, tokens, 7))
+        lying.setattr(leases, "_prompt", lambda run, tokens, _: prompt(run, tokens, 7))
         digest = sell(place)
     place.party("v0").decide(digest, Outcome.ACCEPTED)
     earn(place)
@@ -211,7 +211,7 @@ def test_weights_that_the_trainer_never_signed_are_told(
     place = auditor.place
     with monkeypatch.context() as lying:
         changed = {"policy_digest": bytes(range(32))}
-        lying.setattr(leasing, "Opening", lambda **given: Opening(**{**given, **changed}))
+        lying.setattr(leases, "Opening", lambda **given: Opening(**{**given, **changed}))
         digest = sell(place)
     place.party("v0").decide(digest, Outcome.ACCEPTED)
     final(place, 0)

@@ -5,16 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from protocol.evidence import Hypothesis
-from protocol.policy import entries, policy_digest
+from protocol.checks.evidence import Hypothesis
+from protocol.policies.manifest import entries, policy_digest
 from protocol.run import RunSpec
 from protocol.signing import Domain, address_of, sign
+from protocol.user_error import UserError
 from protocol.verdict import Mismatch, Outcome, Verdict
-from rollcall.commands.explaining import digest_of_work
-from rollcall.explain import Judgement, compare
-from rollcall.user_error import UserError
-from rollout_worker.hypotheses import Named
-from rollout_worker.replay import Findings, stats_of
+from rollcall.cli.commands.explaining import digest_of_work
+from rollcall.explain.explain import Judgement, compare
+from rollout_worker.replay.hypotheses import Named
+from rollout_worker.replay.measure import Findings, stats_of
 from tests.bounds import thresholds
 from tests.rollout_worker.live import key_of
 from tests.rollout_worker.policies import first_weights, spec_for

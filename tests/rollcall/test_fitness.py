@@ -4,8 +4,8 @@ import pytest
 
 from protocol.constants import MICRO
 from protocol.verdict import NOTHING_MEASURED, Bounds, ReplayStats, Statistic, Thresholds
-from rollcall.checkup import doubts, remedy
-from rollcall.fitness import Fitness, Prospect, Reading, assess
+from rollcall.machine.checkup import doubts, remedy
+from rollcall.machine.fitness import Fitness, Prospect, Reading, assess
 from tests.bounds import thresholds
 
 TOKENS = 100

@@ -2,8 +2,8 @@
 
 import pytest
 
-from rollcall.keys import key_from_environment, new_key
-from rollcall.user_error import UserError
+from protocol.user_error import UserError
+from rollcall.frame.keys import key_from_environment, new_key
 
 
 def test_a_missing_key_is_asked_for_by_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:

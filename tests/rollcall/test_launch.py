@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from rollcall.deploying import require_windows, terms_of
-from rollcall.launch import params_of, warnings_of
-from rollcall.launch_config import LaunchConfig, Windows
-from rollcall.market import WATCHABLE
-from rollcall.spec import RunPlan, spec_of
-from rollcall.user_error import UserError
+from protocol.user_error import UserError
+from rollcall.cli.launch import params_of, warnings_of
+from rollcall.cli.launch_config import LaunchConfig, Windows
+from rollcall.cli.spec import RunPlan, spec_of
+from rollcall.demo.deploying import require_windows, terms_of
+from rollcall.demo.market import WATCHABLE
 from tests.contracts.world import World
 
 ROOT = Path(__file__).parents[2]

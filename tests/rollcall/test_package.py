@@ -22,9 +22,9 @@ def test_the_wheel_holds_scripts_and_artifacts(tmp_path: Path) -> None:
     [wheel] = (copy / "wheels").glob("rollcall-*.whl")
     held = set(zipfile.ZipFile(wheel).namelist())
     needed = {
-        *(str(path.relative_to(ROOT)) for path in (ROOT / "orchestrator/lua").glob("*.lua")),
+        *(str(path.relative_to(ROOT)) for path in (ROOT / "orchestrator/store/lua").glob("*.lua")),
         *(str(path.relative_to(ROOT)) for path in (ROOT / "contracts/artifacts").glob("*.json")),
-        "rollcall/devchain/chain.py",
+        "devchain/chain.py",
         "protocol/environments/arithmetic.py",
         "rollout_worker/engines/vllm.py",
     }

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from rollcall.guard import LOOK_SECONDS
-from rollcall.processes import Command, Processes
-from rollcall.user_error import UserError
+from protocol.user_error import UserError
+from rollcall.demo.guard import LOOK_SECONDS
+from rollcall.demo.processes import Command, Processes
 
 SLEEPER = "import time; print('up', flush=True); time.sleep(600)"
 
@@ -85,7 +85,7 @@ time.sleep(600)
 PARENT = f"""
 import subprocess, sys, time
 from pathlib import Path
-from rollcall.processes import Command, Processes
+from rollcall.demo.processes import Command, Processes
 words, log = (sys.executable, "-c", {FAMILY!r}), Path(sys.argv[2])
 if sys.argv[1] == "guarded":
     child = Processes(log).start(Command("family", words)).process
@@ -123,7 +123,7 @@ def test_no_child_nor_its_own_outlives_a_parent_that_is_killed(
 INTERRUPTED_START = """
 import os, signal, subprocess, sys
 from pathlib import Path
-from rollcall.processes import Command, Processes
+from rollcall.demo.processes import Command, Processes
 
 class Interrupted(subprocess.Popen):
     def __init__(self, words, **options):

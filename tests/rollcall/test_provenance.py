@@ -7,14 +7,14 @@ from collections.abc import Iterator
 import pytest
 from typer.testing import CliRunner, Result
 
+from audit.group import check_groups
+from audit.lineage import Lineage, Step, chain, influences, read_lineage
+from client.public import Reader
 from protocol.errors import BadSignature, Malformed
-from protocol.lineage import NO_LINEAGE, Share, StepRecord, TrainedGroup, shares_of
-from protocol.policy import Manifest, SignedManifest
+from protocol.policies.lineage import NO_LINEAGE, Share, StepRecord, TrainedGroup, shares_of
+from protocol.policies.manifest import Manifest, SignedManifest
 from protocol.verdict import Outcome
 from rollcall.__main__ import app
-from rollcall.group_check import check_groups
-from rollcall.provenance import Lineage, Step, chain, influences, read_lineage
-from rollcall.reader import Reader
 from tests.orchestrator.evidence import NAMED
 from tests.orchestrator.front import Front, serving
 from tests.orchestrator.ground import Ground

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from contracts.artifact import artifact
-from contracts.errors import CONTRACTS, ContractError
-from rollcall.amounts import Token
-from rollcall.refusals import SENTENCES, explain
+from ledger.artifact import artifact
+from ledger.errors import CONTRACTS, ContractError
+from rollcall.cli.amounts import Token
+from rollcall.cli.refusals import SENTENCES, explain
 
 TEST = Token("0x" + "11" * 20, "TEST", 18)
 NOW = 1_800_000_000

@@ -5,7 +5,7 @@ import json
 
 from rich.console import Console
 
-from rollcall.registry import printable, show_all, show_one
+from rollcall.cli.register import printable, show_all, show_one
 from tests.contracts.world import BUDGET, World
 from tests.rollcall.counter import Counter
 

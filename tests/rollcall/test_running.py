@@ -2,10 +2,10 @@
 
 import pytest
 
-from contracts.state import RunStatus
+from ledger.state import RunStatus
 from protocol.canonical import keccak256
-from rollcall import retracting, running
-from rollcall.user_error import UserError
+from protocol.user_error import UserError
+from rollcall.cli import retracting, running
 from tests.contracts.world import WINDOW, World
 from tests.rollcall.counter import Counter, told
 

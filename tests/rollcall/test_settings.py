@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, ConfigDict
 
-from rollcall.settings import load, to_toml
-from rollcall.user_error import UserError
+from protocol.user_error import UserError
+from rollcall.frame.settings import load, to_toml
 
 
 class Nested(BaseModel):

@@ -2,8 +2,8 @@
 
 import pytest
 
-from rollcall import staking
-from rollcall.user_error import UserError
+from protocol.user_error import UserError
+from rollcall.cli import staking
 from tests.contracts.world import REVOKE, STAKE, UNBOND, World, key
 from tests.rollcall.counter import Counter, told
 

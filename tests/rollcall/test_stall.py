@@ -7,20 +7,20 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from rollcall import demo
-from rollcall.demo import Ports, Progress, places
-from rollcall.market import Market
-from rollcall.processes import Processes
-from rollcall.record import Record
-from rollcall.spec import RunPlan
-from rollcall.user_error import UserError
-from rollcall.view import View
+from protocol.user_error import UserError
+from rollcall.cli.spec import RunPlan
+from rollcall.demo import run
+from rollcall.demo.events import Record
+from rollcall.demo.market import Market
+from rollcall.demo.processes import Processes
+from rollcall.demo.run import Ports, Progress, places
+from rollcall.demo.view import View
 
 
 def test_a_market_that_stands_still_is_given_up_and_a_slow_one_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(demo, "STALL_SECONDS", 3.0)
+    monkeypatch.setattr(run, "STALL_SECONDS", 3.0)
     at = places(tmp_path, Ports(redis=1, chain=2, http=3))
     market = Market(tmp_path, at, RunPlan(), workers=(), steps=10)
     lines = market.data_dir(market.trainer) / "metrics.jsonl"
@@ -35,7 +35,7 @@ def test_a_market_that_stands_still_is_given_up_and_a_slow_one_is_not(
                 file.write(json.dumps({"version": version}) + "\n")
             progress.look(may_end=(), waits_for="the trainer")
             time.sleep(0.1)
-        assert time.monotonic() - began > demo.STALL_SECONDS
+        assert time.monotonic() - began > run.STALL_SECONDS
         with pytest.raises(UserError, match="waiting for the trainer, and nothing has happened"):
             while True:
                 progress.look(may_end=(), waits_for="the trainer")

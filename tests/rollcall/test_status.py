@@ -4,10 +4,10 @@ import json
 
 from rich.console import Console
 
+from protocol.checks.withholding import WITHHELD
 from protocol.messages import Event
-from protocol.withholding import WITHHELD
-from rollcall.record import Totals, count
-from rollcall.status import show
+from rollcall.cli.status import show
+from rollcall.demo.events import Totals, count
 from tests.orchestrator.evidence import measured
 from tests.orchestrator.place import Place
 from tests.orchestrator.test_dropping import drop

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rollcall.times import duration, moment
+from rollcall.cli.times import duration, moment
 
 
 @pytest.mark.parametrize(

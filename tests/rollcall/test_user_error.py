@@ -2,7 +2,7 @@
 
 import pytest
 
-from rollcall.user_error import one_line
+from protocol.user_error import one_line
 
 POOL = (
     "no chain at http://127.0.0.1:9: HTTPConnectionPool(host='127.0.0.1', port=9): Max retries "

@@ -6,20 +6,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from contracts.state import SlashState
+from audit.omissions import KeptReceipt
+from client.market import Later
+from ledger.state import SlashState
 from protocol.canonical import keccak256
+from protocol.commitment import check_receipt, commit
 from protocol.epoch import FraudReport
 from protocol.messages import LeaseRequest, Leases, RunInfo
 from protocol.rollout import Rollout, SignedLease
 from protocol.signing import address_of, sign
-from rollout_worker.appeals import Appeals
-from rollout_worker.client import Later
-from rollout_worker.commitment import check_receipt, commit
 from rollout_worker.engines.base import Engine
 from rollout_worker.generate import generate_groups
-from rollout_worker.loop import open_seller
-from rollout_worker.receipts import KeptReceipt
-from rollout_worker.shift import Seller
+from rollout_worker.main import open_seller
+from rollout_worker.pay.appeals import Appeals
+from rollout_worker.session import Seller
 from rollout_worker.wallet import Wallet
 from tests.rollout_worker.live import STAKE, LiveMarket, key_of
 

@@ -12,17 +12,22 @@ from pathlib import Path
 
 from eth_account import Account
 
-from contracts.deployment import Deployment
+from client.trainer import Client
+from ledger.deployment import Deployment
 from protocol.canonical import keccak256
 from protocol.messages import EpochFile
-from protocol.patch import from_anchor
-from protocol.policy import HostTensor, Weights
+from protocol.policies.manifest import HostTensor, Weights
+from protocol.policies.patch import from_anchor
 from protocol.run import RunSpec
 from protocol.signing import Domain, address_of
-from rollcall.chain import Desk
-from rollcall.claim import claim
-from rollcall.deploying import ensure_deployment, give_gas
-from rollcall.embedded import (
+from rollcall.cli.claim import claim
+from rollcall.cli.desk import Desk
+from rollcall.cli.launch import Launched, launch
+from rollcall.cli.launch_config import LaunchConfig, Windows
+from rollcall.cli.spec import RunPlan
+from rollcall.demo.deploying import ensure_deployment, give_gas
+from rollcall.demo.processes import Command, Processes
+from rollcall.demo.services import (
     chain_command,
     free_port,
     redis_command,
@@ -30,15 +35,10 @@ from rollcall.embedded import (
     wait_for_http,
     wait_for_redis,
 )
-from rollcall.launch import Launched, launch
-from rollcall.launch_config import LaunchConfig, Windows
-from rollcall.processes import Command, Processes
-from rollcall.spec import RunPlan
 from rollout_worker.config import VerifierConfig, WorkerConfig
 from tests.bounds import COMMITTED
 from tests.bounds import thresholds as wide
 from tests.contracts.whole import WholeLedger
-from trainer.client import Client
 from trainer.publish import Plan, Publisher
 
 MODEL = Path("models/start")

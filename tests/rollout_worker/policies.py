@@ -11,8 +11,7 @@ import numpy as np
 
 from protocol.canonical import content_digest
 from protocol.messages import ErrorBody, Session, SessionRequest
-from protocol.patch import anchor_bytes, encode
-from protocol.policy import (
+from protocol.policies.manifest import (
     Blob,
     HostTensor,
     Manifest,
@@ -22,6 +21,7 @@ from protocol.policy import (
     entries,
     policy_digest,
 )
+from protocol.policies.patch import anchor_bytes, encode
 from protocol.run import AuditPolicy, RunSpec
 from protocol.signing import Domain, address_of, sign
 from tests.bounds import thresholds

@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from protocol.canary import CanaryOpening, commitment_text, is_clear
+from protocol.checks.canary import CanaryOpening, commitment_text, is_clear
 from protocol.messages import CanaryInfo, CanaryInfos, FraudReportTask, SubmissionStatus
 from protocol.rollout import Lease, Receipt, SignedLease
 from protocol.signing import address_of, personal_digest, sign
 from protocol.verdict import Outcome, ReplayStats, Verdict
-from rollout_worker.accusing import why_not_accuse
+from rollout_worker.verify.reports import why_not_accuse
 from tests.rollout_worker.live import key_of
 from tests.rollout_worker.policies import DOMAIN, ORCHESTRATOR, RUN, first_weights, spec_for
 

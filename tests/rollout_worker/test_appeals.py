@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from contracts.errors import TransactionPending
-from contracts.state import SlashStatus
+from ledger.errors import TransactionPending
+from ledger.state import SlashStatus
 from protocol.canonical import content_digest, keccak256
 from protocol.rollout import SignedLease
 from protocol.signing import sign
-from rollout_worker.appeals import Appeals, Reasons, see_out
-from rollout_worker.defence import Defence
 from rollout_worker.engines.base import Engine
 from rollout_worker.engines.registry import open_engine
 from rollout_worker.engines.rounded import rounded
+from rollout_worker.pay.appeals import Appeals, Reasons, see_out
+from rollout_worker.pay.defence import Defence
 from tests.rollout_worker.accused import (
     VERIFIERS,
     Accused,

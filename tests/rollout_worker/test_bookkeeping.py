@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from contracts.openings import Published
+from audit.published import Published
 from protocol.canonical import keccak256
 from protocol.messages import EpochFile
-from rollout_worker.bookkeeping import EpochShelf, published
+from rollout_worker.pay.bookkeeping import EpochShelf, published
 from tests.rollout_worker.test_omissions import BOOK
 
 

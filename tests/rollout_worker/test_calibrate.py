@@ -3,11 +3,14 @@
 from dataclasses import replace
 from pathlib import Path
 
-from protocol.calibration import share_caught, thresholds_of
+from protocol.checks.calibration import share_caught, thresholds_of
 from protocol.constants import MICRO
 from protocol.environments.arithmetic import Arithmetic
-from protocol.policy import entries, policy_digest
-from rollout_worker.calibrate import (
+from protocol.policies.manifest import entries, policy_digest
+from rollout_worker.engines.causal import read_weights
+from rollout_worker.engines.registry import open_engine
+from rollout_worker.engines.rounded import RoundedEngine
+from rollout_worker.replay.calibrate import (
     Workload,
     from_file,
     measure,
@@ -16,10 +19,7 @@ from rollout_worker.calibrate import (
     to_file,
     workload_of,
 )
-from rollout_worker.engines.causal import read_weights
-from rollout_worker.engines.registry import open_engine
-from rollout_worker.engines.rounded import RoundedEngine
-from rollout_worker.replay import ReplayModel
+from rollout_worker.replay.measure import ReplayModel
 from tests.bounds import COMMITTED
 
 MODEL = Path(__file__).parents[2] / "models" / "start"

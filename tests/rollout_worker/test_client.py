@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from client.cache import ContentCache
+from client.connection import Connection, Unreachable
+from client.market import BlobMismatch, Later, Market
+from client.retry import Backoff, RetryConfig
+from client.tally import Tally
 from protocol.canonical import content_digest
 from protocol.errors import NotFound, TokenExpired, TooLarge
 from protocol.messages import LeaseRequest
-from rollout_worker.cache import ContentCache
-from rollout_worker.client import BlobMismatch, Later, Market
-from rollout_worker.config import RetryConfig
-from rollout_worker.connection import Backoff, Connection, Unreachable
-from rollout_worker.metrics import Tally
 from tests.rollout_worker.policies import DOMAIN, RUN, Server, Shelf, serving, shelf_of
 
 WORKER = bytes([7]) * 32

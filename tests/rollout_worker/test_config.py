@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from rollcall.settings import load
-from rollcall.user_error import UserError
+from protocol.user_error import UserError
+from rollcall.frame.settings import load
 from rollout_worker.config import WorkerConfig
 
 GOOD = """

@@ -12,23 +12,23 @@ import pytest
 import torch
 
 from protocol import sampling
-from protocol.calibration import logit_error
+from protocol.checks.calibration import logit_error
 from protocol.constants import NANO
 from protocol.environments.arithmetic import Arithmetic
-from protocol.policy import HostTensor
+from protocol.policies.manifest import HostTensor
 from protocol.precision import ComputeDtype
 from protocol.rollout import Lease, Rollout
 from protocol.verdict import judge
-from rollout_worker.calibrate import workload_of
 from rollout_worker.engines import gumbel
 from rollout_worker.engines.base import Engine, Request
 from rollout_worker.engines.causal import host_tensor_of, read_weights, tensor_of
 from rollout_worker.engines.registry import NAMES, open_engine
 from rollout_worker.engines.vllm import VllmEngine
-from rollout_worker.engines.vllm_replay import Sequences
 from rollout_worker.generate import generate_groups
-from rollout_worker.replay import ReplayModel, claims_of, rows_of, stats_of
-from rollout_worker.vllm_replay import VllmReplay
+from rollout_worker.replay.calibrate import workload_of
+from rollout_worker.replay.measure import ReplayModel, claims_of, rows_of, stats_of
+from rollout_worker.replay.vllm import VllmReplay
+from rollout_worker.replay.vllm_worker import Sequences
 from tests.bounds import COMMITTED
 
 MODEL = Path(__file__).parents[2] / "models" / "start"
@@ -38,7 +38,7 @@ EOS = 2
 @pytest.fixture(scope="module")
 def engines() -> Iterator[dict[str, Engine]]:
     """Both engines, opened once: a start of vLLM costs seconds. A replay came first: numba is loaded."""
-    assert importlib.import_module("rollout_worker.engines.candidates")
+    assert importlib.import_module("rollout_worker.replay.candidates")
     opened = {name: open_engine(name, MODEL, max_model_len=128, max_sequences=64) for name in NAMES}
     yield opened
     for engine in opened.values():

@@ -11,14 +11,14 @@ import pytest
 import torch
 
 from protocol.environments.arithmetic import Arithmetic
-from protocol.policy import HostTensor
+from protocol.policies.manifest import HostTensor
 from protocol.rollout import Lease
-from rollout_worker.calibrate import workload_of
 from rollout_worker.engines.base import Engine
 from rollout_worker.engines.causal import host_tensor_of, read_weights, tensor_of
 from rollout_worker.engines.registry import NAMES, open_engine
 from rollout_worker.generate import generate_groups
-from rollout_worker.replay import ReplayModel, stats_of
+from rollout_worker.replay.calibrate import workload_of
+from rollout_worker.replay.measure import ReplayModel, stats_of
 
 pytestmark = pytest.mark.gpu
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from contracts.facts import domain_of
+from audit.chain_facts import domain_of
+from client.market import BlobMismatch
+from client.tally import Tally
 from protocol.canonical import content_digest
 from protocol.errors import Busy
 from protocol.messages import EpochInfo, EpochStage
-from rollout_worker.client import BlobMismatch
-from rollout_worker.epoch_signer import FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS, EpochSigner
-from rollout_worker.metrics import Tally
+from rollout_worker.verify.epochs import FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS, EpochSigner
 from tests.contracts.books import NUM_PARAMETERS, header_of
 from tests.contracts.test_watch import Stage, staged, work
 from tests.contracts.world import World

@@ -9,18 +9,18 @@ from functools import cache
 import pytest
 from torch import Tensor, ones
 
-from protocol.evidence import Consequence, Hypothesis, consequence
-from protocol.policy import Weights
+from protocol.checks.evidence import Consequence, Hypothesis, consequence
+from protocol.policies.manifest import Weights
 from protocol.rollout import Lease, Rollout
 from protocol.verdict import NOTHING_MEASURED, Outcome, Verdict, judge
 from rollout_worker.engines.base import Request
 from rollout_worker.engines.fp8_cache import keeping_fp8
-from rollout_worker.engines.nucleus import within_nucleus
 from rollout_worker.engines.rounded import rounded
 from rollout_worker.engines.transformers import Batch, TransformersEngine
 from rollout_worker.generate import finish_group, requests_of
-from rollout_worker.hypotheses import Older, Suspect, name
-from rollout_worker.replay import ReplayModel, only, stats_of
+from rollout_worker.replay.hypotheses import Older, Suspect, name
+from rollout_worker.replay.measure import ReplayModel, only, stats_of
+from rollout_worker.replay.nucleus import within_nucleus
 from tests.adversarial.sampling_lab import EOS, MODEL, Lab, exact
 from tests.adversarial.test_sampling_another_model import without_last_layer
 from tests.adversarial.test_sampling_recomputed_logprobs import recomputed

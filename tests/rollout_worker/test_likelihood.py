@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from rollout_worker.engines.contest import Claims, decide
 from rollout_worker.engines.likelihood import logprobs_of
+from rollout_worker.replay.contest import Claims, decide
 
 SURPRISALS = (1.0, 1e-1, 1e-3, 1e-5, 1e-7, 1e-8, 1e-9)
 PEAK = 20.0

@@ -12,17 +12,17 @@ import psutil
 import pytest
 from structlog.testing import capture_logs
 
+from protocol.commitment import check_lease, check_receipt, commit
 from protocol.errors import BadSignature, Malformed
 from protocol.messages import GroupState, LeaseRequest, Leases, RunInfo, RunStatus
 from protocol.rollout import Receipt, SignedLease
 from protocol.signing import require_signer, sign
-from rollcall.processes import Command
-from rollcall.settings import to_toml
-from rollout_worker.choice import Ability, choose, is_over, obstacle
-from rollout_worker.commitment import check_lease, check_receipt, commit
-from rollout_worker.loop import attempt, open_seller, serve
-from rollout_worker.receipts import ReceiptBook
-from rollout_worker.shift import End, Seller
+from rollcall.demo.processes import Command
+from rollcall.frame.settings import to_toml
+from rollout_worker.choose import Ability, choose, is_over, obstacle
+from rollout_worker.main import attempt, open_seller, serve
+from rollout_worker.pay.receipts import ReceiptBook
+from rollout_worker.session import End, Seller
 from tests.rollout_worker.live import LiveMarket, key_of, live_market, nudged
 from tests.rollout_worker.policies import first_weights, spec_for
 from tests.waiting import wait_until
@@ -223,7 +223,7 @@ def test_a_worker_meets_a_run_longer_than_its_model(
 ) -> None:
     """An operator whose launch checks nothing gets its run on chain; the worker joins nothing."""
     with monkeypatch.context() as unchecked:
-        unchecked.setattr("rollcall.spec.why_too_long", lambda *_: None)
+        unchecked.setattr("rollcall.cli.spec.why_too_long", lambda *_: None)
         longer = live.launch_another(max_tokens=512)
     config = live.worker("too-long", runs=[longer])
     with (

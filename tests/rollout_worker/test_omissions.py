@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from contracts.openings import Openable, Published
+from audit.omissions import Due, KeptReceipt, Omission, omissions
+from audit.published import Openable, Published
 from protocol.canonical import keccak256
 from protocol.epoch import AccountLeaf
 from protocol.errors import Malformed
@@ -12,8 +13,7 @@ from protocol.merkle import Tree
 from protocol.messages import Contribution, EpochFile
 from protocol.rollout import Lease, Receipt, SignedLease, Work, lease_id
 from protocol.signing import Domain
-from rollout_worker.omissions import Due, Omission, omissions
-from rollout_worker.receipts import KeptReceipt, ReceiptBook
+from rollout_worker.pay.receipts import ReceiptBook
 from tests.contracts.books import Book
 
 AT = 1_800_000_000

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from protocol.patch import anchor_bytes
-from protocol.policy import HostTensor
+from protocol.policies.manifest import HostTensor
+from protocol.policies.patch import anchor_bytes
 from protocol.precision import ComputeDtype
 from rollout_worker.engines.causal import CausalModel, host_tensor_of, read_weights, tensor_of
 from rollout_worker.engines.overflow import require_range

@@ -10,21 +10,21 @@ from pathlib import Path
 import pytest
 import zstandard
 
+from client.market import Market
+from client.policies import PolicyStore
 from protocol.canonical import content_digest
-from protocol.evidence import Consequence, Hypothesis, consequence
+from protocol.checks.evidence import Consequence, Hypothesis, consequence
+from protocol.checks.sequential import OUTLIERS
 from protocol.messages import AuditTask, RunInfo, RunStatus
-from protocol.policy import Weights
+from protocol.policies.manifest import Weights
 from protocol.rollout import Lease, Rollout, SignedLease, Submission, lease_id, work_of
 from protocol.run import RunSpec
-from protocol.sequential import OUTLIERS
 from protocol.signing import address_of, sign
 from protocol.verdict import Outcome, Statistic, Verdict
-from rollout_worker.client import Market
-from rollout_worker.drift import DriftBook
 from rollout_worker.engines.rounded import rounded
-from rollout_worker.recheck import Evidence, Rechecker, by_turns
-from rollout_worker.replay import Findings, ReplayModel
-from rollout_worker.weights import PolicyStore
+from rollout_worker.replay.measure import Findings, ReplayModel
+from rollout_worker.verify.drift import DriftBook
+from rollout_worker.verify.recheck import Evidence, Rechecker, by_turns
 from tests.adversarial.sampling_lab import EOS, MODEL, Lab, exact
 from tests.rollout_worker.policies import (
     DOMAIN,

@@ -13,12 +13,12 @@ from protocol.constants import NANO, SURPRISAL_FLOOR_NATS
 from protocol.environments.arithmetic import Arithmetic
 from protocol.precision import ComputeDtype
 from protocol.rollout import Lease, Rollout, Submission
-from rollout_worker.calibrate import workload_of
 from rollout_worker.config import ReplayConfig
 from rollout_worker.engines.causal import CausalModel
 from rollout_worker.engines.registry import open_engine
 from rollout_worker.generate import generate_groups
-from rollout_worker.replay import (
+from rollout_worker.replay.calibrate import workload_of
+from rollout_worker.replay.measure import (
     LARGEST_NATS,
     Findings,
     ReplayModel,
@@ -27,7 +27,7 @@ from rollout_worker.replay import (
     replay,
     stats_of,
 )
-from rollout_worker.replayers import open_replayer
+from rollout_worker.replay.registry import open_replayer
 
 MODEL = Path(__file__).parents[2] / "models" / "start"
 EOS = 2

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocol import sampling
-from rollout_worker.engines.candidates import candidates
-from rollout_worker.engines.contest import Claims, Contest, Decided, decide
 from rollout_worker.engines.gumbel import context, gumbel, gumbel_at
+from rollout_worker.replay.candidates import candidates
+from rollout_worker.replay.contest import Claims, Contest, Decided, decide
 
 NUM_POSITIONS = 5
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rollout_worker.engines.causal import CausalModel
-from rollout_worker.engines.prefill import Completed, hidden_states, passes
+from rollout_worker.replay.prefill import Completed, hidden_states, passes
 
 MODEL = Path(__file__).parents[2] / "models" / "start"
 

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 import pytest
 from structlog.testing import capture_logs
 
-from protocol.evidence import Consequence
+from protocol.checks.evidence import Consequence
 from protocol.messages import FraudReportSignature, FraudReportTask, FraudReportTasks
 from protocol.rollout import Rollout
 from protocol.verdict import Outcome
 from rollout_worker.engines.base import Engine
 from rollout_worker.engines.registry import open_engine
-from rollout_worker.epoch_signer import Verifier
-from rollout_worker.verifier import Watch, open_verifier
+from rollout_worker.verify.epochs import Verifier
+from rollout_worker.verify.main import Watch, open_verifier
 from tests.adversarial.test_verifier_framing import false_work
 from tests.market.light import vote
 from tests.rollout_worker.accused import VERIFIERS, Accused, accused, quorum, stake_verifiers

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from audit import epoch
+from audit.epoch import EpochRefused, check_file
 from protocol.canonical import keccak256
 from protocol.epoch import AccountLeaf, account_root
 from protocol.messages import Account, Contribution, EpochFile, EpochStage, GroupState
@@ -17,14 +19,12 @@ from protocol.rollout import Receipt, Work
 from protocol.signing import address_of, sign
 from protocol.verdict import Outcome, Rejection
 from rollcall.__main__ import app
-from rollout_worker import epochs
-from rollout_worker.epochs import EpochRefused, check_file
-from rollout_worker.loop import open_seller
-from rollout_worker.loop import serve as serve_work
-from rollout_worker.shift import Seller
-from rollout_worker.verdict_book import VerdictBook
-from rollout_worker.verifier import open_verifier
-from rollout_worker.verifier import serve as serve_verifier
+from rollout_worker.main import open_seller
+from rollout_worker.main import serve as serve_work
+from rollout_worker.session import Seller
+from rollout_worker.verify.main import open_verifier
+from rollout_worker.verify.main import serve as serve_verifier
+from rollout_worker.verify.verdicts import VerdictBook
 from rollout_worker.wallet import Wallet
 from tests.rollout_worker.live import (
     LiveMarket,
@@ -266,7 +266,7 @@ def test_an_honest_file_passes_and_its_header_counts_it() -> None:
     draft.check()
     file = draft.file()
     data = file.canonical()
-    header = epochs.header_of(file, data, prev_account_root=bytes(32))
+    header = epoch.header_of(file, data, prev_account_root=bytes(32))
     assert (header.total, header.tokens, header.work_count) == (120, 120, 3)
     assert header.data_hash == keccak256(data)
     assert header.account_root == account_root(
@@ -364,7 +364,7 @@ def test_a_lie_in_an_epoch_is_named_and_not_signed(
     lie(draft)
     if lie is not pay_twice:  # the tree itself refuses a repeated leaf
         file = draft.file()
-        epochs.header_of(file, file.canonical(), prev_account_root=bytes(32))
+        epoch.header_of(file, file.canonical(), prev_account_root=bytes(32))
     with pytest.raises(EpochRefused, match=found):
         draft.check()
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from contracts.client import Ledger, web3_at
+from ledger.ledger import Ledger, web3_at
 from protocol.errors import NotFound, Refused
 from protocol.messages import RunInfo, RunStatus
 from rollout_worker.config import ChainConfig

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from safetensors import deserialize
 
-from protocol.policy import Blob, SignedManifest, Weights, entries
-from rollout_worker.connection import GiveUp, never
-from rollout_worker.engines.fit import why_too_long
-from rollout_worker.weights import PolicyStore, PolicyUnreachable, write_model_folder
+from client.connection import GiveUp, never
+from client.policies import PolicyStore, PolicyUnreachable, write_model_folder
+from protocol.policies.manifest import Blob, SignedManifest, Weights, entries
+from protocol.positions import why_too_long
 from tests.rollout_worker.policies import DOMAIN, RUN, Shelf, first_weights, shelf_of, spec_for
 
 

@@ -16,10 +16,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from protocol import patch, signin, signing
+from protocol import signin, signing
 from protocol.canonical import content_digest
 from protocol.errors import MarketError, NotFound, PolicyOutOfOrder, StepOutOfOrder, TokenExpired
-from protocol.lineage import NO_LINEAGE, StepRecord, read_record
 from protocol.messages import (
     Batch,
     BatchRequest,
@@ -29,7 +28,16 @@ from protocol.messages import (
     Session,
     SessionRequest,
 )
-from protocol.policy import Blob, HostTensor, Manifest, SignedManifest, entries, policy_digest
+from protocol.policies import patch
+from protocol.policies.lineage import NO_LINEAGE, StepRecord, read_record
+from protocol.policies.manifest import (
+    Blob,
+    HostTensor,
+    Manifest,
+    SignedManifest,
+    entries,
+    policy_digest,
+)
 
 Fault = Callable[[str, str, bool], Response | None]
 """(method, path, whether it was done already) → an answer in place of the real one."""

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from protocol.patch import anchor_bytes, from_anchor
-from protocol.policy import Weights
+from protocol.policies.manifest import Weights
+from protocol.policies.patch import anchor_bytes, from_anchor
 from tests.trainer import work
 from trainer.evaluations import Evaluations, superseded
 

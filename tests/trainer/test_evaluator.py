@@ -12,12 +12,12 @@ import pytest
 import structlog
 from starlette.responses import Response
 
+from client.trainer import Client
 from tests.trainer import work
 from tests.trainer.desk import Desk, serving
 from tests.trainer.test_evaluate import problems
 from tests.trainer.test_kill import process
 from tests.trainer.test_loop import config, live
-from trainer.client import Client
 from trainer.config import Config
 from trainer.evaluations import Evaluations
 from trainer.loop import Trainer

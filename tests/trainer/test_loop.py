@@ -10,13 +10,13 @@ import pytest
 import torch
 from starlette.responses import Response
 
+from client.trainer import Client, Stopped
 from protocol.errors import Malformed, MarketError
 from protocol.messages import Batch
 from protocol.signing import Domain
 from tests.bounds import thresholds
 from tests.trainer import work
 from tests.trainer.desk import Desk, refusal, serving
-from trainer.client import Client, Stopped
 from trainer.config import Config
 from trainer.loop import WrongRun
 from trainer.main import open_trainer

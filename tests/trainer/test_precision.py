@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import nn
 
-from protocol.patch import from_anchor
-from protocol.policy import HostTensor, Weights
+from client.trainer import Client
+from protocol.policies.manifest import HostTensor, Weights
+from protocol.policies.patch import from_anchor
 from protocol.precision import ComputeDtype, cast
 from tests.trainer import work
 from tests.trainer.desk import serving
 from tests.trainer.test_loop import config, lines, live
 from trainer.behaviour import recompute
-from trainer.client import Client
 from trainer.main import open_trainer
 from trainer.model import Policy, dtype_on, load, open_policy
 from trainer.scaling import (

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from protocol.environments.arithmetic import HELD_OUT_START, Arithmetic, is_held_out
 from protocol.environments.base import FULL_SCORE
-from trainer.warm_start import (
+from rollcall.demo.warm_start import (
     VOCABULARY_SIZE,
     Recipe,
     Sampled,

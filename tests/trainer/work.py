@@ -14,8 +14,8 @@ from protocol import signing
 from protocol.canonical import content_digest
 from protocol.environments.arithmetic import Arithmetic
 from protocol.messages import Batch, BatchGroup, RunInfo, RunStatus
-from protocol.patch import from_anchor
-from protocol.policy import entries, policy_digest
+from protocol.policies.manifest import entries, policy_digest
+from protocol.policies.patch import from_anchor
 from protocol.precision import ComputeDtype
 from protocol.rollout import Rollout, Submission
 from protocol.run import AuditPolicy, RunSpec

@@ -1,0 +1,45 @@
+"""The chain's side of an examination: dates, keys and windows that a posted epoch is judged by."""
+
+from audit.fraud import Facts
+from audit.history import Fate, Posted
+from ledger.ledger import Ledger
+from ledger.rules import owed_until
+from protocol.signing import Domain
+from protocol.wire import checksum_address
+
+
+def domain_of(ledger: Ledger) -> Domain:
+    """Return the market that signatures are for."""
+    return Domain(ledger.deployment.chain_id, checksum_address(ledger.deployment.ledger))
+
+
+def facts_of(ledger: Ledger, posted: Posted, *, now: int) -> Facts:
+    """Return what the chain says of a posting; `now` is the time of a block read before this call."""
+    state = ledger.run(posted.run_id)
+    # Of a retracted header the ledger forgets when it was posted, and takes the present for it.
+    stands = posted.fate is not Fate.RETRACTED
+    posted_at = ledger.epoch(posted.run_id, posted.epoch).posted_at if stands else now
+    return Facts(
+        domain=domain_of(ledger),
+        posted_at=posted_at,
+        num_parameters=state.num_parameters,
+        is_owed=owed_until(ledger, posted.run_id, state, now=now),
+        spoke_for=Keys(ledger).spoke_for,
+    )
+
+
+class Keys:
+    """The registry's answer to who spoke for whom, asked once for each hot key."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._known: dict[str, tuple[str, int] | None] = {}
+
+    def spoke_for(self, signer: str, worker: str, dated: int) -> bool:
+        """Whether `signer` is the worker, or its hot key and not revoked by then."""
+        if signer == worker:
+            return True
+        if signer not in self._known:
+            self._known[signer] = self._ledger.signer_of(signer)
+        known = self._known[signer]
+        return known is not None and known[0] == worker and dated < known[1]

@@ -1,0 +1,216 @@
+"""Which paid groups had to be replayed, drawn again from public data, and who vouches for them.
+
+Pure. Everything that decides a draw, of a group and of its rollouts, is public once its epoch's secret
+is: the digest the worker signed, the secret on chain, and the worker's record, which is its contributions
+with lower nonces. The share the orchestrator says it drew with may only be larger than the record asks
+for: while it had not decided some of those nonces, it counted fewer, and it replays more of a worker
+whose standing fell.
+
+Left out: whether verdicts are true (`rollcall verify --explain` replays one), and groups that were not
+paid: nobody can show a draw for work that is in no file.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from audit.epoch import SpokeFor, work_digest
+from audit.epoch_record import EpochReport, Look
+from protocol.checks.draw import Draw, is_vouched, rate_millionths
+from protocol.constants import MAX_CLOCK_SKEW_SECONDS
+from protocol.errors import MarketError
+from protocol.messages import Contribution, SubmissionStatus
+from protocol.rollout import Submission
+from protocol.run import RunSpec
+from protocol.signing import Domain, recover, require_signer
+from protocol.verdict import Outcome, Thresholds, Verdict, follows
+
+
+@dataclass(frozen=True, slots=True)
+class Quorum:
+    """Whose verdicts count: everyone who ever had a place; and how many are enough.
+
+    `num_voters` are the verifiers less those that the orchestrator says lost their vote: its word, by
+    which a group may be paid with verdicts that disagree, never with fewer than `threshold`.
+
+    Example: Quorum(threshold=2, num_to_condemn=2, num_voters=3, members=("0x…", "0x…", "0x…"))
+    """
+
+    threshold: int
+    num_to_condemn: int
+    num_voters: int
+    members: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PublicDraws:
+    """What the chain and the files say that draws follow from.
+
+    `secrets` are those revealed, by epoch; `opened_at` gives an epoch's time on chain, None for one never
+    opened.
+    """
+
+    run_id: int
+    spec: RunSpec
+    domain: Domain
+    quorum: Quorum
+    spoke_for: SpokeFor
+    secrets: Mapping[int, bytes]
+    opened_at: Callable[[int], int | None]
+    always_owed_until: int
+    """Accepted work dated later may be in no file: the record is then bounded by the nonce alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What a verdict must be about: every token of these rollouts of the work."""
+
+    work_digest: bytes
+    rollouts: tuple[int, ...]
+    num_tokens: int
+
+
+class Records:
+    """How many groups each worker was paid for so far, epoch by epoch.
+
+    Example: `records.take(file.contributions)`, then `records.before(item)` for each of them
+    """
+
+    def __init__(self) -> None:
+        self._paid: Counter[str] = Counter()
+        self._before: dict[tuple[str, int], int] = {}
+        self._is_complete = True
+
+    def take(self, contributions: Sequence[Contribution] | None) -> None:
+        """Count the next epoch's contributions, in their order; None where its file is not published."""
+        self._is_complete = self._is_complete and contributions is not None
+        for item in contributions or ():
+            self._before[item.worker, item.nonce] = self._paid[item.worker]
+            self._paid[item.worker] += 1
+
+    def before(self, item: Contribution) -> int:
+        """Return the most groups that can have been accepted with lower nonces."""
+        return self._before[item.worker, item.nonce] if self._is_complete else item.nonce - 1
+
+
+def check_replays(
+    report: EpochReport, looks: Sequence[Look], records: Records, public: PublicDraws
+) -> None:
+    """Draw every contribution again, and hold those drawn to their verdicts.
+
+    A draw whose secret is not revealed yet can only be looked at later.
+    """
+    for look in looks:
+        if isinstance(look.shown, str):
+            continue  # said already, where leases are looked at
+        status = look.shown[0]
+        digest = work_digest(look.item, run_id=public.run_id, domain=public.domain)
+        fault = _fault_of_draw(look.item, status, digest, records, public)
+        if fault is not None:
+            report.differences.append(fault)
+            continue
+        draw = Draw(epoch=status.draw_epoch, rate=status.draw_rate_millionths)
+        secret = public.secrets.get(draw.epoch)
+        if secret is None or not draw.selects(secret, digest):
+            continue
+        report.num_due += 1
+        rollouts = draw.rollouts(
+            secret, digest, group_size=public.spec.group_size, policy=public.spec.audit
+        )
+        try:
+            drawn = Drawn(digest, rollouts, _num_tokens(look.shown[1], rollouts))
+        except (IndexError, ValueError):
+            name = f"nonce {look.item.nonce} of {look.item.worker}"
+            report.differences.append(
+                f"{name} is paid and lacks whole tokens of rollouts {rollouts}"
+            )
+            continue
+        fault = _fault_of_replay(look.item, status, drawn, public)
+        report.num_replayed += fault is None
+        report.differences += [fault] if fault else []
+
+
+def _fault_of_draw(
+    item: Contribution,
+    status: SubmissionStatus,
+    digest: bytes,
+    records: Records,
+    public: PublicDraws,
+) -> str | None:
+    """Say what is wrong with the epoch or the share that a group is said to have been drawn with."""
+    name, receipt = f"nonce {item.nonce} of {item.worker}", status.receipt
+    try:
+        digest_of_receipt = public.domain.digest(receipt)
+        orchestrator = public.spec.orchestrator
+        require_signer(digest_of_receipt, receipt.signature, orchestrator, "the receipt")
+    except MarketError as error:
+        return f"{name}: {error}"
+    if receipt.work_digest != digest:
+        return f"{name}: its receipt is for other work"
+    epoch = status.draw_epoch
+    opened, next_opened = public.opened_at(epoch), public.opened_at(epoch + 1)
+    is_early = opened is None or receipt.received_at < opened - MAX_CLOCK_SKEW_SECONDS
+    is_late = next_opened is not None and receipt.received_at > next_opened + MAX_CLOCK_SKEW_SECONDS
+    if is_early or is_late or epoch < status.lease.lease.epoch:
+        return (
+            f"{name} was received at {receipt.received_at} and drawn by the secret of epoch {epoch}, "
+            "which was not the open one then"
+        )
+    was_owed = receipt.received_at + MAX_CLOCK_SKEW_SECONDS < public.always_owed_until
+    record = records.before(item) if was_owed else item.nonce - 1
+    least = rate_millionths(public.spec.audit, num_accepted=record)
+    if status.draw_rate_millionths < least:
+        return (
+            f"{name} was drawn at {status.draw_rate_millionths / 10_000:g} %, its record of {record} "
+            f"groups asks for {least / 10_000:g} %"
+        )
+    return None
+
+
+def _num_tokens(submission: Submission, rollouts: Sequence[int]) -> int:
+    return sum(len(submission.rollouts[i].token_ids()) for i in rollouts)
+
+
+def _fault_of_replay(
+    item: Contribution, status: SubmissionStatus, drawn: Drawn, public: PublicDraws
+) -> str | None:
+    quorum = public.quorum
+    outcomes = {
+        verdict.verifier: verdict.outcome
+        for verdict in status.verdicts
+        if _counts(verdict, drawn, public)
+    }
+    found = list(outcomes.values())
+    if is_vouched(
+        found,
+        threshold=quorum.threshold,
+        num_to_condemn=quorum.num_to_condemn,
+        num_voters=quorum.num_voters,
+    ):
+        return None
+    return (
+        f"nonce {item.nonce} of {item.worker} was drawn for replay and is paid with "
+        f"{found.count(Outcome.ACCEPTED)} of {quorum.threshold} accepting verdicts on its drawn "
+        f"rollouts {list(drawn.rollouts)}"
+    )
+
+
+def _covers(verdict: Verdict, drawn: Drawn, thresholds: Thresholds) -> bool:
+    """Whether it follows from figures over what was drawn: else a verifier looks at whatever is honest."""
+    is_drawn = (verdict.rollouts, verdict.stats.num_tokens) == (drawn.rollouts, drawn.num_tokens)
+    return is_drawn and follows(verdict, thresholds)
+
+
+def _counts(verdict: Verdict, drawn: Drawn, public: PublicDraws) -> bool:
+    """Whether a verdict is a member's signed word on this very work, and on what was drawn of it."""
+    if (verdict.run_id, verdict.work_digest) != (public.run_id, drawn.work_digest):
+        return False
+    if not _covers(verdict, drawn, public.spec.thresholds):
+        return False
+    if verdict.verifier not in public.quorum.members:
+        return False
+    try:
+        signer = recover(public.domain.digest(verdict), verdict.signature)
+    except MarketError:
+        return False
+    return public.spoke_for(signer, verdict.verifier, verdict.decided_at)

@@ -1,0 +1,194 @@
+"""Check an epoch from its published file, as a verifier must before it signs.
+
+Pure, and written apart from settlement: a mistake there must not be repeated here. What needs the
+market (where a group stands, its lease and its body) is `rollout_worker/verify/epochs.py`'s to fetch and `check_group`'s
+to judge. Left out: whether accepted work is missing, which workers prove with their receipts.
+"""
+
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+
+from protocol.canonical import keccak256
+from protocol.constants import NUM_TOKENS_PER_UNIT
+from protocol.epoch import AccountLeaf, EpochHeader, WorkLeaf, account_root, work_root
+from protocol.messages import Contribution, EpochFile, GroupState, SubmissionStatus
+from protocol.rollout import Submission, Work, lease_id, payload_digest, rollout_seed, task_index
+from protocol.run import RunSpec
+from protocol.signing import Domain, recover, require_signer
+
+SpokeFor = Callable[[str, str, int], bool]
+"""Whether a key signed for a worker at a time: it is the worker, or was its hot key then. What counts is
+the work's date: a worker that withdraws its key must not keep an epoch from being signed."""
+IsOwed = Callable[[int], bool]
+"""Whether the run owes work dated then, by the ledger."""
+
+
+class EpochRefused(Exception):
+    """Something in a proposed epoch does not follow from signed work; the message says what."""
+
+
+def work_digest(item: Contribution, *, run_id: int, domain: Domain) -> bytes:
+    """Return the digest the worker signed, which names the submission."""
+    return domain.digest(
+        Work(
+            run_id=run_id,
+            worker=item.worker,
+            nonce=item.nonce,
+            payload_digest=item.payload_digest,
+            policy_version=item.policy_version,
+            submitted_at=item.submitted_at,
+            tokens=item.tokens,
+            gflops=item.gflops,
+        )
+    )
+
+
+def check_file(
+    file: EpochFile,
+    before: Mapping[str, tuple[int, int]],
+    *,
+    secret_hash: bytes,
+    now: int,
+    is_owed: IsOwed,
+    spec: RunSpec,
+    domain: Domain,
+    spoke_for: SpokeFor,
+) -> dict[bytes, Contribution]:
+    """Check all that the file and the chain can show; return its contributions by work digest.
+
+    `before` is every account of the epoch before as (earned, last nonce). `now` is the newest block's
+    time: work dated later would be provable fraud, and its signers slashed, were the run halted before
+    that. Raises `EpochRefused`.
+    """
+    if keccak256(file.secret) != secret_hash:
+        raise EpochRefused("the secret is not the one committed on chain when the epoch opened")
+    keys = [(int(item.worker, 16), item.nonce) for item in file.contributions]
+    if any(left >= right for left, right in pairwise(keys)):
+        raise EpochRefused("contributions do not ascend strictly by (worker, nonce)")
+    found: dict[bytes, Contribution] = {}
+    accounts = dict(before)
+    for item in file.contributions:
+        digest = work_digest(item, run_id=file.run_id, domain=domain)
+        _check_contribution(item, digest, spec=spec, spoke_for=spoke_for)
+        if item.submitted_at > now or not is_owed(item.submitted_at):
+            raise EpochRefused(
+                f"nonce {item.nonce} of {item.worker} is dated {item.submitted_at}, when the run "
+                f"owed nothing or which is after the newest block, {now}"
+            )
+        earned, last_nonce = accounts.get(item.worker, (0, 0))
+        if item.nonce <= last_nonce:
+            raise EpochRefused(
+                f"nonce {item.nonce} of {item.worker} is not after {last_nonce}, which was settled"
+            )
+        accounts[item.worker] = (earned + item.units, item.nonce)
+        found[digest] = item
+    published = {a.worker: (a.earned, a.last_nonce) for a in file.accounts}
+    if published != accounts or len(published) != len(file.accounts):
+        raise EpochRefused("the accounts are not those before plus the contributions")
+    return found
+
+
+def _check_contribution(
+    item: Contribution, digest: bytes, *, spec: RunSpec, spoke_for: SpokeFor
+) -> None:
+    signer = recover(digest, item.signature)
+    if not spoke_for(signer, item.worker, item.submitted_at):
+        raise EpochRefused(f"nonce {item.nonce} of {item.worker} is signed by {signer}")
+    if item.units != item.tokens // NUM_TOKENS_PER_UNIT:
+        raise EpochRefused(f"{item.units} units are paid for {item.tokens} tokens")
+    if item.gflops != spec.gflops(item.tokens):
+        raise EpochRefused(f"{item.gflops} gflops are claimed for {item.tokens} tokens")
+
+
+def header_of(file: EpochFile, data: bytes, *, prev_account_root: bytes) -> EpochHeader:
+    """Return the header that follows from the file and the chain; `data` is its canonical bytes."""
+    of_worker: dict[str, int] = {}
+    units = tokens = gflops = 0
+    leaves = []
+    for item in file.contributions:
+        of_worker[item.worker] = of_worker.get(item.worker, 0) + item.units
+        units += item.units
+        tokens += item.tokens
+        gflops += item.gflops
+        leaves.append(
+            WorkLeaf(
+                run_id=file.run_id,
+                worker=item.worker,
+                nonce=item.nonce,
+                payload_digest=item.payload_digest,
+                policy_version=item.policy_version,
+                submitted_at=item.submitted_at,
+                tokens=item.tokens,
+                gflops=item.gflops,
+                signature_hash=keccak256(item.signature),
+                units=item.units,
+                worker_sum=of_worker[item.worker],
+                epoch_sum=units,
+                token_sum=tokens,
+                gflop_sum=gflops,
+            )
+        )
+    accounts = [AccountLeaf(a.worker, a.earned, a.last_nonce) for a in file.accounts]
+    return EpochHeader(
+        run_id=file.run_id,
+        epoch=file.epoch,
+        generation=file.generation,
+        prev_account_root=prev_account_root,
+        work_root=work_root(leaves),
+        account_root=account_root(accounts),
+        work_count=len(leaves),
+        account_count=len(accounts),
+        total=units,
+        tokens=tokens,
+        gflops=gflops,
+        data_hash=keccak256(data),
+    )
+
+
+def check_group(
+    item: Contribution,
+    status: SubmissionStatus,
+    submission: Submission,
+    *,
+    secret: bytes | None,
+    spec: RunSpec,
+    domain: Domain,
+) -> None:
+    """Check one contribution against what the market shows of it; raise `EpochRefused`.
+
+    `secret` is that of the lease's epoch, None while it is not revealed: then seeds cannot be
+    checked yet, and will be by whoever reads the chain later.
+    """
+    lease = status.lease.lease
+    require_signer(
+        domain.digest(lease), status.lease.signature, spec.orchestrator, "the group's lease"
+    )
+    if status.state is not GroupState.ACCEPTED:
+        raise EpochRefused(f"nonce {item.nonce} of {item.worker} is paid but {status.state}")
+    if (lease.worker, lease.nonce) != (item.worker, item.nonce):
+        raise EpochRefused(f"nonce {item.nonce} of {item.worker} has another lease")
+    if lease.lease_id != lease_id(lease.run_id, lease.worker, lease.nonce):
+        raise EpochRefused(f"the lease id of nonce {item.nonce} does not follow from it")
+    if payload_digest(lease, submission) != item.payload_digest:
+        raise EpochRefused(
+            f"the body of nonce {item.nonce} of {item.worker} is not what was signed"
+        )
+    if submission.num_tokens() != item.tokens or lease.policy_version != item.policy_version:
+        raise EpochRefused(f"nonce {item.nonce} of {item.worker} counts other tokens or policy")
+    if secret is not None:
+        _check_draws(item, status, secret, spec)
+
+
+def _check_draws(
+    item: Contribution, status: SubmissionStatus, secret: bytes, spec: RunSpec
+) -> None:
+    lease = status.lease.lease
+    seeds = tuple(
+        rollout_seed(lease.run_id, lease.lease_id, secret, i) for i in range(spec.group_size)
+    )
+    index = task_index(lease.run_id, lease.lease_id, secret, num_tasks=spec.num_tasks)
+    if lease.seeds != seeds or lease.index != index:
+        raise EpochRefused(
+            f"seeds or task of nonce {item.nonce} of {item.worker} were chosen, not drawn from the "
+            "committed secret"
+        )

@@ -1,0 +1,68 @@
+"""The epoch files that a watcher has: fetched once, checked against the chain, kept in a folder.
+
+What is kept can be answered from when its publisher withholds it later.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from audit.history import Posted
+from audit.published import Published
+from protocol.canonical import keccak256
+from protocol.errors import MarketError
+from protocol.messages import EpochFile
+
+Files = Callable[[Posted], bytes | None]
+"""Where published files come from. Any bytes may come back: they are checked here."""
+
+MAX_LEAVES_HELD = 400_000
+"""Work leaves in memory, at about 3 KB each with their trees; older files are read from disk again."""
+
+
+class Shelf:
+    """Example: `Shelf(folder, fetch).read(posted)`"""
+
+    def __init__(self, folder: Path, files: Files) -> None:
+        self._folder = folder
+        self._files = files
+        self._held: dict[bytes, Published] = {}
+        self._unreadable: set[bytes] = set()
+
+    def read(self, posted: Posted) -> Published | None:
+        """Return a posting's file; None where there is none, or what was signed is no epoch file."""
+        held = self._held.get(posted.data_hash)
+        if held is not None or posted.data_hash in self._unreadable:
+            return held
+        data = self._bytes(posted)
+        if data is None:
+            return None
+        try:
+            published = Published.of(EpochFile.from_canonical(data))
+        except (MarketError, ValueError) as error:
+            self._unreadable.add(posted.data_hash)
+            log = structlog.get_logger()
+            log.warning("file cannot be read", epoch=posted.epoch, reason=str(error))
+            return None
+        self._held[posted.data_hash] = published
+        self._forget_oldest()
+        return published
+
+    def _forget_oldest(self) -> None:
+        while (
+            len(self._held) > 1 and sum(len(p.work) for p in self._held.values()) > MAX_LEAVES_HELD
+        ):
+            del self._held[next(iter(self._held))]
+
+    def _bytes(self, posted: Posted) -> bytes | None:
+        kept = self._folder / f"{posted.data_hash.hex()}.epoch"
+        if kept.exists():
+            return kept.read_bytes()
+        data = self._files(posted)
+        if data is None or keccak256(data) != posted.data_hash:
+            return None
+        temporary = kept.with_suffix(".tmp")
+        temporary.write_bytes(data)
+        temporary.replace(kept)
+        return data

@@ -1,0 +1,89 @@
+"""Hold a step record's groups against their submissions: does the record tell the truth of them?
+
+For each group anyone can recompute from public bytes: that the orchestrator leased it and its worker
+signed it under this digest, that the loss counted no more tokens than were sampled, and the reward of
+every completion from its text. So neither a trainer nor an orchestrator can move a reward unseen.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+
+from tokenizers import Tokenizer
+
+from audit.lineage import Lineage
+from client.public import Reader
+from protocol.environments.base import Environment, Undecidable
+from protocol.environments.registry import environment
+from protocol.errors import MarketError
+from protocol.messages import RunInfo
+from protocol.policies.lineage import TrainedGroup
+from protocol.rollout import Submission, read_submission, work_of
+from protocol.signing import Domain, require_signer
+
+
+def check_groups(
+    reader: Reader, info: RunInfo, lineage: Lineage, *, count: int, say: Callable[[str], None]
+) -> list[str]:
+    """Look at `count` groups of the lineage, drawn by its policy digest; return what is wrong."""
+    groups = [share.group for step in lineage.steps for share in step.shares]
+    draw = random.Random(lineage.policy_digest)
+    chosen = draw.sample(groups, min(count, len(groups)))
+    made = environment(info.spec.environment, info.spec.environment_config)
+    tokenizer = Tokenizer.from_str(reader.blob(info.spec.tokenizer_digest).decode())
+    wrong: list[str] = []
+    for number, group in enumerate(chosen, 1):
+        wrong += check_group(reader, info, group, made, tokenizer)
+        if number % 50 == 0:
+            say(f"{number} of {len(chosen)} groups looked at")
+    return wrong
+
+
+def check_group(
+    reader: Reader,
+    info: RunInfo,
+    group: TrainedGroup,
+    made: Environment,
+    tokenizer: Tokenizer,
+) -> list[str]:
+    """Return what the record says of a group that its submission does not bear out."""
+    name = f"group 0x{group.work_digest.hex()[:16]}…"
+    try:
+        status = reader.submission(info.run_id, group.work_digest)
+        submission = read_submission(reader.blob(status.body))
+    except MarketError as error:
+        return [f"{name} is not shown: {error.message}"]
+    lease, domain = status.lease.lease, Domain(info.chain_id, info.ledger)
+    try:
+        require_signer(
+            domain.digest(lease), status.lease.signature, info.spec.orchestrator, "the lease"
+        )
+    except MarketError as error:
+        return [f"{name}: {error.message}"]
+    work = work_of(lease, submission, gflops=info.spec.gflops(submission.num_tokens()))
+    found = []
+    if domain.digest(work) != group.work_digest:
+        found.append(f"{name}: the submission shown for it has another digest")
+    if (lease.worker, lease.policy_version) != (group.worker, group.policy_version):
+        found.append(
+            f"{name} is {lease.worker}'s, of version {lease.policy_version}; the record says "
+            f"{group.worker}, version {group.policy_version}"
+        )
+    lengths = [len(rollout.token_ids()) for rollout in submission.rollouts]
+    if len(lengths) != len(group.tokens) or any(map(int.__gt__, group.tokens, lengths)):
+        found.append(f"{name} has {lengths} tokens, the record counted {list(group.tokens)}")
+    problem = made.problem(lease.index)
+    scores = [made.score(problem, text) for text in texts(submission, info, tokenizer)]
+    if not any(isinstance(score, Undecidable) for score in scores) and scores != list(
+        group.rewards
+    ):
+        found.append(f"{name} earns {scores}, the record says {list(group.rewards)}")
+    return found
+
+
+def texts(submission: Submission, info: RunInfo, tokenizer: Tokenizer) -> Sequence[str]:
+    """Return the completions as the reward reads them."""
+    rows = [rollout.token_ids().tolist() for rollout in submission.rollouts]
+    eos = info.spec.eos_token_id
+    cut = [row[:-1] if row and row[-1] == eos else row for row in rows]
+    decoded: list[str] = tokenizer.decode_batch(cut, skip_special_tokens=True)
+    return decoded

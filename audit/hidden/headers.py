@@ -1,0 +1,80 @@
+"""The whole header behind a posting, of which the event tells only the hash.
+
+An honest file gives it. Where the file is withheld or another's, it is in the transaction that posted
+it: `postEpoch` takes the header as twelve plain words, so it is looked for wherever they lie, in a
+call of our own or inside somebody's wrapper; a wrapper that makes them up on the way is undone by the
+node's trace, where the node gives one.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from requests import RequestException
+from web3 import Web3
+from web3.exceptions import TransactionNotFound, Web3RPCError
+
+from audit.history import Posted
+from ledger.errors import ChainUnreachable
+from ledger.ledger import Ledger
+from protocol.epoch import EpochHeader
+
+WORD = 32
+KINDS = (int, int, int, bytes, bytes, bytes, int, int, int, int, int, bytes)
+"""What each word of a header is, in the order of its fields."""
+
+
+def header_in(data: bytes, posted: Posted) -> EpochHeader | None:
+    """Return the header whose hash was posted, from anywhere in call data."""
+    start = b"".join(n.to_bytes(WORD, "big") for n in (posted.run_id, posted.epoch))
+    at = data.find(start)
+    while at >= 0:
+        header = _header(data[at : at + WORD * len(KINDS)])
+        if header is not None and header.struct_hash() == posted.header_hash:
+            return header
+        at = data.find(start, at + 1)
+    return None
+
+
+def posted_header(ledger: Ledger, posted: Posted) -> EpochHeader | None:
+    """Return the header from the transaction that posted it, or None where it cannot be seen."""
+    for data in _call_data(ledger, posted.transaction):
+        header = header_in(data, posted)
+        if header is not None:
+            return header
+    return None
+
+
+def _call_data(ledger: Ledger, transaction: str) -> Iterator[bytes]:
+    w3 = ledger._w3
+    try:
+        yield bytes(w3.eth.get_transaction(transaction)["input"])
+        trace = w3.manager.request_blocking(
+            "debug_traceTransaction",
+            [transaction, {"tracer": "callTracer"}],
+        )
+    except (TransactionNotFound, Web3RPCError):
+        return  # re-organised away, or a node that keeps no traces
+    except (RequestException, OSError) as error:
+        raise ChainUnreachable(str(error)) from error
+    yield from _inputs(trace)
+
+
+def _inputs(call: Mapping[str, Any]) -> Iterator[bytes]:
+    yield Web3.to_bytes(hexstr=call["input"])
+    for inner in call.get("calls", ()):
+        yield from _inputs(inner)
+
+
+def _header(words: bytes) -> EpochHeader | None:
+    if len(words) != WORD * len(KINDS):
+        return None
+    values: list[Any] = []
+    for place, kind in enumerate(KINDS):
+        word = words[place * WORD : (place + 1) * WORD]
+        values.append(word if kind is bytes else int.from_bytes(word, "big"))
+    try:
+        header = EpochHeader(*values)
+        header.struct_hash()
+    except ValueError:
+        return None  # a word too large for its field: these were other words
+    return header

@@ -1,0 +1,234 @@
+"""What the chain's events say of postings and disputes, folded into where each stands now.
+
+Pure. A view of the contracts would tell the newest state of what one knows of; only events tell what
+there is.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+from ledger.events import Event
+from ledger.state import DisputeKind
+from protocol.epoch import AccountLeaf, WorkLeaf
+
+
+class Fate(StrEnum):
+    """What became of a posted header. Retracted ones can still be proven false for a while."""
+
+    PENDING = "pending"
+    FINAL = "final"
+    VOIDED = "voided"
+    RETRACTED = "retracted"
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """One posted header, as its event tells it."""
+
+    run_id: int
+    epoch: int
+    generation: int
+    header_hash: bytes
+    account_root: bytes
+    data_hash: bytes
+    uri: str
+    secret: bytes
+    cost: int
+    final_at: int
+    transaction: str
+    fate: Fate = Fate.PENDING
+
+    @property
+    def is_disputable(self) -> bool:
+        return self.fate in (Fate.PENDING, Fate.RETRACTED)
+
+    @property
+    def pays(self) -> bool:
+        return self.fate in (Fate.PENDING, Fate.FINAL)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkAnswer:
+    """A work leaf that was opened on demand."""
+
+    place: int
+    leaf: WorkLeaf
+    signature: bytes
+    proof: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AccountAnswer:
+    """An account leaf that was opened on demand."""
+
+    place: int
+    leaf: AccountLeaf
+    proof: tuple[bytes, ...]
+
+
+@dataclass(slots=True)
+class Dispute:
+    """One dispute and what has been answered to it."""
+
+    dispute_id: bytes
+    header_hash: bytes
+    run_id: int
+    epoch: int
+    kind: DisputeKind
+    by: str
+    deadline: int
+    indices: tuple[int, ...]
+    is_open: bool = True
+    work: list[WorkAnswer] = field(default_factory=list)
+    accounts: list[AccountAnswer] = field(default_factory=list)
+
+    @property
+    def answered(self) -> set[int]:
+        return {a.place for a in self.work} | {a.place for a in self.accounts}
+
+
+class History:
+    """Postings by header hash and disputes by id.
+
+    Example:
+        history = History.of(journal.events)
+        for posted in history.disputable(): ...
+    """
+
+    def __init__(self) -> None:
+        self.postings: dict[bytes, Posted] = {}
+        self.disputes: dict[bytes, Dispute] = {}
+        self._standing: dict[tuple[int, int], bytes] = {}
+
+    @classmethod
+    def of(cls, events: Iterable[Event]) -> "History":
+        history = cls()
+        for event in events:
+            history.fold(event)
+        return history
+
+    def fold(self, event: Event) -> None:
+        """Take the next event."""
+        values = event.values
+        match event.name:
+            case "EpochPosted":
+                posted = _posted(event)
+                self.postings[posted.header_hash] = posted
+                self._standing[posted.run_id, posted.epoch] = posted.header_hash
+            case "EpochFinal":
+                self._move(values, Fate.FINAL)
+            case "EpochVoided":
+                self._move(values, Fate.VOIDED)
+            case "EpochRetracted":
+                self._decide(bytes(values["headerHash"]), Fate.RETRACTED)
+            case "FraudProven":
+                self._decide(bytes(values["headerHash"]), Fate.VOIDED)
+            case "EpochReleased":
+                self._prolong(values)
+            case "Disputed" | "WorkAnswered" | "AccountAnswered" | "DisputeClosed":
+                self._dispute(event.name, values)
+
+    def disputable(self) -> list[Posted]:
+        """Return the headers that can be proven false, each run's earliest epoch first."""
+        found = [posted for posted in self.postings.values() if posted.is_disputable]
+        return sorted(found, key=lambda posted: (posted.run_id, posted.epoch))
+
+    def paying(self, run_id: int, epoch: int) -> Posted | None:
+        """Return the posting that stands for an epoch now."""
+        header_hash = self._standing.get((run_id, epoch))
+        return None if header_hash is None else self.postings[header_hash]
+
+    def about(self, header_hash: bytes) -> list[Dispute]:
+        return [d for d in self.disputes.values() if d.header_hash == header_hash]
+
+    def _move(self, values: Mapping[str, Any], fate: Fate) -> None:
+        """Decide the pending posting of an epoch; a retracted one is not that any more."""
+        posted = self._pending(values)
+        if posted is not None:
+            self._decide(posted.header_hash, fate)
+
+    def _decide(self, header_hash: bytes, fate: Fate) -> None:
+        posted = self.postings.get(header_hash)
+        if posted is None:
+            return
+        self.postings[header_hash] = replace(posted, fate=fate)
+        place = (posted.run_id, posted.epoch)
+        if fate is not Fate.FINAL and self._standing.get(place) == header_hash:
+            del self._standing[place]
+
+    def _prolong(self, values: Mapping[str, Any]) -> None:
+        posted = self._pending(values)
+        if posted is not None:
+            later = replace(posted, final_at=int(values["finalAt"]))
+            self.postings[posted.header_hash] = later
+
+    def _pending(self, values: Mapping[str, Any]) -> Posted | None:
+        posted = self.paying(int(values["runId"]), int(values["epoch"]))
+        return posted if posted is not None and posted.fate is Fate.PENDING else None
+
+    def _dispute(self, name: str, values: Mapping[str, Any]) -> None:
+        dispute_id = bytes(values["disputeId"])
+        if name == "Disputed":
+            posted = self._pending(values)
+            if posted is not None:
+                self.disputes[dispute_id] = _disputed(posted, values)
+            return
+        dispute = self.disputes.get(dispute_id)
+        if dispute is None:
+            return
+        match name:
+            case "WorkAnswered":
+                dispute.work.append(_work_answer(values))
+            case "AccountAnswered":
+                dispute.accounts.append(_account_answer(values))
+            case _:
+                dispute.is_open = False
+
+
+def _posted(event: Event) -> Posted:
+    values = event.values
+    return Posted(
+        run_id=int(values["runId"]),
+        epoch=int(values["epoch"]),
+        generation=int(values["generation"]),
+        header_hash=bytes(values["headerHash"]),
+        account_root=bytes(values["accountRoot"]),
+        data_hash=bytes(values["dataHash"]),
+        uri=str(values["dataURI"]),
+        secret=bytes(values["secret"]),
+        cost=int(values["cost"]),
+        final_at=int(values["finalAt"]),
+        transaction=event.transaction_hash,
+    )
+
+
+def _disputed(posted: Posted, values: Mapping[str, Any]) -> Dispute:
+    return Dispute(
+        dispute_id=bytes(values["disputeId"]),
+        header_hash=posted.header_hash,
+        run_id=posted.run_id,
+        epoch=posted.epoch,
+        kind=DisputeKind(values["kind"]),
+        by=str(values["by"]),
+        deadline=int(values["deadline"]),
+        indices=tuple(int(index) for index in values["indices"]),
+    )
+
+
+def _work_answer(values: Mapping[str, Any]) -> WorkAnswer:
+    leaf: Mapping[str, Any] | Sequence[Any] = values["leaf"]
+    fields = leaf.values() if isinstance(leaf, Mapping) else leaf
+    return WorkAnswer(
+        place=int(values["index"]),
+        leaf=WorkLeaf(*fields),
+        signature=bytes(values["signature"]),
+        proof=tuple(bytes(word) for word in values["proof"]),
+    )
+
+
+def _account_answer(values: Mapping[str, Any]) -> AccountAnswer:
+    leaf = AccountLeaf(str(values["worker"]), int(values["earned"]), int(values["lastNonce"]))
+    proof = tuple(bytes(word) for word in values["proof"])
+    return AccountAnswer(place=int(values["index"]), leaf=leaf, proof=proof)

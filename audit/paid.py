@@ -1,0 +1,70 @@
+"""Where each work and each payload of a run was paid: what makes paying it again provable.
+
+An index on disk, because a run pays for ever and a repetition may come at any time.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from audit.fraud import Paid, PaidBefore
+from audit.history import History, Posted
+from audit.published import Published, key_of
+from protocol.epoch import WorkLeaf
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS paid (
+    run INTEGER, what BLOB, header BLOB, place INTEGER,
+    PRIMARY KEY (run, what, header, place)
+) WITHOUT ROWID
+"""
+
+
+class PaidIndex:
+    """Example: `index.add(1, header_hash, leaves); index.find(1, leaf)`"""
+
+    def __init__(self, path: Path | str = ":memory:") -> None:
+        # One caller at a time, but an orchestrator's rounds run on whichever thread is free.
+        self._rows = sqlite3.connect(path, check_same_thread=False)
+        self._rows.execute(SCHEMA)
+
+    def add(self, run_id: int, header_hash: bytes, leaves: Iterable[WorkLeaf]) -> None:
+        """Note every leaf under a header; doing so again changes nothing."""
+        rows = (
+            (run_id, what, header_hash, place)
+            for place, leaf in enumerate(leaves)
+            for what in _names(leaf)
+        )
+        with self._rows:
+            self._rows.executemany("INSERT OR IGNORE INTO paid VALUES (?, ?, ?, ?)", rows)
+
+    def find(self, run_id: int, leaf: WorkLeaf) -> list[tuple[bytes, int]]:
+        """Return (header hash, place) of every leaf with this payload or this (worker, nonce)."""
+        query = "SELECT header, place FROM paid WHERE run = ? AND what IN (?, ?)"
+        return self._rows.execute(query, (run_id, *_names(leaf))).fetchall()
+
+    def before(
+        self, posted: Posted, history: History, read: Callable[[Posted], Published | None]
+    ) -> PaidBefore:
+        """Return the look-up of earlier epochs that stand beside `posted` and hold the same work."""
+
+        def paid_before(leaf: WorkLeaf) -> Paid | None:
+            for header_hash, place in self.find(posted.run_id, leaf):
+                other = history.postings.get(header_hash)
+                if other is None or not other.pays or other.epoch >= posted.epoch:
+                    continue
+                published = read(other)
+                if published is not None:
+                    header = published.header(other.data_hash)
+                    return Paid(header, published.under(header).work_at(place))
+            return None
+
+        return paid_before
+
+    def close(self) -> None:
+        self._rows.close()
+
+
+def _names(leaf: WorkLeaf) -> tuple[bytes, bytes]:
+    worker, nonce = key_of(leaf)
+    return leaf.payload_digest, worker.to_bytes(20, "big") + nonce.to_bytes(8, "big")

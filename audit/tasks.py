@@ -1,0 +1,100 @@
+"""Whether each paid group's lease said what it had to: the run's terms, the drawn task's own prompt, the
+trainer's weights.
+
+That the task itself was drawn is `epoch_record.py`'s. Seeds and task alone would leave the orchestrator a
+choice: a friend's lease could name the drawn task and carry an easier one's prompt.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+
+from tokenizers import Tokenizer
+
+from audit.epoch_record import EpochReport, Look
+from client.public import Reader
+from protocol.canonical import content_digest
+from protocol.commitment import check_lease
+from protocol.environments.registry import environment
+from protocol.errors import MarketError
+from protocol.messages import RunInfo
+from protocol.policies.manifest import SignedManifest
+from protocol.rollout import SignedLease
+from protocol.run import RunSpec
+from protocol.signing import Domain, require_signer
+
+PromptOf = Callable[[int], tuple[int, ...]]
+PolicyOf = Callable[[int], bytes]
+
+
+class Unchecked(Exception):
+    """What leases are held against cannot be had; the message says what and why."""
+
+
+def prompts_of(reader: Reader, spec: RunSpec) -> PromptOf:
+    """Return every task's prompt in tokens; raise `Unchecked`."""
+    made = environment(spec.environment, spec.environment_config)
+    if made.digest != spec.environment_digest:
+        raise Unchecked(
+            f"environment {spec.environment} has digest 0x{made.digest.hex()} here and "
+            f"0x{spec.environment_digest.hex()} in the run's terms: prompts are unchecked; install "
+            "the release that the run was made for"
+        )
+    try:
+        data = reader.blob(spec.tokenizer_digest)
+    except MarketError as error:
+        raise Unchecked(f"the tokenizer is not published: {error.message}") from error
+    if content_digest(data) != spec.tokenizer_digest:
+        raise Unchecked(
+            "the tokenizer shown is not the one of the run's terms: prompts are unchecked"
+        )
+    tokenizer = Tokenizer.from_str(data.decode())
+    return lambda index: tuple(tokenizer.encode(made.problem(index).prompt).ids)
+
+
+def policies_of(reader: Reader, run_id: int, spec: RunSpec, domain: Domain) -> PolicyOf:
+    """Return the digest that the trainer signed for each version; a call raises `MarketError`."""
+
+    def signed(version: int) -> bytes:
+        found: SignedManifest = reader.policy(run_id, version)
+        manifest = found.manifest
+        require_signer(domain.digest(manifest), found.signature, spec.trainer, "the manifest")
+        return manifest.policy_digest if manifest.version == version else bytes(32)
+
+    return cache(signed)
+
+
+def check_tasks(
+    report: EpochReport,
+    looks: Sequence[Look],
+    *,
+    info: RunInfo,
+    domain: Domain,
+    prompt_of: PromptOf | None,
+    policy_of: PolicyOf,
+) -> None:
+    """Hold each lease to the run's terms, its prompt to its task, its policy to the trainer's manifest.
+
+    `prompt_of` is None where prompts cannot be made here, which is a difference of the run's.
+    """
+    for look in looks:
+        if isinstance(look.shown, str):
+            continue  # said already, where leases are looked at
+        signed, submission = look.shown[0].lease, look.shown[1]
+        try:
+            check_lease(signed, info=info, domain=domain, worker=look.item.worker)
+            what = _fault(signed, prompt_of, policy_of)
+        except MarketError as error:
+            what = str(error)
+        if what is None and submission.prompt != signed.lease.prompt:
+            what = "the body has another prompt than its lease"
+        if what is not None:
+            report.differences.append(f"nonce {look.item.nonce} of {look.item.worker}: {what}")
+
+
+def _fault(signed: SignedLease, prompt_of: PromptOf | None, policy_of: PolicyOf) -> str | None:
+    lease = signed.lease
+    if prompt_of is not None and lease.prompt != prompt_of(lease.index):
+        return f"the lease's prompt is not that of task {lease.index}, which was drawn"
+    if lease.policy_digest != policy_of(lease.policy_version):
+        return f"the lease's policy is not the one the trainer signed as version {lease.policy_version}"
+    return None

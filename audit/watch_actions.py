@@ -1,0 +1,56 @@
+"""What a watcher sends, or in a dry run only tells; and what it tells once.
+
+A contract's refusal costs nothing (the gas estimate meets it) and is a fact to log, not a failure: somebody
+else was faster, or a window has closed.
+"""
+
+from typing import Any
+
+import structlog
+
+from audit.history import Posted
+from ledger.errors import ContractError, LedgerError
+from ledger.ledger import Ledger
+
+
+class Actor:
+    """Calls of one ledger, by method name as `fraud.Finding` gives them.
+
+    Example: `actor.send(posted, "fraud proof", "prove_bad_edge", header, opening)`
+    """
+
+    def __init__(self, ledger: Ledger, *, address: str | None, sends: bool) -> None:
+        self._ledger = ledger
+        self.address = address
+        """The account that sends, None where none does."""
+        self._sends = sends
+        self._told: set[str] = set()
+        self._log = structlog.get_logger()
+
+    def send(self, posted: Posted, what: str, method: str, /, *arguments: Any, **told: Any) -> bool:
+        """Send a call; return whether it was mined, or would have been sent."""
+        fields = {"method": method, **told}
+        if not self._sends:
+            self.say(posted, f"would send {what}", **fields)
+            return True
+        try:
+            getattr(self._ledger, method)(*arguments)
+        except ContractError as error:
+            self.say(posted, f"{what} refused", **fields, error=str(error))
+            return False
+        except LedgerError as error:
+            self._log.error(f"{what} not sent", **_about(posted), **fields, error=str(error))
+            return False
+        self._log.warning(f"{what} sent", **_about(posted), **fields)
+        return True
+
+    def say(self, posted: Posted, what: str, /, **fields: Any) -> None:
+        """Log once what stays as it is from round to round."""
+        told = f"{posted.header_hash.hex()} {what} {sorted(fields.items())}"
+        if told not in self._told:
+            self._told.add(told)
+            self._log.warning(what, **_about(posted), **fields)
+
+
+def _about(posted: Posted) -> dict[str, int]:
+    return {"run_id": posted.run_id, "epoch": posted.epoch}

@@ -1,0 +1,1 @@
+"""Compile the contracts and question them: powers, seeded bugs, Slither."""

@@ -1,0 +1,219 @@
+"""Write `contracts/POWERS.md`: every function that changes something, who may call it, and its limits.
+
+`python -m contracts.tools.powers [--check]`. The functions come from the ABIs, and who is let in from the guards
+that stand in the sources. From when a power takes effect, and what it can never do, neither says: these
+two columns are written by hand, in the page, and kept. A function that has no row there, or whose guards
+say somebody else, is an error: the page cannot be out of date quietly.
+"""
+
+import argparse
+import re
+import sys
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache
+from pathlib import Path
+
+from ledger.artifact import artifact
+
+HERE = Path(__file__).parents[1]
+PAGE = HERE / "POWERS.md"
+
+
+class Role(StrEnum):
+    """Who a guard lets in."""
+
+    ANYONE = "anyone"
+    FOR_ITSELF = "anyone, for itself"
+    OPERATOR = "the run's operator"
+    OPERATORS_KEY = "the operator's hot keys"
+    STEWARDS = "m of n stewards"
+    QUORUM = "m of n staked verifiers, by signature"
+    OWNER = "the key's identity"
+    ACCUSED = "the accused or its hot keys"
+    ARBITER = "an arbiter"
+    GUARDIAN = "a guardian"
+    ADMIN = "the timelock"
+    HOLDER = "the holder itself"
+    DISPUTES = "`Disputes`"
+    LEDGER = "`RunLedger`"
+    ATTESTER = "the attester"
+
+
+# Which files hold a contract's functions, and what admits whom in them.
+SOURCES = {
+    "RunLedger": ("RunLedger", "RunEpochs", "RunSteering"),
+    "StakeRegistry": ("StakeRegistry",),
+    "Disputes": ("Disputes", "Slashing"),
+    "Council": ("Council",),
+    "AttesterGate": ("AttesterGate",),
+}
+GUARDS = {
+    "_requireOperatorsKey(": frozenset({Role.OPERATOR, Role.OPERATORS_KEY}),
+    "_requireOperator(": frozenset({Role.OPERATOR}),
+    "msg.sender == run.operator": frozenset({Role.OPERATOR}),
+    "_vote(": frozenset({Role.STEWARDS}),
+    "equireQuorum(": frozenset({Role.QUORUM}),
+    "_requireArbiter(": frozenset({Role.ARBITER}),
+    "onlyRole(GUARDIAN)": frozenset({Role.GUARDIAN}),
+    "onlyDisputes": frozenset({Role.DISPUTES}),
+    "onlySlasher": frozenset({Role.DISPUTES}),
+    "msg.sender != slash.worker": frozenset({Role.ACCUSED}),
+    "record.owner != msg.sender": frozenset({Role.OWNER}),
+    "[msg.sender]": frozenset({Role.FOR_ITSELF}),
+    "permit(msg.sender,": frozenset({Role.FOR_ITSELF}),
+    "onlyRegistered": frozenset({Role.FOR_ITSELF}),
+    "msg.sender != attester": frozenset({Role.ATTESTER}),
+    "msg.sender != ledger": frozenset({Role.LEDGER}),
+}
+# OpenZeppelin's own functions, whose source is not ours to read.
+INHERITED = {
+    ("Council", "grantRole"): frozenset({Role.ADMIN}),
+    ("Council", "revokeRole"): frozenset({Role.ADMIN}),
+    ("Council", "renounceRole"): frozenset({Role.HOLDER}),
+    ("RunLedger", "multicall"): frozenset({Role.ANYONE}),
+    ("StakeRegistry", "multicall"): frozenset({Role.ANYONE}),
+}
+INTRODUCTION = """\
+# Powers
+
+Written by `python -m contracts.tools.powers` from the ABIs and the guards in the sources, but for *from when* and *can never*, which
+are written here by hand and kept. A test regenerates it, and calls each restricted function as a stranger. It lists every
+function that changes anything: who may call it, from when, whether a pause stops it, and what it can never do.
+
+No contract has an owner or a proxy, and none can be exchanged. The council's administrator is a timelock: whom it appoints
+can be seen a delay ahead. **Nobody on this page reaches a final epoch, a claim on it, a credit, or a stake that no quorum
+reported and no proof condemned.** A pause lasts 7 days at most and does not begin within 30 days of the last one's beginning.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Power:
+    """One function and who holds it.
+
+    Example:
+        Power("Council", "unpause()", frozenset({Role.GUARDIAN}), False)
+    """
+
+    contract: str
+    signature: str
+    roles: frozenset[Role]
+    is_paused: bool
+
+    @property
+    def name(self) -> str:
+        """The function's bare name."""
+        return self.signature.partition("(")[0]
+
+
+class UnlistedPower(Exception):
+    """A function that changes state and of which the page says nothing."""
+
+
+def powers() -> list[Power]:
+    """Return every function that changes state, in the contracts' order and then by name."""
+    return [_power(name, entry) for name in SOURCES for entry in _functions(name)]
+
+
+def page(written: str) -> str:
+    """Return the text of POWERS.md, with what `written`, the page as it stands, says by hand."""
+    limits, sections = _limits(written), [INTRODUCTION]
+    for contract in SOURCES:
+        rows = [_row(power, limits) for power in powers() if power.contract == contract]
+        head = "| function | who | from when | paused | can never |\n|---|---|---|---|---|"
+        sections.append("\n".join([f"## {contract}", "", head, *rows, ""]))
+    return "\n".join(sections)
+
+
+def roles_in_source(contract: str, function: str) -> frozenset[Role]:
+    """Return whom the guards in a function's source let in."""
+    body = _body(contract, function)
+    roles = [roles for guard, roles in GUARDS.items() if guard in body]
+    return frozenset().union(*roles) or frozenset({Role.ANYONE})
+
+
+def _functions(contract: str) -> list[dict[str, object]]:
+    changing = {"nonpayable", "payable"}
+    entries = [
+        entry
+        for entry in artifact(contract).abi
+        if entry["type"] == "function" and entry["stateMutability"] in changing
+    ]
+    return sorted(entries, key=lambda entry: str(entry["name"]))
+
+
+def _power(contract: str, entry: dict[str, object]) -> Power:
+    name = str(entry["name"])
+    if (contract, name) in INHERITED:
+        return Power(contract, f"{name}({_names(entry)})", INHERITED[contract, name], False)
+    body = _body(contract, name)
+    # Not the ABI's names: what one contract only passes on to another has none there.
+    given = body[body.index("(") + 1 : body.index(")")]
+    names = ", ".join(parameter.split()[-1] for parameter in given.split(",") if parameter)
+    roles = roles_in_source(contract, name)
+    return Power(contract, f"{name}({names})", roles, "whenUnpaused" in body)
+
+
+def _names(entry: dict[str, object]) -> str:
+    inputs = entry["inputs"]
+    assert isinstance(inputs, list)
+    return ", ".join(item["name"] for item in inputs)
+
+
+def _limits(written: str) -> dict[tuple[str, str], tuple[str, str]]:
+    """Return from when each function takes effect, and what it can never do."""
+    contract, found = "", {}
+    for line in written.splitlines():
+        if line.startswith("## "):
+            contract = line.removeprefix("## ")
+        elif line.startswith("| `"):
+            signature, _, since, _, never = (cell.strip() for cell in line.split("|")[1:-1])
+            found[contract, signature.strip("`").partition("(")[0]] = since, never
+    return found
+
+
+def _row(power: Power, limits: dict[tuple[str, str], tuple[str, str]]) -> str:
+    since, never = limits.get((power.contract, power.name), ("", ""))
+    if not (since and never):
+        raise UnlistedPower(
+            f"{power.contract}.{power.name} changes state: give it a row in POWERS.md that says from "
+            "when and what it can never do, then run python -m contracts.tools.powers"
+        )
+    who = " or ".join(role for role in Role if role in power.roles)
+    paused = "yes" if power.is_paused else ""
+    return f"| `{power.signature}` | {who} | {since} | {paused} | {never} |"
+
+
+def _body(contract: str, function: str) -> str:
+    """Return the last definition: `RunLedger` passes some calls on to `RunSteering`."""
+    texts = [_functions_in(name).get(function) for name in SOURCES[contract]]
+    bodies = [text for text in texts if text is not None]
+    if not bodies:
+        raise UnlistedPower(f"no source of {contract} defines {function}")
+    return bodies[-1]
+
+
+@cache
+def _functions_in(source: str) -> dict[str, str]:
+    """Return the text of each function of a source file, from its name to its closing brace."""
+    text = (HERE / "src" / f"{source}.sol").read_text("utf-8")
+    starts = re.finditer(r"^    function (\w+)\(", text, re.MULTILINE)
+    return {
+        start.group(1): text[start.start() : text.index("\n    }", start.start())]
+        for start in starts
+    }
+
+
+def main() -> None:
+    """Write the page, or with --check fail when it differs."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="fail when it differs; write nothing")
+    written = PAGE.read_text("utf-8")
+    if not parser.parse_args().check:
+        PAGE.write_text(page(written), "utf-8")
+    elif written != page(written):
+        sys.exit("contracts/POWERS.md differs: run python -m contracts.tools.powers")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""Put the contracts on a chain, and remember where they are.
+
+They name one another as immutables, so nobody can re-wire them later: registry and ledger are given the
+address that disputes will have. The council is administered by a timelock, which nobody administers.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from eth_account.signers.local import LocalAccount
+from web3 import Web3
+from web3.utils.address import get_create_address
+
+from ledger.artifact import artifact
+from ledger.errors import LedgerError
+from ledger.sender import Receipt, Sender
+
+NOBODY = "0x" + "00" * 20
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """Where a ledger lives. `block` is where its events begin."""
+
+    chain_id: int
+    registry: str
+    ledger: str
+    disputes: str
+    council: str
+    timelock: str
+    token: str
+    block: int
+
+    def save(self, path: Path) -> None:
+        """Write as JSON, whole or not at all."""
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+        temporary.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> "Deployment":
+        """Read what `save` wrote; raise `LedgerError` where it is not there or not that."""
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except OSError as error:
+            raise LedgerError(
+                f"no deployment file at {path} ({error.strerror}): copy the ledger's there"
+            ) from error
+        except (ValueError, TypeError) as error:
+            raise LedgerError(
+                f"{path} is no deployment file of this version: copy the ledger's anew"
+            ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a deployment fixes for ever. The defaults suit a market; a development chain shortens them.
+
+    `token` None deploys `TestToken`, which anyone may mint. `treasury` receives slashed stake,
+    `guardian` may pause for a week, `arbiter` rules appeals and escalations, `proposer` may have the
+    timelock appoint others to both offices; all default to the deployer. Twice `response_seconds` and
+    `ruling_seconds` together must be less than `unbond_seconds`: stake outlasts a dispute.
+    `warn_gflops` is the first meter reading that raises a warning, then every doubling; 0 for never.
+    """
+
+    token: str | None = None
+    treasury: str | None = None
+    guardian: str | None = None
+    arbiter: str | None = None
+    proposer: str | None = None
+    unbond_seconds: int = 7 * 86_400
+    revoke_seconds: int = 3_600
+    min_window_seconds: int = 600
+    response_seconds: int = 6 * 3_600
+    appeal_seconds: int = 2 * 86_400
+    ruling_seconds: int = 3 * 86_400
+    timelock_seconds: int = 2 * 86_400
+    # 10^23 operations: from there the EU presumes a general-purpose model (guidelines of July 2025).
+    warn_gflops: int = 10**14
+
+
+def deploy(w3: Web3, account: LocalAccount, terms: Terms) -> Deployment:
+    """Deploy timelock, council, token (if asked), registry, ledger and disputes from `account`."""
+    sender = Sender(w3, account)
+    me = sender.address
+    proposers = [terms.proposer or me]
+    # No administrator: the timelock's own roles change through the timelock only.
+    first = _create(
+        sender, "TimelockController", terms.timelock_seconds, proposers, proposers, NOBODY
+    )
+    timelock = _created(first)
+    offices = (timelock, terms.guardian or me, terms.arbiter or me)
+    council = _created(_create(sender, "Council", *offices))
+    token = terms.token or _created(_create(sender, "TestToken"))
+    nonce = w3.eth.get_transaction_count(account.address)
+    ledger, disputes = (get_create_address(account.address, nonce + i) for i in (1, 2))
+    stakes = (terms.treasury or me, disputes, terms.unbond_seconds, terms.revoke_seconds)
+    registry = _created(_create(sender, "StakeRegistry", token, *stakes))
+    wiring = (registry, disputes, council, terms.min_window_seconds, terms.warn_gflops)
+    _expect(_create(sender, "RunLedger", *wiring), ledger)
+    windows = (terms.response_seconds, terms.appeal_seconds, terms.ruling_seconds)
+    _expect(_create(sender, "Disputes", ledger, *windows), disputes)
+    return Deployment(
+        chain_id=w3.eth.chain_id,
+        registry=registry,
+        ledger=str(ledger),
+        disputes=str(disputes),
+        council=council,
+        timelock=timelock,
+        token=token,
+        block=first.block,
+    )
+
+
+def _create(sender: Sender, name: str, *args: object) -> Receipt:
+    compiled = artifact(name)
+    contract = Web3().eth.contract(abi=compiled.abi, bytecode=compiled.bytecode)
+    data = contract.constructor(*args).data_in_transaction
+    return sender.send(None, Web3.to_bytes(hexstr=data))
+
+
+def _created(receipt: Receipt) -> str:
+    if receipt.contract_address is None:
+        raise LedgerError(f"{receipt.transaction_hash} created no contract")
+    return receipt.contract_address
+
+
+def _expect(receipt: Receipt, address: object) -> None:
+    if _created(receipt) != address:
+        raise LedgerError(
+            "the account sent something else meanwhile: deploy again from a quiet one"
+        )

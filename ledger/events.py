@@ -1,0 +1,203 @@
+"""Read what the contracts emitted, in order, exactly once.
+
+`LogCursor` polls `eth_getLogs` from where it stopped and stays `margin` blocks behind the head: a log it
+has returned is never taken back by a shallower re-organisation, and a deeper one is noticed by the hashes
+of the blocks it stopped at. No filters: nodes forget them.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import structlog
+from eth_abi.codec import ABICodec
+from eth_abi.decoding import StringDecoder
+from eth_abi.exceptions import DecodingError
+from eth_utils.abi import event_abi_to_log_topic
+from web3 import Web3
+from web3._utils.abi import build_strict_registry
+from web3.contract.contract import ContractEvent
+from web3.exceptions import BlockNotFound, LogTopicError, MismatchedABI, Web3RPCError
+
+from ledger.artifact import artifact
+from ledger.errors import CONTRACTS, BlocksRemoved, ChainUnreachable, LedgerError
+from ledger.node import NO_ANSWER, message_of
+
+BLOCKS_PER_QUERY = 2_000
+"""What public nodes commonly allow in one query."""
+MARKS = 64
+"""Stops whose hashes are kept. A re-organisation below them all is read again from the start."""
+UNDECODABLE = (DecodingError, LogTopicError, MismatchedABI, ValueError, OverflowError)
+"""What decoding raises where a log is shaped like one of ours and is none: a token may emit such."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One decoded log. `values` are the event's arguments under their Solidity names."""
+
+    name: str
+    values: dict[str, Any]
+    address: str
+    block: int
+    log_index: int
+    transaction_hash: str
+
+
+def decode_events(logs: Iterable[Any]) -> list[Event]:
+    """Return the events of our contracts among `logs`; others are left out.
+
+    A log that cannot be decoded is left out too: one that anybody may emit must not stop its readers.
+    """
+    found = []
+    for log in logs:
+        kind = _kinds().get(bytes(log["topics"][0])) if log["topics"] else None
+        if kind is None:
+            continue
+        try:
+            decoded = kind.process_log(log)
+        except UNDECODABLE as error:
+            where = {"address": log["address"], "block": int(log["blockNumber"])}
+            structlog.get_logger().warning("log not decoded", **where, error=str(error))
+            continue
+        found.append(
+            Event(
+                name=decoded["event"],
+                values=dict(decoded["args"]),
+                address=decoded["address"],
+                block=int(log["blockNumber"]),
+                log_index=int(log["logIndex"]),
+                transaction_hash="0x" + bytes(log["transactionHash"]).hex(),
+            )
+        )
+    return found
+
+
+class LogCursor:
+    """Events of `addresses` from `next_block` on, remembered in the file `path` where one is given.
+
+    Position and block hashes are kept together: when the chain reorganises below what was returned,
+    `poll` steps back and raises `BlocksRemoved` instead of going on as if nothing had happened. The
+    file moves on `commit` only, so what was polled and not dealt with is polled again after a crash.
+
+    Example:
+        cursor = ledger.events(path=folder / "cursor.json")
+        for event in cursor.poll(): ...
+        cursor.commit()
+    """
+
+    def __init__(
+        self,
+        w3: Web3,
+        addresses: Sequence[str],
+        next_block: int,
+        margin: int = 0,
+        path: Path | None = None,
+    ) -> None:
+        self._w3 = w3
+        self._addresses = list(addresses)
+        self._margin = margin
+        self._path = path
+        self._first = next_block
+        self._trail: list[tuple[int, str]] = []
+        self.next_block = next_block
+        if path is not None and path.exists():
+            self._load(path)
+
+    def poll(self) -> list[Event]:
+        """Return the events since the last poll, oldest first, and move on.
+
+        Raise `ChainUnreachable` and stay where it was when the node does not answer; raise
+        `BlocksRemoved` and step back when blocks it had read are no longer the chain's.
+        """
+        try:
+            return self._poll()
+        except Web3RPCError as error:
+            raise LedgerError(
+                f"the node gives no logs from block {self.next_block} on: {message_of(error)}"
+            ) from error
+        except NO_ANSWER as error:
+            raise ChainUnreachable(f"no logs from block {self.next_block} on: {error}") from error
+
+    def commit(self) -> None:
+        """Write the position, whole or not at all: what was polled has been dealt with."""
+        if self._path is None:
+            return
+        content = {
+            "addresses": self._addresses,
+            "next_block": self.next_block,
+            "trail": self._trail,
+        }
+        temporary = self._path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(content) + "\n", encoding="utf-8")
+        temporary.replace(self._path)
+
+    def _load(self, path: Path) -> None:
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            addresses = content["addresses"]
+            self.next_block = int(content["next_block"])
+            self._trail = [(int(number), str(digest)) for number, digest in content["trail"]]
+        except (ValueError, KeyError, TypeError) as error:
+            raise LedgerError(f"{path} is no cursor ({error}): remove it to read anew") from error
+        if addresses != self._addresses:
+            raise LedgerError(f"{path} is of another deployment: remove it, or name another file")
+
+    def _poll(self) -> list[Event]:
+        while True:
+            last = self._w3.eth.block_number - self._margin
+            mark = self._hash(last) if last >= self.next_block else None
+            logs: list[Any] = []
+            for start in range(self.next_block, last + 1, BLOCKS_PER_QUERY):
+                logs += self._logs(start, min(last, start + BLOCKS_PER_QUERY - 1))
+            # Looked at afterwards: what changed while the logs were read shows now.
+            self._require_unchanged()
+            if mark is None:
+                return []
+            if self._hash(last) == mark:
+                break
+        # Moved only when every query has answered: a failure half-way repeats, and loses nothing.
+        self.next_block = last + 1
+        self._trail = [*self._trail[1 - MARKS :], (last, mark)]
+        return decode_events(logs)
+
+    def _require_unchanged(self) -> None:
+        last = self.next_block - 1
+        while self._trail and self._hash(self._trail[-1][0]) != self._trail[-1][1]:
+            self._trail.pop()
+            self.next_block = self._trail[-1][0] + 1 if self._trail else self._first
+        if self.next_block <= last:
+            raise BlocksRemoved(self.next_block, last)
+
+    def _hash(self, number: int) -> str | None:
+        try:
+            return "0x" + bytes(self._w3.eth.get_block(number)["hash"]).hex()
+        except BlockNotFound:
+            return None
+
+    def _logs(self, start: int, end: int) -> list[Any]:
+        query: Any = {"fromBlock": start, "toBlock": end, "address": self._addresses}
+        return list(self._w3.eth.get_logs(query))
+
+
+@cache
+def _kinds() -> dict[bytes, ContractEvent]:
+    w3 = Web3()
+    w3.codec = _lenient()
+    kinds = {}
+    for name in CONTRACTS:
+        contract = w3.eth.contract(abi=artifact(name).abi)
+        for entry in artifact(name).abi:
+            if entry["type"] == "event":
+                kinds[bytes(event_abi_to_log_topic(entry))] = contract.events[entry["name"]]()
+    return kinds
+
+
+def _lenient() -> ABICodec:
+    """Return web3's codec, but for strings: whoever emits them chooses the bytes, UTF-8 or not."""
+    registry = build_strict_registry()
+    registry.unregister_decoder("string")
+    registry.register_decoder("string", StringDecoder(handle_string_errors="replace"))
+    return ABICodec(registry)

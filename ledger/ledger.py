@@ -1,0 +1,136 @@
+"""The ledger in Python: one method per contract function, typed, with refusals decoded.
+
+The one door for web3. What each contract offers is in `registry.py`, `runs.py` and `disputes.py`; here they
+are one `Ledger`, with tokens and events. Synchronous: callers use threads. A `Ledger` with an account may
+write; without one it reads. What no party's program asks (meters, the council's own deeds) has no method.
+"""
+
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from eth_account.signers.local import LocalAccount
+from requests import ConnectionError as NoConnection
+from requests import Timeout
+from web3 import HTTPProvider, Web3
+from web3.providers.rpc.utils import REQUEST_RETRY_ALLOWLIST, ExceptionRetryConfiguration
+
+from ledger.deployment import Deployment
+from ledger.disputes import Disputing
+from ledger.errors import ChainUnreachable, LedgerError, WrongChain
+from ledger.events import LogCursor
+from ledger.node import NO_ANSWER
+from ledger.register import RunListing, listing
+from ledger.registry import Stakes
+from ledger.runs import Runs
+from ledger.sender import Receipt
+
+
+def web3_at(rpc_url: str, *, timeout_seconds: float = 10.0) -> Web3:
+    """Return a connection to a node, which retries what never reached it."""
+    # web3's own default lists the builtin ConnectionError, which `requests` does not raise.
+    # A transaction is offered again by `Sender` alone, which must know that an answer was lost.
+    repeatable = [name for name in REQUEST_RETRY_ALLOWLIST if name != "eth_sendRawTransaction"]
+    retries = ExceptionRetryConfiguration(
+        errors=[NoConnection, Timeout], retries=5, method_allowlist=repeatable
+    )
+    return Web3(
+        HTTPProvider(
+            rpc_url,
+            request_kwargs={"timeout": timeout_seconds},
+            exception_retry_configuration=retries,
+        )
+    )
+
+
+class Token(NamedTuple):
+    """What a token says of itself. Written by whoever made it: fit for display only."""
+
+    symbol: str
+    decimals: int
+
+
+class Ledger(Stakes, Runs, Disputing):
+    """One deployment, seen by one account.
+
+    Example:
+        ledger = Ledger.connect("http://127.0.0.1:8545", Deployment.load(path), account)
+        run_id = ledger.create_run(params, budget=10**20, spec_uri="https://…")
+    """
+
+    @classmethod
+    def connect(
+        cls,
+        rpc_url: str,
+        deployment: Deployment,
+        account: LocalAccount | None = None,
+        *,
+        confirmations: int = 0,
+    ) -> Self:
+        """Connect to a node; raise `WrongChain` or `ChainUnreachable`.
+
+        `confirmations` is how many blocks must stand on a transaction before it counts.
+        """
+        w3 = web3_at(rpc_url)
+        try:
+            chain_id = w3.eth.chain_id
+        except NO_ANSWER as error:
+            raise ChainUnreachable(f"no chain at {rpc_url}: {error}") from error
+        if chain_id != deployment.chain_id:
+            raise WrongChain(f"{rpc_url} serves {chain_id}, not {deployment.chain_id}")
+        return cls(w3, deployment, account, confirmations=confirmations)
+
+    # ---------------------------------------------------------------- tokens
+
+    def mint(self, to: str, amount: int) -> Receipt:
+        """Mint test tokens. Development deployments only: a real token has no such function."""
+        token = self._contract("TestToken", self.deployment.token)
+        return self._send(token.functions.mint(to, amount))
+
+    def balance(self, account: str, token: str | None = None) -> int:
+        """Return an account's tokens (the staking token's, when none is named)."""
+        contract = self._contract("TestToken", token or self.deployment.token)
+        return int(self._call(contract.functions.balanceOf(account)))
+
+    def token(self, address: str) -> Token:
+        """Return a token's symbol and decimals; 18 and no symbol where it does not say."""
+        functions = self._contract("TestToken", address).functions
+        try:
+            symbol, decimals = self._call(functions.symbol()), self._call(functions.decimals())
+        except ChainUnreachable:
+            raise
+        except (LedgerError, OverflowError, UnicodeDecodeError):
+            return Token("", 18)
+        return Token(str(symbol), int(decimals))
+
+    # ---------------------------------------------------------------- the council and the chain
+
+    def paused_until(self) -> int:
+        """Return when the last pause ends or ended; zero before the first."""
+        return int(self._call(self._council.functions.pausedUntil()))
+
+    def coin_balance(self, account: str) -> int:
+        """Return an account's wei of the chain's coin, which gas is paid in."""
+        try:
+            return int(self._w3.eth.get_balance(Web3.to_checksum_address(account)))
+        except NO_ANSWER as error:
+            raise ChainUnreachable(f"no balance of {account}: {error}") from error
+
+    def gas_price(self) -> int:
+        """Return what a unit of gas costs now, in wei of the chain's coin."""
+        try:
+            return int(self._w3.eth.gas_price)
+        except NO_ANSWER as error:
+            raise ChainUnreachable(f"no gas price: {error}") from error
+
+    def events(
+        self, next_block: int | None = None, margin: int = 0, path: Path | None = None
+    ) -> LogCursor:
+        """Return a cursor over the contracts' events, going on from `path` where that is a file."""
+        at = self.deployment
+        start = at.block if next_block is None else next_block
+        addresses = [at.registry, at.ledger, at.disputes, at.council]
+        return LogCursor(self._w3, addresses, start, margin, path)
+
+    def runs(self) -> list[RunListing]:
+        """Return every run with its status and meter, in the order of creation, from events alone."""
+        return list(listing(self.events().poll()).values())

@@ -1,0 +1,54 @@
+"""What a node's errors and silences mean: many are only words, and differ between programs."""
+
+from json import JSONDecodeError
+
+from requests import ConnectionError as NoConnection
+from requests import ConnectTimeout, RequestException
+from urllib3.exceptions import NewConnectionError
+from web3.exceptions import (
+    BadResponseFormat,
+    ContractLogicError,
+    ProviderConnectionError,
+    Web3RPCError,
+)
+
+from ledger.errors import LedgerError, TransactionFailed, decode_error
+
+NO_ANSWER = (
+    *(RequestException, OSError),
+    *(JSONDecodeError, BadResponseFormat, ProviderConnectionError),  # cut short, or a proxy's page
+)
+"""What a node that is away, or an answer lost on the way, raises in the transport."""
+
+SENT_BEFORE = ("already known", "already imported", "alreadyknown")
+NONCE_TAKEN = ("nonce too low", "nonce is too low")
+NONCE_IN_USE = ("nonce too high", "replacement transaction underpriced")
+TOO_POOR = ("insufficient funds", "insufficient balance", "cannot afford")
+LIMIT_EXCEEDED = -32005
+"""EIP-1474: the node asks for patience."""
+
+
+def refusal(error: ContractLogicError) -> LedgerError:
+    """Return a node's report of a revert as the contract's own refusal, where it gave one."""
+    if isinstance(error.data, str) and error.data.startswith("0x") and len(error.data) >= 10:
+        return decode_error(bytes.fromhex(error.data[2:]))
+    return TransactionFailed(str(error.message))
+
+
+def never_left(error: Exception) -> bool:
+    """Return whether no connection was made at all, so that nothing can have been sent."""
+    if isinstance(error, ConnectTimeout):
+        return True
+    cause = getattr(error.args[0], "reason", None) if error.args else None
+    return isinstance(error, NoConnection) and isinstance(cause, NewConnectionError)
+
+
+def asks_for_patience(error: Web3RPCError) -> bool:
+    detail = (error.rpc_response or {}).get("error")
+    return isinstance(detail, dict) and detail.get("code") == LIMIT_EXCEEDED
+
+
+def message_of(error: Web3RPCError) -> str:
+    response = error.rpc_response or {}
+    detail = response.get("error")
+    return str(detail["message"]) if isinstance(detail, dict) else str(error)

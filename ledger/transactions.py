@@ -1,0 +1,206 @@
+"""Transactions on their way, until they are mined and stay so.
+
+Decides when to offer one again, when to offer more for it, and when its nonce is another's. What is
+offered again is the same bytes, or the same intention under the same nonce: neither can be executed
+twice. Earlier nonces that a re-organisation took back are offered with it: they hold up all later ones.
+"""
+
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from eth_account.signers.local import LocalAccount
+from web3 import Web3
+from web3.exceptions import TransactionNotFound, Web3RPCError
+
+from ledger.errors import TransactionPending, TransactionReplaced
+from ledger.node import NO_ANSWER, message_of
+
+BUMP_PERCENT = 25
+"""Nodes take a replacement from 10 % on."""
+REMEMBERED = 64
+"""Transactions offered again after a re-organisation: Ethereum finalises within 64 blocks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to wait for what, in seconds. The defaults suit blocks of twelve seconds and less."""
+
+    rebroadcast: float = 5.0
+    """A node that restarts forgets what it had not mined; offering it again is harmless."""
+    bump: float = 30.0
+    """Two and a half of Ethereum's blocks: what is not mined by then was priced too low."""
+    look: float = 1.0
+    """Between two looks at the account's nonce."""
+    doubt: float = 5.0
+    """How long a receipt may lag behind its nonce, at a node behind a load balancer."""
+    poll: float = 0.05
+    """Between two looks for a receipt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A signed transaction, and the fields it was signed with."""
+
+    raw: bytes
+    transaction_hash: bytes
+    fields: dict[str, Any]
+
+    @classmethod
+    def by(cls, account: LocalAccount, fields: dict[str, Any]) -> "Signed":
+        """Sign."""
+        signed = account.sign_transaction(fields)
+        return cls(bytes(signed.raw_transaction), bytes(signed.hash), fields)
+
+    @property
+    def name(self) -> str:
+        return "0x" + self.transaction_hash.hex()
+
+
+@dataclass(slots=True)
+class Flight:
+    """One intention under one nonce, in every form it was offered: at most one of them is mined."""
+
+    forms: list[Signed]
+    is_mined: bool = False
+
+    @property
+    def nonce(self) -> int:
+        return int(self.forms[0].fields["nonce"])
+
+    @property
+    def name(self) -> str:
+        return self.forms[-1].name
+
+
+class Flights:
+    """One account's transactions on their way. Threads may wait for several at once."""
+
+    def __init__(
+        self, w3: Web3, account: LocalAccount, *, confirmations: int, patience: Patience
+    ) -> None:
+        self._w3 = w3
+        self._account = account
+        self._confirmations = confirmations
+        self._patience = patience
+        self._known: dict[int, Flight] = {}
+
+    def add(self, signed: Signed) -> Flight:
+        """Remember a transaction that a node has taken."""
+        flight = Flight([signed])
+        self._known[flight.nonce] = flight
+        for nonce in [nonce for nonce in self._known if nonce <= flight.nonce - REMEMBERED]:
+            del self._known[nonce]
+        return flight
+
+    def bring_back(self, deadline: float) -> None:
+        """Have mined again what a re-organisation took back: what follows may rest on it."""
+        mined = [flight for flight in list(self._known.values()) if flight.is_mined]
+        if not mined:
+            return
+        count = self._num_mined()
+        for flight in sorted(mined, key=lambda flight: flight.nonce):
+            if flight.nonce >= count:
+                flight.is_mined = False
+                self._offer_again(flight.nonce)
+                self.land(flight, deadline)
+
+    def land(self, flight: Flight, deadline: float) -> Any:
+        """Return the receipt of whichever form was mined, once enough blocks stand on it."""
+        began = time.monotonic()
+        watch = _Watch(began)
+        lack = "has no receipt"
+        while (now := time.monotonic()) < deadline:
+            try:
+                receipt = self._find(flight)
+                if receipt is None:
+                    lack = "has no receipt"
+                    self._tend(flight, watch, now)
+                elif self._is_settled(receipt):
+                    flight.is_mined = True
+                    return receipt
+                else:
+                    lack = f"is mined without {self._confirmations} blocks on it"
+                    watch.taken_at = None
+            except Web3RPCError as error:
+                lack = f"has no receipt (the node says {message_of(error)})"
+            except NO_ANSWER:
+                lack = "has no receipt (the node does not answer)"
+            time.sleep(self._patience.poll)
+        raise TransactionPending(flight.name, deadline - began, lack)
+
+    def _tend(self, flight: Flight, watch: "_Watch", now: float) -> None:
+        """Do what is due for a transaction without a receipt."""
+        if now - watch.looked_at < self._patience.look:
+            return
+        watch.looked_at = now
+        self._see_nonce(flight, watch, now)
+        if now - watch.bumped_at > self._patience.bump:
+            watch.bumped_at = watch.offered_at = now
+            self._bump(flight)
+        elif now - watch.offered_at > self._patience.rebroadcast:
+            watch.offered_at = now
+            self._offer_again(flight.nonce)
+
+    def _see_nonce(self, flight: Flight, watch: "_Watch", now: float) -> None:
+        """Raise `TransactionReplaced` when the nonce stays taken and no form of it is mined."""
+        if self._num_mined() <= flight.nonce or self._find(flight) is not None:
+            watch.taken_at = None
+        elif watch.taken_at is None:
+            watch.taken_at = now
+        elif now - watch.taken_at > self._patience.doubt:
+            self._known.pop(flight.nonce, None)
+            raise TransactionReplaced(flight.name, str(self._account.address), flight.nonce)
+
+    def _is_settled(self, receipt: Any) -> bool:
+        if self._confirmations == 0:
+            return True
+        return bool(self._w3.eth.block_number >= receipt["blockNumber"] + self._confirmations)
+
+    def _offer_again(self, last_nonce: int) -> None:
+        for nonce in range(self._num_mined(), last_nonce + 1):
+            if nonce in self._known:
+                self._try(self._known[nonce].forms[-1])
+
+    def _bump(self, flight: Flight) -> None:
+        """Offer more for the same nonce: whichever form is mined, the other one cannot be."""
+        last = flight.forms[-1].fields
+        more = (100 + BUMP_PERCENT) / 100
+        tip = max(1, int(last["maxPriorityFeePerGas"] * more))
+        price = max(self._w3.eth.gas_price * 2, int(last["maxFeePerGas"] * more)) + tip
+        if self._w3.eth.get_balance(self._account.address) < price * last["gas"]:
+            self._offer_again(flight.nonce)
+            return
+        fees = {"maxFeePerGas": price, "maxPriorityFeePerGas": tip}
+        flight.forms.append(Signed.by(self._account, {**last, **fees}))
+        self._try(flight.forms[-1])
+
+    def _try(self, signed: Signed) -> None:
+        # Known, mined meanwhile, or refused: the receipt or its absence tells.
+        with suppress(Web3RPCError):
+            self._w3.eth.send_raw_transaction(signed.raw)
+
+    def _find(self, flight: Flight) -> Any | None:
+        for signed in list(flight.forms):
+            try:
+                return self._w3.eth.get_transaction_receipt(signed.transaction_hash)
+            except TransactionNotFound:
+                continue
+        return None
+
+    def _num_mined(self) -> int:
+        return int(self._w3.eth.get_transaction_count(self._account.address, "latest"))
+
+
+@dataclass(slots=True)
+class _Watch:
+    """When what was last done for one waiting transaction; since when its nonce is taken."""
+
+    offered_at: float
+    bumped_at: float = 0.0
+    looked_at: float = 0.0
+    taken_at: float | None = None
+
+    def __post_init__(self) -> None:
+        self.bumped_at = self.looked_at = self.offered_at

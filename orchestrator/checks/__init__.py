@@ -1,0 +1,1 @@
+"""Optional checks: canaries among the replays, and groups withheld by what they are worth."""

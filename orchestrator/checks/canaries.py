@@ -1,0 +1,158 @@
+"""Test the verifiers with groups of known quality, and say so afterwards.
+
+The operator's canary workers join, lease and submit like any other; this process alone knows them.
+What each does (all honest, or all false) is committed to under its signature before it leases anything,
+and opened once a verifier has judged one of its groups wrongly, or after `open_seconds`. A canary goes
+to every verifier; it is never paid, trained on or held against its worker. Verdicts on it are counted
+in `lua/verdict.lua`; a second failure is reported by `slashes.py`.
+"""
+
+from dataclasses import dataclass
+
+import structlog
+
+from orchestrator.services import Market, Run
+from orchestrator.store.queue import Argument
+from orchestrator.store.records import Canary, Group
+from protocol.canonical import keccak256
+from protocol.checks.canary import CANARY, Answer, CanaryOpening, commitment_text
+from protocol.errors import Refused
+from protocol.messages import CanaryInfo, CanaryInfos, GroupState, VerifierInfo, VerifierInfos
+from protocol.signing import personal_digest, sign
+from protocol.verdict import Outcome, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """What the public sees of a group by now."""
+
+    state: GroupState
+    rejection: str
+    detail: str
+    verdicts: tuple[Verdict, ...]
+
+
+def face_of(group: Group, verdicts: tuple[Verdict, ...], canary: Canary | None) -> Face:
+    """Return how a group looks from outside. Pure.
+
+    While it waits, no vote is shown, for the next verifier could copy it. A canary that all have
+    judged looks like accepted work until it is opened; then it is what it was.
+    """
+    undecided = tuple(v for v in verdicts if v.outcome is Outcome.UNDECIDED)
+    if group.canary and canary is not None and canary.is_open:
+        detail = f"a test of the verifiers: its replay finds {group.canary}"
+        return Face(GroupState.REJECTED, CANARY, detail, verdicts)
+    if group.state is GroupState.REPLAY:
+        return Face(group.state, "", "", undecided)
+    if group.canary:
+        shown = tuple(v for v in verdicts if v.outcome is not Outcome.REJECTED)
+        return Face(group.state, "", "", shown)
+    return Face(group.state, group.rejection, group.detail[:1024], verdicts)
+
+
+async def tick(market: Market, run: Run) -> None:
+    """Commit to new canary workers, open those that are due, stop asking about old canaries."""
+    for worker, answer in _configured(market):
+        if worker not in run.canaries:
+            await _commit(market, run, worker, answer)
+    spent = {w.decode() for w in await market.queue.call("SMEMBERS", run.prefix + "spent_canaries")}
+    latest = market.clock() - market.config.canaries.open_seconds
+    for worker, canary in list(run.canaries.items()):
+        if not canary.is_open and (worker in spent or canary.committed_at <= latest):
+            await _open(market, run, canary)
+    oldest = market.clock() - market.config.canaries.answer_seconds
+    await market.queue.script("close_canaries", run.run_id, oldest, len(run.chain.verifiers))
+
+
+async def room(market: Market, run: Run, worker: str) -> int | None:
+    """Return how many leases a canary worker may have now, None for every other worker.
+
+    Raises `Refused` for one that was opened. The share is of replays handed out so far.
+    """
+    canary = run.canaries.get(worker)
+    if canary is None:
+        return 0 if worker in dict(_configured(market)) else None
+    if canary.is_open:
+        raise Refused(
+            f"canary worker {worker} is publicly known by now: leave the run with it, and name "
+            "another in the orchestrator's [canaries]"
+        )
+    if market.clock() - canary.committed_at < 2 * market.config.chain_poll_seconds:
+        return 0  # until every copy of the orchestrator knows it: none may take it for a cheat
+    handed, sent = await market.queue.call("HMGET", run.prefix + "state", "handed", "canaries")
+    held = [
+        await market.queue.call("SCARD", f"{run.prefix}held:{address}") for address in run.canaries
+    ]
+    replays = int(market.config.canaries.share * int(handed or 0))
+    most = 1 + replays // max(1, len(run.chain.verifiers))
+    return max(0, most - int(sent or 0) - sum(map(int, held)))
+
+
+def infos(run: Run) -> CanaryInfos:
+    """Return every commitment, in an order that says nothing, and the openings so far."""
+    found = [
+        CanaryInfo(
+            commitment=canary.opening.commitment(run.run_id),
+            committed_at=canary.committed_at,
+            signature=canary.signature,
+            opening=canary.opening if canary.is_open else None,
+        )
+        for canary in run.canaries.values()
+    ]
+    return CanaryInfos(canaries=tuple(sorted(found, key=lambda info: info.commitment)))
+
+
+async def verifier_infos(market: Market, run: Run) -> VerifierInfos:
+    """Return how the run's verifiers have judged."""
+    found = []
+    for verifier in run.chain.verifiers:
+        fields = await market.queue.hash(f"{run.prefix}verifier:{verifier}")
+        failed_on = fields.get(b"failed_on", b"").decode()
+        found.append(
+            VerifierInfo(
+                verifier=verifier,
+                has_vote=not failed_on,
+                reason=f"judged 0x{failed_on} wrongly, whose quality was known" * bool(failed_on),
+                num_accepted=int(fields.get(b"accepted", 0)),
+                num_rejected=int(fields.get(b"rejected", 0)),
+                num_undecided=int(fields.get(b"undecided", 0)),
+                num_odd=int(fields.get(b"odd", 0)),
+                canaries_failed=int(fields.get(b"canaries_failed", 0)),
+            )
+        )
+    return VerifierInfos(verifiers=tuple(found))
+
+
+def _configured(market: Market) -> list[tuple[str, Answer]]:
+    chosen = market.config.canaries
+    honest: list[tuple[str, Answer]] = [(worker, "accepted") for worker in chosen.honest]
+    return honest + [(worker, "rejected") for worker in chosen.false]
+
+
+async def _commit(market: Market, run: Run, worker: str, answer: Answer) -> None:
+    salt = keccak256(
+        market.canary_secret + run.run_id.to_bytes(32, "big") + bytes.fromhex(worker[2:])
+    )
+    opening = CanaryOpening(worker=worker, answer=answer, salt=salt)
+    commitment, now = opening.commitment(run.run_id), int(market.clock())
+    text = commitment_text(run.run_id, commitment, now)
+    signature = sign(market.key, personal_digest(text))
+    canary = Canary(opening=opening, committed_at=now, signature=signature)
+    key = run.prefix + "canaries"
+    if await market.queue.call("HSETNX", key, worker, canary.to_json()):
+        fields: dict[str, Argument] = {"commitment": "0x" + commitment.hex()}
+        await market.announce(run.run_id, "canary_committed", **fields)
+    run.canaries[worker] = Canary.from_json(await market.queue.call("HGET", key, worker))
+
+
+async def _open(market: Market, run: Run, canary: Canary) -> None:
+    worker, opened = canary.opening.worker, canary.model_copy(update={"is_open": True})
+    await market.queue.call("HSET", run.prefix + "canaries", worker, opened.to_json())
+    run.canaries[worker] = opened
+    await market.announce(
+        *(run.run_id, "canary_opened"),
+        worker=worker,
+        answer=canary.opening.answer,
+        salt="0x" + canary.opening.salt.hex(),
+    )
+    structlog.get_logger().info("canary opened", run_id=run.run_id, worker=worker)

@@ -1,0 +1,279 @@
+"""Drive epochs from open to final: carry settlement's rules to the queue, the verifiers and the chain.
+
+Every step asks the chain where it stands and may be repeated, so a crash between any two of them
+costs a round. One epoch is settled at a time, lowest first, because each names the root before it.
+
+    open → (time is up and there is work) next one opened → frozen: file and header written
+         → signed by m verifiers → posted → challenge window → final
+                      ↑                       │ voided, retracted or lost: `reconciling.py`
+                      └─ frozen anew ─────────┘
+
+After a voided epoch the lowest takes all that can be paid, the later ones what is left: so work that
+an epoch skipped is in the next one whatever the reason was, and everybody waits one window only.
+"""
+
+import asyncio
+
+import structlog
+
+from ledger.state import EpochState, RunStatus
+from orchestrator import reconciling
+from orchestrator.events import event_body
+from orchestrator.reconciling import mark_posted, read_epoch
+from orchestrator.rules import settle
+from orchestrator.rules.settle import Opened
+from orchestrator.services import Market, Run
+from orchestrator.store import keys
+from orchestrator.store.queue import Argument
+from orchestrator.store.records import Epoch, SettledWork
+from orchestrator.unsettled import payable, unsettled
+from protocol.canonical import keccak256
+from protocol.epoch import EpochHeader
+from protocol.errors import NotFound, Refused
+from protocol.messages import (
+    Account,
+    EpochFile,
+    EpochInfo,
+    EpochSignature,
+    EpochStage,
+)
+from protocol.signing import recover
+
+MAX_PENDING = 8
+"""Opened and not posted, the ledger's own bound."""
+
+
+async def tick(market: Market, run: Run) -> None:
+    """Take the next steps that are due for a run; finality first, for nothing may hold it up."""
+    await market.look(run)
+    are_ours = await reconciling.reconcile(market, run)
+    # The work of what others post after this is not marked yet: it waits a round.
+    reconciled = run.chain.num_posted
+    await _finish(market, run)
+    if run.chain.status is RunStatus.CLOSED:
+        return
+    if run.is_open:
+        await _open_next(market, run)
+    if are_ours and run.chain.num_posted == reconciled < run.chain.num_opened:
+        await _settle(market, run, run.chain.num_posted)
+
+
+async def epoch_info(market: Market, run: Run, epoch: int) -> EpochInfo:
+    """Return where an epoch stands; raise `NotFound` for one that was never opened."""
+    if (
+        epoch >= run.chain.num_opened
+        and epoch >= (await market.chain.recent(run.run_id)).num_opened
+    ):
+        raise NotFound(f"run {run.run_id} has not opened epoch {epoch}")
+    record = await read_epoch(market, run, epoch)
+    if record is None:
+        zero = bytes(32)
+        return EpochInfo(
+            run_id=run.run_id,
+            epoch=epoch,
+            stage=EpochStage.OPEN,
+            file=zero,
+            header_digest=zero,
+            signers=(),
+        )
+    signatures = await market.queue.hash(_signed_key(run, record))
+    stage = EpochStage.FINAL if epoch < run.chain.num_final else record.stage
+    return EpochInfo(
+        run_id=run.run_id,
+        epoch=epoch,
+        stage=stage,
+        file=record.file,
+        header_digest=record.header_digest,
+        signers=tuple(signer.decode() for signer in sorted(signatures)),
+    )
+
+
+async def add_signature(market: Market, run: Run, epoch: int, signed: EpochSignature) -> None:
+    """Keep a verifier's signature of an epoch's header."""
+    record = await read_epoch(market, run, epoch)
+    if record is None:
+        raise Refused(f"epoch {epoch} has no header yet: wait until its stage is signing")
+    signer = recover(record.header_digest, signed.signature)
+    identity = await market.chain.identity_of(signer)
+    if identity not in run.chain.verifiers:
+        raise Refused(f"{identity} is not a verifier of run {run.run_id}, or signed another header")
+    await market.queue.call("HSET", _signed_key(run, record), identity, signed.signature)
+
+
+async def _open_next(market: Market, run: Run) -> None:
+    """Open an epoch at once where work can be drawn from none; else when the newest one's time is up
+    and there is work to settle.
+    """
+    opened = run.chain.num_opened
+    if opened > run.num_revealed:
+        if opened - run.chain.num_posted >= MAX_PENDING - 1:
+            return
+        age = run.chain_time - await _opened_at(market, run, opened - 1)
+        if age < run.spec.epoch_seconds or not await _payable(market, run):
+            return
+    secret_hash = keccak256(market.secret(run.run_id, opened))
+    epoch = await market.chain.open_epoch(run.run_id, secret_hash)
+    run.chain = await market.chain.run(run.run_id)
+    structlog.get_logger().info("epoch opened", run_id=run.run_id, epoch=epoch)
+
+
+async def _opened_at(market: Market, run: Run, epoch: int) -> int:
+    if epoch not in run.opened_at:
+        run.opened_at[epoch] = (await market.chain.epoch(run.run_id, epoch)).opened_at
+    return run.opened_at[epoch]
+
+
+async def _settle(market: Market, run: Run, epoch: int) -> None:
+    record = await read_epoch(market, run, epoch)
+    if record is None and await _is_closed(market, run, epoch):
+        record = await _freeze(market, run, epoch)
+    if record is None:
+        return
+    signatures = await market.queue.hash(_signed_key(run, record))
+    if len(signatures) < run.chain.threshold or _waits_for_final(run):
+        return
+    quorum = await market.chain.quorum(run.chain, record.header_digest, signatures)
+    if quorum is not None:
+        await _post(market, run, record, quorum)
+
+
+def _waits_for_final(run: Run) -> bool:
+    return run.chain.num_posted - run.chain.num_final >= MAX_PENDING
+
+
+async def _is_closed(market: Market, run: Run, epoch: int) -> bool:
+    """Return whether nothing can be added to an epoch any more.
+
+    A later epoch is open; or the run rests or has ended, its leases are over and its replays are
+    decided (or the time for posting runs out: then what is decided is paid and the rest is lost).
+    """
+    if epoch < run.chain.num_opened - 1 and run.chain.status is not RunStatus.STOPPED:
+        return True
+    if run.is_open or not await _payable(market, run):
+        return False
+    if not await _has_undecided(market, run):
+        return True
+    if run.chain.status is not RunStatus.STOPPED:
+        return False
+    return run.chain.settle_until - run.chain_time < run.chain.settle_window // 4
+
+
+async def _has_undecided(market: Market, run: Run) -> bool:
+    for worker in await market.queue.call("SMEMBERS", run.prefix + "workers"):
+        if await market.queue.call("ZCARD", f"{run.prefix}undecided:{worker.decode()}"):
+            return True
+    return False
+
+
+async def _payable(market: Market, run: Run) -> bool:
+    return bool(await payable(market, run, await unsettled(market, run)))
+
+
+async def _freeze(market: Market, run: Run, epoch: int) -> Epoch | None:
+    """Write the epoch's file, header and record; None where the work changed underneath."""
+    found = await unsettled(market, run)
+    work = await payable(market, run, found)
+    before = await _epoch_before(market, run, epoch)
+    opened = Opened(
+        run_id=run.run_id,
+        epoch=epoch,
+        generation=run.chain.generation,
+        prev_account_root=before.account_root if before else bytes(32),
+        secret=market.secret(run.run_id, epoch),
+    )
+    file = settle.epoch_file(opened, work, await _accounts_before(market, run, epoch))
+    data = await asyncio.to_thread(file.canonical)
+    header = await asyncio.to_thread(settle.header_of, file, data)
+    record = Epoch(
+        run_id=run.run_id,
+        epoch=epoch,
+        generation=run.chain.generation,
+        stage=EpochStage.SIGNING,
+        file=await market.blobs.add(data),
+        header_digest=market.chain.domain.digest(header),
+        header_hash=header.struct_hash(),
+        work=tuple(
+            SettledWork(
+                digest=found.digests[(item.worker, item.nonce)],
+                worker=item.worker,
+                nonce=item.nonce,
+                units=item.units,
+            )
+            for item in work
+        ),
+        total_units=header.total,
+    )
+    bound_work: list[Argument] = []
+    for settled in record.work:
+        bound_work += [settled.digest.hex(), settled.worker, settled.nonce]
+    arguments = (epoch, record.to_json(), *bound_work)
+    if not await market.queue.script("freeze_epoch", run.run_id, *arguments):
+        return None
+    run.num_revealed = max(run.num_revealed, epoch + 1)
+    log = structlog.get_logger()
+    log.info("epoch frozen", run_id=run.run_id, epoch=epoch, groups=len(work), units=header.total)
+    return record
+
+
+async def _post(market: Market, run: Run, record: Epoch, quorum: dict[str, bytes]) -> None:
+    file = EpochFile.from_canonical(await market.blobs.get(record.file))
+    header: EpochHeader = await asyncio.to_thread(settle.header_of, file, file.canonical())
+    uri = f"blob:0x{record.file.hex()}"
+    await market.chain.post_epoch(header, file.secret, quorum, uri)
+    # In this order: leases must not be granted on money that is committed and counted nowhere.
+    run.chain = await market.chain.run(run.run_id)
+    await mark_posted(market, run, record)
+
+
+async def _finish(market: Market, run: Run) -> None:
+    """Make ripe epochs final, and credit final ones once."""
+    if run.chain.num_final < run.chain.num_posted:
+        ripe = await market.chain.epoch(run.run_id, run.chain.num_final)
+        if run.chain_time >= ripe.final_at and not ripe.holds:
+            await market.chain.advance(run.run_id)
+            run.chain = await market.chain.run(run.run_id)
+    credited = int(await market.queue.call("HGET", run.prefix + "state", "final") or 0)
+    for epoch in range(credited, run.chain.num_final):
+        await _credit(market, run, epoch)
+
+
+async def _credit(market: Market, run: Run, epoch: int) -> None:
+    """Tell workers what they have earned, from the accounts whose root is final."""
+    record = await read_epoch(market, run, epoch)
+    if record is None:
+        try:
+            record = await reconciling.adopt(market, run, epoch)
+        except NotFound as error:
+            run.trouble = error.message
+            raise
+        run.trouble = ""
+    file = EpochFile.from_canonical(await market.blobs.get(record.file))
+    final = record.model_copy(update={"stage": EpochStage.FINAL})
+    fields = {"epoch": epoch, "units": record.total_units, "accounts": len(file.accounts)}
+    event = event_body(run.run_id, "epoch_final", market.clock(), fields)
+    arguments: list[Argument] = [epoch, final.to_json(), keys.NUM_EVENTS_KEPT, event]
+    arguments.append(len(file.accounts))
+    for account in file.accounts:
+        arguments += [account.worker, account.earned, account.last_nonce]
+    for item in record.work:
+        arguments += [item.digest.hex(), item.worker, item.units]
+    await market.queue.script("credit_epoch", run.run_id, *arguments)
+    structlog.get_logger().info("epoch final", run_id=run.run_id, **fields)
+
+
+async def _epoch_before(market: Market, run: Run, epoch: int) -> EpochState | None:
+    return await market.chain.epoch(run.run_id, epoch - 1) if epoch else None
+
+
+async def _accounts_before(market: Market, run: Run, epoch: int) -> tuple[Account, ...]:
+    if not epoch:
+        return ()
+    record = await read_epoch(market, run, epoch - 1)
+    if record is None:
+        raise NotFound(f"epoch {epoch - 1} of run {run.run_id} was posted without this queue")
+    return EpochFile.from_canonical(await market.blobs.get(record.file)).accounts
+
+
+def _signed_key(run: Run, record: Epoch) -> str:
+    # Signatures of a header that was rewritten must not count for the new one.
+    return f"{run.prefix}signed:{record.epoch}:{record.header_digest.hex()}"

@@ -1,0 +1,145 @@
+"""The background work of one orchestrator: watch the chain, free leases, settle, slash, renew permits.
+
+Each job is a coroutine that may fail for a round (the chain restarts, Redis is away) and goes on in
+the next. With several copies of the orchestrator, one holds the settler's lock and sends to chain.
+"""
+
+import asyncio
+import secrets
+import signal
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from ledger.errors import LedgerError
+from orchestrator import epochs, leases, permits, slashes
+from orchestrator.checks import canaries, withholding
+from orchestrator.services import Market, Run
+from orchestrator.store import keys
+from orchestrator.watch import EpochWatch
+from protocol.errors import MarketError
+
+Job = Callable[[Market, Run], Awaitable[None]]
+
+CANCEL_SECONDS = 1.0
+"""How long a job that was told to end may take before it is told again."""
+
+
+async def watch(market: Market, run: Run) -> None:
+    """Look at the chain and for what the trainer has uploaded; keep the verifiers' tests going."""
+    await market.refresh(run)
+    await canaries.tick(market, run)
+
+
+async def free_leases(market: Market, run: Run) -> None:
+    """Free leases past their deadline; where the run owes no more work, all of them soon after."""
+    now, grace = market.clock(), market.config.lease_grace_seconds
+    latest = now - grace
+    if run.is_open:
+        run.shut_at = None
+    else:
+        # Seen, not dated by the chain: work signed before may still be on its way for as long.
+        run.shut_at = now if run.shut_at is None else run.shut_at
+        if now - run.shut_at > grace:
+            latest = now + run.spec.lease_seconds
+    await leases.expire(market, run, latest=latest)
+
+
+class Service:
+    """Runs the jobs of every served run until it is closed."""
+
+    def __init__(self, market: Market) -> None:
+        self._market = market
+        self._owner = secrets.token_hex(8)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._epochs = EpochWatch(market.config.watch_folder)
+        self.failure: BaseException | None = None
+        """What ended a job that should never end."""
+
+    def start(self) -> None:
+        config = self._market.config
+        self._tasks = [
+            asyncio.create_task(self._repeat("watch", watch, config.chain_poll_seconds)),
+            asyncio.create_task(self._repeat("leases", free_leases, config.tick_seconds)),
+            asyncio.create_task(self._repeat("withheld", withholding.tick, config.tick_seconds)),
+            asyncio.create_task(self._repeat("settle", self.settle, config.tick_seconds)),
+            asyncio.create_task(self._repeat("slash", self.slash, config.tick_seconds)),
+            asyncio.create_task(self._repeat("permit", self.renew, config.chain_poll_seconds)),
+        ]
+        if config.watch_postings:
+            job = self._repeat("dispute", self.dispute, config.chain_poll_seconds)
+            self._tasks.append(asyncio.create_task(job))
+        for task in self._tasks:
+            task.add_done_callback(self._ended)
+
+    async def close(self) -> None:
+        """Finish the round in progress nowhere: every job may be repeated."""
+        pending = set(self._tasks)
+        for task in pending:
+            task.remove_done_callback(self._ended)
+        while pending:
+            # More than once: the Redis client writes under `asyncio.wait_for`, which in Python 3.11 loses a
+            # cancellation that meets the end of the write (CPython issue 86296).
+            for task in pending:
+                task.cancel()
+            _, pending = await asyncio.wait(pending, timeout=CANCEL_SECONDS)
+
+    async def settle(self, market: Market, run: Run) -> None:
+        """Take settlement a step further, where no other copy does."""
+        await self._alone(market, run, "settler", epochs.tick)
+
+    async def slash(self, market: Market, run: Run) -> None:
+        """Take slashes a step further, where no other copy does, whatever keeps settlement."""
+        await self._alone(market, run, "slasher", slashes.tick)
+
+    async def renew(self, market: Market, run: Run) -> None:
+        """Keep the run's permit fresh, where no other copy does."""
+        await self._alone(market, run, "renewer", permits.tick)
+
+    async def dispute(self, market: Market, run: Run) -> None:
+        """Examine what was posted and answer demands, where no other copy does."""
+        await self._alone(market, run, "disputer", self._epochs.tick)
+
+    async def _alone(self, market: Market, run: Run, lock: str, job: Job) -> None:
+        seconds = keys.SETTLER_SECONDS
+        async with market.queue.lock(run.run_id, lock, self._owner, seconds) as is_ours:
+            if is_ours:
+                await job(market, run)
+
+    async def _repeat(self, name: str, job: Job, seconds: float) -> None:
+        while True:
+            for run in await self._runs():
+                await self._once(name, job, run)
+            self._market.metrics.scorers_killed.set(self._market.rewards.num_killed)
+            await asyncio.sleep(seconds)
+
+    async def _once(self, name: str, job: Job, run: Run) -> None:
+        log = structlog.get_logger()
+        try:
+            await job(self._market, run)
+        except (MarketError, LedgerError) as error:
+            self._market.metrics.background_failures.labels(name).inc()
+            log.warning("background round failed", job=name, error=str(error))
+        except Exception:
+            # The boundary of a round: a defect met in one run must not end settlement for all of them in silence.
+            self._market.metrics.background_failures.labels(name).inc()
+            log.exception("background job has a defect", job=name, run_id=run.run_id)
+
+    async def _runs(self) -> list[Run]:
+        log = structlog.get_logger()
+        try:
+            await self._market.recover()
+        except (MarketError, LedgerError) as error:
+            log.warning("runs not recovered", error=str(error))
+        except Exception:
+            # Redis may refuse for reasons of its own (full, read-only): the jobs outlive it.
+            self._market.metrics.background_failures.labels("recover").inc()
+            log.exception("runs not recovered")
+        return list(self._market.runs.values())
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Stop the server where a job ended by itself: a market that no longer settles must be seen."""
+        cancelled = RuntimeError("cancelled by what it waited for")
+        self.failure = cancelled if task.cancelled() else task.exception()
+        structlog.get_logger().critical("background job died", error=repr(self.failure))
+        signal.raise_signal(signal.SIGTERM)

@@ -1,0 +1,27 @@
+"""End a worker's pause: its sequential test alarmed, and its machine has been looked at.
+
+The pause itself begins in `lua/verdict.lua`, in the step that counts the alarm. A self-check is the
+worker's word, so it earns no trust: its record has begun again, so that all its groups are replayed as a
+newcomer's are, and so has the test of each verifier that alarmed.
+"""
+
+import structlog
+
+from orchestrator.services import Market, Run
+from protocol.checks.sequential import check
+from protocol.errors import Refused
+from protocol.messages import SelfCheck
+
+
+async def resume(market: Market, run: Run, worker: str, found: SelfCheck) -> None:
+    """Let a paused worker lease again; raise `Refused` with what its own figures break."""
+    broken = check(found.stats, run.spec.thresholds)
+    if broken is not None:
+        raise Refused(
+            f"the self-check of {worker} does not pass: {broken}; mend the machine, or leave the run"
+        )
+    key = f"{run.prefix}worker:{worker}"
+    if not await market.queue.call("HDEL", key, "paused"):
+        return
+    structlog.get_logger().info("worker resumes", run_id=run.run_id, worker=worker)
+    await market.announce(run.run_id, "resumed", worker=worker)

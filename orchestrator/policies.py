@@ -1,0 +1,173 @@
+"""Check and publish a policy version: signed by the trainer, next in line, and all there.
+
+What made it is checked too: its step record lists exactly the groups of the batch that the step was
+given, so that no trainer leaves one out of what it signs.
+"""
+
+from orchestrator.events import event_body
+from orchestrator.services import Market, Run
+from orchestrator.store import keys
+from protocol.errors import Malformed, NotFound, PolicyOutOfOrder
+from protocol.messages import Batch
+from protocol.policies.lineage import (
+    MAX_RECORDS_BYTES,
+    NO_LINEAGE,
+    Records,
+    StepRecord,
+    read_record,
+)
+from protocol.policies.manifest import Blob, Manifest, SignedManifest, policy_digest
+from protocol.signing import require_signer
+
+
+async def publish(market: Market, run: Run, signed: SignedManifest) -> None:
+    """Make a policy the newest; the same manifest again is no error."""
+    manifest = signed.manifest
+    require_signer(
+        market.chain.domain.digest(manifest), signed.signature, run.spec.trainer, "the manifest"
+    )
+    _check(run, manifest)
+    if await _is_known(market, run, signed):
+        return
+    await _require_blobs(market, manifest)
+    await _require_lineage(market, run, manifest)
+    version = manifest.version
+    event = event_body(run.run_id, "policy", market.clock(), _sizes(manifest))
+    newest = await market.queue.script(
+        "publish",
+        run.run_id,
+        *(version, signed.to_json(), run.spec.max_staleness, keys.NUM_EVENTS_KEPT, event),
+        manifest.lineage,
+    )
+    if int(newest) != version and not await _is_known(market, run, signed):
+        raise PolicyOutOfOrder(f"version {version} was offered, version {int(newest) + 1} is next")
+    await market.refresh(run)
+
+
+async def manifest_of(market: Market, run: Run, version: str) -> bytes:
+    """Return a version's signed manifest as JSON; `latest` names the newest."""
+    if version == "latest":
+        found = await market.queue.call("HGET", run.prefix + "state", "newest")
+        version = found.decode() if found is not None else "-1"
+    raw = await market.queue.call("HGET", run.prefix + "policies", version)
+    if raw is None:
+        raise NotFound(f"run {run.run_id} has no policy version {version}")
+    return bytes(raw)
+
+
+async def records_of(market: Market, run: Run, first: int, last: int) -> Records:
+    """Return the step records of versions `first` … `last`, as many as one answer holds.
+
+    At least one, where there is one: whoever wants the rest asks again from where this ends.
+    """
+    first = max(1, first)
+    versions = range(first, last + 1)
+    digests = await market.queue.call("HMGET", run.prefix + "lineage", *versions or (first,))
+    found: list[bytes] = []
+    room = MAX_RECORDS_BYTES
+    for _, digest in zip(versions, digests, strict=False):
+        if digest is None or room <= 0:
+            break
+        found.append(await market.blobs.get(digest))
+        room -= len(found[-1])
+    if not found:
+        raise NotFound(f"run {run.run_id} has no step records of versions {first} to {last}")
+    return Records(run_id=run.run_id, first=first, records=tuple(found))
+
+
+def _check(run: Run, manifest: Manifest) -> None:
+    if manifest.run_id != run.run_id:
+        raise Malformed(f"the manifest is for run {manifest.run_id}, not {run.run_id}")
+    found = policy_digest(manifest.tensors)
+    if found != manifest.policy_digest:
+        raise Malformed(
+            f"the tensors make policy 0x{found.hex()}, the manifest says "
+            f"0x{manifest.policy_digest.hex()}"
+        )
+    if manifest.version == 0 and manifest.policy_digest != run.spec.model_digest:
+        raise Malformed(
+            f"version 0 is 0x{manifest.policy_digest.hex()}, the run agreed on "
+            f"0x{run.spec.model_digest.hex()}: publish the model the spec names"
+        )
+    if not manifest.anchor or manifest.anchor_version > manifest.version:
+        raise Malformed("name an anchor of this version or an older one: new workers start there")
+    if any(patch.base_version >= manifest.version for patch in manifest.patches):
+        raise Malformed("a patch leads from an older version to this one")
+
+
+async def _is_known(market: Market, run: Run, signed: SignedManifest) -> bool:
+    version = signed.manifest.version
+    raw = await market.queue.call("HGET", run.prefix + "policies", version)
+    if raw is None:
+        return False
+    if SignedManifest.from_json(raw).manifest != signed.manifest:
+        raise PolicyOutOfOrder(
+            f"version {version} is published with other content: publish a version once, unchanged"
+        )
+    return True
+
+
+async def _require_blobs(market: Market, manifest: Manifest) -> None:
+    blobs: list[Blob] = [*manifest.anchor]
+    for patch in manifest.patches:
+        blobs.extend(patch.chunks)
+    for blob in blobs:
+        size = await market.blobs.size(blob.digest)
+        if size != blob.size:
+            found = "missing" if size is None else f"{size} bytes"
+            raise NotFound(
+                f"blob 0x{blob.digest.hex()} of {blob.size} bytes is {found}: upload every chunk "
+                "before the manifest"
+            )
+
+
+async def _require_lineage(market: Market, run: Run, manifest: Manifest) -> None:
+    """Raise unless the manifest's step record is there, follows the last one, and hides no group."""
+    version = manifest.version
+    if version == 0:
+        if manifest.lineage != NO_LINEAGE:
+            raise Malformed("version 0 has no lineage: nothing shaped it, so its field is zero")
+        return
+    known = await market.queue.call("HGET", run.prefix + "lineage", version - 1)
+    if known is None:
+        raise PolicyOutOfOrder(f"version {version} was offered before version {version - 1}")
+    data = await market.blobs.get(manifest.lineage)
+    record = read_record(data, digest=manifest.lineage, run_id=run.run_id, version=version)
+    if record.previous != known:
+        raise Malformed(
+            f"the record of version {version} follows 0x{record.previous.hex()}, version "
+            f"{version - 1} has 0x{known.hex()}: chain it to the published one"
+        )
+    raw = await market.queue.call("HGET", run.prefix + "batches", version - 1)
+    _check_record(run, record, Batch.from_json(raw) if raw is not None else None)
+
+
+def _check_record(run: Run, record: StepRecord, batch: Batch | None) -> None:
+    entries = batch.groups if batch is not None else ()
+    if len(record.groups) != len(entries):
+        raise Malformed(
+            f"the record of version {record.version} lists {len(record.groups)} groups, the batch "
+            f"of its step had {len(entries)}: list them all, with 0 tokens for what was left out"
+        )
+    for group, entry in zip(record.groups, entries, strict=True):
+        if not group.is_of(entry):
+            raise Malformed(
+                f"the record of version {record.version} says another thing of group "
+                f"0x{entry.work_digest.hex()} than the batch: copy its entry, in its order"
+            )
+        if max(group.tokens, default=0) > run.spec.max_tokens:
+            raise Malformed(
+                f"group 0x{entry.work_digest.hex()} has a rollout of {max(group.tokens)} tokens, the "
+                f"run allows {run.spec.max_tokens}"
+            )
+
+
+def _sizes(manifest: Manifest) -> dict[str, int | str]:
+    patch = sum(blob.size for blob in manifest.patches[0].chunks) if manifest.patches else 0
+    return {
+        "version": manifest.version,
+        "digest": "0x" + manifest.policy_digest.hex(),
+        "patch_bytes": patch,
+        "anchor_bytes": manifest.size(),
+        "anchor_version": manifest.anchor_version,
+    }

@@ -1,0 +1,277 @@
+"""Hand replays to verifiers and count their signed verdicts.
+
+A verifier's verdict counts where the replay was handed to it, once, and while it has its vote. How
+votes are counted is `lua/verdict.lua`; how verifiers are tested themselves, `checks/canaries.py`.
+"""
+
+from dataclasses import dataclass
+
+import structlog
+
+from orchestrator.auth import Account
+from orchestrator.events import event_body
+from orchestrator.services import Market, Run
+from orchestrator.store import keys
+from orchestrator.store.records import Group, Report
+from protocol.checks.draw import Draw, votes_that_condemn
+from protocol.checks.evidence import Consequence, Hypothesis, consequence
+from protocol.constants import MAX_CLOCK_SKEW_SECONDS
+from protocol.errors import (
+    AuditForeign,
+    BadSignature,
+    ClockSkew,
+    ConflictingVerdict,
+    Forbidden,
+    Malformed,
+    NotFound,
+    NotJoined,
+    VoteLost,
+)
+from protocol.messages import AuditTask, AuditTasks, GroupState, VerdictReply
+from protocol.rollout import SignedLease
+from protocol.signing import recover
+from protocol.verdict import Outcome, Rejection, Verdict, follows
+
+UNDECIDED_SECONDS = 5.0
+"""Pause before an undecided replay is offered again: what it lacked must have time to appear."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The group under replay."""
+
+    group: Group
+    lease: SignedLease
+
+
+async def require_verifier(market: Market, run: Run, identity: str) -> None:
+    """Raise `Forbidden` unless the identity is one of the run's staked verifiers."""
+    if identity not in run.chain.verifiers:
+        raise Forbidden(f"{identity} is not one of run {run.run_id}'s verifiers")
+    stake = await market.chain.stake_of(identity)
+    if stake < run.chain.min_stake:
+        raise Forbidden(f"verifier {identity} has {stake} at stake, {run.chain.min_stake} is asked")
+
+
+async def _require_accountable(market: Market, run: Run, verifier: str) -> None:
+    """Raise `NotJoined` where a failed canary could not cost this verifier its stake.
+
+    The ledger takes reports about those that joined a run only.
+    """
+    if run.canaries:
+        membership = await market.chain.membership(run.run_id, verifier)
+        if not membership.is_joined:
+            raise NotJoined(
+                f"run {run.run_id} tests its verifiers, and {verifier} has not joined it: call "
+                f"joinRun on the ledger {market.chain.domain.ledger} from that account"
+            )
+
+
+async def take(market: Market, run: Run, account: Account, count: int) -> AuditTasks | None:
+    """Return replays for a verifier, or None where there are none it should do."""
+    await require_verifier(market, run, account.identity)
+    await _require_accountable(market, run, account.identity)
+    await _require_vote(market, run, account.identity)
+    digests = await market.queue.script(
+        "take_audits",
+        run.run_id,
+        *(account.identity, count, market.clock(), market.config.audit_seconds),
+        *(" ".join(run.chain.verifiers), keys.ASKED_SECONDS, keys.HANDED_SECONDS),
+    )
+    tasks = [await _task_of(market, run, bytes.fromhex(digest.decode())) for digest in digests]
+    return AuditTasks(tasks=tuple(tasks)) if tasks else None
+
+
+async def _task_of(market: Market, run: Run, work_digest: bytes) -> AuditTask:
+    """Return what a verifier needs in order to replay a submission."""
+    subject = await subject_of(market, run, work_digest)
+    return AuditTask(
+        audit_id=work_digest,
+        work_digest=work_digest,
+        lease=subject.lease,
+        body=subject.group.body,
+        rollouts=drawn_rollouts(market, run, subject.group, work_digest),
+        rewards=subject.group.rewards,
+    )
+
+
+def drawn_rollouts(market: Market, run: Run, group: Group, work_digest: bytes) -> tuple[int, ...]:
+    """Return which of a group's rollouts are replayed; a canary's answer is about all of them."""
+    size = len(group.lengths)
+    if group.canary:
+        return tuple(range(size))
+    draw = Draw(epoch=group.draw_epoch, rate=group.draw_rate)
+    secret = market.secret(run.run_id, draw.epoch)
+    return draw.rollouts(secret, work_digest, group_size=size, policy=run.spec.audit)
+
+
+async def count(market: Market, run: Run, verdict: Verdict) -> VerdictReply:
+    """Count a verdict; what enough of them find follows in the same step."""
+    await _require_signed(market, run, verdict)
+    subject = await subject_of(market, run, verdict.work_digest)
+    _require_covering(market, run, subject.group, verdict)
+    worker, verifiers = subject.group.worker, run.chain.verifiers
+    summary = _summary(verdict, worker)
+    now, threshold = market.clock(), run.chain.threshold
+    outcome, state, happened = await market.queue.script(
+        "verdict",
+        run.run_id,
+        *(verdict.work_digest.hex(), verdict.verifier, verdict.outcome.value, verdict.to_json()),
+        *(threshold, votes_that_condemn(threshold, len(verifiers)), " ".join(verifiers)),
+        *(now, UNDECIDED_SECONDS, verdict.rejection, verdict.detail),
+        await _report(market, run, verdict, worker),
+        *(keys.NUM_EVENTS_KEPT, event_body(run.run_id, "verdict", now, summary)),
+        *(event_body(run.run_id, "exclusion", now, summary), run.run_id, keys.HANDED_SECONDS),
+        consequence(verdict, run.spec.thresholds).value,
+        int(verdict.drifts),
+        event_body(run.run_id, "paused", now, {"worker": worker, "detail": verdict.detail}),
+    )
+    _require_taken(verdict, outcome, state)
+    if outcome == b"counted":
+        market.metrics.verdicts.labels(run.run_id, verdict.outcome.value).inc()
+        _notice(market, run, verdict, happened.decode().split())
+    return VerdictReply(state=GroupState(state.decode()))
+
+
+async def subject_of(market: Market, run: Run, work_digest: bytes) -> Subject:
+    """Return a submission's record with its lease; raise `NotFound`."""
+    fields = await market.queue.hash(f"{run.prefix}group:{work_digest.hex()}")
+    if not fields:
+        raise NotFound(f"no submission 0x{work_digest.hex()} in run {run.run_id}")
+    group = Group.of(fields)
+    key = f"{run.prefix}lease:{group.lease_id.hex()}"
+    signed = await market.queue.call("HGET", key, "signed")
+    return Subject(group, SignedLease.from_json(signed))
+
+
+def _require_taken(verdict: Verdict, outcome: bytes, state: bytes) -> None:
+    work = f"0x{verdict.work_digest.hex()}"
+    if outcome == b"conflict":
+        raise ConflictingVerdict(
+            f"{verdict.verifier} already found {work} {state.decode()}: a verdict stands"
+        )
+    if outcome == b"foreign":
+        raise AuditForeign(
+            f"the replay of {work} was not handed to {verdict.verifier}, or longer ago than "
+            f"{keys.HANDED_SECONDS} s: judge what POST .../audits gives out"
+        )
+
+
+def _notice(market: Market, run: Run, verdict: Verdict, happened: list[str]) -> None:
+    """Count what a verdict brought to light, and say what a person must know."""
+    log = structlog.get_logger()
+    digest = "0x" + verdict.work_digest.hex()
+    for kind in happened:
+        market.metrics.verifier_findings.labels(run.run_id, kind).inc()
+        if kind == "canary_contradicted":
+            log.error("all verifiers contradict a canary", run_id=run.run_id, digest=digest)
+        else:
+            log.warning(kind.replace("_", " "), run_id=run.run_id, digest=digest)
+
+
+async def _require_vote(market: Market, run: Run, verifier: str) -> None:
+    """Raise `VoteLost` where the verifier failed a canary, with what it can do about it."""
+    key = f"{run.prefix}verifier:{verifier}"
+    failed_on = await market.queue.call("HGET", key, "failed_on")
+    if failed_on is not None:
+        digest = failed_on.decode()
+        raise VoteLost(
+            f"{verifier} judged a group of known quality wrongly and has no vote in run "
+            f"{run.run_id} any more: see for yourself with `rollcall verify --explain 0x{digest} "
+            f"--run {run.run_id}`, mend the replay, and have the operator replace this verifier by "
+            "another address (`rollcall run replace`)"
+        )
+
+
+async def _require_spoken_for(
+    market: Market, digest: bytes, signature: bytes, verifier: str
+) -> None:
+    """Raise `BadSignature` unless a verifier or a hot key of it signed the digest."""
+    signer = recover(digest, signature)
+    if signer != verifier and await market.chain.identity_of(signer) != verifier:
+        raise BadSignature(f"signed by {signer}, not by {verifier} or a hot key of it")
+
+
+async def _require_signed(market: Market, run: Run, verdict: Verdict) -> None:
+    if verdict.run_id != run.run_id:
+        raise Malformed(f"the verdict is for run {verdict.run_id}, not {run.run_id}")
+    _require_consistent(verdict)
+    await require_verifier(market, run, verdict.verifier)
+    digest = market.chain.domain.digest(verdict)
+    await _require_spoken_for(market, digest, verdict.signature, verdict.verifier)
+    skew = verdict.decided_at - market.clock()
+    if abs(skew) > MAX_CLOCK_SKEW_SECONDS:
+        raise ClockSkew(f"decided_at is {skew:+.0f} s from now: set this machine's clock")
+
+
+def _require_consistent(verdict: Verdict) -> None:
+    """A condemning verdict names its reason, and only a condemning one does."""
+    reasons = {reason.value for reason in Rejection} - {Rejection.WORKER_EXCLUDED.value}
+    if verdict.outcome is Outcome.REJECTED and verdict.rejection not in reasons:
+        raise Malformed(
+            f"a rejection by replay gives one of {', '.join(sorted(reasons))}, "
+            f"not {verdict.rejection!r}"
+        )
+    if verdict.outcome is not Outcome.REJECTED and verdict.rejection:
+        raise Malformed(f"an {verdict.outcome.value} verdict gives no rejection")
+    if verdict.drifts and verdict.outcome is not Outcome.ACCEPTED:
+        raise Malformed("only a group that is accepted by itself can carry a drift over its bound")
+    if verdict.drifts and not verdict.detail:
+        raise Malformed(
+            "a drift alarm says in `detail` what crossed: the paused worker is shown it"
+        )
+    if verdict.hypothesis and verdict.outcome is not Outcome.REJECTED:
+        raise Malformed(f"an {verdict.outcome.value} verdict names no hypothesis")
+    if verdict.hypothesis and verdict.hypothesis not in list(Hypothesis):
+        raise Malformed(
+            f"the hypothesis {verdict.hypothesis!r} is unknown: name one of {', '.join(Hypothesis)}, or none"
+        )
+
+
+def _require_covering(market: Market, run: Run, group: Group, verdict: Verdict) -> None:
+    """A verdict that decides covers the rollouts that were drawn, and every token of them."""
+    if verdict.outcome is Outcome.UNDECIDED:
+        return
+    drawn = drawn_rollouts(market, run, group, verdict.work_digest)
+    num_tokens = sum(group.lengths[i] for i in drawn)
+    if verdict.rollouts != drawn or verdict.stats.num_tokens != num_tokens:
+        raise Malformed(
+            f"the verdict is on {verdict.stats.num_tokens} tokens of rollouts {list(verdict.rollouts)}; drawn "
+            f"are the {num_tokens} of {list(drawn)}: replay what the audit task names"
+        )
+    if not follows(verdict, run.spec.thresholds):
+        does = "keep every bound" if verdict.outcome is Outcome.REJECTED else "break a bound"
+        raise Malformed(f"the verdict is {verdict.outcome.value} and its figures {does}")
+
+
+async def _report(market: Market, run: Run, verdict: Verdict, worker: str) -> str:
+    """Return the report that stake-worthy evidence starts, as JSON; empty where nothing is at stake."""
+    grounds = consequence(verdict, run.spec.thresholds)
+    if grounds in {Consequence.NONE, Consequence.UNPAID} or not run.chain.min_stake:
+        return ""
+    return (
+        Report(
+            run_id=run.run_id,
+            worker=worker,
+            work_digest=verdict.work_digest,
+            evidence_digest=verdict.evidence_digest(),
+            amount=str(run.chain.min_stake),
+            reported_at=await market.chain.block_time(),
+        )
+        .to_json()
+        .decode()
+    )
+
+
+def _summary(verdict: Verdict, worker: str) -> dict[str, int | str]:
+    return {
+        "worker": worker,
+        "verifier": verdict.verifier,
+        "digest": "0x" + verdict.work_digest.hex(),
+        "outcome": verdict.outcome.value,
+        "rejection": verdict.rejection,
+        "match_millionths": verdict.stats.match_millionths,
+        "num_rollouts": len(verdict.rollouts),
+        "hypothesis": verdict.hypothesis,
+        "drifts": int(verdict.drifts),
+    }

@@ -1,0 +1,1 @@
+"""Rewards recomputed in bounded child processes."""

@@ -1,0 +1,84 @@
+"""The child process that recomputes rewards: a pipe in, a pipe out, nothing else.
+
+Frames are a 4-byte length and MessagePack. It holds no key, reads no network, and is bounded from
+outside: its address space by `RLIMIT_AS`, its time by being killed. Run by `pool.py` as
+`python -m orchestrator.rewards.child BYTES`.
+"""
+
+import os
+import resource
+import sys
+from array import array
+from typing import Any, BinaryIO
+
+import msgpack
+from tokenizers import Tokenizer
+
+from protocol.environments.base import Environment, Undecidable
+from protocol.environments.registry import environment
+
+
+class Scorer:
+    """Environments and tokenizers of the runs it was told about."""
+
+    def __init__(self) -> None:
+        self._runs: dict[int, tuple[Environment, Tokenizer, int]] = {}
+
+    def handle(self, message: dict[str, Any]) -> Any:
+        """Answer one frame: learn a run, or score groups."""
+        if message["do"] == "learn":
+            made = environment(message["environment"], message["config"])
+            tokenizer = Tokenizer.from_str(message["tokenizer"])
+            self._runs[message["run_id"]] = (made, tokenizer, message["eos_token_id"])
+            return True
+        return [
+            self._score(run_id, index, rollouts) for run_id, index, rollouts in message["groups"]
+        ]
+
+    def _score(self, run_id: int, index: int, rollouts: list[bytes]) -> list[int] | None:
+        """Return a group's rewards, or None where any of them is undecidable."""
+        made, tokenizer, eos_token_id = self._runs[run_id]
+        problem = made.problem(index)
+        rewards = []
+        for text in tokenizer.decode_batch(
+            [_completion(data, eos_token_id) for data in rollouts], skip_special_tokens=True
+        ):
+            score = made.score(problem, text)
+            if isinstance(score, Undecidable):
+                return None
+            rewards.append(score)
+        return rewards
+
+
+def _completion(data: bytes, eos_token_id: int) -> list[int]:
+    tokens = array("I", data)
+    if sys.byteorder == "big":
+        tokens.byteswap()
+    ids = tokens.tolist()
+    return ids[:-1] if ids and ids[-1] == eos_token_id else ids
+
+
+def read_frame(stream: BinaryIO) -> bytes | None:
+    """Return the next frame, or None at the end of the stream."""
+    header = stream.read(4)
+    if len(header) < 4:
+        return None
+    return stream.read(int.from_bytes(header, "big"))
+
+
+def main(memory_bytes: int) -> None:
+    """Answer frames until the parent closes the pipe."""
+    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # Frames alone go up the pipe: what a library prints goes where warnings do.
+    sink = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    source, scorer = sys.stdin.buffer, Scorer()
+    while (frame := read_frame(source)) is not None:
+        answer = msgpack.packb(scorer.handle(msgpack.unpackb(frame)))
+        sink.write(len(answer).to_bytes(4, "big") + answer)
+        sink.flush()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

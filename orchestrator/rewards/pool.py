@@ -1,0 +1,181 @@
+"""Recompute rewards in bounded children, so that no completion can hurt the orchestrator.
+
+Groups that arrive while a child is busy travel in its next frame: the pipe costs little under load.
+A child that is late or dies is killed; each group of its frame is then tried alone, once. A group
+that fails twice has no rewards: it is paid and not trained on, and nobody is blamed.
+"""
+
+import asyncio
+import os
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgpack
+import structlog
+
+from orchestrator.config import Rewards
+from protocol.run import RunSpec
+
+Job = tuple[int, int, list[bytes]]
+"""Run id, task index, and the token bytes of each rollout."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A group and who waits for its rewards (None: undecided)."""
+
+    job: Job
+    answer: asyncio.Future[tuple[int, ...] | None]
+
+
+class ScorerLost(Exception):
+    """The child was late or died; its frame is unanswered."""
+
+
+class RewardPool:
+    """A few scoring children fed from one queue."""
+
+    def __init__(self, settings: Rewards) -> None:
+        self._settings = settings
+        self._queue: asyncio.Queue[Waiting] = asyncio.Queue()
+        self._runs: dict[int, dict[str, Any]] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self.num_killed = 0
+
+    def learn(self, run_id: int, spec: RunSpec, tokenizer: bytes) -> None:
+        """Make a run known; each child is told before its first group of it."""
+        self._runs[run_id] = {
+            "do": "learn",
+            "run_id": run_id,
+            "environment": spec.environment,
+            "config": dict(spec.environment_config),
+            "tokenizer": tokenizer.decode(),
+            "eos_token_id": spec.eos_token_id,
+        }
+
+    def start(self) -> None:
+        self._tasks = [
+            asyncio.create_task(self._serve()) for _ in range(self._settings.num_children)
+        ]
+
+    async def close(self) -> None:
+        """Stop the children; groups still waiting are not answered."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def score(self, job: Job) -> tuple[int, ...] | None:
+        """Return one reward per rollout in ten-thousandths, or None where undecided.
+
+        Raises `KeyError` for a run that was not learned: here, so that it cannot end a serving task.
+        """
+        if job[0] not in self._runs:
+            raise KeyError(job[0])
+        waiting = Waiting(job, asyncio.get_running_loop().create_future())
+        self._queue.put_nowait(waiting)
+        return await waiting.answer
+
+    async def _serve(self) -> None:
+        child = Child(self._settings)
+        try:
+            while True:
+                batch = [await self._queue.get()]
+                while len(batch) < self._settings.max_groups_per_call and not self._queue.empty():
+                    batch.append(self._queue.get_nowait())
+                await self._answer_surely(child, batch)
+        finally:
+            await child.kill()
+
+    async def _answer_surely(self, child: "Child", batch: Sequence[Waiting]) -> None:
+        """Answer a batch whatever happens: a worker waits for each, and every later one for this task."""
+        log = structlog.get_logger()
+        try:
+            await self._answer(child, batch)
+        except Exception:
+            log.exception("scoring has a defect", groups=len(batch))
+            await child.kill()
+            for waiting in batch:
+                if not waiting.answer.done():
+                    waiting.answer.set_result(None)
+
+    async def _answer(self, child: "Child", batch: Sequence[Waiting]) -> None:
+        try:
+            answers = await child.score([w.job for w in batch], self._runs)
+        except ScorerLost:
+            self.num_killed += 1
+            answers = [await self._alone(child, waiting.job) for waiting in batch]
+        for waiting, answer in zip(batch, answers, strict=True):
+            if not waiting.answer.done():
+                waiting.answer.set_result(None if answer is None else tuple(answer))
+
+    async def _alone(self, child: "Child", job: Job) -> list[int] | None:
+        try:
+            return (await child.score([job], self._runs))[0]
+        except ScorerLost:
+            self.num_killed += 1
+            log = structlog.get_logger()
+            log.warning("rewards undecided", run_id=job[0], index=job[1], tries=2)
+            return None
+
+
+class Child:
+    """One scoring process, started when needed and after every loss."""
+
+    def __init__(self, settings: Rewards) -> None:
+        self._settings = settings
+        self._process: Process | None = None
+        self._known: set[int] = set()
+
+    async def score(
+        self, jobs: list[Job], runs: dict[int, dict[str, Any]]
+    ) -> list[list[int] | None]:
+        """Score groups; raise `ScorerLost` and be without a process where the child fails."""
+        try:
+            await self._start()
+            # A new child first imports and reads its data; that is not the completion's doing.
+            for run_id in {job[0] for job in jobs} - self._known:
+                async with asyncio.timeout(30 + self._settings.timeout_seconds):
+                    await self._ask(runs[run_id])
+                self._known.add(run_id)
+            async with asyncio.timeout(self._settings.timeout_seconds):
+                return list(await self._ask({"do": "score", "groups": jobs}))
+        except (TimeoutError, asyncio.IncompleteReadError, OSError) as error:
+            await self.kill()
+            raise ScorerLost from error
+
+    async def kill(self) -> None:
+        """End the process, whatever it is doing."""
+        process, self._process = self._process, None
+        self._known = set()
+        if process is not None and process.returncode is None:
+            process.kill()
+            await process.wait()
+
+    async def _start(self) -> None:
+        if self._process is not None and self._process.returncode is None:
+            return
+        self._known = set()
+        # The child gets no secrets: only what Python needs to find its modules.
+        environment = {k: os.environ[k] for k in ("PATH", "HOME", "LANG") if k in os.environ}
+        environment["PYTHONPATH"] = os.pathsep.join(entry for entry in sys.path if entry)
+        environment["TOKENIZERS_PARALLELISM"] = "false"
+        self._process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "orchestrator.rewards.child", str(self._settings.memory_bytes)),
+            stdin=PIPE,
+            stdout=PIPE,
+            env=environment,
+            limit=1 << 20,
+        )
+
+    async def _ask(self, message: dict[str, Any]) -> Any:
+        process = self._process
+        if process is None or process.stdin is None or process.stdout is None:
+            raise OSError("the scorer is not running")
+        frame = msgpack.packb(message)
+        process.stdin.write(len(frame).to_bytes(4, "big") + frame)
+        await process.stdin.drain()
+        size = int.from_bytes(await process.stdout.readexactly(4), "big")
+        return msgpack.unpackb(await process.stdout.readexactly(size))

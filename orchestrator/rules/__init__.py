@@ -1,0 +1,1 @@
+"""The orchestrator's rules: pure functions of state, message, time and seed."""

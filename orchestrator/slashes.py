@@ -1,0 +1,170 @@
+"""Drive fraud reports from evidence to the stake: signed, proposed, executed.
+
+A report about a worker starts in `lua/verdict.lua`, in the same step that excludes it. One about a
+verifier starts here, once it has failed a second canary and the canary is open for all to check; the
+others sign it, never the accused. A report is proposed whatever
+is left at stake, because the accusation on chain is also what answers a claim that the worker's work was
+skipped. Each stage asks the chain first, so repeating one after a crash sends nothing twice.
+"""
+
+import structlog
+
+from ledger.errors import ContractError
+from ledger.state import SlashStatus
+from orchestrator.services import Market, Run
+from orchestrator.store.records import Report
+from protocol.epoch import FraudReport
+from protocol.errors import Forbidden, NotFound
+from protocol.messages import FraudReportSignature, FraudReportTask, FraudReportTasks
+from protocol.signing import recover
+from protocol.verdict import Verdict
+
+UNTAKEABLE = frozenset({"NotJoined", "SlashTooLarge", "BadReportTime", "ZeroAmount"})
+"""Refusals of the report itself, which no other signatures and no later time would change. Any other
+may pass: a signer that withdrew in front of the transaction is left out of the next quorum."""
+
+
+async def tasks(market: Market, run: Run) -> FraudReportTasks:
+    """Return the reports that still want signatures."""
+    found = [r for r in (await _reports(market, run)).values() if r.stage == "signing"]
+    return FraudReportTasks(
+        tasks=tuple(
+            FraudReportTask(**report.model_dump(exclude={"stage"}, mode="python"))
+            for report in found
+        )
+    )
+
+
+async def add_signature(
+    market: Market, run: Run, work_digest: bytes, signed: FraudReportSignature
+) -> None:
+    """Keep a verifier's signature of a report about this work: of whichever it recovers to one of them."""
+    found = await _reports(market, run)
+    about = {key: report for key, report in found.items() if report.work_digest == work_digest}
+    if not about:
+        raise NotFound(f"no fraud report about 0x{work_digest.hex()}")
+    identity = ""
+    for key, report in about.items():
+        signer = recover(market.chain.domain.digest(_on_chain(report)), signed.signature)
+        identity = await market.chain.identity_of(signer)
+        if identity in run.chain.verifiers and identity != report.worker:
+            await market.queue.call("HSET", _accused_key(run, key), identity, signed.signature)
+            return
+    raise Forbidden(
+        f"{identity} is not a verifier of run {run.run_id}, is the accused, or signed another text"
+    )
+
+
+async def tick(market: Market, run: Run) -> None:
+    """Take every report one step further where its time has come."""
+    await _accuse(market, run)
+    for key, report in (await _reports(market, run)).items():
+        if report.stage == "signing":
+            await _propose(market, run, key, report)
+        elif report.stage == "proposed":
+            await _execute(market, run, key, report)
+
+
+async def _accuse(market: Market, run: Run) -> None:
+    """Report verifiers that failed two canaries, where a quorum without them can sign it."""
+    waiting = run.prefix + "accusations"
+    for entry in await market.queue.call("SMEMBERS", waiting):
+        digest, _, verifier = entry.decode().partition(":")
+        worker = await market.queue.call("HGET", f"{run.prefix}group:{digest}", "worker")
+        canary = run.canaries.get(worker.decode())
+        if canary is None or not canary.is_open:
+            continue  # nobody could check it yet
+        others = [v for v in run.chain.verifiers if v != verifier]
+        log = structlog.get_logger().bind(run_id=run.run_id, verifier=verifier)
+        if len(others) < run.chain.threshold:
+            log.error("stake cannot be taken: no quorum without the accused", others=len(others))
+        else:
+            raw = await market.queue.call("HGET", f"{run.prefix}verdicts:{digest}", verifier)
+            report = Report(
+                run_id=run.run_id,
+                worker=verifier,
+                work_digest=bytes.fromhex(digest),
+                evidence_digest=Verdict.from_json(raw).evidence_digest(),
+                amount=str(run.chain.min_stake),
+                reported_at=await market.chain.block_time(),
+            )
+            key = f"{digest}:{verifier}"
+            await market.queue.call("HSETNX", run.prefix + "reports", key, report.to_json())
+            log.warning("verifier reported", digest="0x" + digest)
+        await market.queue.call("SREM", waiting, entry)
+
+
+async def _propose(market: Market, run: Run, key: str, report: Report) -> None:
+    _, state = await market.chain.slash(run.run_id, report.worker, report.work_digest)
+    if state.status is SlashStatus.NONE:
+        signatures = await market.queue.hash(_accused_key(run, key))
+        if len(signatures) < run.chain.threshold:
+            return
+        digest = market.chain.domain.digest(_on_chain(report))
+        quorum = await market.chain.quorum(run.chain, digest, signatures)
+        if quorum is None:
+            return
+        try:
+            await market.chain.propose_slash(_on_chain(report), quorum)
+        except ContractError as error:
+            await _refused(market, run, key, report, error)
+            return
+    await _move(market, run, key, report, "proposed")
+    await market.announce(
+        *(run.run_id, "slash_proposed"), worker=report.worker, amount=report.amount
+    )
+
+
+async def _execute(market: Market, run: Run, key: str, report: Report) -> None:
+    slash_id, state = await market.chain.slash(run.run_id, report.worker, report.work_digest)
+    if state.status is SlashStatus.PROPOSED:
+        if await market.chain.block_time() < state.deadline:
+            return
+        await market.chain.execute_slash(slash_id)
+    elif state.status is SlashStatus.APPEALED:
+        return
+    if state.status is SlashStatus.DISMISSED:
+        await _move(market, run, key, report, "dismissed")
+        return
+    await _move(market, run, key, report, "executed")
+    await market.announce(run.run_id, "slashed", worker=report.worker, amount=str(state.held))
+
+
+async def _refused(
+    market: Market, run: Run, key: str, report: Report, error: ContractError
+) -> None:
+    """Give up what the ledger will never take, go on with what it already has, keep the rest."""
+    log = structlog.get_logger()
+    log.warning("slash refused", run_id=run.run_id, worker=report.worker, error=str(error))
+    if error.name in UNTAKEABLE:
+        await _move(market, run, key, report, "dismissed")
+    elif error.name == "AlreadyReported":
+        await _move(market, run, key, report, "proposed")
+
+
+async def _move(market: Market, run: Run, key: str, report: Report, stage: str) -> None:
+    moved = report.model_copy(update={"stage": stage})
+    await market.queue.call("HSET", run.prefix + "reports", key, moved.to_json())
+    log = structlog.get_logger()
+    log.info("slash moved", run_id=run.run_id, worker=report.worker, stage=stage)
+
+
+async def _reports(market: Market, run: Run) -> dict[str, Report]:
+    """Return reports by key: the work's digest, and the verifier's address where one is accused."""
+    found = await market.queue.hash(run.prefix + "reports")
+    return {key.decode(): Report.from_json(found[key]) for key in sorted(found)}
+
+
+def _on_chain(report: Report) -> FraudReport:
+    return FraudReport(
+        run_id=report.run_id,
+        worker=report.worker,
+        work_digest=report.work_digest,
+        evidence_digest=report.evidence_digest,
+        amount=int(report.amount),
+        reported_at=report.reported_at,
+    )
+
+
+def _accused_key(run: Run, key: str) -> str:
+    return f"{run.prefix}accused:{key}"

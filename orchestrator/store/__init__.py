@@ -1,0 +1,1 @@
+"""What outlives a request: Redis, its keys and scripts, records, and blobs."""

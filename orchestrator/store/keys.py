@@ -1,0 +1,100 @@
+"""Every Redis key, what it holds and how long it lives. Lua builds the same names from the prefix.
+
+All keys of a run share the hash tag `{run}`, so that a cluster keeps them in one slot and a script
+may touch them all. Nothing here expires unless it says so: it is the run's record.
+
+    rollcall:runs                 hash    run id → RunSpec JSON
+    rollcall:used:NONCE           string  a sign-in nonce; twice the clock skew, then stale anyway
+    rollcall:bucket:WHO           hash    token bucket (tokens, at); 60 s after the last request
+    rollcall:{RUN}:state          hash    newest, oldest (version still usable), acked, seq,
+                                          consumed (groups in batches), surplus (ready groups that
+                                          the caps kept out of the next one), unsettled, posted
+                                          (units), replaying (groups), revealed (epochs whose
+                                          secret is in a file), final (epochs credited),
+                                          freed_until (deadline to which leases were freed)
+    rollcall:{RUN}:workers        set     workers ever leased to
+    rollcall:{RUN}:worker:ADDR    hash    nonce, accepted_groups, accepted_tokens, excluded, settling,
+                                          settled (last nonce), earned, rejected:REASON, dropped,
+                                          drop_debt (millionths of a lease), rewarded (accepted groups
+                                          with a reward), excluded_for (where not for false work),
+                                          last_rejected (by replay: digest and detail),
+                                          paused (what its sequential test found; no leases meanwhile),
+                                          record_from (accepted_groups when that was)
+    rollcall:{RUN}:present        zset    worker → when it last asked for a lease
+    rollcall:{RUN}:stakes         hash    worker → its stake when it last asked
+    rollcall:{RUN}:held:ADDR      set     nonces of open leases
+    rollcall:{RUN}:leased:ADDR    hash    nonce → policy version, until a lease is accepted, rejected or
+                                          dropped
+    rollcall:{RUN}:rewards:VERSION hash   open (leases undecided), ADDR:leased, ADDR:finished, ADDR:sum,
+                                          ADDR:squares (of accepted groups' mean rewards); TALLY_SECONDS
+    rollcall:{RUN}:looks          set     workers that are due for a test of withholding
+    rollcall:{RUN}:open           zset    ADDR:nonce → deadline
+    rollcall:{RUN}:undecided:ADDR zset    nonces leased or waiting for a verdict
+    rollcall:{RUN}:earned:ADDR    zset    digest → nonce of accepted work that no posted epoch has
+    rollcall:{RUN}:posted:ADDR    zset    digest → nonce of work in posted epochs that are not final
+    rollcall:{RUN}:replay:ADDR    set     digests waiting for a verdict
+    rollcall:{RUN}:lease:ID       hash    worker, nonce, deadline, signed, used (digest)
+    rollcall:{RUN}:group:DIGEST   hash    one submission's record (`records.Group`)
+    rollcall:{RUN}:seen:ROOT      string  lease that first sent these tokens; SEEN_SECONDS
+    rollcall:{RUN}:ready          zset    BatchGroup JSON → arrival; admitted and not yet in a batch
+    rollcall:{RUN}:waiting        zset    digest → policy version; trainable, waiting for a verdict
+    rollcall:{RUN}:audits         zset    DIGEST:slot → when it may be handed out
+    rollcall:{RUN}:asked:DIGEST   set     verifiers that were handed the replay; ASKED_SECONDS
+    rollcall:{RUN}:handed:DIGEST  set     all to whom it was ever handed: they may judge; HANDED_SECONDS
+    rollcall:{RUN}:slots:DIGEST   hash    slot → verifier holding it
+    rollcall:{RUN}:votes:DIGEST   hash    verifier → outcome
+    rollcall:{RUN}:verdicts:DIGEST hash   verifier → Verdict JSON
+    rollcall:{RUN}:findings:DIGEST hash   verifier → what its figures justify (`protocol/checks/evidence.py`)
+    rollcall:{RUN}:gross:ADDR     set     digests of a worker's groups with gross evidence
+    rollcall:{RUN}:alarms:ADDR    set     verifiers whose sequential test of the worker alarmed; HANDED_SECONDS
+    rollcall:{RUN}:ballots:DIGEST hash    verifier → its vote's event, until all may see it; HANDED_SECONDS
+    rollcall:{RUN}:votes_of:ADDR  set     digests with a vote of this verifier that wait for more
+    rollcall:{RUN}:verifier:ADDR  hash    accepted, rejected, undecided, odd, canaries_passed,
+                                          canaries_failed, failed_on (digest that cost the vote)
+    rollcall:{RUN}:voteless       set     verifiers that failed a canary
+    rollcall:{RUN}:accusations    set     DIGEST:ADDR verifiers that failed a second one, to be reported
+    rollcall:{RUN}:canaries       hash    commitment → `records.Canary` JSON
+    rollcall:{RUN}:canary_groups  zset    digest → when the canary came in, until all have judged it
+    rollcall:{RUN}:spent_canaries set     canary workers to be opened: one of theirs was failed
+    rollcall:{RUN}:examined:DIGEST set    verifiers whose answer to this canary was counted
+    rollcall:{RUN}:batches        hash    step → Batch JSON
+    rollcall:{RUN}:policies       hash    version → SignedManifest JSON
+    rollcall:{RUN}:lineage        hash    version → digest of its step record, a blob
+    rollcall:{RUN}:epochs         hash    epoch → `records.Epoch` JSON
+    rollcall:{RUN}:signed:N:D     hash    verifier → signature of epoch N's header with digest D
+    rollcall:{RUN}:reports        hash    DIGEST, or DIGEST:ADDR about a verifier → `records.Report` JSON
+    rollcall:{RUN}:accused:KEY    hash    of a report: verifier → its signature
+    rollcall:{RUN}:events         stream  capped at NUM_EVENTS_KEPT
+    rollcall:{RUN}:settler        string  who settles now; SETTLER_SECONDS
+    rollcall:{RUN}:slasher        string  who slashes now; SETTLER_SECONDS
+    rollcall:{RUN}:renewer        string  who renews the permit now; SETTLER_SECONDS
+    rollcall:{RUN}:disputer       string  who examines postings now; SETTLER_SECONDS
+"""
+
+from typing import Final
+
+RUNS: Final = "rollcall:runs"
+
+SEEN_SECONDS: Final = 7 * 86_400
+"""Longer than any epoch stays disputable; afterwards a copy of old tokens is off-policy anyway."""
+ASKED_SECONDS: Final = 86_400
+HANDED_SECONDS: Final = 7 * 86_400
+"""How late a verdict may come: longer than any verifier's restart."""
+NUM_EVENTS_KEPT: Final = 100_000
+"""About 25 MB; a demo of 100 steps makes a tenth of it."""
+SETTLER_SECONDS: Final = 60
+TALLY_SECONDS: Final = 30 * 86_400
+"""A test of withholding goes back 512 versions; a version that is older than this adds little."""
+
+
+def run_prefix(run_id: int) -> str:
+    """Return what every key of a run begins with."""
+    return f"rollcall:{{{run_id}}}:"
+
+
+def used_nonce(nonce: str) -> str:
+    return f"rollcall:used:{nonce}"
+
+
+def bucket(who: str) -> str:
+    return f"rollcall:bucket:{who}"

@@ -1,0 +1,168 @@
+-- Prelude of every script: what a group's or a lease's change of state means for its worker.
+-- KEYS[1] is the run's prefix (keys.py); `max_events` caps the event stream.
+
+local p = KEYS[1]
+
+local function event(max_events, kind, body)
+  redis.call('XADD', p .. 'events', 'MAXLEN', '~', max_events, '*', 'kind', kind, 'body', body)
+end
+
+-- A lease ends, used or not. Its nonce is decided only where no group takes its place.
+local function close_lease(worker, nonce, is_decided)
+  local was_open = redis.call('ZREM', p .. 'open', worker .. ':' .. nonce)
+  redis.call('SREM', p .. 'held:' .. worker, nonce)
+  if is_decided then
+    redis.call('ZREM', p .. 'undecided:' .. worker, nonce)
+  end
+  return was_open
+end
+
+-- Nothing more will come of a lease: its policy version has one open less. Returns the version.
+local function ended(worker, nonce)
+  local leased = p .. 'leased:' .. worker
+  local version = redis.call('HGET', leased, nonce)
+  if version then
+    redis.call('HDEL', leased, nonce)
+    redis.call('HINCRBY', p .. 'rewards:' .. version, 'open', -1)
+  end
+  return version
+end
+
+-- The debt of `protocol/checks/drops.py`, in millionths of a lease.
+local function owe(worker, change, most)
+  local w = p .. 'worker:' .. worker
+  local debt = tonumber(redis.call('HGET', w, 'drop_debt') or '0') + change
+  redis.call('HSET', w, 'drop_debt', math.max(0, math.min(most, debt)))
+end
+
+-- A lease ended without work that may be paid.
+local function dropped(worker, nonce, per_drop, most)
+  ended(worker, nonce)
+  redis.call('HINCRBY', p .. 'worker:' .. worker, 'dropped', 1)
+  owe(worker, per_drop, most)
+end
+
+-- A lease ended for a reason that is not its worker's: it was never one.
+local function forgiven(worker, nonce)
+  local version = ended(worker, nonce)
+  if version then
+    redis.call('HINCRBY', p .. 'rewards:' .. version, worker .. ':leased', -1)
+  end
+end
+
+-- What `protocol/checks/withholding.py` compares: accepted groups' mean rewards, by version and worker.
+local function rewarded(worker, version, rewards)
+  local sum, count = 0, 0
+  for reward in string.gmatch(rewards or '', '%d+') do
+    sum = sum + tonumber(reward)
+    count = count + 1
+  end
+  if not version or count == 0 then
+    return
+  end
+  local mean, tallies = math.floor(sum / count), p .. 'rewards:' .. version
+  redis.call('HINCRBY', tallies, worker .. ':finished', 1)
+  redis.call('HINCRBY', tallies, worker .. ':sum', mean)
+  redis.call('HINCRBY', tallies, worker .. ':squares', mean * mean)
+  if redis.call('HINCRBY', p .. 'worker:' .. worker, 'rewarded', 1) % 64 == 0 then
+    redis.call('SADD', p .. 'looks', worker)
+  end
+end
+
+-- Returns the policy version where the lease was undecided until now.
+local function decided(digest, worker, nonce)
+  redis.call('ZREM', p .. 'undecided:' .. worker, nonce)
+  if redis.call('SREM', p .. 'replay:' .. worker, digest) == 1 then
+    redis.call('HINCRBY', p .. 'state', 'replaying', -1)
+  end
+  redis.call('ZREM', p .. 'waiting', digest)
+  return ended(worker, nonce)
+end
+
+local function accept(digest, may_train)
+  local g = redis.call('HMGET', p .. 'group:' .. digest,
+    'worker', 'nonce', 'tokens', 'units', 'version', 'is_trainable', 'candidate', 'rewards')
+  local worker = g[1]
+  rewarded(worker, decided(digest, worker, g[2]), g[8])
+  redis.call('HSET', p .. 'group:' .. digest, 'state', 'accepted')
+  redis.call('ZADD', p .. 'earned:' .. worker, g[2], digest)
+  redis.call('HINCRBY', p .. 'worker:' .. worker, 'accepted_groups', 1)
+  redis.call('HINCRBY', p .. 'worker:' .. worker, 'accepted_tokens', g[3])
+  redis.call('HINCRBY', p .. 'state', 'unsettled', g[4])
+  local oldest = tonumber(redis.call('HGET', p .. 'state', 'oldest') or '0')
+  if may_train and g[6] == '1' and tonumber(g[5]) >= oldest then
+    local seq = redis.call('HINCRBY', p .. 'state', 'seq', 1)
+    redis.call('ZADD', p .. 'ready', seq, g[7])
+  end
+end
+
+local function reject(digest, reason, detail)
+  local g = redis.call('HMGET', p .. 'group:' .. digest, 'worker', 'nonce')
+  decided(digest, g[1], g[2])
+  redis.call('HSET', p .. 'group:' .. digest,
+    'state', 'rejected', 'rejection', reason, 'detail', detail)
+  redis.call('HINCRBY', p .. 'worker:' .. g[1], 'rejected:' .. reason, 1)
+  if string.sub(reason, 1, 7) == 'replay_' then
+    redis.call('HSET', p .. 'worker:' .. g[1], 'last_rejected', '0x' .. digest .. ': ' .. detail)
+  end
+end
+
+-- Accepted work that no epoch has taken yet is neither paid nor trained on any more.
+local function revoke(digest, detail)
+  local g = redis.call('HMGET', p .. 'group:' .. digest,
+    'worker', 'tokens', 'units', 'candidate')
+  redis.call('ZREM', p .. 'earned:' .. g[1], digest)
+  redis.call('HINCRBY', p .. 'worker:' .. g[1], 'accepted_groups', -1)
+  redis.call('HINCRBY', p .. 'worker:' .. g[1], 'accepted_tokens', -g[2])
+  redis.call('HINCRBY', p .. 'state', 'unsettled', -g[3])
+  reject(digest, 'worker_excluded', detail)
+end
+
+-- A worker whose work was found false: nothing of it is leased, trained on or paid from here on.
+-- Work already written into an epoch stays: verifiers are signing exactly that file.
+local function exclude(worker, detail)
+  local w = p .. 'worker:' .. worker
+  redis.call('HSET', w, 'excluded', '1')
+  for _, nonce in ipairs(redis.call('SMEMBERS', p .. 'held:' .. worker)) do
+    close_lease(worker, nonce, true)
+    ended(worker, nonce)
+  end
+  for _, digest in ipairs(redis.call('SMEMBERS', p .. 'replay:' .. worker)) do
+    reject(digest, 'worker_excluded', detail)
+  end
+  local settling = tonumber(redis.call('HGET', w, 'settling') or '0')
+  local earned = redis.call('ZRANGE', p .. 'earned:' .. worker, 0, -1, 'WITHSCORES')
+  for i = 1, #earned, 2 do
+    redis.call('ZREM', p .. 'ready', redis.call('HGET', p .. 'group:' .. earned[i], 'candidate'))
+    if tonumber(earned[i + 1]) > settling then
+      revoke(earned[i], detail)
+    end
+  end
+end
+
+-- The verifiers whose votes count, and how many they are: those on chain (space separated) less those that
+-- failed a canary.
+local function voters(listed)
+  local found, count = {}, 0
+  for verifier in string.gmatch(listed, '%S+') do
+    if redis.call('SISMEMBER', p .. 'voteless', verifier) == 0 then
+      found[verifier] = true
+      count = count + 1
+    end
+  end
+  return found, count
+end
+
+-- A token bucket; returns 0 where the request may pass, or the seconds to wait as text.
+local function bucket(key, rate, burst, now)
+  local b = redis.call('HMGET', key, 'tokens', 'at')
+  local tokens = tonumber(b[1]) or burst
+  local at = tonumber(b[2]) or now
+  tokens = math.min(burst, tokens + math.max(0, now - at) * rate)
+  if tokens < 1 then
+    return tostring((1 - tokens) / rate)
+  end
+  redis.call('HSET', key, 'tokens', tostring(tokens - 1), 'at', tostring(now))
+  redis.call('EXPIRE', key, 60)
+  return 0
+end

@@ -1,0 +1,138 @@
+"""What is kept of a submission, an epoch and a report between requests: frozen, read back strictly."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+import msgpack
+from pydantic import Field
+
+from protocol.checks.canary import CanaryOpening
+from protocol.messages import EpochStage, GroupState
+from protocol.wire import U32, U63, U64, Address, AsTuple, Bytes32, Signature, Wire
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One submission's record, as a flat Redis hash.
+
+    `candidate`, `contribution` and `receipt` are the JSON of what a batch, an epoch and the worker
+    get of it. `rewards` is empty where they could not be recomputed.
+    """
+
+    worker: str
+    nonce: int
+    lease_id: bytes
+    version: int
+    tokens: int
+    lengths: tuple[int, ...]
+    """Tokens of each rollout."""
+    units: int
+    state: GroupState
+    rejection: str
+    detail: str
+    body: bytes
+    receipt: bytes
+    rewards: tuple[int, ...]
+    is_trainable: bool
+    candidate: bytes
+    contribution: bytes
+    trained_in: int = -1
+    draw_epoch: int = 0
+    draw_rate: int = 0
+    """Millionths, 0 for a group that admission rejected."""
+    canary: str = ""
+    """What a replay must find, where the group is a canary; empty for all others."""
+
+    def packed(self) -> bytes:
+        """Return the hash as alternating names and values, in one argument of a script."""
+        fields: list[bytes | str | int] = [
+            *("worker", self.worker, "nonce", self.nonce, "lease_id", self.lease_id),
+            *("version", self.version, "tokens", self.tokens, "units", self.units),
+            *("lengths", ",".join(map(str, self.lengths))),
+            *("state", self.state.value, "rejection", self.rejection, "detail", self.detail),
+            *("body", self.body, "receipt", self.receipt),
+            *("rewards", ",".join(map(str, self.rewards)), "is_trainable", int(self.is_trainable)),
+            *("candidate", self.candidate, "contribution", self.contribution),
+            *("trained_in", self.trained_in),
+            *("draw_epoch", self.draw_epoch, "draw_rate", self.draw_rate),
+            *("canary", self.canary),
+        ]
+        # Redis reads the older form, in which text and bytes are one type.
+        return bytes(msgpack.packb(fields, use_bin_type=False))
+
+    @classmethod
+    def of(cls, fields: Mapping[bytes, bytes]) -> "Group":
+        """Read the hash back."""
+        return cls(
+            worker=fields[b"worker"].decode(),
+            nonce=int(fields[b"nonce"]),
+            lease_id=fields[b"lease_id"],
+            version=int(fields[b"version"]),
+            tokens=int(fields[b"tokens"]),
+            lengths=_integers(fields[b"lengths"]),
+            units=int(fields[b"units"]),
+            state=GroupState(fields[b"state"].decode()),
+            rejection=fields[b"rejection"].decode(),
+            detail=fields[b"detail"].decode(),
+            body=fields[b"body"],
+            receipt=fields[b"receipt"],
+            rewards=_integers(fields[b"rewards"]),
+            is_trainable=fields[b"is_trainable"] == b"1",
+            candidate=fields[b"candidate"],
+            contribution=fields[b"contribution"],
+            trained_in=int(fields[b"trained_in"]),
+            draw_epoch=int(fields.get(b"draw_epoch", 0)),
+            draw_rate=int(fields.get(b"draw_rate", 0)),
+            canary=fields.get(b"canary", b"").decode(),
+        )
+
+
+def _integers(joined: bytes) -> tuple[int, ...]:
+    return tuple(int(part) for part in joined.split(b",")) if joined else ()
+
+
+class SettledWork(Wire):
+    """A group bound to an epoch: enough to spend it once the epoch is posted."""
+
+    digest: Bytes32
+    worker: Address
+    nonce: U63
+    units: U64
+
+
+class Epoch(Wire):
+    """An epoch's record from the moment its work is frozen. `header_hash` is what the chain keeps."""
+
+    run_id: U63
+    epoch: U32
+    generation: U64
+    stage: EpochStage
+    file: Bytes32
+    header_digest: Bytes32
+    header_hash: Bytes32
+    work: Annotated[tuple[SettledWork, ...], AsTuple]
+    total_units: U64
+
+
+class Report(Wire):
+    """A fraud report: what verifiers sign, and how far it has gone on chain."""
+
+    run_id: U63
+    worker: Address
+    work_digest: Bytes32
+    evidence_digest: Bytes32
+    amount: Annotated[str, Field(pattern="^[0-9]+$")]
+    reported_at: U64
+    also: Bytes32 = bytes(32)
+    """The worker's other group with gross evidence; zero where one group is enough."""
+    stage: Annotated[str, Field(pattern="^(signing|proposed|executed|dismissed)$")] = "signing"
+
+
+class Canary(Wire):
+    """A canary worker: what was committed to when, and whether the public knows it by now."""
+
+    opening: CanaryOpening
+    committed_at: U64
+    signature: Signature
+    is_open: bool = False

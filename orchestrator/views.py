@@ -1,0 +1,119 @@
+"""Read-only views for anyone: a run, a submission, a worker."""
+
+import asyncio
+
+from orchestrator.checks.canaries import face_of
+from orchestrator.checks.withholding import reason_of
+from orchestrator.leases import notice_of
+from orchestrator.replays import subject_of
+from orchestrator.services import Market, Run
+from orchestrator.store.records import Group
+from protocol.checks.draw import Draw
+from protocol.messages import (
+    GroupState,
+    RunInfo,
+    RunList,
+    SubmissionStatus,
+    WorkerInfo,
+    WorkerInfos,
+)
+from protocol.rollout import Receipt
+from protocol.verdict import Verdict
+
+REJECTED = b"rejected:"
+
+
+async def run_info(market: Market, run: Run) -> RunInfo:
+    """Return what anyone may know of a run before working for it."""
+    policy = await market.newest_policy(run)
+    return RunInfo(
+        run_id=run.run_id,
+        spec=run.spec,
+        chain_id=market.chain.domain.chain_id,
+        ledger=market.chain.domain.ledger,
+        token=run.chain.token,
+        status=run.status,
+        newest_version=policy.manifest.version if policy else -1,
+        epoch=max(0, run.chain.num_opened - 1),
+        budget_left_units=min(await market.budget_left_units(run), (1 << 63) - 1),
+        min_stake=str(run.chain.min_stake),
+    )
+
+
+async def run_list(market: Market) -> RunList:
+    await market.recover()
+    infos = [await run_info(market, market.runs[run_id]) for run_id in sorted(market.runs)]
+    return RunList(runs=tuple(infos))
+
+
+async def submission_status(market: Market, run: Run, work_digest: bytes) -> SubmissionStatus:
+    """Return where one submission stands, with its verdicts in order of time."""
+    subject = await subject_of(market, run, work_digest)
+    raw = await market.queue.hash(f"{run.prefix}verdicts:{work_digest.hex()}")
+    verdicts = sorted(map(Verdict.from_json, raw.values()), key=lambda verdict: verdict.decided_at)
+    group = subject.group
+    face = face_of(group, tuple(verdicts), run.canaries.get(group.worker))
+    draw = await _shown_draw(market, run, group, work_digest)
+    return SubmissionStatus(
+        work_digest=work_digest,
+        state=face.state,
+        rejection=face.rejection,
+        detail=face.detail,
+        lease=subject.lease,
+        body=group.body,
+        receipt=Receipt.from_json(group.receipt),
+        rewards=group.rewards,
+        trained_in=group.trained_in,
+        draw_epoch=draw.epoch,
+        draw_rate_millionths=draw.rate,
+        verdicts=face.verdicts,
+    )
+
+
+async def _shown_draw(market: Market, run: Run, group: Group, work_digest: bytes) -> Draw:
+    """Return what a group's draw was made from once a posted epoch pays it; nothing before.
+
+    A verifier could tell a canary by it: a group that is replayed though its worker's record asks for few.
+    """
+    key = f"{run.prefix}earned:{group.worker}"
+    waits = await market.queue.call("ZSCORE", key, work_digest.hex()) is not None
+    if waits or group.canary or group.state is not GroupState.ACCEPTED:
+        return Draw(epoch=0, rate=0)
+    return Draw(epoch=group.draw_epoch, rate=group.draw_rate)
+
+
+async def worker_infos(market: Market, worker: str) -> WorkerInfos:
+    """Return a worker's standing in every run it ever leased from."""
+    await market.recover()
+    found = await asyncio.gather(*(_worker_info(market, r, worker) for r in market.runs.values()))
+    return WorkerInfos(runs=tuple(info for info in found if info is not None))
+
+
+async def _worker_info(market: Market, run: Run, worker: str) -> WorkerInfo | None:
+    fields = await market.queue.hash(f"{run.prefix}worker:{worker}")
+    if not fields:
+        return None
+    waiting = await market.queue.call("SCARD", f"{run.prefix}replay:{worker}")
+    debt, is_excluded = int(fields.get(b"drop_debt", 0)), fields.get(b"excluded") == b"1"
+    excluded_for = fields.get(b"excluded_for", b"").decode()
+    return WorkerInfo(
+        run_id=run.run_id,
+        worker=worker,
+        accepted_groups=int(fields.get(b"accepted_groups", 0)) + int(fields.get(b"canaries", 0)),
+        accepted_tokens=int(fields.get(b"accepted_tokens", 0))
+        + int(fields.get(b"canary_tokens", 0)),
+        waiting_groups=int(waiting),
+        rejected_by_reason={
+            name.removeprefix(REJECTED).decode(): int(count)
+            for name, count in fields.items()
+            if name.startswith(REJECTED)
+        },
+        is_excluded=is_excluded,
+        exclusion=reason_of(worker, excluded_for) if is_excluded else "",
+        dropped_leases=int(fields.get(b"dropped", 0)),
+        paused=fields.get(b"paused", b"").decode(),
+        most_leases=run.spec.drop_rule.most_leases(debt),
+        notice=notice_of(run.spec, debt),
+        earned=int(fields.get(b"earned", 0)),
+        last_nonce=int(fields.get(b"settled", 0)),
+    )

@@ -1,0 +1,78 @@
+"""Watch the runs this orchestrator serves: prove false postings, answer demands about its own epochs.
+
+Anyone may post what a quorum signed, so the orchestrator looks at every posting as a stranger would
+(`audit/watcher.py`), with the files that its blob store holds. It puts down no bonds: where nothing
+can be proven the operator is told.
+"""
+
+import asyncio
+import tempfile
+from pathlib import Path
+
+from audit.history import Posted
+from audit.watcher import Policy, Watcher
+from orchestrator.reconciling import read_epoch
+from orchestrator.services import Market, Run
+from protocol.canonical import keccak256
+from protocol.errors import Busy, NotFound
+
+BLOB_URI = "blob:0x"
+BLOB_SECONDS = 60.0
+"""A file of 100,000 groups is 35 MB; a store that takes longer counts as one that has not got it yet."""
+
+
+class EpochWatch:
+    """A watcher per served run. What it keeps in `folder` only spares it reading the chain again.
+
+    Example: `watch = EpochWatch("watch")`, then `await watch.tick(market, run)`, over and over
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._temporary = None if folder else tempfile.TemporaryDirectory(prefix="rollcall-watch-")
+        self._folder = Path(self._temporary.name if self._temporary else folder)
+        self._watchers: dict[int, Watcher] = {}
+
+    async def tick(self, market: Market, run: Run) -> None:
+        """One round: may be repeated, and done by several copies at once."""
+        watcher = self._watchers.get(run.run_id)
+        if watcher is None:
+            watcher = await asyncio.to_thread(self._open, market, run, asyncio.get_running_loop())
+            self._watchers[run.run_id] = watcher
+        await asyncio.to_thread(watcher.step)
+
+    def _open(self, market: Market, run: Run, loop: asyncio.AbstractEventLoop) -> Watcher:
+        def files(posted: Posted) -> bytes | None:
+            found = asyncio.run_coroutine_threadsafe(_file(market, run, posted), loop)
+            return found.result(BLOB_SECONDS)
+
+        return Watcher(
+            market.chain.ledger,
+            self._folder / str(run.run_id),
+            address=market.address,
+            files=files,
+            policy=Policy(run_ids=(run.run_id,)),
+        )
+
+
+async def _file(market: Market, run: Run, posted: Posted) -> bytes | None:
+    """Return what was signed, by our own record or else by the URI, which whoever posts may invent."""
+    record = await read_epoch(market, run, posted.epoch)
+    for digest in (record.file if record else None, _named(posted.uri)):
+        data = None if digest is None else await _blob(market, digest)
+        if data is not None and keccak256(data) == posted.data_hash:
+            return data
+    return None
+
+
+def _named(uri: str) -> bytes | None:
+    try:
+        return bytes.fromhex(uri.removeprefix(BLOB_URI))
+    except ValueError:
+        return None
+
+
+async def _blob(market: Market, digest: bytes) -> bytes | None:
+    try:
+        return await market.blobs.get(digest)
+    except (NotFound, Busy, ValueError):
+        return None

@@ -1,0 +1,1 @@
+"""The commands at the market and at the ledger."""

@@ -1,0 +1,62 @@
+"""Token amounts as people write them: "1.5" of a token whose symbol and decimals the chain tells.
+
+Exact: decimal text to whole numbers and back, never through a float.
+"""
+
+from dataclasses import dataclass
+from decimal import Context, Decimal, InvalidOperation
+
+from protocol.user_error import UserError
+
+MOST = (1 << 128) - 1
+"""The ledger keeps amounts in 128 bits."""
+LONGEST_SYMBOL = 12
+EXACT = Context(prec=200)
+"""More digits than any amount has: the default of 28 would round."""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One ERC-20, or the chain's coin (`address` empty).
+
+    Example:
+        Token("0x…", "TEST", 18).parse("1.5")  # 1_500_000_000_000_000_000
+    """
+
+    address: str
+    symbol: str
+    decimals: int
+
+    def parse(self, text: str) -> int:
+        """Return an amount in the smallest denomination; raise `UserError` where it is not one."""
+        try:
+            value = Decimal(text)
+        except InvalidOperation as error:
+            raise UserError(
+                f"{text!r} is not an amount: write it like 1.5 ({self.symbol})"
+            ) from error
+        if not value.is_finite() or value <= 0:
+            raise UserError(f"{text} {self.symbol} is not an amount above zero")
+        if value.adjusted() + self.decimals > len(str(MOST)):
+            raise UserError(f"{text} {self.symbol} is more than the ledger can hold")
+        _, digits, exponent = value.normalize(EXACT).as_tuple()
+        shift = int(exponent) + self.decimals
+        if shift < 0:
+            raise UserError(f"{text} is too fine: {self.symbol} has {self.decimals} decimals")
+        amount = int("".join(map(str, digits))) * 10**shift
+        if amount > MOST:
+            raise UserError(f"{text} {self.symbol} is more than the ledger can hold")
+        return amount
+
+    def show(self, amount: int) -> str:
+        """Return an amount with its symbol, exactly, in thousands."""
+        sign, digits = ("-", -amount) if amount < 0 else ("", amount)
+        whole, part = divmod(digits, 10**self.decimals)
+        fraction = str(part).rjust(self.decimals, "0").rstrip("0") if part else ""
+        return f"{sign}{whole:,}{'.' if fraction else ''}{fraction} {self.symbol}"
+
+
+def symbol_of(text: str) -> str:
+    """Return a token's symbol fit to print: the contract, a stranger's, may answer anything."""
+    fit = "".join(letter for letter in text if letter.isprintable() and letter not in "[]\\ ")
+    return fit[:LONGEST_SYMBOL] or "tokens"

@@ -1,0 +1,5 @@
+"""The commands that meet the chain, as Typer sees them: options and help only.
+
+`options.py` has what they share; `stakes.py`, `runs.py`, `money.py` and `disputes.py` one group each. What a
+command does is in the module of its noun (`rollcall/cli/staking.py`, …), imported when it is called.
+"""

@@ -1,0 +1,96 @@
+"""`rollcall verify --explain`: what is asked of whom, and what is shown while it takes its time."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+from protocol.user_error import UserError
+
+if TYPE_CHECKING:
+    from client.public import Reader
+
+KINDS = ("anchor", "patch", "skip_patch")
+"""What weights are fetched as."""
+
+
+def explain_one(
+    digest: str,
+    orchestrator: str | None,
+    run_id: int | None,
+    device: str,
+    *,
+    all_positions: bool,
+    as_json: bool,
+    rpc: str | None,
+    deployment: Path,
+) -> bool:
+    """Explain one submission; return whether its verdicts are reproduced.
+
+    With a node, the run's terms are held against the chain and hot keys are looked up.
+    """
+    from audit.epoch import SpokeFor
+    from client.public import Reader
+    from rollcall.explain.explain import explain
+    from rollcall.explain.view import show, to_json
+    from rollcall.frame.console import open_console
+
+    if orchestrator is None:
+        raise UserError("--explain needs --orchestrator URL: whose public data is read")
+    reader, work_digest = Reader(orchestrator), digest_of_work(digest)
+    spoke_for: SpokeFor | None = None
+    if rpc is not None:
+        spoke_for = _on_chain(reader, rpc, deployment, run_id)
+    errors = Console(stderr=True)
+    if rpc is None:
+        errors.print("[dim]the terms are the orchestrator's word: --rpc holds them to the chain[/]")
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    with Progress(*columns, console=errors, transient=True) as progress:
+        bars = {kind: progress.add_task(kind, total=None, visible=False) for kind in KINDS}
+
+        def fetched(kind: str, done: int, size: int) -> None:
+            progress.update(bars[kind], completed=done, total=size, visible=True)
+
+        found = explain(
+            reader,
+            work_digest,
+            run_id=run_id,
+            device=device,
+            fetched=fetched,
+            spoke_for=spoke_for,
+        )
+    if as_json:
+        typer.echo(to_json(found, all_positions=all_positions))
+    else:
+        show(found, open_console(), all_positions=all_positions)
+    return found.holds
+
+
+def digest_of_work(text: str) -> bytes:
+    """Read a submission's digest; raise `UserError` for what is none."""
+    digits = text.removeprefix("0x")
+    try:
+        digest = bytes.fromhex(digits)
+    except ValueError:
+        digest = b""
+    if len(digest) != 32:
+        raise UserError(f"{escape(text[:80])} is no digest: write 0x and 64 hex digits")
+    return digest
+
+
+def _on_chain(
+    reader: "Reader", rpc: str, deployment: Path, run_id: int | None
+) -> "Callable[[str, str, int], bool]":
+    """Hold the terms of the runs against the chain; return who spoke for whom there."""
+    from audit.chain_facts import Keys
+    from audit.record import require_agreed
+    from rollcall.cli.desk import connect, read_deployment
+
+    ledger = connect(rpc, read_deployment(deployment), None)
+    for info in reader.runs() if run_id is None else (reader.run(run_id),):
+        require_agreed(reader.url, info.run_id, info.spec, ledger)
+    return Keys(ledger).spoke_for

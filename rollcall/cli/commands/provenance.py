@@ -1,0 +1,93 @@
+"""`rollcall provenance`: which groups and workers shaped a policy."""
+
+from typing import Annotated
+
+import typer
+
+from protocol.user_error import UserError
+from rollcall.cli.commands.options import TRUST, example
+
+Market = Annotated[str, typer.Argument(help="Orchestrator whose published records are read.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(
+        rich_help_panel=TRUST,
+        epilog=example("rollcall provenance http://market:8100 --version 40 --check 100"),
+    )(provenance)
+
+
+def provenance(
+    orchestrator: Market,
+    version: Annotated[
+        int | None, typer.Option("--version", help="Whose lineage; default: the newest.", min=0)
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", help="Only so many steps back; default: all.", min=1)
+    ] = None,
+    run: Annotated[
+        int | None, typer.Option("--run", help="Which run; default: the only one.")
+    ] = None,
+    groups: Annotated[
+        bool, typer.Option("--groups", help="List the groups of every step, not of the last.")
+    ] = False,
+    check: Annotated[
+        int,
+        typer.Option("--check", help="Hold so many groups against their submissions.", min=0),
+    ] = 0,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="For programs; with the versions that each worker touched."),
+    ] = False,
+) -> None:
+    """Show which groups and workers shaped a policy version, as its trainer signed it.
+
+    Counts each worker's part of the tokens and of the absolute advantage, step by step back to the
+    starting weights. The trainer's signature and the chain of records are checked; with --check also
+    workers' signatures, token counts and rewards, from the submissions. Exits 1 where one is wrong.
+    """
+    from audit.group import check_groups
+    from audit.lineage import read_lineage
+    from client.public import Reader
+    from rollcall.explain.provenance import as_json as json_of
+    from rollcall.explain.provenance import show_back
+    from rollcall.frame.console import open_console
+
+    reader = Reader(orchestrator)
+    run_id = only_run(reader.url, [info.run_id for info in reader.runs()], run)
+    lineage = read_lineage(reader, run_id, version=version, num_steps=steps)
+    excluded = {
+        address
+        for address in lineage.workers()
+        for info in reader.worker(address).runs
+        if info.run_id == run_id and info.is_excluded
+    }
+    if as_json:
+        typer.echo(json_of(lineage, excluded))
+    else:
+        show_back(open_console(), lineage, excluded, all_groups=groups)
+    if check:
+        _report(check_groups(reader, reader.run(run_id), lineage, count=check, say=_say), check)
+
+
+def only_run(url: str, served: list[int], asked: int | None) -> int:
+    """Return the run that is meant; raise `UserError` where that is not clear."""
+    if asked is None and len(served) == 1:
+        return served[0]
+    if asked in served:
+        return int(asked)
+    listed = ", ".join(map(str, served)) or "none"
+    raise UserError(f"{url} serves runs: {listed}; name one of them with --run")
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+def _report(wrong: list[str], count: int) -> None:
+    for line in wrong:
+        _say(f"wrong: {line}")
+    if wrong:
+        raise typer.Exit(1)
+    _say(f"up to {count} groups were held against their submissions: all as recorded")

@@ -1,0 +1,264 @@
+"""A command's place at the ledger: opened with one-line errors, and sending only what was rehearsed.
+
+Every mistake that a person can make on the way there (no address, no deployment file, another chain, no
+key, no gas) ends the command before anything is sent, in one line with its remedy.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+from eth_account import Account
+from eth_account.signers.local import LocalAccount
+
+from ledger.deployment import Deployment
+from ledger.errors import ChainUnreachable, ContractError, LedgerError, WrongChain
+from ledger.ledger import Ledger
+from ledger.state import RunState
+from protocol.user_error import UserError, one_line
+from protocol.wire import checksum_address
+from rollcall.cli.amounts import Token, symbol_of
+from rollcall.cli.refusals import explain
+from rollcall.cli.times import moment
+
+Say = Callable[[str], None]
+COIN = Token("", "coin", 18)
+"""The chain's own: which one it is, a node does not tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One transaction of a command: what it does, in words, and which method of `Ledger` sends it.
+
+    Example: Step("stake 1 TEST", "stake", (10**18,))
+    """
+
+    what: str
+    method: str
+    arguments: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsed:
+    """A transaction as it would be sent, and the gas the node estimates for it."""
+
+    to: str
+    gas: int
+
+
+class Desk:
+    """What a command needs of the ledger, for one person.
+
+    Example:
+        with at_ledger(rpc, deployment, key, say=print) as desk:
+            desk.send("stake 1 TEST", "stake", 10**18)
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        account: LocalAccount | None,
+        *,
+        say: Say,
+        dry_run: bool = False,
+        yes: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.ledger = ledger
+        self.say = say
+        self.dry_run = dry_run
+        self._clock = clock
+        self._account = account
+        self._yes = yes
+        self._tokens: dict[str, Token] = {}
+        self.token = self.token_at(ledger.deployment.token)
+
+    @property
+    def address(self) -> str:
+        """This key's account."""
+        if self._account is None:
+            raise UserError("this needs a key: set ROLLCALL_KEY")
+        return str(self._account.address)
+
+    def identity(self) -> str:
+        """Return the identity this key acts for: its owner's where it is a hot key."""
+        return self.ledger.owner_of(self.address) or self.address
+
+    def now(self) -> int:
+        """Return the time that the next block will have, about: a quiet chain's newest one is old.
+
+        For showing and for looking ahead; what is sent is judged by the chain alone.
+        """
+        return max(self.ledger.block_time(), int(self._clock()))
+
+    def run(self, run_id: int) -> RunState:
+        """Return a run; raise `UserError` where there is none. Amounts are its token's from then on."""
+        count = self.ledger.num_runs()
+        if not 1 <= run_id <= count:
+            have = f"runs 1 to {count}" if count else "no run yet"
+            raise UserError(f"there is no run {run_id} on this ledger, which has {have}")
+        run = self.ledger.run(run_id)
+        self.token = self.token_at(run.token)
+        return run
+
+    def token_at(self, address: str) -> Token:
+        """Return a token with the symbol and decimals that its contract tells."""
+        if address not in self._tokens:
+            symbol, decimals = self.ledger.token(address)
+            self._tokens[address] = Token(address, symbol_of(symbol), decimals)
+        return self._tokens[address]
+
+    def run_tokens(self) -> list[Token]:
+        """Return every token that a run of this ledger pays in."""
+        runs = (self.ledger.run(run_id) for run_id in range(1, self.ledger.num_runs() + 1))
+        return [self.token_at(address) for address in dict.fromkeys(run.token for run in runs)]
+
+    def require_tokens(self, amount: int, token: Token | None = None) -> None:
+        """Raise `UserError` where this account has less."""
+        token = token or self.token
+        have = self.ledger.balance(self.address, token.address)
+        if have < amount:
+            raise UserError(
+                f"{self.address} has {token.show(have)}, {token.show(amount)} are needed: send it "
+                "tokens, or give a smaller amount"
+            )
+
+    def require_unpaused(self) -> None:
+        """Raise `UserError` while the council has paused what brings money in."""
+        until, now = self.ledger.paused_until(), self.now()
+        if until > now:
+            raise UserError(
+                f"the ledger is paused until {moment(until, now)}: nothing comes in before then, "
+                "while claims and withdrawals go on"
+            )
+
+    def ask(self, question: str) -> None:
+        """Return where the person agrees; end the command where not."""
+        if self._yes or self.dry_run:
+            return
+        if not _is_interactive():
+            raise UserError(f"{question} Add --yes: nobody can answer here")
+        if not typer.confirm(question):
+            raise UserError("nothing was sent")
+
+    # ------------------------------------------------------------ sending
+
+    def send(self, what: str, method: str, *arguments: Any) -> Any:
+        """Send one transaction and return its result; in a dry run, say what it would be: None."""
+        results = self.send_all([Step(what, method, arguments)])
+        return results[0] if results else None
+
+    def send_all(self, steps: Sequence[Step]) -> list[Any]:
+        """Rehearse every step, then send them in order; return their results, none in a dry run.
+
+        A refusal, or an account that cannot pay for all of them, is found before the first is sent.
+        """
+        rehearsed = [self.rehearse(step) for step in steps]
+        if self.dry_run:
+            for step, plan in zip(steps, rehearsed, strict=True):
+                cost = COIN.show(plan.gas * self.gas_price())
+                self.say(f"would {step.what}: {plan.gas:,} gas ({cost}) to {plan.to}")
+            return []
+        self._require_gas([plan.gas for plan in rehearsed])
+        return [getattr(self.ledger, step.method)(*step.arguments) for step in steps]
+
+    def rehearse(self, step: Step) -> Rehearsed:
+        """Have the node estimate a step; a contract's refusal comes out here."""
+        draft = self.ledger.draft(step.method, *step.arguments)
+        return Rehearsed(draft.to, self.ledger.gas_of(draft))
+
+    def gas_price(self) -> int:
+        """Return what a unit of gas costs now, in wei of the chain's coin."""
+        return self.ledger.gas_price()
+
+    def _require_gas(self, gas: list[int]) -> None:
+        # A node wants twice the price at hand for each transaction, and takes it once.
+        need = (sum(gas) + max(gas)) * self.gas_price()
+        have = self.ledger.coin_balance(self.address)
+        if have < need:
+            raise UserError(
+                f"{self.address} has {COIN.show(have)} of the chain's own and this may cost "
+                f"{COIN.show(need)} in gas: send it some, on chain {self.ledger.deployment.chain_id}"
+            )
+
+    def explain(self, error: LedgerError) -> str:
+        """Return what went wrong as one line with its remedy."""
+        if not isinstance(error, ContractError):
+            return one_line(error)
+        return explain(error, self.token, self.now())
+
+
+@contextmanager
+def at_ledger(
+    rpc: str,
+    deployment: Path,
+    key: bytes | None,
+    *,
+    say: Say,
+    dry_run: bool = False,
+    yes: bool = False,
+) -> Iterator[Desk]:
+    """Open the ledger for one command; whatever it refuses or fails to do is a `UserError`."""
+    account = None if key is None else Account.from_key(key)
+    ledger = connect(rpc, read_deployment(deployment), account)
+    try:
+        ledger.num_runs()  # an address without code answers nothing, and has no events either
+        desk = Desk(ledger, account, say=say, dry_run=dry_run, yes=yes)
+    except LedgerError as error:
+        raise UserError(
+            f"no ledger answers at {rpc} under the addresses in {deployment}: is it another chain's "
+            f"file, or an older one? ({one_line(error)})"
+        ) from error
+    with explained(desk):
+        yield desk
+
+
+@contextmanager
+def explained(desk: Desk) -> Iterator[None]:
+    """Turn the ledger's refusals within into `UserError`."""
+    try:
+        yield
+    except LedgerError as error:
+        raise UserError(desk.explain(error)) from error
+
+
+def connect(rpc: str, deployment: Deployment, account: LocalAccount | None) -> Ledger:
+    """Connect; raise `UserError` with the remedy."""
+    if "://" not in rpc:
+        raise UserError(f"--rpc takes a URL: write http://{rpc}")
+    try:
+        return Ledger.connect(rpc, deployment, account)
+    except ChainUnreachable as error:
+        why = one_line(error).removeprefix(f"no chain at {rpc}: ")
+        raise UserError(
+            f"no chain answers at {rpc}: check --rpc and that the node runs ({why})"
+        ) from error
+    except WrongChain as error:
+        raise UserError(
+            f"{error}: take the node of that chain with --rpc, or this chain's file with --deployment"
+        ) from error
+
+
+def read_deployment(path: Path) -> Deployment:
+    """Read the contracts' addresses; raise `UserError` with the remedy."""
+    try:
+        return Deployment.load(path)
+    except LedgerError as error:
+        raise UserError(f"{error}, or name another with --deployment") from error
+
+
+def address_of_text(text: str) -> str:
+    """Return an address in its checksummed spelling; raise `UserError` where it is not one."""
+    try:
+        return str(checksum_address(text))
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def _is_interactive() -> bool:
+    return sys.stdin.isatty()

@@ -1,0 +1,116 @@
+"""A contract's refusal as one line for the person who asked: what is wrong, and what to do.
+
+The contracts name their refusals and give the values (`ledger/errors.py` decodes both); here each
+one that a command can meet has its sentence. A test holds every placeholder to the ABI's names.
+"""
+
+from collections.abc import Callable
+from string import Formatter
+from typing import Any
+
+from ledger.errors import ContractError
+from ledger.state import RunStatus, SlashStatus
+from rollcall.cli.amounts import Token
+from rollcall.cli.times import duration, moment
+
+SENTENCES = {
+    # ------------------------------------------------------------ council
+    "Paused": "the ledger is paused until {until:moment}: nothing comes in before then, while "
+    "claims, withdrawals and disputes go on",
+    "AccessControlUnauthorizedAccount": "{account} has no such office in the council: use the "
+    "arbiter's key for rulings, the guardian's for pauses",
+    # ------------------------------------------------------------ registry
+    "NotRegistered": "{worker} is not registered: `rollcall stake AMOUNT` registers and stakes",
+    "AlreadyRegistered": "{worker} is registered already: `rollcall stake AMOUNT` adds to its stake",
+    "SignerTaken": "{signer} signs for {owner} already, and a key belongs to one identity for ever: "
+    "make another with `rollcall key`",
+    "ConsentMissing": "{signer} has not consented to sign for {owner}: run `rollcall consent --owner "
+    "{owner}` with that key, and give what it prints as --consent",
+    "SignerNotOwned": "{signer} is no hot key of {caller}: `rollcall signer list` shows which are",
+    "SignerAlreadyRevoked": "{signer} is revoked already, with effect from {effectiveAt:moment}",
+    "NotEnoughStake": "{asked:amount} is more than the {have:amount} that are staked",
+    "StillUnbonding": "the stake is unbonding until {until:moment}: withdraw it then",
+    "StakeLocked": "{locked:amount} are held for an accusation that is not decided, which leaves "
+    "nothing to withdraw: `rollcall appeal` shows it",
+    "NoCredit": "{account} has no credit to withdraw",
+    # ------------------------------------------------------------ runs
+    "NoSuchRun": "there is no run {runId} on this ledger: `rollcall run list` shows those there are",
+    "WrongStatus(runId)": "run {runId} is {status:run}: `rollcall run show {runId}` says since when",
+    "PermitLapsed": "the permit of run {runId} lapsed at {permitUntil:moment}: its operator resumes "
+    "it with `rollcall run resume {runId}`",
+    "NotLapsed": "the permit of run {runId} holds until {permitUntil:moment}: nothing has lapsed",
+    "NotOperator": "only the operator {operator} may do this, and the key in ROLLCALL_KEY is {caller}",
+    "NotSteward": "{caller} is no steward of this run: `rollcall run show` names them",
+    "AlreadyVoted": "{steward} has voted already: it takes other stewards' votes now",
+    "NotAscending": "{next} is named twice, or stands out of order: give each address once",
+    "BadThreshold": "a threshold of {threshold} does not fit {members} members: it must be more than "
+    "half of the verifiers, and at most all",
+    "BadWindow": "a window of {given:duration} is not between {least:duration} and {most:duration}, "
+    "which the deployment fixed: change [windows]",
+    "AmountTooLarge": "{amount:amount} is more than the {most:amount} that are possible",
+    "AmountTooSmall": "{amount:amount} is less than the {least:amount} that are needed",
+    "TransferMismatch": "the token moved {received:amount} where {expected:amount} were sent: tokens "
+    "that take a fee on transfers cannot be used",
+    "StakeTooLow": "{who} has staked {have:amount}, and {need:amount} are needed",
+    "NotEligible": "the run's gate does not admit {worker}",
+    "ComputeCapReached": "the run has reached its compute cap ({gflops} of {cap} gflops): no epoch "
+    "opens any more",
+    "BudgetExceeded": "{cost:amount} do not fit the {available:amount} that are left: `rollcall run "
+    "fund` adds to the budget",
+    "SettleWindowOver": "the time for posting epochs ended at {until:moment}",
+    "EpochsPending": "epochs {numFinal} to {numPosted} are not final yet: close the run afterwards",
+    "EpochNotPending": "epoch {epoch} is not pending: epochs below {numFinal} are final, and "
+    "{numPosted} are posted",
+    "EpochNotFinal": "epoch {epoch} is not final yet: {numFinal} are",
+    "NothingToClaim": "nothing to claim: {earned:amount} earned, {claimed:amount} paid already",
+    "BadProof": "the epoch file does not lead to the account root on chain: it is another epoch's, or "
+    "not the one that was posted",
+    "NoSuchVerifier": "the run has no verifier {index}: `rollcall run show` numbers them",
+    "VerifierReplaced": "verifier {index} ({verifier}) has been replaced",
+    "VerifierStillStaked": "{verifier} has staked {have:amount} of {need:amount}: a verifier is only "
+    "replaced while it is short of stake",
+    "AlreadyVerifier": "{verifier} is a verifier of this run already",
+    "NoReplacement": "nobody is named for run {runId}: `rollcall run replace {runId} INDEX ADDRESS` "
+    "does",
+    "QuorumTooSmall": "{signatures} signatures are fewer than the {threshold} that count",
+    "WrongSigner": "a signature given for {verifier} is {recovered}'s",
+    "TooEarly": "this can be done from {earliest:moment} on",
+    # ------------------------------------------------------------ disputes
+    "WrongStatus(slashId)": "accusation {slashId:hex} is {status:slash}",
+    "NotAccused": "{caller} is neither {worker}, who is accused, nor its hot key",
+    "TooLate": "the time for this ended at {deadline:moment}",
+    # ------------------------------------------------------------ tokens
+    "ERC20InsufficientBalance": "{sender} has {balance:amount}, and {needed:amount} are needed: send "
+    "it tokens, or give a smaller amount",
+    "ERC20InsufficientAllowance": "the allowance is {allowance:amount}, and {needed:amount} are needed: "
+    "another program is spending from the same account; try again",
+}
+
+
+def explain(error: ContractError, token: Token, now: int) -> str:
+    """Return a refusal as one line with its remedy; one without a sentence is shown as it came."""
+    # Two contracts name a refusal `WrongStatus`: their first value tells them apart.
+    first = next(iter(error.values), "")
+    sentence = SENTENCES.get(f"{error.name}({first})") or SENTENCES.get(error.name)
+    if sentence is None:
+        return f"the ledger refuses: {error}"
+    return _Sentence(token, now).format(sentence, **error.values)
+
+
+class _Sentence(Formatter):
+    """Formats values by what they are: `{have:amount}`, `{until:moment}`, `{given:duration}`."""
+
+    def __init__(self, token: Token, now: int) -> None:
+        self._token = token
+        self._now = now
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        kinds: dict[str, Callable[[Any], str]] = {
+            "amount": self._token.show,
+            "moment": lambda at: moment(at, self._now),
+            "duration": duration,
+            "hex": lambda word: f"0x{word.hex()}",
+            "run": lambda status: RunStatus(status).name.lower(),
+            "slash": lambda status: SlashStatus(status).name.lower(),
+        }
+        return kinds[format_spec](value) if format_spec else str(value)

@@ -1,0 +1,171 @@
+"""`rollcall run list | show`: the public register of runs, from the chain alone.
+
+Events name every run and what it said of itself; views tell where it stands. No orchestrator is asked.
+"""
+
+import json
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ledger.calls import NO_ADDRESS
+from ledger.register import RunListing
+from ledger.state import RunState, RunStatus
+from rollcall.cli.desk import Desk
+from rollcall.cli.times import duration, moment
+
+SHOWN_TEXT = 60
+
+
+def status(item: RunListing, now: int) -> str:
+    """Return a run's status; an active one whose permit has lapsed owes for no work any more."""
+    is_lapsed = item.status is RunStatus.ACTIVE and not item.is_live(now)
+    return "lapsed" if is_lapsed else item.status.name.lower()
+
+
+def show_all(desk: Desk, console: Console, *, as_json: bool) -> None:
+    """Print the register."""
+    found, now = desk.ledger.runs(), desk.now()
+    if as_json:
+        console.print_json(json.dumps([_as_json(desk, item, now) for item in found]))
+        return
+    if not found:
+        console.print("no run is on this ledger yet: `rollcall run create` makes one")
+        return
+    console.print(_table(desk, found, now))
+
+
+def show_one(desk: Desk, run_id: int, console: Console, *, as_json: bool) -> None:
+    """Print one run: terms, people, money, epochs."""
+    run = desk.run(run_id)
+    item = next(item for item in desk.ledger.runs() if item.run_id == run_id)
+    now = desk.now()
+    if as_json:
+        console.print_json(json.dumps(_as_json(desk, item, now)))
+        return
+    table = Table(show_header=False, box=None, title=f"run {run_id}", title_justify="left")
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in _facts(desk, item, run, now):
+        table.add_row(name, escape(value))
+    console.print(table)
+
+
+def _table(desk: Desk, found: list[RunListing], now: int) -> Table:
+    table = Table(title="runs on chain")
+    for column in (
+        "run",
+        "status",
+        "permit",
+        "tokens",
+        "gflops",
+        "budget",
+        "licence",
+        "use",
+        "from",
+    ):
+        table.add_column(column)
+    for item in found:
+        state = status(item, now)
+        table.add_row(
+            str(item.run_id),
+            state,
+            duration(item.permit_until - now) if state == "active" else "–",
+            f"{item.tokens:,}",
+            _metered(item),
+            desk.token_at(item.token).show(item.budget),
+            escape(printable(item.licence)),
+            escape(printable(item.intended_use)),
+            f"run {item.parent_run}" if item.parent_run else f"0x{item.base_model.hex()[:8]}…",
+        )
+    return table
+
+
+def _metered(run: RunListing) -> str:
+    return f"{run.gflops:,} of {run.compute_cap:,}" if run.compute_cap else f"{run.gflops:,}"
+
+
+def _facts(desk: Desk, item: RunListing, run: RunState, now: int) -> list[tuple[str, str]]:
+    token = desk.token_at(run.token)
+    halted = run.status is RunStatus.HALTED
+    facts = [
+        ("status", status(item, now)),
+        (
+            "permit",
+            f"until {moment(run.permit_until, now)}; one lasts {duration(run.permit_period)}",
+        ),
+        ("halted", moment(run.halted_at, now) if halted else ""),
+        ("by", "its stewards" if halted and run.halted_by_stewards else ""),
+        ("resumable", f"from {moment(run.halted_at + run.resume_delay, now)}" if halted else ""),
+        ("settling", f"until {moment(run.settle_until, now)}" if run.settle_until else ""),
+        ("operator", run.operator),
+        ("orchestrator", printable(item.spec_uri)),
+        ("licence", printable(item.licence)),
+        ("use", printable(item.intended_use)),
+        ("goes on from", f"run {item.parent_run}" if item.parent_run else "no other run"),
+        ("base model", f"0x{run.base_model.hex()} ({run.num_parameters:,} parameters)"),
+        ("spec hash", f"0x{run.spec_hash.hex()}"),
+        ("pays", f"{token.show(run.rate)} per token sampled"),
+        ("budget", f"{token.show(run.budget)}, of which {token.show(run.available)} are free"),
+        ("final", f"{token.show(run.finalised)}, of which {token.show(run.claimed)} are claimed"),
+        ("stake", f"{token.show(run.min_stake)} at least, and the most that one report can take"),
+        ("challenge", duration(run.challenge_window)),
+        ("epochs", f"{run.num_opened} opened, {run.num_posted} posted, {run.num_final} final"),
+        ("voided", f"{run.generation} times" if run.generation else ""),
+        ("compute", f"{run.tokens:,} tokens, {_metered(item)} gflops (an estimate), all final"),
+        ("gate", run.gate if run.gate != NO_ADDRESS else "none: anyone with a stake may join"),
+        *_members(run),
+    ]
+    return [(name, value) for name, value in facts if value]
+
+
+def _members(run: RunState) -> list[tuple[str, str]]:
+    verifiers = [
+        f"{index} {address}{' (replaced)' if run.replaced >> index & 1 else ''}"
+        for index, address in enumerate(run.roster)
+    ]
+    stewards = [(f"{run.steward_threshold} stewards of", "\n".join(run.stewards))]
+    return [
+        (f"{run.threshold} verifiers of", "\n".join(verifiers)),
+        *(stewards if run.stewards else [("stewards", "none")]),
+    ]
+
+
+def _as_json(desk: Desk, item: RunListing, now: int) -> dict[str, Any]:
+    run, token = desk.ledger.run(item.run_id), desk.token_at(item.token)
+    return {
+        "run": item.run_id,
+        "status": status(item, now),
+        "operator": item.operator,
+        "permit_until": item.permit_until,
+        "tokens": item.tokens,
+        "gflops": item.gflops,
+        "compute_cap_gflops": item.compute_cap,
+        "licence": item.licence,
+        "intended_use": item.intended_use,
+        "parent_run": item.parent_run,
+        "base_model": "0x" + item.base_model.hex(),
+        "spec_hash": "0x" + item.spec_hash.hex(),
+        "spec_uri": item.spec_uri,
+        "token": {"address": token.address, "symbol": token.symbol, "decimals": token.decimals},
+        "rate": str(run.rate),
+        "budget": str(run.budget),
+        "committed": str(run.committed),
+        "finalised": str(run.finalised),
+        "claimed": str(run.claimed),
+        "num_opened": run.num_opened,
+        "num_posted": run.num_posted,
+        "num_final": run.num_final,
+        "verifiers": list(run.verifiers),
+        "threshold": run.threshold,
+        "stewards": list(run.stewards),
+        "steward_threshold": run.steward_threshold,
+    }
+
+
+def printable(text: str) -> str:
+    """Return an operator's text fit for a terminal: anyone may write anything on chain."""
+    fit = "".join(letter if letter.isprintable() else " " for letter in text)
+    return fit if len(fit) <= SHOWN_TEXT else fit[: SHOWN_TEXT - 1] + "…"

@@ -1,0 +1,185 @@
+"""A run's plan, as an operator writes it, and the RunSpec that follows from it.
+
+The plan is local (paths, choices); the spec is agreed (digests, numbers). `spec_of` reads the model
+folder once and names everything in it by digest, so that nobody can swap it later.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from protocol.canonical import content_digest
+from protocol.checks.drops import DropPolicy
+from protocol.constants import MICRO
+from protocol.environments.registry import environment
+from protocol.errors import Malformed
+from protocol.policies.manifest import Weights, entries, policy_digest
+from protocol.policies.patch import from_anchor
+from protocol.positions import why_too_long
+from protocol.precision import ComputeDtype
+from protocol.run import AuditPolicy, RunSpec
+from protocol.user_error import UserError
+from protocol.verdict import Thresholds
+from protocol.wire import Address
+
+HELD_OUT_START = 1 << 32
+"""Held-out problems lie beyond any task that may be leased, where `protocol.environments.arithmetic`
+keeps sums that no lower index gives."""
+
+
+class RunPlan(BaseModel):
+    """What an operator chooses about a run. `rollcall launch --print-config` writes one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    name: str = "arithmetic-demo"
+    """Shown to workers."""
+    model: Path = Path("models/start")
+    """Folder with config.json, tokenizer.json and model.safetensors."""
+    thresholds: Path | None = None
+    """Calibrated replay bounds (`rollcall calibrate`); default: thresholds.json in the model folder."""
+    compute_dtype: ComputeDtype = ComputeDtype.FLOAT32
+    """What workers and verifiers compute in, and the trainer on a GPU: float32 where CPUs sample, float16 on GPUs
+    after `rollcall calibrate` has checked the model's range, bfloat16 for models that do not fit it."""
+    environment: str = "arithmetic"
+    """A name of protocol/environments/registry.py."""
+    environment_config: dict[str, int | str] = {}
+    """Settings of the environment; they are part of its digest."""
+    num_tasks: Annotated[int, Field(ge=1)] = 1 << 32
+    """Tasks 0 … num_tasks − 1 may be leased."""
+    num_held_out: int = 512
+    """Problems that measure accuracy and are never leased."""
+    group_size: int = 8
+    """Rollouts per task."""
+    groups_per_batch: int = 32
+    """Groups of one optimizer step."""
+    max_staleness: int = 4
+    """How many versions older than the newest a group's policy may be."""
+    max_prompt_tokens: int = 64
+    """Longer prompts are a mistake in the environment."""
+    max_tokens: int = 64
+    """Longest completion."""
+    temperature: float = 1.0
+    """Of sampling; 1 is what GRPO wants."""
+    rate: int = 10**12
+    """Price of one completion token, in the payment token's smallest denomination."""
+    lease_seconds: int = 120
+    """How long a worker may take for a lease."""
+    epoch_seconds: int = 60
+    """Accounting period."""
+    max_worker_leases: int = 64
+    """Leases one worker may hold."""
+    max_worker_share: float = 1.0
+    """Largest share of a batch one worker's groups may fill. Below 1 a run needs several workers."""
+    max_stake_multiple: float = 4.0
+    """A worker may fill this multiple of its part of the stake at work, whatever it is split into; 0: all."""
+    num_probation_groups: int = 64
+    """A new worker's groups that are all replayed."""
+    free_drops: Annotated[float, Field(gt=0, le=1)] = 0.2
+    """Share of its leases that a worker may return or let expire for ever; 1: all drops are free."""
+    num_forgiven_crashes: Annotated[int, Field(ge=1)] = 2
+    """How often a worker may die holding all its leases, with no work between, and owe nothing."""
+    withheld_alarms_per_million: Annotated[int, Field(ge=0)] = 1
+    """Honest workers of a million that may be taken to keep poor groups back; 0: nobody looks."""
+    audit_rate: Annotated[float, Field(ge=0, le=1)] = 0.375
+    """Share of an established worker's groups that are replayed, by a draw."""
+    audit_rollouts: Annotated[int, Field(ge=1)] = 1
+    """Rollouts of each such group that are replayed. A token says so much that one rollout of many groups
+    catches more than all of few."""
+
+
+def spec_of(plan: RunPlan, *, orchestrator: Address, trainer: Address) -> RunSpec:
+    """Return the agreed terms; raise `UserError` naming the file that is missing or wrong."""
+    config = _read(plan.model / "config.json")
+    tokenizer = _read(plan.model / "tokenizer.json")
+    weights = from_anchor(_read(plan.model / "model.safetensors"))
+    model_digest = policy_digest(entries(weights))
+    architecture = json.loads(config)
+    task_environment = environment(plan.environment, plan.environment_config)
+    spec = RunSpec(
+        name=plan.name,
+        environment=plan.environment,
+        environment_config=plan.environment_config,
+        environment_digest=task_environment.digest,
+        num_tasks=plan.num_tasks,
+        held_out_start=HELD_OUT_START,
+        num_held_out=plan.num_held_out,
+        model_digest=model_digest,
+        model_config_digest=content_digest(config),
+        tokenizer_digest=content_digest(tokenizer),
+        compute_dtype=plan.compute_dtype,
+        num_parameters=num_parameters(weights),
+        vocabulary_size=architecture["vocab_size"],
+        eos_token_id=architecture["eos_token_id"],
+        group_size=plan.group_size,
+        groups_per_batch=plan.groups_per_batch,
+        max_staleness=plan.max_staleness,
+        temperature_millionths=round(plan.temperature * MICRO),
+        max_prompt_tokens=plan.max_prompt_tokens,
+        max_tokens=plan.max_tokens,
+        rate=plan.rate,
+        lease_seconds=plan.lease_seconds,
+        epoch_seconds=plan.epoch_seconds,
+        max_worker_leases=plan.max_worker_leases,
+        max_worker_share_millionths=round(plan.max_worker_share * MICRO),
+        max_stake_multiple_millionths=round(plan.max_stake_multiple * MICRO),
+        audit=AuditPolicy(
+            num_probation_groups=plan.num_probation_groups,
+            rate_millionths=round(plan.audit_rate * MICRO),
+            num_rollouts=plan.audit_rollouts,
+        ),
+        drops=DropPolicy(
+            free_millionths=round(plan.free_drops * MICRO),
+            num_forgiven_crashes=plan.num_forgiven_crashes,
+            withheld_alarms_per_million=plan.withheld_alarms_per_million,
+        ),
+        thresholds=read_thresholds(
+            plan.thresholds or plan.model / "thresholds.json",
+            model_digest=model_digest,
+            compute_dtype=plan.compute_dtype,
+        ),
+        orchestrator=orchestrator,
+        trainer=trainer,
+    )
+    if reason := why_too_long(config, spec):
+        raise UserError(f"{plan.model}: {reason}")
+    return spec
+
+
+def num_parameters(weights: Weights) -> int:
+    """Return how many numbers the policy has."""
+    return sum(tensor.bits.size for tensor in weights.values())
+
+
+def read_thresholds(
+    path: Path, *, model_digest: bytes, compute_dtype: ComputeDtype | None = None
+) -> Thresholds:
+    """Read what `rollcall calibrate` wrote; without a dtype, in whatever it was measured.
+
+    Raises `UserError` with what to run where the file is none, or of another model or dtype.
+    """
+    try:
+        found = Thresholds.from_json(_read(path))
+    except Malformed as error:
+        raise UserError(
+            f"{path} is not one set of bounds ({error.message}): "
+            "rollcall calibrate --model DIR writes them anew"
+        ) from error
+    misfit = found.misfit(
+        model_digest=model_digest, compute_dtype=compute_dtype or found.compute_dtype
+    )
+    if misfit:
+        raise UserError(f"{path}: {misfit}")
+    return found
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"{path}: {error.strerror}; a model folder holds config.json, tokenizer.json, "
+            "model.safetensors and thresholds.json (rollcall calibrate writes the last)"
+        ) from error

@@ -1,0 +1,1 @@
+"""A market on one machine, run to a checked report."""

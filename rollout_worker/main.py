@@ -1,0 +1,259 @@
+"""The worker's program: choose the best paid run, open an engine, join the run, work a shift, again.
+
+What happens inside a run is `session.py`'s; which run is chosen, `choose.py`'s.
+"""
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import structlog
+
+from client.cache import ContentCache
+from client.connection import Unreachable
+from client.market import open_market
+from client.policies import (
+    PolicyStore,
+    PolicyUnreachable,
+    bring_model_folder,
+    bring_tokenizer,
+)
+from client.tally import Tally
+from ledger.errors import LedgerError
+from protocol.checks.sequential import check
+from protocol.errors import MarketError, Refused
+from protocol.messages import SELF_CHECK_GROUPS, RunInfo
+from protocol.run import RunSpec
+from rollout_worker.choose import Ability, choose, is_over, obstacles
+from rollout_worker.config import WorkerConfig
+from rollout_worker.engines.base import Engine, engine_name
+from rollout_worker.engines.registry import open_engine
+from rollout_worker.pay.appeals import Appeals, answering, see_out
+from rollout_worker.pay.bookkeeping import Bookkeeper, keep_books
+from rollout_worker.pay.receipts import ReceiptBook
+from rollout_worker.replay.self_check import self_check
+from rollout_worker.session import End, Seller, Shift
+from rollout_worker.wallet import Wallet
+
+
+def serve(seller: Seller, wallet: Wallet) -> None:
+    """Work until told to stop or no run is left, and answer accusations meanwhile and after."""
+    config = seller.config
+    if not config.appeals:
+        sell(seller, wallet)
+        return
+    appeals = Appeals(config, wallet, seller.market, seller.receipts)
+    with answering(appeals):
+        excluded_from = sell(seller, wallet)
+    see_out(appeals, excluded_from, seller.stop)
+
+
+def sell(seller: Seller, wallet: Wallet) -> set[int]:
+    """Work for the best run there is until told to stop, or until every configured run is over.
+
+    Returns the runs that excluded this worker.
+    """
+    log = structlog.get_logger()
+    barred: set[int] = set()
+    told: dict[int, str] = {}
+    excluded_from: set[int] = set()
+    give_up = seller.stop.is_set
+    while not seller.stop.is_set():
+        try:
+            runs = seller.market.runs(give_up=give_up)
+            info = choose(runs, seller.ability, barred=barred)
+            if info is not None:
+                end = attempt(seller, wallet, info)
+                log.info("left run", run=info.run_id, reason=str(end))
+                if end in (End.RUN_OVER, End.EXCLUDED, End.REFUSED):
+                    barred.add(info.run_id)
+                if end is End.EXCLUDED:
+                    excluded_from.add(info.run_id)
+                continue
+        except Unreachable:
+            break
+        if told != (told := obstacles(runs, seller.ability, barred=barred)):
+            log.info("no run to serve", **{f"run_{number}": why for number, why in told.items()})
+        if is_over(runs, seller.ability, barred=barred):
+            log.info("no run left to serve", barred=sorted(barred))
+            break
+        seller.tally.write()
+        seller.stop.wait(seller.config.poll_seconds)
+    return excluded_from
+
+
+def attempt(seller: Seller, wallet: Wallet, info: RunInfo) -> End:
+    """Work for a run; what hinders this worker is logged, and tried again unless it is a refusal."""
+    log = structlog.get_logger().bind(run=info.run_id)
+    try:
+        return work_for(seller, wallet, info)
+    except Refused as error:
+        log.error("run refused", code=error.code, reason=error.message)
+        return End.REFUSED
+    except (MarketError, LedgerError, PolicyUnreachable) as error:
+        log.error("run cannot be served now", reason=str(error))
+        seller.stop.wait(seller.config.poll_seconds)
+        return End.INTERRUPTED
+
+
+def work_for(seller: Seller, wallet: Wallet, info: RunInfo) -> End:
+    """Check a run, open an engine on its newest policy, join, and work a shift.
+
+    Joining costs gas, so it comes after all that may turn out impossible.
+    """
+    wallet.check_run(info)
+    store = PolicyStore(
+        seller.market, run_id=info.run_id, spec=info.spec, domain=seller.domain, keep=2
+    )
+    give_up = seller.stop.is_set
+    manifest = seller.market.manifest(info.run_id, info.newest_version, give_up=give_up).manifest
+    policy = store.reach(manifest.version, manifest.policy_digest, give_up=give_up)
+    folder = seller.config.data_dir / "models" / str(info.run_id)
+    bring_model_folder(seller.market, info.spec, policy.weights, folder, give_up=give_up)
+    with opened(seller.config, info.spec, folder) as engine:
+        structlog.get_logger().info("engine ready", engine=engine.name)
+        wallet.join(info)
+        with books_of(seller, wallet, info.run_id):
+            end = Shift(seller, info, store, engine, wallet.permit(info.run_id)).run()
+            return check_self(seller, info, store, engine, folder) if end is End.PAUSED else end
+
+
+def check_self(
+    seller: Seller, info: RunInfo, store: PolicyStore, engine: Engine, folder: Path
+) -> End:
+    """Measure this machine after an alarm; ask to go on where it passes, else leave with what is off."""
+    log, spec = structlog.get_logger().bind(run=info.run_id), info.spec
+    give_up = seller.stop.is_set
+    newest = seller.market.run(info.run_id, give_up=give_up).newest_version
+    policy = store.version(newest, give_up=give_up)
+    bring_tokenizer(seller.market, spec, folder, give_up=give_up)
+    log.info("checking this machine", groups=SELF_CHECK_GROUPS, version=newest)
+    found = self_check(
+        engine, spec, folder, policy.weights, version=newest, salt=time.time_ns() % (1 << 63)
+    )
+    broken = check(found.stats, spec.thresholds)
+    if broken is not None:
+        log.error(
+            "this machine does not compute as the run asks",
+            found=broken,
+            remedy="rollcall doctor --calibrate shows it; install the pinned versions (make setup), let nothing "
+            "quantise weights or cache, or take another engine",
+        )
+        return End.REFUSED
+    seller.market.self_check(info.run_id, found, give_up=give_up)
+    log.info("self-check passed")
+    return End.RESUMED
+
+
+@contextmanager
+def books_of(seller: Seller, wallet: Wallet, run_id: int) -> Iterator[Bookkeeper]:
+    """Keep a run's books in a thread of their own, which mostly waits."""
+    stop = threading.Event()
+    bookkeeper = Bookkeeper(
+        wallet.ledger,
+        seller.market,
+        run_id=run_id,
+        worker=seller.identity,
+        receipts=seller.receipts,
+        folder=seller.config.data_dir / "epochs",
+        proves=seller.config.prove_omissions,
+        give_up=stop.is_set,
+    )
+    arguments = (bookkeeper, stop)
+    seconds = seller.config.books_seconds
+    thread = threading.Thread(target=keep_books, args=arguments, kwargs={"seconds": seconds})
+    thread.start()
+    try:
+        yield bookkeeper
+    finally:
+        stop.set()
+        thread.join()
+
+
+@contextmanager
+def opened(config: WorkerConfig, spec: RunSpec, folder: Path) -> Iterator[Engine]:
+    """Open the configured engine as large as the run needs it, and close it whatever happens.
+
+    Raises `Refused` where it does not open: what is missing is this machine's or this config's.
+    """
+    chosen = config.engine
+    try:
+        engine = open_engine(
+            chosen.name,
+            folder,
+            dtype=spec.compute_dtype,
+            device=chosen.device,
+            max_model_len=spec.max_model_len,
+            max_sequences=min(chosen.max_sequences, config.groups_per_call * spec.group_size),
+            kv_cache_mib=chosen.kv_cache_mib,
+            quantise_bits=chosen.quantise_bits,
+            seed_shift=chosen.seed_shift,
+        )
+    except (AssertionError, ImportError, OSError, RuntimeError, ValueError) as error:
+        # AssertionError is what torch raises for a device that its build lacks.
+        raise Refused(
+            f"engine.name={chosen.name} on engine.device={chosen.device} does not open: "
+            f"{' '.join(str(error).split())}; choose another engine, or see `rollcall doctor`"
+        ) from error
+    try:
+        yield engine
+    finally:
+        engine.close()
+
+
+def main(config: WorkerConfig, key: bytes) -> None:
+    """Run one worker until SIGINT or SIGTERM, or until its runs are over."""
+    with open_seller(config, key, stop_on_signals()) as (seller, wallet):
+        serve(seller, wallet)
+
+
+@contextmanager
+def open_seller(
+    config: WorkerConfig, key: bytes, stop: threading.Event
+) -> Iterator[tuple[Seller, Wallet]]:
+    """Wire one worker's parts together; its wallet is registered and staked."""
+    tally = Tally(config.data_dir, "worker", every_seconds=config.metrics_seconds)
+    wallet = Wallet.open(config.chain, key)
+    wallet.prepare()
+    ability = Ability(
+        engine=engine_name(config.engine.name, config.engine.device),
+        min_rate=config.min_rate,
+        wanted=config.runs,
+        draws_natively=config.engine.name == "vllm" and config.engine.device.startswith("cuda"),
+    )
+    with open_market(
+        config.orchestrator,
+        key,
+        chain_id=wallet.domain.chain_id,
+        tally=tally,
+        retry=config.retry,
+        cache=ContentCache(config.data_dir / "cache", max_bytes=config.cache_bytes),
+    ) as market:
+        seller = Seller(
+            config=config,
+            key=key,
+            identity=wallet.identity(),
+            domain=wallet.domain,
+            market=market,
+            receipts=ReceiptBook(config.data_dir / "receipts"),
+            tally=tally,
+            ability=ability,
+            stop=stop,
+        )
+        tally.state("worker", seller.identity)
+        tally.state("engine", ability.engine)
+        try:
+            yield seller, wallet
+        finally:
+            tally.write(now=True)
+
+
+def stop_on_signals() -> threading.Event:
+    """Return an event that SIGINT and SIGTERM set."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    return stop

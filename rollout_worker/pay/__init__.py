@@ -1,0 +1,1 @@
+"""What a worker keeps and proves about its pay, and how it answers accusations."""

@@ -1,0 +1,36 @@
+"""Open what a verifier replays with, by the name in its config."""
+
+from pathlib import Path
+
+from protocol.precision import ComputeDtype
+from rollout_worker.config import ReplayConfig
+from rollout_worker.engines.vllm import VllmEngine
+from rollout_worker.replay.measure import Replayer, ReplayModel
+from rollout_worker.replay.vllm import VllmReplay
+
+
+def open_replayer(
+    config: ReplayConfig, model_dir: Path, *, dtype: ComputeDtype, max_model_len: int
+) -> Replayer:
+    """Open a replayer on `model_dir` (config.json and model.safetensors).
+
+    `max_model_len` is the longest prompt and completion together that the run allows.
+    """
+    buffer_bytes = None if config.buffer_mib is None else config.buffer_mib << 20
+    if config.engine == "transformers":
+        return ReplayModel(
+            model_dir,
+            dtype=dtype,
+            device=config.device,
+            max_pass_tokens=config.max_pass_tokens,
+            buffer_bytes=buffer_bytes,
+        )
+    engine = VllmEngine(
+        model_dir,
+        device=config.device,
+        dtype=dtype,
+        max_model_len=max_model_len,
+        max_sequences=config.max_sequences,
+        kv_cache_mib=config.kv_cache_mib,
+    )
+    return VllmReplay(engine, model_dir, buffer_bytes=buffer_bytes)

@@ -1,0 +1,1 @@
+"""The verifier's program: replays, verdicts, fraud reports and epochs."""

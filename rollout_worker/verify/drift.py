@@ -1,0 +1,60 @@
+"""This verifier's own sequential tests on disk, one per worker.
+
+`protocol.checks.sequential` decides; this file remembers, so that a restart goes on where it stood and a
+group that is replayed again (the crash came before its verdict was kept) counts once.
+"""
+
+from pathlib import Path
+
+from protocol.checks.sequential import Alarm, Drift, crossed, folded
+from protocol.errors import Malformed
+from protocol.verdict import ReplayStats, Thresholds
+from protocol.wire import Address, Bytes32, Wire
+
+
+class Entry(Wire):
+    """A worker's test after one group."""
+
+    worker: Address
+    work_digest: Bytes32
+    drift: Drift
+
+
+class DriftBook:
+    """The tests' states after every group, in a file that only grows."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._states: dict[str, Drift] = {}
+        self._counted: set[bytes] = set()
+        if path.exists():
+            data = path.read_bytes()
+            if data and not data.endswith(b"\n"):
+                path.write_bytes(data + b"\n")
+            for line in data.splitlines():
+                try:
+                    self._take(Entry.from_json(line))
+                except Malformed:
+                    continue  # the line a crash cut short: its group has no verdict yet either
+
+    def state(self, worker: str) -> Drift:
+        """Return where a worker's test stands; a new worker's is all zeros."""
+        return self._states.get(worker, Drift())
+
+    def fold(
+        self, worker: str, work_digest: bytes, stats: ReplayStats, thresholds: Thresholds
+    ) -> Alarm | None:
+        """Count a group that `judge` accepted, once; return the alarm it raises, and begin again after one."""
+        if work_digest in self._counted:
+            return None
+        drift = folded(self.state(worker), stats, thresholds)
+        alarm = crossed(drift, thresholds)
+        entry = Entry(worker=worker, work_digest=work_digest, drift=Drift() if alarm else drift)
+        with self._path.open("ab") as book:
+            book.write(entry.to_json() + b"\n")
+        self._take(entry)
+        return alarm
+
+    def _take(self, entry: Entry) -> None:
+        self._states[entry.worker] = entry.drift
+        self._counted.add(entry.work_digest)

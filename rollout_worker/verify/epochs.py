@@ -1,0 +1,202 @@
+"""Sign an epoch, after recomputing it from its file, the chain and what the market shows.
+
+The rules are `audit/epoch.py`'s; this file fetches what they judge. A refused file is looked at again, ever
+less often: it may be the node that lags, or the market, and whoever never looked again would not sign.
+"""
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from audit.chain_facts import Keys
+from audit.epoch import EpochRefused, check_file, check_group, header_of
+from client.market import BlobMismatch, Market
+from client.tally import Tally
+from ledger.rules import owed_until
+from ledger.state import EpochState, RunState
+from protocol.canonical import keccak256
+from protocol.epoch import AccountLeaf, account_root
+from protocol.errors import MarketError
+from protocol.messages import Contribution, EpochFile, EpochInfo, EpochStage, RunInfo
+from protocol.rollout import read_submission
+from protocol.signing import Domain, sign
+from protocol.verdict import Outcome
+from rollout_worker.config import VerifierConfig
+from rollout_worker.verify.verdicts import VerdictBook
+from rollout_worker.wallet import Wallet
+
+MAX_EPOCH_BYTES = 256 << 20
+"""An epoch of 100,000 contributions is about 35 MB."""
+FIRST_WAIT_SECONDS = 2.0
+"""Until a refused file is looked at again: about a block. Doubled each time."""
+LONGEST_WAIT_SECONDS = 60.0
+"""What a file that stays refused costs at most: one check a minute."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verifier:
+    """Who verifies, for as long as the process lives."""
+
+    config: VerifierConfig
+    key: bytes
+    identity: str
+    domain: Domain
+    market: Market
+    wallet: Wallet
+    tally: Tally
+    stop: threading.Event
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a file was not signed, and when to look again."""
+
+    reason: str
+    wait_seconds: float
+    again_at: float
+
+
+class EpochSigner:
+    """Signs the epochs of one run, each once. `clock` gives seconds, from any start."""
+
+    def __init__(
+        self,
+        verifier: Verifier,
+        info: RunInfo,
+        book: VerdictBook,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._verifier = verifier
+        self._info = info
+        self._run_id = info.run_id
+        self._book = book
+        self._clock = clock
+        self._refused: dict[bytes, Refusal] = {}
+        self._log = structlog.get_logger().bind(run=info.run_id)
+
+    def step(self) -> None:
+        """Check and sign the next epoch to be posted, if it is proposed and not signed yet."""
+        verifier = self._verifier
+        now = verifier.wallet.ledger.block_time()
+        state = verifier.wallet.ledger.run(self._run_id)
+        epoch = state.num_posted
+        if epoch >= state.num_opened:
+            return
+        info = verifier.market.epoch(self._run_id, epoch, give_up=verifier.stop.is_set)
+        mine = {verifier.identity, verifier.market.address}
+        if info.stage is not EpochStage.SIGNING or mine & set(info.signers):
+            return
+        refusal = self._refused.get(info.file)
+        if refusal is not None and self._clock() < refusal.again_at:
+            return
+        try:
+            digest = self._check_epoch(info, state, now)
+        except (EpochRefused, MarketError, BlobMismatch) as error:
+            self._refuse(info, str(error))
+            return
+        verifier.market.sign_epoch(
+            self._run_id, epoch, sign(verifier.key, digest), give_up=verifier.stop.is_set
+        )
+        verifier.tally.add("epochs_signed")
+        self._refused.clear()
+        self._log.info("epoch signed", epoch=epoch)
+
+    def _refuse(self, info: EpochInfo, reason: str) -> None:
+        """Remember when to look again; tell a reason once."""
+        before = self._refused.get(info.file)
+        wait = min(2 * before.wait_seconds, LONGEST_WAIT_SECONDS) if before else FIRST_WAIT_SECONDS
+        self._refused[info.file] = Refusal(reason, wait, self._clock() + wait)
+        if before is None or before.reason != reason:
+            self._verifier.tally.add("epochs_refused")
+            self._log.error("epoch not signed", epoch=info.epoch, reason=reason)
+
+    def _check_epoch(self, info: EpochInfo, state: RunState, now: int) -> bytes:
+        """Return the digest to sign, recomputed from the file and the chain; or raise.
+
+        `now` is the time of a block before `state` was read.
+        """
+        verifier = self._verifier
+        ledger = verifier.wallet.ledger
+        chain = ledger.epoch(self._run_id, info.epoch)
+        before = ledger.epoch(self._run_id, info.epoch - 1) if info.epoch else None
+        data = self._file(info.file)
+        file = EpochFile.from_canonical(data)
+        if (file.run_id, file.epoch, file.generation) != (
+            self._run_id,
+            info.epoch,
+            state.generation,
+        ):
+            raise EpochRefused("the file is for another run, epoch or generation")
+        root = before.account_root if before else bytes(32)
+        contributions = check_file(
+            file,
+            self._accounts(info.epoch - 1, before),
+            secret_hash=chain.secret_hash,
+            now=now,
+            is_owed=owed_until(ledger, self._run_id, state, now=now),
+            spec=self._info.spec,
+            domain=verifier.domain,
+            spoke_for=Keys(ledger).spoke_for,
+        )
+        self._check_standing(file, contributions)
+        digest = verifier.domain.digest(header_of(file, data, prev_account_root=root))
+        if digest != info.header_digest or file.prev_account_root != root:
+            raise EpochRefused("the proposed header does not follow from its file and the chain")
+        return digest
+
+    def _accounts(self, epoch: int, state: EpochState | None) -> dict[str, tuple[int, int]]:
+        """Return every account before, from the file whose root is on chain."""
+        if state is None:
+            return {}
+        info = self._verifier.market.epoch(self._run_id, epoch)
+        file = EpochFile.from_canonical(self._file(info.file))
+        leaves = [AccountLeaf(a.worker, a.earned, a.last_nonce) for a in file.accounts]
+        if account_root(leaves) != state.account_root:
+            raise EpochRefused(f"the file of epoch {epoch} has not the account root on chain")
+        return {a.worker: (a.earned, a.last_nonce) for a in file.accounts}
+
+    def _check_standing(self, file: EpochFile, contributions: dict[bytes, Contribution]) -> None:
+        """Hold contributions against this verifier's verdicts, and a sample against the market."""
+        for digest, item in contributions.items():
+            own = self._book.get(digest)
+            if own is not None and own.outcome is Outcome.REJECTED:
+                raise EpochRefused(f"nonce {item.nonce} of {item.worker} is work I condemned")
+        count = min(len(contributions), self._verifier.config.status_checks_per_epoch)
+        drawn = random.SystemRandom().sample(sorted(contributions), count)
+        secrets = {file.epoch: file.secret}
+        for digest in drawn:
+            self._check_one(file, digest, contributions[digest], secrets)
+
+    def _check_one(
+        self, file: EpochFile, digest: bytes, item: Contribution, secrets: dict[int, bytes]
+    ) -> None:
+        market = self._verifier.market
+        status = market.submission(self._run_id, digest)
+        body = market.blob(status.body, max_bytes=MAX_EPOCH_BYTES, kind="submission")
+        of = status.lease.lease.epoch
+        if of < file.epoch and of not in secrets:
+            secrets[of] = self._revealed(of)
+        check_group(
+            item,
+            status,
+            read_submission(body),
+            secret=secrets.get(of),
+            spec=self._info.spec,
+            domain=self._verifier.domain,
+        )
+
+    def _revealed(self, epoch: int) -> bytes:
+        info = self._verifier.market.epoch(self._run_id, epoch)
+        secret = EpochFile.from_canonical(self._file(info.file)).secret
+        chain = self._verifier.wallet.ledger.epoch(self._run_id, epoch)
+        if keccak256(secret) != chain.secret_hash:
+            raise EpochRefused(f"the file of epoch {epoch} reveals another secret than committed")
+        return secret
+
+    def _file(self, digest: bytes) -> bytes:
+        return self._verifier.market.blob(digest, max_bytes=MAX_EPOCH_BYTES, kind="epoch")

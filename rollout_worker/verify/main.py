@@ -1,0 +1,375 @@
+"""The verifier's program: replay audits, sign fraud reports and epochs, each only after checking.
+
+A verifier is a worker that replays instead of generating. Its signature is all it is trusted for, so
+it signs nothing it has not recomputed: a fraud report only where its own replays are worth the stake
+(`protocol.checks.evidence`), an epoch only where every sum follows from signed work and nothing in it contradicts its own verdicts.
+"""
+
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+import structlog
+
+from audit.chain_facts import Keys
+from client.cache import ContentCache
+from client.connection import Unreachable
+from client.market import BlobMismatch, Later, open_market
+from client.policies import PolicyStore, bring_model_folder
+from client.tally import Tally
+from ledger.errors import LedgerError
+from protocol.checks.evidence import Consequence, consequence
+from protocol.epoch import FraudReport
+from protocol.errors import MarketError, VoteLost
+from protocol.messages import (
+    AuditTask,
+    AuditTasks,
+    FraudReportSignature,
+    FraudReportTask,
+    RunInfo,
+    SubmissionStatus,
+)
+from protocol.policies.manifest import Weights
+from protocol.signing import sign
+from protocol.verdict import Outcome, Verdict
+from rollout_worker.choose import OVER
+from rollout_worker.config import VerifierConfig
+from rollout_worker.main import stop_on_signals
+from rollout_worker.replay.measure import Replayer, ReplayModel
+from rollout_worker.replay.registry import open_replayer
+from rollout_worker.verify.drift import DriftBook
+from rollout_worker.verify.epochs import EpochSigner, Verifier
+from rollout_worker.verify.recheck import Rechecker
+from rollout_worker.verify.reports import why_not_accuse
+from rollout_worker.verify.verdicts import VerdictBook
+from rollout_worker.wallet import Wallet
+
+REPORT_SKEW_SECONDS = 3_600
+"""How far a fraud report's time may be from this clock: chains' clocks drift."""
+
+
+class Watch:
+    """A verifier's work for one run."""
+
+    def __init__(self, verifier: Verifier, info: RunInfo) -> None:
+        self._verifier = verifier
+        self._info = info
+        self._run_id = info.run_id
+        self._book = VerdictBook(verifier.config.data_dir / f"verdicts-{info.run_id}.jsonl")
+        self._recheck = Rechecker(
+            verifier.market,
+            info,
+            PolicyStore(
+                verifier.market,
+                run_id=info.run_id,
+                spec=info.spec,
+                domain=verifier.domain,
+                keep=verifier.config.replay.policies_kept,
+            ),
+            verifier=verifier.identity,
+            key=verifier.key,
+            domain=verifier.domain,
+            spoke_for=Keys(verifier.wallet.ledger).spoke_for,
+            open_suspects=self._open_suspects,
+            drifts=DriftBook(verifier.config.data_dir / f"drift-{info.run_id}.jsonl"),
+            most_seconds=verifier.config.replay.most_seconds,
+            open_model=self._open_model,
+            give_up=verifier.stop.is_set,
+        )
+        self._epochs = EpochSigner(verifier, info, self._book)
+        self._seen_reports: set[tuple[str, bytes]] = set()
+        self._looked_at = 0.0
+        self._has_lost_vote = False
+        self._log = structlog.get_logger().bind(run=info.run_id)
+
+    def step(self) -> float:
+        """Do what there is to do; return after how many seconds to look again, 0 for at once."""
+        verifier = self._verifier
+        now = time.monotonic()
+        if now - self._looked_at >= verifier.config.poll_seconds:
+            self._looked_at = now
+            self._sign_reports()
+            self._epochs.step()
+        with verifier.tally.timing("wait"):
+            answer = self._ask()
+        if isinstance(answer, Later):
+            return min(answer.seconds, verifier.config.poll_seconds)
+        with verifier.tally.timing("busy"):
+            self._examine(answer.tasks)
+        return 0.0 if answer.tasks else verifier.config.poll_seconds
+
+    # audits
+
+    def _ask(self) -> AuditTasks | Later:
+        """Ask for replays; a lost vote is said once, for epochs are still to be signed."""
+        verifier = self._verifier
+        try:
+            return verifier.market.audits(
+                self._run_id, verifier.config.replay.tasks_per_call, give_up=verifier.stop.is_set
+            )
+        except VoteLost as error:
+            if not self._has_lost_vote:
+                self._log.error("vote lost", reason=error.message)
+            self._has_lost_vote = True
+            return Later(verifier.config.poll_seconds)
+
+    def _examine(self, tasks: Sequence[AuditTask]) -> None:
+        """Replay tasks and send verdicts; what was found before a restart is not replayed again."""
+        found: dict[bytes, Verdict] = {}
+        for task in tasks:
+            if (earlier := self._book.get(task.work_digest)) is not None:
+                found[task.work_digest] = self._recheck.renewed(earlier)
+        fresh = [task for task in tasks if task.work_digest not in found]
+        for verdict in self._recheck.verdicts(fresh):
+            self._book.keep(verdict)
+            found[verdict.work_digest] = verdict
+        for task in tasks:
+            self._send(task.audit_id, found[task.work_digest])
+
+    def _send(self, audit_id: bytes, verdict: Verdict) -> None:
+        verifier = self._verifier
+        try:
+            verifier.market.verdict(self._run_id, audit_id, verdict, give_up=verifier.stop.is_set)
+        except MarketError as error:  # settled meanwhile, or given to somebody else
+            self._log.warning("verdict refused", code=error.code, reason=error.message)
+            return
+        verifier.tally.add_to("verdicts", verdict.outcome.value)
+        verifier.tally.add("tokens", verdict.stats.num_tokens)
+
+    def _open_model(self, weights: Weights) -> Replayer:
+        verifier = self._verifier
+        folder = verifier.config.data_dir / "models" / str(self._run_id)
+        bring_model_folder(
+            verifier.market, self._info.spec, weights, folder, give_up=verifier.stop.is_set
+        )
+        return open_replayer(
+            verifier.config.replay,
+            folder,
+            dtype=self._info.spec.compute_dtype,
+            max_model_len=self._info.spec.max_model_len,
+        )
+
+    def _open_suspects(self, weights: Weights) -> ReplayModel:
+        """Open what hypotheses are tried with; it swaps weights, which the other model keeps."""
+        verifier, spec = self._verifier, self._info.spec
+        folder = verifier.config.data_dir / "models" / str(self._run_id)
+        bring_model_folder(verifier.market, spec, weights, folder, give_up=verifier.stop.is_set)
+        return ReplayModel(folder, dtype=spec.compute_dtype, device=verifier.config.replay.device)
+
+    # fraud reports
+
+    def _sign_reports(self) -> None:
+        verifier = self._verifier
+        tasks = verifier.market.fraud_reports(self._run_id, give_up=verifier.stop.is_set).tasks
+        for task in tasks:
+            about = (task.worker, task.work_digest)
+            if about in self._seen_reports or task.worker == verifier.identity:
+                continue
+            reason = self._why_not_report(task)
+            if reason is not None:
+                self._seen_reports.add(about)
+                self._log.error("fraud report not signed", worker=task.worker, reason=reason)
+                continue
+            signature = sign(verifier.key, verifier.domain.digest(report_of(task)))
+            verifier.market.sign_fraud_report(
+                self._run_id,
+                FraudReportSignature(work_digest=task.work_digest, signature=signature),
+                give_up=verifier.stop.is_set,
+            )
+            self._seen_reports.add(about)
+            verifier.tally.add("fraud_reports_signed")
+            self._log.info("fraud report signed", worker=task.worker, amount=task.amount)
+
+    def _why_not_report(self, task: FraudReportTask) -> str | None:
+        """Return what keeps this verifier from accusing, or None once it has seen it for itself."""
+        status = self._verifier.market.submission(self._run_id, task.work_digest)
+        limit = self._verifier.config.max_slash
+        if limit is None:
+            limit = int(self._info.min_stake)
+        if int(task.amount) > limit:
+            return f"amount {task.amount} is above {limit}"
+        if abs(task.reported_at - time.time()) > REPORT_SKEW_SECONDS:
+            return f"reported_at {task.reported_at} is not now"
+        if task.run_id != self._run_id:
+            return f"the report is for run {task.run_id}"
+        if task.worker == status.lease.lease.worker:
+            return self._why_not_condemn(task, status)
+        return self._why_not_accuse(task, status)
+
+    def _why_not_condemn(self, task: FraudReportTask, status: SubmissionStatus) -> str | None:
+        evidence = [v for v in status.verdicts if v.evidence_digest() == task.evidence_digest]
+        if not evidence or evidence[0].outcome is not Outcome.REJECTED:
+            return "its evidence is no condemning verdict"
+        found = self._consequence(task.work_digest, evidence[0].rollouts)
+        if found is Consequence.NAMED:
+            return None
+        if found is not Consequence.GROSS:
+            return f"own replay finds no ground to take stake: {found}"
+        return self._why_not_gross(task, worker=status.lease.lease.worker)
+
+    def _why_not_gross(self, task: FraudReportTask, *, worker: str) -> str | None:
+        """Return why a report without a name for what was done lacks a second group, or None."""
+        if task.also in {bytes(32), task.work_digest}:
+            return "its evidence is gross and nameless, and it names no second group"
+        other = self._verifier.market.submission(self._run_id, task.also)
+        if other.lease.lease.worker != worker:
+            return f"the second group is {other.lease.lease.worker}'s"
+        condemning = [v for v in other.verdicts if v.outcome is Outcome.REJECTED]
+        rollouts = condemning[0].rollouts if condemning else ()
+        found = self._consequence(task.also, rollouts)
+        is_gross = found in {Consequence.GROSS, Consequence.NAMED}
+        return None if is_gross else f"own replay of the second group finds it {found}"
+
+    def _consequence(self, work_digest: bytes, rollouts: tuple[int, ...]) -> Consequence:
+        own = self._book.get(work_digest) or self._recheck_now(work_digest, rollouts)
+        return consequence(own, self._info.spec.thresholds)
+
+    def _why_not_accuse(self, task: FraudReportTask, status: SubmissionStatus) -> str | None:
+        """Return what keeps this verifier from accusing another of having judged a canary falsely."""
+        verifier = self._verifier
+        if task.worker not in verifier.wallet.ledger.run(self._run_id).verifiers:
+            return "the report names neither the lease's worker nor a verifier"
+        return why_not_accuse(
+            task,
+            status,
+            verifier.market.canaries(self._run_id, give_up=verifier.stop.is_set),
+            self._book.get(task.work_digest)
+            or self._recheck_now(task.work_digest, tuple(range(status.lease.lease.group_size))),
+            spec=self._info.spec,
+            domain=verifier.domain,
+            spoke_for=Keys(verifier.wallet.ledger).spoke_for,
+        )
+
+    def _recheck_now(self, work_digest: bytes, rollouts: tuple[int, ...]) -> Verdict:
+        status = self._verifier.market.submission(self._run_id, work_digest)
+        audit = AuditTask(
+            audit_id=bytes(32),
+            work_digest=work_digest,
+            lease=status.lease,
+            body=status.body,
+            rollouts=rollouts,
+        )
+        [verdict] = self._recheck.verdicts([audit])
+        self._book.keep(verdict)
+        return verdict
+
+
+def report_of(task: FraudReportTask) -> FraudReport:
+    """Return the report in the form that is signed."""
+    return FraudReport(
+        run_id=task.run_id,
+        worker=task.worker,
+        work_digest=task.work_digest,
+        evidence_digest=task.evidence_digest,
+        amount=int(task.amount),
+        reported_at=task.reported_at,
+    )
+
+
+def serve(verifier: Verifier) -> None:
+    """Verify every configured run that names this verifier, until told to stop."""
+    log = structlog.get_logger()
+    watches: dict[int, Watch] = {}
+    looked_at = -float("inf")
+    while not verifier.stop.is_set():
+        pause = verifier.config.poll_seconds
+        try:
+            if time.monotonic() - looked_at > 10 * verifier.config.poll_seconds or not watches:
+                looked_at = time.monotonic()
+                _find_runs(verifier, watches)
+            pause = step_all(watches, most=pause)
+        except Unreachable:
+            return
+        except (MarketError, LedgerError) as error:
+            log.error("runs not found", reason=str(error))
+        verifier.tally.write()
+        if pause:
+            with verifier.tally.timing("wait"):
+                verifier.stop.wait(pause)
+
+
+class Step(Protocol):
+    """What is done for one run, over and over."""
+
+    def step(self) -> float:
+        """Do what there is to do; return after how many seconds to look again."""
+        ...
+
+
+def step_all(watches: Mapping[int, Step], *, most: float) -> float:
+    """Take a step for every run and return the shortest pause; one run's trouble is its own."""
+    log = structlog.get_logger()
+    pause = most
+    for run_id, watch in watches.items():
+        try:
+            pause = min(pause, watch.step())
+        except (MarketError, LedgerError, BlobMismatch) as error:
+            log.error("verification interrupted", run=run_id, reason=str(error))
+    return pause
+
+
+def _find_runs(verifier: Verifier, watches: dict[int, Watch]) -> None:
+    """Watch runs whose verifiers on chain include this one; a stopped run is watched until closed."""
+    wanted = verifier.config.runs
+    for info in verifier.market.runs(give_up=verifier.stop.is_set):
+        is_new = info.run_id not in watches and info.status is not OVER[-1]
+        if not is_new or (wanted != "any" and info.run_id not in wanted):
+            continue
+        log = structlog.get_logger().bind(run=info.run_id)
+        try:
+            state = verifier.wallet.check_run(info)
+        except (MarketError, LedgerError) as error:
+            log.error("run not watched", reason=str(error))
+            continue
+        if verifier.identity in state.verifiers:
+            _join(verifier, info)
+            watches[info.run_id] = Watch(verifier, info)
+            log.info("watching")
+
+
+def _join(verifier: Verifier, info: RunInfo) -> None:
+    """Join as a worker does: a run that tests its verifiers takes verdicts of those that joined only."""
+    try:
+        verifier.wallet.join(info)
+    except (MarketError, LedgerError) as error:
+        log = structlog.get_logger()
+        log.warning("run not joined", run=info.run_id, reason=str(error))
+
+
+def main(config: VerifierConfig, key: bytes) -> None:
+    """Run one verifier until SIGINT or SIGTERM."""
+    with open_verifier(config, key, stop_on_signals()) as verifier:
+        serve(verifier)
+
+
+@contextmanager
+def open_verifier(config: VerifierConfig, key: bytes, stop: threading.Event) -> Iterator[Verifier]:
+    """Wire one verifier's parts together; its wallet is registered and staked."""
+    tally = Tally(config.data_dir, "verifier", every_seconds=config.metrics_seconds)
+    wallet = Wallet.open(config.chain, key)
+    wallet.prepare()
+    with open_market(
+        config.orchestrator,
+        key,
+        chain_id=wallet.domain.chain_id,
+        tally=tally,
+        retry=config.retry,
+        cache=ContentCache(config.data_dir / "cache", max_bytes=config.cache_bytes),
+    ) as market:
+        verifier = Verifier(
+            config=config,
+            key=key,
+            identity=wallet.identity(),
+            domain=wallet.domain,
+            market=market,
+            wallet=wallet,
+            tally=tally,
+            stop=stop,
+        )
+        tally.state("verifier", verifier.identity)
+        try:
+            yield verifier
+        finally:
+            tally.write(now=True)
