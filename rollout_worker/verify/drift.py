@@ -1,7 +1,8 @@
 """This verifier's own sequential tests on disk, one per worker.
 
-`protocol.checks.sequential` decides; this file remembers, so that a restart goes on where it stood and a
-group that is replayed again (the crash came before its verdict was kept) counts once.
+`protocol.checks.sequential` decides; this file remembers, so that a restart goes on where it stood. A group
+that is replayed again (the crash came before its verdict was kept) counts once, and raises the alarm again
+that it raised.
 """
 
 from pathlib import Path
@@ -18,6 +19,8 @@ class Entry(Wire):
     worker: Address
     work_digest: Bytes32
     drift: Drift
+    alarm: tuple[str, str] | None = None
+    """Which term crossed with this group, and the line that says so."""
 
 
 class DriftBook:
@@ -26,7 +29,8 @@ class DriftBook:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._states: dict[str, Drift] = {}
-        self._counted: set[bytes] = set()
+        self._alarms: dict[bytes, Alarm | None] = {}
+        """What each counted group raised."""
         if path.exists():
             data = path.read_bytes()
             if data and not data.endswith(b"\n"):
@@ -45,11 +49,13 @@ class DriftBook:
         self, worker: str, work_digest: bytes, stats: ReplayStats, thresholds: Thresholds
     ) -> Alarm | None:
         """Count a group that `judge` accepted, once; return the alarm it raises, and begin again after one."""
-        if work_digest in self._counted:
-            return None
+        if work_digest in self._alarms:
+            return self._alarms[work_digest]
         drift = folded(self.state(worker), stats, thresholds)
         alarm = crossed(drift, thresholds)
-        entry = Entry(worker=worker, work_digest=work_digest, drift=Drift() if alarm else drift)
+        entry = Entry(
+            worker=worker, work_digest=work_digest, drift=Drift() if alarm else drift, alarm=alarm
+        )
         with self._path.open("ab") as book:
             book.write(entry.to_json() + b"\n")
         self._take(entry)
@@ -57,4 +63,4 @@ class DriftBook:
 
     def _take(self, entry: Entry) -> None:
         self._states[entry.worker] = entry.drift
-        self._counted.add(entry.work_digest)
+        self._alarms[entry.work_digest] = Alarm(*entry.alarm) if entry.alarm else None
