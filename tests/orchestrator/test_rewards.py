@@ -174,13 +174,13 @@ def test_a_defect_in_scoring_is_survived(ground: Ground, monkeypatch: pytest.Mon
 def test_what_a_library_prints_is_no_answer() -> None:
     """A line on standard output once counted as the length of a frame."""
     code = (
-        "import os, sys; from orchestrator import scorer; import msgpack\n"
-        "real = scorer.Scorer.handle\n"
+        "import os, sys; from orchestrator.rewards import child; import msgpack\n"
+        "real = child.Scorer.handle\n"
         "def loud(self, message):\n"
         "    print('a warning', flush=True); os.write(1, b'from C')\n"
         "    return 7\n"
-        "scorer.Scorer.handle = loud\n"
-        "scorer.main(2 << 30)\n"
+        "child.Scorer.handle = loud\n"
+        "child.main(2 << 30)\n"
     )
     frame = msgpack.packb({"do": "score"})
     child = subprocess.run(
