@@ -2,7 +2,7 @@
 
 The one door for web3. What each contract offers is in `registry.py`, `runs.py` and `disputes.py`; here they
 are one `Ledger`, with tokens and events. Synchronous: callers use threads. A `Ledger` with an account may
-write; without one it reads. What no party's program asks (meters, the council's own deeds) has no method.
+write; without one it reads. What no party's program asks (meters, appointments) has no method.
 """
 
 from pathlib import Path
@@ -14,6 +14,7 @@ from requests import Timeout
 from web3 import HTTPProvider, Web3
 from web3.providers.rpc.utils import REQUEST_RETRY_ALLOWLIST, ExceptionRetryConfiguration
 
+from ledger.calls import require_word
 from ledger.deployment import Deployment
 from ledger.disputes import Disputing
 from ledger.errors import ChainUnreachable, LedgerError, WrongChain
@@ -23,6 +24,7 @@ from ledger.register import RunListing, listing
 from ledger.registry import Stakes
 from ledger.runs import Runs
 from ledger.sender import Receipt
+from ledger.state import Office
 
 
 def web3_at(rpc_url: str, *, timeout_seconds: float = 10.0) -> Web3:
@@ -107,6 +109,23 @@ class Ledger(Stakes, Runs, Disputing):
     def paused_until(self) -> int:
         """Return when the last pause ends or ended; zero before the first."""
         return int(self._call(self._council.functions.pausedUntil()))
+
+    def pause(self, seconds: int, reason: bytes = bytes(32)) -> Receipt:
+        """Stop money from coming in for a while. Guardian only."""
+        return self._send(self._council.functions.pause(seconds, require_word(reason)))
+
+    def unpause(self) -> Receipt:
+        """End a pause early. Guardian only."""
+        return self._send(self._council.functions.unpause())
+
+    def holds(self, office: Office, account: str) -> bool:
+        """Return whether an account holds an office."""
+        return bool(self._call(self._council.functions.hasRole(office.value, account)))
+
+    def resign(self, office: Office) -> Receipt:
+        """Give up this account's own office, at once."""
+        me = self._require_sender().address
+        return self._send(self._council.functions.renounceRole(office.value, me))
 
     def coin_balance(self, account: str) -> int:
         """Return an account's wei of the chain's coin, which gas is paid in."""

@@ -2,12 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
-from enum import IntEnum
+from enum import Enum, IntEnum
 from typing import Any
 
 from eth_utils import to_checksum_address
 
+from protocol.canonical import keccak256
 from protocol.epoch import AccountLeaf, WorkLeaf
+
+
+class Office(Enum):
+    """What the council's timelock can appoint somebody to, by the name the contract hashes."""
+
+    GUARDIAN = keccak256(b"GUARDIAN")
+    ARBITER = keccak256(b"ARBITER")
 
 
 class RunStatus(IntEnum):

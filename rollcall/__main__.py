@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from protocol.user_error import UserError, one_line
-from rollcall.cli.commands import disputes, money, provenance, runs, stakes
+from rollcall.cli.commands import council, disputes, money, provenance, runs, stakes
 from rollcall.cli.commands.options import (
     DEPLOYMENT,
     MACHINE,
@@ -414,7 +414,7 @@ def consent(
         typer.echo("0x" + at.ledger.sign_consent(account, address_of_text(owner)).hex())
 
 
-for group in (runs, stakes, money, disputes, provenance):
+for group in (runs, stakes, money, disputes, council, provenance):
     group.register(app)
 
 

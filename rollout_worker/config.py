@@ -76,6 +76,8 @@ class ChainConfig(Section):
     """Address that is paid; empty pays the registering account."""
     register_at_start: bool = True
     """Register, stake and join runs at start where that is missing. Off where a cold wallet did."""
+    evidence_file: Path | None = None
+    """Hex text that a run's gate asks for at joining, as its attester gave it; runs without a gate ignore it."""
     permit_seconds: Seconds = 2.0
     """How long a look at the run's permit on chain is believed: no lease is asked for without."""
 

@@ -23,6 +23,9 @@ from protocol.signing import Domain, address_of
 from protocol.wire import checksum_address
 from rollout_worker.config import ChainConfig
 
+MOST_EVIDENCE_BYTES = 16_384
+"""Their calldata costs 262,144 gas at most; an attester's claim has about 256 bytes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Hindrance:
@@ -171,11 +174,29 @@ class Wallet:
                 f"{self._config.stake}: raise it, or choose another run"
             )
         try:
-            self.ledger.join_run(info.run_id)
+            self.ledger.join_run(info.run_id, self._evidence())
         except ContractError as error:
             if error.name != "AlreadyJoined":
                 raise Refused(f"run {info.run_id} cannot be joined: {error}") from error
         self._log.info("joined", run=info.run_id, identity=identity)
+
+    def _evidence(self) -> bytes:
+        """Return what is shown to a run's gate: nothing without a file."""
+        path = self._config.evidence_file
+        if path is None:
+            return b""
+        try:
+            evidence = bytes.fromhex(path.read_text("utf-8").strip().removeprefix("0x"))
+        except OSError as error:
+            raise Refused(f"chain.evidence_file {path} cannot be read: {error.strerror}") from error
+        except ValueError as error:
+            raise Refused(f"chain.evidence_file {path} is not hex, such as 0x00ff") from error
+        if len(evidence) > MOST_EVIDENCE_BYTES:
+            raise Refused(
+                f"chain.evidence_file {path} has {len(evidence):,} bytes, and {MOST_EVIDENCE_BYTES:,} "
+                "are sent at most: ask the attester for shorter evidence"
+            )
+        return evidence
 
     def permit(self, run_id: int) -> RunPermit:
         """Return a run's permit, to be asked before each round of leases."""

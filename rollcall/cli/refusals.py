@@ -19,6 +19,9 @@ SENTENCES = {
     "claims, withdrawals and disputes go on",
     "AccessControlUnauthorizedAccount": "{account} has no such office in the council: use the "
     "arbiter's key for rulings, the guardian's for pauses",
+    "PauseTooLong": "a pause of {asked:duration} is longer than the {most:duration} that are allowed",
+    "PauseTooSoon": "the next pause may begin at {earliest:moment}: one in 30 days, whoever begins it",
+    "NotPaused": "nothing is paused: the last pause ended at {until:moment}",
     # ------------------------------------------------------------ registry
     "NotRegistered": "{worker} is not registered: `rollcall stake AMOUNT` registers and stakes",
     "AlreadyRegistered": "{worker} is registered already: `rollcall stake AMOUNT` adds to its stake",
@@ -52,7 +55,8 @@ SENTENCES = {
     "TransferMismatch": "the token moved {received:amount} where {expected:amount} were sent: tokens "
     "that take a fee on transfers cannot be used",
     "StakeTooLow": "{who} has staked {have:amount}, and {need:amount} are needed",
-    "NotEligible": "the run's gate does not admit {worker}",
+    "NotEligible": "the run's gate does not admit {worker}: ask its attester for evidence, and name "
+    "the file with chain.evidence_file",
     "ComputeCapReached": "the run has reached its compute cap ({gflops} of {cap} gflops): no epoch "
     "opens any more",
     "BudgetExceeded": "{cost:amount} do not fit the {available:amount} that are left: `rollcall run "

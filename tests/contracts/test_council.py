@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 
-from ledger.state import RunStatus
+from ledger.state import Office, RunStatus
 from protocol.canonical import keccak256
-from tests.contracts.whole import Office
 from tests.contracts.world import (
     APPEAL,
     BUDGET,

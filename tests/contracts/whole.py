@@ -1,11 +1,10 @@
 """The rest of the ledger's functions: what no party's program calls, and tests must.
 
-Meters and offices, a guardian's deeds, and views that only show whether a rule held.
+Meters, appointments, and views that only show whether a rule held.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 from web3 import Web3
@@ -13,14 +12,7 @@ from web3 import Web3
 from ledger.calls import require_word
 from ledger.ledger import Ledger
 from ledger.sender import Receipt
-from protocol.canonical import keccak256
-
-
-class Office(Enum):
-    """What the council can appoint somebody to."""
-
-    GUARDIAN = keccak256(b"GUARDIAN")
-    ARBITER = keccak256(b"ARBITER")
+from ledger.state import Office
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,26 +75,9 @@ class WholeLedger(Ledger):
 
     # ---------------------------------------------------------------- the council
 
-    def pause(self, seconds: int, reason: bytes = bytes(32)) -> Receipt:
-        """Stop money from coming in for a while. Guardian only."""
-        return self._send(self._council.functions.pause(seconds, require_word(reason)))
-
-    def unpause(self) -> Receipt:
-        """End a pause early. Guardian only."""
-        return self._send(self._council.functions.unpause())
-
     def next_pause_at(self) -> int:
         """Return from when on a guardian may pause again; zero before the first pause."""
         return int(self._call(self._council.functions.nextPauseAt()))
-
-    def holds(self, office: Office, account: str) -> bool:
-        """Return whether an account holds an office."""
-        return bool(self._call(self._council.functions.hasRole(office.value, account)))
-
-    def resign(self, office: Office) -> Receipt:
-        """Give up this account's own office, at once."""
-        me = self._require_sender().address
-        return self._send(self._council.functions.renounceRole(office.value, me))
 
     @property
     def timelock(self) -> Any:

@@ -16,7 +16,7 @@ from eth_account.signers.local import LocalAccount
 from devchain.__main__ import development_key
 from ledger.deployment import Deployment, Terms, deploy
 from ledger.ledger import web3_at
-from ledger.state import RunParams
+from ledger.state import Office, RunParams
 from protocol.canonical import keccak256
 from protocol.epoch import AccountLeaf, EpochHeader, FraudReport, account_tree
 from protocol.messages import Account as FileAccount
@@ -337,6 +337,36 @@ def test_a_wrongful_slash_is_appealed_and_reversed(town: Town, typed: Typed) -> 
     assert "dismissed already" in typed("appeal", slash, "--settle", by=OTHER, fails=True)
     assert town.by(WORKER).stake_of(who) == STAKE
     assert "give an ID with one of" in typed("appeal", slash, by=WORKER, fails=True)
+
+
+def test_a_guardian_pauses_unpauses_and_resigns(town: Town, typed: Typed) -> None:
+    pause = ("council", "pause", 24, "--reason", "claims are paid twice")
+    assert "use the arbiter's key for rulings" in typed(*pause, by=OTHER, fails=True)
+    assert "a pause of 7 days 1 h is longer" in typed(
+        *("council", "pause", 169, "--reason", "why"), by=DEPLOYER, fails=True
+    )
+    assert "would pause the ledger for 24 h" in typed(*pause, "--dry-run", by=DEPLOYER)
+    assert town.by(OTHER).paused_until() == 0
+    said = typed(*pause, by=DEPLOYER)
+    assert keccak256(b"claims are paid twice").hex() in said
+    assert town.by(OTHER).paused_until() >= town.by(OTHER).block_time() + 23 * 3_600
+    run_id = town.by(OTHER).num_runs()
+    assert "the ledger is paused until" in typed("run", "fund", run_id, 1, by=OTHER, fails=True)
+    assert "no such office" in typed("council", "unpause", by=OTHER, fails=True)
+    typed("council", "unpause", by=DEPLOYER)
+    assert town.by(OTHER).paused_until() <= town.by(OTHER).block_time()
+    assert "nothing is paused" in typed("council", "unpause", by=DEPLOYER, fails=True)
+    assert "the next pause may begin at" in typed(*pause, by=DEPLOYER, fails=True)
+
+    guardian = account(DEPLOYER).address
+    resign = ("council", "resign", "guardian")
+    assert "is no guardian" in typed(*resign, "--yes", by=OTHER, fails=True)
+    assert "would resign as guardian" in typed(*resign, "--dry-run", by=DEPLOYER)
+    assert "Add --yes" in typed(*resign, by=DEPLOYER, fails=True)
+    assert town.by(OTHER).holds(Office.GUARDIAN, guardian)
+    typed(*resign, "--yes", by=DEPLOYER)
+    assert not town.by(OTHER).holds(Office.GUARDIAN, guardian)
+    assert "no such office" in typed("council", "unpause", by=DEPLOYER, fails=True)
 
 
 def test_what_is_wrong_on_the_way_to_the_ledger_is_one_line(

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from ledger.ledger import Ledger, web3_at
+from protocol.canonical import keccak256
 from protocol.errors import NotFound, Refused
 from protocol.messages import RunInfo, RunStatus
 from rollout_worker.config import ChainConfig
-from rollout_worker.wallet import Hindrance, RunPermit, Wallet
+from rollout_worker.wallet import MOST_EVIDENCE_BYTES, Hindrance, RunPermit, Wallet
 from tests.contracts.world import RATE, STAKE, World
 from tests.rollout_worker.policies import first_weights, spec_for
 
@@ -33,8 +34,12 @@ def world(deployed: World) -> Iterator[World]:
         yield deployed
 
 
-def wallet_of(world: World, name: str, *, stake: int = STAKE) -> Wallet:
-    config = ChainConfig(rpc_url="in process", deployment=Path("unused"), stake=stake)
+def wallet_of(
+    world: World, name: str, *, stake: int = STAKE, evidence_file: Path | None = None
+) -> Wallet:
+    config = ChainConfig(
+        rpc_url="in process", deployment=Path("unused"), stake=stake, evidence_file=evidence_file
+    )
     ledger = Ledger(world.w3, world.deployment, world.people[name])
     return Wallet(ledger, config, world.address(name))
 
@@ -85,6 +90,31 @@ def test_a_run_that_wants_more_stake_than_configured_is_refused(world: World) ->
     wallet.prepare()
     with pytest.raises(Refused, match=f"wants a stake of {STAKE}"):
         wallet.join(info_of(world))
+
+
+def test_a_gated_run_is_joined_with_the_evidence_of_a_file(world: World, tmp_path: Path) -> None:
+    gate = world.contract("ListGate", keccak256(b"friend"))
+    params = world.params(gate=gate.address, spec_hash=SPEC.canonical_digest())
+    world.run_id = world.by("operator").create_run(params, 50_000, "blob://spec")
+    file = tmp_path / "evidence"
+    wallet = wallet_of(world, "stranger", evidence_file=file)
+    wallet.prepare()
+    with pytest.raises(Refused, match=r"cannot be joined: .*NotEligible"):
+        wallet_of(world, "stranger").join(info_of(world))
+    for content, why in (
+        (None, f"{file} cannot be read: No such file"),
+        ("friend", "is not hex"),
+        ("00" * (MOST_EVIDENCE_BYTES + 1), "has 16,385 bytes, and 16,384 are sent at most"),
+        ("00" * MOST_EVIDENCE_BYTES, "NotEligible"),
+    ):
+        if content is not None:
+            file.write_text(content)
+        with pytest.raises(Refused, match=why) as told:
+            wallet.join(info_of(world))
+        assert "\n" not in told.value.message
+    file.write_text(f"0x{b'friend'.hex()}\n")
+    wallet.join(info_of(world))
+    assert wallet.ledger.is_joined(world.run_id, wallet.address)
 
 
 def test_the_agreed_run_passes_and_an_altered_spec_is_refused(world: World) -> None:
