@@ -4,7 +4,7 @@ An epoch of 100,000 contributions by 1,000 workers, each signed, is posted under
 signatures; then, from the same state, one lying epoch after another is posted and proven false. Gas is a
 property of the code, not of the machine: two runs differ by the zero bytes in their data.
 
-    python -m benchmarks.gas [--contributions 100000] [--workers 1000]
+    python -m benchmarks.gas [--contributions 100000] [--workers 1000] [--write]
 """
 
 import argparse
@@ -17,12 +17,14 @@ from pathlib import Path
 from benchmarks.gas.life import Life
 from benchmarks.gas.market import Market
 from benchmarks.gas.naive import naive_designs
+from benchmarks.gas.page import page
 from benchmarks.gas.proofs import Proofs
 from benchmarks.gas.rows import MOST_ABOVE, Design, Row
 from ledger.ledger import web3_at
 from tests.contracts.anvil import anvil, executable
 
 OUT = Path("build/bench/gas.json")
+PAGE = Path("contracts/GAS.md")
 PEER = Design("Prime Intellect's path (measured for the design)", 226_765, 226_765)
 
 
@@ -70,6 +72,7 @@ def main() -> int:
     parser.add_argument("--contributions", type=int, default=100_000)
     parser.add_argument("--workers", type=int, default=1_000)
     parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--write", action="store_true", help=f"also write {PAGE}")
     options = parser.parse_args()
     if executable() is None:
         sys.exit("no anvil: run `make contracts/node_modules/.ready`, or install Foundry")
@@ -87,6 +90,8 @@ def main() -> int:
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=1) + "\n")
+    if options.write:
+        PAGE.write_text(page(rows, designs, options.contributions, options.workers), "utf-8")
     return 1 if too_much else 0
 
 

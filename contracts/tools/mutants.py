@@ -1,8 +1,8 @@
 """Seed bugs into the contracts, one at a time, and see Forge's tests catch each.
 
 `python -m contracts.tools.mutants [--write] [--only WORD]`. Works in scratch copies of this folder; needs
-what `make contracts` needs. Exits 1 when a bug survives. With --write, the table goes into
-`contracts/README.md`. A test suite that misses a bug here would miss the same bug in earnest.
+what `make contracts` needs. The bugs are in `mutations.toml`. Exits 1 when one survives. With --write, the
+table becomes `contracts/MUTANTS.md`. A test suite that misses a bug here would miss the same bug in earnest.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,15 +21,38 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from contracts.tools.build import forge
-from contracts.tools.mutations import MUTATIONS, Mutation
 
 HERE = Path(__file__).parents[1]
-README = HERE / "README.md"
+BUGS = HERE / "mutations.toml"
+PAGE = HERE / "MUTANTS.md"
 PARTS = ("src", "test", "forge", "foundry.toml", "solc")
 NUM_COPIES = 2
 FAILURE = re.compile(r"^\[FAIL.*\] (\w+)\(", re.MULTILINE)
 PASSED = re.compile(r"^Ran \d+ test suites? in .* tests passed, 0 failed, ", re.MULTILINE)
-TITLE = "## Mutations"
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """One seeded bug: `old`, which stands once in the source, becomes `new`.
+
+    `suite` names the Forge contracts that are asked first; what these let live, all the others are asked about.
+    """
+
+    source: str
+    suite: str
+    what: str
+    old: str
+    new: str = ""
+
+    @property
+    def path(self) -> str:
+        """Where it is applied, from `contracts/`."""
+        return f"src/{self.source}.sol"
+
+
+def mutations() -> list[Mutation]:
+    """Return every bug of `mutations.toml`."""
+    return [Mutation(**bug) for bug in tomllib.loads(BUGS.read_text("utf-8"))["mutation"]]
 
 
 class MutationError(Exception):
@@ -144,8 +168,8 @@ def _twin(first: Copy, folder: Path) -> Copy:
     return twin
 
 
-def table(results: Sequence[Outcome]) -> str:
-    """Return the README's section."""
+def page(results: Sequence[Outcome]) -> str:
+    """Return the text of MUTANTS.md."""
     killed = sum(result.killer is not None for result in results)
     rows = [
         f"| `{result.mutation.source}` | {result.mutation.what} | "
@@ -154,10 +178,10 @@ def table(results: Sequence[Outcome]) -> str:
     ]
     return "\n".join(
         [
-            TITLE,
+            "# Mutants",
             "",
-            f"{len(results)} seeded bugs, one at a time, {killed} caught by Forge's tests. "
-            "`make contracts-mutants` seeds them again and rewrites this table.",
+            f"{len(results)} seeded bugs of `mutations.toml`, one at a time, {killed} caught by Forge's tests. "
+            "Written by `make contracts-mutants`.",
             "",
             "| source | what goes wrong | caught first by |",
             "|---|---|---|",
@@ -167,29 +191,19 @@ def table(results: Sequence[Outcome]) -> str:
     )
 
 
-def replaced_section(readme: str, section: str) -> str:
-    """Return the README with its mutation section exchanged, or with one at its end."""
-    before, found, rest = readme.partition(f"{TITLE}\n")
-    if not found:
-        return f"{readme.rstrip()}\n\n{section}"
-    following = rest.find("\n## ")
-    after = "" if following < 0 else rest[following:]
-    return f"{before}{section}{after}"
-
-
 def main() -> None:
-    """Print the table; with --write put it into the README; exit 1 where a bug survived."""
+    """Print the table; with --write make it MUTANTS.md; exit 1 where a bug survived."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", action="store_true", help="rewrite the README's table")
+    parser.add_argument("--write", action="store_true", help="rewrite MUTANTS.md")
     parser.add_argument("--only", default="", help="only mutations whose words contain this")
     options = parser.parse_args()
-    chosen = [m for m in MUTATIONS if options.only in f"{m.source} {m.what}"]
+    chosen = [m for m in mutations() if options.only in f"{m.source} {m.what}"]
     results = []
     for result in outcomes(chosen):
         results.append(result)
         print(f"{result.mutation.source}: {result.mutation.what}: {result.killer}", flush=True)
     if options.write:
-        README.write_text(replaced_section(README.read_text("utf-8"), table(results)), "utf-8")
+        PAGE.write_text(page(results), "utf-8")
     if survivors := [result.mutation.what for result in results if result.killer is None]:
         sys.exit(f"{len(survivors)} survived: {'; '.join(survivors)}")
 

@@ -1,4 +1,4 @@
-"""The contracts' own tests: they pass, and the README lists every bug that is seeded for them."""
+"""The contracts' own tests: they pass, and MUTANTS.md lists every bug that is seeded for them."""
 
 import os
 import re
@@ -7,12 +7,11 @@ import subprocess
 import pytest
 
 from contracts.tools.build import HERE, can_compile, forge
-from contracts.tools.mutants import README, TITLE, MutationError, mutated, replaced_section
-from contracts.tools.mutations import MUTATIONS, Mutation
+from contracts.tools.mutants import PAGE, Mutation, MutationError, Outcome, mutated, mutations, page
 from contracts.tools.slither import excuses_without_reason
 
 
-@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda m: f"{m.source}: {m.what}")
+@pytest.mark.parametrize("mutation", mutations(), ids=lambda m: f"{m.source}: {m.what}")
 def test_every_seeded_bug_fits_the_source(mutation: Mutation) -> None:
     source = (HERE / mutation.path).read_text("utf-8")
     assert mutated(source, mutation) != source
@@ -20,24 +19,24 @@ def test_every_seeded_bug_fits_the_source(mutation: Mutation) -> None:
 
 
 def test_a_bug_that_fits_nowhere_or_twice_is_an_error() -> None:
-    mutation = Mutation("Council", "nothing", "once", "", "Powers")
+    mutation = Mutation("Council", "Powers", "nothing", "once")
     for source in ("", "once once"):
         with pytest.raises(MutationError, match="not once"):
             mutated(source, mutation)
 
 
-def test_the_readme_names_the_test_that_catches_every_seeded_bug() -> None:
-    section = README.read_text("utf-8").partition(f"{TITLE}\n")[2]
-    assert "survived" not in section
-    for mutation in MUTATIONS:
-        assert f"| `{mutation.source}` | {mutation.what} | `test" in section
+def test_the_page_names_the_test_that_catches_every_seeded_bug() -> None:
+    written = PAGE.read_text("utf-8")
+    killers = re.findall(r"^\| `\w+` \| .* \| `(test\w+)` \|$", written, re.MULTILINE)
+    assert written == page([Outcome(*pair) for pair in zip(mutations(), killers, strict=True)])
+    tests = "".join(path.read_text("utf-8") for path in HERE.glob("forge/*.t.sol"))
+    assert [name for name in killers if f"function {name}(" not in tests] == []
 
 
-def test_the_table_takes_the_old_ones_place() -> None:
-    readme = f"# The ledger\n\n{TITLE}\n\nold\n\n## Building\n\nnpm\n"
-    exchanged = replaced_section(readme, f"{TITLE}\n\nnew\n")
-    assert exchanged == f"# The ledger\n\n{TITLE}\n\nnew\n\n## Building\n\nnpm\n"
-    assert replaced_section("# The ledger\n", f"{TITLE}\n\nnew\n").endswith("new\n")
+def test_a_bug_that_survives_is_marked() -> None:
+    survivor = Mutation("Council", "Powers", "nothing", "once")
+    assert "1 seeded bugs" in page([Outcome(survivor, None)])
+    assert "| `Council` | nothing | **survived** |" in page([Outcome(survivor, None)])
 
 
 def test_no_detector_is_silenced_without_a_reason() -> None:
