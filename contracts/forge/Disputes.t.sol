@@ -385,6 +385,10 @@ contract DisputesTest is Prover {
         same(registry.creditOf(stranger), STAKE, "the bond returns");
         ledger.advance(runId);
         same(run(runId).numFinal, 1, "final");
+        EpochFile memory file = posted();
+        vm.prank(stranger);
+        vm.expectPartialRevert(IDisputes.NotDisputable.selector);
+        disputes.escalate(file.header, "again");
     }
 
     // ------------------------------------------------------------ slashing
@@ -441,6 +445,9 @@ contract DisputesTest is Prover {
     }
 
     function test_ReportsAreBoundedInAmountTimeAndPeople() public {
+        // However much more it has staked.
+        vm.prank(workers[0]);
+        registry.stake(5 * STAKE);
         reported(report(runId, stranger, "work", 1), 3, IDisputes.NotJoined.selector);
         reported(report(runId, workers[0], "work", 0), 3, IDisputes.ZeroAmount.selector);
         reported(report(runId, workers[0], "work", STAKE + 1), 3, IDisputes.SlashTooLarge.selector);

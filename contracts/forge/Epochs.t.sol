@@ -51,6 +51,9 @@ contract EpochsTest is World {
         header.tokens = 1;
         refused(header, 3, IRunLedger.InconsistentCounts.selector);
         header.tokens = 0;
+        header.gflops = 1;
+        refused(header, 3, IRunLedger.InconsistentCounts.selector);
+        header.gflops = 0;
         header.accountRoot = "root";
         refused(header, 3, IRunLedger.InconsistentCounts.selector);
         header = file(10).header;
@@ -108,6 +111,8 @@ contract EpochsTest is World {
         ledger.postEpoch(header, SECRET, 5, signatures, "");
         vm.expectPartialRevert(IRunLedger.NoSuchVerifier.selector);
         ledger.postEpoch(header, SECRET, 9, signatures, "");
+        vm.expectPartialRevert(IRunLedger.NoSuchVerifier.selector);
+        ledger.postEpoch(header, SECRET, 1 << 255 | 1, signatures, "");
         vm.expectPartialRevert(IRunLedger.SignatureCountMismatch.selector);
         ledger.postEpoch(header, SECRET, 7, signatures, "");
         vm.expectPartialRevert(IRunLedger.SignatureCountMismatch.selector);

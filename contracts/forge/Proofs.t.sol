@@ -98,6 +98,35 @@ contract ProofsTest is Prover {
         return true;
     }
 
+    /// @notice ceil(2 * parameters * tokens / 1e9), for every size of model: a gflop more or less is provable.
+    function testFuzz_GflopsAreTwiceParametersTimesTokensRoundedUp(uint48 parameters, uint32 tokens) public {
+        IRunLedger.RunParams memory p = params();
+        p.numParameters = uint48(bound(parameters, 1, type(uint48).max));
+        runId = create(p, BUDGET);
+        openEpoch(runId);
+        // At most half of the budget, and no more gflops than 64 bits hold.
+        uint64 done = uint64(bound(tokens, 0, BUDGET / RATE / 2));
+        uint256 exact = 2 * uint256(p.numParameters) * done;
+        uint64 right = uint64(exact / 1e9 + (exact % 1e9 == 0 ? 0 : 1));
+        uint256 start = vm.snapshotState();
+        stated(done, right, true);
+        vm.revertToState(start);
+        stated(done, right + 1, false);
+        vm.revertToState(start);
+        if (right > 0) stated(done, right - 1, false);
+    }
+
+    function stated(uint64 tokens, uint64 gflopsStated, bool isTrue) internal {
+        IRunLedger.WorkLeaf[] memory leaves = new IRunLedger.WorkLeaf[](1);
+        leaves[0] = leaf(runId, workers[0], 1, tokens, clock());
+        leaves[0].gflops = gflopsStated;
+        EpochFile memory file = write(runId, new Account[](0), leaves);
+        post(file);
+        if (isTrue) vm.expectPartialRevert(bytes4(keccak256("NoFault()")));
+        disputes.proveBadLeaf(file.header, openWork(file, 0), "");
+        same(run(runId).numPosted, isTrue ? 1 : 0, "stands if it is true");
+    }
+
     // ------------------------------------------------------------ truths
 
     function testFuzz_NoTruthIsProvenFalse(uint256 seed) public {
@@ -145,8 +174,12 @@ contract ProofsTest is Prover {
             IDisputes.WorkProof memory echo = openWork(file, i);
             echo.index += 1 << echo.proof.length;
             refused(abi.encodeCall(disputes.proveDuplicate, (file.header, work, file.header, echo)));
+            refused(abi.encodeCall(disputes.proveBadLeaf, (file.header, echo, file.signatures[i])));
+            refused(abi.encodeCall(disputes.proveBadEdge, (file.header, echo)));
+            refused(abi.encodeCall(disputes.proveBadPair, (file.header, work, echo)));
             for (uint256 j = 0; j < file.leaves.length; ++j) {
                 IDisputes.WorkProof memory other = openWork(file, j);
+                refused(abi.encodeCall(disputes.proveBadLeaf, (file.header, work, file.signatures[j])));
                 refused(abi.encodeCall(disputes.proveBadPair, (file.header, work, other)));
                 refused(abi.encodeCall(disputes.proveDuplicate, (file.header, work, file.header, other)));
             }

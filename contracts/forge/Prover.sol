@@ -56,7 +56,7 @@ abstract contract Prover is World {
     uint8 internal constant NUM_LIES = uint8(type(Lie).max) + 1;
 
     /// @notice Tell `lie` about leaf or account `i`; false where this epoch has no place for it.
-    /// @param by What to add to the field, not zero.
+    /// @param by What the field differs by, not zero.
     function tamper(EpochFile memory file, Lie lie, uint256 i, uint64 by) internal view returns (bool) {
         if (lie >= Lie.LeavesSwapped) return falsify(file, lie, i);
         if (lie >= Lie.AccountWorker) return tamperAccounts(file, lie, i, by);
@@ -68,22 +68,20 @@ abstract contract Prover is World {
     }
 
     function tamperLeaf(IRunLedger.WorkLeaf memory value, Lie lie, uint64 by) internal pure {
-        unchecked {
-            if (lie == Lie.RunId) value.runId += by;
-            if (lie == Lie.Worker) value.worker = address(uint160(value.worker) + by);
-            if (lie == Lie.Nonce) value.nonce += by;
-            if (lie == Lie.Payload) value.payloadDigest = keccak256(abi.encode(value.payloadDigest, by));
-            if (lie == Lie.Policy) value.policyVersion += by;
-            if (lie == Lie.SubmittedAt) value.submittedAt += by;
-            if (lie == Lie.Tokens) value.tokens += by;
-            if (lie == Lie.Gflops) value.gflops += by;
-            if (lie == Lie.SignatureHash) value.signatureHash = keccak256(abi.encode(by));
-            if (lie == Lie.Units) value.units += by;
-            if (lie == Lie.WorkerSum) value.workerSum += by;
-            if (lie == Lie.EpochSum) value.epochSum += by;
-            if (lie == Lie.TokenSum) value.tokenSum += by;
-            if (lie == Lie.GflopSum) value.gflopSum += by;
-        }
+        if (lie == Lie.RunId) value.runId ^= by;
+        if (lie == Lie.Worker) value.worker = address(uint160(value.worker) ^ by);
+        if (lie == Lie.Nonce) value.nonce ^= by;
+        if (lie == Lie.Payload) value.payloadDigest = keccak256(abi.encode(value.payloadDigest, by));
+        if (lie == Lie.Policy) value.policyVersion ^= by;
+        if (lie == Lie.SubmittedAt) value.submittedAt ^= by;
+        if (lie == Lie.Tokens) value.tokens ^= by;
+        if (lie == Lie.Gflops) value.gflops ^= by;
+        if (lie == Lie.SignatureHash) value.signatureHash = keccak256(abi.encode(by));
+        if (lie == Lie.Units) value.units ^= by;
+        if (lie == Lie.WorkerSum) value.workerSum ^= by;
+        if (lie == Lie.EpochSum) value.epochSum ^= by;
+        if (lie == Lie.TokenSum) value.tokenSum ^= by;
+        if (lie == Lie.GflopSum) value.gflopSum ^= by;
     }
 
     /// @dev Counts that the ledger itself refuses are no lie that stands.

@@ -52,6 +52,8 @@ contract RunsTest is World {
         same(last, start + PERMIT, "a first permit");
         vm.warp(last);
         openEpoch(runId);
+        vm.prank(verifiers[0]);
+        ledger.joinRun(runId, "");
         later(1);
         check(owed(last) && !owed(last + 1), "owed to the last second");
         vm.prank(operator);
@@ -60,15 +62,20 @@ contract RunsTest is World {
         vm.prank(operator);
         vm.expectPartialRevert(IRunLedger.PermitLapsed.selector);
         ledger.renewPermit(runId);
-        vm.prank(workers[0]);
+        vm.prank(verifiers[1]);
         vm.expectPartialRevert(IRunLedger.PermitLapsed.selector);
         ledger.joinRun(runId, "");
+        vm.prank(operator);
+        vm.expectPartialRevert(IRunLedger.PermitLapsed.selector);
+        ledger.haltRun(runId, "");
         halted(last);
     }
 
     /// @dev A lapse counts from the permit's end, whoever records it and when.
     function halted(uint64 last) internal {
         later(5);
+        ledger.lapseRun(runId);
+        vm.expectPartialRevert(IRunLedger.WrongStatus.selector);
         ledger.lapseRun(runId);
         check(run(runId).status == IRunLedger.Status.Halted, "halted");
         same(run(runId).haltedAt, last, "since the permit's end");
@@ -101,6 +108,9 @@ contract RunsTest is World {
         vm.expectPartialRevert(IRunLedger.TooEarly.selector);
         ledger.resumeRun(runId);
         later(1);
+        vm.prank(stewards[0]);
+        vm.expectPartialRevert(IRunLedger.NotOperator.selector);
+        ledger.resumeRun(runId);
         resume(operator);
         check(!owed(start + PERMIT + 1) && owed(clock()), "the lapse stays");
     }
@@ -157,9 +167,16 @@ contract RunsTest is World {
 
     function test_StewardsMakeTheOperatorsHaltTheirOwn() public {
         halt(operator);
+        uint64 last = clock();
+        later(RESUME - 1);
         halt(stewards[0]);
         halt(stewards[1]);
-        later(RESUME);
+        check(owed(last) && !owed(last + 1), "owed to the first halt");
+        later(1);
+        vm.prank(stewards[0]);
+        vm.expectPartialRevert(IRunLedger.TooEarly.selector);
+        ledger.resumeRun(runId);
+        later(RESUME - 1);
         vm.prank(operator);
         vm.expectPartialRevert(IRunLedger.NotSteward.selector);
         ledger.resumeRun(runId);
@@ -405,14 +422,47 @@ contract RunsTest is World {
         (p.verifiers[0], p.verifiers[1]) = (verifiers[0], verifiers[1]);
         refused(p, IRunLedger.BadThreshold.selector);
         p = params();
+        p.threshold = 0;
+        refused(p, IRunLedger.BadThreshold.selector);
+        p = params();
+        p.verifiers = new address[](0);
+        refused(p, IRunLedger.BadThreshold.selector);
+        p = params();
         p.stewardThreshold = 0;
         refused(p, IRunLedger.BadThreshold.selector);
+        p.stewardThreshold = uint8(stewards.length + 1);
+        refused(p, IRunLedger.BadThreshold.selector);
+        p = params();
+        p.stewards = new address[](0);
+        refused(p, IRunLedger.BadThreshold.selector);
+        p = params();
+        p.token = address(0);
+        refused(p, IRunLedger.ZeroAddress.selector);
+        p = params();
+        p.settleWindow = MIN_WINDOW - 1;
+        refused(p, IRunLedger.BadWindow.selector);
+        p = params();
+        p.resumeDelay = 30 days + 1;
+        refused(p, IRunLedger.BadWindow.selector);
+        p = params();
+        p.permitPeriod = MIN_WINDOW - 1;
+        refused(p, IRunLedger.BadWindow.selector);
+        p.permitPeriod = 30 days + 1;
+        refused(p, IRunLedger.BadWindow.selector);
+        // Silence must stop a run within a month.
+        p.permitPeriod = 30 days;
+        create(p, 0);
+        p = params();
+        (p.verifiers[0], p.verifiers[1]) = (verifiers[1], verifiers[0]);
+        refused(p, IRunLedger.NotAscending.selector);
         p = params();
         p.challengeWindow = uint32(UNBOND / 2);
         refused(p, IRunLedger.BadWindow.selector);
         p = params();
         p.challengeWindow = MIN_WINDOW - 1;
         refused(p, IRunLedger.BadWindow.selector);
+        p.challengeWindow = MIN_WINDOW;
+        create(p, 0);
         p = params();
         p.verifiers[0] = p.verifiers[1];
         refused(p, IRunLedger.NotAscending.selector);
@@ -428,8 +478,10 @@ contract RunsTest is World {
         p = params();
         p.baseModel = bytes32(uint256(uint160(workers[0])));
         refused(p, IRunLedger.AmountTooSmall.selector);
+        p.baseModel = bytes32(uint256(type(uint160).max) + 1);
+        create(p, 0);
         p = params();
-        p.parentRun = 2;
+        p.parentRun = 99;
         refused(p, IRunLedger.NoSuchRun.selector);
         p = params();
         p.challengeWindow = uint32(UNBOND / 2) - 1;
