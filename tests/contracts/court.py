@@ -88,11 +88,6 @@ class Told:
         header = replace(self.header, account_root=root, account_count=len(accounts))
         return replace(self, accounts=accounts, header=header)
 
-    def with_account(self, index: int, **changes: Any) -> "Told":
-        accounts = list(self.accounts)
-        accounts[index] = replace(accounts[index], **changes)
-        return self.with_accounts(accounts)
-
     # ------------------------------------------------------------ witnesses
 
     def account_witness(self, worker: str) -> list[tuple[Any, ...]]:

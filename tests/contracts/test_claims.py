@@ -19,17 +19,6 @@ def test_a_worker_is_paid_units_times_rate_less_what_it_had(world: World) -> Non
     assert alice.claimed(1, worker) == alice.run(1).claimed == 130 * RATE
 
 
-def test_nothing_is_paid_twice(world: World) -> None:
-    accounts = world.settle(alice=100)
-    world.claim("alice", 0, accounts)
-    with refused("NothingToClaim", earned=1000, claimed=1000):
-        world.claim("alice", 0, accounts)
-    later = world.settle(alice=150)
-    world.claim("alice", 1, later)
-    with refused("NothingToClaim", earned=1000, claimed=1500):
-        world.claim("alice", 0, accounts)
-
-
 def test_anyone_may_send_a_claim_and_the_money_goes_to_the_payout_address(world: World) -> None:
     world.by("alice").set_payout(world.address("treasury"))
     accounts = world.settle(alice=100)

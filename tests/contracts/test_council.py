@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import pytest
-
 from ledger.state import Office, RunStatus
 from protocol.canonical import keccak256
 from tests.contracts.world import (
@@ -83,38 +81,6 @@ def test_a_pause_reaches_nothing_that_goes_out_or_ends(world: World) -> None:
     assert world.by("bob").paused_until() > world.by("bob").block_time() + APPEAL
 
 
-def test_a_pause_is_bounded_in_length_and_in_how_often(world: World) -> None:
-    guardian = world.by("guardian")
-    with refused("PauseTooLong", asked=7 * DAY + 1, most=7 * DAY):
-        guardian.pause(7 * DAY + 1)
-    guardian.pause(7 * DAY)
-    begun = guardian.block_time()
-    assert guardian.next_pause_at() == begun + 30 * DAY
-    guardian.unpause()
-    with refused("NotPaused"):
-        guardian.unpause()
-    world.clock.now = begun + 30 * DAY - 1
-    with refused("PauseTooSoon", earliest=begun + 30 * DAY):
-        guardian.pause(1)
-    world.clock.now = begun + 30 * DAY
-    guardian.pause(1)
-
-
-def test_ending_a_pause_lets_everything_in_at_once(world: World) -> None:
-    world.by("guardian").pause(7 * DAY)
-    with refused("Paused"):
-        world.open()
-    world.by("guardian").unpause()
-    world.open()
-
-
-@pytest.mark.parametrize("name", ["stranger", "operator", "arbiter", "deployer", "s0"])
-def test_only_a_guardian_pauses(world: World, name: str) -> None:
-    for call in (lambda: world.by(name).pause(1), lambda: world.by(name).unpause()):
-        with refused("AccessControlUnauthorizedAccount", account=world.address(name)):
-            call()
-
-
 def test_a_pause_does_not_eat_up_the_time_to_settle(world: World) -> None:
     world.open()
     world.by("operator").stop_run(1)
@@ -174,16 +140,6 @@ def test_offices_change_hands_only_through_the_timelock(world: World) -> None:
     world.clock.now = due
     deployer.carry_out(Office.GUARDIAN, bob, is_appointed=True)
     world.by("bob").pause(1)
-
-
-def test_two_guardians_cannot_take_turns(world: World) -> None:
-    deployer, bob = world.by("deployer"), world.address("bob")
-    world.clock.now = deployer.schedule(Office.GUARDIAN, bob, is_appointed=True)
-    deployer.carry_out(Office.GUARDIAN, bob, is_appointed=True)
-    world.by("guardian").pause(7 * DAY)
-    world.wait(7 * DAY)
-    with refused("PauseTooSoon"):
-        world.by("bob").pause(7 * DAY)
 
 
 def test_an_arbiter_is_dismissed_like_it_was_appointed_or_resigns(world: World) -> None:

@@ -110,15 +110,6 @@ def test_a_hundred_leaves_are_asked_for_at_once_and_answered_in_parts(
     assert court.stands(posted) == FINAL
 
 
-def test_an_answer_that_somebody_else_gave_first_does_no_harm(court: Court, posted: Told) -> None:
-    dispute = court.disputed("demand", posted.stated, WORK, [3, 4, 5])
-    answer(court, dispute, posted, [3, 4, 5], [1])
-    answer(court, dispute, posted, [3, 4, 5], [0, 1, 2], by="alice")
-    assert status(court, dispute) == ANSWERED
-    with pytest.raises(ContractError, match="WrongDispute"):
-        answer(court, dispute, posted, [3, 4, 5], [2])
-
-
 def test_an_answer_shows_leaf_signature_and_path_to_everybody(court: Court, posted: Told) -> None:
     dispute = court.disputed("demand", posted.stated, WORK, [7])
     receipt = answer(court, dispute, posted, [7], [0])
@@ -461,22 +452,6 @@ def test_an_arbiter_that_finds_nothing_costs_the_accuser_its_bond(
     assert court.stands(posted) == FINAL
 
 
-def test_a_silent_arbiter_lets_the_epoch_stand(court: Court, posted: Told) -> None:
-    dispute = court.disputed("escalate", posted.stated, keccak256(b"nobody listens"))
-    deadline = court.dispute(dispute).deadline
-    court.world.clock.now = deadline - 1
-    assert court.refusal(("expire", (dispute,))) == "TooEarly"
-    court.world.clock.now = deadline
-    assert court.refusal(("rule", (dispute, True)), by="arbiter") == "TooLate"
-    court.do("expire", dispute, by="bob")
-    assert status(court, dispute) == MOOT
-    # The bond returns: an accuser does not pay for an arbiter's silence.
-    assert (court.credit("stranger"), court.credit("treasury")) == (STAKE, 0)
-    finalise(court)
-    assert court.stands(posted) == FINAL
-    assert court.refusal(("escalate", (posted.stated, keccak256(b"again")))) == "NotDisputable"
-
-
 def test_whoever_says_the_same_twice_is_heard_once(court: Court, posted: Told) -> None:
     for call in (
         ("escalate", (posted.stated, keccak256(b"spite"))),
@@ -485,16 +460,3 @@ def test_whoever_says_the_same_twice_is_heard_once(court: Court, posted: Told) -
         court.disputed(call[0], *call[1])
         assert court.refusal(call) == "WrongDispute"
         assert court.refusal(call, by="bob") is None
-
-
-def test_a_leaf_is_not_demanded_twice(court: Court, posted: Told) -> None:
-    """Answered once, as it would be by whoever looks for leaves to show, half of it stays withheld."""
-    for indices in ([0, 0], [1, 0], [3, 4, 4]):
-        assert court.refusal(("demand", (posted.stated, WORK, indices))) == "BadIndices"
-
-
-def test_what_a_demand_holds_is_not_retracted(court: Court, posted: Told) -> None:
-    """Signers of a lie that only a demand can show would take it back in front of the deadline."""
-    court.disputed("demand", posted.stated, WORK, [0])
-    with pytest.raises(ContractError, match="EpochDisputed"):
-        court.retract(posted)

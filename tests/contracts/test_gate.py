@@ -87,17 +87,6 @@ def test_every_field_of_a_claim_is_attested(gated: Gated) -> None:
     gated.join("alice", honest)
 
 
-def test_a_claim_expires_after_its_last_second(gated: Gated) -> None:
-    claim = gated.claim("alice")
-    evidence = gated.evidence(claim)
-    with gated.world.undone():
-        gated.world.clock.now = claim.expires_at + 1
-        with refused("NotEligible"):
-            gated.join("alice", evidence)
-    gated.world.clock.now = claim.expires_at
-    gated.join("alice", evidence)
-
-
 def test_a_revoked_claim_admits_nobody_more_and_expels_nobody(gated: Gated) -> None:
     world, evidence = gated.world, gated.evidence(gated.claim("alice"))
     digest = gated.claim("alice").digest(world.deployment.chain_id, gated.address)
@@ -149,15 +138,6 @@ def test_a_nullifier_is_spent_per_run(gated: Gated) -> None:
     params = world.params(gate=gated.address)
     world.run_id = world.by("operator").create_run(params, BUDGET, "")
     gated.join("bob", gated.evidence(gated.claim("bob")))
-
-
-def test_nobody_but_the_ledger_spends_a_nullifier(gated: Gated) -> None:
-    """Else a thief that overhears the evidence could spend it before its owner joins."""
-    world, evidence = gated.world, gated.evidence(gated.claim("alice"))
-    admit = gated.contract.functions.admit(world.run_id, world.address("alice"), evidence)
-    with refused("NotLedger", caller=world.address("stranger")):
-        world.transact(admit)
-    gated.join("alice", evidence)
 
 
 def test_a_refusal_spends_nothing(gated: Gated) -> None:

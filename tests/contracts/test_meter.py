@@ -6,7 +6,7 @@ import pytest
 
 from ledger.state import RunState
 from protocol.canonical import keccak256
-from tests.contracts.world import BUDGET, MODEL, RATE, STAKE, WARN, WINDOW, World, refused
+from tests.contracts.world import BUDGET, MODEL, RATE, WARN, WINDOW, World, refused
 
 
 def run_of(world: World, **changes: Any) -> int:
@@ -146,11 +146,3 @@ def test_a_cap_crossed_after_a_lapse_owes_no_more_than_the_lapse_did(world: Worl
     world.by("stranger").lapse_run(world.run_id)
     owed = [world.by("bob").is_owed(world.run_id, until + n) for n in (0, 1, 5, WINDOW)]
     assert owed == [True, False, False, False]
-
-
-def test_no_digest_can_share_an_operators_meter(world: World) -> None:
-    """With it, a stranger's run could warn about somebody else, or hide behind it."""
-    mine = int(world.address("operator"), 16).to_bytes(32, "big")
-    with refused("AmountTooSmall", amount=int.from_bytes(mine, "big")):
-        run_of(world, base_model=mine)
-    assert run_of(world, base_model=(1 << 160).to_bytes(32, "big"), min_stake=STAKE)

@@ -2,12 +2,9 @@
 
 import pytest
 
-from ledger.state import RunStatus
 from tests.contracts.world import (
-    BUDGET,
     PERMIT,
     RATE,
-    STAKE,
     WINDOW,
     World,
     key,
@@ -24,43 +21,6 @@ def let_lapse(world: World) -> int:
     until = world.by("bob").run(world.run_id).permit_until
     world.clock.now = until + 1
     return until
-
-
-def test_a_permit_holds_for_its_period_and_its_last_second_counts(world: World) -> None:
-    run_id = world.by("operator").create_run(world.params(), 0, "")
-    created_at = world.by("operator").block_time()
-    run = world.by("operator").run(run_id)
-    assert run.permit_until == created_at + PERMIT
-    assert run.is_live(run.permit_until)
-    assert not run.is_live(run.permit_until + 1)
-    world.clock.now = run.permit_until
-    world.by("operator").open_epoch(run_id, bytes(32))
-    with refused("PermitLapsed", runId=run_id, permitUntil=run.permit_until):
-        world.by("operator").open_epoch(run_id, bytes(32))
-
-
-def test_the_operators_silence_stops_the_run(world: World) -> None:
-    """The same calls go through one second earlier: nothing but the permit refuses them."""
-    world.by("stranger").mint(world.address("stranger"), STAKE)
-    world.by("stranger").register(STAKE, world.address("stranger"), world.address("stranger"))
-    until = world.by("bob").run(1).permit_until
-    with world.undone():
-        world.clock.now = until - 1
-        world.open()
-        world.by("stranger").join_run(1)
-    let_lapse(world)
-    lapsed = {"runId": 1, "permitUntil": until}
-    with refused("PermitLapsed", **lapsed):
-        world.open()
-    with refused("PermitLapsed", **lapsed):
-        world.by("stranger").join_run(1)
-    with refused("PermitLapsed", **lapsed):
-        world.by("operator").renew_permit(1)
-    with refused("PermitLapsed", **lapsed):
-        world.by("operator").halt_run(1)
-    # No transaction said so: the chain's clock did.
-    assert world.by("bob").run(1).status is RunStatus.ACTIVE
-    assert owed(world, until, until + 1) == [True, False]
 
 
 def test_work_dated_before_a_lapse_is_posted_and_paid_after_it(world: World) -> None:
@@ -87,35 +47,6 @@ def test_renewing_counts_from_now_and_a_hot_key_may(world: World) -> None:
     operator._ledger.functions.renewPermit(1).call({"from": hot.address})
 
 
-def test_recording_a_lapse_changes_nothing_that_is_owed(world: World) -> None:
-    with refused("NotLapsed", runId=1):
-        world.by("stranger").lapse_run(1)
-    until = let_lapse(world)
-    dates = (until - 1, until, until + 1, until + 10**6)
-    before = owed(world, *dates)
-    world.by("stranger").lapse_run(1)
-    assert owed(world, *dates) == before == [True, True, False, False]
-    run = world.by("bob").run(1)
-    assert (run.status, run.halted_at) == (RunStatus.HALTED, until)
-    with refused("WrongStatus"):
-        world.by("stranger").lapse_run(1)
-
-
-def test_a_lapsed_run_is_resumed_after_the_delay_under_a_new_permit(world: World) -> None:
-    operator, until = world.by("operator"), let_lapse(world)
-    world.clock.now = until + WINDOW - 1
-    with refused("TooEarly", earliest=until + WINDOW):
-        operator.resume_run(1)
-    world.clock.now = until + WINDOW
-    with refused("NotOperator"):
-        world.by("s0").resume_run(1)
-    operator.resume_run(1)
-    resumed_at = operator.block_time()
-    assert operator.run(1).permit_until == resumed_at + PERMIT
-    assert owed(world, until, until + 1, resumed_at - 1, resumed_at) == [True, False, False, True]
-    world.open()
-
-
 def test_stewards_make_a_lapse_their_own(world: World) -> None:
     until = let_lapse(world)
     world.by("s0").halt_run(1)
@@ -130,16 +61,6 @@ def test_stewards_make_a_lapse_their_own(world: World) -> None:
     world.by("s0").resume_run(1)
     world.by("s1").resume_run(1)
     assert world.by("bob").run(1).is_live(world.by("bob").block_time())
-
-
-def test_a_lapsed_run_can_be_stopped_and_owes_no_more_for_it(world: World) -> None:
-    until = let_lapse(world)
-    world.clock.now += WINDOW
-    world.by("operator").stop_run(1)
-    stopped_at = world.by("bob").block_time()
-    assert owed(world, until, until + 1, stopped_at) == [True, False, False]
-    world.wait(WINDOW + 1)
-    assert world.by("bob").close_run(1) == BUDGET
 
 
 def test_halts_and_lapses_in_turn_leave_exactly_their_gaps(world: World) -> None:

@@ -1,39 +1,26 @@
-"""Every single-field lie in a leaf or a header is provable on a real EVM, and no true epoch is."""
+"""A walk through the proofs of fraud: what each shows, who pays, and what it costs.
 
-from collections.abc import Iterable, Iterator
-from dataclasses import astuple, fields, replace
-from itertools import pairwise, product
+That every lie of one field falls to a proof, and no truth does, is held by Forge's tests.
+"""
+
+from collections.abc import Iterator
+from dataclasses import astuple, replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import strategies as st
 
 from ledger.errors import ContractError
 from protocol.canonical import keccak256
-from protocol.epoch import AccountLeaf, EpochHeader, WorkLeaf
+from protocol.epoch import AccountLeaf
 from protocol.merkle import Tree
-from tests.contracts.court import ACCOUNTS, NONE, WORK, Call, Court, Told, address
+from tests.contracts.court import NONE, Call, Court, Told, address
 from tests.contracts.world import World, key
 
-DRAWN = settings(
-    max_examples=3,
-    deadline=None,
-    derandomize=True,
-    phases=[Phase.explicit, Phase.generate],  # shrinking on an EVM takes minutes
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.data_too_large],
-)
-NAMES = ["alice", "bob", "w2", "w3", "w4", "w5"]
 NOBODY = (
     "0x0000000000000000000000000000000000000001",
     "0xFFfFfFffFFfffFFfFFfFFFFFffFFFffffFfFFFfF",
     address("nobody"),
-)
-REFUSED_BY_LEDGER = {"run_id", "epoch", "generation", "prev_account_root"}
-PLANS = st.dictionaries(
-    st.sampled_from(NAMES),
-    st.lists(st.tuples(st.integers(1, 3), st.integers(0, 150)), min_size=1, max_size=5),
-    min_size=1,
 )
 
 
@@ -44,23 +31,6 @@ def court(world: World) -> Court:
     court.open()
     court.fund("stranger")
     return court
-
-
-def two_epochs(court: Court, drawn: tuple[Any, Any]) -> tuple[Told, Told]:
-    """Return two true epochs; each worker's nonces ascend by the drawn steps, across both."""
-    last = dict.fromkeys(NAMES, 0)
-    told: list[Told] = []
-    for work in drawn:
-        plan = []
-        for name, groups in work.items():
-            for step, tokens in groups:
-                last[name] += step
-                plan.append((name, last[name], tokens))
-        told.append(court.tell(plan, told[0] if told else None))
-    return told[0], told[1]
-
-
-# ---------------------------------------------------------------- lies
 
 
 def proofs(told: Told) -> Iterator[Call]:
@@ -80,233 +50,6 @@ def proofs(told: Told) -> Iterator[Call]:
 def workers_of(told: Told) -> list[str]:
     accounts = [leaf.worker for leaf in (*told.before, *told.accounts)]
     return sorted({leaf.worker for leaf in told.leaves} | set(accounts))
-
-
-def matching(field: str, told: Told, index: int) -> list[Call]:
-    """Return the proofs that are meant for a leaf's field; one of them must be taken."""
-    if field in ("run_id", "tokens", "gflops", "units"):
-        return [("proveBadLeaf", (told.stated, told.work(index), b""))]
-    if field.endswith("_sum"):
-        pairs = [(i, i + 1) for i in (index - 1, index) if i >= 0 and i + 1 < len(told.leaves)]
-        return [("proveBadEdge", (told.stated, told.work(index)))] + [
-            ("proveBadPair", (told.stated, told.work(left), told.work(right)))
-            for left, right in pairs
-        ]
-    return [("proveBadLeaf", (told.stated, told.work(index), told.signature(index)))]
-
-
-def of_header(told: Told) -> Iterator[Call]:
-    """Yield the proofs that a header's totals or counts are not its trees'."""
-    last = min(told.header.work_count, len(told.leaves)) - 1
-    yield "proveBadEdge", (told.stated, told.work(last))
-    for worker in workers_of(told):
-        yield told.bad_account(worker)
-
-
-def other_than(value: Any, kind: str, data: st.DataObject) -> Any:
-    """Draw another value of the same type, next to the true one or far away."""
-    if isinstance(value, bytes):
-        return data.draw(st.binary(min_size=32, max_size=32).filter(lambda b: b != value))
-    if isinstance(value, str):
-        return data.draw(st.sampled_from([a for a in (*NOBODY, address("w3")) if a != value]))
-    most = 2 ** {"u32": 32, "u64": 64, "u128": 128, "u256": 256}[kind] - 1
-    near = [n for n in (value - 1, value + 1, 0, 1, value * 2, most) if 0 <= n <= most]
-    return data.draw(st.sampled_from([n for n in near if n != value]))
-
-
-LEAF_KINDS = {"run_id": "u256", "units": "u128", "worker_sum": "u128", "epoch_sum": "u128"}
-HEADER_KINDS = {"run_id": "u256", "epoch": "u32", "work_count": "u32", "account_count": "u32"}
-
-
-def is_voided_by_silence(court: Court, told: Told, tree: int, index: int) -> bool:
-    """Return whether nobody who has these trees can open the leaf, and the epoch falls for it."""
-    with court.aside():
-        dispute = court.disputed("demand", told.stated, tree, [index])
-        leaves, openings = (
-            (told.leaves, told.work) if tree == WORK else (told.accounts, told.account)
-        )
-        for place in range(len(leaves)):
-            opened = openings(place)
-            shown = ([opened], [told.signature(place)]) if tree == WORK else ([opened],)
-            answer = "answerWork" if tree == WORK else "answerAccounts"
-            if court.takes((answer, (dispute, told.stated, [index], [0], *shown))):
-                return False
-        court.world.wait(court.disputes.functions.responseWindow().call())
-        court.do("expire", dispute)
-        return court.stands(told) == NONE
-
-
-def is_provable(court: Court, told: Told, likely: Iterable[Call]) -> bool:
-    if any(court.takes(call) for call in likely):
-        return True
-    # What cannot be opened is what nobody can show: both ends of both trees are asked for.
-    header = told.header
-    asked = [(WORK, 0), (WORK, header.work_count - 1), (ACCOUNTS, header.account_count - 1)]
-    return any(is_voided_by_silence(court, told, *place) for place in asked)
-
-
-@DRAWN
-@given(drawn=st.tuples(PLANS, PLANS), data=st.data())
-def test_every_changed_leaf_field_is_provable(
-    court: Court, drawn: tuple[Any, Any], data: st.DataObject
-) -> None:
-    with court.aside():
-        first, second = two_epochs(court, drawn)
-        court.post(first)
-        index = data.draw(st.integers(0, len(second.leaves) - 1))
-        for field in fields(WorkLeaf):
-            value = getattr(second.leaves[index], field.name)
-            lie = other_than(value, LEAF_KINDS.get(field.name, "u64"), data)
-            told = second.with_leaf(index, **{field.name: lie})
-            with court.aside():
-                court.post(told)
-                if field.name == "signature_hash":
-                    assert is_voided_by_silence(court, told, WORK, index)
-                else:
-                    likely = matching(field.name, told, index)
-                    assert any(court.takes(call) for call in likely), (field.name, value, lie)
-
-
-@DRAWN
-@given(drawn=st.tuples(PLANS, PLANS), data=st.data())
-def test_every_changed_header_field_is_refused_or_provable(
-    court: Court, drawn: tuple[Any, Any], data: st.DataObject
-) -> None:
-    with court.aside():
-        first, second = two_epochs(court, drawn)
-        court.post(first)
-        for field in fields(EpochHeader):
-            value = getattr(second.header, field.name)
-            kind = "u128" if field.name == "total" else HEADER_KINDS.get(field.name, "u64")
-            told = second.with_header(**{field.name: other_than(value, kind, data)})
-            with court.aside():
-                try:
-                    court.post(told)
-                except ContractError:
-                    continue
-                assert field.name not in REFUSED_BY_LEDGER
-                if field.name == "data_hash":
-                    # Only the file could show it: an arbiter is asked, and says so.
-                    dispute = court.disputed("escalate", told.stated, keccak256(b"no such file"))
-                    court.do("rule", dispute, True, by="arbiter")
-                    assert court.stands(told) == NONE
-                else:
-                    assert is_provable(court, told, of_header(told)), (field.name, told.header)
-
-
-@settings(DRAWN, max_examples=6)
-@given(drawn=st.tuples(PLANS, PLANS), data=st.data())
-def test_every_changed_account_is_provable(
-    court: Court, drawn: tuple[Any, Any], data: st.DataObject
-) -> None:
-    with court.aside():
-        first, second = two_epochs(court, drawn)
-        court.post(first)
-        index = data.draw(st.integers(0, len(second.accounts) - 1))
-        for field in fields(AccountLeaf):
-            value = getattr(second.accounts[index], field.name)
-            kind = "u128" if field.name == "earned" else "u64"
-            told = second.with_account(index, **{field.name: other_than(value, kind, data)})
-            with court.aside():
-                court.post(told)
-                worker = second.accounts[index].worker
-                likely = [told.bad_account(worker), told.bad_account(told.accounts[index].worker)]
-                assert is_provable(court, told, likely), field.name
-
-
-# ---------------------------------------------------------------- truth
-
-
-@DRAWN
-@given(drawn=st.tuples(PLANS, PLANS), data=st.data())
-def test_no_true_epoch_falls_to_any_proof_of_its_own_leaves(
-    court: Court, drawn: tuple[Any, Any], data: st.DataObject
-) -> None:
-    with court.aside():
-        told = two_epochs(court, drawn)
-        for epoch in told:
-            court.post(epoch)
-        first, second = told
-        for call in (*proofs(first), *proofs(second)):
-            assert court.refusal(call) == "NoFault", call
-        for _ in range(3):
-            for call in strange_calls(first, second, data):
-                assert not court.takes(call), call
-
-
-def strange_calls(first: Told, second: Told, data: st.DataObject) -> Iterator[Call]:
-    """Yield one call of each kind whose arguments are drawn without any sense."""
-    told = data.draw(st.sampled_from([first, second]))
-
-    def work() -> Any:
-        return told.work(data.draw(st.integers(0, len(told.leaves) - 1)))
-
-    def account() -> Any:
-        return told.account(data.draw(st.integers(0, len(told.accounts) - 1)))
-
-    def before() -> Any:
-        if not told.before:
-            return account()
-        return told.account_before(data.draw(st.integers(0, len(told.before) - 1)))
-
-    def some(thing: Any) -> list[Any]:
-        return [thing() for _ in range(data.draw(st.integers(0, 2)))]
-
-    signature = data.draw(st.sampled_from([b"", *told.signatures.values()]))
-    worker = data.draw(st.sampled_from([*NOBODY, *(leaf.worker for leaf in told.accounts)]))
-    one = data.draw(st.sampled_from([first, second]))
-    other_work = one.work(data.draw(st.integers(0, len(one.leaves) - 1)))
-    yield "proveBadLeaf", (told.stated, work(), signature)
-    yield "proveBadPair", (told.stated, work(), work())
-    yield "proveBadEdge", (told.stated, work())
-    yield "proveDuplicate", (told.stated, work(), one.stated, other_work)
-    yield "proveStaleNonce", (told.stated, work(), before())
-    yield "proveAccountOrder", (told.stated, account(), account())
-    yield "proveBadAccount", (told.stated, worker, some(before), some(work), some(account))
-
-
-SMALL = [
-    ([("alice", 1, 5)], [("alice", 2, 0)]),
-    ([("alice", 1, 0)], [("bob", 1, 3), ("bob", 2, 4)]),
-    ([("alice", 1, 5), ("bob", 1, 5)], []),
-    ([], [("bob", 3, 1)]),
-]
-
-
-@pytest.mark.parametrize("plans", SMALL, ids=["1+1", "1+2", "2+0", "0+1"])
-def test_no_small_true_epoch_falls_to_any_arguments_at_all(court: Court, plans: Any) -> None:
-    first = court.post(court.tell(plans[0]))
-    second = court.post(court.tell(plans[1], first))
-    taken = [call for told in (first, second) for call in all_calls(told, first, second)]
-    assert [call for call in taken if court.takes(call)] == []
-
-
-def all_calls(told: Told, first: Told, second: Told) -> Iterator[Call]:
-    """Yield every proof with every choice of places, and indices past the end."""
-    work = [told.work(index) for index in range(len(told.leaves))]
-    work += [(leaf, index + len(work), proof) for leaf, index, proof in work]
-    accounts = [told.account(index) for index in range(len(told.accounts))]
-    before = [told.account_before(index) for index in range(len(told.before))]
-    for one in work:
-        yield "proveBadEdge", (told.stated, one)
-        for signature in (b"", b"\0", *told.signatures.values()):
-            yield "proveBadLeaf", (told.stated, one, signature)
-        for account in before:
-            yield "proveStaleNonce", (told.stated, one, account)
-        for epoch in (first, second):
-            for index in range(len(epoch.leaves)):
-                yield "proveDuplicate", (told.stated, one, epoch.stated, epoch.work(index))
-    for left, right in product(work, work):
-        yield "proveBadPair", (told.stated, left, right)
-    for left, right in product(accounts, accounts):
-        yield "proveAccountOrder", (told.stated, left, right)
-    some = [witnesses(known) for known in (before, work, accounts)]
-    for worker, *shown in product([*workers_of(told), *NOBODY], *some):
-        yield "proveBadAccount", (told.stated, worker, *shown)
-
-
-def witnesses(known: list[Any]) -> list[list[Any]]:
-    return [[], *([one] for one in known), *([a, b] for a, b in pairwise(known))]
 
 
 # ---------------------------------------------------------------- lies of more than one field
@@ -455,27 +198,6 @@ def test_work_dated_after_its_posting_is_proven(court: Court) -> None:
             told = court.post(court.tell_of([(work, court.signed(work, "alice"))]))
             court.world.wait(30)
             assert court.refusal(("proveBadLeaf", (told.stated, told.work(0), b""))) == refusal
-
-
-@pytest.mark.parametrize("num_parameters", [1, 1_234_567, 2**48 - 1])
-def test_gflops_are_twice_parameters_times_tokens_rounded_up(
-    world: World, num_parameters: int
-) -> None:
-    world.run_id = world.by("operator").create_run(
-        world.params(num_parameters=num_parameters), 10**5, "ipfs://other"
-    )
-    court = Court(world)
-    court.open()
-    for tokens in (0, 1, 407, 5000):
-        true = -(-2 * num_parameters * tokens // 10**9)
-        for gflops, refusal in ((true, "NoFault"), (true + 1, None), (true - 1, None)):
-            if gflops < 0:
-                continue
-            with court.aside():
-                work = court.work("alice", 1, tokens, gflops=gflops)
-                told = court.post(court.tell_of([(work, court.signed(work, "alice"))]))
-                call = "proveBadLeaf", (told.stated, told.work(0), told.signature(0))
-                assert court.refusal(call) == refusal, (tokens, gflops)
 
 
 def test_a_hot_keys_signature_counts_until_it_was_revoked(court: Court) -> None:

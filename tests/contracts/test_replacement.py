@@ -42,27 +42,6 @@ def test_a_run_whose_quorum_has_gone_goes_on_with_successors(world: World) -> No
     assert world.by("alice").replacement(1) is None
 
 
-def test_an_honest_verifier_cannot_be_thrown_out(world: World) -> None:
-    with refused("VerifierStillStaked", verifier=world.address("v1"), have=STAKE, need=STAKE):
-        world.by("operator").propose_replacement(1, 1, world.address("bob"))
-
-
-def test_a_verifier_has_a_challenge_window_to_stake_again(world: World) -> None:
-    fall_short(world, "v1")
-    earliest = propose(world, 1, "bob")
-    assert earliest == world.by("bob").block_time() + WINDOW
-    world.clock.now = earliest - 1
-    with refused("TooEarly", earliest=earliest):
-        world.by("stranger").replace_verifier(1)
-    with world.undone():
-        world.by("v1").stake(1)
-        world.clock.now = earliest
-        with refused("VerifierStillStaked"):
-            world.by("stranger").replace_verifier(1)
-    world.clock.now = earliest
-    world.by("stranger").replace_verifier(1)
-
-
 def test_a_replaced_verifier_signs_nothing_more_though_its_stake_is_back(world: World) -> None:
     fall_short(world, "v1")
     replace(world, 1, "bob")

@@ -5,7 +5,7 @@ import pytest
 from ledger.errors import LedgerError
 from ledger.state import SlashStatus
 from protocol.canonical import keccak256
-from tests.contracts.world import APPEAL, RULING, STAKE, UNBOND, World, refused
+from tests.contracts.world import APPEAL, STAKE, UNBOND, World, refused
 
 
 def test_unappealed_stake_is_taken_exactly_when_the_window_has_passed(world: World) -> None:
@@ -66,20 +66,6 @@ def test_one_work_is_reported_once_whatever_the_outcome(world: World) -> None:
         world.accuse(world.report(amount=1))
 
 
-def test_a_run_can_take_at_most_its_minimum_stake_from_one_worker(world: World) -> None:
-    world.by("alice").stake(5 * STAKE)
-    with refused("SlashTooLarge", asked=STAKE + 1, left=STAKE):
-        world.accuse(world.report(amount=STAKE + 1))
-    first = world.accuse(world.report(amount=STAKE - 1))
-    with refused("SlashTooLarge", asked=2, left=1):
-        world.accuse(world.report(amount=2, work_digest=keccak256(b"other")))
-    world.accuse(world.report(amount=1, work_digest=keccak256(b"other")))
-    # An acquittal frees what it had put at risk.
-    world.by("alice").appeal_slash(first)
-    world.by("arbiter").resolve_appeal(first, False)
-    world.accuse(world.report(amount=STAKE - 1, work_digest=keccak256(b"third")))
-
-
 def test_a_report_is_neither_from_the_future_nor_older_than_unbonding(world: World) -> None:
     now = int(world.chain.head.header.timestamp) + 1_000
     world.clock.now = now
@@ -88,31 +74,6 @@ def test_a_report_is_neither_from_the_future_nor_older_than_unbonding(world: Wor
     with refused("BadReportTime"):
         world.accuse(world.report(reported_at=now - UNBOND - 1))
     world.accuse(world.report(reported_at=now - UNBOND + 1))
-
-
-def test_unbonding_does_not_outrun_a_report(world: World) -> None:
-    alice, me = world.by("alice"), world.address("alice")
-    alice.unbond(STAKE)
-    world.wait(UNBOND - 10)
-    slash_id = world.accuse(world.report())  # held, although it would be free in ten seconds
-    world.wait(20)
-    with refused("StakeLocked", locked=STAKE, staked=STAKE):
-        alice.withdraw_stake()
-    world.wait(APPEAL)
-    world.by("stranger").execute_slash(slash_id)
-    assert alice.stake_account(me).unbonding == 0
-    with refused("ZeroAmount"):
-        alice.withdraw_stake()
-
-
-def test_what_is_not_held_can_leave(world: World) -> None:
-    alice, me = world.by("alice"), world.address("alice")
-    world.accuse(world.report(amount=STAKE // 4))
-    before = alice.balance(me)
-    alice.unbond(STAKE)
-    world.wait(UNBOND)
-    alice.withdraw_stake()
-    assert alice.balance(me) == before + STAKE - STAKE // 4
 
 
 def test_an_accusation_stands_although_nothing_is_left_to_hold(world: World) -> None:
@@ -145,15 +106,6 @@ def test_an_appeal_leaves_the_decision_to_the_arbiter(world: World) -> None:
     assert world.by("alice").stake_of(world.address("alice")) == 0
 
 
-def test_an_acquittal_frees_the_stake(world: World) -> None:
-    slash_id = world.accuse(world.report())
-    world.by("alice").appeal_slash(slash_id)
-    world.by("arbiter").resolve_appeal(slash_id, False)
-    account = world.by("alice").stake_account(world.address("alice"))
-    assert (account.stake, account.locked) == (STAKE, 0)
-    assert world.by("alice").slash(slash_id).status is SlashStatus.DISMISSED
-
-
 def test_an_appeal_can_come_too_late(world: World) -> None:
     slash_id = world.accuse(world.report())
     deadline = world.by("alice").slash(slash_id).deadline
@@ -164,21 +116,6 @@ def test_an_appeal_can_come_too_late(world: World) -> None:
     height = world.chain.head.number
     world.by("alice").appeal_slash(slash_id)
     assert world.chain.head.number == height + 1
-
-
-def test_a_silent_arbiter_acquits_exactly_when_its_time_is_over(world: World) -> None:
-    slash_id = world.accuse(world.report())
-    world.by("alice").appeal_slash(slash_id)
-    deadline = world.by("alice").slash(slash_id).deadline
-    assert deadline == world.by("alice").block_time() + RULING
-    world.clock.now = deadline - 1
-    with refused("TooEarly", earliest=deadline):
-        world.by("stranger").expire_appeal(slash_id)
-    world.clock.now = deadline
-    with refused("TooLate"):
-        world.by("arbiter").resolve_appeal(slash_id, True)
-    world.by("stranger").expire_appeal(slash_id)
-    assert world.by("alice").stake_of(world.address("alice")) == STAKE
 
 
 def test_disputes_refuse_a_deployment_they_are_not_wired_into(world: World) -> None:

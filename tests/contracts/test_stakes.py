@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.contracts.world import REVOKE, STAKE, UNBOND, World, key, refused
+from tests.contracts.world import REVOKE, STAKE, World, key, refused
 
 
 def test_registering_stakes_binds_the_key_and_sets_the_payout(world: World) -> None:
@@ -45,35 +45,6 @@ def test_a_revoked_key_never_comes_back(world: World) -> None:
         alice.add_signer(me, b"")
 
 
-def test_stake_leaves_exactly_when_it_has_unbonded(world: World) -> None:
-    alice, me = world.by("alice"), world.address("alice")
-    before = alice.balance(me)
-    with refused("NotEnoughStake", have=STAKE, asked=STAKE + 1):
-        alice.unbond(STAKE + 1)
-    alice.unbond(STAKE)
-    assert alice.stake_of(me) == 0
-    until = alice.stake_account(me).unlock_at
-    world.clock.now = until - 1
-    with refused("StillUnbonding", until=until):
-        alice.withdraw_stake()
-    world.clock.now = until
-    alice.withdraw_stake()
-    assert alice.balance(me) == before + STAKE
-    with refused("ZeroAmount"):
-        alice.withdraw_stake()
-
-
-def test_unbonding_more_restarts_the_wait(world: World) -> None:
-    alice, me = world.by("alice"), world.address("alice")
-    alice.unbond(1)
-    world.wait(UNBOND - 5)
-    alice.unbond(1)
-    world.wait(10)
-    with refused("StillUnbonding"):
-        alice.withdraw_stake()
-    assert alice.stake_account(me).unbonding == 2
-
-
 @pytest.mark.parametrize("name", ["stranger", "operator"])
 def test_who_is_not_registered_has_nothing_to_change(world: World, name: str) -> None:
     ledger, me = world.by(name), world.address(name)
@@ -85,17 +56,3 @@ def test_who_is_not_registered_has_nothing_to_change(world: World, name: str) ->
     with refused("NotRegistered"):
         ledger.stake(1)
     assert ledger.payout_of(me) == me
-
-
-def test_only_disputes_touch_stakes_and_bonds(world: World) -> None:
-    registry, alice = world.by("operator")._registry.functions, world.address("alice")
-    calls = (
-        *(registry.hold(alice, 1), registry.release(alice, 1), registry.slash(alice, 1, alice)),
-        registry.seize(alice, 1, alice),
-        *(registry.postBond(alice, 1), registry.returnBond(alice, 1)),
-        registry.forfeitBond(1, alice),
-    )
-    for call in calls:
-        for name in ("operator", "arbiter", "guardian", "deployer", "v0"):
-            with refused("NotSlasher", caller=world.address(name)):
-                world.transact(call, name)

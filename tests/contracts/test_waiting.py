@@ -3,8 +3,8 @@
 import pytest
 
 from protocol.canonical import keccak256
-from tests.contracts.court import MOOT, OPEN, PENDING, RETRACTED, UPHELD, WORK, Court, Told
-from tests.contracts.test_demands import epoch, omission, status
+from tests.contracts.court import PENDING, RETRACTED, WORK, Court, Told
+from tests.contracts.test_demands import epoch, omission
 from tests.contracts.world import RESPONSE, World
 
 
@@ -30,29 +30,6 @@ def skipping(court: Court) -> tuple[Told, list[bytes]]:
         method, arguments = omission(told, receipt, signature)
         disputes.append(court.disputed(method, *arguments, by=name))
     return told, disputes
-
-
-def test_two_omissions_do_not_wait_for_one_another(court: Court) -> None:
-    """If each waited for the other, the epoch would be pending for ever, and nobody paid."""
-    told, (first, second) = skipping(court)
-    assert epoch(court, told).holds == 2
-    court.world.wait(RESPONSE)
-    court.do("expire", first)
-    assert (status(court, first), court.stands(told)) == (UPHELD, RETRACTED)
-    court.do("expire", second)
-    assert status(court, second) == MOOT
-
-
-def test_an_omission_waits_for_a_demand_about_the_same_epoch(court: Court) -> None:
-    """It spares the signers, so it must not make moot what others hold against them."""
-    told, (first, _) = skipping(court)
-    demand = court.disputed("demand", told.stated, WORK, [0])
-    court.world.wait(RESPONSE)
-    assert court.refusal(("expire", (first,))) == "EpochDisputed"
-    court.do("expire", demand)
-    assert (status(court, demand), status(court, first)) == (UPHELD, OPEN)
-    court.do("expire", first)
-    assert status(court, first) == MOOT
 
 
 def test_an_omission_waits_for_an_escalation_of_a_later_epoch(court: Court) -> None:

@@ -349,7 +349,9 @@ def test_a_guardian_pauses_unpauses_and_resigns(town: Town, typed: Typed) -> Non
     assert town.by(OTHER).paused_until() == 0
     said = typed(*pause, by=DEPLOYER)
     assert keccak256(b"claims are paid twice").hex() in said
-    assert town.by(OTHER).paused_until() >= town.by(OTHER).block_time() + 23 * 3_600
+    until = town.by(OTHER).paused_until()
+    assert until >= town.by(OTHER).block_time() + 23 * 3_600
+    assert town.by(OTHER).next_pause_at() == until + 29 * 86_400
     run_id = town.by(OTHER).num_runs()
     assert "the ledger is paused until" in typed("run", "fund", run_id, 1, by=OTHER, fails=True)
     assert "no such office" in typed("council", "unpause", by=OTHER, fails=True)
