@@ -1,9 +1,9 @@
 """Write `contracts/POWERS.md`: every function that changes something, who may call it, and its limits.
 
 `python -m contracts.tools.powers [--check]`. The functions come from the ABIs, and who is let in from the guards
-that stand in the sources. From when a power takes effect, and what it can never do, neither says: these
-two columns are written by hand, in the page, and kept. A function that has no row there, or whose guards
-say somebody else, is an error: the page cannot be out of date quietly.
+that stand in the sources. From when a power takes effect, and what it can never do, neither says: these two
+columns and the introduction are written by hand, in the page, and kept. A function that has no row there, or
+whose guards say somebody else, is an error: the page cannot be out of date quietly.
 """
 
 import argparse
@@ -74,17 +74,6 @@ INHERITED = {
     ("RunLedger", "multicall"): frozenset({Role.ANYONE}),
     ("StakeRegistry", "multicall"): frozenset({Role.ANYONE}),
 }
-INTRODUCTION = """\
-# Powers
-
-Written by `python -m contracts.tools.powers` from the ABIs and the guards in the sources, but for *from when* and *can never*, which
-are written here by hand and kept. A test regenerates it, and calls each restricted function as a stranger. It lists every
-function that changes anything: who may call it, from when, whether a pause stops it, and what it can never do.
-
-No contract has an owner or a proxy, and none can be exchanged. The council's administrator is a timelock: whom it appoints
-can be seen a delay ahead. **Nobody on this page reaches a final epoch, a claim on it, a credit, or a stake that no quorum
-reported and no proof condemned.** A pause lasts 7 days at most and does not begin within 30 days of the last one's beginning.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +106,7 @@ def powers() -> list[Power]:
 
 def page(written: str) -> str:
     """Return the text of POWERS.md, with what `written`, the page as it stands, says by hand."""
-    limits, sections = _limits(written), [INTRODUCTION]
+    limits, sections = _limits(written), [written.partition("\n## ")[0]]
     for contract in SOURCES:
         rows = [_row(power, limits) for power in powers() if power.contract == contract]
         head = "| function | who | from when | paused | can never |\n|---|---|---|---|---|"
