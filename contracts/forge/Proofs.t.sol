@@ -98,6 +98,19 @@ contract ProofsTest is Prover {
         return true;
     }
 
+    function test_AFirstEpochThatStatesNoAccountIsProven() public {
+        runId = create(params(), BUDGET);
+        openEpoch(runId);
+        IRunLedger.WorkLeaf[] memory leaves = new IRunLedger.WorkLeaf[](1);
+        leaves[0] = leaf(runId, workers[0], 1, 5, clock());
+        EpochFile memory file = write(runId, new Account[](0), leaves);
+        check(tamper(file, Lie.AccountCount, 0, 1), "told");
+        same(file.header.accountCount, 0, "of the only account");
+        post(file);
+        prove(file, file, Lie.AccountCount, 0);
+        same(run(runId).numPosted, 0, "void");
+    }
+
     /// @notice ceil(2 * parameters * tokens / 1e9), for every size of model: a gflop more or less is provable.
     function testFuzz_GflopsAreTwiceParametersTimesTokensRoundedUp(uint48 parameters, uint32 tokens) public {
         IRunLedger.RunParams memory p = params();

@@ -193,6 +193,7 @@ abstract contract Prover is World {
     /// @notice Send the proof of the lie told about leaf or account `i`.
     function prove(EpochFile memory file, EpochFile memory honest, Lie lie, uint256 i) internal {
         if (lie >= Lie.AccountWorker && lie <= Lie.AccountsSwapped) return proveAccounts(file, honest);
+        if (lie == Lie.AccountCount && file.header.accountCount == 0) return proveNoAccounts(file);
         if (needsDemand(lie)) return proveByDemand(file, lie, i);
         if (lie >= Lie.WorkRoot && lie < Lie.AccountWorker) {
             return disputes.proveBadEdge(file.header, openWork(file, file.leaves.length - 1));
@@ -248,6 +249,13 @@ abstract contract Prover is World {
             workWitness(file, worker),
             accountWitness(file.accounts, worker)
         );
+    }
+
+    /// @dev Of an epoch that states no account none can be demanded; but whoever worked lacks one.
+    function proveNoAccounts(EpochFile memory file) internal {
+        address worker = file.leaves[0].worker;
+        IRunLedger.AccountProof[] memory nothing = new IRunLedger.AccountProof[](0);
+        disputes.proveBadAccount(file.header, worker, nothing, workWitness(file, worker), nothing);
     }
 
     function proveByDemand(EpochFile memory file, Lie lie, uint256 i) internal {
