@@ -126,7 +126,7 @@ def _run_compiler(contents: dict[str, str]) -> dict[str, Any]:
         "settings": SETTINGS,
     }
     done = subprocess.run(
-        [executable, HERE / "compile.js"],
+        [executable, HERE / "tools" / "compile.js"],
         input=json.dumps(request),
         capture_output=True,
         text=True,
