@@ -1,4 +1,4 @@
-"""Every signed struct of `protocol/README.md` section 3, held to vectors that any language can read.
+"""Every signed struct of `protocol/wire.md` section 3, held to vectors that any language can read.
 
 `tests/vectors/eip712.json` gives for each the message as it travels, the words that EIP-712 hashes,
 the digest and the signature. eth-account stands for the second implementation.
@@ -77,7 +77,7 @@ def test_another_implementation_gets_the_same_from_the_words_alone(name: str) ->
 
 
 def test_the_specification_lists_exactly_these_structs() -> None:
-    text = (ROOT / "protocol/README.md").read_text()
-    section = text.partition("## 3.")[2].partition("## 4.")[0]
+    text = (ROOT / "protocol/wire.md").read_text()
+    section = text.partition("## 3.")[2].partition("3.2 ")[0]
     listed = [part.partition("`")[0] for part in section.split("| `")[1:]]
     assert listed == [vector["type"] for vector in FILE["vectors"]]
