@@ -1,4 +1,4 @@
-"""The README's commands, run word for word: a market started by hand, party by party.
+"""The commands of `docs/across-machines.md`, run word for word: a market started by hand, party by party.
 
 Only what a person would fill in is filled in: keys, and ports that are free here.
 """
@@ -25,8 +25,8 @@ PARTIES = ("OPERATOR", "TRAINER", "VERIFIER", "WORKER")
 
 
 def blocks() -> list[tuple[str, str]]:
-    """Return the README's command blocks in order, each with the party named in its first line."""
-    text = (ROOT / "README.md").read_text().split("<!-- commands:", 1)[1]
+    """Return the command blocks in order, each with the party named in its first line."""
+    text = (ROOT / "docs/across-machines.md").read_text().split("<!-- commands:", 1)[1]
     found = re.findall(r"```bash\n# (\w+)(.*?)```", text, re.DOTALL)
     return [(party, body.split("\n", 1)[1]) for party, body in found]
 
@@ -96,7 +96,7 @@ def by_hand(tmp_path: Path) -> Iterator[ByHand]:
 
 
 @pytest.mark.slow
-def test_the_readme_starts_a_market_that_pays(by_hand: ByHand) -> None:
+def test_the_commands_start_a_market_that_pays(by_hand: ByHand) -> None:
     parties, commands = zip(*blocks(), strict=True)
     assert parties == ("chain", "operator", "trainer", "verifier", "worker", "worker")
     chain, operator, trainer, verifier, work, pay = commands
