@@ -1,1 +1,1 @@
-"""An Ethereum chain for one machine. Read `chain.py`, `journal.py`, `rpc.py`, `server.py`."""
+"""An Ethereum chain for one machine. Read chain, journal, rpc, server, then `__main__`."""

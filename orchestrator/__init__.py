@@ -1,6 +1,7 @@
 """Leases work to strangers, takes it in, has it replayed, batches it and settles it.
 
-Read `README.md` first, then: store/ (keys, queue, records, blobs), the pure rules of rules/ (schedule, admission,
-batch, settle); then services, the shell around each rule (leases, intake, replays, pauses, training,
-policies, epochs, slashes, views), routes/, app, the background tasks of jobs; checks/ are optional.
+Read `README.md` first, then: config; store/ (keys, records, queue, blobs); the pure rules of rules/ (schedule, admission,
+batch, settle); services, and the shell around each rule (leases, intake, replays, pauses, training over stakes, policies,
+epochs over unsettled and reconciling, slashes, permits, watch); chain, auth, events, views, metrics; app, wiring and routes/;
+jobs and main. checks/ are optional.
 """

@@ -1,1 +1,1 @@
-"""Compile the contracts and question them: powers, seeded bugs, Slither."""
+"""Compile the contracts and question them: build, powers, mutants over mutations (seeded bugs), slither."""

@@ -1,1 +1,1 @@
-"""Optional checks: canaries among the replays, and groups withheld by what they are worth."""
+"""Optional checks: canaries among the replays, and withholding of groups by what they are worth."""

@@ -1,1 +1,1 @@
-"""Rewards recomputed in bounded child processes."""
+"""Rewards recomputed in bounded child processes: pool here, child there."""
