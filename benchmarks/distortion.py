@@ -3,7 +3,7 @@
 A lie about a token's log-probability moves its ratio, and so the weight w with which its gradient enters
 the loss; where a ratio is absurd, it takes its whole sequence out. Replay compares every claimed surprisal
 c with the recomputed r and allows a group a total gap Σ|log(f + c) − log(f + r)| of at most `budget`
-(`protocol/README.md` 4.6): a lie has a price, and a group has so much to spend.
+(`protocol/checks/replay.md`): a lie has a price, and a group has so much to spend.
 
 The most that can be bought is bounded by weak duality: for every λ ≥ 0,
 
@@ -31,7 +31,7 @@ from trainer.loss import Band, Clip
 Floats = NDArray[np.float64]
 
 LOWEST_CLAIM = -0.001
-"""The least surprisal that admission takes: a float32 log-softmax may round above 0 (README 4.5)."""
+"""The least surprisal that admission takes: a float32 log-softmax may round above 0 (`protocol/wire.md` 4.5)."""
 NUM_PRICES, NUM_MULTIPLIERS = 256, 96
 
 

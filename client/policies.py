@@ -5,7 +5,7 @@ backwards, ending at a version already here or at an anchor, which is an edge fr
 that cannot be read, applied or verified is struck out and the next cheapest way is tried, so patch,
 skip patch and anchor are one search and not three cases. Nothing is kept that has not the promised
 digest of every tensor, and a policy replaces nothing until it is whole.
-Left out: relays, and adapters of LoRA runs. Source: `protocol/README.md` section 9.
+Left out: relays, and adapters of LoRA runs. Source: `protocol/wire.md` section 9.
 """
 
 import heapq

@@ -1,7 +1,7 @@
 """Request and response bodies, in the order of a worker's life, then the other parties'.
 
 JSON on the wire except `Submission` (canonical bytes under zstd) and `EpochFile` (a blob of
-canonical bytes). Routes are listed in `protocol/README.md` section 5.
+canonical bytes). Routes are listed in `protocol/wire.md` section 5.
 """
 
 from enum import StrEnum

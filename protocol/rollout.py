@@ -111,7 +111,7 @@ class Submission(Wire):
 
 
 class Work(Wire):
-    """The commitment as the ledger hashes it (EIP-712 `Work`, `protocol/README.md` section 3)."""
+    """The commitment as the ledger hashes it (EIP-712 `Work`, `protocol/wire.md` section 3)."""
 
     run_id: U63
     worker: Address

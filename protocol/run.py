@@ -41,7 +41,7 @@ class RunSpec(Wire):
     """The agreed terms of one run.
 
     Example: `rollcall.cli.spec.spec_of(RunPlan(), orchestrator=…, trainer=…)` makes the demo's; the wire
-    form is in `protocol/README.md` section 2.
+    form is in `protocol/wire.md` section 2.
     """
 
     protocol_version: int = PROTOCOL_VERSION

@@ -5,7 +5,7 @@ rollout is a deterministic function of (weights, prompt, seed) and a replay need
 This is the reference; engines compute the same with their own arrays and are held to it by tests.
 Left out: logits (an engine's business) and bounds on their rounding (`protocol.verdict`).
 
-Source: `protocol/README.md` 4.2; Token-DiFR (arXiv:2511.20621); the integer part and the log1p tail
+Source: `protocol/wire.md` 4.2; Token-DiFR (arXiv:2511.20621); the integer part and the log1p tail
 are those of vLLM 0.32's `vllm/v1/worker/gpu/sample/gumbel.py`, so its GPU runner conforms unmodified.
 The hash is MurmurHash3_x86_32 (public domain, A. Appleby) over four little-endian words.
 """

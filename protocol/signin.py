@@ -49,7 +49,7 @@ def parse(text: str) -> SignIn:
     """Read a sign-in text; raise `Malformed` for anything but the exact form."""
     found = _PATTERN.fullmatch(text)
     if found is None:
-        raise Malformed("the sign-in text is not the EIP-4361 form of protocol/README.md section 6")
+        raise Malformed("the sign-in text is not the EIP-4361 form of protocol/wire.md section 6")
     return SignIn(
         domain=found["domain"],
         address=checksum_address(found["address"]),

@@ -15,7 +15,7 @@ proof. Everything is plain numpy: no proof, however formed, ends the verifier's 
 capturing activations, which is the engines'.
 
 A proof shows that *a* forward pass of the right weights was made over the text. It does not show
-that the text was sampled from it: replay does (`protocol/README.md` section 4).
+that the text was sampled from it: replay does (`protocol/checks/replay.md`).
 """
 
 from dataclasses import dataclass

@@ -21,7 +21,7 @@ struct EpochFile {
 }
 
 /// @title Writing epochs as an honest settlement does
-/// @notice Hashes are spelled out here from `protocol/README.md`; nothing is taken from the contracts' library.
+/// @notice Hashes are spelled out here from `protocol/wire.md`; nothing is taken from the contracts' library.
 library EpochFiles {
     bytes32 internal constant WORK = keccak256(
         "Work(uint256 runId,address worker,uint64 nonce,bytes32 payloadDigest,uint64 policyVersion,uint64 submittedAt,uint64 tokens,uint64 gflops)"

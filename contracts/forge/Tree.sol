@@ -3,7 +3,7 @@ pragma solidity 0.8.37;
 
 /// @title Building the trees that the contracts only verify
 /// @notice Leaves are padded with zero words to a power of two; a node is keccak256(left, right). Written from
-///         `protocol/README.md`, not from the contracts' library, so that the two check each other.
+///         `protocol/wire.md`, not from the contracts' library, so that the two check each other.
 library Tree {
     function root(bytes32[] memory leaves) internal pure returns (bytes32) {
         if (leaves.length == 0) return 0;

@@ -3,7 +3,7 @@
 An environment is a pure function from an index to a problem, and from a completion to a score.
 Two parties that hold the same digest compute the same prompts and the same rewards. Left out:
 which indices are trained on or held out (the run decides) and where scoring runs (the caller
-bounds it). Source: `protocol/README.md` 2.2.
+bounds it). Source: `protocol/wire.md` 2.2.
 """
 
 from collections.abc import Mapping, Sequence

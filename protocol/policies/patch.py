@@ -6,7 +6,7 @@ the zig-zag of the ordered bit patterns' difference), `dense` (that difference f
 `raw`. Numbers are split into byte planes, each under its own zstd frame, so that the planes' codes do
 not spoil one another. Sizes follow from the old tensor and are compared with a frame's header before
 anything is allocated. Left out: contexts by exponent, chunks decoded in parallel.
-Source: `protocol/README.md` section 9; arXiv:2602.03839 for how few bit patterns change in a step.
+Source: `protocol/wire.md` section 9; arXiv:2602.03839 for how few bit patterns change in a step.
 """
 
 import math

@@ -1,7 +1,7 @@
 """Replay a group: is every claimed token the winner under the leased seeds?
 
 One prefill over prompt and completion gives the logits of every completion position; the seeded
-noise is added and the claimed token compared with the winner (`protocol/README.md` 4.6). This file
+noise is added and the claimed token compared with the winner (`protocol/checks/replay.md`). This file
 measures; `protocol.verdict.judge` decides. Left out: fetching work and weights, signing verdicts,
 what admission checks on every submission (lengths, termination, ids in range), and stopping early
 inside a group: a verdict's stats cover every token of it, so that whoever replays it again can
