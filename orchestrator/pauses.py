@@ -1,6 +1,6 @@
 """End a worker's pause: its sequential test alarmed, and its machine has been looked at.
 
-The pause itself begins in `lua/verdict.lua`, in the step that counts the alarm. A self-check is the
+The pause itself begins in `rules/votes.py`, with the vote that carries the alarm. A self-check is the
 worker's word, so it earns no trust: its record has begun again, so that all its groups are replayed as a
 newcomer's are, and so has the test of each verifier that alarmed.
 """

@@ -1,7 +1,7 @@
 """Hand replays to verifiers and count their signed verdicts.
 
 A verifier's verdict counts where the replay was handed to it, once, and while it has its vote. How
-votes are counted is `lua/verdict.lua`; how verifiers are tested themselves, `checks/canaries.py`.
+votes are counted is `rules/votes.py`; how verifiers are tested themselves, `checks/canaries.py`.
 """
 
 from dataclasses import dataclass
@@ -9,16 +9,21 @@ from dataclasses import dataclass
 import structlog
 
 from orchestrator.auth import Account
-from orchestrator.events import event_body
+from orchestrator.rules import votes
+from orchestrator.rules.ballots import Cast, VoteTerms
+from orchestrator.rules.votes import Counted, Reply
 from orchestrator.services import Market, Run
 from orchestrator.store import keys
+from orchestrator.store import votes as store_votes
 from orchestrator.store.records import Group, Report
-from protocol.checks.draw import Draw, votes_that_condemn
+from orchestrator.store.votes import Writes
+from protocol.checks.draw import Draw
 from protocol.checks.evidence import Consequence, Hypothesis, consequence
 from protocol.constants import MAX_CLOCK_SKEW_SECONDS
 from protocol.errors import (
     AuditForeign,
     BadSignature,
+    Busy,
     ClockSkew,
     ConflictingVerdict,
     Forbidden,
@@ -27,13 +32,14 @@ from protocol.errors import (
     NotJoined,
     VoteLost,
 )
-from protocol.messages import AuditTask, AuditTasks, GroupState, VerdictReply
+from protocol.messages import AuditTask, AuditTasks, VerdictReply
 from protocol.rollout import SignedLease
 from protocol.signing import recover
 from protocol.verdict import Outcome, Rejection, Verdict, follows
 
-UNDECIDED_SECONDS = 5.0
-"""Pause before an undecided replay is offered again: what it lacked must have time to appear."""
+TRIES = 16
+"""How often a verdict is counted where others change its facts each time: as many verifiers of one group
+may send theirs in the same millisecond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,27 +116,41 @@ async def count(market: Market, run: Run, verdict: Verdict) -> VerdictReply:
     await _require_signed(market, run, verdict)
     subject = await subject_of(market, run, verdict.work_digest)
     _require_covering(market, run, subject.group, verdict)
-    worker, verifiers = subject.group.worker, run.chain.verifiers
-    summary = _summary(verdict, worker)
-    now, threshold = market.clock(), run.chain.threshold
-    outcome, state, happened = await market.queue.script(
-        "verdict",
-        run.run_id,
-        *(verdict.work_digest.hex(), verdict.verifier, verdict.outcome.value, verdict.to_json()),
-        *(threshold, votes_that_condemn(threshold, len(verifiers)), " ".join(verifiers)),
-        *(now, UNDECIDED_SECONDS, verdict.rejection, verdict.detail),
-        await _report(market, run, verdict, worker),
-        *(keys.NUM_EVENTS_KEPT, event_body(run.run_id, "verdict", now, summary)),
-        *(event_body(run.run_id, "exclusion", now, summary), run.run_id, keys.HANDED_SECONDS),
-        consequence(verdict, run.spec.thresholds).value,
-        int(verdict.drifts),
-        event_body(run.run_id, "paused", now, {"worker": worker, "detail": verdict.detail}),
-    )
-    _require_taken(verdict, outcome, state)
-    if outcome == b"counted":
+    counted = await _counted(market, run, verdict, subject.group.worker)
+    _require_taken(verdict, counted)
+    if counted.reply is Reply.COUNTED:
         market.metrics.verdicts.labels(run.run_id, verdict.outcome.value).inc()
-        _notice(market, run, verdict, happened.decode().split())
-    return VerdictReply(state=GroupState(state.decode()))
+        _notice(market, run, verdict, counted.findings)
+    return VerdictReply(state=counted.state)
+
+
+async def _counted(market: Market, run: Run, verdict: Verdict, worker: str) -> Counted:
+    """Count a verdict by the facts, as often as they change meanwhile."""
+    report = await _report(market, run, verdict, worker)
+    cast = Cast(
+        digest=verdict.work_digest.hex(),
+        verifier=verdict.verifier,
+        outcome=verdict.outcome,
+        finding=consequence(verdict, run.spec.thresholds),
+        rejection=verdict.rejection,
+        detail=verdict.detail,
+        is_alarm=verdict.drifts,
+        is_reportable=report is not None,
+        summary=_summary(verdict, worker),
+    )
+    terms, now = VoteTerms.of(run.chain.verifiers, threshold=run.chain.threshold), market.clock()
+    writes = Writes(run.run_id, verdict, report, len(terms.verifiers), now)
+    for _ in range(TRIES):
+        seen = await store_votes.read(market.queue, run.run_id, cast, worker, terms)
+        counted = votes.count(seen.facts, cast, terms, now)
+        if not counted.effects:
+            return counted
+        if await store_votes.write(market.queue, seen, counted.effects, writes):
+            return counted
+    raise Busy(
+        f"{TRIES} other verdicts were counted before this one: send the same again",
+        retry_after_seconds=1.0,
+    )
 
 
 async def subject_of(market: Market, run: Run, work_digest: bytes) -> Subject:
@@ -144,20 +164,20 @@ async def subject_of(market: Market, run: Run, work_digest: bytes) -> Subject:
     return Subject(group, SignedLease.from_json(signed))
 
 
-def _require_taken(verdict: Verdict, outcome: bytes, state: bytes) -> None:
+def _require_taken(verdict: Verdict, counted: Counted) -> None:
     work = f"0x{verdict.work_digest.hex()}"
-    if outcome == b"conflict":
+    if counted.reply is Reply.CONFLICT:
         raise ConflictingVerdict(
-            f"{verdict.verifier} already found {work} {state.decode()}: a verdict stands"
+            f"{verdict.verifier} already found {work} {counted.earlier}: a verdict stands"
         )
-    if outcome == b"foreign":
+    if counted.reply is Reply.FOREIGN:
         raise AuditForeign(
             f"the replay of {work} was not handed to {verdict.verifier}, or longer ago than "
             f"{keys.HANDED_SECONDS} s: judge what POST .../audits gives out"
         )
 
 
-def _notice(market: Market, run: Run, verdict: Verdict, happened: list[str]) -> None:
+def _notice(market: Market, run: Run, verdict: Verdict, happened: tuple[str, ...]) -> None:
     """Count what a verdict brought to light, and say what a person must know."""
     log = structlog.get_logger()
     digest = "0x" + verdict.work_digest.hex()
@@ -244,22 +264,18 @@ def _require_covering(market: Market, run: Run, group: Group, verdict: Verdict) 
         raise Malformed(f"the verdict is {verdict.outcome.value} and its figures {does}")
 
 
-async def _report(market: Market, run: Run, verdict: Verdict, worker: str) -> str:
-    """Return the report that stake-worthy evidence starts, as JSON; empty where nothing is at stake."""
+async def _report(market: Market, run: Run, verdict: Verdict, worker: str) -> Report | None:
+    """Return the report that stake-worthy evidence starts, or None where nothing is at stake."""
     grounds = consequence(verdict, run.spec.thresholds)
     if grounds in {Consequence.NONE, Consequence.UNPAID} or not run.chain.min_stake:
-        return ""
-    return (
-        Report(
-            run_id=run.run_id,
-            worker=worker,
-            work_digest=verdict.work_digest,
-            evidence_digest=verdict.evidence_digest(),
-            amount=str(run.chain.min_stake),
-            reported_at=await market.chain.block_time(),
-        )
-        .to_json()
-        .decode()
+        return None
+    return Report(
+        run_id=run.run_id,
+        worker=worker,
+        work_digest=verdict.work_digest,
+        evidence_digest=verdict.evidence_digest(),
+        amount=str(run.chain.min_stake),
+        reported_at=await market.chain.block_time(),
     )
 
 

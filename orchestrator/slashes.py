@@ -1,6 +1,6 @@
 """Drive fraud reports from evidence to the stake: signed, proposed, executed.
 
-A report about a worker starts in `lua/verdict.lua`, in the same step that excludes it. One about a
+A report about a worker starts with the vote that excludes it (`rules/votes.py`). One about a
 verifier starts here, once it has failed a second canary and the canary is open for all to check; the
 others sign it, never the accused. A report is proposed whatever
 is left at stake, because the accusation on chain is also what answers a claim that the worker's work was

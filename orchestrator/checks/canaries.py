@@ -4,7 +4,7 @@ The operator's canary workers join, lease and submit like any other; this proces
 What each does (all honest, or all false) is committed to under its signature before it leases anything,
 and opened once a verifier has judged one of its groups wrongly, or after `open_seconds`. A canary goes
 to every verifier; it is never paid, trained on or held against its worker. Verdicts on it are counted
-in `lua/verdict.lua`; a second failure is reported by `slashes.py`.
+in `rules/votes.py`; a second failure is reported by `slashes.py`.
 """
 
 from dataclasses import dataclass

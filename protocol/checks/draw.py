@@ -3,8 +3,7 @@
 Pure. A group is drawn by an epoch's secret and its own digest: unpredictable before it is sent,
 reproducible once the secret is revealed; so are the rollouts of it that are replayed. The share that is
 drawn follows from the worker's record, which is public too: the groups with lower nonces that it was paid
-for. How verdicts are counted one by one is `orchestrator/store/lua/verdict.lua`, because votes must be counted
-atomically.
+for. How the orchestrator counts verdicts one by one is its `rules/votes.py`.
 
 Left out: who keeps the secret. An orchestrator that tells a friend whose group will be drawn cannot be
 found here; it can be found by what the friend's groups say when anyone replays them.

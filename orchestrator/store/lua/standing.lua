@@ -140,6 +140,15 @@ local function exclude(worker, detail)
   end
 end
 
+-- What several reads answer, keys after the run's prefix: what `write.lua` compares.
+local function answers_of(reads)
+  local answers = {}
+  for i, read in ipairs(cmsgpack.unpack(reads)) do
+    answers[i] = redis.call(read[1], p .. read[2], unpack(read, 3))
+  end
+  return answers
+end
+
 -- The verifiers whose votes count, and how many they are: those on chain (space separated) less those that
 -- failed a canary.
 local function voters(listed)

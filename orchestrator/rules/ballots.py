@@ -1,0 +1,276 @@
+"""What a vote is counted by, and what it may do: the facts and the effects of `votes.py`.
+
+Digests are hexadecimal, as the store names groups.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Self
+
+from protocol.checks.draw import votes_that_condemn
+from protocol.checks.evidence import Consequence
+from protocol.messages import GroupState
+from protocol.verdict import Outcome
+
+SPLIT = "split"
+"""What a group was found to be where all voted and no quorum agreed."""
+
+
+@dataclass(frozen=True, slots=True)
+class VoteTerms:
+    """Who may vote by the chain, and how many votes decide.
+
+    Example: VoteTerms.of(("0xa", "0xb", "0xc"), threshold=2)
+    """
+
+    verifiers: tuple[str, ...]
+    to_accept: int
+    to_condemn: int
+
+    @classmethod
+    def of(cls, verifiers: tuple[str, ...], *, threshold: int) -> Self:
+        return cls(verifiers, threshold, votes_that_condemn(threshold, len(verifiers)))
+
+
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """One verdict as it is counted."""
+
+    digest: str
+    verifier: str
+    outcome: Outcome
+    finding: Consequence
+    """What the verdict's own figures justify."""
+    rejection: str = ""
+    detail: str = ""
+    is_alarm: bool = False
+    """Whether the verifier's sequential test of the worker crossed its bound."""
+    is_reportable: bool = False
+    """Whether there is a stake to report the worker for."""
+    summary: Mapping[str, int | str] = field(default_factory=dict)
+    """What the verdict's event says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ballots:
+    """A group, and what was voted on it so far. Of a verifier's votes the last one stands here."""
+
+    worker: str
+    state: GroupState
+    found: str = ""
+    """What closed the vote: an outcome, `SPLIT`, or empty while it is open."""
+    canary: str = ""
+    """What a replay must find, where the group is a canary."""
+    votes: Mapping[str, Outcome] = field(default_factory=dict)
+    findings: Mapping[str, Consequence] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Suspicion:
+    """What is known against a worker."""
+
+    is_excluded: bool = False
+    gross: frozenset[str] = frozenset()
+    """Its groups with gross evidence."""
+    alarms: frozenset[str] = frozenset()
+    """Verifiers whose sequential test of it alarmed since its last pause."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failing:
+    """What is known of a verifier that the vote makes fail a canary."""
+
+    num_failed: int = 0
+    """Canaries that it failed before."""
+    waiting: tuple[str, ...] = ()
+    """Groups with a vote of it that wait for more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All that a vote is counted by, read at one moment.
+
+    `groups` has the vote's own, and those in which a failing verifier's vote is taken away; `workers` theirs.
+    """
+
+    groups: Mapping[str, Ballots]
+    workers: Mapping[str, Suspicion]
+    is_handed: bool
+    """Whether the replay was ever handed to the voter."""
+    voteless: frozenset[str] = frozenset()
+    examined: frozenset[str] = frozenset()
+    """Verifiers whose answer to this canary was counted."""
+    failing: Mapping[str, Failing] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordVote:
+    digest: str
+    verifier: str
+    outcome: Outcome
+    finding: Consequence
+
+
+@dataclass(frozen=True, slots=True)
+class SealBallot:
+    """Keep a vote's event until the group is decided: a copied verdict is no second replay."""
+
+    digest: str
+    verifier: str
+    summary: Mapping[str, int | str]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenBallots:
+    """Let all see the sealed votes, or those of one outcome."""
+
+    digest: str
+    only: Outcome | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FreePlace:
+    """The voter's place in the queue of replays is gone, or offered again from a time on."""
+
+    digest: str
+    verifier: str
+    offered_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DropPlaces:
+    """Nobody is asked about the group any more."""
+
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Keep as many places open as votes are still wanted."""
+
+    digest: str
+    num_wanted: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    digest: str
+    may_train: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    digest: str
+    rejection: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class CloseVote:
+    digest: str
+    found: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoteGross:
+    worker: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exclude:
+    worker: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class StartReport:
+    """Ask for the worker's stake; `also` is its other gross group, or empty where one is enough."""
+
+    digest: str
+    also: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoteAlarm:
+    worker: str
+    verifier: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """No leases until a self-check; the worker's record begins again, its alarms too."""
+
+    worker: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoteOdd:
+    verifier: str
+
+
+@dataclass(frozen=True, slots=True)
+class PassCanary:
+    digest: str
+    verifier: str
+
+
+@dataclass(frozen=True, slots=True)
+class FailCanary:
+    """The canary's worker is spent: it is opened for all to check."""
+
+    digest: str
+    verifier: str
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class TakeVote:
+    verifier: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Accuse:
+    verifier: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class CloseCanary:
+    """From outside it looks like accepted work from here on, until it is opened."""
+
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    kind: str
+    fields: Mapping[str, int | str]
+
+
+Effect = (
+    RecordVote
+    | SealBallot
+    | OpenBallots
+    | FreePlace
+    | DropPlaces
+    | Ask
+    | Accept
+    | Reject
+    | CloseVote
+    | NoteGross
+    | Exclude
+    | StartReport
+    | NoteAlarm
+    | Pause
+    | NoteOdd
+    | PassCanary
+    | FailCanary
+    | TakeVote
+    | Accuse
+    | CloseCanary
+    | Announce
+)

@@ -1,0 +1,224 @@
+"""Read what a vote is counted by, and write what it does if all of that is still so.
+
+Both are one atomic step. Between them anything may happen, in other processes too: then nothing is
+written, and the vote is counted again by what is true by then. What is compared is all that was read,
+so no writer has to say that it changed something.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import msgpack
+
+from orchestrator.events import event_body
+from orchestrator.rules import ballots, votes
+from orchestrator.rules.ballots import Ballots, Cast, Effect, Facts, Failing, Suspicion, VoteTerms
+from orchestrator.store import keys
+from orchestrator.store.queue import Argument, Queue
+from orchestrator.store.records import Report
+from protocol.checks.evidence import Consequence
+from protocol.messages import GroupState
+from protocol.verdict import Outcome, Verdict
+
+Command = tuple[Argument, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Facts, with the reads that found them and the digest of their answers."""
+
+    facts: Facts
+    reads: bytes
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Whose facts are read."""
+
+    groups: tuple[str, ...]
+    workers: tuple[str, ...]
+    failing: tuple[str, ...] = ()
+
+    def reads(self, cast: Cast) -> list[Command]:
+        """Return the reads in the order in which `_facts` takes their answers."""
+        found: list[Command] = [
+            ("SISMEMBER", f"handed:{cast.digest}", cast.verifier),
+            ("SMEMBERS", "voteless"),
+            ("SMEMBERS", f"examined:{cast.digest}"),
+        ]
+        for digest in self.groups:
+            found.append(("HMGET", f"group:{digest}", "worker", "state", "found", "canary"))
+            found.append(("HGETALL", f"votes:{digest}"))
+            found.append(("HGETALL", f"findings:{digest}"))
+        for worker in self.workers:
+            found.append(("HGET", f"worker:{worker}", "excluded"))
+            found.append(("SMEMBERS", f"gross:{worker}"))
+            found.append(("SMEMBERS", f"alarms:{worker}"))
+        for verifier in self.failing:
+            found.append(("HGET", f"verifier:{verifier}", "canaries_failed"))
+            found.append(("SMEMBERS", f"votes_of:{verifier}"))
+        return found
+
+
+async def read(queue: Queue, run_id: int, cast: Cast, worker: str, terms: VoteTerms) -> Seen:
+    """Read a vote's facts at one moment; of a verifier that fails a canary by it, its other votes too."""
+    scope = Scope((cast.digest,), (worker,))
+    while True:
+        reads = _packed(scope.reads(cast))
+        digest, answers = await queue.script("read", run_id, reads)
+        facts = _facts(scope, answers)
+        wider = _scope(facts, cast, terms)
+        if wider == scope:
+            return Seen(facts, reads, digest)
+        scope = wider
+
+
+async def write(queue: Queue, seen: Seen, effects: Sequence[Effect], writes: "Writes") -> bool:
+    """Write a vote's effects; return False, and write nothing, where its facts have changed."""
+    packed = _packed(command for effect in effects for command in writes.commands(effect))
+    arguments = (seen.reads, seen.digest, packed, keys.NUM_EVENTS_KEPT)
+    return bool(await queue.script("write", writes.run_id, *arguments))
+
+
+def _scope(facts: Facts, cast: Cast, terms: VoteTerms) -> Scope:
+    """Return whose facts the vote is counted by, by what is known so far."""
+    failing = votes.failing(facts, cast, terms)
+    waiting = {d for v in failing if v in facts.failing for d in facts.failing[v].waiting}
+    groups = (cast.digest, *sorted(waiting - {cast.digest}))
+    workers = {facts.groups[digest].worker for digest in groups if digest in facts.groups}
+    return Scope(groups, tuple(sorted(workers)), failing)
+
+
+def _facts(scope: Scope, answers: Iterable[object]) -> Facts:
+    left = iter(answers)
+
+    def number() -> int:
+        return int(next(left) or 0)  # type: ignore[call-overload]
+
+    def members() -> frozenset[str]:
+        return frozenset(member.decode() for member in next(left))  # type: ignore[attr-defined]
+
+    def pairs() -> dict[str, str]:
+        flat = [value.decode() for value in next(left)]  # type: ignore[attr-defined]
+        return dict(zip(flat[::2], flat[1::2], strict=True))
+
+    def group() -> Ballots:
+        worker, state, found, canary = (
+            (value or b"").decode()
+            for value in next(left)  # type: ignore[attr-defined]
+        )
+        return Ballots(
+            worker,
+            GroupState(state),
+            found,
+            canary,
+            {voter: Outcome(vote) for voter, vote in pairs().items()},
+            {voter: Consequence(finding) for voter, finding in pairs().items()},
+        )
+
+    is_handed, voteless, examined = bool(number()), members(), members()
+    return Facts(
+        groups={digest: group() for digest in scope.groups},
+        workers={w: Suspicion(number() == 1, members(), members()) for w in scope.workers},
+        is_handed=is_handed,
+        voteless=voteless,
+        examined=examined,
+        failing={v: Failing(number(), tuple(sorted(members()))) for v in scope.failing},
+    )
+
+
+def _packed(commands: Iterable[Command]) -> bytes:
+    # Words throughout, and in the older form, in which text and bytes are one type: Lua's numbers are floats.
+    words = [[w if isinstance(w, bytes) else str(w) for w in command] for command in commands]
+    return bytes(msgpack.packb(words, use_bin_type=False))
+
+
+@dataclass(frozen=True, slots=True)
+class Writes:
+    """What an effect of this verdict writes: steps of `write.lua` by name, and commands on keys after the prefix."""
+
+    run_id: int
+    verdict: Verdict
+    report: Report | None
+    num_verifiers: int
+    now: float
+
+    def commands(self, effect: Effect) -> tuple[Command, ...]:  # noqa: PLR0911 - one per effect
+        match effect:
+            case ballots.RecordVote(digest, verifier, outcome, finding):
+                return (
+                    ("HSET", f"votes:{digest}", verifier, outcome.value),
+                    ("HSET", f"verdicts:{digest}", verifier, self.verdict.to_json()),
+                    ("HSET", f"findings:{digest}", verifier, finding.value),
+                    ("HINCRBY", f"verifier:{verifier}", outcome.value, 1),
+                )
+            case ballots.SealBallot(digest, verifier, summary):
+                return (
+                    ("HSET", f"ballots:{digest}", verifier, self._event("verdict", summary)),
+                    ("EXPIRE", f"ballots:{digest}", keys.HANDED_SECONDS),
+                    ("SADD", f"votes_of:{verifier}", digest),
+                )
+            case ballots.OpenBallots(digest, only):
+                return (("open_ballots", digest, only.value if only else ""),)
+            case ballots.FreePlace(digest, verifier, offered_at):
+                at = "" if offered_at is None else offered_at
+                return (("free_place", digest, verifier, at),)
+            case ballots.DropPlaces(digest):
+                return (("drop_places", digest, self.num_verifiers),)
+            case ballots.Ask(digest, num_wanted, at):
+                return (("ask", digest, self.num_verifiers, num_wanted, at),)
+            case ballots.Accept(digest, may_train):
+                return (("accept", digest, int(may_train)),)
+            case ballots.Reject(digest, rejection, detail):
+                return (("reject", digest, rejection, detail),)
+            case ballots.CloseVote(digest, found):
+                return (("HSET", f"group:{digest}", "found", found),)
+            case ballots.Announce(kind, fields):
+                return (("announce", kind, self._event(kind, fields)),)
+            case _:
+                return self._sanction(effect)
+
+    def _sanction(self, effect: Effect) -> tuple[Command, ...]:  # noqa: PLR0911 - one per effect
+        match effect:
+            case ballots.NoteGross(worker, digest):
+                return (("SADD", f"gross:{worker}", digest),)
+            case ballots.Exclude(worker, detail):
+                return (("exclude", worker, detail),)
+            case ballots.StartReport(digest, also) if self.report is not None:
+                report = self.report.model_copy(update={"also": bytes.fromhex(also or "00" * 32)})
+                return (("HSET", "reports", digest, report.to_json()),)
+            case ballots.NoteAlarm(worker, verifier):
+                return (
+                    ("SADD", f"alarms:{worker}", verifier),
+                    ("EXPIRE", f"alarms:{worker}", keys.HANDED_SECONDS),
+                )
+            case ballots.Pause(worker, detail):
+                return (("pause", worker, detail),)
+            case ballots.NoteOdd(verifier):
+                return (("HINCRBY", f"verifier:{verifier}", "odd", 1),)
+            case ballots.PassCanary(digest, verifier):
+                return (
+                    ("SADD", f"examined:{digest}", verifier),
+                    ("HINCRBY", f"verifier:{verifier}", "canaries_passed", 1),
+                )
+            case ballots.FailCanary(digest, verifier, worker):
+                return (
+                    ("SADD", f"examined:{digest}", verifier),
+                    ("HINCRBY", f"verifier:{verifier}", "canaries_failed", 1),
+                    ("SADD", "spent_canaries", worker),
+                )
+            case ballots.TakeVote(verifier, digest):
+                return (
+                    ("SADD", "voteless", verifier),
+                    ("HSET", f"verifier:{verifier}", "failed_on", digest),
+                    ("DEL", f"votes_of:{verifier}"),
+                )
+            case ballots.Accuse(verifier, digest):
+                return (("SADD", "accusations", f"{digest}:{verifier}"),)
+            case ballots.CloseCanary(digest):
+                return (("close_canary", digest),)
+        raise TypeError(f"{effect} is written nowhere: add it to store/votes.py")
+
+    def _event(self, kind: str, fields: object) -> str:
+        return event_body(self.run_id, kind, self.now, fields)  # type: ignore[arg-type]

@@ -1,0 +1,544 @@
+"""Votes: each rung of the ladder from both sides, what attackers try, and votes that meet in the store."""
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from hashlib import sha1
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator import replays
+from orchestrator.rules.ballots import (
+    SPLIT,
+    Accept,
+    Accuse,
+    Announce,
+    Ask,
+    Ballots,
+    Cast,
+    CloseCanary,
+    CloseVote,
+    Exclude,
+    Facts,
+    FailCanary,
+    Failing,
+    FreePlace,
+    NoteAlarm,
+    NoteGross,
+    NoteOdd,
+    OpenBallots,
+    PassCanary,
+    Pause,
+    RecordVote,
+    Reject,
+    SealBallot,
+    StartReport,
+    Suspicion,
+    TakeVote,
+    VoteTerms,
+)
+from orchestrator.rules.votes import UNDECIDED_SECONDS, Counted, Reply, count, failing
+from orchestrator.store import votes as store_votes
+from orchestrator.store.queue import Queue, Script
+from protocol.checks.evidence import Consequence
+from protocol.messages import GroupState, VerifierInfos
+from protocol.verdict import Outcome, Verdict
+from tests.orchestrator.evidence import GROSS, NAMED
+from tests.orchestrator.ground import Ground
+from tests.orchestrator.place import Place, open_market, opened
+from tests.orchestrator.test_dropping import standing
+from tests.orchestrator.test_verdicts import one_group
+
+ACCEPTED, REJECTED, UNDECIDED = Outcome.ACCEPTED, Outcome.REJECTED, Outcome.UNDECIDED
+WORKER, GROUP, NOW = "0xworker", "aa", 1_000.0
+THREE = VoteTerms.of(("v0", "v1", "v2"), threshold=2)
+FIVE = VoteTerms.of(("v0", "v1", "v2", "v3", "v4"), threshold=3)
+ONE = VoteTerms.of(("v0",), threshold=1)
+
+
+def facts(
+    votes: Mapping[str, Outcome] | None = None,
+    findings: Mapping[str, Consequence] | None = None,
+    *,
+    state: GroupState = GroupState.REPLAY,
+    found: str = "",
+    canary: str = "",
+    worker: Suspicion | None = None,
+    **more: Any,
+) -> Facts:
+    ballots = Ballots(WORKER, state, found, canary, votes or {}, findings or {})
+    known = Facts({GROUP: ballots}, {WORKER: worker or Suspicion()}, is_handed=True)
+    return replace(known, **more)
+
+
+def cast(verifier: str, outcome: Outcome, finding: str = "", **more: Any) -> Cast:
+    usual = "unpaid" if outcome is REJECTED else "none"
+    fields: dict[str, Any] = {
+        "rejection": "replay_mismatch",
+        "detail": "why",
+        "is_reportable": True,
+    } | more
+    return Cast(GROUP, verifier, outcome, Consequence(finding or usual), **fields)
+
+
+def of(counted: Counted, *kinds: type[Any]) -> list[Any]:
+    return [effect for effect in counted.effects if isinstance(effect, kinds)]
+
+
+def does(facts: Facts, vote: Cast, terms: VoteTerms = THREE) -> Counted:
+    return count(facts, vote, terms, NOW)
+
+
+def after(known: Facts, counted: Counted) -> Facts:
+    """Return the facts that a vote on a group of no canary leaves behind."""
+    ballots, worker = known.groups[GROUP], known.workers[WORKER]
+    for effect in counted.effects:
+        match effect:
+            case RecordVote(_, verifier, outcome, finding):
+                votes = {**ballots.votes, verifier: outcome}
+                findings = {**ballots.findings, verifier: finding}
+                ballots = replace(ballots, votes=votes, findings=findings)
+            case CloseVote(_, found):
+                ballots = replace(ballots, found=found)
+            case NoteGross(_, digest):
+                worker = replace(worker, gross=worker.gross | {digest})
+            case Exclude():
+                worker = replace(worker, is_excluded=True)
+    ballots = replace(ballots, state=counted.state)
+    return replace(known, groups={GROUP: ballots}, workers={WORKER: worker})
+
+
+# Who may vote, and how often.
+
+
+def test_only_whom_the_replay_was_handed_to_votes() -> None:
+    counted = does(facts(is_handed=False), cast("v0", REJECTED))
+    assert (counted.reply, counted.effects) == (Reply.FOREIGN, ())
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "reply"),
+    [
+        (ACCEPTED, ACCEPTED, Reply.SAME),
+        (ACCEPTED, REJECTED, Reply.CONFLICT),
+        (REJECTED, ACCEPTED, Reply.CONFLICT),
+        (REJECTED, UNDECIDED, Reply.SAME),
+        (UNDECIDED, UNDECIDED, Reply.COUNTED),
+        (UNDECIDED, REJECTED, Reply.COUNTED),
+    ],
+)
+def test_a_vote_stands_and_an_undecided_one_may_be_decided(
+    first: Outcome, second: Outcome, reply: Reply
+) -> None:
+    counted = does(facts({"v0": first}), cast("v0", second))
+    assert counted.reply is reply
+    assert bool(counted.effects) == (reply is Reply.COUNTED)
+    assert counted.earlier == (None if reply is Reply.COUNTED else first)
+
+
+def test_a_double_vote_of_the_only_rejecting_verifier_condemns_nobody() -> None:
+    known = facts()
+    for _ in range(3):
+        counted = does(known, cast("v0", REJECTED, "named"))
+        known = after(known, counted)
+    assert counted.reply is Reply.SAME
+    assert known.groups[GROUP].state is GroupState.REPLAY
+
+
+def test_an_undecided_replay_is_offered_again_and_shown_at_once() -> None:
+    counted = does(facts(), cast("v0", UNDECIDED))
+    assert FreePlace(GROUP, "v0", NOW + UNDECIDED_SECONDS) in counted.effects
+    assert [e.kind for e in of(counted, Announce)] == ["verdict"]
+    assert not of(counted, SealBallot, Ask)
+
+
+def test_a_decided_vote_is_sealed_until_the_group_is_decided() -> None:
+    first = does(facts(), cast("v0", ACCEPTED))
+    assert of(first, SealBallot) and not of(first, Announce, OpenBallots)
+    second = does(facts({"v0": ACCEPTED}), cast("v1", ACCEPTED))
+    assert of(second, OpenBallots) == [OpenBallots(GROUP)]
+    kinds = [type(effect) for effect in second.effects]
+    assert kinds.index(SealBallot) < kinds.index(OpenBallots)
+
+
+# How many votes decide.
+
+
+@pytest.mark.parametrize(
+    ("terms", "votes", "state"),
+    [
+        (ONE, [ACCEPTED], "accepted"),
+        (ONE, [REJECTED], "rejected"),
+        (THREE, [ACCEPTED], "replay"),
+        (THREE, [ACCEPTED, ACCEPTED], "accepted"),
+        (THREE, [REJECTED], "replay"),
+        (THREE, [REJECTED, REJECTED], "rejected"),
+        (THREE, [REJECTED, ACCEPTED, REJECTED], "rejected"),
+        (THREE, [REJECTED, ACCEPTED, ACCEPTED], "accepted"),
+        (FIVE, [REJECTED, REJECTED, ACCEPTED, ACCEPTED], "replay"),
+        (FIVE, [REJECTED, REJECTED, ACCEPTED, ACCEPTED, REJECTED], "rejected"),
+        (VoteTerms.of(("v0", "v1"), threshold=1), [REJECTED], "replay"),
+        (VoteTerms.of(("v0", "v1"), threshold=1), [ACCEPTED], "accepted"),
+        (VoteTerms.of(("v0", "v1"), threshold=1), [REJECTED, ACCEPTED], "accepted"),
+        (VoteTerms.of(("v0", "v1"), threshold=1), [REJECTED, REJECTED], "rejected"),
+    ],
+)
+def test_both_sides_of_each_quorum(terms: VoteTerms, votes: list[Outcome], state: str) -> None:
+    known = facts()
+    for verifier, outcome in zip(terms.verifiers, votes, strict=False):
+        known = after(known, does(known, cast(verifier, outcome), terms))
+    assert known.groups[GROUP].state == state
+
+
+def test_an_open_group_asks_for_as_many_more_as_could_decide_it() -> None:
+    assert of(does(facts(), cast("v0", ACCEPTED)), Ask) == [Ask(GROUP, 1, NOW)]
+    assert of(does(facts(), cast("v0", ACCEPTED), FIVE), Ask) == [Ask(GROUP, 2, NOW)]
+    split = facts({"v0": ACCEPTED, "v1": REJECTED})
+    assert of(does(split, cast("v2", REJECTED), FIVE), Ask) == [Ask(GROUP, 1, NOW)]
+
+
+def test_where_all_disagree_the_group_is_paid_and_not_trained_on() -> None:
+    two = VoteTerms.of(("v0", "v1"), threshold=2)
+    counted = does(facts({"v0": ACCEPTED}), cast("v1", REJECTED), two)
+    assert of(counted, Accept) == [Accept(GROUP, may_train=False)]
+    assert of(counted, CloseVote) == [CloseVote(GROUP, SPLIT)]
+    assert not of(counted, NoteOdd), "neither of them is the odd one"
+    agreed = does(facts({"v0": ACCEPTED}), cast("v1", ACCEPTED), two)
+    assert of(agreed, Accept) == [Accept(GROUP, may_train=True)]
+
+
+def test_fewer_voters_than_the_threshold_decide_nothing() -> None:
+    lost = facts({"v0": ACCEPTED}, voteless=frozenset({"v1", "v2"}))
+    counted = does(lost, cast("v1", REJECTED))
+    assert counted.state is GroupState.REPLAY
+    one_lost = facts({"v0": ACCEPTED}, voteless=frozenset({"v2"}))
+    assert does(one_lost, cast("v1", REJECTED)).state is GroupState.ACCEPTED
+
+
+def test_votes_of_strangers_and_of_those_without_a_vote_do_not_count() -> None:
+    assert does(facts({"v9": REJECTED}), cast("v0", REJECTED)).state is GroupState.REPLAY
+    voteless = facts({"v1": REJECTED}, voteless=frozenset({"v1"}))
+    assert does(voteless, cast("v0", REJECTED)).state is GroupState.REPLAY
+
+
+@pytest.mark.parametrize(
+    ("found", "vote", "is_odd"),
+    [
+        ("accepted", REJECTED, True),
+        ("accepted", ACCEPTED, False),
+        ("rejected", ACCEPTED, True),
+        (SPLIT, REJECTED, False),
+        ("", REJECTED, False),
+    ],
+)
+def test_a_late_vote_changes_nothing_and_is_held_against_the_decision(
+    found: str, vote: Outcome, is_odd: bool
+) -> None:
+    decided = GroupState.REJECTED if found == "rejected" else GroupState.ACCEPTED
+    known = facts({"v0": ACCEPTED, "v1": ACCEPTED}, state=decided, found=found)
+    counted = does(known, cast("v2", vote, "named" if vote is REJECTED else ""))
+    assert counted.state is decided
+    assert not of(counted, Accept, Reject, Exclude, StartReport, NoteGross, SealBallot)
+    assert bool(of(counted, NoteOdd)) == is_odd
+    assert counted.findings == (("odd_one_out",) if is_odd else ())
+
+
+def test_whom_a_quorum_overrules_is_the_odd_one() -> None:
+    counted = does(facts({"v0": ACCEPTED, "v1": REJECTED}), cast("v2", REJECTED))
+    assert of(counted, NoteOdd) == [NoteOdd("v0")]
+    undecided = does(facts({"v0": UNDECIDED, "v1": REJECTED}), cast("v2", REJECTED))
+    assert not of(undecided, NoteOdd)
+
+
+# What follows from a rejected group.
+
+
+@pytest.mark.parametrize(
+    ("terms", "findings", "follows"),
+    [
+        (THREE, ["unpaid", "unpaid"], ""),
+        (THREE, ["named", "unpaid"], ""),
+        (THREE, ["gross", "unpaid"], ""),
+        (THREE, ["gross", "gross"], "noted"),
+        (THREE, ["named", "gross"], "noted"),
+        (THREE, ["named", "named"], "excluded"),
+        (FIVE, ["named", "named", "unpaid"], ""),
+        (FIVE, ["named", "named", "gross"], "noted"),
+        (FIVE, ["named", "named", "named"], "excluded"),
+        (ONE, ["gross"], "noted"),
+        (ONE, ["named"], "excluded"),
+    ],
+)
+def test_the_ladder_of_one_group(terms: VoteTerms, findings: list[str], follows: str) -> None:
+    known = facts()
+    for verifier, finding in zip(terms.verifiers, findings, strict=False):
+        counted = does(known, cast(verifier, REJECTED, finding), terms)
+        known = after(known, counted)
+    assert counted.state is GroupState.REJECTED
+    assert bool(of(counted, NoteGross)) == (follows == "noted")
+    assert bool(of(counted, Exclude)) == (follows == "excluded")
+    assert of(counted, StartReport) == ([StartReport(GROUP, "")] if follows == "excluded" else [])
+
+
+def test_the_second_gross_group_takes_the_stake_and_names_the_first() -> None:
+    voted = {"v0": REJECTED}, {"v0": Consequence.GROSS}
+    first = does(facts(*voted), cast("v1", REJECTED, "gross"))
+    assert not of(first, Exclude)
+    known = facts(*voted, worker=Suspicion(gross=frozenset({"bb"})))
+    second = does(known, cast("v1", REJECTED, "gross"))
+    assert of(second, StartReport) == [StartReport(GROUP, "bb")]
+    same = facts(*voted, worker=Suspicion(gross=frozenset({GROUP})))
+    assert not of(does(same, cast("v1", REJECTED, "gross")), Exclude), (
+        "a group is no second to itself"
+    )
+
+
+def test_who_is_excluded_is_neither_excluded_nor_reported_again() -> None:
+    voted = {"v0": REJECTED}, {"v0": Consequence.NAMED}
+    out = facts(*voted, worker=Suspicion(is_excluded=True))
+    counted = does(out, cast("v1", REJECTED, "named"))
+    assert of(counted, Reject) and not of(counted, Exclude, StartReport)
+
+
+def test_without_a_stake_there_is_no_report() -> None:
+    voted = {"v0": REJECTED}, {"v0": Consequence.NAMED}
+    counted = does(facts(*voted), cast("v1", REJECTED, "named", is_reportable=False))
+    assert of(counted, Exclude) and not of(counted, StartReport)
+
+
+@pytest.mark.parametrize(("terms", "others", "pauses"), [(THREE, 0, False), (THREE, 1, True),
+    (FIVE, 1, False), (FIVE, 2, True), (ONE, 0, True)])  # fmt: skip
+def test_as_many_alarms_pause_as_votes_condemn(terms: VoteTerms, others: int, pauses: bool) -> None:
+    alarms = frozenset(terms.verifiers[1 : 1 + others])
+    counted = does(
+        facts(worker=Suspicion(alarms=alarms)), cast("v0", ACCEPTED, is_alarm=True), terms
+    )
+    assert of(counted, NoteAlarm) == [NoteAlarm(WORKER, "v0")]
+    assert of(counted, Pause) == ([Pause(WORKER, "why")] if pauses else [])
+    assert ("worker_paused" in counted.findings) == pauses
+
+
+def test_alarms_of_one_verifier_or_of_one_without_a_vote_pause_nobody() -> None:
+    alone = facts(worker=Suspicion(alarms=frozenset({"v0"})))
+    assert not of(does(alone, cast("v0", ACCEPTED, is_alarm=True)), Pause)
+    lost = facts(worker=Suspicion(alarms=frozenset({"v1"})), voteless=frozenset({"v1"}))
+    assert not of(does(lost, cast("v0", ACCEPTED, is_alarm=True)), Pause)
+    silent = facts(voteless=frozenset({"v0"}), worker=Suspicion(alarms=frozenset({"v1"})))
+    assert not of(does(silent, cast("v0", ACCEPTED, is_alarm=True)), NoteAlarm, Pause)
+
+
+# Canaries.
+
+
+def test_a_wrong_answer_fails_a_canary_once_another_verifier_gives_the_right_one() -> None:
+    alone = does(facts(canary="rejected"), cast("v0", ACCEPTED))
+    assert not of(alone, FailCanary, PassCanary), "it may be the canary that is wrong"
+    known = facts({"v0": ACCEPTED}, canary="rejected", failing={"v0": Failing()})
+    assert failing(known, cast("v1", REJECTED), THREE) == ("v0",)
+    counted = does(known, cast("v1", REJECTED))
+    assert of(counted, PassCanary) == [PassCanary(GROUP, "v1")]
+    assert of(counted, FailCanary) == [FailCanary(GROUP, "v0", WORKER)]
+    assert of(counted, TakeVote) == [TakeVote("v0", GROUP)]
+    assert counted.findings == ("vote_lost",)
+    assert not of(counted, Accept, Reject, Exclude), "it is held against no worker"
+
+
+def test_a_single_verifier_is_examined_by_the_answer_alone() -> None:
+    known = facts(canary="rejected", failing={"v0": Failing()})
+    assert of(does(known, cast("v0", ACCEPTED), ONE), TakeVote)
+    assert of(does(known, cast("v0", REJECTED), ONE), PassCanary)
+
+
+def test_each_answer_is_examined_once() -> None:
+    known = facts({"v0": ACCEPTED, "v1": REJECTED}, canary="rejected",
+        examined=frozenset({"v0", "v1"}), voteless=frozenset({"v0"}))  # fmt: skip
+    counted = does(known, cast("v2", REJECTED))
+    assert of(counted, PassCanary, FailCanary) == [PassCanary(GROUP, "v2")]
+
+
+@pytest.mark.parametrize(("num_failed", "loses", "accused"), [(0, 1, 0), (1, 0, 1), (2, 0, 0)])
+def test_the_first_failure_costs_the_vote_and_the_second_the_stake(
+    num_failed: int, loses: int, accused: int
+) -> None:
+    known = facts({"v0": ACCEPTED}, canary="rejected", failing={"v0": Failing(num_failed)})
+    counted = does(known, cast("v1", REJECTED))
+    assert len(of(counted, TakeVote)) == loses
+    assert of(counted, Accuse) == [Accuse("v0", GROUP)] * accused
+
+
+def test_a_lost_vote_is_taken_out_of_every_group_that_waits() -> None:
+    waiting = Ballots(WORKER, GroupState.REPLAY, votes={"v0": ACCEPTED, "v1": ACCEPTED})
+    known = facts({"v0": ACCEPTED}, canary="rejected", failing={"v0": Failing(0, ("bb", GROUP))})
+    known = replace(known, groups={**known.groups, "bb": waiting})
+    counted = does(known, cast("v1", REJECTED))
+    assert of(counted, Ask) == [Ask("bb", 1, NOW)], "one accepting vote is left of two needed"
+    split = replace(waiting, votes={"v0": REJECTED, "v1": ACCEPTED, "v2": REJECTED})
+    known = replace(known, groups={**known.groups, "bb": split})
+    counted = does(known, cast("v1", REJECTED))
+    assert of(counted, Accept) == [Accept("bb", may_train=False)], "the two left disagree"
+
+
+def test_a_canary_closes_when_all_who_have_a_vote_have_answered() -> None:
+    known = facts({"v0": REJECTED}, canary="rejected", examined=frozenset({"v0"}))
+    assert not of(does(known, cast("v1", REJECTED)), CloseCanary)
+    known = facts({"v0": REJECTED, "v1": REJECTED}, canary="rejected")
+    counted = does(known, cast("v2", REJECTED))
+    assert of(counted, CloseCanary, OpenBallots) == [
+        CloseCanary(GROUP),
+        OpenBallots(GROUP, ACCEPTED),
+    ], "a rejecting vote would tell that it was one"
+    assert counted.state is GroupState.ACCEPTED
+
+
+def test_a_canary_that_all_contradict_costs_no_vote_and_is_told() -> None:
+    counted = does(facts({"v0": ACCEPTED, "v1": ACCEPTED}, canary="rejected"), cast("v2", ACCEPTED))
+    assert counted.findings == ("canary_contradicted",)
+    assert not of(counted, FailCanary, TakeVote)
+
+
+# Laws over all histories.
+
+VOTES = st.lists(
+    st.tuples(
+        st.sampled_from(("v0", "v1", "v2", "v3", "v4", "stranger")),
+        st.sampled_from(list(Outcome)),
+        st.sampled_from(("unpaid", "gross", "named")),
+    ),
+    max_size=12,
+)
+
+
+@given(VOTES, st.integers(1, 5), st.integers(1, 5))
+def test_no_history_condemns_or_sanctions_without_its_quorum(
+    history: list[tuple[str, Outcome, str]], num_verifiers: int, threshold: int
+) -> None:
+    verifiers = tuple(f"v{n}" for n in range(num_verifiers))
+    terms = VoteTerms.of(verifiers, threshold=min(threshold, num_verifiers))
+    known = facts(worker=Suspicion(gross=frozenset({"bb"})))
+    for verifier, outcome, strength in history:
+        finding = strength if outcome is REJECTED else "none"
+        counted = does(known, cast(verifier, outcome, finding), terms)
+        before, known = known.groups[GROUP], after(known, counted)
+        ballots = known.groups[GROUP]
+        rejecting = [v for v in verifiers if ballots.votes.get(v) is REJECTED]
+        strong = [v for v in verifiers if ballots.findings.get(v) in {"gross", "named"}]
+        if before.state is not GroupState.REPLAY:
+            assert ballots.state is before.state, "what is decided stays"
+            assert not of(counted, Exclude, StartReport, Accept, Reject)
+        assert (ballots.state is not GroupState.REJECTED) or len(rejecting) >= terms.to_condemn
+        assert not of(counted, Exclude) or len(strong) >= terms.to_condemn
+
+
+# Votes that meet in the store.
+
+NOT_COMPARED = "redis.sha1hex(cmsgpack.pack(answers_of(ARGV[1]))) ~= ARGV[2]"
+
+
+def uncompared(queue: Queue) -> Script:
+    """Return the script that writes, with its comparison taken out."""
+    source = queue._scripts["write"].source
+    assert NOT_COMPARED in source
+    source = source.replace(NOT_COMPARED, "false")
+    return Script(source, sha1(source.encode(), usedforsecurity=False).hexdigest())
+
+
+@contextmanager
+def two_processes(
+    ground: Ground, redis_url: str, folder: Path, *, compared: bool
+) -> Iterator[tuple[Place, Any]]:
+    """A run with two of three verifiers deciding, and two orchestrators that serve it from one Redis."""
+    with opened(ground, redis_url, folder / "b", num_verifiers=3, threshold=2) as place:
+        other = open_market(ground, redis_url, folder / "b", {})
+        for queue in (place.market.queue, other.queue):
+            if not compared:
+                queue._scripts["write"] = uncompared(queue)
+        yield place, other
+        place.call(other.close)
+
+
+def meet(
+    place: Place, other: Any, monkeypatch: pytest.MonkeyPatch, first: Verdict, second: Verdict
+) -> None:
+    """Count two verdicts in two processes, neither of which writes before both have read."""
+    read, both_read, num_read = store_votes.read, asyncio.Event(), 0
+
+    async def read_together(*arguments: Any) -> Any:
+        nonlocal num_read
+        seen = await read(*arguments)
+        num_read += 1
+        if num_read == 2:
+            both_read.set()
+        await both_read.wait()
+        return seen
+
+    async def both() -> None:
+        runs = (place.market.runs[place.run_id], await other.run(place.run_id))
+        await asyncio.gather(
+            replays.count(place.market, runs[0], first), replays.count(other, runs[1], second)
+        )
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store_votes, "read", read_together)
+        place.call(both)
+
+
+@pytest.mark.parametrize("compared", [False, True])
+def test_two_votes_on_one_group_at_once_both_count(
+    ground: Ground, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compared: bool
+) -> None:
+    """Each alone is no quorum; together they are. Without the comparison neither sees the other."""
+    with two_processes(ground, redis_url, tmp_path, compared=compared) as (place, other):
+        digest = one_group(place)
+        votes = []
+        for name in ("v0", "v1"):
+            place.party(name).audits()
+            votes.append(place.party(name).verdict(digest, REJECTED, NAMED))
+        meet(place, other, monkeypatch, *votes)
+        state, out = place.status(digest).state, standing(place, place.party("alice")).is_excluded
+        expected = GroupState.REJECTED if compared else GroupState.REPLAY
+        assert (state, out) == (expected, compared)
+        infos = VerifierInfos.from_json(place.get(place.path("verifiers")).content).verifiers
+        assert sorted(info.num_rejected for info in infos) == [0, 1, 1], "neither counts twice"
+
+
+@pytest.mark.parametrize("compared", [False, True])
+def test_votes_on_two_gross_groups_of_a_worker_at_once_take_its_stake(
+    ground: Ground, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compared: bool
+) -> None:
+    """Different groups meet in what is known against their worker."""
+    with two_processes(ground, redis_url, tmp_path, compared=compared) as (place, other):
+        digests = [one_group(place), one_group(place)]
+        for digest in digests:
+            place.party("v0").decide(digest, REJECTED, GROSS)
+        place.party("v1").audits()
+        votes = [place.party("v1").verdict(digest, REJECTED, GROSS) for digest in digests]
+        meet(place, other, monkeypatch, *votes)
+        assert [place.status(d).state for d in digests] == [GroupState.REJECTED] * 2
+        assert standing(place, place.party("alice")).is_excluded == compared
+
+
+def test_who_is_overtaken_each_time_is_told_to_send_again(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest, verifier = one_group(place), place.party("v0")
+    verifier.audits()
+    read = store_votes.read
+
+    async def read_too_early(queue: Any, *arguments: Any) -> Any:
+        seen = await read(queue, *arguments)
+        run = place.market.runs[place.run_id]
+        key = f"{run.prefix}alarms:{place.party('alice').address}"
+        await queue.call("SADD", key, f"another{len(seen.facts.workers)}{seen.digest!r}")
+        return seen
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store_votes, "read", read_too_early)
+        refused = verifier.judge(digest, ACCEPTED)
+        assert (refused.status_code, refused.json()["code"]) == (503, "busy")
+        assert place.status(digest).verdicts == ()
+    assert verifier.decide(digest, ACCEPTED) == "accepted"
