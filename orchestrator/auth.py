@@ -13,7 +13,6 @@ import jwt
 from starlette.requests import Request
 
 from orchestrator.services import Market
-from orchestrator.store import keys
 from protocol.constants import MAX_CLOCK_SKEW_SECONDS
 from protocol.errors import ClockSkew, Forbidden, Replayed, TokenExpired, Unauthorized
 from protocol.messages import Session, SessionRequest
@@ -54,8 +53,8 @@ async def sign_in(market: Market, request: SessionRequest, *, domains: Collectio
     require_signer(
         personal_digest(request.message), request.signature, text.address, "the sign-in text"
     )
-    key = keys.used_nonce(text.nonce + text.address)
-    if not await market.queue.call("SET", key, 1, "NX", "EX", 2 * MAX_CLOCK_SKEW_SECONDS + 1):
+    seconds = 2 * MAX_CLOCK_SKEW_SECONDS + 1  # then stale anyway
+    if not await market.store.runs.spend_nonce(text.nonce + text.address, seconds=seconds):
         raise Replayed(f"nonce {text.nonce} was used before: sign a text with a new one")
     identity = await market.chain.identity_of(text.address)
     return issue(market, Account(identity, text.address))

@@ -18,13 +18,11 @@ import structlog
 
 from ledger.state import EpochState, RunStatus
 from orchestrator import reconciling
-from orchestrator.events import event_body
-from orchestrator.reconciling import mark_posted, read_epoch
+from orchestrator.reconciling import mark_posted
 from orchestrator.rules import settle
 from orchestrator.rules.settle import Opened
 from orchestrator.services import Market, Run
-from orchestrator.store import keys
-from orchestrator.store.queue import Argument
+from orchestrator.store.events import event_body
 from orchestrator.store.records import Epoch, SettledWork
 from orchestrator.unsettled import payable, unsettled
 from protocol.canonical import keccak256
@@ -65,7 +63,7 @@ async def epoch_info(market: Market, run: Run, epoch: int) -> EpochInfo:
         and epoch >= (await market.chain.recent(run.run_id)).num_opened
     ):
         raise NotFound(f"run {run.run_id} has not opened epoch {epoch}")
-    record = await read_epoch(market, run, epoch)
+    record = await market.store.epochs.epoch(run.run_id, epoch)
     if record is None:
         zero = bytes(32)
         return EpochInfo(
@@ -76,7 +74,7 @@ async def epoch_info(market: Market, run: Run, epoch: int) -> EpochInfo:
             header_digest=zero,
             signers=(),
         )
-    signatures = await market.queue.hash(_signed_key(run, record))
+    signatures = await market.store.epochs.signatures(record)
     stage = EpochStage.FINAL if epoch < run.chain.num_final else record.stage
     return EpochInfo(
         run_id=run.run_id,
@@ -90,14 +88,14 @@ async def epoch_info(market: Market, run: Run, epoch: int) -> EpochInfo:
 
 async def add_signature(market: Market, run: Run, epoch: int, signed: EpochSignature) -> None:
     """Keep a verifier's signature of an epoch's header."""
-    record = await read_epoch(market, run, epoch)
+    record = await market.store.epochs.epoch(run.run_id, epoch)
     if record is None:
         raise Refused(f"epoch {epoch} has no header yet: wait until its stage is signing")
     signer = recover(record.header_digest, signed.signature)
     identity = await market.chain.identity_of(signer)
     if identity not in run.chain.verifiers:
         raise Refused(f"{identity} is not a verifier of run {run.run_id}, or signed another header")
-    await market.queue.call("HSET", _signed_key(run, record), identity, signed.signature)
+    await market.store.epochs.sign(record, identity, signed.signature)
 
 
 async def _open_next(market: Market, run: Run) -> None:
@@ -124,12 +122,12 @@ async def _opened_at(market: Market, run: Run, epoch: int) -> int:
 
 
 async def _settle(market: Market, run: Run, epoch: int) -> None:
-    record = await read_epoch(market, run, epoch)
+    record = await market.store.epochs.epoch(run.run_id, epoch)
     if record is None and await _is_closed(market, run, epoch):
         record = await _freeze(market, run, epoch)
     if record is None:
         return
-    signatures = await market.queue.hash(_signed_key(run, record))
+    signatures = await market.store.epochs.signatures(record)
     if len(signatures) < run.chain.threshold or _waits_for_final(run):
         return
     quorum = await market.chain.quorum(run.chain, record.header_digest, signatures)
@@ -159,8 +157,8 @@ async def _is_closed(market: Market, run: Run, epoch: int) -> bool:
 
 
 async def _has_undecided(market: Market, run: Run) -> bool:
-    for worker in await market.queue.call("SMEMBERS", run.prefix + "workers"):
-        if await market.queue.call("ZCARD", f"{run.prefix}undecided:{worker.decode()}"):
+    for worker in await market.store.workers.all(run.run_id):
+        if await market.store.groups.has_undecided(run.run_id, worker):
             return True
     return False
 
@@ -203,11 +201,7 @@ async def _freeze(market: Market, run: Run, epoch: int) -> Epoch | None:
         ),
         total_units=header.total,
     )
-    bound_work: list[Argument] = []
-    for settled in record.work:
-        bound_work += [settled.digest.hex(), settled.worker, settled.nonce]
-    arguments = (epoch, record.to_json(), *bound_work)
-    if not await market.queue.script("freeze_epoch", run.run_id, *arguments):
+    if not await market.store.epochs.freeze(record):
         return None
     run.num_revealed = max(run.num_revealed, epoch + 1)
     log = structlog.get_logger()
@@ -232,14 +226,14 @@ async def _finish(market: Market, run: Run) -> None:
         if run.chain_time >= ripe.final_at and not ripe.holds:
             await market.chain.advance(run.run_id)
             run.chain = await market.chain.run(run.run_id)
-    credited = int(await market.queue.call("HGET", run.prefix + "state", "final") or 0)
+    credited = await market.store.epochs.num_credited(run.run_id)
     for epoch in range(credited, run.chain.num_final):
         await _credit(market, run, epoch)
 
 
 async def _credit(market: Market, run: Run, epoch: int) -> None:
     """Tell workers what they have earned, from the accounts whose root is final."""
-    record = await read_epoch(market, run, epoch)
+    record = await market.store.epochs.epoch(run.run_id, epoch)
     if record is None:
         try:
             record = await reconciling.adopt(market, run, epoch)
@@ -251,13 +245,7 @@ async def _credit(market: Market, run: Run, epoch: int) -> None:
     final = record.model_copy(update={"stage": EpochStage.FINAL})
     fields = {"epoch": epoch, "units": record.total_units, "accounts": len(file.accounts)}
     event = event_body(run.run_id, "epoch_final", market.clock(), fields)
-    arguments: list[Argument] = [epoch, final.to_json(), keys.NUM_EVENTS_KEPT, event]
-    arguments.append(len(file.accounts))
-    for account in file.accounts:
-        arguments += [account.worker, account.earned, account.last_nonce]
-    for item in record.work:
-        arguments += [item.digest.hex(), item.worker, item.units]
-    await market.queue.script("credit_epoch", run.run_id, *arguments)
+    await market.store.epochs.credit(final, file.accounts, event)
     structlog.get_logger().info("epoch final", run_id=run.run_id, **fields)
 
 
@@ -268,12 +256,7 @@ async def _epoch_before(market: Market, run: Run, epoch: int) -> EpochState | No
 async def _accounts_before(market: Market, run: Run, epoch: int) -> tuple[Account, ...]:
     if not epoch:
         return ()
-    record = await read_epoch(market, run, epoch - 1)
+    record = await market.store.epochs.epoch(run.run_id, epoch - 1)
     if record is None:
         raise NotFound(f"epoch {epoch - 1} of run {run.run_id} was posted without this queue")
     return EpochFile.from_canonical(await market.blobs.get(record.file)).accounts
-
-
-def _signed_key(run: Run, record: Epoch) -> str:
-    # Signatures of a header that was rewritten must not count for the new one.
-    return f"{run.prefix}signed:{record.epoch}:{record.header_digest.hex()}"

@@ -11,13 +11,11 @@ import zstandard
 
 from orchestrator.auth import Account
 from orchestrator.checks.withholding import reason_of
-from orchestrator.events import event_body
 from orchestrator.rules import admission
 from orchestrator.rules.admission import Finding
 from orchestrator.rules.batch import is_trainable
 from orchestrator.services import Market, Run
-from orchestrator.store import keys
-from orchestrator.store.queue import require_no_wait
+from orchestrator.store.events import event_body
 from orchestrator.store.records import Group
 from protocol.checks.draw import Draw, rate_millionths
 from protocol.constants import (
@@ -39,7 +37,7 @@ from protocol.errors import (
     TooLarge,
 )
 from protocol.messages import BatchGroup, Contribution, GroupState
-from protocol.rollout import Lease, Receipt, SignedLease, Submission, Work, work_of
+from protocol.rollout import Lease, Receipt, Submission, Work, work_of
 from protocol.run import RunSpec
 from protocol.signing import recover, sign
 
@@ -140,30 +138,24 @@ async def _begin(
 ) -> Arrival | bytes:
     """Establish the sender; return the old receipt's JSON where this very submission is known."""
     now, limits = market.clock(), market.config.limits
-    answer = await market.queue.script(
-        "begin",
-        run.run_id,
-        submission.lease_id.hex(),
-        account.identity,
-        limits.requests_per_second,
-        limits.request_burst,
-        now,
-        also=(keys.bucket(account.identity),),
+    known = await market.store.groups.begin(
+        *(run.run_id, submission.lease_id, account.identity),
+        rate=limits.requests_per_second,
+        burst=limits.request_burst,
+        now=now,
     )
-    require_no_wait(answer[0], account.identity)
-    _, signed, used, receipt, num_accepted, excluded, newest, reason, debt = answer
-    if signed is None:
+    lease = known.lease
+    if lease is None:
         raise NotFound(f"no lease 0x{submission.lease_id.hex()} in run {run.run_id}")
-    lease = SignedLease.from_json(signed).lease
     if lease.worker != account.identity:
         raise LeaseForeign(f"the lease is {lease.worker}'s, the session is {account.identity}'s")
     gflops = run.spec.gflops(submission.num_tokens())
     work = work_of(lease, submission, gflops=gflops)
     digest = market.chain.domain.digest(work)
-    if used is not None:
-        return _same_receipt(lease, used, digest, receipt)
-    if excluded == b"1":
-        why = reason_of(lease.worker, reason.decode())
+    if known.used is not None:
+        return _same_receipt(lease, known.used, digest, known.receipt)
+    if known.is_excluded:
+        why = reason_of(lease.worker, known.excluded_for)
         raise Excluded(f"{why}: nothing more is taken")
     await _require_worker_signed(market, lease, digest, submission)
     _require_timely(lease, submission, now)
@@ -173,18 +165,16 @@ async def _begin(
         submission=submission,
         work=work,
         digest=digest,
-        num_accepted=int(num_accepted or 0),
-        drop_debt=int(debt),
-        newest_version=int(newest),
+        num_accepted=known.num_accepted,
+        drop_debt=known.drop_debt,
+        newest_version=known.newest_version,
         received_at=int(now),
     )
 
 
-def _same_receipt(lease: Lease, used: bytes, digest: bytes, receipt: bytes) -> bytes:
-    if used.decode() != digest.hex():
-        raise LeaseUsed(
-            f"lease {lease.nonce} already has submission 0x{used.decode()}: one group per lease"
-        )
+def _same_receipt(lease: Lease, used: str, digest: bytes, receipt: bytes) -> bytes:
+    if used != digest.hex():
+        raise LeaseUsed(f"lease {lease.nonce} already has submission 0x{used}: one group per lease")
     return receipt
 
 
@@ -243,28 +233,24 @@ async def _record(
     blob = await market.blobs.add(body)
     receipt = _receipt(market, known, judged.finding)
     group = _group(known, judged, blob, receipt)
-    copy_key = judged.copy_key.hex() if judged.copy_key is not None else ""
-    rule = run.spec.drop_rule
-    outcome, detail = await market.queue.script(
-        "submit",
-        run.run_id,
-        *(known.lease.lease_id.hex(), known.lease.worker, known.lease.nonce),
-        *(known.digest.hex(), judged.state.value, copy_key, keys.SEEN_SECONDS, market.clock()),
-        len(run.chain.verifiers) if judged.canary else run.chain.threshold,
-        *(keys.NUM_EVENTS_KEPT, _event(run, known, judged, market.clock())),
-        group.packed(),
-        *(rule.per_drop, rule.most, rule.per_group),
+    outcome, detail = await market.store.groups.submit(
+        *(run.run_id, known.digest, group),
+        copy_key=judged.copy_key,
+        num_votes=len(run.chain.verifiers) if judged.canary else run.chain.threshold,
+        drops=run.spec.drop_rule,
+        now=market.clock(),
+        event=_event(run, known, judged, market.clock()),
     )
     match outcome:
-        case b"same":
+        case "same":
             return bytes(detail)
-        case b"used":
+        case "used":
             raise LeaseUsed(f"lease {known.lease.nonce} already has submission 0x{detail.decode()}")
-        case b"closed":
+        case "closed":
             raise LeaseExpired(f"lease {known.lease.nonce} was returned or has expired")
-        case b"excluded":
+        case "excluded":
             raise Excluded(reason_of(known.lease.worker, detail.decode()))
-        case b"duplicate":
+        case "duplicate":
             finding = admission.duplicate(bytes.fromhex(detail.decode()))
             copied = Judged(GroupState.REJECTED, finding, (), False, None)
             return await _record(market, run, known, copied, body)

@@ -15,7 +15,6 @@ from ledger.errors import LedgerError
 from orchestrator import epochs, leases, permits, slashes
 from orchestrator.checks import canaries, withholding
 from orchestrator.services import Market, Run
-from orchestrator.store import keys
 from orchestrator.watch import EpochWatch
 from protocol.errors import MarketError
 
@@ -101,8 +100,7 @@ class Service:
         await self._alone(market, run, "disputer", self._epochs.tick)
 
     async def _alone(self, market: Market, run: Run, lock: str, job: Job) -> None:
-        seconds = keys.SETTLER_SECONDS
-        async with market.queue.lock(run.run_id, lock, self._owner, seconds) as is_ours:
+        async with market.store.runs.alone(run.run_id, lock, self._owner) as is_ours:
             if is_ours:
                 await job(market, run)
 

@@ -1,16 +1,15 @@
 """Grant, return and expire leases: carry the scheduler's rules to the queue and back."""
 
-from dataclasses import dataclass
 from functools import partial
 
 from orchestrator import stakes
 from orchestrator.auth import Account
 from orchestrator.checks.withholding import reason_of
-from orchestrator.events import event_body
 from orchestrator.rules.schedule import Opening, make_lease, most_groups, most_units
 from orchestrator.services import Market, Run
-from orchestrator.store import keys
-from orchestrator.store.queue import Argument
+from orchestrator.store.events import event_body
+from orchestrator.store.leases import Pace, Reserved
+from protocol.checks.drops import DropRule
 from protocol.errors import (
     Busy,
     Excluded,
@@ -54,28 +53,22 @@ async def grant(market: Market, run: Run, account: Account, request: LeaseReques
         signed = [_sign(market, run, opening, account.identity, nonce) for nonce in nonces]
     except MarketError:
         # A task that cannot be leased must not hold its worker's places until a deadline.
-        unblamed: tuple[Argument, ...] = (account.identity, "", 0)
-        await market.queue.script("close_leases", run.run_id, *unblamed, *nonces)
+        await market.store.leases.free(run.run_id, account.identity, nonces, None)
         raise
-    await _store(market, run, signed)
+    fields = {"worker": account.identity, "count": len(signed), "version": opening.version}
+    event = event_body(run.run_id, "lease", market.clock(), fields)
+    await market.store.leases.keep(run.run_id, signed, event)
     market.metrics.leases.labels(run.run_id).inc(reserved.count)
     notice = notice_of(run.spec, reserved.debt)
-    return Leases(leases=tuple(signed), notice=notice, rejected=reserved.rejected)
+    return Leases(leases=tuple(signed), notice=notice, rejected=reserved.rejected[:2048])
 
 
 async def give_back(market: Market, run: Run, worker: str, lease_ids: tuple[bytes, ...]) -> None:
     """Free a worker's unfinished leases and count them as dropped; those it does not hold are ignored."""
-    nonces: list[Argument] = []
-    for lease_id in lease_ids:
-        key = f"{run.prefix}lease:{lease_id.hex()}"
-        owner, nonce = await market.queue.call("HMGET", key, "worker", "nonce")
-        if owner is not None and owner.decode() == worker:
-            nonces.append(nonce)
+    nonces = await market.store.leases.held(run.run_id, worker, lease_ids)
     if nonces:
-        freed = await market.queue.script(
-            "close_leases", run.run_id, worker, *_blame(market, run), *nonces
-        )
-        market.metrics.expired.labels(run.run_id).inc(len(freed))
+        freed = await market.store.leases.free(run.run_id, worker, nonces, _blame(market, run))
+        market.metrics.expired.labels(run.run_id).inc(freed)
 
 
 async def expire(market: Market, run: Run, *, latest: float, limit: int = 1000) -> int:
@@ -83,11 +76,11 @@ async def expire(market: Market, run: Run, *, latest: float, limit: int = 1000) 
 
     Not where no round was made for `AWAY_SECONDS`: then nobody could submit, and it is nobody's fault.
     """
-    freed = await market.queue.script(
-        "close_leases", run.run_id, "", *_blame(market, run), latest, limit, AWAY_SECONDS
+    freed = await market.store.leases.free_expired(
+        *(run.run_id, _blame(market, run)), latest=latest, limit=limit, away_seconds=AWAY_SECONDS
     )
-    market.metrics.expired.labels(run.run_id).inc(len(freed))
-    return len(freed)
+    market.metrics.expired.labels(run.run_id).inc(freed)
+    return freed
 
 
 def notice_of(spec: RunSpec, debt: int) -> str:
@@ -102,11 +95,10 @@ def notice_of(spec: RunSpec, debt: int) -> str:
     )
 
 
-def _blame(market: Market, run: Run) -> tuple[Argument, Argument]:
-    """Return what a drop costs now and the most debt; '' where the run itself kept work from ending."""
-    rule, now = run.spec.drop_rule, market.clock()
-    was_halted = now - run.chain.halted_at <= 2 * run.spec.lease_seconds
-    return (rule.per_drop if run.is_open and not was_halted else "", rule.most)
+def _blame(market: Market, run: Run) -> DropRule | None:
+    """Return what a drop costs now; None where the run itself kept work from ending."""
+    was_halted = market.clock() - run.chain.halted_at <= 2 * run.spec.lease_seconds
+    return run.spec.drop_rule if run.is_open and not was_halted else None
 
 
 async def require_member(market: Market, run: Run, worker: str) -> None:
@@ -132,66 +124,51 @@ async def _require_wanted(market: Market, run: Run, worker: str) -> None:
     try:
         await require_member(market, run, worker)
     except NotJoined:
-        fields = ("excluded", "excluded_for")
-        excluded, why = await market.queue.call("HMGET", f"{run.prefix}worker:{worker}", *fields)
-        if excluded == b"1":
-            raise Excluded(_no_more_leases(worker, why or b"")) from None
+        excluded_for = await market.store.workers.exclusion(run.run_id, worker)
+        if excluded_for is not None:
+            raise Excluded(_no_more_leases(worker, excluded_for)) from None
         raise
 
 
-def _no_more_leases(worker: str, excluded_for: bytes) -> str:
-    return f"{reason_of(worker, excluded_for.decode())}: it gets no more leases"
-
-
-@dataclass(frozen=True, slots=True)
-class Reserved:
-    """Nonces for new leases, and what the worker owes for dropped ones."""
-
-    first: int
-    count: int
-    debt: int
-    rejected: str
-    """The worker's group that a replay rejected last, and why."""
+def _no_more_leases(worker: str, excluded_for: str) -> str:
+    return f"{reason_of(worker, excluded_for)}: it gets no more leases"
 
 
 async def _reserve(market: Market, run: Run, worker: str, count: int, opening: Opening) -> Reserved:
-    outcome, first, granted, detail, *rest = await market.queue.script(
-        "grant",
-        run.run_id,
-        worker,
-        count,
-        opening.deadline,
-        run.spec.max_worker_leases,
-        most_groups(run.spec, newest_version=opening.version),
-        run.chain.available // run.spec.rate,
-        most_units(run.spec),
-        await stakes.pace_share(market, run, worker),
-        run.unfinal // run.spec.rate,
-        run.spec.drop_rule.allowance,
-        *(opening.version, keys.TALLY_SECONDS),
+    pace = Pace(
+        most_leases=run.spec.max_worker_leases,
+        most_groups=most_groups(run.spec, newest_version=opening.version),
+        units_unposted=run.chain.available // run.spec.rate,
+        units_unfinal=run.unfinal // run.spec.rate,
+        units_per_group=most_units(run.spec),
+        share_millionths=await stakes.pace_share(market, run, worker),
+        allowance=run.spec.drop_rule.allowance,
     )
-    match outcome:
-        case b"excluded":
-            raise Excluded(_no_more_leases(worker, detail))
-        case b"paused":
+    reserved = await market.store.leases.reserve(
+        *(run.run_id, worker, count, pace), version=opening.version, deadline=opening.deadline
+    )
+    match reserved.outcome:
+        case "excluded":
+            raise Excluded(_no_more_leases(worker, reserved.why))
+        case "paused":
             raise SelfCheckDue(
-                f"{worker} passes group by group and drifts over many ({detail.decode()}): no leases until its "
-                "machine passes a self-check, which `rollcall join` makes by itself; see what is off with "
+                f"{worker} passes group by group and drifts over many ({reserved.why}): no leases until "
+                "its machine passes a self-check, which `rollcall join` makes by itself; see what is off with "
                 "`rollcall doctor --calibrate`"
             )
-        case b"too_many":
+        case "too_many":
+            notice = notice_of(run.spec, reserved.debt)
             raise TooManyLeases(
-                f"{worker} holds all {first} leases it may have: finish or return some"
-                + (f"; {notice}" if (notice := notice_of(run.spec, detail)) else ""),
+                f"{worker} holds all {reserved.first} leases it may have: finish or return some"
+                + (f"; {notice}" if notice else ""),
                 retry_after_seconds=market.config.retry_after_seconds,
             )
-        case b"no_budget":
+        case "no_budget":
             left = await market.budget_left_units(run)
             raise RunNotOpen(
                 f"run {run.run_id} has {left} units left, work in hand included: too few for a group"
             )
-    rejected = rest[0].decode()[:2048] if rest else ""
-    return Reserved(int(first), int(granted), int(detail), rejected)
+    return reserved
 
 
 def _sign(market: Market, run: Run, opening: Opening, worker: str, nonce: int) -> SignedLease:
@@ -216,24 +193,3 @@ def _prompt(run: Run, tokenizer: object, index: int) -> list[int]:
             f"{run.spec.max_prompt_tokens}; ask again for another task"
         )
     return ids
-
-
-async def _store(market: Market, run: Run, signed: list[SignedLease]) -> None:
-    commands: list[tuple[Argument, ...]] = []
-    for item in signed:
-        lease = item.lease
-        key = f"{run.prefix}lease:{lease.lease_id.hex()}"
-        fields: tuple[Argument, ...] = (
-            *("worker", lease.worker, "nonce", lease.nonce, "deadline", lease.deadline),
-            *("signed", item.to_json()),
-        )
-        commands.append(("HSET", key, *fields))
-    lease = signed[0].lease
-    body = event_body(
-        *(run.run_id, "lease", market.clock()),
-        {"worker": lease.worker, "count": len(signed), "version": lease.policy_version},
-    )
-    events = run.prefix + "events"
-    tail = ("MAXLEN", "~", keys.NUM_EVENTS_KEPT, "*", "kind", "lease", "body", body)
-    commands.append(("XADD", events, *tail))
-    await market.queue.pipeline(commands)

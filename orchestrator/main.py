@@ -18,7 +18,7 @@ from orchestrator.config import Config
 from orchestrator.jobs import Service
 from orchestrator.services import Market
 from orchestrator.store.blobs import Blobs
-from orchestrator.store.queue import Queue
+from orchestrator.store.store import Store
 
 
 def open_market(config: Config, key: bytes) -> Market:
@@ -28,7 +28,7 @@ def open_market(config: Config, key: bytes) -> Market:
     return Market(
         config,
         key,
-        queue=Queue(config.redis_url),
+        store=Store(config.redis_url),
         blobs=Blobs(config.blob_url),
         chain=Chain(ledger),
     )

@@ -20,8 +20,7 @@ async def resume(market: Market, run: Run, worker: str, found: SelfCheck) -> Non
         raise Refused(
             f"the self-check of {worker} does not pass: {broken}; mend the machine, or leave the run"
         )
-    key = f"{run.prefix}worker:{worker}"
-    if not await market.queue.call("HDEL", key, "paused"):
+    if not await market.store.workers.end_pause(run.run_id, worker):
         return
     structlog.get_logger().info("worker resumes", run_id=run.run_id, worker=worker)
     await market.announce(run.run_id, "resumed", worker=worker)

@@ -4,9 +4,8 @@ What made it is checked too: its step record lists exactly the groups of the bat
 given, so that no trainer leaves one out of what it signs.
 """
 
-from orchestrator.events import event_body
 from orchestrator.services import Market, Run
-from orchestrator.store import keys
+from orchestrator.store.events import event_body
 from protocol.errors import Malformed, NotFound, PolicyOutOfOrder
 from protocol.messages import Batch
 from protocol.policies.lineage import (
@@ -33,26 +32,23 @@ async def publish(market: Market, run: Run, signed: SignedManifest) -> None:
     await _require_lineage(market, run, manifest)
     version = manifest.version
     event = event_body(run.run_id, "policy", market.clock(), _sizes(manifest))
-    newest = await market.queue.script(
-        "publish",
-        run.run_id,
-        *(version, signed.to_json(), run.spec.max_staleness, keys.NUM_EVENTS_KEPT, event),
-        manifest.lineage,
+    newest = await market.store.policies.publish(
+        run.run_id, signed, max_staleness=run.spec.max_staleness, event=event
     )
-    if int(newest) != version and not await _is_known(market, run, signed):
-        raise PolicyOutOfOrder(f"version {version} was offered, version {int(newest) + 1} is next")
+    if newest != version and not await _is_known(market, run, signed):
+        raise PolicyOutOfOrder(f"version {version} was offered, version {newest + 1} is next")
     await market.refresh(run)
 
 
 async def manifest_of(market: Market, run: Run, version: str) -> bytes:
     """Return a version's signed manifest as JSON; `latest` names the newest."""
     if version == "latest":
-        found = await market.queue.call("HGET", run.prefix + "state", "newest")
-        version = found.decode() if found is not None else "-1"
-    raw = await market.queue.call("HGET", run.prefix + "policies", version)
+        newest = await market.store.policies.newest(run.run_id)
+        version = str(newest if newest is not None else -1)
+    raw = await market.store.policies.manifest(run.run_id, version)
     if raw is None:
         raise NotFound(f"run {run.run_id} has no policy version {version}")
-    return bytes(raw)
+    return raw
 
 
 async def records_of(market: Market, run: Run, first: int, last: int) -> Records:
@@ -62,7 +58,7 @@ async def records_of(market: Market, run: Run, first: int, last: int) -> Records
     """
     first = max(1, first)
     versions = range(first, last + 1)
-    digests = await market.queue.call("HMGET", run.prefix + "lineage", *versions or (first,))
+    digests = await market.store.policies.step_records(run.run_id, versions or (first,))
     found: list[bytes] = []
     room = MAX_RECORDS_BYTES
     for _, digest in zip(versions, digests, strict=False):
@@ -97,7 +93,7 @@ def _check(run: Run, manifest: Manifest) -> None:
 
 async def _is_known(market: Market, run: Run, signed: SignedManifest) -> bool:
     version = signed.manifest.version
-    raw = await market.queue.call("HGET", run.prefix + "policies", version)
+    raw = await market.store.policies.manifest(run.run_id, version)
     if raw is None:
         return False
     if SignedManifest.from_json(raw).manifest != signed.manifest:
@@ -128,7 +124,7 @@ async def _require_lineage(market: Market, run: Run, manifest: Manifest) -> None
         if manifest.lineage != NO_LINEAGE:
             raise Malformed("version 0 has no lineage: nothing shaped it, so its field is zero")
         return
-    known = await market.queue.call("HGET", run.prefix + "lineage", version - 1)
+    known = await market.store.policies.step_record(run.run_id, version - 1)
     if known is None:
         raise PolicyOutOfOrder(f"version {version} was offered before version {version - 1}")
     data = await market.blobs.get(manifest.lineage)
@@ -138,7 +134,7 @@ async def _require_lineage(market: Market, run: Run, manifest: Manifest) -> None
             f"the record of version {version} follows 0x{record.previous.hex()}, version "
             f"{version - 1} has 0x{known.hex()}: chain it to the published one"
         )
-    raw = await market.queue.call("HGET", run.prefix + "batches", version - 1)
+    raw = await market.store.batches.batch(run.run_id, version - 1)
     _check_record(run, record, Batch.from_json(raw) if raw is not None else None)
 
 

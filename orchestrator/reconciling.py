@@ -10,10 +10,8 @@ from enum import StrEnum
 
 import structlog
 
-from orchestrator.events import event_body
 from orchestrator.services import Market, Run
-from orchestrator.store import keys
-from orchestrator.store.queue import Argument
+from orchestrator.store.events import event_body
 from orchestrator.store.records import Epoch
 from protocol.canonical import content_digest, keccak256
 from protocol.errors import NotFound
@@ -59,10 +57,10 @@ async def reconcile(market: Market, run: Run) -> bool:
 
     Each epoch is one atomic step that may be repeated, so a crash between two costs a round.
     """
-    credited = int(await market.queue.call("HGET", run.prefix + "state", "final") or 0)
+    credited = await market.store.epochs.num_credited(run.run_id)
     are_ours = True
     for epoch in range(credited, run.chain.num_opened):
-        record = await read_epoch(market, run, epoch)
+        record = await market.store.epochs.epoch(run.run_id, epoch)
         header_hash = bytes(32)
         if epoch < run.chain.num_posted:
             header_hash = (await market.chain.epoch(run.run_id, epoch)).header_hash
@@ -78,20 +76,14 @@ async def reconcile(market: Market, run: Run) -> bool:
                 await mark_posted(market, run, record)
             case Fate.UNPOSTED if record is not None:
                 kept = record.model_copy(update={"stage": EpochStage.SIGNING})
-                await _restore(market, run, record, kept.to_json())
+                await _restore(market, run, record, kept)
             case Fate.VOIDED if record is not None:
-                await _restore(market, run, record, b"")
+                await _restore(market, run, record, None)
             case Fate.FOREIGN:
                 are_ours = False
                 if record is not None:
-                    await _restore(market, run, record, b"")
+                    await _restore(market, run, record, None)
     return are_ours
-
-
-async def read_epoch(market: Market, run: Run, epoch: int) -> Epoch | None:
-    """Return an epoch's record, or None before it is frozen."""
-    raw = await market.queue.call("HGET", run.prefix + "epochs", epoch)
-    return Epoch.from_json(raw) if raw is not None else None
 
 
 async def mark_posted(market: Market, run: Run, record: Epoch) -> None:
@@ -99,16 +91,14 @@ async def mark_posted(market: Market, run: Run, record: Epoch) -> None:
     posted = record.model_copy(update={"stage": EpochStage.POSTED})
     fields = {"epoch": record.epoch, "units": record.total_units, "groups": len(record.work)}
     event = event_body(run.run_id, "epoch_posted", market.clock(), fields)
-    arguments = (record.epoch, posted.to_json(), keys.NUM_EVENTS_KEPT, event, *_work(record))
-    await market.queue.script("settle_epoch", run.run_id, *arguments)
+    await market.store.epochs.mark_posted(posted, event)
     structlog.get_logger().info("epoch posted", run_id=run.run_id, **fields)
 
 
-async def _restore(market: Market, run: Run, record: Epoch, kept: bytes) -> None:
+async def _restore(market: Market, run: Run, record: Epoch, kept: Epoch | None) -> None:
     fields = {"epoch": record.epoch, "units": record.total_units, "groups": len(record.work)}
     event = event_body(run.run_id, "epoch_voided", market.clock(), fields)
-    arguments = (record.epoch, kept, keys.NUM_EVENTS_KEPT, event, *_work(record))
-    await market.queue.script("restore_epoch", run.run_id, *arguments)
+    await market.store.epochs.restore(record, kept, event)
     log = structlog.get_logger()
     log.warning("epoch taken back", run_id=run.run_id, generation=record.generation, **fields)
 
@@ -149,10 +139,3 @@ async def _published(market: Market, uri: str) -> bytes:
         return b""
     digest = bytes.fromhex(digits)
     return await market.blobs.get(digest) if await market.blobs.size(digest) is not None else b""
-
-
-def _work(record: Epoch) -> list[Argument]:
-    spent: list[Argument] = []
-    for item in record.work:
-        spent += [item.digest.hex(), item.worker, item.nonce, item.units]
-    return spent

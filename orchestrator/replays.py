@@ -13,9 +13,8 @@ from orchestrator.rules import votes
 from orchestrator.rules.ballots import Cast, VoteTerms
 from orchestrator.rules.votes import Counted, Reply
 from orchestrator.services import Market, Run
-from orchestrator.store import keys
-from orchestrator.store import votes as store_votes
 from orchestrator.store.records import Group, Report
+from orchestrator.store.verifiers import HANDED_SECONDS
 from orchestrator.store.votes import Writes
 from protocol.checks.draw import Draw
 from protocol.checks.evidence import Consequence, Hypothesis, consequence
@@ -78,13 +77,13 @@ async def take(market: Market, run: Run, account: Account, count: int) -> AuditT
     await require_verifier(market, run, account.identity)
     await _require_accountable(market, run, account.identity)
     await _require_vote(market, run, account.identity)
-    digests = await market.queue.script(
-        "take_audits",
-        run.run_id,
-        *(account.identity, count, market.clock(), market.config.audit_seconds),
-        *(" ".join(run.chain.verifiers), keys.ASKED_SECONDS, keys.HANDED_SECONDS),
+    digests = await market.store.verifiers.take_audits(
+        *(run.run_id, account.identity, count),
+        verifiers=run.chain.verifiers,
+        seconds=market.config.audit_seconds,
+        now=market.clock(),
     )
-    tasks = [await _task_of(market, run, bytes.fromhex(digest.decode())) for digest in digests]
+    tasks = [await _task_of(market, run, digest) for digest in digests]
     return AuditTasks(tasks=tuple(tasks)) if tasks else None
 
 
@@ -141,11 +140,11 @@ async def _counted(market: Market, run: Run, verdict: Verdict, worker: str) -> C
     terms, now = VoteTerms.of(run.chain.verifiers, threshold=run.chain.threshold), market.clock()
     writes = Writes(run.run_id, verdict, report, len(terms.verifiers), now)
     for _ in range(TRIES):
-        seen = await store_votes.read(market.queue, run.run_id, cast, worker, terms)
+        seen = await market.store.votes.read(run.run_id, cast, worker, terms)
         counted = votes.count(seen.facts, cast, terms, now)
         if not counted.effects:
             return counted
-        if await store_votes.write(market.queue, seen, counted.effects, writes):
+        if await market.store.votes.write(seen, counted.effects, writes):
             return counted
     raise Busy(
         f"{TRIES} other verdicts were counted before this one: send the same again",
@@ -155,13 +154,10 @@ async def _counted(market: Market, run: Run, verdict: Verdict, worker: str) -> C
 
 async def subject_of(market: Market, run: Run, work_digest: bytes) -> Subject:
     """Return a submission's record with its lease; raise `NotFound`."""
-    fields = await market.queue.hash(f"{run.prefix}group:{work_digest.hex()}")
-    if not fields:
+    group = await market.store.groups.group(run.run_id, work_digest)
+    if group is None:
         raise NotFound(f"no submission 0x{work_digest.hex()} in run {run.run_id}")
-    group = Group.of(fields)
-    key = f"{run.prefix}lease:{group.lease_id.hex()}"
-    signed = await market.queue.call("HGET", key, "signed")
-    return Subject(group, SignedLease.from_json(signed))
+    return Subject(group, await market.store.leases.signed(run.run_id, group.lease_id))
 
 
 def _require_taken(verdict: Verdict, counted: Counted) -> None:
@@ -173,7 +169,7 @@ def _require_taken(verdict: Verdict, counted: Counted) -> None:
     if counted.reply is Reply.FOREIGN:
         raise AuditForeign(
             f"the replay of {work} was not handed to {verdict.verifier}, or longer ago than "
-            f"{keys.HANDED_SECONDS} s: judge what POST .../audits gives out"
+            f"{HANDED_SECONDS} s: judge what POST .../audits gives out"
         )
 
 
@@ -191,10 +187,8 @@ def _notice(market: Market, run: Run, verdict: Verdict, happened: tuple[str, ...
 
 async def _require_vote(market: Market, run: Run, verifier: str) -> None:
     """Raise `VoteLost` where the verifier failed a canary, with what it can do about it."""
-    key = f"{run.prefix}verifier:{verifier}"
-    failed_on = await market.queue.call("HGET", key, "failed_on")
-    if failed_on is not None:
-        digest = failed_on.decode()
+    digest = (await market.store.verifiers.record(run.run_id, verifier)).failed_on
+    if digest:
         raise VoteLost(
             f"{verifier} judged a group of known quality wrongly and has no vote in run "
             f"{run.run_id} any more: see for yourself with `rollcall verify --explain 0x{digest} "

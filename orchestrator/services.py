@@ -15,15 +15,14 @@ from ledger.errors import ContractError
 from ledger.state import RunState, RunStatus
 from orchestrator.chain import Chain
 from orchestrator.config import Config
-from orchestrator.events import event_body
 from orchestrator.metrics import Metrics
 from orchestrator.rewards.pool import RewardPool
 from orchestrator.rules.admission import Terms
 from orchestrator.rules.schedule import epoch_secret
-from orchestrator.store import keys
 from orchestrator.store.blobs import Blobs
-from orchestrator.store.queue import Argument, Queue
+from orchestrator.store.events import event_body
 from orchestrator.store.records import Canary
+from orchestrator.store.store import Store
 from protocol.canonical import keccak256
 from protocol.environments.base import Environment
 from protocol.environments.registry import environment
@@ -65,10 +64,6 @@ class Run:
     """The operator's own workers that verifiers are tested with, by address."""
     voteless: frozenset[str] = frozenset()
     """Verifiers that judged one of those wrongly."""
-
-    @property
-    def prefix(self) -> str:
-        return keys.run_prefix(self.run_id)
 
     @property
     def voters(self) -> tuple[str, ...]:
@@ -148,7 +143,7 @@ class Market:
         config: Config,
         key: bytes,
         *,
-        queue: Queue,
+        store: Store,
         blobs: Blobs,
         chain: Chain,
         clock: Callable[[], float] = time.time,
@@ -156,7 +151,7 @@ class Market:
         self.config = config
         self.key = key
         self.address = address_of(key)
-        self.queue = queue
+        self.store = store
         self.blobs = blobs
         self.chain = chain
         self.clock = clock
@@ -170,7 +165,7 @@ class Market:
 
     async def close(self) -> None:
         await self.rewards.close()
-        await self.queue.close()
+        await self.store.close()
 
     def secret(self, run_id: int, epoch: int) -> bytes:
         """Return an epoch's secret; it leaves this process only by `postEpoch`."""
@@ -182,7 +177,7 @@ class Market:
             return self.runs[run_id]
         run = await self._make(run_id, spec)
         await self.refresh(run)
-        await self.queue.call("HSET", keys.RUNS, run_id, spec.to_json())
+        await self.store.runs.add(run_id, spec)
         self.runs[run_id] = run
         log = structlog.get_logger()
         log.info("serving run", run_id=run_id, name=spec.name)
@@ -192,8 +187,7 @@ class Market:
 
     async def recover(self) -> None:
         """Serve again every run that was registered, here or at another copy."""
-        for raw_id, raw_spec in (await self.queue.hash(keys.RUNS)).items():
-            run_id = int(raw_id)
+        for run_id, raw_spec in (await self.store.runs.specs()).items():
             if run_id in self.runs or self.clock() < self._look_again_at.get(run_id, 0):
                 continue
             try:
@@ -230,12 +224,9 @@ class Market:
         """Read where the run stands: time first, so that nothing seems to have lapsed later than it did."""
         run.chain_time = await self.chain.block_time()
         run.chain = await self.chain.run(run.run_id)
-        revealed = await self.queue.call("HGET", run.prefix + "state", "revealed")
-        run.num_revealed = int(revealed or 0)
-        known = await self.queue.hash(run.prefix + "canaries")
-        voteless = await self.queue.call("SMEMBERS", run.prefix + "voteless")
-        run.voteless = frozenset(address.decode() for address in voteless)
-        run.canaries = {worker.decode(): Canary.from_json(raw) for worker, raw in known.items()}
+        run.num_revealed = await self.store.runs.num_revealed(run.run_id)
+        run.canaries = await self.store.canaries.all(run.run_id)
+        run.voteless = await self.store.verifiers.voteless(run.run_id)
 
     async def require_owed(self, run: Run, at: int) -> None:
         """Raise `RunNotOpen` unless the run owes work dated `at`: a receipt for it could not be kept.
@@ -253,13 +244,12 @@ class Market:
 
     async def newest_policy(self, run: Run) -> SignedManifest | None:
         """Return the newest manifest; only a new one is read."""
-        found = await self.queue.call("HGET", run.prefix + "state", "newest")
-        if found is None:
+        version = await self.store.policies.newest(run.run_id)
+        if version is None:
             return None
-        version = int(found)
         if run.manifest is None or run.manifest.manifest.version != version:
-            raw = await self.queue.call("HGET", run.prefix + "policies", version)
-            run.manifest = SignedManifest.from_json(raw)
+            raw = await self.store.policies.manifest(run.run_id, version)
+            run.manifest = SignedManifest.from_json(raw or b"")
             self.metrics.newest_version.labels(run.run_id).set(version)
         return run.manifest
 
@@ -269,18 +259,14 @@ class Market:
         Counted twice, as `lua/grant.lua` does: money that an epoch's end frees is not free before its
         work is seen to wait again.
         """
-        state = await self.queue.call("HMGET", run.prefix + "state", "unsettled", "posted")
-        unsettled, posted = (int(value or 0) for value in state)
+        unsettled, posted = await self.store.runs.committed_units(run.run_id)
         unposted = run.chain.available // run.spec.rate
         return max(0, min(unposted, run.unfinal // run.spec.rate - posted) - unsettled)
 
-    async def announce(self, run_id: int, kind: str, **fields: Argument) -> None:
+    async def announce(self, run_id: int, kind: str, **fields: int | str) -> None:
         """Append to the run's event stream."""
         body = event_body(run_id, kind, self.clock(), fields)
-        key = keys.run_prefix(run_id) + "events"
-        await self.queue.call(
-            *("XADD", key, "MAXLEN", "~", keys.NUM_EVENTS_KEPT, "*", "kind", kind, "body", body)
-        )
+        await self.store.events.append(run_id, kind, body)
 
     async def _make(self, run_id: int, spec: RunSpec) -> Run:
         state = await self._on_chain(run_id)

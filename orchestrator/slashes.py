@@ -17,7 +17,6 @@ from protocol.epoch import FraudReport
 from protocol.errors import Forbidden, NotFound
 from protocol.messages import FraudReportSignature, FraudReportTask, FraudReportTasks
 from protocol.signing import recover
-from protocol.verdict import Verdict
 
 UNTAKEABLE = frozenset({"NotJoined", "SlashTooLarge", "BadReportTime", "ZeroAmount"})
 """Refusals of the report itself, which no other signatures and no later time would change. Any other
@@ -26,7 +25,9 @@ may pass: a signer that withdrew in front of the transaction is left out of the 
 
 async def tasks(market: Market, run: Run) -> FraudReportTasks:
     """Return the reports that still want signatures."""
-    found = [r for r in (await _reports(market, run)).values() if r.stage == "signing"]
+    found = [
+        r for r in (await market.store.reports.all(run.run_id)).values() if r.stage == "signing"
+    ]
     return FraudReportTasks(
         tasks=tuple(
             FraudReportTask(**report.model_dump(exclude={"stage"}, mode="python"))
@@ -39,7 +40,7 @@ async def add_signature(
     market: Market, run: Run, work_digest: bytes, signed: FraudReportSignature
 ) -> None:
     """Keep a verifier's signature of a report about this work: of whichever it recovers to one of them."""
-    found = await _reports(market, run)
+    found = await market.store.reports.all(run.run_id)
     about = {key: report for key, report in found.items() if report.work_digest == work_digest}
     if not about:
         raise NotFound(f"no fraud report about 0x{work_digest.hex()}")
@@ -48,7 +49,7 @@ async def add_signature(
         signer = recover(market.chain.domain.digest(_on_chain(report)), signed.signature)
         identity = await market.chain.identity_of(signer)
         if identity in run.chain.verifiers and identity != report.worker:
-            await market.queue.call("HSET", _accused_key(run, key), identity, signed.signature)
+            await market.store.reports.sign(run.run_id, key, identity, signed.signature)
             return
     raise Forbidden(
         f"{identity} is not a verifier of run {run.run_id}, is the accused, or signed another text"
@@ -58,7 +59,7 @@ async def add_signature(
 async def tick(market: Market, run: Run) -> None:
     """Take every report one step further where its time has come."""
     await _accuse(market, run)
-    for key, report in (await _reports(market, run)).items():
+    for key, report in (await market.store.reports.all(run.run_id)).items():
         if report.stage == "signing":
             await _propose(market, run, key, report)
         elif report.stage == "proposed":
@@ -67,11 +68,9 @@ async def tick(market: Market, run: Run) -> None:
 
 async def _accuse(market: Market, run: Run) -> None:
     """Report verifiers that failed two canaries, where a quorum without them can sign it."""
-    waiting = run.prefix + "accusations"
-    for entry in await market.queue.call("SMEMBERS", waiting):
-        digest, _, verifier = entry.decode().partition(":")
-        worker = await market.queue.call("HGET", f"{run.prefix}group:{digest}", "worker")
-        canary = run.canaries.get(worker.decode())
+    for accusation in await market.store.reports.accusations(run.run_id):
+        digest, verifier = accusation.work_digest, accusation.verifier
+        canary = run.canaries.get(await market.store.groups.worker(run.run_id, digest))
         if canary is None or not canary.is_open:
             continue  # nobody could check it yet
         others = [v for v in run.chain.verifiers if v != verifier]
@@ -79,25 +78,24 @@ async def _accuse(market: Market, run: Run) -> None:
         if len(others) < run.chain.threshold:
             log.error("stake cannot be taken: no quorum without the accused", others=len(others))
         else:
-            raw = await market.queue.call("HGET", f"{run.prefix}verdicts:{digest}", verifier)
+            verdict = await market.store.groups.verdict_of(run.run_id, digest, verifier)
             report = Report(
                 run_id=run.run_id,
                 worker=verifier,
-                work_digest=bytes.fromhex(digest),
-                evidence_digest=Verdict.from_json(raw).evidence_digest(),
+                work_digest=digest,
+                evidence_digest=verdict.evidence_digest(),
                 amount=str(run.chain.min_stake),
                 reported_at=await market.chain.block_time(),
             )
-            key = f"{digest}:{verifier}"
-            await market.queue.call("HSETNX", run.prefix + "reports", key, report.to_json())
-            log.warning("verifier reported", digest="0x" + digest)
-        await market.queue.call("SREM", waiting, entry)
+            await market.store.reports.start(run.run_id, accusation.key, report)
+            log.warning("verifier reported", digest="0x" + digest.hex())
+        await market.store.reports.settle_accusation(run.run_id, accusation)
 
 
 async def _propose(market: Market, run: Run, key: str, report: Report) -> None:
     _, state = await market.chain.slash(run.run_id, report.worker, report.work_digest)
     if state.status is SlashStatus.NONE:
-        signatures = await market.queue.hash(_accused_key(run, key))
+        signatures = await market.store.reports.signatures(run.run_id, key)
         if len(signatures) < run.chain.threshold:
             return
         digest = market.chain.domain.digest(_on_chain(report))
@@ -144,15 +142,9 @@ async def _refused(
 
 async def _move(market: Market, run: Run, key: str, report: Report, stage: str) -> None:
     moved = report.model_copy(update={"stage": stage})
-    await market.queue.call("HSET", run.prefix + "reports", key, moved.to_json())
+    await market.store.reports.keep(run.run_id, key, moved)
     log = structlog.get_logger()
     log.info("slash moved", run_id=run.run_id, worker=report.worker, stage=stage)
-
-
-async def _reports(market: Market, run: Run) -> dict[str, Report]:
-    """Return reports by key: the work's digest, and the verifier's address where one is accused."""
-    found = await market.queue.hash(run.prefix + "reports")
-    return {key.decode(): Report.from_json(found[key]) for key in sorted(found)}
 
 
 def _on_chain(report: Report) -> FraudReport:
@@ -164,7 +156,3 @@ def _on_chain(report: Report) -> FraudReport:
         amount=int(report.amount),
         reported_at=report.reported_at,
     )
-
-
-def _accused_key(run: Run, key: str) -> str:
-    return f"{run.prefix}accused:{key}"

@@ -9,7 +9,6 @@ from collections.abc import Iterable
 
 from orchestrator.rules import batch
 from orchestrator.services import Market, Run
-from orchestrator.store.queue import Argument
 
 KNOWN_SECONDS = 1.0
 """How long pacing goes by the same look at who is at work: with a thousand workers a look costs five
@@ -21,12 +20,7 @@ PRESENT_LEASES = 2
 async def pace_share(market: Market, run: Run, worker: str) -> int:
     """Note that a worker asks for work; return its part of the pace, in millionths."""
     member, now = await market.chain.membership(run.run_id, worker), market.clock()
-    await market.queue.pipeline(
-        [
-            ("ZADD", run.prefix + "present", now, worker),
-            ("HSET", run.prefix + "stakes", worker, str(member.stake)),
-        ]
-    )
+    await market.store.workers.note_present(run.run_id, worker, member.stake, now)
     if now >= run.stakes_until:
         run.stakes, run.stakes_until = await at_work(market, run), now + KNOWN_SECONDS
     run.stakes[worker] = member.stake
@@ -41,10 +35,4 @@ async def pace_share(market: Market, run: Run, worker: str) -> int:
 async def at_work(market: Market, run: Run, also: Iterable[str] = ()) -> dict[str, int]:
     """Return the stake of every worker at work, and of those in `also`."""
     earliest = market.clock() - PRESENT_LEASES * run.spec.lease_seconds
-    present = await market.queue.call("ZRANGEBYSCORE", run.prefix + "present", earliest, "+inf")
-    workers = sorted({worker.decode() for worker in present} | set(also))
-    if not workers:
-        return {}
-    fields: list[Argument] = list(workers)
-    stakes = await market.queue.call("HMGET", run.prefix + "stakes", *fields)
-    return {worker: int(stake or 0) for worker, stake in zip(workers, stakes, strict=True)}
+    return await market.store.workers.stakes(run.run_id, since=earliest, also=also)

@@ -1,10 +1,9 @@
 """Hand out and close batches: carry `batches.choose` to the queue, so that a step has one batch."""
 
 from orchestrator import stakes
-from orchestrator.events import event_body
 from orchestrator.rules import batch
 from orchestrator.services import Market, Run
-from orchestrator.store import keys
+from orchestrator.store.events import event_body
 from protocol.canonical import keccak256
 from protocol.environments.base import FULL_SCORE
 from protocol.errors import NotFound, StepOutOfOrder
@@ -15,30 +14,28 @@ TRIES = 5
 
 async def take(market: Market, run: Run, step: int) -> bytes | None:
     """Return the step's batch as JSON, or None while too few groups are ready."""
-    known = await market.queue.call("HGET", run.prefix + "batches", step)
+    known = await market.store.batches.batch(run.run_id, step)
     if known is not None:
-        return bytes(known)
+        return known
     await _require_next(market, run, step)
     for _ in range(TRIES):
-        ready = await market.queue.call("ZRANGE", run.prefix + "ready", 0, -1)
+        ready = await market.store.batches.ready(run.run_id)
         groups = [BatchGroup.from_json(raw) for raw in ready]
         chosen = await _choose(market, run, step, groups)
         if len(chosen) < run.spec.groups_per_batch:
-            surplus = len(groups) - len(chosen)
-            await market.queue.call("HSET", run.prefix + "state", "surplus", surplus)
+            await market.store.batches.note_surplus(run.run_id, len(groups) - len(chosen))
             return None
         taken = {group.work_digest for group in chosen}
-        batch = Batch(run_id=run.run_id, step=step, groups=chosen).to_json()
         event = event_body(run.run_id, "batch", market.clock(), _summary(step, chosen))
-        outcome, answer = await market.queue.script(
-            "take_batch",
+        fixed = await market.store.batches.take(
             run.run_id,
-            *(step, batch, keys.NUM_EVENTS_KEPT, event),
-            *(raw for raw, group in zip(ready, groups, strict=True) if group.work_digest in taken),
+            Batch(run_id=run.run_id, step=step, groups=chosen),
+            [raw for raw, group in zip(ready, groups, strict=True) if group.work_digest in taken],
+            event,
         )
-        if outcome != b"gone":
+        if fixed is not None:
             market.metrics.batches.labels(run.run_id).inc()
-            return bytes(answer)
+            return fixed
     return None
 
 
@@ -74,23 +71,20 @@ def _seed(market: Market, run: Run, step: int, turn: int) -> bytes:
 
 async def ack(market: Market, run: Run, step: int) -> None:
     """Spend the groups of a step that is durable at the trainer."""
-    raw = await market.queue.call("HGET", run.prefix + "batches", step)
+    raw = await market.store.batches.batch(run.run_id, step)
     if raw is None:
         raise NotFound(f"no batch of step {step} was taken")
-    groups = Batch.from_json(raw).groups
-    await market.queue.script(
-        "ack", run.run_id, step, *(group.work_digest.hex() for group in groups)
-    )
+    await market.store.batches.acknowledge(run.run_id, Batch.from_json(raw))
 
 
 async def _require_next(market: Market, run: Run, step: int) -> None:
     """Steps come in order, and at most one batch beyond the acknowledged ones is out."""
-    acked = int(await market.queue.call("HGET", run.prefix + "state", "acked") or -1)
+    acked = await market.store.batches.acknowledged(run.run_id)
     if not acked < step <= acked + 2:
         raise StepOutOfOrder(
             f"step {step} was asked for; step {acked} is acknowledged, so {acked + 1} is current"
         )
-    if step and not await market.queue.call("HEXISTS", run.prefix + "batches", step - 1):
+    if step and await market.store.batches.batch(run.run_id, step - 1) is None:
         raise StepOutOfOrder(f"step {step} was asked for before step {step - 1} was taken")
 
 

@@ -20,23 +20,14 @@ async def unsettled(market: Market, run: Run) -> Found:
     """Return every worker's accepted work and its first undecided nonce."""
     standings: list[Standing] = []
     digests: dict[tuple[str, int], bytes] = {}
-    for raw_worker in await market.queue.call("SMEMBERS", run.prefix + "workers"):
-        worker = raw_worker.decode()
-        # One look at both: work decided or leased between two would be left behind for ever.
-        earned, first = await market.queue.pipeline(
-            [
-                ("ZRANGE", f"{run.prefix}earned:{worker}", 0, -1),
-                ("ZRANGE", f"{run.prefix}undecided:{worker}", 0, 0),
-            ]
-        )
-        if not earned:
+    for worker in await market.store.workers.all(run.run_id):
+        earned = await market.store.groups.earned(run.run_id, worker)
+        if not earned.digests:
             continue
-        commands = [("HGET", f"{run.prefix}group:{d.decode()}", "contribution") for d in earned]
-        rows = await market.queue.pipeline(commands)
-        accepted = tuple(Contribution.from_json(row) for row in rows)
-        standings.append(Standing(accepted, int(first[0]) if first else None))
-        for work, digest in zip(accepted, earned, strict=True):
-            digests[(work.worker, work.nonce)] = bytes.fromhex(digest.decode())
+        accepted = await market.store.groups.contributions(run.run_id, earned.digests)
+        standings.append(Standing(accepted, earned.first_undecided))
+        for work, digest in zip(accepted, earned.digests, strict=True):
+            digests[(work.worker, work.nonce)] = digest
     return Found(tuple(standings), digests)
 
 

@@ -18,9 +18,6 @@ from protocol.messages import (
     WorkerInfos,
 )
 from protocol.rollout import Receipt
-from protocol.verdict import Verdict
-
-REJECTED = b"rejected:"
 
 
 async def run_info(market: Market, run: Run) -> RunInfo:
@@ -49,10 +46,9 @@ async def run_list(market: Market) -> RunList:
 async def submission_status(market: Market, run: Run, work_digest: bytes) -> SubmissionStatus:
     """Return where one submission stands, with its verdicts in order of time."""
     subject = await subject_of(market, run, work_digest)
-    raw = await market.queue.hash(f"{run.prefix}verdicts:{work_digest.hex()}")
-    verdicts = sorted(map(Verdict.from_json, raw.values()), key=lambda verdict: verdict.decided_at)
+    verdicts = await market.store.groups.verdicts(run.run_id, work_digest)
     group = subject.group
-    face = face_of(group, tuple(verdicts), run.canaries.get(group.worker))
+    face = face_of(group, verdicts, run.canaries.get(group.worker))
     draw = await _shown_draw(market, run, group, work_digest)
     return SubmissionStatus(
         work_digest=work_digest,
@@ -75,8 +71,7 @@ async def _shown_draw(market: Market, run: Run, group: Group, work_digest: bytes
 
     A verifier could tell a canary by it: a group that is replayed though its worker's record asks for few.
     """
-    key = f"{run.prefix}earned:{group.worker}"
-    waits = await market.queue.call("ZSCORE", key, work_digest.hex()) is not None
+    waits = await market.store.groups.is_unsettled(run.run_id, group.worker, work_digest)
     if waits or group.canary or group.state is not GroupState.ACCEPTED:
         return Draw(epoch=0, rate=0)
     return Draw(epoch=group.draw_epoch, rate=group.draw_rate)
@@ -90,30 +85,22 @@ async def worker_infos(market: Market, worker: str) -> WorkerInfos:
 
 
 async def _worker_info(market: Market, run: Run, worker: str) -> WorkerInfo | None:
-    fields = await market.queue.hash(f"{run.prefix}worker:{worker}")
-    if not fields:
+    record = await market.store.workers.record(run.run_id, worker)
+    if record is None:
         return None
-    waiting = await market.queue.call("SCARD", f"{run.prefix}replay:{worker}")
-    debt, is_excluded = int(fields.get(b"drop_debt", 0)), fields.get(b"excluded") == b"1"
-    excluded_for = fields.get(b"excluded_for", b"").decode()
     return WorkerInfo(
         run_id=run.run_id,
         worker=worker,
-        accepted_groups=int(fields.get(b"accepted_groups", 0)) + int(fields.get(b"canaries", 0)),
-        accepted_tokens=int(fields.get(b"accepted_tokens", 0))
-        + int(fields.get(b"canary_tokens", 0)),
-        waiting_groups=int(waiting),
-        rejected_by_reason={
-            name.removeprefix(REJECTED).decode(): int(count)
-            for name, count in fields.items()
-            if name.startswith(REJECTED)
-        },
-        is_excluded=is_excluded,
-        exclusion=reason_of(worker, excluded_for) if is_excluded else "",
-        dropped_leases=int(fields.get(b"dropped", 0)),
-        paused=fields.get(b"paused", b"").decode(),
-        most_leases=run.spec.drop_rule.most_leases(debt),
-        notice=notice_of(run.spec, debt),
-        earned=int(fields.get(b"earned", 0)),
-        last_nonce=int(fields.get(b"settled", 0)),
+        accepted_groups=record.accepted_groups,
+        accepted_tokens=record.accepted_tokens,
+        waiting_groups=await market.store.workers.num_waiting(run.run_id, worker),
+        rejected_by_reason=record.rejected_by_reason,
+        is_excluded=record.is_excluded,
+        exclusion=reason_of(worker, record.excluded_for) if record.is_excluded else "",
+        dropped_leases=record.num_dropped,
+        paused=record.paused,
+        most_leases=run.spec.drop_rule.most_leases(record.drop_debt),
+        notice=notice_of(run.spec, record.drop_debt),
+        earned=record.earned,
+        last_nonce=record.last_settled,
     )

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from audit.history import Posted
 from audit.watcher import Policy, Watcher
-from orchestrator.reconciling import read_epoch
 from orchestrator.services import Market, Run
 from protocol.canonical import keccak256
 from protocol.errors import Busy, NotFound
@@ -56,7 +55,7 @@ class EpochWatch:
 
 async def _file(market: Market, run: Run, posted: Posted) -> bytes | None:
     """Return what was signed, by our own record or else by the URI, which whoever posts may invent."""
-    record = await read_epoch(market, run, posted.epoch)
+    record = await market.store.epochs.epoch(run.run_id, posted.epoch)
     for digest in (record.file if record else None, _named(posted.uri)):
         data = None if digest is None else await _blob(market, digest)
         if data is not None and keccak256(data) == posted.data_hash:

@@ -115,7 +115,7 @@ async def the_account(request: Request) -> Account:
     market = market_of(request)
     account = account_of(market, request)
     limits = market.config.limits
-    await market.queue.admit_request(
+    await market.store.runs.admit_request(
         account.identity,
         rate=limits.requests_per_second,
         burst=limits.request_burst,
@@ -128,7 +128,7 @@ async def a_stranger(request: Request) -> None:
     """Let an unauthenticated request pass, at the cost of one request of its address."""
     market = market_of(request)
     limits = market.config.limits
-    await market.queue.admit_request(
+    await market.store.runs.admit_request(
         request.client.host if request.client else "unknown",
         rate=limits.address_requests_per_second,
         burst=limits.address_request_burst,

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import structlog
 
 from orchestrator.services import Market, Run
-from orchestrator.store.queue import Argument
 from orchestrator.store.records import Canary, Group
 from protocol.canonical import keccak256
 from protocol.checks.canary import CANARY, Answer, CanaryOpening, commitment_text
@@ -55,13 +54,14 @@ async def tick(market: Market, run: Run) -> None:
     for worker, answer in _configured(market):
         if worker not in run.canaries:
             await _commit(market, run, worker, answer)
-    spent = {w.decode() for w in await market.queue.call("SMEMBERS", run.prefix + "spent_canaries")}
+    spent = await market.store.canaries.spent(run.run_id)
     latest = market.clock() - market.config.canaries.open_seconds
     for worker, canary in list(run.canaries.items()):
         if not canary.is_open and (worker in spent or canary.committed_at <= latest):
             await _open(market, run, canary)
     oldest = market.clock() - market.config.canaries.answer_seconds
-    await market.queue.script("close_canaries", run.run_id, oldest, len(run.chain.verifiers))
+    num_verifiers = len(run.chain.verifiers)
+    await market.store.canaries.close_old(run.run_id, before=oldest, num_verifiers=num_verifiers)
 
 
 async def room(market: Market, run: Run, worker: str) -> int | None:
@@ -79,13 +79,11 @@ async def room(market: Market, run: Run, worker: str) -> int | None:
         )
     if market.clock() - canary.committed_at < 2 * market.config.chain_poll_seconds:
         return 0  # until every copy of the orchestrator knows it: none may take it for a cheat
-    handed, sent = await market.queue.call("HMGET", run.prefix + "state", "handed", "canaries")
-    held = [
-        await market.queue.call("SCARD", f"{run.prefix}held:{address}") for address in run.canaries
-    ]
-    replays = int(market.config.canaries.share * int(handed or 0))
+    handed, sent = await market.store.canaries.counts(run.run_id)
+    held = [await market.store.leases.num_held(run.run_id, address) for address in run.canaries]
+    replays = int(market.config.canaries.share * handed)
     most = 1 + replays // max(1, len(run.chain.verifiers))
-    return max(0, most - int(sent or 0) - sum(map(int, held)))
+    return max(0, most - sent - sum(held))
 
 
 def infos(run: Run) -> CanaryInfos:
@@ -106,18 +104,18 @@ async def verifier_infos(market: Market, run: Run) -> VerifierInfos:
     """Return how the run's verifiers have judged."""
     found = []
     for verifier in run.chain.verifiers:
-        fields = await market.queue.hash(f"{run.prefix}verifier:{verifier}")
-        failed_on = fields.get(b"failed_on", b"").decode()
+        record = await market.store.verifiers.record(run.run_id, verifier)
+        failed_on = record.failed_on
         found.append(
             VerifierInfo(
                 verifier=verifier,
                 has_vote=not failed_on,
                 reason=f"judged 0x{failed_on} wrongly, whose quality was known" * bool(failed_on),
-                num_accepted=int(fields.get(b"accepted", 0)),
-                num_rejected=int(fields.get(b"rejected", 0)),
-                num_undecided=int(fields.get(b"undecided", 0)),
-                num_odd=int(fields.get(b"odd", 0)),
-                canaries_failed=int(fields.get(b"canaries_failed", 0)),
+                num_accepted=record.num_accepted,
+                num_rejected=record.num_rejected,
+                num_undecided=record.num_undecided,
+                num_odd=record.num_odd,
+                canaries_failed=record.canaries_failed,
             )
         )
     return VerifierInfos(verifiers=tuple(found))
@@ -138,16 +136,14 @@ async def _commit(market: Market, run: Run, worker: str, answer: Answer) -> None
     text = commitment_text(run.run_id, commitment, now)
     signature = sign(market.key, personal_digest(text))
     canary = Canary(opening=opening, committed_at=now, signature=signature)
-    key = run.prefix + "canaries"
-    if await market.queue.call("HSETNX", key, worker, canary.to_json()):
-        fields: dict[str, Argument] = {"commitment": "0x" + commitment.hex()}
-        await market.announce(run.run_id, "canary_committed", **fields)
-    run.canaries[worker] = Canary.from_json(await market.queue.call("HGET", key, worker))
+    run.canaries[worker], is_news = await market.store.canaries.commit(run.run_id, canary)
+    if is_news:
+        await market.announce(run.run_id, "canary_committed", commitment="0x" + commitment.hex())
 
 
 async def _open(market: Market, run: Run, canary: Canary) -> None:
     worker, opened = canary.opening.worker, canary.model_copy(update={"is_open": True})
-    await market.queue.call("HSET", run.prefix + "canaries", worker, opened.to_json())
+    await market.store.canaries.keep(run.run_id, opened)
     run.canaries[worker] = opened
     await market.announce(
         *(run.run_id, "canary_opened"),

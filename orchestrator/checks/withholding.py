@@ -9,13 +9,12 @@ not touched, because nobody can check, without trusting this process, that the w
 it is said to have dropped: the rewards of a case are public, the number of its leases is not.
 """
 
-from collections import defaultdict
+from collections.abc import Mapping
 
 import structlog
 
-from orchestrator.events import event_body
 from orchestrator.services import Market, Run
-from orchestrator.store import keys
+from orchestrator.store.events import event_body
 from protocol.checks.withholding import (
     NUM_GROUPS_PER_LOOK,
     NUM_VERSIONS,
@@ -31,18 +30,15 @@ NUM_RIPE_VERSIONS = 16
 """Versions whose leases are all decided are compared. One that is this old is compared in any case, and
 what is still undecided counts as missing: a replay that nobody can make must not hide its version."""
 
-Tallies = dict[str, Tally]
-
 
 async def tick(market: Market, run: Run) -> None:
     """Look at every worker that is due. May be repeated, and done by several copies at once."""
-    for raw in await market.queue.call("SMEMBERS", run.prefix + "looks"):
-        worker = raw.decode()
+    for worker in await market.store.tallies.due(run.run_id):
         case = await case_of(market, run, worker)
         evidence = is_withholding(case) if case else None
         if case is not None and evidence is not None:
             await _exclude(market, run, case, evidence)
-        await market.queue.call("SREM", run.prefix + "looks", worker)
+        await market.store.tallies.looked_at(run.run_id, worker)
 
 
 def reason_of(worker: str, excluded_for: str) -> str:
@@ -57,18 +53,16 @@ def reason_of(worker: str, excluded_for: str) -> str:
 
 async def case_of(market: Market, run: Run, worker: str) -> Case | None:
     """Return what a look at a worker is decided from, or None where it has finished nothing yet."""
-    rewarded, newest = await _counts(market, run, worker)
+    rewarded = await market.store.tallies.num_rewarded(run.run_id, worker)
+    newest = await market.store.policies.newest(run.run_id) or 0
     if rewarded < NUM_GROUPS_PER_LOOK:
         return None
     versions = range(max(0, newest - NUM_VERSIONS), newest)
-    found = await market.queue.pipeline(
-        [("HGETALL", f"{run.prefix}rewards:{version}") for version in versions]
-    )
+    found = await market.store.tallies.of_versions(run.run_id, versions)
     tallies = {
-        version: _tallies(fields)
-        for version, fields in zip(versions, found, strict=True)
-        if f"{worker}:leased".encode() in fields
-        and (int(fields.get(b"open", 0)) <= 0 or version < newest - NUM_RIPE_VERSIONS)
+        version: of.workers
+        for version, of in found.items()
+        if worker in of.workers and (of.num_open <= 0 or version < newest - NUM_RIPE_VERSIONS)
     }
     barred = await _barred(market, run, {other for of in tallies.values() for other in of})
     strata = (_stratum(version, of, worker, barred) for version, of in tallies.items())
@@ -81,42 +75,13 @@ async def case_of(market: Market, run: Run, worker: str) -> Case | None:
     )
 
 
-async def _counts(market: Market, run: Run, worker: str) -> tuple[int, int]:
-    """Return the worker's accepted groups with a reward, and the newest policy version."""
-    rewarded = await market.queue.call("HGET", f"{run.prefix}worker:{worker}", "rewarded")
-    newest = await market.queue.call("HGET", run.prefix + "state", "newest")
-    return int(rewarded or 0), int(newest or 0)
-
-
 async def _barred(market: Market, run: Run, workers: set[str]) -> set[str]:
     """Return those that are no measure for anybody: excluded ones, and those that test verifiers."""
-    ordered = sorted(workers)
-    found = await market.queue.pipeline(
-        [("HGET", f"{run.prefix}worker:{worker}", "excluded") for worker in ordered]
-    )
-    excluded = {worker for worker, value in zip(ordered, found, strict=True) if value == b"1"}
+    excluded = await market.store.workers.excluded(run.run_id, workers)
     return excluded | (workers & run.canaries.keys())
 
 
-def _tallies(fields: dict[bytes, bytes]) -> Tallies:
-    """Read a version's tallies by worker."""
-    raw: dict[str, dict[str, int]] = defaultdict(dict)
-    for name, value in fields.items():
-        worker, _, what = name.decode().partition(":")
-        if what:
-            raw[worker][what] = int(value)
-    return {
-        worker: Tally(
-            num_leased=counts.get("leased", 0),
-            num_finished=counts.get("finished", 0),
-            reward_sum=counts.get("sum", 0),
-            reward_squares=counts.get("squares", 0),
-        )
-        for worker, counts in raw.items()
-    }
-
-
-def _stratum(version: int, tallies: Tallies, worker: str, barred: set[str]) -> Stratum:
+def _stratum(version: int, tallies: Mapping[str, Tally], worker: str, barred: set[str]) -> Stratum:
     others = [of for other, of in tallies.items() if other != worker and other not in barred]
     return Stratum(
         version=version,
@@ -143,7 +108,6 @@ async def _exclude(market: Market, run: Run, case: Case, evidence: Evidence) -> 
         "log_probability": round(evidence.log_probability, 2),
     }
     body = event_body(run.run_id, "exclusion", market.clock(), fields)
-    arguments = (case.worker, WITHHELD, keys.NUM_EVENTS_KEPT, body)
-    if await market.queue.script("withhold", run.run_id, *arguments):
+    if await market.store.tallies.withhold(run.run_id, case.worker, WITHHELD, body):
         log = structlog.get_logger()
         log.warning("worker withholds groups", run_id=run.run_id, **fields)

@@ -61,7 +61,7 @@ async def is_alive() -> Response:
 async def is_ready(market: TheMarket) -> Response:
     """Redis and the chain answer too."""
     try:
-        await market.queue.call("PING")
+        await market.store.runs.answers()
         await market.chain.answers()
     except MarketError as error:
         return Response(error.message, 503, media_type="text/plain")
@@ -83,5 +83,5 @@ class Streamed(StreamingResponse):
 
 
 async def _stream(market: Market, run_id: int, after: str) -> AsyncIterator[bytes]:
-    async for piece in events.follow(market.queue, run_id, after=after):
+    async for piece in events.follow(market.store, run_id, after=after):
         yield piece

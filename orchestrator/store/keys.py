@@ -1,4 +1,4 @@
-"""Every Redis key, what it holds and how long it lives. Lua builds the same names from the prefix.
+"""Every Redis key, what it holds and how long it lives. The store and Lua build them from the prefix.
 
 All keys of a run share the hash tag `{run}`, so that a cluster keeps them in one slot and a script
 may touch them all. Nothing here expires unless it says so: it is the run's record.

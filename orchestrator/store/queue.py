@@ -1,4 +1,4 @@
-"""The only door to Redis: connection, scripts, and typed access to what `keys.py` names.
+"""The connection to Redis and its scripts: the rest of this package sends everything through here.
 
 Every step that must be atomic is one Lua script; everything here may be repeated after a crash.
 Rules live elsewhere: this file moves values. A lost connection surfaces as `Busy`, and the client

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import msgpack
 
-from orchestrator.events import event_body
 from orchestrator.rules import ballots, votes
 from orchestrator.rules.ballots import Ballots, Cast, Effect, Facts, Failing, Suspicion, VoteTerms
 from orchestrator.store import keys
+from orchestrator.store.events import event_body
 from orchestrator.store.queue import Argument, Queue
 from orchestrator.store.records import Report
 from protocol.checks.evidence import Consequence
@@ -61,24 +61,27 @@ class Scope:
         return found
 
 
-async def read(queue: Queue, run_id: int, cast: Cast, worker: str, terms: VoteTerms) -> Seen:
-    """Read a vote's facts at one moment; of a verifier that fails a canary by it, its other votes too."""
-    scope = Scope((cast.digest,), (worker,))
-    while True:
-        reads = _packed(scope.reads(cast))
-        digest, answers = await queue.script("read", run_id, reads)
-        facts = _facts(scope, answers)
-        wider = _scope(facts, cast, terms)
-        if wider == scope:
-            return Seen(facts, reads, digest)
-        scope = wider
+@dataclass(frozen=True, slots=True)
+class Votes:
+    queue: Queue
 
+    async def read(self, run_id: int, cast: Cast, worker: str, terms: VoteTerms) -> Seen:
+        """Read a vote's facts at one moment; of a verifier that fails a canary by it, its other votes too."""
+        scope = Scope((cast.digest,), (worker,))
+        while True:
+            reads = _packed(scope.reads(cast))
+            digest, answers = await self.queue.script("read", run_id, reads)
+            facts = _facts(scope, answers)
+            wider = _scope(facts, cast, terms)
+            if wider == scope:
+                return Seen(facts, reads, digest)
+            scope = wider
 
-async def write(queue: Queue, seen: Seen, effects: Sequence[Effect], writes: "Writes") -> bool:
-    """Write a vote's effects; return False, and write nothing, where its facts have changed."""
-    packed = _packed(command for effect in effects for command in writes.commands(effect))
-    arguments = (seen.reads, seen.digest, packed, keys.NUM_EVENTS_KEPT)
-    return bool(await queue.script("write", writes.run_id, *arguments))
+    async def write(self, seen: Seen, effects: Sequence[Effect], writes: "Writes") -> bool:
+        """Write a vote's effects; return False, and write nothing, where its facts have changed."""
+        packed = _packed(command for effect in effects for command in writes.commands(effect))
+        arguments = (seen.reads, seen.digest, packed, keys.NUM_EVENTS_KEPT)
+        return bool(await self.queue.script("write", writes.run_id, *arguments))
 
 
 def _scope(facts: Facts, cast: Cast, terms: VoteTerms) -> Scope:

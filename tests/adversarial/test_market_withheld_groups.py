@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.checks import withholding
+from orchestrator.store.keys import run_prefix
 from protocol.advantage import group_advantages
 from protocol.checks.drops import DropPolicy
 from protocol.checks.withholding import Case, is_withholding
@@ -176,13 +177,17 @@ def test_poor_groups_kept_back_bend_the_training_until_they_are_found(
 def is_ready(place: Place, worker: Party) -> bool:
     """Whether any group of the worker waits for a batch."""
     run = place.market.runs[place.run_id]
-    waiting = place.call(place.market.queue.call, "ZRANGE", run.prefix + "ready", 0, -1)
+    waiting = place.call(
+        place.market.store.queue.call, "ZRANGE", run_prefix(run.run_id) + "ready", 0, -1
+    )
     return any(worker.address.encode() in candidate for candidate in waiting)
 
 
 def exclusion(place: Place) -> dict[str, Any]:
     run = place.market.runs[place.run_id]
-    entries = place.call(place.market.queue.call, "XRANGE", run.prefix + "events", "-", "+")
+    entries = place.call(
+        place.market.store.queue.call, "XRANGE", run_prefix(run.run_id) + "events", "-", "+"
+    )
     bodies = [fields[b"body"] for _, fields in entries if fields[b"kind"] == b"exclusion"]
     assert len(bodies) == 1
     return dict(Event.from_json(bodies[0]).fields)

@@ -119,15 +119,15 @@ def test_background_jobs_outlive_a_queue_that_refuses(place: Place) -> None:
         return found or 0.0
 
     async def break_and_mend() -> None:
-        spec = await market.queue.call("HGET", keys.RUNS, place.run_id)
-        await market.queue.call("DEL", keys.RUNS)
-        await market.queue.call("SET", keys.RUNS, "not a hash")
+        spec = await market.store.queue.call("HGET", keys.RUNS, place.run_id)
+        await market.store.queue.call("DEL", keys.RUNS)
+        await market.store.queue.call("SET", keys.RUNS, "not a hash")
         service.start()
         async with asyncio.timeout(20):
             while failures() < 4:
                 await asyncio.sleep(0.05)
-        await market.queue.call("DEL", keys.RUNS)
-        await market.queue.call("HSET", keys.RUNS, place.run_id, spec)
+        await market.store.queue.call("DEL", keys.RUNS)
+        await market.store.queue.call("HSET", keys.RUNS, place.run_id, spec)
 
     place.call(break_and_mend)
 
@@ -164,7 +164,7 @@ def test_a_script_that_cannot_be_sent_cancels_no_background_job(place: Place) ->
     market, run = place.market, place.market.runs[place.run_id]
 
     async def ask_beside_a_broken_one() -> list[object]:
-        broken = market.queue.script("publish", run.run_id, object())  # type: ignore[arg-type]
+        broken = market.store.queue.script("publish", run.run_id, object())  # type: ignore[arg-type]
         sound = leases.expire(market, run, latest=0)
         return list(await asyncio.gather(broken, sound, return_exceptions=True))
 

@@ -6,6 +6,7 @@ one was failed; they end it: neither colluder can tell an accomplice's false gro
 
 from pathlib import Path
 
+from orchestrator.store.keys import run_prefix
 from protocol.messages import GroupState
 from protocol.verdict import Outcome
 from tests.orchestrator.ground import Ground
@@ -70,8 +71,10 @@ def test_work_they_passed_alone_before_is_not_decided_by_their_votes(
         assert place.status(false_work).state is GroupState.REPLAY, "one vote of two counts"
         place.party(HONEST).decide(false_work, Outcome.REJECTED)
         assert place.status(false_work).state is GroupState.ACCEPTED, "paid: they disagree for good"
-        prefix = place.market.runs[place.run_id].prefix
-        assert place.call(place.market.queue.call, "ZCARD", prefix + "ready") == 0, "not trained on"
+        prefix = run_prefix(place.run_id)
+        assert place.call(place.market.store.queue.call, "ZCARD", prefix + "ready") == 0, (
+            "not trained on"
+        )
 
 
 def test_the_honest_verifier_cannot_be_framed_by_the_majority(

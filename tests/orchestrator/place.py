@@ -22,7 +22,8 @@ from orchestrator.chain import Chain
 from orchestrator.config import Config
 from orchestrator.services import Market
 from orchestrator.store.blobs import Blobs
-from orchestrator.store.queue import Queue
+from orchestrator.store.keys import run_prefix
+from orchestrator.store.store import Store
 from protocol.canonical import content_digest
 from protocol.errors import NotFound
 from protocol.messages import (
@@ -291,8 +292,8 @@ class Place:
 
     def known(self, key: str, field: int | str) -> bytes | None:
         """Return what the queue has of the run under a hash's field."""
-        prefix = self.market.runs[self.run_id].prefix
-        found = self.call(self.market.queue.call, "HGET", prefix + key, field)
+        prefix = run_prefix(self.run_id)
+        found = self.call(self.market.store.queue.call, "HGET", prefix + key, field)
         return None if found is None else bytes(found)
 
     def publish(self, version: int, **changes: Any) -> Any:
@@ -386,7 +387,7 @@ def open_market(ground: Ground, redis_url: str, folder: Path, config: dict[str, 
     return Market(
         settings,
         bytes(ground.people["orchestrator"].key),
-        queue=Queue(redis_url),
+        store=Store(redis_url),
         blobs=Blobs(settings.blob_url),
         chain=Chain(ground.by("orchestrator"), clock=ground.clock),
         clock=ground.clock,

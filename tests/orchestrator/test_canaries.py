@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from orchestrator.checks import canaries
+from orchestrator.store.keys import run_prefix
 from orchestrator.store.records import Canary
 from protocol.checks.canary import CanaryOpening, commitment_text, replays_until_failed
 from protocol.messages import (
@@ -90,7 +91,7 @@ def info(place: Place, name: str) -> Any:
 
 
 def prefix(place: Place) -> str:
-    return place.market.runs[place.run_id].prefix
+    return run_prefix(place.run_id)
 
 
 def reports(place: Place) -> tuple[FraudReportTask, ...]:
@@ -105,7 +106,7 @@ def signed(place: Place, report: FraudReportTask, name: str) -> list[str]:
     digest = f"{report.work_digest.hex()}"
     party.post(place.path(f"fraud-reports/0x{digest}"), body.to_json())
     key = f"{prefix(place)}accused:{digest}:{report.worker}"
-    return [who.decode() for who in place.call(place.market.queue.hash, key)]
+    return [who.decode() for who in place.call(place.market.store.queue.hash, key)]
 
 
 def commitments(place: Place) -> CanaryInfos:
@@ -169,7 +170,7 @@ def test_a_canary_is_neither_paid_nor_trained_on_nor_held_against_its_worker(
         for name in ("v0", "v1"):
             place.party(name).decide(paid, ACCEPTED)
         run = place.market.runs[place.run_id]
-        queue, prefix = place.market.queue, run.prefix
+        queue, prefix = place.market.store.queue, run_prefix(run.run_id)
         assert place.call(queue.call, "ZCARD", prefix + "ready") == 1
         assert place.call(queue.call, "ZCARD", f"{prefix}earned:{ground.address(BOB)}") == 0
         assert place.call(queue.call, "HGET", prefix + "state", "replaying") == b"0"
@@ -240,7 +241,9 @@ def test_two_failures_cost_a_verifier_its_stake_by_the_others_signatures(
 ) -> None:
     with examined(ground, redis_url, tmp_path, false=(ALICE, BOB)) as place:
         for _ in range(8):  # so much was replayed before that the share leaves room for two
-            place.call(place.market.queue.call, "HINCRBY", prefix(place) + "state", "handed", 3)
+            place.call(
+                place.market.store.queue.call, "HINCRBY", prefix(place) + "state", "handed", 3
+            )
         first, second = deliver(place, ALICE).work_digest, deliver(place, BOB).work_digest
         place.party("v0").audits()
         try:
@@ -273,7 +276,7 @@ def test_where_the_others_are_no_quorum_the_stake_stays_and_the_operator_is_told
     ground: Ground, redis_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with examined(ground, redis_url, tmp_path, num_verifiers=2, false=(ALICE, BOB)) as place:
-        place.call(place.market.queue.call, "HINCRBY", prefix(place) + "state", "handed", 20)
+        place.call(place.market.store.queue.call, "HINCRBY", prefix(place) + "state", "handed", 20)
         digests = [deliver(place, name).work_digest for name in (ALICE, BOB)]
         place.party("v0").audits()
         for digest in digests:

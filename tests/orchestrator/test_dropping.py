@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator import leases
+from orchestrator.store.keys import run_prefix
 from protocol.checks.drops import DropPolicy
 from protocol.checks.withholding import NUM_GROUPS_PER_LOOK
 from protocol.messages import ReturnedLeases, WorkerInfo, WorkerInfos
@@ -35,7 +36,9 @@ def strict(ground: Ground, redis_url: str, tmp_path: Path) -> Iterator[Place]:
 def drawn_at(place: Place, digest: bytes) -> int:
     """Return the share that a group was drawn with, from the orchestrator's own record."""
     run = place.market.runs[place.run_id]
-    fields = place.call(place.market.queue.hash, f"{run.prefix}group:{digest.hex()}")
+    fields = place.call(
+        place.market.store.queue.hash, f"{run_prefix(run.run_id)}group:{digest.hex()}"
+    )
     return int(fields[b"draw_rate"])
 
 
@@ -180,12 +183,14 @@ def test_the_queue_counts_as_the_rule_does(strict: Place) -> None:
         assert standing(strict, alice).most_leases == rule.most_leases(debt)
     for task in verifier.audits(256):
         verifier.decide(task.work_digest, Outcome.ACCEPTED)
-    prefix = strict.market.runs[strict.run_id].prefix
-    tallies = strict.call(strict.market.queue.hash, prefix + "rewards:0")
+    prefix = run_prefix(strict.run_id)
+    tallies = strict.call(strict.market.store.queue.hash, prefix + "rewards:0")
     assert tallies[b"open"] == b"0"
     assert int(tallies[f"{alice.address}:leased".encode()]) == finished + missing
     assert int(tallies[f"{alice.address}:finished".encode()]) == finished
-    owed = strict.call(strict.market.queue.hash, f"{prefix}worker:{alice.address}")[b"drop_debt"]
+    owed = strict.call(strict.market.store.queue.hash, f"{prefix}worker:{alice.address}")[
+        b"drop_debt"
+    ]
     assert int(owed) == debt
     assert debt > 0
 

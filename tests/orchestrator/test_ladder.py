@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from orchestrator import replays
+from orchestrator.store.keys import run_prefix
 from protocol.checks.evidence import Consequence
 from protocol.messages import FraudReportTask, FraudReportTasks, GroupState
 from protocol.verdict import Outcome
@@ -128,7 +129,9 @@ def test_the_figures_decide_and_not_the_name(
     digest = one_group(place)
     place.party("v0").decide(digest, REJECTED, found)
     run = place.market.runs[place.run_id]
-    kept = place.call(place.market.queue.hash, f"{run.prefix}findings:{digest.hex()}")
+    kept = place.call(
+        place.market.store.queue.hash, f"{run_prefix(run.run_id)}findings:{digest.hex()}"
+    )
     assert list(kept.values()) == [follows.value.encode()]
     assert stands(place) == (follows is not Consequence.NAMED)
 

@@ -1,6 +1,7 @@
 """The life of a rollout through the real application: lease, submit, replay, batch, settle, slash."""
 
 from ledger.state import SlashStatus
+from orchestrator.store.keys import run_prefix
 from protocol.messages import EpochFile, EpochStage, FraudReportSignature, GroupState
 from protocol.signing import recover
 from protocol.verdict import Outcome
@@ -81,9 +82,9 @@ def sign_report(place: Place, work_digest: bytes) -> None:
     from orchestrator.store.records import Report
 
     raw = place.call(
-        place.market.queue.call,
+        place.market.store.queue.call,
         "HGET",
-        place.market.runs[place.run_id].prefix + "reports",
+        run_prefix(place.run_id) + "reports",
         work_digest.hex(),
     )
     digest = place.market.chain.domain.digest(_on_chain(Report.from_json(raw)))

@@ -4,6 +4,7 @@ import pytest
 
 from orchestrator import epochs
 from orchestrator.chain import Chain
+from orchestrator.store.keys import run_prefix
 from orchestrator.store.queue import Queue
 from protocol.epoch import AccountLeaf, account_tree
 from protocol.messages import EpochFile, EpochStage
@@ -89,7 +90,9 @@ def test_a_crash_after_any_chain_write_pays_once(
     assert place.epoch(0).stage is EpochStage.FINAL
     assert place.ground.by("v0").run(place.run_id).finalised == tokens * place.spec.rate
     run = place.market.runs[place.run_id]
-    unsettled = place.call(place.market.queue.call, "HGET", run.prefix + "state", "unsettled")
+    unsettled = place.call(
+        place.market.store.queue.call, "HGET", run_prefix(run.run_id) + "state", "unsettled"
+    )
     assert int(unsettled) == 0
 
 

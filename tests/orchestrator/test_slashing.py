@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from orchestrator.store.keys import run_prefix
 from orchestrator.store.records import Report
 from protocol.epoch import FraudReport
 from protocol.messages import FraudReportSignature, FraudReportTask, FraudReportTasks
@@ -28,8 +29,8 @@ def sign(place: Place, name: str, report: FraudReportTask) -> None:
 
 
 def stages(place: Place) -> list[str]:
-    prefix = place.market.runs[place.run_id].prefix
-    found = place.call(place.market.queue.hash, prefix + "reports")
+    prefix = run_prefix(place.run_id)
+    found = place.call(place.market.store.queue.hash, prefix + "reports")
     return [Report.from_json(raw).stage for raw in found.values()]
 
 
@@ -93,11 +94,11 @@ def test_a_report_of_more_than_is_left_at_risk_is_given_up(
     with opened(ground, redis_url, tmp_path / "b", num_verifiers=1, threshold=1) as place:
         digest = one_group(place)
         place.party("v0").decide(digest, Outcome.REJECTED, NAMED)
-        key = place.market.runs[place.run_id].prefix + "reports"
-        raw = place.call(place.market.queue.hash, key)[digest.hex().encode()]
+        key = run_prefix(place.run_id) + "reports"
+        raw = place.call(place.market.store.queue.hash, key)[digest.hex().encode()]
         kept = Report.from_json(raw)
         asked = kept.model_copy(update={"amount": str(2 * int(kept.amount))})
-        place.call(place.market.queue.call, "HSET", key, digest.hex(), asked.to_json())
+        place.call(place.market.store.queue.call, "HSET", key, digest.hex(), asked.to_json())
         sign(place, "v0", task(place))
         place.tick()
         assert stages(place) == ["dismissed"]

@@ -114,7 +114,7 @@ def test_events_tell_the_story_in_order_and_go_on_after_an_id(place: Place) -> N
     alice.deliver(alice.leases()[0].lease)
 
     async def read(after: str, count: int) -> list[bytes]:
-        stream = follow(place.market.queue, place.run_id, after=after)
+        stream = follow(place.market.store, place.run_id, after=after)
         return [await anext(stream) for _ in range(count)]
 
     pieces = place.call(read, "0-0", 3)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.store.keys import run_prefix
 from protocol.checks.draw import votes_that_condemn
 from protocol.messages import GroupState, VerifierInfos, WorkerInfos
 from protocol.verdict import Outcome
@@ -134,7 +135,10 @@ def test_where_verifiers_disagree_for_good_the_group_is_paid_and_not_trained_on(
         assert place.party("v0").decide(digest, ACCEPTED) == "replay"
         assert place.party("v1").decide(digest, REJECTED) == "accepted"
         run = place.market.runs[place.run_id]
-        assert place.call(place.market.queue.call, "ZCARD", run.prefix + "ready") == 0
+        assert (
+            place.call(place.market.store.queue.call, "ZCARD", run_prefix(run.run_id) + "ready")
+            == 0
+        )
 
 
 @pytest.mark.parametrize(
@@ -180,8 +184,8 @@ def test_no_vote_is_seen_before_a_group_is_decided(
 
 def events(place: Place) -> list[str]:
     """Return the kinds of a run's events so far."""
-    prefix = place.market.runs[place.run_id].prefix
-    entries = place.call(place.market.queue.call, "XRANGE", prefix + "events", "-", "+")
+    prefix = run_prefix(place.run_id)
+    entries = place.call(place.market.store.queue.call, "XRANGE", prefix + "events", "-", "+")
     return [fields[b"kind"].decode() for _, fields in entries]
 
 

@@ -89,7 +89,7 @@ def paid(place: Place, worker: str) -> int:
 def unsettled(place: Place) -> dict[str, int]:
     names = ("unsettled", "posted")
     key = f"rollcall:{{{place.run_id}}}:state"
-    values = place.call(place.market.queue.call, "HMGET", key, *names)
+    values = place.call(place.market.store.queue.call, "HMGET", key, *names)
     return dict(zip(names, (int(value or 0) for value in values), strict=True))
 
 

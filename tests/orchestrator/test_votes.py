@@ -43,8 +43,9 @@ from orchestrator.rules.ballots import (
     VoteTerms,
 )
 from orchestrator.rules.votes import UNDECIDED_SECONDS, Counted, Reply, count, failing
-from orchestrator.store import votes as store_votes
+from orchestrator.store.keys import run_prefix
 from orchestrator.store.queue import Queue, Script
+from orchestrator.store.votes import Votes
 from protocol.checks.evidence import Consequence
 from protocol.messages import GroupState, VerifierInfos
 from protocol.verdict import Outcome, Verdict
@@ -454,7 +455,7 @@ def two_processes(
     """A run with two of three verifiers deciding, and two orchestrators that serve it from one Redis."""
     with opened(ground, redis_url, folder / "b", num_verifiers=3, threshold=2) as place:
         other = open_market(ground, redis_url, folder / "b", {})
-        for queue in (place.market.queue, other.queue):
+        for queue in (place.market.store.queue, other.store.queue):
             if not compared:
                 queue._scripts["write"] = uncompared(queue)
         yield place, other
@@ -465,7 +466,7 @@ def meet(
     place: Place, other: Any, monkeypatch: pytest.MonkeyPatch, first: Verdict, second: Verdict
 ) -> None:
     """Count two verdicts in two processes, neither of which writes before both have read."""
-    read, both_read, num_read = store_votes.read, asyncio.Event(), 0
+    read, both_read, num_read = Votes.read, asyncio.Event(), 0
 
     async def read_together(*arguments: Any) -> Any:
         nonlocal num_read
@@ -483,7 +484,7 @@ def meet(
         )
 
     with monkeypatch.context() as patched:
-        patched.setattr(store_votes, "read", read_together)
+        patched.setattr(Votes, "read", read_together)
         place.call(both)
 
 
@@ -527,17 +528,17 @@ def test_who_is_overtaken_each_time_is_told_to_send_again(
 ) -> None:
     digest, verifier = one_group(place), place.party("v0")
     verifier.audits()
-    read = store_votes.read
+    read = Votes.read
 
-    async def read_too_early(queue: Any, *arguments: Any) -> Any:
-        seen = await read(queue, *arguments)
+    async def read_too_early(votes: Votes, *arguments: Any) -> Any:
+        seen = await read(votes, *arguments)
         run = place.market.runs[place.run_id]
-        key = f"{run.prefix}alarms:{place.party('alice').address}"
-        await queue.call("SADD", key, f"another{len(seen.facts.workers)}{seen.digest!r}")
+        key = f"{run_prefix(run.run_id)}alarms:{place.party('alice').address}"
+        await votes.queue.call("SADD", key, f"another{len(seen.facts.workers)}{seen.digest!r}")
         return seen
 
     with monkeypatch.context() as patched:
-        patched.setattr(store_votes, "read", read_too_early)
+        patched.setattr(Votes, "read", read_too_early)
         refused = verifier.judge(digest, ACCEPTED)
         assert (refused.status_code, refused.json()["code"]) == (503, "busy")
         assert place.status(digest).verdicts == ()

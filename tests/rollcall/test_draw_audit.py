@@ -13,6 +13,7 @@ from audit.draws import Records
 from audit.record import PublicRecord
 from orchestrator import intake, leases, replays
 from orchestrator.rules.schedule import Opening
+from orchestrator.store.keys import run_prefix
 from protocol.checks.draw import Draw
 from protocol.constants import MICRO
 from protocol.messages import Contribution, SubmissionStatus
@@ -162,10 +163,10 @@ def sell(place: Place) -> bytes:
 def change_verdict(place: Place, digest: bytes, **changes: Any) -> None:
     """Have the orchestrator show another verdict than it was given."""
     run = place.market.runs[place.run_id]
-    key = f"{run.prefix}verdicts:{digest.hex()}"
-    [(verifier, raw)] = place.call(place.market.queue.hash, key).items()
+    key = f"{run_prefix(run.run_id)}verdicts:{digest.hex()}"
+    [(verifier, raw)] = place.call(place.market.store.queue.hash, key).items()
     changed = Verdict.from_json(raw).model_copy(update=changes).to_json()
-    place.call(partial(place.market.queue.call, "HSET", key, verifier, changed))
+    place.call(partial(place.market.store.queue.call, "HSET", key, verifier, changed))
 
 
 def test_the_secret_of_another_epoch_draws_nothing(

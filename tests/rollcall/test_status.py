@@ -4,6 +4,7 @@ import json
 
 from rich.console import Console
 
+from orchestrator.store.keys import run_prefix
 from protocol.checks.withholding import WITHHELD
 from protocol.messages import Event
 from rollcall.cli.status import show
@@ -41,7 +42,9 @@ def test_an_exclusion_is_shown_with_its_reason(auditor: Auditor) -> None:
     alice = place.party("alice")
     alice.leases()
     run = place.market.runs[place.run_id]
-    place.call(place.market.queue.script, "withhold", run.run_id, alice.address, WITHHELD, 10, "{}")
+    place.call(
+        place.market.store.queue.script, "withhold", run.run_id, alice.address, WITHHELD, 10, "{}"
+    )
     printed = status(auditor)
     assert "excluded" in printed
     assert "finished good groups and dropped poor ones" in printed
@@ -74,6 +77,6 @@ def test_the_live_view_counts_a_pause_until_its_worker_resumes(auditor: Auditor)
 
 def told(place: Place) -> list[Event]:
     """Return a run's events so far, oldest first."""
-    stream = place.market.runs[place.run_id].prefix + "events"
-    entries = place.call(place.market.queue.call, "XRANGE", stream, "-", "+")
+    stream = run_prefix(place.run_id) + "events"
+    entries = place.call(place.market.store.queue.call, "XRANGE", stream, "-", "+")
     return [Event.from_json(fields[b"body"]) for _, fields in entries]

@@ -1,0 +1,115 @@
+"""Leases: reserved with their pace and budget in one step, kept, and freed."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from orchestrator.store import keys
+from orchestrator.store.events import event_command
+from orchestrator.store.queue import Argument, Queue
+from protocol.checks.drops import DropRule
+from protocol.rollout import SignedLease
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What bounds new leases at one moment; `lua/grant.lua` says how.
+
+    Units are what the escrow has beyond posted and beyond final epochs.
+    """
+
+    most_leases: int
+    most_groups: int
+    units_unposted: int
+    units_unfinal: int
+    units_per_group: int
+    share_millionths: int
+    allowance: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """What was reserved, or why nothing was."""
+
+    outcome: str
+    """granted, paced, no_budget, too_many, excluded, paused."""
+    first: int
+    """The first nonce; of too many leases, how many may be held."""
+    count: int
+    debt: int = 0
+    """What the worker owes for dropped leases."""
+    why: str = ""
+    """Why a worker is excluded or paused."""
+    rejected: str = ""
+    """The worker's group that a replay rejected last, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leases:
+    queue: Queue
+
+    async def reserve(
+        self, run_id: int, worker: str, count: int, pace: Pace, *, version: int, deadline: int
+    ) -> Reserved:
+        """Reserve up to `count` nonces of a worker."""
+        outcome, first, granted, detail, *rest = await self.queue.script(
+            "grant",
+            run_id,
+            *(worker, count, deadline, pace.most_leases, pace.most_groups),
+            *(pace.units_unposted, pace.units_per_group, pace.share_millionths),
+            *(pace.units_unfinal, pace.allowance, version, keys.TALLY_SECONDS),
+        )
+        if outcome in {b"excluded", b"paused"}:
+            return Reserved(outcome.decode(), 0, 0, why=detail.decode())
+        rejected = rest[0].decode() if rest else ""
+        return Reserved(outcome.decode(), int(first), int(granted), int(detail), rejected=rejected)
+
+    async def keep(self, run_id: int, leases: Iterable[SignedLease], event: str) -> None:
+        """Keep signed leases, and announce them."""
+        prefix = keys.run_prefix(run_id)
+        commands: list[tuple[Argument, ...]] = []
+        for signed in leases:
+            lease = signed.lease
+            fields = ("worker", lease.worker, "nonce", lease.nonce, "deadline", lease.deadline)
+            key = f"{prefix}lease:{lease.lease_id.hex()}"
+            commands.append(("HSET", key, *fields, "signed", signed.to_json()))
+        commands.append(event_command(run_id, "lease", event))
+        await self.queue.pipeline(commands)
+
+    async def signed(self, run_id: int, lease_id: bytes) -> SignedLease:
+        key = f"{keys.run_prefix(run_id)}lease:{lease_id.hex()}"
+        return SignedLease.from_json(await self.queue.call("HGET", key, "signed"))
+
+    async def held(self, run_id: int, worker: str, lease_ids: Iterable[bytes]) -> list[int]:
+        """Return the nonces of those leases that are the worker's; not one step."""
+        nonces = []
+        for lease_id in lease_ids:
+            key = f"{keys.run_prefix(run_id)}lease:{lease_id.hex()}"
+            owner, nonce = await self.queue.call("HMGET", key, "worker", "nonce")
+            if owner is not None and owner.decode() == worker:
+                nonces.append(int(nonce))
+        return nonces
+
+    async def num_held(self, run_id: int, worker: str) -> int:
+        return int(await self.queue.call("SCARD", f"{keys.run_prefix(run_id)}held:{worker}"))
+
+    async def free(
+        self, run_id: int, worker: str, nonces: Iterable[int], blame: DropRule | None
+    ) -> int:
+        """Free a worker's open leases as dropped, or forgiven where `blame` is None; return how many."""
+        freed = await self.queue.script(
+            "close_leases", run_id, worker, *_blame_arguments(blame), *nonces
+        )
+        return len(freed)
+
+    async def free_expired(
+        self, run_id: int, blame: DropRule | None, *, latest: float, limit: int, away_seconds: float
+    ) -> int:
+        """Free leases whose deadline is not after `latest`, forgiven after a pause of `away_seconds`."""
+        freed = await self.queue.script(
+            "close_leases", run_id, "", *_blame_arguments(blame), latest, limit, away_seconds
+        )
+        return len(freed)
+
+
+def _blame_arguments(blame: DropRule | None) -> tuple[Argument, Argument]:
+    return (blame.per_drop, blame.most) if blame is not None else ("", 0)

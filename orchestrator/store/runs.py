@@ -1,0 +1,49 @@
+"""Which runs are served, what their budgets are committed to, and who asks how often."""
+
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+
+from orchestrator.store import keys
+from orchestrator.store.queue import Queue
+from protocol.run import RunSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Runs:
+    queue: Queue
+
+    async def answers(self) -> None:
+        """Raise `Busy` unless Redis answers."""
+        await self.queue.call("PING")
+
+    async def spend_nonce(self, nonce: str, *, seconds: int) -> bool:
+        """Remember a sign-in nonce; return False where it was used before."""
+        key = keys.used_nonce(nonce)
+        return bool(await self.queue.call("SET", key, 1, "NX", "EX", seconds))
+
+    async def admit_request(self, who: str, *, rate: float, burst: int, now: float) -> None:
+        """Spend one request of `who`; raise `TooManyRequests` saying when to come back."""
+        await self.queue.admit_request(who, rate=rate, burst=burst, now=now)
+
+    def alone(self, run_id: int, job: str, owner: str) -> AbstractAsyncContextManager[bool]:
+        """Hold a run's job while inside; yields whether it was free or already ours."""
+        return self.queue.lock(run_id, job, owner, keys.SETTLER_SECONDS)
+
+    async def add(self, run_id: int, spec: RunSpec) -> None:
+        await self.queue.call("HSET", keys.RUNS, run_id, spec.to_json())
+
+    async def specs(self) -> Mapping[int, bytes]:
+        """Return the spec of every run served, as JSON: one that cannot be read keeps no other from it."""
+        return {int(run): spec for run, spec in (await self.queue.hash(keys.RUNS)).items()}
+
+    async def num_revealed(self, run_id: int) -> int:
+        """Return how many epochs' secrets are in files."""
+        revealed = await self.queue.call("HGET", keys.run_prefix(run_id) + "state", "revealed")
+        return int(revealed or 0)
+
+    async def committed_units(self, run_id: int) -> tuple[int, int]:
+        """Return the units of accepted work that is not posted, and of posted work that is not final."""
+        state = keys.run_prefix(run_id) + "state"
+        unsettled, posted = await self.queue.call("HMGET", state, "unsettled", "posted")
+        return int(unsettled or 0), int(posted or 0)

@@ -1,0 +1,69 @@
+"""Workers: their standing, who is at work with how much at stake, pauses."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from orchestrator.store import keys
+from orchestrator.store.queue import Queue
+from orchestrator.store.records import WorkerRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    queue: Queue
+
+    async def all(self, run_id: int) -> tuple[str, ...]:
+        """Return all that ever had a lease."""
+        found = await self.queue.call("SMEMBERS", keys.run_prefix(run_id) + "workers")
+        return tuple(worker.decode() for worker in found)
+
+    async def record(self, run_id: int, worker: str) -> WorkerRecord | None:
+        """Return what is kept of a worker, or None of one that never had a lease."""
+        fields = await self.queue.hash(f"{keys.run_prefix(run_id)}worker:{worker}")
+        return WorkerRecord.of(fields) if fields else None
+
+    async def num_waiting(self, run_id: int, worker: str) -> int:
+        """Return how many of a worker's groups wait for verdicts."""
+        return int(await self.queue.call("SCARD", f"{keys.run_prefix(run_id)}replay:{worker}"))
+
+    async def exclusion(self, run_id: int, worker: str) -> str | None:
+        """Return what a worker is excluded for ('' for false work), or None where it is not."""
+        key = f"{keys.run_prefix(run_id)}worker:{worker}"
+        excluded, why = await self.queue.call("HMGET", key, "excluded", "excluded_for")
+        return (why or b"").decode() if excluded == b"1" else None
+
+    async def excluded(self, run_id: int, workers: Iterable[str]) -> set[str]:
+        """Return those of the workers that are excluded."""
+        ordered, prefix = sorted(workers), keys.run_prefix(run_id)
+        found = await self.queue.pipeline(
+            [("HGET", f"{prefix}worker:{worker}", "excluded") for worker in ordered]
+        )
+        return {worker for worker, value in zip(ordered, found, strict=True) if value == b"1"}
+
+    async def end_pause(self, run_id: int, worker: str) -> bool:
+        """Let a paused worker lease again; return whether it was paused."""
+        return bool(
+            await self.queue.call("HDEL", f"{keys.run_prefix(run_id)}worker:{worker}", "paused")
+        )
+
+    async def note_present(self, run_id: int, worker: str, stake: int, now: float) -> None:
+        """Note that a worker asks for a lease, and what it has at stake."""
+        prefix = keys.run_prefix(run_id)
+        await self.queue.pipeline(
+            [
+                ("ZADD", prefix + "present", now, worker),
+                ("HSET", prefix + "stakes", worker, str(stake)),
+            ]
+        )
+
+    async def stakes(
+        self, run_id: int, *, since: float, also: Iterable[str] = ()
+    ) -> dict[str, int]:
+        """Return the stakes of those that asked for a lease since a time, and of those in `also`."""
+        prefix = keys.run_prefix(run_id)
+        present = await self.queue.call("ZRANGEBYSCORE", prefix + "present", since, "+inf")
+        workers = sorted({worker.decode() for worker in present} | set(also))
+        if not workers:
+            return {}
+        stakes = await self.queue.call("HMGET", prefix + "stakes", *workers)
+        return {worker: int(stake or 0) for worker, stake in zip(workers, stakes, strict=True)}
