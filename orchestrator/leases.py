@@ -5,10 +5,11 @@ from functools import partial
 from orchestrator import stakes
 from orchestrator.auth import Account
 from orchestrator.checks.withholding import reason_of
+from orchestrator.rules.pacing import Pace
 from orchestrator.rules.schedule import Opening, make_lease, most_groups, most_units
 from orchestrator.services import Market, Run
 from orchestrator.store.events import event_body
-from orchestrator.store.leases import Pace, Reserved
+from orchestrator.store.leases import Reserved
 from protocol.checks.drops import DropRule
 from protocol.errors import (
     Busy,
@@ -136,13 +137,12 @@ def _no_more_leases(worker: str, excluded_for: str) -> str:
 
 async def _reserve(market: Market, run: Run, worker: str, count: int, opening: Opening) -> Reserved:
     pace = Pace(
-        most_leases=run.spec.max_worker_leases,
+        drops=run.spec.drop_rule,
         most_groups=most_groups(run.spec, newest_version=opening.version),
         units_unposted=run.chain.available // run.spec.rate,
         units_unfinal=run.unfinal // run.spec.rate,
         units_per_group=most_units(run.spec),
         share_millionths=await stakes.pace_share(market, run, worker),
-        allowance=run.spec.drop_rule.allowance,
     )
     reserved = await market.store.leases.reserve(
         *(run.run_id, worker, count, pace), version=opening.version, deadline=opening.deadline

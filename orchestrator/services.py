@@ -18,6 +18,7 @@ from orchestrator.config import Config
 from orchestrator.metrics import Metrics
 from orchestrator.rewards.pool import RewardPool
 from orchestrator.rules.admission import Terms
+from orchestrator.rules.pacing import units_left
 from orchestrator.rules.schedule import epoch_secret
 from orchestrator.store.blobs import Blobs
 from orchestrator.store.events import event_body
@@ -254,14 +255,15 @@ class Market:
         return run.manifest
 
     async def budget_left_units(self, run: Run) -> int:
-        """Return what the escrow still pays for beyond posted epochs and accepted work.
-
-        Counted twice, as `lua/grant.lua` does: money that an epoch's end frees is not free before its
-        work is seen to wait again.
-        """
+        """Return what the escrow still pays for beyond posted epochs and accepted work."""
         unsettled, posted = await self.store.runs.committed_units(run.run_id)
-        unposted = run.chain.available // run.spec.rate
-        return max(0, min(unposted, run.unfinal // run.spec.rate - posted) - unsettled)
+        left = units_left(
+            unposted=run.chain.available // run.spec.rate,
+            unfinal=run.unfinal // run.spec.rate,
+            unsettled=unsettled,
+            posted=posted,
+        )
+        return max(0, left)
 
     async def announce(self, run_id: int, kind: str, **fields: int | str) -> None:
         """Append to the run's event stream."""

@@ -3,27 +3,12 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from orchestrator.rules.pacing import Pace
 from orchestrator.store import keys
 from orchestrator.store.events import event_command
 from orchestrator.store.queue import Argument, Queue
 from protocol.checks.drops import DropRule
 from protocol.rollout import SignedLease
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """What bounds new leases at one moment; `lua/grant.lua` says how.
-
-    Units are what the escrow has beyond posted and beyond final epochs.
-    """
-
-    most_leases: int
-    most_groups: int
-    units_unposted: int
-    units_unfinal: int
-    units_per_group: int
-    share_millionths: int
-    allowance: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +39,9 @@ class Leases:
         outcome, first, granted, detail, *rest = await self.queue.script(
             "grant",
             run_id,
-            *(worker, count, deadline, pace.most_leases, pace.most_groups),
+            *(worker, count, deadline, pace.drops.max_leases, pace.most_groups),
             *(pace.units_unposted, pace.units_per_group, pace.share_millionths),
-            *(pace.units_unfinal, pace.allowance, version, keys.TALLY_SECONDS),
+            *(pace.units_unfinal, pace.drops.allowance, version, keys.TALLY_SECONDS),
         )
         if outcome in {b"excluded", b"paused"}:
             return Reserved(outcome.decode(), 0, 0, why=detail.decode())

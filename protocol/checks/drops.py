@@ -63,6 +63,9 @@ class DropRule:
     def after_drop(self, debt: int) -> int:
         return min(self.most, debt + self.per_drop)
 
+    def after_group(self, debt: int) -> int:
+        return max(0, debt - self.per_group)
+
     def is_on_probation(self, debt: int) -> bool:
         """Return whether all of the worker's groups are replayed."""
         return debt > self.allowance

@@ -28,7 +28,7 @@ local function ended(worker, nonce)
   return version
 end
 
--- The debt of `protocol/checks/drops.py`, in millionths of a lease.
+-- The debt of `protocol/checks/drops.py`, in millionths of a lease: `after_drop` and `after_group`.
 local function owe(worker, change, most)
   local w = p .. 'worker:' .. worker
   local debt = tonumber(redis.call('HGET', w, 'drop_debt') or '0') + change

@@ -1,0 +1,103 @@
+"""How many leases a worker may have now: by its own limit, the escrow, and the pace of training.
+
+Pure, and the law that `store/lua/grant.lua` carries out. Nonces are reserved in the step that counts what
+is out, in one round trip, so the counting itself is Lua; a test holds the two against one another.
+
+    leased → running → waiting for its verdict → ready → consumed by a batch
+             (open)     (trainable)               └─ surplus: what the caps keep out of the next batch
+
+Groups in all of these may not be more than the newest version can still train on, whence
+
+    paced = room − (ready − surplus) − waiting − running,  room = most groups ever − consumed
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from protocol.checks.drops import DropRule
+from protocol.constants import MICRO
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What bounds new leases at one moment. Units are what the escrow has beyond posted and final epochs."""
+
+    drops: DropRule
+    most_groups: int
+    """That may ever have been consumed, be ready, waiting or running by now."""
+    units_unposted: int
+    units_unfinal: int
+    units_per_group: int
+    share_millionths: int
+    """One worker's part of the pace."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What is out, and what is committed: groups but for units `unsettled` and `posted`."""
+
+    running: int = 0
+    waiting: int = 0
+    ready: int = 0
+    surplus: int = 0
+    consumed: int = 0
+    replaying: int = 0
+    unsettled: int = 0
+    posted: int = 0
+    held: int = 0
+    """Leases that the worker has open."""
+    own: int = 0
+    """Of its groups, those that wait or are ready."""
+    debt: int = 0
+    """Of its dropped leases."""
+
+
+class Grant(StrEnum):
+    """What an honest worker's request for leases comes to."""
+
+    GRANTED = "granted"
+    TOO_MANY = "too_many"
+    NO_BUDGET = "no_budget"
+    PACED = "paced"
+
+
+def grant(counts: Counts, pace: Pace, wanted: int) -> tuple[Grant, int]:
+    """Return how many of the wanted leases are granted, or why none is."""
+    free = pace.drops.most_leases(counts.debt) - counts.held
+    if free < 1:
+        return Grant.TOO_MANY, 0
+    units = units_left(
+        unposted=pace.units_unposted,
+        unfinal=pace.units_unfinal,
+        unsettled=counts.unsettled,
+        posted=counts.posted,
+    )
+    affordable = units // pace.units_per_group - counts.running - counts.replaying
+    if affordable < 1:
+        return Grant.NO_BUDGET, 0
+    count = min(wanted, free, affordable, paced(counts, pace))
+    return (Grant.GRANTED, count) if count >= 1 else (Grant.PACED, 0)
+
+
+def paced(counts: Counts, pace: Pace) -> int:
+    """Return how many more groups can still be trained on, and how many of them by this worker.
+
+    Surplus must not keep out the groups that a batch lacks. A batch takes only a share from one worker: who
+    filled the pace alone would end the run, for nothing could be trained on.
+    """
+    room = pace.most_groups - counts.consumed
+    surplus = min(counts.ready, counts.surplus)
+    everyones = room - (counts.ready - surplus) - counts.waiting - counts.running
+    if pace.share_millionths >= MICRO:
+        return everyones
+    most = max(1, room * pace.share_millionths // MICRO)
+    return min(everyones, most - counts.held - counts.own)
+
+
+def units_left(*, unposted: int, unfinal: int, unsettled: int, posted: int) -> int:
+    """Return the units that the escrow has beyond all that is committed; negative where it is short.
+
+    Posted work is counted beside both: a voided epoch's money is in the budget again before its work is
+    among the unsettled.
+    """
+    return min(unposted, unfinal - posted) - unsettled
