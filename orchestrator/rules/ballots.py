@@ -103,8 +103,14 @@ class Facts:
     failing: Mapping[str, Failing] = field(default_factory=dict)
 
 
+class Effect:
+    """What a vote writes: carried out by `store/votes.py`, in order."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
-class RecordVote:
+class RecordVote(Effect):
     digest: str
     verifier: str
     outcome: Outcome
@@ -112,7 +118,7 @@ class RecordVote:
 
 
 @dataclass(frozen=True, slots=True)
-class SealBallot:
+class SealBallot(Effect):
     """Keep a vote's event until the group is decided: a copied verdict is no second replay."""
 
     digest: str
@@ -121,7 +127,7 @@ class SealBallot:
 
 
 @dataclass(frozen=True, slots=True)
-class OpenBallots:
+class OpenBallots(Effect):
     """Let all see the sealed votes, or those of one outcome."""
 
     digest: str
@@ -129,7 +135,7 @@ class OpenBallots:
 
 
 @dataclass(frozen=True, slots=True)
-class FreePlace:
+class FreePlace(Effect):
     """The voter's place in the queue of replays is gone, or offered again from a time on."""
 
     digest: str
@@ -138,14 +144,14 @@ class FreePlace:
 
 
 @dataclass(frozen=True, slots=True)
-class DropPlaces:
+class DropPlaces(Effect):
     """Nobody is asked about the group any more."""
 
     digest: str
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(Effect):
     """Keep as many places open as votes are still wanted."""
 
     digest: str
@@ -154,38 +160,38 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Accept:
+class Accept(Effect):
     digest: str
     may_train: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Reject:
+class Reject(Effect):
     digest: str
     rejection: str
     detail: str
 
 
 @dataclass(frozen=True, slots=True)
-class CloseVote:
+class CloseVote(Effect):
     digest: str
     found: str
 
 
 @dataclass(frozen=True, slots=True)
-class NoteGross:
+class NoteGross(Effect):
     worker: str
     digest: str
 
 
 @dataclass(frozen=True, slots=True)
-class Exclude:
+class Exclude(Effect):
     worker: str
     detail: str
 
 
 @dataclass(frozen=True, slots=True)
-class StartReport:
+class StartReport(Effect):
     """Ask for the worker's stake; `also` is its other gross group, or empty where one is enough."""
 
     digest: str
@@ -193,13 +199,13 @@ class StartReport:
 
 
 @dataclass(frozen=True, slots=True)
-class NoteAlarm:
+class NoteAlarm(Effect):
     worker: str
     verifier: str
 
 
 @dataclass(frozen=True, slots=True)
-class Pause:
+class Pause(Effect):
     """No leases until a self-check; the worker's record begins again, its alarms too."""
 
     worker: str
@@ -207,18 +213,18 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
-class NoteOdd:
+class NoteOdd(Effect):
     verifier: str
 
 
 @dataclass(frozen=True, slots=True)
-class PassCanary:
+class PassCanary(Effect):
     digest: str
     verifier: str
 
 
 @dataclass(frozen=True, slots=True)
-class FailCanary:
+class FailCanary(Effect):
     """The canary's worker is spent: it is opened for all to check."""
 
     digest: str
@@ -227,50 +233,25 @@ class FailCanary:
 
 
 @dataclass(frozen=True, slots=True)
-class TakeVote:
+class TakeVote(Effect):
     verifier: str
     digest: str
 
 
 @dataclass(frozen=True, slots=True)
-class Accuse:
+class Accuse(Effect):
     verifier: str
     digest: str
 
 
 @dataclass(frozen=True, slots=True)
-class CloseCanary:
+class CloseCanary(Effect):
     """From outside it looks like accepted work from here on, until it is opened."""
 
     digest: str
 
 
 @dataclass(frozen=True, slots=True)
-class Announce:
+class Announce(Effect):
     kind: str
     fields: Mapping[str, int | str]
-
-
-Effect = (
-    RecordVote
-    | SealBallot
-    | OpenBallots
-    | FreePlace
-    | DropPlaces
-    | Ask
-    | Accept
-    | Reject
-    | CloseVote
-    | NoteGross
-    | Exclude
-    | StartReport
-    | NoteAlarm
-    | Pause
-    | NoteOdd
-    | PassCanary
-    | FailCanary
-    | TakeVote
-    | Accuse
-    | CloseCanary
-    | Announce
-)

@@ -181,8 +181,7 @@ class _Counting:
         elif num_accepted >= terms.to_accept:
             self._accept(digest, may_train=True, found=Outcome.ACCEPTED)
         elif num_accepted + num_rejected >= num_voters >= terms.to_accept:
-            # They disagree and none is left to ask: not condemned, so paid; not vouched for, so not
-            # trained on.
+            # None is left to ask: not condemned, so paid; not vouched for, so not trained on.
             self._accept(digest, may_train=False, found=SPLIT)
         else:
             num_wanted = terms.to_accept - max(num_accepted, num_rejected)
@@ -244,9 +243,8 @@ class _Counting:
         self._do(NoteAlarm(worker, self._cast.verifier))
         alarms = self._facts.workers[worker].alarms | {self._cast.verifier}
         if len(alarms & set(self._voters())) >= self._terms.to_condemn:
-            self._do(Pause(worker, self._cast.detail))
             fields = {"worker": worker, "detail": self._cast.detail}
-            self._do(Announce("paused", fields))
+            self._do(Pause(worker, self._cast.detail), Announce("paused", fields))
             self.findings.append("worker_paused")
 
     def _examine(self) -> None:
