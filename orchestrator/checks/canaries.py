@@ -67,7 +67,8 @@ async def tick(market: Market, run: Run) -> None:
 async def room(market: Market, run: Run, worker: str) -> int | None:
     """Return how many leases a canary worker may have now, None for every other worker.
 
-    Raises `Refused` for one that was opened. The share is of replays handed out so far.
+    The share is of replays handed out so far. Raises `Refused` for one that was opened, and for one that
+    is past probation: of anybody else's groups a part is then drawn, so one replayed whole tells what it is.
     """
     canary = run.canaries.get(worker)
     if canary is None:
@@ -79,11 +80,26 @@ async def room(market: Market, run: Run, worker: str) -> int | None:
         )
     if market.clock() - canary.committed_at < 2 * market.config.chain_poll_seconds:
         return 0  # until every copy of the orchestrator knows it: none may take it for a cheat
+    left = await _left(market, run, worker)
     handed, sent = await market.store.canaries.counts(run.run_id)
     held = [await market.store.leases.num_held(run.run_id, address) for address in run.canaries]
     replays = int(market.config.canaries.share * handed)
-    most = 1 + replays // max(1, len(run.chain.verifiers))
-    return max(0, most - sent - sum(held))
+    share = 1 + replays // max(1, len(run.chain.verifiers))
+    return max(0, min(left, share - sent - sum(held)))
+
+
+async def _left(market: Market, run: Run, worker: str) -> int:
+    """Return how many more groups of a canary worker look like a newcomer's; raise `Refused` for none."""
+    record = await market.store.workers.record(run.run_id, worker)
+    judged, most = record.accepted_groups if record else 0, run.spec.audit.num_probation_groups
+    if judged >= most:
+        raise Refused(
+            f"canary worker {worker} has delivered the {most} groups of a newcomer, and later ones would "
+            "be known by being replayed whole: leave the run with it, and name another in the "
+            "orchestrator's [canaries]"
+        )
+    waiting = await market.store.workers.num_waiting(run.run_id, worker)
+    return most - judged - waiting - await market.store.leases.num_held(run.run_id, worker)
 
 
 def infos(run: Run) -> CanaryInfos:

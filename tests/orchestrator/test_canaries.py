@@ -12,6 +12,7 @@ from orchestrator.checks import canaries
 from orchestrator.store.keys import run_prefix
 from orchestrator.store.records import Canary
 from protocol.checks.canary import CanaryOpening, commitment_text, replays_until_failed
+from protocol.constants import MICRO
 from protocol.messages import (
     CanaryInfos,
     FraudReportSignature,
@@ -22,6 +23,7 @@ from protocol.messages import (
     WorkerInfos,
 )
 from protocol.rollout import Receipt
+from protocol.run import AuditPolicy
 from protocol.signing import personal_digest, recover
 from protocol.verdict import Outcome
 from rollcall.cli.status import show
@@ -48,7 +50,8 @@ def examined(
     num_verifiers: int = 3,
     false: tuple[str, ...] = (BOB,),
     honest: tuple[str, ...] = (),
-    **settings: object,
+    audit: AuditPolicy | None = None,
+    **settings: Any,
 ) -> Iterator[Place]:
     """A run whose verifiers are tested with these people's groups; two must agree where there are two."""
     chosen = {
@@ -57,12 +60,14 @@ def examined(
         "share": 0.4,
         **settings,
     }
+    terms: dict[str, Any] = {"audit": audit} if audit else {}
     with opened(
         *(ground, redis_url, folder / "b"),
         num_verifiers=num_verifiers,
         threshold=num_verifiers // 2 + 1,
         config={"canaries": chosen},
         groups_per_batch=64,
+        **terms,
     ) as place:
         for n in range(num_verifiers):
             ground.by(f"v{n}").join_run(place.run_id)
@@ -341,6 +346,30 @@ def test_canary_workers_lease_only_their_share(
             place.party("v0").decide(digest, ACCEPTED)
         held = len(place.party(BOB).leases(4))
         assert held == 2, "two fifths of five replays"
+
+
+def test_a_canary_worker_ends_where_its_groups_would_be_known_by_being_replayed_whole(
+    ground: Ground, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Past probation a part of a worker's rollouts is drawn; a canary's answer is about all of them."""
+    audit = AuditPolicy(num_probation_groups=2, rate_millionths=MICRO - 1, num_rollouts=1)
+
+    async def without_end(*_: object) -> int:
+        return 99
+
+    with examined(ground, redis_url, tmp_path, num_verifiers=1, share=0.49, audit=audit) as place:
+        verifier = place.party("v0")
+        for _ in range(4):
+            verifier.decide(deliver(place, ALICE).work_digest, ACCEPTED)
+        for _ in range(2):
+            verifier.decide(deliver(place, BOB).work_digest, REJECTED)
+        with monkeypatch.context() as unbound:
+            unbound.setattr(canaries, "_left", without_end)
+            canary = deliver(place, BOB).work_digest
+        asked = {deliver(place, ALICE).work_digest: 1, canary: place.spec.group_size}
+        assert {t.work_digest: len(t.rollouts) for t in verifier.audits(256)} == asked
+        refused = place.party(BOB).lease()
+        assert code(refused) == "refused" and "the 2 groups of a newcomer" in refused.text
 
 
 def test_a_canary_worker_leases_nothing_before_it_is_committed_to_everywhere(
