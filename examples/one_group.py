@@ -182,7 +182,7 @@ def replay(group: Commitment, spec: RunSpec, policy: Weights) -> Verdict:
         detail=f"{named.detail}: {detail}" if named else detail,
         rollouts=chosen,
         stats=stats,
-        hypothesis=named.hypothesis.value if named else "",
+        hypothesis=named.word if named else "",
         explained=named.explained if named else NOTHING_MEASURED,
         mismatches=mismatches_of(found),
         decided_at=NOW,

@@ -45,7 +45,7 @@ def named(
         for lease, rollouts, stats in condemned
     ]
     return Names(
-        np.array([one.hypothesis.value if one else "" for one in found], dtype=np.str_),
+        np.array([one.word if one else "" for one in found], dtype=np.str_),
         rows_of([stats for *_, stats in condemned]),
         rows_of([one.explained if one else NOTHING_MEASURED for one in found]),
     )

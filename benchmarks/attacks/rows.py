@@ -13,7 +13,7 @@ from benchmarks.attacks.figures import Area, Array, Delay
 from benchmarks.attacks.lab import HANDED_IN, PREFILLED, Lab
 from benchmarks.attacks.naming import consequences
 from benchmarks.attacks.record import Names
-from protocol.checks.evidence import Consequence
+from protocol.checks.evidence import Consequence, Hypothesis
 from protocol.verdict import ReplayStats, Thresholds
 
 NUM_SEQUENCES = 500
@@ -24,6 +24,8 @@ MOST_MOVED = 0.005
 """By how much near-tie forks may move the mean reward, of 1, before they are found."""
 LEAST_NAMED = 0.95
 """Share of condemned groups whose name ought to be the right one."""
+MOST_MISNAMED = 0.05
+"""Share of condemned groups that may get a wrong name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,15 @@ class Row:
         if self.attack.named is None or not naming.count:
             return None
         return naming.names.get(self.attack.named.value, 0.0)
+
+    def named_wrong(self, claims: str) -> float | None:
+        """Return the share of named groups that got a wrong name; none at all is not wrong."""
+        naming = self.caught[claims].naming
+        if not naming.count:
+            return None
+        # Where no name is right it is true, after a prefill, that no seed drew the tokens.
+        right = self.attack.named or Hypothesis.UNSEEDED
+        return sum(share for name, share in naming.names.items() if name not in ("", right))
 
     def _within(self, claims: str, delay: Delay | None) -> bool | None:
         if not self.attack.has_aims or delay is None:

@@ -12,6 +12,7 @@ from benchmarks.attacks.rows import (
     AIMS,
     HORIZON,
     LEAST_NAMED,
+    MOST_MISNAMED,
     MOST_MOVED,
     NUM_SEQUENCES,
     Caught,
@@ -28,7 +29,7 @@ HEAD = (
     "of those that differ",
     "groups until found",
     "of those that differ",
-    "named",
+    "named right / wrong",
     "named / gross / unpaid",
     "AUC",
     "reward moved",
@@ -40,9 +41,8 @@ COMMITMENTS = ("TOPLOC", "GRAIL", "Reliquary")
 def replay_table(rows: Sequence[Row], peers: Sequence[Peer]) -> str:
     """Return one pair of engines as a table, with others' rules beside it.
 
-    Cells read *as handed in · after a prefill*; delays, median (95 %). Named: the share of condemned groups
-    whose name is the right one, or the commonest name where none is right; then what follows from one
-    verdict of each. Rewards: all groups · as if those rejected alone after a prefill had been honest · up to
+    Cells read *as handed in · after a prefill*; delays, median (95 %). Named: the shares of condemned groups
+    that get the right name and a wrong one, the rest get none; then what follows from one verdict of each. Rewards: all groups · as if those rejected alone after a prefill had been honest · up to
     where such a worker is found. Commitments: share of groups rejected and area, of a cheat that does
     not prefill: one that does passes as honest. Reliquary: share of groups rejected, without its gate · with it.
     """
@@ -107,6 +107,9 @@ def _missed(row: Row) -> str:
         right = row.named_right(claims)
         if right is not None and right < LEAST_NAMED:
             found.append(f"{claims} named right {_percent(right)}")
+        wrong = row.named_wrong(claims)
+        if wrong is not None and wrong > MOST_MISNAMED:
+            found.append(f"{claims} named wrong {_percent(wrong)}")
     if row.attack.forks and abs(row.prefilled.moved) >= MOST_MOVED:
         found.append(f"reward moved {row.prefilled.moved:+.4f}")
     return f"{row.attack.title} ({', '.join(found)})" if found else ""
@@ -181,6 +184,7 @@ def _caught(row: Row, claims: str) -> dict[str, Any]:
         "moved": caught.moved,
         "named": asdict(caught.naming),
         "named_right": row.named_right(claims),
+        "named_wrong": row.named_wrong(claims),
         "aim_reached": row.reached(claims),
         "aim_reached_differing": row.reached_differing(claims),
     }
@@ -209,10 +213,8 @@ def _named(row: Row, claims: str) -> str:
     naming = row.caught[claims].naming
     if not naming.count:
         return "–"
-    if (right := row.named_right(claims)) is not None:
-        return _percent(right)
-    commonest, share = next(iter(naming.names.items()))
-    return f"{commonest or 'nothing'} {_percent(share)}"
+    right, wrong = row.named_right(claims), row.named_wrong(claims)
+    return f"{_maybe(right)} / {_maybe(wrong)}"
 
 
 def _follows(naming: Naming) -> str:

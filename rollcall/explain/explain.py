@@ -264,7 +264,7 @@ def compare(
     outcome, rejection, _ = conclude(part, spec.thresholds)
     if verdict.outcome is not outcome:
         return judged(False, f"found it {verdict.outcome}, this replay finds it {outcome}")
-    ours = {"hypothesis": named.hypothesis.value, "explained": named.explained} if named else {}
+    ours = {"hypothesis": named.word, "explained": named.explained} if named else {}
     found = {"hypothesis": "", "stats": stats_of(part), **ours}
     told, here = (
         consequence(v, spec.thresholds) for v in (verdict, verdict.model_copy(update=found))
@@ -278,9 +278,10 @@ def _remark(verdict: Verdict, rejection: str, named: Named | None) -> str:
     """Return what a reproduced verdict says otherwise than this replay, if anything."""
     if verdict.rejection != rejection:
         return f"the first bound broken here: {rejection}"
-    own = named.hypothesis.value if named else ""
+    own = named.word if named else ""
     if verdict.hypothesis != own:
-        return f"as found here, but for what was done: {own or 'nothing tried explains it'}"
+        found = own or (named.detail if named else "nothing tried explains it")
+        return f"as found here, but for what was done: {found}"
     drifts = "; that its worker drifts takes more than one group to see" if verdict.drifts else ""
     return f"as found here{drifts}"
 

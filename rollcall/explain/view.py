@@ -85,7 +85,7 @@ def to_json(explanation: Explanation, *, all_positions: bool) -> str:
         "rejection": explanation.rejection,
         "detail": explanation.detail,
         "stats": explanation.stats.model_dump(mode="json"),
-        "hypothesis": explanation.named.hypothesis.value if explanation.named else "",
+        "hypothesis": explanation.named.word if explanation.named else "",
         "what_was_done": _what_was_done(explanation),
         "positions": [
             {
@@ -116,12 +116,13 @@ def to_json(explanation: Explanation, *, all_positions: bool) -> str:
 
 
 def _what_was_done(explanation: Explanation) -> str:
-    """Return the hypothesis that explains the group best, in words; empty for honest work."""
+    """Return what was done or may have been, in words; empty for honest work."""
     if explanation.outcome is not Outcome.REJECTED:
         return ""
-    if explanation.named is None:
+    named = explanation.named
+    if named is None:
         return "nothing tried explains it: another model, or a cheat without a name here"
-    return f"{explanation.named.hypothesis}: {explanation.named.detail}"
+    return f"{named.word}: {named.detail}" if named.word else named.detail
 
 
 def _standing(explanation: Explanation) -> str:

@@ -1,29 +1,43 @@
 """Find out what was done to a group that its replay rejects: replay it under named alternatives.
 
-Other draws from the same logits come first: they cost one prefill in all. Other weights and caches follow,
-until one explains the group to within the honest bounds. `protocol.checks.evidence` says what a hypothesis is worth.
-A cheat may have claimed its own log-probabilities or recomputed the right ones, so the gap under a hypothesis
-is the smaller of the two. Tokens are bound to their seeds, log-probabilities are only said.
+A hypothesis explains a group whose replay under it is within the honest bounds. A cheat may have claimed its own
+log-probabilities or recomputed the right ones, so the gap under a hypothesis is the smaller of the two. Tokens are
+bound to their seeds, log-probabilities are only said.
+
+A name may cost a stake, so a wrong one is worse than none. It is given to the only kind of hypothesis that
+explains the group, if neither honest work nor draws by other seeds look like it once in a thousand times
+(`CLEAR_DECADES`). After a prefill a group often differs by one token, which a nucleus, a colder temperature and
+int8 explain alike: then what may have been done is told in words, and what follows is what the evidence is worth
+without a name (`protocol.checks.evidence`).
+
+Cost: the group is prefilled twice, for 20 contests under other nuclei and seeds and 15 under other temperatures, then
+once for each rounding, fp8 and every older version, which must be fetched; at last, if none of the temperatures
+explains it, 54 contests for those between. The second kind that explains ends it, and so does the first that gives
+claims which are not the leased policy's.
 
 Left out: models other than the run's, and quantisations other than symmetric rounding per row; their groups
 are gross evidence without a name.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from protocol.checks.evidence import GROSS_DECADES, Hypothesis, decades
 from protocol.policies.manifest import Weights
 from protocol.rollout import Lease, Rollout
-from protocol.verdict import ReplayStats, Thresholds, judge
+from protocol.verdict import NOTHING_MEASURED, ReplayStats, Thresholds, judge
 from rollout_worker.engines.rounded import rounded
 from rollout_worker.replay.measure import Findings, ReplayModel, Variant, only, stats_of
 
 TEMPERATURES = (0.0001, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.97, 0.99, 1.01, 1.03, 1.05, 1.1, 1.2, 1.5)
 """Times the leased one; the first is as good as greedy."""
 NUCLEI = (0.99, 0.98, 0.95, 0.9, 0.8)
-"""From the faintest, and before temperatures: what a nucleus cuts off, some colder temperature misses too."""
+"""From the faintest."""
 
+CLEAR_DECADES = 3.0
+"""By which a name must be likelier than whatever else the group may be. Some 40 alternatives are tried, so that
+one in a thousand each makes at most 4 % of names wrong. One lost token is 1.8 decades, two are 3.9."""
 REFINEMENTS = 6
 """Times the range around the best temperature is cut to a quarter: 0.1 to 0.00002."""
 OLDER_VERSIONS = 8
@@ -49,39 +63,54 @@ class Suspect:
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A hypothesis, and what a replay under it measured.
+    """A hypothesis, and what a replay under it measured; or in words alone what may have been done.
 
     Example: Named(Hypothesis.TEMPERATURE, "temperature 0.9 instead of 1", stats)
     """
 
-    hypothesis: Hypothesis
+    hypothesis: Hypothesis | None
     detail: str
-    explained: ReplayStats
+    explained: ReplayStats = NOTHING_MEASURED
+
+    @property
+    def word(self) -> str:
+        """The hypothesis as a verdict names it; empty for none."""
+        return self.hypothesis.value if self.hypothesis else ""
 
 
 def name(
     suspect: Suspect, model: ReplayModel, older: Older, thresholds: Thresholds
 ) -> Named | None:
-    """Return the hypothesis that explains the suspect best, or None where none is better than honesty.
+    """Return what was done: a hypothesis if one alone is clear, words if several may be, None if none is.
 
-    None is better than honest work, and what is itself gross evidence against a hypothesis does not
-    speak for it. `model` may hold any weights before and holds others after.
+    None is clear for honest work. `model` may hold any weights before and holds others after.
     """
     if judge(suspect.stats, thresholds) is None:
         return None
     case = _Case.open(suspect, model, thresholds)
-    tried: list[Named] = []
-    for found in case.tried(older):
-        if judge(found.explained, thresholds) is None:
-            return found
-        tried.append(found)
     # That no seed drew the tokens explains them, and no claims.
     unseeded = _unseeded(suspect)
-    if judge(unseeded.explained, thresholds) is None:
-        return unseeded
-    best = min([*tried, *case.in_part], key=lambda found: decades(found.explained, thresholds))
-    honest = decades(suspect.stats, thresholds)
-    return best if decades(best.explained, thresholds) < min(honest, GROSS_DECADES) else None
+    may_be_unseeded = case.explains(unseeded)
+    tried: list[Named] = []
+    explaining: dict[Hypothesis | None, Named] = {}
+    for found in case.tried(older):
+        tried.append(found)
+        if case.explains(found):
+            explaining.setdefault(found.hypothesis, found)
+        if len(explaining) > 1:
+            either = " or ".join(one.detail for one in explaining.values())
+            return Named(None, f"perhaps {either}: the tokens do not tell them apart")
+        if explaining and not may_be_unseeded:
+            break  # what gives the very claims was served
+    if not explaining and not may_be_unseeded:
+        return case.nearest([*tried, *case.in_part])
+    found, rivals = unseeded, [decades(suspect.stats, thresholds)]
+    if explaining:
+        [found] = explaining.values()
+        rivals += [case.chance()] if may_be_unseeded else []
+    if min(rivals) >= CLEAR_DECADES:
+        return found
+    return Named(None, f"perhaps {found.detail}: the tokens are too few to tell")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +123,7 @@ class _Case:
 
     suspect: Suspect
     model: ReplayModel
+    thresholds: Thresholds
     leased: Sequence[Findings]
     """As leased, one per chosen rollout."""
     is_honest: Sequence[bool]
@@ -104,12 +134,16 @@ class _Case:
         model.load(suspect.weights)
         [leased] = model.findings([only(suspect.lease, suspect.rollouts, suspect.chosen)])
         is_honest = [judge(stats_of([found]), thresholds) is None for found in leased]
-        return cls(suspect, model, leased, is_honest, [])
+        return cls(suspect, model, thresholds, leased, is_honest, [])
 
     def tried(self, older: Older) -> Iterator[Named]:
         """Yield every hypothesis with what it explains, the cheapest to try first."""
         suspect, model = self.suspect, self.model
+        temperatures = [factor * suspect.lease.temperature for factor in TEMPERATURES]
         yield from self.other_draws()
+        coarse = self.under([Variant(temperature=t) for t in temperatures])
+        at = [self.at(t, found) for t, found in zip(temperatures, coarse, strict=True)]
+        yield from at
         for bits, hypothesis in ((8, Hypothesis.INT8), (4, Hypothesis.INT4)):
             model.load(rounded(suspect.weights, bits=bits))
             yield self.named(hypothesis, f"weights rounded to int{bits}", self.as_leased())
@@ -120,25 +154,19 @@ class _Case:
             model.load(weights)
             detail = f"version {version} instead of {suspect.lease.policy_version}"
             yield self.named(Hypothesis.OLDER_VERSION, detail, self.as_leased())
+        if not any(map(self.explains, at)):
+            model.load(suspect.weights)
+            yield self.between(temperatures, coarse)
 
     def other_draws(self) -> Iterator[Named]:
-        lease = self.suspect.lease
         seeds = [*_rotations(self.suspect), *_one_for_all(self.suspect)]
-        temperatures = [factor * lease.temperature for factor in TEMPERATURES]
-        # Temperatures come last: of two names for the same few tokens, the other needs no prefill besides.
-        variants = [Variant(nucleus=p) for p in NUCLEI]
-        variants += [Variant(seeds=s) for s in seeds]
-        variants += [Variant(temperature=t) for t in temperatures]
+        variants = [Variant(nucleus=p) for p in NUCLEI] + [Variant(seeds=s) for s in seeds]
         found = iter(self.under(variants))
         for nucleus in NUCLEI:
             yield self.named(Hypothesis.TOP_P, f"top-p {nucleus}", next(found))
         for _ in seeds:
             detail = "seeds of other rollouts of the lease"
             yield self.named(Hypothesis.SIBLING_SEED, detail, next(found))
-        coarse = [next(found) for _ in temperatures]
-        for temperature, seen in zip(temperatures, coarse, strict=True):
-            yield self.at(temperature, seen)
-        yield self.between(temperatures, coarse)
 
     def between(self, temperatures: list[float], coarse: list[list[Findings]]) -> Named:
         """Return the temperature that explains the tokens, then the claims, best: the nearest tried, refined."""
@@ -163,6 +191,30 @@ class _Case:
     def at(self, temperature: float, found: Sequence[Findings]) -> Named:
         detail = f"temperature {temperature:.4g} instead of {self.suspect.lease.temperature:.4g}"
         return self.named(Hypothesis.TEMPERATURE, detail, found)
+
+    def explains(self, named: Named) -> bool:
+        return judge(named.explained, self.thresholds) is None
+
+    def chance(self) -> float:
+        """Return how unlikely the policy is to draw the rejected rollouts by any seeds: −log10 of it."""
+        pairs = zip(self.leased, self.is_honest, strict=True)
+        nats = sum(float(found.surprisals.sum()) for found, is_honest in pairs if not is_honest)
+        return nats / math.log(10)
+
+    def nearest(self, found: Sequence[Named]) -> Named | None:
+        """Return what explains the group best, perhaps a part of it, if no other kind comes near."""
+        best: dict[Hypothesis | None, Named] = {}
+        for one in sorted(found, key=self.decades):
+            best.setdefault(one.hypothesis, one)
+        first, *others = best.values()
+        # What is itself gross evidence against a hypothesis does not speak for it.
+        if self.decades(first) >= GROSS_DECADES:
+            return None
+        rivals = [decades(self.suspect.stats, self.thresholds), *map(self.decades, others)]
+        return first if min(rivals) - self.decades(first) >= CLEAR_DECADES else None
+
+    def decades(self, named: Named) -> float:
+        return decades(named.explained, self.thresholds)
 
     def named(self, hypothesis: Hypothesis, detail: str, found: Sequence[Findings]) -> Named:
         if any(self.is_honest):

@@ -236,7 +236,7 @@ class Rechecker:
             detail=detail[:1024],
             rollouts=item.rollouts,
             stats=stats,
-            hypothesis=named.hypothesis.value if named else "",
+            hypothesis=named.word if named else "",
             explained=named.explained if named else NOTHING_MEASURED,
             mismatches=mismatches_of(found, item.rollouts),
         )

@@ -209,7 +209,7 @@ def test_rollouts_add_up_to_their_groups() -> None:
 
 
 def test_condemned_groups_are_called_what_they_are(tmp_path: Path) -> None:
-    """After a prefill two names may explain the same few tokens; some name does."""
+    """What several names explain gets none: after a prefill, or as top-p and a colder temperature do."""
     wanted = chosen(["seed", "greedy", "top-p", "int4"], "demo")
     policies = Policies("demo", tmp_path, 0)
     lab = Lab(policies, wanted, ["transformers"], ["transformers"], 3, num_named=3, compares=False)
@@ -218,13 +218,12 @@ def test_condemned_groups_are_called_what_they_are(tmp_path: Path) -> None:
         if row.attack.is_honest:
             assert row.handed_in.naming.count == 0
             continue
-        assert row.named_right(HANDED_IN) == 1.0, row.attack.name
         for claims in AIMS:
-            naming = row.caught[claims].naming
-            assert naming.count > 0 and "" not in naming.names
-            # Where claims are the policy's, the wrong tokens alone are evidence, and a short group may have too few.
-            if claims == HANDED_IN and row.attack.name != "top-p":
-                assert naming.consequences == {Consequence.NAMED: 1.0}, row.attack.name
+            assert row.caught[claims].naming.count > 0
+            assert row.named_wrong(claims) == 0.0, row.attack.name
+        if row.attack.name in ("greedy", "int4"):
+            assert row.named_right(HANDED_IN) == 1.0, row.attack.name
+            assert row.handed_in.naming.consequences == {Consequence.NAMED: 1.0}, row.attack.name
 
 
 def test_a_policy_some_steps_on_is_made_once_and_differs_by_its_steps(tmp_path: Path) -> None:
