@@ -148,7 +148,7 @@ def _influence(
 
 
 def _signed(reader: Reader, info: RunInfo, version: int) -> Manifest:
-    signed = reader.policy(info.run_id, version)
+    signed = reader.manifest(info.run_id, version)
     domain = Domain(info.chain_id, info.ledger)
     what = f"the manifest of version {version}"
     require_signer(domain.digest(signed.manifest), signed.signature, info.spec.trainer, what)

@@ -55,7 +55,7 @@ def policies_of(reader: Reader, run_id: int, spec: RunSpec, domain: Domain) -> P
     """Return the digest that the trainer signed for each version; a call raises `MarketError`."""
 
     def signed(version: int) -> bytes:
-        found: SignedManifest = reader.policy(run_id, version)
+        found: SignedManifest = reader.manifest(run_id, version)
         manifest = found.manifest
         require_signer(domain.digest(manifest), found.signature, spec.trainer, "the manifest")
         return manifest.policy_digest if manifest.version == version else bytes(32)

@@ -1,5 +1,6 @@
 """An orchestrator from outside: the one door to httpx, for workers, verifiers, trainers and auditors.
 
-Read in this order: connection over retry (sign-in, back-off, refusals), market (a worker's and verifier's routes), trainer, public,
-policies over cache (weights brought to a version), tally.
+Read in this order: connection over retry (sign-in, repetition, refusals), public (what anyone may read),
+then worker, verifier, trainer and operator (what each may do besides), policies over cache (weights
+brought to a version), tally.
 """

@@ -1,41 +1,110 @@
-"""One wallet's HTTP connection: sign-in, retries, and refusals as the errors they left as.
+"""One connection to one orchestrator: the one door to httpx, and the one place of retries.
 
-Every wait for a lost or busy orchestrator happens in `Connection.retrying`, with jittered exponential
-back-off (AWS Architecture Blog, "Exponential Backoff And Jitter"). A refusal comes back as its
-`MarketError` and is never retried here: repeating it unchanged cannot help.
+With a key it signs in by itself; without one it reads what is public. Every wait for an orchestrator
+that is lost or busy happens in `Connection.retrying`, with jittered exponential back-off (AWS
+Architecture Blog, "Exponential Backoff And Jitter"). A refusal comes back as the `MarketError` it left
+as and is not retried: repeating it unchanged cannot help. No exception of httpx leaves this file.
 """
 
+import math
 import random
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
 from urllib.parse import urlsplit
 
 import httpx
+import structlog
 
 from client.retry import Backoff, RetryConfig
 from client.tally import Tally
 from protocol import errors
-from protocol.errors import Busy, Malformed, MarketError, TokenExpired
+from protocol.errors import Busy, Malformed, MarketError, TokenExpired, TooLarge
 from protocol.messages import ErrorBody, Session, SessionRequest
 from protocol.signin import SignIn
 from protocol.signing import address_of, personal_digest, sign
-from protocol.wire import Wire
+from protocol.user_error import UserError
 
 Result = TypeVar("Result")
+Transport = httpx.BaseTransport
 GiveUp = Callable[[], bool]
 """Asked while the orchestrator is out of reach: True ends the retries with `Unreachable`."""
 
+JSON = "application/json"
+BYTES = "application/octet-stream"
+NO_CONTENT = 204
+PARTIAL_CONTENT = 206
 SERVER_ERROR = 500
+LATER_SECONDS = 0.5
+"""When to ask again where an answer of "nothing now" does not say."""
+MOST_LATER_SECONDS = 3_600.0
+"""No server puts off who asks it for longer, whatever it says."""
+MAX_ANSWER_BYTES = 64 << 20
+"""What is read of an answer at most; the largest, a page of step records, is a fraction of it."""
 REFRESH_SECONDS = 5
 """A token this close to its end is renewed before use instead of being refused."""
+PASSING = (
+    httpx.NetworkError,
+    httpx.TimeoutException,
+    httpx.ProxyError,
+    httpx.RemoteProtocolError,
+)
+"""What a restart or a bad line looks like. Anything else of httpx is no better the next time."""
+FOREIGN = (httpx.HTTPError, httpx.InvalidURL, httpx.CookieConflict, httpx.StreamError)
+"""The roots of httpx's exceptions."""
 
 
-class Unreachable(Exception):
-    """The orchestrator did not answer before the caller gave up."""
+class Unreachable(UserError):
+    """The orchestrator did not answer, or not before the caller gave up."""
+
+
+class Lost(Unreachable):
+    """One attempt that came to nothing; `has_begun` says whether an answer broke off."""
+
+    def __init__(self, message: str, *, has_begun: bool) -> None:
+        super().__init__(message)
+        self.has_begun = has_begun
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """For how long a request is repeated, counted from its first failure."""
+
+    silent_seconds: float = math.inf
+    """While nobody answers."""
+    faltering_seconds: float = math.inf
+    """While the orchestrator is busy, or its answers break off."""
+
+
+ENDLESS = Patience()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A good response, read to its end."""
+
+    status: int
+    content: bytes
+    headers: Mapping[str, str]
+
+    @property
+    def is_empty(self) -> bool:
+        return self.status == NO_CONTENT
+
+    def later(self) -> "Later":
+        return Later(seconds_of(self.headers.get("Retry-After")) or LATER_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """The orchestrator has nothing now; ask again after `seconds`."""
+
+    seconds: float
 
 
 def never() -> bool:
@@ -44,62 +113,158 @@ def never() -> bool:
 
 
 class Connection:
-    """One wallet's connection to one orchestrator; threads may share it."""
+    """A connection to one orchestrator; threads may share it. Close it, or use it as a context.
+
+    `chain_id` is the chain that a key signs in for. `transport` stands in for the network, as in httpx.
+
+    Example:
+        with Connection("http://127.0.0.1:8000", key, chain_id=31337) as connection:
+            leases = WorkerRoutes(connection).lease(run_id, LeaseRequest(count=16))
+    """
 
     def __init__(
         self,
         url: str,
-        key: bytes,
+        key: bytes | None = None,
         *,
-        chain_id: int,
-        tally: Tally,
+        chain_id: int | None = None,
+        give_up: GiveUp = never,
+        patience: Patience = ENDLESS,
         retry: RetryConfig | None = None,
+        tally: Tally | None = None,
         draw: random.Random | None = None,
+        transport: Transport | None = None,
     ) -> None:
         retry = retry or RetryConfig()
-        self.address = address_of(key)
-        self.http = httpx.Client(base_url=f"{url.rstrip('/')}/v1/", timeout=retry.timeout_seconds)
+        self.url = checked(url).rstrip("/")
+        self.address = address_of(key) if key else ""
         self._key = key
         self._chain_id = chain_id
+        self._give_up = give_up
+        self._patience = patience
         self._tally = tally
         self._backoff = Backoff(retry, draw or random.Random())
         self._session: Session | None = None
         self._signing_in = threading.Lock()
+        with self._mapped():
+            self._http = httpx.Client(
+                base_url=f"{self.url}/", timeout=retry.timeout_seconds, transport=transport
+            )
+
+    def __enter__(self) -> "Connection":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
-        self.http.close()
+        self._http.close()
 
-    def read(self, path: str, give_up: GiveUp) -> bytes:
-        return self.retrying(lambda: checked(self.http.get(path)), give_up).content
+    def get(self, path: str, *, give_up: GiveUp | None = None) -> Answer:
+        """Read what is public. A path that begins with / is the server's, any other is below v1/."""
+        return self.retrying(lambda: self._once("GET", path), give_up)
 
-    def post(self, path: str, message: Wire, give_up: GiveUp) -> httpx.Response:
-        body = message.to_json()
-        return self.retrying(lambda: self.signed_in("POST", path, body), give_up)
+    def send(
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        *,
+        content_type: str = JSON,
+        is_signed: bool = True,
+        give_up: GiveUp | None = None,
+    ) -> Answer:
+        """Send a request, signed in unless it needs no key."""
+        once = self._signed_in if is_signed else self._once
+        return self.retrying(lambda: once(method, path, body, content_type), give_up)
 
-    def retrying(self, attempt: Callable[[], Result], give_up: GiveUp) -> Result:
+    def retrying(self, attempt: Callable[[], Result], give_up: GiveUp | None = None) -> Result:
         """Attempt until there is an answer; the only place that waits for the orchestrator."""
+        since: float | None = None
         for delay in self._backoff.delays():
             try:
                 return attempt()
-            except (httpx.TransportError, Busy) as error:
+            except (Lost, Busy) as error:
+                since = time.monotonic() if since is None else since
+                if time.monotonic() - since >= self._seconds_for(error):
+                    raise
+                if self._tally is not None:
+                    self._tally.add("retries")
+                if self._key is not None and isinstance(
+                    error, Lost
+                ):  # a reader's output is its answer
+                    structlog.get_logger().warning("orchestrator lost", reason=str(error))
                 asked = error.retry_after_seconds if isinstance(error, Busy) else None
-                self._tally.add("retries")
-                _pause(max(delay, asked or 0.0), give_up, error)
+                _pause(max(delay, bounded(asked or 0.0)), give_up or self._give_up, error)
         raise AssertionError("delays have no end")
 
-    def signed_in(
-        self, method: str, path: str, body: bytes = b"", content_type: str = "application/json"
-    ) -> httpx.Response:
+    @contextmanager
+    def exchange(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes = b"",
+        is_endless: bool = False,
+    ) -> Iterator[httpx.Response]:
+        """Lend one good response, unread; raise the refusal that a bad one carries, or `Unreachable`.
+
+        Nothing is decompressed: what arrives is what counts against a limit. `is_endless` is for a
+        stream of events, in which silence is no loss.
+        """
+        plain = {"Accept-Encoding": "identity", **(headers or {})}
+        below = path[1:] if path.startswith("/") else f"v1/{path}"
+        timeout = None if is_endless else httpx.USE_CLIENT_DEFAULT
+        has_begun = False
+        with (
+            self._mapped(lambda: has_begun),
+            self._http.stream(
+                method, below, content=body, headers=plain, timeout=timeout
+            ) as response,
+        ):
+            if not response.is_success:
+                raise refusal(response)
+            has_begun = True
+            yield response
+
+    def _once(self, method: str, path: str, body: bytes = b"", content_type: str = JSON) -> Answer:
+        return self._answer(method, path, body, {"Content-Type": content_type})
+
+    def _signed_in(self, method: str, path: str, body: bytes, content_type: str) -> Answer:
         for is_last in (False, True):
             token = self._token()
             headers = {"Authorization": f"Bearer {token}", "Content-Type": content_type}
             try:
-                return checked(self.http.request(method, path, content=body, headers=headers))
+                return self._answer(method, path, body, headers)
             except TokenExpired:
                 self._forget(token)
                 if is_last:
                     raise
         raise AssertionError("the last refusal is raised")
+
+    def _answer(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+        with self.exchange(method, path, body=body, headers=headers) as response:
+            return Answer(response.status_code, read(response), response.headers)
+
+    def _seconds_for(self, error: Lost | Busy) -> float:
+        if isinstance(error, Lost) and not error.has_begun:
+            return self._patience.silent_seconds
+        return self._patience.faltering_seconds
+
+    @contextmanager
+    def _mapped(self, has_begun: Callable[[], bool] = never) -> Iterator[None]:
+        """Raise httpx's exceptions as this file's."""
+        try:
+            yield
+        except FOREIGN as error:
+            text = (
+                f"no orchestrator answers at {self.url} ({error or type(error).__name__}): check the "
+                "address, or start one with `rollcall serve`"
+            )
+            if isinstance(error, PASSING):
+                raise Lost(text, has_begun=has_begun()) from error
+            raise Unreachable(text) from error
 
     def _token(self) -> str:
         with self._signing_in:
@@ -115,41 +280,68 @@ class Connection:
 
     def _sign_in(self) -> Session:
         """Open a session with a fresh nonce: one whose answer was lost cannot be used again."""
-        base = urlsplit(str(self.http.base_url))
+        if self._key is None or self._chain_id is None:
+            raise UserError(f"{self.url} is asked for what takes a key and its chain")
+        base = self._http.base_url
+        host = base.netloc.decode()
         text = SignIn(
-            domain=base.netloc,
+            domain=host,
             address=self.address,
-            uri=f"{base.scheme}://{base.netloc}",
+            uri=f"{base.scheme}://{host}",
             chain_id=self._chain_id,
             nonce=secrets.token_hex(12),
             issued_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         ).text()
         request = SessionRequest(message=text, signature=sign(self._key, personal_digest(text)))
-        headers = {"Content-Type": "application/json"}
-        answer = checked(self.http.post("session", content=request.to_json(), headers=headers))
-        return Session.from_json(answer.content)
+        return Session.from_json(self._once("POST", "session", request.to_json()).content)
 
 
-def checked(answer: httpx.Response) -> httpx.Response:
-    """Return a good answer; raise the refusal that a bad one carries."""
-    if not answer.is_error:
-        return answer
+def read(response: httpx.Response, max_bytes: int = MAX_ANSWER_BYTES) -> bytes:
+    """Read a body to its end, whatever length it claims; raise `TooLarge` past `max_bytes`."""
+    received = bytearray()
+    for part in response.iter_raw():
+        received += part
+        if len(received) > max_bytes:
+            raise TooLarge(f"{response.url} answers with more than {max_bytes} bytes")
+    return bytes(received)
+
+
+def refusal(response: httpx.Response) -> MarketError:
+    """Return the refusal in an answer that is not a good one; a redirect is none: nothing was done."""
     try:
-        body = ErrorBody.from_json(answer.content)
-    except Malformed:
-        body = ErrorBody(code="", message=f"HTTP {answer.status_code} from {answer.request.url}")
+        body = ErrorBody.from_json(read(response))
+    except Malformed:  # a proxy's page, or a process that died halfway
+        body = ErrorBody(code="", message=f"HTTP {response.status_code} from {response.url}")
     after = body.retry_after_seconds
     if after is None:
-        after = seconds_of(answer.headers.get("Retry-After"))
+        after = seconds_of(response.headers.get("Retry-After"))
     kind = errors.by_code().get(body.code)
     if kind is None:  # a proxy's answer, or a newer release's code
-        kind = Busy if answer.status_code >= SERVER_ERROR else MarketError
-    raise kind(body.message, retry_after_seconds=after)
+        kind = Busy if response.status_code >= SERVER_ERROR else MarketError
+    return kind(body.message, retry_after_seconds=after)
+
+
+def checked(url: str) -> str:
+    """Return an address that has a host; of one that has none, httpx may say only that it is not found."""
+    try:
+        problem = "" if urlsplit(url).hostname else "it names no host"
+    except ValueError as error:
+        problem = str(error)
+    if problem:
+        raise Unreachable(
+            f"{url!r} is no address of an orchestrator ({problem}): check the address"
+        )
+    return url
+
+
+def bounded(seconds: float) -> float:
+    """Return what a server asks to wait as a number that can be waited: 0 where it is not a number."""
+    return max(0.0, min(seconds, MOST_LATER_SECONDS))
 
 
 def seconds_of(text: str | None) -> float | None:
     try:
-        return None if text is None else max(0.0, float(text))
+        return None if text is None else bounded(float(text))
     except ValueError:
         return None  # an HTTP date: the back-off's own delay serves
 

@@ -19,8 +19,8 @@ from typing import Protocol
 
 import structlog
 
-from client.connection import GiveUp, never
-from client.market import BlobMismatch, Market
+from client.connection import GiveUp
+from client.public import PublicRoutes
 from protocol.errors import Malformed, MarketError, Refused
 from protocol.policies.manifest import (
     Blob,
@@ -75,11 +75,15 @@ class Step:
 
 
 class PolicySource(Protocol):
-    """Where manifests and blobs come from; `client.Market` is one."""
+    """Where manifests and blobs come from; `PublicRoutes` is one."""
 
-    def manifest(self, run_id: int, version: int, *, give_up: GiveUp = never) -> SignedManifest: ...
+    def manifest(
+        self, run_id: int, version: int, *, give_up: GiveUp | None = None
+    ) -> SignedManifest: ...
 
-    def join(self, chunks: tuple[Blob, ...], *, kind: str, give_up: GiveUp = never) -> bytes: ...
+    def join(
+        self, chunks: tuple[Blob, ...], *, kind: str, give_up: GiveUp | None = None
+    ) -> bytes: ...
 
 
 class PolicyStore:
@@ -100,7 +104,7 @@ class PolicyStore:
         """Return the versions that are here, the last used last."""
         return tuple(self._held)
 
-    def reach(self, version: int, digest: bytes, *, give_up: GiveUp = never) -> Policy:
+    def reach(self, version: int, digest: bytes, *, give_up: GiveUp | None = None) -> Policy:
         """Return the policy with this digest; raise `PolicyUnreachable` and change nothing.
 
         `digest` is the leased one: a manifest that promises another is as useless as none.
@@ -110,13 +114,13 @@ class PolicyStore:
             target = self._bring(version, digest, give_up)
         return target
 
-    def version(self, version: int, *, give_up: GiveUp = never) -> Policy:
+    def version(self, version: int, *, give_up: GiveUp | None = None) -> Policy:
         """Return a version by its number, whatever policy its trainer signed under it."""
         digest = self._manifest(version, give_up).policy_digest
         return self.reach(version, digest, give_up=give_up)
 
     def older(
-        self, version: int, *, most: int, give_up: GiveUp = never
+        self, version: int, *, most: int, give_up: GiveUp | None = None
     ) -> Iterator[tuple[int, Weights]]:
         """Yield up to `most` versions below one with their weights, newest first, as far as they are served."""
         for below in range(version - 1, max(-1, version - 1 - most), -1):
@@ -125,7 +129,7 @@ class PolicyStore:
             except (PolicyUnreachable, MarketError):
                 return
 
-    def _bring(self, version: int, digest: bytes, give_up: GiveUp) -> Policy:
+    def _bring(self, version: int, digest: bytes, give_up: GiveUp | None) -> Policy:
         refused: set[tuple[int, int]] = set()
         reason: Exception | None = None
         try:
@@ -138,7 +142,7 @@ class PolicyStore:
             for way in self._ways(manifest, refused, give_up):
                 try:
                     return self._follow(way, refused, give_up)
-                except (MarketError, BlobMismatch) as error:
+                except MarketError as error:
                     self._log.warning("policy part refused", version=version, reason=str(error))
                     reason = error
         except MarketError as error:
@@ -148,7 +152,7 @@ class PolicyStore:
         ) from reason
 
     def _ways(
-        self, target: Manifest, refused: set[tuple[int, int]], give_up: GiveUp
+        self, target: Manifest, refused: set[tuple[int, int]], give_up: GiveUp | None
     ) -> Iterator[tuple[Step, ...]]:
         """Yield the cheapest way that avoids what is refused by then, until there is none."""
         manifests = {target.version: target}
@@ -160,7 +164,7 @@ class PolicyStore:
         target: int,
         manifests: dict[int, Manifest],
         refused: set[tuple[int, int]],
-        give_up: GiveUp,
+        give_up: GiveUp | None,
     ) -> tuple[Step, ...] | None:
         """Search by Dijkstra from the target backwards; cost is bytes to download."""
         order = count()  # settles equal costs: steps themselves have no order
@@ -180,7 +184,7 @@ class PolicyStore:
         return None
 
     def _steps_to(
-        self, version: int, manifests: dict[int, Manifest], give_up: GiveUp
+        self, version: int, manifests: dict[int, Manifest], give_up: GiveUp | None
     ) -> list[Step]:
         if version not in manifests:
             try:
@@ -191,7 +195,7 @@ class PolicyStore:
         return steps_to(manifests[version])
 
     def _follow(
-        self, way: tuple[Step, ...], refused: set[tuple[int, int]], give_up: GiveUp
+        self, way: tuple[Step, ...], refused: set[tuple[int, int]], give_up: GiveUp | None
     ) -> Policy:
         """Apply one way; keep each whole policy on it, and strike out the step that fails."""
         start = way[0].base
@@ -199,14 +203,14 @@ class PolicyStore:
         for step in way:
             try:
                 weights = self._take(step, weights, give_up)
-            except (MarketError, BlobMismatch):
+            except MarketError:
                 refused.add((step.base, step.manifest.version))
                 raise
             policy = Policy(step.manifest.version, step.manifest.policy_digest, weights)
             self._put(policy)
         return policy
 
-    def _take(self, step: Step, weights: Weights, give_up: GiveUp) -> dict[str, HostTensor]:
+    def _take(self, step: Step, weights: Weights, give_up: GiveUp | None) -> dict[str, HostTensor]:
         limit = num_bytes(step.manifest.tensors) + HEADER_BYTES
         if step.num_bytes > limit:
             raise Malformed(f"a {step.kind} of {step.num_bytes} bytes for {limit} of tensors")
@@ -217,7 +221,7 @@ class PolicyStore:
         verify(found, step.manifest.tensors)
         return found
 
-    def _manifest(self, version: int, give_up: GiveUp) -> Manifest:
+    def _manifest(self, version: int, give_up: GiveUp | None) -> Manifest:
         signed = self._source.manifest(self._run_id, version, give_up=give_up)
         check_manifest(
             signed, run_id=self._run_id, version=version, spec=self._spec, domain=self._domain
@@ -287,13 +291,18 @@ def num_bytes(tensors: tuple[TensorEntry, ...]) -> int:
 
 
 def bring_model_folder(
-    market: Market, spec: RunSpec, weights: Weights, folder: Path, *, give_up: GiveUp
+    orchestrator: PublicRoutes,
+    spec: RunSpec,
+    weights: Weights,
+    folder: Path,
+    *,
+    give_up: GiveUp | None = None,
 ) -> None:
     """Write what an engine opens, with the config.json that the run agreed on.
 
     Raises `Refused` where that model has no room for the run's longest rollout.
     """
-    config_json = market.blob(
+    config_json = orchestrator.blob(
         spec.model_config_digest, max_bytes=MAX_CONFIG_BYTES, kind="config", give_up=give_up
     )
     if reason := why_too_long(config_json, spec):
@@ -301,9 +310,11 @@ def bring_model_folder(
     write_model_folder(folder, config_json, weights)
 
 
-def bring_tokenizer(market: Market, spec: RunSpec, folder: Path, *, give_up: GiveUp) -> None:
+def bring_tokenizer(
+    orchestrator: PublicRoutes, spec: RunSpec, folder: Path, *, give_up: GiveUp | None = None
+) -> None:
     """Write the tokenizer.json that the run agreed on, for whoever puts problems to the model itself."""
-    data = market.blob(
+    data = orchestrator.blob(
         spec.tokenizer_digest, max_bytes=MAX_TOKENIZER_BYTES, kind="tokenizer", give_up=give_up
     )
     (folder / "tokenizer.json").write_bytes(data)

@@ -1,14 +1,28 @@
-"""What anyone may read of a market over HTTP. No key, no state."""
+"""What anyone may read of an orchestrator, each route as a typed call, and blobs checked on arrival.
 
-import time
-from typing import TypeVar
+Blobs are held against their digest, so whoever serves them need not be trusted. A download that
+breaks off goes on from where it stopped. Retries are `connection.py`'s.
+"""
 
-import httpx
+from collections.abc import Callable, Iterator
+from typing import Self, TypeVar
 
-from protocol.errors import Busy, MarketError, by_code
+from client.cache import ContentCache
+from client.connection import (
+    PARTIAL_CONTENT,
+    Answer,
+    Connection,
+    GiveUp,
+    Patience,
+    Transport,
+)
+from client.retry import RetryConfig
+from client.tally import Tally
+from protocol.canonical import content_digest
+from protocol.errors import Malformed, TooLarge
 from protocol.messages import (
+    CanaryInfos,
     EpochInfo,
-    ErrorBody,
     RunInfo,
     RunList,
     SubmissionStatus,
@@ -17,85 +31,196 @@ from protocol.messages import (
     WorkerInfos,
 )
 from protocol.policies.lineage import Records
-from protocol.policies.manifest import SignedManifest
-from protocol.user_error import UserError
+from protocol.policies.manifest import Blob, SignedManifest
 from protocol.wire import Wire
 
 Message = TypeVar("Message", bound=Wire)
+Fetched = Callable[[str, int, int], None]
+"""Told of what is fetched: its name, bytes so far, bytes in all."""
 
-PATIENCE_SECONDS = 15.0
-"""How long a reader asks again where the orchestrator's queue is away: Redis is back from a restart in
-a second or two, and a report of thousands of reads must not fail on the one that met it. So too
-for who asks faster than the limits."""
-PAUSE_SECONDS = 0.25
+MAX_EPOCH_BYTES = 256 << 20
+"""The largest file of an epoch that is read, by who signs it and by who audits it."""
+READING = Patience(silent_seconds=0.0, faltering_seconds=15.0)
+"""A mistyped address is said at once; a queue that restarts is back in a second or two, and a report of
+thousands of reads must not fail on the one that met it."""
+BRISK = RetryConfig(first_seconds=0.25, most_seconds=0.5)
 
 
-class Reader:
-    """A public view of one orchestrator.
+class BlobMismatch(Malformed):
+    """What was served under a digest is not what the digest names, twice."""
 
-    Raises the `MarketError` that the orchestrator answered, `Busy` only after `PATIENCE_SECONDS`, and
-    `UserError` where none answers.
+
+class PublicRoutes:
+    """One orchestrator's public side; threads may share it. What `give_up` is: `connection.py`.
+
+    Messages come back as served: whoever uses them checks who signed them.
     """
 
-    def __init__(self, orchestrator: str) -> None:
-        self.url = orchestrator.rstrip("/")
-        self._http = httpx.Client(base_url=f"{self.url}/v1", timeout=20.0)
+    def __init__(
+        self,
+        connection: Connection,
+        cache: ContentCache | None = None,
+        tally: Tally | None = None,
+        *,
+        fetched: Fetched | None = None,
+    ) -> None:
+        self.url = connection.url
+        self._connection = connection
+        self._cache = cache
+        self._tally = tally
+        self._fetched = fetched
 
-    def runs(self) -> tuple[RunInfo, ...]:
-        return self._read("/runs", RunList).runs
+    def __enter__(self) -> Self:
+        return self
 
-    def run(self, run_id: int) -> RunInfo:
-        return self._read(f"/runs/{run_id}", RunInfo)
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
-    def policy(self, run_id: int, version: int) -> SignedManifest:
-        return self._read(f"/runs/{run_id}/policies/{version}", SignedManifest)
+    def close(self) -> None:
+        self._connection.close()
+
+    def telling(self, fetched: Fetched) -> "PublicRoutes":
+        """Return the same view, which tells how far a policy's bytes have come."""
+        return PublicRoutes(self._connection, self._cache, self._tally, fetched=fetched)
+
+    def runs(self, *, give_up: GiveUp | None = None) -> tuple[RunInfo, ...]:
+        return self._read("runs", RunList, give_up).runs
+
+    def run(self, run_id: int, *, give_up: GiveUp | None = None) -> RunInfo:
+        return self._read(f"runs/{run_id}", RunInfo, give_up)
+
+    def manifest(
+        self, run_id: int, version: int, *, give_up: GiveUp | None = None
+    ) -> SignedManifest:
+        data = self._get(f"runs/{run_id}/policies/{version}", give_up)
+        self._count("manifest", len(data))
+        return SignedManifest.from_json(data)
 
     def lineage(self, run_id: int, first: int, last: int) -> Records:
         """Return step records from version `first` on, as many as one answer holds."""
-        path = f"/runs/{run_id}/lineage?first={first}&last={last}"
-        return Records.from_canonical(self._get(path).content)
+        path = f"runs/{run_id}/lineage?first={first}&last={last}"
+        return Records.from_canonical(self._get(path))
 
-    def submission(self, run_id: int, work_digest: bytes) -> SubmissionStatus:
-        return self._read(f"/runs/{run_id}/submissions/0x{work_digest.hex()}", SubmissionStatus)
+    def submission(
+        self, run_id: int, work_digest: bytes, *, give_up: GiveUp | None = None
+    ) -> SubmissionStatus:
+        path = f"runs/{run_id}/submissions/0x{work_digest.hex()}"
+        return self._read(path, SubmissionStatus, give_up)
 
-    def epoch(self, run_id: int, number: int) -> EpochInfo:
-        return self._read(f"/runs/{run_id}/epochs/{number}", EpochInfo)
+    def epoch(self, run_id: int, epoch: int, *, give_up: GiveUp | None = None) -> EpochInfo:
+        return self._read(f"runs/{run_id}/epochs/{epoch}", EpochInfo, give_up)
+
+    def worker(self, address: str, *, give_up: GiveUp | None = None) -> WorkerInfos:
+        return self._read(f"workers/{address}", WorkerInfos, give_up)
 
     def verifiers(self, run_id: int) -> tuple[VerifierInfo, ...]:
-        return self._read(f"/runs/{run_id}/verifiers", VerifierInfos).verifiers
+        return self._read(f"runs/{run_id}/verifiers", VerifierInfos).verifiers
 
-    def worker(self, address: str) -> WorkerInfos:
-        return self._read(f"/workers/{address}", WorkerInfos)
+    def canaries(self, run_id: int, *, give_up: GiveUp | None = None) -> CanaryInfos:
+        return self._read(f"runs/{run_id}/canaries", CanaryInfos, give_up)
 
-    def blob(self, digest: bytes) -> bytes:
-        """Return a blob's bytes; whoever uses them checks the digest."""
-        return self._get(f"/blobs/0x{digest.hex()}").content
+    def events(self, run_id: int, *, after: str = "") -> Iterator[tuple[str, str]]:
+        """Yield a run's events as (id, JSON) while they come (WHATWG HTML, section 9.2).
 
-    def _read(self, path: str, kind: type[Message]) -> Message:
-        return kind.from_json(self._get(path).content)
+        Raises `Unreachable` where the stream ends in an error; go on `after` the last id.
+        """
+        headers = {"Last-Event-ID": after} if after else {}
+        path, event_id, data = f"runs/{run_id}/events", "", ""
+        with self._connection.exchange("GET", path, headers=headers, is_endless=True) as stream:
+            for line in stream.iter_lines():
+                name, _, value = line.partition(":")
+                if name == "id":
+                    event_id = value.strip()
+                elif name == "data":
+                    data = value.strip()
+                elif not line and data:
+                    yield event_id, data
+                    data = ""
 
-    def _get(self, path: str) -> httpx.Response:
-        give_up_at = time.monotonic() + PATIENCE_SECONDS
-        while True:
-            try:
-                return self._get_once(path)
-            except Busy:
-                if time.monotonic() >= give_up_at:
-                    raise
-            time.sleep(PAUSE_SECONDS)
+    def blob(
+        self,
+        digest: bytes,
+        *,
+        max_bytes: int = MAX_EPOCH_BYTES,
+        kind: str = "blob",
+        give_up: GiveUp | None = None,
+    ) -> bytes:
+        """Return the bytes a digest names, from the cache or the network; count those by `kind`.
 
-    def _get_once(self, path: str) -> httpx.Response:
-        try:
-            response = self._http.get(path)
-        except httpx.HTTPError as error:
-            raise UserError(
-                f"no orchestrator answers at {self.url} ({error or type(error).__name__}): check "
-                "the address, or start one with `rollcall serve`"
-            ) from error
-        if response.is_success:
-            return response
-        try:
-            body = ErrorBody.from_json(response.content)
-        except MarketError as error:
-            raise UserError(f"{self.url}{path} answers {response.status_code}") from error
-        raise by_code().get(body.code, MarketError)(body.message)
+        Raises `BlobMismatch` where other bytes are served, `TooLarge` past `max_bytes` and
+        `NotFound`.
+        """
+        cached = self._cache.get(digest) if self._cache else None
+        if cached is not None and len(cached) <= max_bytes:
+            return cached
+        for _ in range(2):  # once more from the start: the first half may be another server's
+            data = self._download(digest, max_bytes, kind, give_up)
+            if content_digest(data) == digest:
+                if self._cache:
+                    self._cache.put(digest, data)
+                return data
+        raise BlobMismatch(
+            f"{len(data)} bytes were served as 0x{digest.hex()}, whose digest is "
+            f"0x{content_digest(data).hex()}: fetch them elsewhere"
+        )
+
+    def join(self, chunks: tuple[Blob, ...], *, kind: str, give_up: GiveUp | None = None) -> bytes:
+        """Return chunked bytes in one piece."""
+        joined, size = bytearray(), sum(chunk.size for chunk in chunks)
+        for chunk in chunks:
+            data = self.blob(chunk.digest, max_bytes=chunk.size, kind=kind, give_up=give_up)
+            if len(data) != chunk.size:
+                raise BlobMismatch(f"a chunk has {len(data)} bytes, its manifest says {chunk.size}")
+            joined += data
+            if self._fetched:
+                self._fetched(kind, len(joined), size)
+        return bytes(joined)
+
+    def _read(self, path: str, kind: type[Message], give_up: GiveUp | None = None) -> Message:
+        return kind.from_json(self._get(path, give_up))
+
+    def _get(self, path: str, give_up: GiveUp | None = None) -> bytes:
+        return self._connection.get(path, give_up=give_up).content
+
+    def _count(self, kind: str, num_bytes: int) -> None:
+        if self._tally:
+            self._tally.add_to("bytes", kind, num_bytes)
+
+    def _download(self, digest: bytes, max_bytes: int, kind: str, give_up: GiveUp | None) -> bytes:
+        received = bytearray()
+        self._connection.retrying(lambda: self._receive(digest, received, max_bytes, kind), give_up)
+        return bytes(received)
+
+    def _receive(self, digest: bytes, received: bytearray, max_bytes: int, kind: str) -> None:
+        """Append to what an earlier attempt received, by asking only for the rest."""
+        headers = {"Range": f"bytes={len(received)}-"} if received else {}
+        with self._connection.exchange("GET", f"blobs/0x{digest.hex()}", headers=headers) as answer:
+            if answer.status_code != PARTIAL_CONTENT:
+                received.clear()
+            for part in answer.iter_raw():
+                received += part
+                self._count(kind, len(part))
+                if len(received) > max_bytes:
+                    raise TooLarge(f"0x{digest.hex()} is longer than {max_bytes} bytes")
+
+
+class Reader(PublicRoutes):
+    """Anybody's view of an orchestrator, without a key: commands and audits read by it.
+
+    Raises the `MarketError` that was answered, and `UserError` where none answers.
+
+    Example:
+        with Reader("http://127.0.0.1:8000") as reader:
+            print(reader.runs())
+    """
+
+    def __init__(self, url: str, *, transport: Transport | None = None) -> None:
+        super().__init__(Connection(url, patience=READING, retry=BRISK, transport=transport))
+
+
+def probe(url: str, *, timeout_seconds: float = 5.0) -> Answer:
+    """Ask once for a page of the server's own, such as …/readyz; raise `Unreachable` or its refusal."""
+    base, _, page = url.rpartition("/")
+    once, retry = Patience(0.0, 0.0), RetryConfig(timeout_seconds=timeout_seconds)
+    with Connection(base, patience=once, retry=retry) as connection:
+        return connection.get(f"/{page}")

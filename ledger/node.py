@@ -1,18 +1,24 @@
-"""What a node's errors and silences mean: many are only words, and differ between programs."""
+"""A bare question to a node, and what its errors and silences mean: many are only words, and differ
+between programs.
+"""
 
+from collections.abc import Mapping
 from json import JSONDecodeError
+from typing import Any
 
 from requests import ConnectionError as NoConnection
 from requests import ConnectTimeout, RequestException
 from urllib3.exceptions import NewConnectionError
+from web3 import HTTPProvider
 from web3.exceptions import (
     BadResponseFormat,
     ContractLogicError,
     ProviderConnectionError,
     Web3RPCError,
 )
+from web3.types import RPCEndpoint
 
-from ledger.errors import LedgerError, TransactionFailed, decode_error
+from ledger.errors import ChainUnreachable, LedgerError, TransactionFailed, decode_error
 
 NO_ANSWER = (
     *(RequestException, OSError),
@@ -26,6 +32,24 @@ NONCE_IN_USE = ("nonce too high", "replacement transaction underpriced")
 TOO_POOR = ("insufficient funds", "insufficient balance", "cannot afford")
 LIMIT_EXCEEDED = -32005
 """EIP-1474: the node asks for patience."""
+
+
+def ask_node(
+    rpc_url: str, method: str, *params: Any, timeout_seconds: float = 5.0
+) -> Mapping[str, Any]:
+    """Return the answer to one JSON-RPC question, asked once: it has a `result` or an `error`.
+
+    For whoever looks at a chain on which there may be no ledger yet.
+    """
+    settings = {"timeout": timeout_seconds}
+    provider = HTTPProvider(rpc_url, settings, exception_retry_configuration=None)
+    try:
+        answer: object = provider.make_request(RPCEndpoint(method), list(params))
+    except NO_ANSWER as error:
+        raise ChainUnreachable(f"no chain answers at {rpc_url} ({error})") from error
+    if not isinstance(answer, Mapping):
+        raise ChainUnreachable(f"what answers at {rpc_url} is no chain: {str(answer)[:80]!r}")
+    return answer
 
 
 def refusal(error: ContractLogicError) -> LedgerError:

@@ -143,6 +143,6 @@ def by_code() -> dict[str, type[MarketError]]:
     pending: list[type[MarketError]] = [MarketError]
     while pending:
         cls = pending.pop()
-        found[cls.code] = cls
+        found.setdefault(cls.code, cls)  # a class without a code of its own is never what was told
         pending.extend(cls.__subclasses__())
     return found

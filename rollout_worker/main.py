@@ -13,8 +13,7 @@ from pathlib import Path
 import structlog
 
 from client.cache import ContentCache
-from client.connection import Unreachable
-from client.market import open_market
+from client.connection import Connection, Unreachable
 from client.policies import (
     PolicyStore,
     PolicyUnreachable,
@@ -22,6 +21,7 @@ from client.policies import (
     bring_tokenizer,
 )
 from client.tally import Tally
+from client.worker import WorkerRoutes
 from ledger.errors import LedgerError
 from protocol.checks.sequential import check
 from protocol.errors import MarketError, Refused
@@ -224,13 +224,12 @@ def open_seller(
         wanted=config.runs,
         draws_natively=config.engine.name == "vllm" and config.engine.device.startswith("cuda"),
     )
-    with open_market(
-        config.orchestrator,
-        key,
-        chain_id=wallet.domain.chain_id,
-        tally=tally,
-        retry=config.retry,
-        cache=ContentCache(config.data_dir / "cache", max_bytes=config.cache_bytes),
+    cache = ContentCache(config.data_dir / "cache", max_bytes=config.cache_bytes)
+    chain_id = wallet.domain.chain_id
+    with WorkerRoutes(
+        Connection(config.orchestrator, key, chain_id=chain_id, retry=config.retry, tally=tally),
+        cache,
+        tally,
     ) as market:
         seller = Seller(
             config=config,

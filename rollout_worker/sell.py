@@ -18,15 +18,12 @@ from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing.synchronize import Event
-from pathlib import Path
 
 import structlog
 
-from client.cache import ContentCache
 from client.connection import Connection, Unreachable
-from client.market import Market
 from client.retry import RetryConfig
-from client.tally import Tally
+from client.worker import WorkerRoutes
 from protocol.commitment import check_receipt, commit
 from protocol.errors import MarketError
 from protocol.messages import RunInfo
@@ -51,7 +48,6 @@ class Postage:
     engine: str
     retry: RetryConfig
     drain_seconds: float
-    folder: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,16 +117,9 @@ class Sender:
         self._postage = postage
         self._closing = closing
         self._closed_at: float | None = None
-        tally = Tally(postage.folder / "outbox", "outbox")
-        connection = Connection(
-            postage.url,
-            postage.key,
-            chain_id=postage.domain.chain_id,
-            tally=tally,
-            retry=postage.retry,
-        )
-        cache = ContentCache(postage.folder / "outbox" / "cache", max_bytes=1)
-        self._market = Market(connection, cache, tally)
+        chain_id = postage.domain.chain_id
+        connection = Connection(postage.url, postage.key, chain_id=chain_id, retry=postage.retry)
+        self._market = WorkerRoutes(connection)
         self._threads = ThreadPoolExecutor(NUM_SENDERS, thread_name_prefix="sender")
 
     def deliver_all(self, groups: Sequence[Finished]) -> tuple[Delivery, ...]:

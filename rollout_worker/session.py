@@ -16,10 +16,10 @@ from enum import StrEnum
 import structlog
 
 from audit.omissions import KeptReceipt
-from client.connection import Unreachable
-from client.market import Later, Market
+from client.connection import Later, Unreachable
 from client.policies import Policy, PolicyStore, PolicyUnreachable
 from client.tally import Tally
+from client.worker import WorkerRoutes
 from protocol.commitment import check_lease
 from protocol.errors import Excluded, MarketError, NotJoined, RunNotOpen, SelfCheckDue
 from protocol.messages import LeaseRequest, RunInfo
@@ -64,7 +64,7 @@ class Seller:
     key: bytes
     identity: str
     domain: Domain
-    market: Market
+    market: WorkerRoutes
     receipts: ReceiptBook
     tally: Tally
     ability: Ability
@@ -98,7 +98,6 @@ class Shift:
             engine=engine.name,
             retry=config.retry,
             drain_seconds=config.drain_seconds,
-            folder=config.data_dir,
         )
         self._outbox = Outbox(postage, self._told)
         self._backlog: deque[SignedLease] = deque()

@@ -89,7 +89,7 @@ class Config(BaseModel):
     tensorboard: bool = True
     """Write TensorBoard events beside metrics.jsonl."""
     poll_seconds: Annotated[float, Field(ge=0.05)] = 0.1
-    """Pause between two requests for a batch where the orchestrator names none."""
+    """Pause between two looks at the evaluator once training is over."""
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:

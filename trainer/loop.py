@@ -8,6 +8,7 @@ process of its own (`evaluator.py`), for which nothing here waits.
 Left out: several devices, several steps per batch, learning-rate schedules.
 """
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,8 +18,10 @@ from typing import Any
 import structlog
 import torch
 
-from client.trainer import Client
+from client.connection import Later
+from client.trainer import TrainerRoutes
 from protocol.canonical import content_digest
+from protocol.constants import MAX_SUBMISSION_BYTES
 from protocol.errors import Malformed, StepOutOfOrder
 from protocol.messages import Batch, RunInfo
 from protocol.policies.lineage import TrainedGroup
@@ -35,6 +38,10 @@ from trainer.metrics import MetricsFile, TokenSums, group_values
 from trainer.model import Policy
 from trainer.publish import Publisher, patch_bytes
 from trainer.scaling import LossScale, finite, unscale
+
+
+class Stopped(Exception):
+    """The process was asked to end while it waited."""
 
 
 class WrongRun(Exception):
@@ -69,7 +76,8 @@ class Trainer:
 
     config: Config
     info: RunInfo
-    client: Client
+    client: TrainerRoutes
+    stop: threading.Event
     policy: Policy
     optimizer: torch.optim.AdamW
     publisher: Publisher
@@ -79,7 +87,7 @@ class Trainer:
     scale: LossScale
 
     def train(self) -> None:
-        """Run until the last version is published; `client.Stopped` ends it earlier, between steps."""
+        """Run until the last version is published; `Stopped` ends it earlier, between steps."""
         if self.progress.version < 0:
             self._begin()
         elif self.progress.version > 0:
@@ -92,7 +100,7 @@ class Trainer:
         """Train one batch and bring the next version to the world."""
         step = self.progress.version
         asked_at = time.monotonic()
-        batch = self.client.batch(step)
+        batch = self._wait_for_batch(step)
         taken_at = time.monotonic()
         selection = self._read(batch)
         counted = Counted()
@@ -111,6 +119,14 @@ class Trainer:
         }
         self._record(step + 1, manifest, values, batch)
         self._ack(step)
+
+    def _wait_for_batch(self, step: int) -> Batch:
+        while not self.stop.is_set():
+            found = self.client.batch(self.config.run_id, step)
+            if not isinstance(found, Later):
+                return found
+            self.stop.wait(found.seconds)
+        raise Stopped
 
     def _begin(self) -> None:
         """Publish the starting weights and what reads them."""
@@ -131,7 +147,7 @@ class Trainer:
         spec, config = self.info.spec, self.config
         groups, unreadable = [], Counter[str]()
         for entry in batch.groups:
-            body = self.client.body(entry.body)
+            body = self.client.blob(entry.body, max_bytes=MAX_SUBMISSION_BYTES, kind="submission")
             try:
                 group = batches.read_group(
                     entry,
@@ -246,7 +262,8 @@ class Trainer:
             versions = self.evaluator.evaluations.unfinished()
             structlog.get_logger().info("waiting for the last evaluations", versions=versions)
         while self.evaluator.is_busy():
-            self.client.pause(self.config.poll_seconds)
+            if self.stop.wait(self.config.poll_seconds):
+                raise Stopped
         self._tell_findings(self.evaluator)
         if unfinished := self.evaluator.evaluations.unfinished():
             structlog.get_logger().warning(
@@ -290,7 +307,7 @@ class Trainer:
 
     def _ack(self, step: int) -> None:
         try:
-            self.client.ack(step)
+            self.client.ack(self.config.run_id, step)
         except StepOutOfOrder:
             # Sent before the last end of this process, whose checkpoint is of the step after it.
             structlog.get_logger().info("step was already acknowledged", step=step)

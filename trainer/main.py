@@ -11,7 +11,8 @@ from contextlib import contextmanager
 import structlog
 import torch
 
-from client.trainer import Client, Stopped
+from client.connection import Unreachable
+from client.trainer import TrainerRoutes, open_trainer_routes
 from protocol.messages import RunInfo
 from protocol.policies.manifest import entries, policy_digest
 from protocol.signing import Domain, address_of
@@ -19,7 +20,7 @@ from trainer import checkpoint
 from trainer.checkpoint import Progress
 from trainer.config import Config
 from trainer.evaluator import Evaluator, evaluations_of
-from trainer.loop import Trainer, WrongRun
+from trainer.loop import Stopped, Trainer, WrongRun
 from trainer.metrics import MetricsFile
 from trainer.model import Policy, open_policy
 from trainer.publish import Plan, Publisher
@@ -35,22 +36,28 @@ def main(config: Config, key: bytes) -> None:
     # The same numbers in every life: a recomputed step must give the published digest.
     torch.use_deterministic_algorithms(True)
     log = structlog.get_logger()
-    with Client(
-        config.orchestrator, config.run_id, key, stop=stop, poll_seconds=config.poll_seconds
-    ) as client:
-        try:
-            with open_trainer(config, key, client) as trainer:
-                trainer.train()
-        except Stopped:
-            log.info("stopped on request; the last checkpoint is where training goes on")
-            return
+    try:
+        with (
+            open_trainer_routes(
+                config.orchestrator, config.run_id, key, give_up=stop.is_set
+            ) as client,
+            open_trainer(config, key, client, stop) as trainer,
+        ):
+            trainer.train()
+    except (Stopped, Unreachable):
+        if not stop.is_set():
+            raise
+        log.info("stopped on request; the last checkpoint is where training goes on")
+        return
     log.info("training is complete", version=config.steps)
 
 
 @contextmanager
-def open_trainer(config: Config, key: bytes, client: Client) -> Iterator[Trainer]:
+def open_trainer(
+    config: Config, key: bytes, client: TrainerRoutes, stop: threading.Event
+) -> Iterator[Trainer]:
     """Check that run, key and model belong together, take up the newest checkpoint, and lend it all."""
-    info = client.run()
+    info = client.run(config.run_id)
     spec = info.spec
     if spec.trainer != address_of(key):
         raise WrongRun(f"run {config.run_id} takes policies from {spec.trainer}, not from this key")
@@ -84,6 +91,7 @@ def open_trainer(config: Config, key: bytes, client: Client) -> Iterator[Trainer
             config=config,
             info=info,
             client=client,
+            stop=stop,
             policy=policy,
             optimizer=optimizer,
             publisher=publisher,
@@ -108,11 +116,12 @@ def _adamw(config: Config, policy: Policy) -> torch.optim.AdamW:
     )
 
 
-def _publisher(config: Config, info: RunInfo, client: Client, key: bytes) -> Publisher:
+def _publisher(config: Config, info: RunInfo, client: TrainerRoutes, key: bytes) -> Publisher:
     return Publisher(
         client=client,
         domain=Domain(info.chain_id, info.ledger),
         run_id=config.run_id,
+        spec=info.spec,
         key=key,
         plan=Plan(config.anchor_every, config.skip_patches),
         divides_by_deviation=config.divide_by_deviation,

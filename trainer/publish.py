@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from client.trainer import Client
+from client.policies import PolicyStore, check_manifest
+from client.trainer import TrainerRoutes
 from protocol import signing
-from protocol.errors import Malformed
+from protocol.errors import NotFound
 from protocol.policies import patch
 from protocol.policies.lineage import NO_LINEAGE, StepRecord, TrainedGroup
 from protocol.policies.manifest import (
@@ -25,6 +26,7 @@ from protocol.policies.manifest import (
     entries,
     policy_digest,
 )
+from protocol.run import RunSpec
 from protocol.signing import Domain
 
 
@@ -56,9 +58,10 @@ class Plan:
 class Publisher:
     """Signs and publishes one run's policies."""
 
-    client: Client
+    client: TrainerRoutes
     domain: Domain
     run_id: int
+    spec: RunSpec
     key: bytes
     plan: Plan
     divides_by_deviation: bool = False
@@ -71,14 +74,13 @@ class Publisher:
 
         `groups` are those of the step's batch, with what the loss counted of them. Raises `Diverged` where other weights are published under this version.
         """
-        found = self.client.policy(version)
-        if found is None:
+        manifest = self._published(version)
+        if manifest is None:
             manifest = self._manifest(version, weights, self._lineage(version, groups))
             digest = self.domain.digest(manifest)
             signature = signing.sign(self.key, digest)
             self.client.publish(SignedManifest(manifest=manifest, signature=signature))
         else:
-            manifest = self._checked(version, found)
             if manifest.policy_digest != policy_digest(entries(weights)):
                 raise Diverged(
                     f"version {version} is published with other weights than this trainer computes: "
@@ -103,33 +105,23 @@ class Publisher:
         return self.kept[version]
 
     def _fetch(self, version: int) -> Weights:
-        found = self.client.policy(version)
-        if found is None:
-            raise Diverged(f"version {version} is needed to go on and is not published")
-        manifest = self._checked(version, found)
-        if manifest.anchor_version == version:
-            anchor = patch.from_anchor(self.client.joined(manifest.anchor))
-            patch.verify(anchor, manifest.tensors)
-            return anchor
-        start = self.weights(manifest.anchor_version)
-        by_base = {entry.base_version: entry.chunks for entry in manifest.patches}
-        if manifest.anchor_version not in by_base:
-            raise Diverged(f"version {version} has no patch from its anchor: publish such ones")
-        size = sum(tensor.bits.nbytes for tensor in start.values())
-        data = self.client.joined(by_base[manifest.anchor_version])
-        return patch.apply(start, data, manifest.tensors, max_bytes=max(size, len(data)))
+        """Bring a version as a worker does; nothing of the way to it is kept."""
+        store = PolicyStore(
+            self.client, run_id=self.run_id, spec=self.spec, domain=self.domain, keep=1
+        )
+        return store.version(version).weights
 
     def _lineage(self, version: int, groups: Sequence[TrainedGroup]) -> bytes:
         """Put the record of the step that made `version`; return its digest."""
         if version == 0:
             return NO_LINEAGE
-        before = self.client.policy(version - 1)
+        before = self._published(version - 1)
         if before is None:
             raise Diverged(f"version {version} is to be published, version {version - 1} is not")
         record = StepRecord(
             run_id=self.run_id,
             version=version,
-            previous=self._checked(version - 1, before).lineage,
+            previous=before.lineage,
             divides_by_deviation=self.divides_by_deviation,
             groups=tuple(groups),
         )
@@ -166,17 +158,16 @@ class Publisher:
     def _put(self, data: bytes) -> tuple[Blob, ...]:
         return tuple(self.client.put_blob(chunk) for chunk in patch.split(data))
 
-    def _checked(self, version: int, signed: SignedManifest) -> Manifest:
-        manifest = signed.manifest
-        if (manifest.run_id, manifest.version) != (self.run_id, version):
-            raise Malformed(f"asked for version {version}, got another manifest")
-        signing.require_signer(
-            self.domain.digest(manifest),
-            signed.signature,
-            signing.address_of(self.key),
-            f"the manifest of version {version}",
+    def _published(self, version: int) -> Manifest | None:
+        """Return this trainer's own manifest of a version, or None where there is none."""
+        try:
+            signed = self.client.manifest(self.run_id, version)
+        except NotFound:
+            return None
+        check_manifest(
+            signed, run_id=self.run_id, version=version, spec=self.spec, domain=self.domain
         )
-        return manifest
+        return signed.manifest
 
     def _keep(self, version: int, weights: Weights) -> None:
         self.kept[version] = weights

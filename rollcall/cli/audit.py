@@ -89,19 +89,22 @@ def audit_market(
     account = None if key is None else Account.from_key(key)
     ledger = connect(rpc, read_deployment(deployment), account)
     try:
-        record = PublicRecord(Reader(url), ledger)
-        reports = [
-            audit_run(record, run, most_submissions=most_submissions)
-            for run in record.run_ids(run_id)
-        ]
-        show(reports, console)
-        proof = first_proof(reports)
-        if proof is not None:
-            write_proof(ledger, proof, proof_file)
-            console.print(f"the transaction that proves it: {proof_file} ({proof.method})")
-            if key is not None:
-                getattr(ledger, proof.method)(*proof.arguments)
-                console.print(f"sent {proof.method}: the epoch is void, its signers are slashed")
+        with Reader(url) as reader:
+            record = PublicRecord(reader, ledger)
+            reports = [
+                audit_run(record, run, most_submissions=most_submissions)
+                for run in record.run_ids(run_id)
+            ]
+            show(reports, console)
+            proof = first_proof(reports)
+            if proof is not None:
+                write_proof(ledger, proof, proof_file)
+                console.print(f"the transaction that proves it: {proof_file} ({proof.method})")
+                if key is not None:
+                    getattr(ledger, proof.method)(*proof.arguments)
+                    console.print(
+                        f"sent {proof.method}: the epoch is void, its signers are slashed"
+                    )
     except LedgerError as error:
         raise UserError(f"the ledger at {rpc}: {error}") from error
     return all(report.holds for report in reports)

@@ -82,13 +82,14 @@ def claim(
 
 def from_orchestrator(desk: Desk, url: str) -> Iterable[EpochFile]:
     """Yield the newest final epoch's file of every run that an orchestrator serves."""
-    reader = Reader(url)
-    for info in reader.runs():
-        num_final = desk.run(info.run_id).num_final
-        if num_final == 0:
-            desk.say(f"run {info.run_id}: no epoch is final yet")
-            continue
-        yield EpochFile.from_canonical(reader.blob(reader.epoch(info.run_id, num_final - 1).file))
+    with Reader(url) as reader:
+        for info in reader.runs():
+            num_final = desk.run(info.run_id).num_final
+            if num_final == 0:
+                desk.say(f"run {info.run_id}: no epoch is final yet")
+                continue
+            newest = reader.epoch(info.run_id, num_final - 1).file
+            yield EpochFile.from_canonical(reader.blob(newest))
 
 
 def from_market(desk: Desk, url: str, kept: Path | None) -> Iterable[EpochFile]:

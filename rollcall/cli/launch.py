@@ -9,13 +9,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import httpx
 from eth_account import Account
 from eth_keys.exceptions import BadSignature
 
+from client.connection import Connection, Unreachable
+from client.operator import OperatorRoutes
 from ledger.calls import NO_ADDRESS
 from ledger.deployment import Deployment
 from ledger.state import RunParams
+from protocol.errors import MarketError
 from protocol.messages import RunRegistration
 from protocol.run import RunSpec
 from protocol.user_error import UserError
@@ -89,29 +91,25 @@ def create(config: LaunchConfig, key: bytes, say: Say, *, dry_run: bool = False)
 
 def register(orchestrator: str, run_id: int, spec: RunSpec, say: Say) -> None:
     """Tell the orchestrator about a run; it checks the spec against the hash on chain."""
-    body = RunRegistration(run_id=run_id, spec=spec).to_json()
-    is_told, deadline = False, time.monotonic() + ORCHESTRATOR_SECONDS
-    while True:
-        try:
-            response = _post(f"{orchestrator.rstrip('/')}/v1/runs", body)
-        except httpx.HTTPError as error:
-            if time.monotonic() > deadline:
-                raise UserError(
-                    f"run {run_id} is on chain, but {orchestrator} does not answer ({error}): start "
-                    f"it with `rollcall serve`, then `rollcall launch --register {run_id}`"
-                ) from error
-            if not is_told:
-                is_told = True
-                say(f"waiting for {orchestrator} to answer")
-            time.sleep(1.0)
-            continue
-        if not response.is_success:
-            raise UserError(f"{orchestrator} refused run {run_id}: {response.text}")
-        return
+    deadline = time.monotonic() + ORCHESTRATOR_SECONDS
+    told: list[str] = []
 
+    def is_late() -> bool:
+        if not told:
+            told.append(orchestrator)
+            say(f"waiting for {orchestrator} to answer")
+        return time.monotonic() > deadline
 
-def _post(url: str, body: bytes) -> httpx.Response:
-    return httpx.post(url, content=body, headers={"content-type": "application/json"}, timeout=30.0)
+    try:
+        with OperatorRoutes(Connection(orchestrator, give_up=is_late)) as routes:
+            routes.register(RunRegistration(run_id=run_id, spec=spec))
+    except Unreachable as error:
+        raise UserError(
+            f"run {run_id} is on chain, but {orchestrator} does not answer ({error}): start "
+            f"it with `rollcall serve`, then `rollcall launch --register {run_id}`"
+        ) from error
+    except MarketError as error:
+        raise UserError(f"{orchestrator} refused run {run_id}: {error.message}") from error
 
 
 def _delegate(desk: Desk, config: LaunchConfig) -> None:

@@ -15,10 +15,10 @@ from protocol.wire import checksum_address
 
 def show(orchestrator: str, *, worker: str | None, as_json: bool, console: Console) -> None:
     """Print what is public; `as_json` prints one JSON object for programs."""
-    reader = Reader(orchestrator)
-    runs = reader.runs()
-    standings = reader.worker(_address(worker)).runs if worker else ()
-    verifiers = {run.run_id: reader.verifiers(run.run_id) for run in runs}
+    with Reader(orchestrator) as reader:
+        runs = reader.runs()
+        standings = reader.worker(_address(worker)).runs if worker else ()
+        verifiers = {run.run_id: reader.verifiers(run.run_id) for run in runs}
     if as_json:
         body = {
             "runs": [run.model_dump(mode="json") for run in runs],

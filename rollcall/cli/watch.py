@@ -75,7 +75,7 @@ def watch_market(
     who = f"as {account.address}" if account else "and sending nothing"
     listed = ", ".join(map(str, sorted(runs.seen))) or "none yet"
     console.print(f"watching the runs that {url} serves ({listed}), {who}")
-    with stopped_by_signals() as stop:
+    with reader, stopped_by_signals() as stop:
         while not stop.is_set():
             runs.look()
             step(watcher)

@@ -6,12 +6,12 @@ is copied.
 
 from collections.abc import Callable, Sequence
 
-import httpx
 from eth_account.signers.local import LocalAccount
 
 from ledger.deployment import Deployment, Terms, deploy
-from ledger.errors import LedgerError
+from ledger.errors import ChainUnreachable, LedgerError
 from ledger.ledger import Ledger, web3_at
+from ledger.node import ask_node
 from protocol.user_error import UserError, one_line
 from rollcall.cli.desk import read_deployment
 from rollcall.cli.launch_config import LaunchConfig, Windows
@@ -52,11 +52,10 @@ def give_gas(rpc_url: str, addresses: Sequence[str]) -> None:
     """Give accounts the chain's coin where the node can (anvil); elsewhere they must have some."""
     for address in addresses:
         params = [address, hex(DEVELOPMENT_GAS_WEI)]
-        body = {"jsonrpc": "2.0", "id": 1, "method": "anvil_setBalance", "params": params}
         try:
-            answer = httpx.post(rpc_url, json=body, timeout=10.0).json()
-        except (httpx.HTTPError, ValueError) as error:
-            raise UserError(f"no chain answers at {rpc_url} ({error}): start one first") from error
+            answer = ask_node(rpc_url, "anvil_setBalance", *params, timeout_seconds=10.0)
+        except ChainUnreachable as error:
+            raise UserError(f"{one_line(error)}: start one first") from error
         if "error" in answer:
             return
 

@@ -7,15 +7,14 @@ the orchestrator loses nothing.
 import json
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
-
+from client.connection import Unreachable
+from client.public import Reader
 from protocol.checks.withholding import WITHHELD
-from protocol.errors import Malformed
+from protocol.errors import MarketError
 from protocol.messages import Event
 
 RECONNECT_SECONDS = 0.5
@@ -42,7 +41,8 @@ class Record:
     """A context manager: entering starts following, leaving stops."""
 
     def __init__(self, orchestrator: str, run_id: int, path: Path) -> None:
-        self._url = f"{orchestrator}/v1/runs/{run_id}/events"
+        self._reader = Reader(orchestrator)
+        self._run_id = run_id
         self._path = path
         self._totals = Totals()
         self._lock = threading.Lock()
@@ -82,16 +82,15 @@ class Record:
         return [Event.from_json(line) for line in lines]
 
     def _follow(self) -> None:
-        while not self._stop.is_set():
-            try:
-                headers = {"Last-Event-ID": self._last_id} if self._last_id else {}
-                with httpx.stream("GET", self._url, headers=headers, timeout=None) as response:
-                    for event_id, data in _events(response):
+        with self._reader as reader:
+            while not self._stop.is_set():
+                try:
+                    for event_id, data in reader.events(self._run_id, after=self._last_id):
                         self._take(event_id, data)
                         if self._stop.is_set():
                             return
-            except (httpx.HTTPError, Malformed):
-                self._stop.wait(RECONNECT_SECONDS)
+                except (MarketError, Unreachable):
+                    self._stop.wait(RECONNECT_SECONDS)
 
     def _take(self, event_id: str, data: str) -> None:
         event = Event.from_json(data)
@@ -138,17 +137,3 @@ def count(totals: Totals, event: Event) -> None:
         case "slashed":
             totals.slashed.add(worker)
             totals.last = f"{worker} is slashed"
-
-
-def _events(response: httpx.Response) -> Iterator[tuple[str, str]]:
-    """Yield (id, data) of server-sent events (WHATWG HTML, section 9.2)."""
-    event_id, data = "", ""
-    for line in response.iter_lines():
-        name, _, value = line.partition(":")
-        if name == "id":
-            event_id = value.strip()
-        elif name == "data":
-            data = value.strip()
-        elif not line and data:
-            yield event_id, data
-            data = ""

@@ -9,41 +9,17 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from client.connection import GiveUp, never
 from client.policies import PolicyStore, write_model_folder
 from client.public import Reader
-from protocol.canonical import content_digest, keccak256
+from protocol.canonical import keccak256
 from protocol.environments.base import FULL_SCORE
 from protocol.environments.registry import environment
-from protocol.policies.manifest import Blob, SignedManifest
 from protocol.run import RunSpec
 from protocol.signing import Domain
-from protocol.user_error import UserError
 from protocol.wire import checksum_address
 from rollcall.cli.launch import Launched
 from rollout_worker.engines.base import Request
 from rollout_worker.engines.registry import open_engine
-
-
-class PublicPolicies:
-    """Manifests and blobs over the public routes, as `PolicyStore` wants them."""
-
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
-
-    def manifest(self, run_id: int, version: int, *, give_up: GiveUp = never) -> SignedManifest:
-        del give_up  # public reads are short
-        return self._reader.policy(run_id, version)
-
-    def join(self, chunks: tuple[Blob, ...], *, kind: str, give_up: GiveUp = never) -> bytes:
-        del kind, give_up
-        return b"".join(self._chunk(chunk) for chunk in chunks)
-
-    def _chunk(self, chunk: Blob) -> bytes:
-        data = self._reader.blob(chunk.digest)
-        if content_digest(data) != chunk.digest:
-            raise UserError(f"blob 0x{chunk.digest.hex()} holds other bytes than its name says")
-        return data
 
 
 def measure_accuracy(
@@ -62,15 +38,12 @@ def measure_accuracy(
     torch.set_num_threads(1)
     spec = launched.spec
     domain = Domain(launched.deployment.chain_id, checksum_address(launched.deployment.ledger))
-    store = PolicyStore(
-        PublicPolicies(reader), run_id=launched.run_id, spec=spec, domain=domain, keep=2
-    )
+    store = PolicyStore(reader, run_id=launched.run_id, spec=spec, domain=domain, keep=2)
     requests = held_out_requests(reader, spec, num_problems)
     found: dict[int, float] = {}
     engine = None
     for version in versions:
-        digest = reader.policy(launched.run_id, version).manifest.policy_digest
-        policy = store.reach(version, digest)
+        policy = store.version(version)
         if engine is None:
             write_model_folder(folder, reader.blob(spec.model_config_digest), policy.weights)
             engine = open_engine(

@@ -121,7 +121,7 @@ def gather(market: Market, launched: Launched, events: list[Event], clock: Clock
     audit = audit_run(PublicRecord(reader, ledger), run_id, most_submissions=MOST_LOOKED_AT)
     sold = tokens_by_digest(events)
     statuses = submissions(reader, run_id, list(sold))
-    manifests = [reader.policy(run_id, v).manifest for v in range(market.steps + 1)]
+    manifests = [reader.manifest(run_id, v).manifest for v in range(market.steps + 1)]
     accuracy = measure_accuracy(
         reader,
         launched,

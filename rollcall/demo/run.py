@@ -209,14 +209,14 @@ def has_ended(processes: Processes, name: str) -> bool:
 
 def is_settled(market: Market, ledger: Ledger, run_id: int, record: Record) -> bool:
     """Return whether nothing accepted is unpaid, no replay waits, and every exclusion was punished."""
-    reader = Reader(market.url)
     totals = record.snapshot()
     if not totals.excluded <= totals.slashed:
         return False
-    for worker in market.workers:
-        for standing in reader.worker(worker.party.address).runs:
-            if standing.waiting_groups or standing.earned < standing.accepted_tokens:
-                return False
+    with Reader(market.url) as reader:
+        for worker in market.workers:
+            for standing in reader.worker(worker.party.address).runs:
+                if standing.waiting_groups or standing.earned < standing.accepted_tokens:
+                    return False
     state = ledger.run(run_id)
     return state.num_final == state.num_posted
 

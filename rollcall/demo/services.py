@@ -11,8 +11,11 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import httpx
-
+from client.connection import Unreachable
+from client.public import probe
+from ledger.errors import ChainUnreachable
+from ledger.node import ask_node
+from protocol.errors import MarketError
 from protocol.user_error import UserError
 from rollcall.demo.processes import Command, Processes, failure
 
@@ -63,21 +66,21 @@ def wait_for_http(processes: Processes, name: str, url: str) -> None:
 
     def answers() -> bool:
         try:
-            return httpx.get(url, timeout=2.0).is_success
-        except httpx.HTTPError:
+            probe(url)
+        except (MarketError, Unreachable):
             return False
+        return True
 
     _wait(processes, name, answers)
 
 
 def wait_for_chain(processes: Processes, url: str) -> None:
     """Return once the chain answers JSON-RPC."""
-    body = {"jsonrpc": "2.0", "id": 1, "method": "eth_chainId", "params": []}
 
     def answers() -> bool:
         try:
-            return "result" in httpx.post(url, json=body, timeout=2.0).json()
-        except (httpx.HTTPError, ValueError):
+            return "result" in ask_node(url, "eth_chainId")
+        except ChainUnreachable:
             return False
 
     _wait(processes, "chain", answers)

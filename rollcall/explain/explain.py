@@ -6,7 +6,7 @@ here. What is shown of them is `view.py`'s.
 """
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,14 +14,11 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from audit.epoch import SpokeFor
-from client.connection import GiveUp, never
 from client.policies import PolicyStore, PolicyUnreachable, write_model_folder
-from client.public import Reader
-from protocol.canonical import content_digest
+from client.public import Fetched, PublicRoutes, Reader
 from protocol.checks.evidence import Consequence, consequence
 from protocol.errors import BadSignature, NotFound
 from protocol.messages import RunInfo, SubmissionStatus
-from protocol.policies.manifest import Blob, SignedManifest
 from protocol.rollout import Submission, read_submission, work_of
 from protocol.run import RunSpec
 from protocol.signing import Domain, recover, require_signer
@@ -45,9 +42,6 @@ FROM_ITS_REPLAY = frozenset(
     }
 )
 """Rejections that one group's replay decides; the others need more than the group."""
-
-Fetched = Callable[[str, int, int], None]
-"""Told of what is fetched: its name, bytes so far, bytes in all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,37 +79,6 @@ class Explanation:
         return all(judgement.is_reproduced is not False for judgement in self.judgements)
 
 
-class PublicSource:
-    """Manifests and blobs for `PolicyStore`, from anybody's view of an orchestrator."""
-
-    def __init__(self, reader: Reader, fetched: Fetched) -> None:
-        self._reader = reader
-        self._fetched = fetched
-
-    def manifest(self, run_id: int, version: int, *, give_up: GiveUp = never) -> SignedManifest:
-        del give_up  # whoever runs a command stops it by Ctrl-C
-        return self._reader.policy(run_id, version)
-
-    def join(self, chunks: tuple[Blob, ...], *, kind: str, give_up: GiveUp = never) -> bytes:
-        del give_up
-        parts: list[bytes] = []
-        size, done = sum(chunk.size for chunk in chunks), 0
-        for chunk in chunks:
-            parts.append(self.blob(chunk.digest))
-            done += chunk.size
-            self._fetched(kind, done, size)
-        return b"".join(parts)
-
-    def blob(self, digest: bytes) -> bytes:
-        """Return a blob; raise `UserError` where other bytes are served under its digest."""
-        data = self._reader.blob(digest)
-        if content_digest(data) != digest:
-            raise UserError(
-                f"{self._reader.url} serves other bytes as 0x{digest.hex()}: ask another orchestrator"
-            )
-        return data
-
-
 def explain(
     reader: Reader,
     work_digest: bytes,
@@ -128,7 +91,7 @@ def explain(
     """Replay a group and judge its verdicts; raise `UserError` or `MarketError` where it cannot be had."""
     info, status = find(reader, work_digest, run_id)
     domain = Domain(info.chain_id, info.ledger)
-    source = PublicSource(reader, fetched)
+    source = reader.telling(fetched)
     submission = read_work(source, info, status, domain)
     replay = replayed(source, info, status, submission, domain, device=device)
     found, terms = replay.findings, info.spec
@@ -170,7 +133,7 @@ def find(
 
 
 def read_work(
-    source: PublicSource, info: RunInfo, status: SubmissionStatus, domain: Domain
+    source: PublicRoutes, info: RunInfo, status: SubmissionStatus, domain: Domain
 ) -> Submission:
     """Return the group's body, held against the lease's signature and the digest."""
     lease = status.lease.lease
@@ -193,7 +156,7 @@ class Replayed:
 
 
 def replayed(
-    source: PublicSource,
+    source: PublicRoutes,
     info: RunInfo,
     status: SubmissionStatus,
     submission: Submission,

@@ -15,9 +15,13 @@ from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from pathlib import Path
 
-import httpx
-
+from client.connection import Unreachable
+from client.public import probe
+from ledger.errors import ChainUnreachable
+from ledger.node import ask_node
 from protocol.constants import MAX_CLOCK_SKEW_SECONDS
+from protocol.errors import MarketError
+from protocol.user_error import one_line
 
 GIB = 1 << 30
 MIN_MEMORY_BYTES = 4 * GIB
@@ -115,15 +119,13 @@ def check_orchestrator(url: str | None) -> Check:
     if url is None:
         return Check("orchestrator", State.NOTE, "not asked", "name it with --orchestrator URL")
     try:
-        response = httpx.get(f"{url.rstrip('/')}/readyz", timeout=5.0)
-    except httpx.HTTPError as error:
+        probe(f"{url.rstrip('/')}/readyz")
+    except Unreachable as error:
         remedy = "check the address and that `rollcall serve` runs there"
-        return Check("orchestrator", State.FAIL, f"{url}: {error or type(error).__name__}", remedy)
-    if not response.is_success:
+        return Check("orchestrator", State.FAIL, str(error), remedy)
+    except MarketError as error:
         remedy = "its Redis or chain is unreachable: ask the operator to look at its log"
-        return Check(
-            "orchestrator", State.FAIL, f"{url} answers {response.status_code}: not ready", remedy
-        )
+        return Check("orchestrator", State.FAIL, f"not ready: {error.message}", remedy)
     return Check("orchestrator", State.OK, f"{url} is ready")
 
 
@@ -132,8 +134,8 @@ def check_clock(url: str | None) -> Check:
     if url is None:
         return Check("clock", State.NOTE, "not compared", "name an --orchestrator to compare with")
     try:
-        stamp = httpx.get(f"{url.rstrip('/')}/healthz", timeout=5.0).headers.get("date")
-    except httpx.HTTPError:
+        stamp = probe(f"{url.rstrip('/')}/healthz").headers.get("date")
+    except (MarketError, Unreachable):
         return Check("clock", State.NOTE, "not compared: the orchestrator does not answer")
     if stamp is None:
         return Check("clock", State.NOTE, "not compared: the orchestrator sends no Date")
@@ -148,11 +150,10 @@ def check_chain(rpc: str | None) -> Check:
     if rpc is None:
         return Check("chain", State.NOTE, "not asked", "name it with --rpc URL")
     try:
-        chain_id = int(_rpc(rpc, "eth_chainId"), 16)
-        block = int(_rpc(rpc, "eth_blockNumber"), 16)
-    except (httpx.HTTPError, ValueError, KeyError) as error:
+        chain_id, block = _number(rpc, "eth_chainId"), _number(rpc, "eth_blockNumber")
+    except ChainUnreachable as error:
         remedy = "check the address; a node's JSON-RPC port is usually 8545"
-        return Check("chain", State.FAIL, f"{rpc}: {error or type(error).__name__}", remedy)
+        return Check("chain", State.FAIL, one_line(error), remedy)
     return Check("chain", State.OK, f"chain {chain_id} at block {block}")
 
 
@@ -190,8 +191,8 @@ def check_wallet(rpc: str | None) -> Check:
     if rpc is None:
         return Check("wallet", State.OK, address)
     try:
-        balance = int(_rpc(rpc, "eth_getBalance", address, "latest"), 16)
-    except (httpx.HTTPError, ValueError, KeyError):
+        balance = _number(rpc, "eth_getBalance", address, "latest")
+    except ChainUnreachable:
         return Check("wallet", State.NOTE, f"{address}, balance unknown: the chain does not answer")
     found = f"{address} has {balance / 10**18:.6f} of the chain's coin"
     if balance == 0:
@@ -207,6 +208,10 @@ def _package(name: str, distribution: str, absent: State, remedy: str) -> Check:
         return Check(name, absent, "not installed", remedy)
 
 
-def _rpc(url: str, method: str, *params: str) -> str:
-    body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": list(params)}
-    return str(httpx.post(url, json=body, timeout=5.0).json()["result"])
+def _number(rpc: str, method: str, *params: str) -> int:
+    """Return the number that a node answers with; raise `ChainUnreachable` where it gives none."""
+    answer = ask_node(rpc, method, *params)
+    try:
+        return int(answer["result"], 16)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ChainUnreachable(f"{rpc} answers {method} with {str(answer)[:80]}") from error

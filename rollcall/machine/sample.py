@@ -7,22 +7,17 @@ the policy and its signature are checked, but that the orchestrator's spec is th
 checked by `rollcall join`, not here.
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from client.cache import ContentCache
-from client.connection import Connection, Unreachable
-from client.market import BlobMismatch, Market
 from client.policies import (
     PolicyStore,
     PolicyUnreachable,
     bring_model_folder,
     bring_tokenizer,
 )
-from client.public import Reader
-from client.tally import Tally
+from client.public import BlobMismatch, Reader
 from protocol.environments.registry import environment
 from protocol.messages import RunInfo
 from protocol.policies.manifest import Weights, entries, policy_digest
@@ -30,13 +25,9 @@ from protocol.signing import Domain
 from protocol.user_error import UserError
 from protocol.verdict import Thresholds
 from rollcall.cli.spec import read_thresholds
-from rollcall.frame.keys import new_key
 from rollout_worker.engines.causal import read_weights
 from rollout_worker.replay.calibrate import Workload, workload_of
 from rollout_worker.replay.self_check import run_workload
-
-FETCH_SECONDS = 120.0
-CACHE_BYTES = 4 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +65,14 @@ def from_run(
     url: str, run_id: int | None, scratch: Path, *, num_groups: int, say: Callable[[str], None]
 ) -> Subject:
     """Fetch a run's newest policy into `scratch`, every tensor checked, and its first problems."""
-    info = _run(Reader(url), run_id)
-    if info.newest_version < 0:
-        raise UserError(f"run {info.run_id}'s trainer has published nothing yet: try again later")
-    say(f"fetching policy version {info.newest_version} of run {info.run_id}")
-    policy = _fetched(url, info, scratch)
+    with Reader(url) as reader:
+        info = _run(reader, run_id)
+        if info.newest_version < 0:
+            raise UserError(
+                f"run {info.run_id}'s trainer has published nothing yet: try again later"
+            )
+        say(f"fetching policy version {info.newest_version} of run {info.run_id}")
+        policy = _brought(reader, info, scratch)
     workload = run_workload(info.spec, scratch, num_groups=num_groups)
     return Subject(
         f"run {info.run_id} ({info.spec.name}) at policy version {info.newest_version}",
@@ -99,33 +93,14 @@ def _run(reader: Reader, run_id: int | None) -> RunInfo:
     return runs[0]
 
 
-def _fetched(url: str, info: RunInfo, folder: Path) -> Weights:
+def _brought(reader: Reader, info: RunInfo, folder: Path) -> Weights:
     """Write what an engine opens, and the tokenizer; return the verified weights."""
-    ends = time.monotonic() + FETCH_SECONDS
-
-    def is_late() -> bool:
-        return time.monotonic() > ends
-
-    # A fresh key: nothing here needs a sign-in.
-    tally = Tally(folder, "doctor")
-    connection = Connection(url, new_key(), chain_id=info.chain_id, tally=tally)
-    market = Market(connection, ContentCache(folder / "cache", max_bytes=CACHE_BYTES), tally)
-    domain = Domain(info.chain_id, info.ledger)
-    store = PolicyStore(market, run_id=info.run_id, spec=info.spec, domain=domain)
+    spec, domain = info.spec, Domain(info.chain_id, info.ledger)
+    store = PolicyStore(reader, run_id=info.run_id, spec=spec, domain=domain)
     try:
-        return _brought(market, store, info, folder, is_late)
-    except (PolicyUnreachable, BlobMismatch, Unreachable) as error:
+        policy = store.version(info.newest_version)
+        bring_model_folder(reader, spec, policy.weights, folder)
+        bring_tokenizer(reader, spec, folder)
+    except (PolicyUnreachable, BlobMismatch) as error:
         raise UserError(f"run {info.run_id}'s policy cannot be fetched: {error}") from error
-    finally:
-        connection.close()
-
-
-def _brought(
-    market: Market, store: PolicyStore, info: RunInfo, folder: Path, give_up: Callable[[], bool]
-) -> Weights:
-    version, spec = info.newest_version, info.spec
-    manifest = market.manifest(info.run_id, version, give_up=give_up).manifest
-    policy = store.reach(version, manifest.policy_digest, give_up=give_up)
-    bring_model_folder(market, spec, policy.weights, folder, give_up=give_up)
-    bring_tokenizer(market, spec, folder, give_up=give_up)
     return policy.weights

@@ -17,7 +17,7 @@ import structlog
 
 from audit.accusations import Accusation, Accusations
 from client.connection import GiveUp, Unreachable
-from client.market import Market
+from client.public import PublicRoutes
 from ledger.errors import LedgerError
 from ledger.state import SlashStatus
 from protocol.errors import MarketError
@@ -74,7 +74,7 @@ class Appeals:
     """
 
     def __init__(
-        self, config: WorkerConfig, wallet: Wallet, market: Market, receipts: ReceiptBook
+        self, config: WorkerConfig, wallet: Wallet, market: PublicRoutes, receipts: ReceiptBook
     ) -> None:
         self._wallet = wallet
         self._ledger = wallet.ledger

@@ -16,7 +16,7 @@ import structlog
 from audit.omissions import Due, Omission, omissions
 from audit.published import Openable, Published
 from client.connection import GiveUp, Unreachable
-from client.market import BlobMismatch, Market
+from client.public import MAX_EPOCH_BYTES, BlobMismatch, PublicRoutes
 from ledger.errors import ContractError, LedgerError
 from ledger.ledger import Ledger
 from ledger.state import DisputeStatus, EpochState, Posting
@@ -27,8 +27,6 @@ from protocol.merkle import Tree
 from protocol.messages import EpochFile
 from rollout_worker.pay.receipts import ReceiptBook
 
-MAX_EPOCH_BYTES = 256 << 20
-"""An epoch of 100,000 contributions is about 35 MB."""
 BLOB_URI = re.compile("blob:0x[0-9a-f]{64}")
 
 
@@ -80,7 +78,7 @@ class Bookkeeper:
     def __init__(
         self,
         ledger: Ledger,
-        market: Market,
+        market: PublicRoutes,
         *,
         run_id: int,
         worker: str,

@@ -11,8 +11,8 @@ from audit.accusations import Accusation
 from audit.chain_facts import Keys
 from audit.omissions import KeptReceipt
 from client.connection import GiveUp, Unreachable
-from client.market import BlobMismatch, Market
 from client.policies import PolicyStore, PolicyUnreachable, bring_model_folder
+from client.public import PublicRoutes
 from protocol.constants import MAX_SUBMISSION_BYTES
 from protocol.errors import MarketError
 from protocol.messages import RunInfo, SubmissionStatus
@@ -44,7 +44,7 @@ class Found:
 class Review:
     """Example: `Review(config, wallet, market).look(accusation, kept, give_up=stop.is_set)`"""
 
-    def __init__(self, config: WorkerConfig, wallet: Wallet, market: Market) -> None:
+    def __init__(self, config: WorkerConfig, wallet: Wallet, market: PublicRoutes) -> None:
         self._config = config
         self._wallet = wallet
         self._market = market
@@ -64,7 +64,7 @@ class Review:
             if give_up():
                 raise
             found.problem = str(error)
-        except (MarketError, BlobMismatch, PolicyUnreachable) as error:
+        except (MarketError, PolicyUnreachable) as error:
             found.problem = f"the market does not show all of the work: {error}"
         return found
 

@@ -14,8 +14,9 @@ import structlog
 
 from audit.chain_facts import Keys
 from audit.epoch import EpochRefused, check_file, check_group, header_of
-from client.market import BlobMismatch, Market
+from client.public import MAX_EPOCH_BYTES
 from client.tally import Tally
+from client.verifier import VerifierRoutes
 from ledger.rules import owed_until
 from ledger.state import EpochState, RunState
 from protocol.canonical import keccak256
@@ -23,14 +24,12 @@ from protocol.epoch import AccountLeaf, account_root
 from protocol.errors import MarketError
 from protocol.messages import Contribution, EpochFile, EpochInfo, EpochStage, RunInfo
 from protocol.rollout import read_submission
-from protocol.signing import Domain, sign
+from protocol.signing import Domain, address_of, sign
 from protocol.verdict import Outcome
 from rollout_worker.config import VerifierConfig
 from rollout_worker.verify.verdicts import VerdictBook
 from rollout_worker.wallet import Wallet
 
-MAX_EPOCH_BYTES = 256 << 20
-"""An epoch of 100,000 contributions is about 35 MB."""
 FIRST_WAIT_SECONDS = 2.0
 """Until a refused file is looked at again: about a block. Doubled each time."""
 LONGEST_WAIT_SECONDS = 60.0
@@ -45,7 +44,7 @@ class Verifier:
     key: bytes
     identity: str
     domain: Domain
-    market: Market
+    market: VerifierRoutes
     wallet: Wallet
     tally: Tally
     stop: threading.Event
@@ -88,7 +87,7 @@ class EpochSigner:
         if epoch >= state.num_opened:
             return
         info = verifier.market.epoch(self._run_id, epoch, give_up=verifier.stop.is_set)
-        mine = {verifier.identity, verifier.market.address}
+        mine = {verifier.identity, address_of(verifier.key)}
         if info.stage is not EpochStage.SIGNING or mine & set(info.signers):
             return
         refusal = self._refused.get(info.file)
@@ -96,7 +95,7 @@ class EpochSigner:
             return
         try:
             digest = self._check_epoch(info, state, now)
-        except (EpochRefused, MarketError, BlobMismatch) as error:
+        except (EpochRefused, MarketError) as error:
             self._refuse(info, str(error))
             return
         verifier.market.sign_epoch(

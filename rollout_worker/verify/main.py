@@ -15,10 +15,10 @@ import structlog
 
 from audit.chain_facts import Keys
 from client.cache import ContentCache
-from client.connection import Unreachable
-from client.market import BlobMismatch, Later, open_market
+from client.connection import Connection, Later, Unreachable
 from client.policies import PolicyStore, bring_model_folder
 from client.tally import Tally
+from client.verifier import VerifierRoutes
 from ledger.errors import LedgerError
 from protocol.checks.evidence import Consequence, consequence
 from protocol.epoch import FraudReport
@@ -305,7 +305,7 @@ def step_all(watches: Mapping[int, Step], *, most: float) -> float:
     for run_id, watch in watches.items():
         try:
             pause = min(pause, watch.step())
-        except (MarketError, LedgerError, BlobMismatch) as error:
+        except (MarketError, LedgerError) as error:
             log.error("verification interrupted", run=run_id, reason=str(error))
     return pause
 
@@ -350,13 +350,12 @@ def open_verifier(config: VerifierConfig, key: bytes, stop: threading.Event) -> 
     tally = Tally(config.data_dir, "verifier", every_seconds=config.metrics_seconds)
     wallet = Wallet.open(config.chain, key)
     wallet.prepare()
-    with open_market(
-        config.orchestrator,
-        key,
-        chain_id=wallet.domain.chain_id,
-        tally=tally,
-        retry=config.retry,
-        cache=ContentCache(config.data_dir / "cache", max_bytes=config.cache_bytes),
+    cache = ContentCache(config.data_dir / "cache", max_bytes=config.cache_bytes)
+    chain_id = wallet.domain.chain_id
+    with VerifierRoutes(
+        Connection(config.orchestrator, key, chain_id=chain_id, retry=config.retry, tally=tally),
+        cache,
+        tally,
     ) as market:
         verifier = Verifier(
             config=config,

@@ -16,8 +16,8 @@ import structlog
 
 from audit.epoch import SpokeFor
 from client.connection import GiveUp
-from client.market import BlobMismatch, Market
 from client.policies import PolicyStore, PolicyUnreachable
+from client.public import PublicRoutes
 from protocol.checks.evidence import Consequence, consequence
 from protocol.constants import MAX_SUBMISSION_BYTES, MICRO
 from protocol.environments.base import FULL_SCORE
@@ -47,7 +47,7 @@ from rollout_worker.verify.drift import DriftBook
 
 REPLAYED_TOGETHER = 16
 """Groups of one call to the model: enough to fill its passes, few enough to stop and look between."""
-UNTRIED = (BlobMismatch, MarketError, PolicyUnreachable, ValueError, RuntimeError, MemoryError)
+UNTRIED = (MarketError, PolicyUnreachable, ValueError, RuntimeError, MemoryError)
 """What keeps hypotheses from being tried, a device without room for a second model among them."""
 
 
@@ -76,7 +76,7 @@ class Rechecker:
 
     def __init__(
         self,
-        market: Market,
+        market: PublicRoutes,
         info: RunInfo,
         store: PolicyStore,
         *,
@@ -115,7 +115,7 @@ class Rechecker:
         for task in tasks:
             try:
                 evidence = self.fetch(task)
-            except (MarketError, BlobMismatch) as error:
+            except MarketError as error:
                 verdicts.append(self._undecided(task.work_digest, str(error)))
                 continue
             lease = evidence.lease

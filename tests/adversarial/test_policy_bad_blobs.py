@@ -7,8 +7,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from client.market import Market
 from client.policies import PolicyStore, PolicyUnreachable
+from client.worker import WorkerRoutes
 from protocol.policies.patch import from_anchor
 from tests.rollout_worker.policies import DOMAIN, RUN, Server, Shelf, serving, shelf_of
 from tests.rollout_worker.test_client import market_at
@@ -16,7 +16,9 @@ from tests.rollout_worker.test_weights import digest_of, same
 
 
 @contextmanager
-def worker_at_version_0(shelf: Shelf, folder: Path) -> Iterator[tuple[PolicyStore, Market, Server]]:
+def worker_at_version_0(
+    shelf: Shelf, folder: Path
+) -> Iterator[tuple[PolicyStore, WorkerRoutes, Server]]:
     with serving(shelf) as server, market_at(server.url, folder) as market:
         store = PolicyStore(market, run_id=RUN, spec=shelf.spec, domain=DOMAIN)
         store.reach(0, digest_of(shelf, 0))

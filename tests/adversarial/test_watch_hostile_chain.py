@@ -5,7 +5,6 @@ from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from web3 import Web3
 
@@ -23,6 +22,7 @@ from rollcall.cli.watch import fetch
 from tests.contracts.books import header_of, opened, work_leaves
 from tests.contracts.test_watch import Stage, staged, work
 from tests.contracts.world import SECRET, World
+from tests.in_process import InProcess
 from tests.orchestrator.lying import proposed
 from tests.orchestrator.place import Place
 from tests.orchestrator.test_settling import earn
@@ -161,14 +161,14 @@ def junk(place: Place) -> Posted:
 def test_a_file_under_a_junk_uri_is_found_by_the_orchestrators_record(
     place: Place, junk: Posted
 ) -> None:
-    reader = Reader("http://market.test")
+    reader = Reader("http://market.test", transport=InProcess(place.client))
     with pytest.raises(NotFound):
-        _over(place, reader).blob(bytes(32))
-    data = fetch(_over(place, reader), junk)
+        reader.blob(bytes(32))
+    data = fetch(reader, junk)
     assert data is not None
     assert keccak256(data) == junk.data_hash
     honest = replace(junk, epoch=99, uri=f"blob:0x{place.epoch(0).file.hex()}")
-    assert fetch(_over(place, reader), honest) == data, "and else by the URI"
+    assert fetch(reader, honest) == data, "and else by the URI"
 
 
 def test_the_orchestrator_answers_for_its_epoch_under_a_junk_uri(
@@ -178,15 +178,3 @@ def test_the_orchestrator_answers_for_its_epoch_under_a_junk_uri(
     watch = EpochWatch(str(tmp_path / "watch"))
     place.call(watch.tick, place.market, run)
     assert watch._watchers[place.run_id].sound == {junk.header_hash}
-
-
-def _over(place: Place, reader: Reader) -> Reader:
-    """Have a reader ask the app in this process."""
-
-    def ask(request: httpx.Request) -> httpx.Response:
-        answer = place.get(request.url.path)
-        return httpx.Response(answer.status_code, content=answer.content)
-
-    transport = httpx.MockTransport(ask)
-    reader._http = httpx.Client(transport=transport, base_url="http://market.test/v1")
-    return reader

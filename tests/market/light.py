@@ -14,7 +14,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from audit.omissions import KeptReceipt
-from client.market import Later
+from client.connection import Later
 from protocol.commitment import check_lease, check_receipt, commit
 from protocol.constants import MAX_SUBMISSION_BYTES
 from protocol.environments.registry import environment

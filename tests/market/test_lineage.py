@@ -10,7 +10,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from client.trainer import Client
+from client.trainer import open_trainer_routes
 from rollcall.__main__ import app
 from tests.market.light import selling, verifying
 from tests.rollout_worker.live import MODEL, LiveMarket, key_of, live_market
@@ -59,8 +59,8 @@ def train(live: LiveMarket, folder: Path) -> None:
     stop = threading.Event()
     key = key_of("trainer")
     with (
-        Client(live.url, live.run_id, key, stop=stop, poll_seconds=0.1) as client,
-        open_trainer(config, key, client) as trainer,
+        open_trainer_routes(live.url, live.run_id, key) as client,
+        open_trainer(config, key, client, stop) as trainer,
     ):
         trainer.train()
 

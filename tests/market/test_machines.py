@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from client.connection import Later
 from client.public import Reader
 from protocol.messages import WorkerInfo
 from protocol.policies.lineage import TrainedGroup
@@ -90,7 +91,8 @@ def test_machines_that_differ_lose_no_group_and_no_standing(tmp_path: Path) -> N
 
 def train(live: LiveMarket) -> None:
     """Take the first batch, to which every worker gave its share, and publish what an optimizer might make."""
-    batch = live.publisher.client.batch(0)
+    batch = live.publisher.client.batch(live.run_id, 0)
+    assert not isinstance(batch, Later)
     assert len({entry.worker for entry in batch.groups}) == len(MACHINES)
     groups = [TrainedGroup.of(entry, [1] * len(entry.rewards)) for entry in batch.groups]
     live.publisher.publish(1, nudged(live.publisher.kept[0]), groups)

@@ -131,7 +131,7 @@ def test_a_reward_or_worker_that_the_submission_does_not_bear_out_is_told(
 def test_a_broken_chain_or_signature_is_no_lineage(market: Place, front: Front) -> None:
     reader = Reader(front.url)
     records = reader.lineage(market.run_id, 1, 2).records
-    manifest = reader.policy(market.run_id, 2).manifest
+    manifest = reader.manifest(market.run_id, 2).manifest
     assert [record.version for record in chain(records, manifest, first=1)] == [1, 2]
     other = StepRecord.from_canonical(records[0])
     forged = other.model_copy(update={"groups": other.groups[:1]})
@@ -143,14 +143,14 @@ def test_a_broken_chain_or_signature_is_no_lineage(market: Place, front: Front) 
 def test_a_manifest_by_another_key_is_no_lineage(
     market: Place, front: Front, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = Reader.policy
+    real = Reader.manifest
 
     def forged(reader: Reader, run_id: int, version: int) -> SignedManifest:
         signed = real(reader, run_id, version)
         digest = market.market.chain.domain.digest(signed.manifest)
         return signed.model_copy(update={"signature": market.party("bob").sign(digest)})
 
-    monkeypatch.setattr(Reader, "policy", forged)
+    monkeypatch.setattr(Reader, "manifest", forged)
     with pytest.raises(BadSignature):
         read_lineage(Reader(front.url), market.run_id)
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from audit.omissions import KeptReceipt
-from client.market import Later
+from client.connection import Later
 from ledger.state import SlashState
 from protocol.canonical import keccak256
 from protocol.commitment import check_receipt, commit

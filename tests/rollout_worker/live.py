@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from eth_account import Account
 
-from client.trainer import Client
+from client.trainer import open_trainer_routes
 from ledger.deployment import Deployment
 from protocol.canonical import keccak256
 from protocol.messages import EpochFile
@@ -184,15 +183,14 @@ def live_market(
 @contextmanager
 def published(launched: Launched, url: str) -> Iterator[Publisher]:
     """Publish version 0 of the starting model as the run's trainer."""
-    stop = threading.Event()
-    with Client(url, launched.run_id, key_of("trainer"), stop=stop, poll_seconds=0.1) as client:
-        client.run()
+    with open_trainer_routes(url, launched.run_id, key_of("trainer")) as client:
         for name in ("config.json", "tokenizer.json"):
             client.put_blob((MODEL / name).read_bytes())
         publisher = Publisher(
             client=client,
             domain=_domain(launched.deployment),
             run_id=launched.run_id,
+            spec=launched.spec,
             key=key_of("trainer"),
             plan=Plan(anchor_every=4, skip_patches=(2,)),
         )

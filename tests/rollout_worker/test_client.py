@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from client.cache import ContentCache
-from client.connection import Connection, Unreachable
-from client.market import BlobMismatch, Later, Market
+from client.connection import Connection, Later, Unreachable
+from client.public import BlobMismatch
 from client.retry import Backoff, RetryConfig
 from client.tally import Tally
+from client.worker import WorkerRoutes
 from protocol.canonical import content_digest
 from protocol.errors import NotFound, TokenExpired, TooLarge
 from protocol.messages import LeaseRequest
@@ -23,13 +24,12 @@ FAST = RetryConfig(first_seconds=0.01, most_seconds=0.05)
 
 
 @contextmanager
-def market_at(url: str, folder: Path) -> Iterator[Market]:
+def market_at(url: str, folder: Path) -> Iterator[WorkerRoutes]:
     tally = Tally(folder, "worker")
     connection = Connection(url, WORKER, chain_id=DOMAIN.chain_id, tally=tally, retry=FAST)
-    try:
-        yield Market(connection, ContentCache(folder / "cache", max_bytes=1 << 20), tally)
-    finally:
-        connection.close()
+    cache = ContentCache(folder / "cache", max_bytes=1 << 20)
+    with WorkerRoutes(connection, cache, tally) as routes:
+        yield routes
 
 
 @pytest.fixture
@@ -44,12 +44,12 @@ def server(shelf: Shelf) -> Iterator[Server]:
 
 
 @pytest.fixture
-def market(server: Server, tmp_path: Path) -> Iterator[Market]:
+def market(server: Server, tmp_path: Path) -> Iterator[WorkerRoutes]:
     with market_at(server.url, tmp_path) as opened:
         yield opened
 
 
-def test_a_busy_orchestrator_is_asked_again(server: Server, market: Market) -> None:
+def test_a_busy_orchestrator_is_asked_again(server: Server, market: WorkerRoutes) -> None:
     server.busy = 3
     assert market.manifest(RUN, 0) == server.shelf.manifests[0]
     assert len(server.requests) == 4
@@ -64,27 +64,31 @@ def test_a_lost_orchestrator_is_waited_for_until_the_caller_gives_up(tmp_path: P
         market.manifest(RUN, 0, give_up=lambda: next(asked))
 
 
-def test_a_refusal_comes_back_as_itself_and_is_not_repeated(server: Server, market: Market) -> None:
+def test_a_refusal_comes_back_as_itself_and_is_not_repeated(
+    server: Server, market: WorkerRoutes
+) -> None:
     with pytest.raises(NotFound):
         market.manifest(RUN, 99)
     assert len(server.requests) == 1
 
 
-def test_an_expired_token_is_replaced_once(server: Server, market: Market) -> None:
+def test_an_expired_token_is_replaced_once(server: Server, market: WorkerRoutes) -> None:
     assert market.lease(RUN, REQUEST) == Later(0.25)
     server.dead_tokens.add("token-1")
     assert market.lease(RUN, REQUEST) == Later(0.25)
     assert server.sessions == 2
 
 
-def test_a_token_that_is_always_refused_ends_in_the_refusal(server: Server, market: Market) -> None:
+def test_a_token_that_is_always_refused_ends_in_the_refusal(
+    server: Server, market: WorkerRoutes
+) -> None:
     server.dead_tokens.update({"token-1", "token-2", "token-3"})
     with pytest.raises(TokenExpired):
         market.lease(RUN, REQUEST)
     assert server.sessions == 2
 
 
-def test_a_broken_download_goes_on_where_it_stopped(server: Server, market: Market) -> None:
+def test_a_broken_download_goes_on_where_it_stopped(server: Server, market: WorkerRoutes) -> None:
     data = random.Random(0).randbytes(300_000)
     digest = content_digest(data)
     server.shelf.blobs[digest] = data
@@ -94,7 +98,7 @@ def test_a_broken_download_goes_on_where_it_stopped(server: Server, market: Mark
     assert 0 < int(asked.removeprefix("bytes=").removesuffix("-")) <= 200_000
 
 
-def test_what_was_downloaded_once_is_read_from_disk(server: Server, market: Market) -> None:
+def test_what_was_downloaded_once_is_read_from_disk(server: Server, market: WorkerRoutes) -> None:
     data = b"weights" * 100
     digest = content_digest(data)
     server.shelf.blobs[digest] = data
@@ -104,7 +108,7 @@ def test_what_was_downloaded_once_is_read_from_disk(server: Server, market: Mark
 
 
 def test_a_damaged_file_in_the_cache_is_fetched_again(
-    server: Server, market: Market, tmp_path: Path
+    server: Server, market: WorkerRoutes, tmp_path: Path
 ) -> None:
     data = b"weights" * 100
     digest = content_digest(data)
@@ -114,14 +118,16 @@ def test_a_damaged_file_in_the_cache_is_fetched_again(
     assert market.blob(digest, max_bytes=1_000, kind="patch") == data
 
 
-def test_other_bytes_than_the_digest_names_are_refused(server: Server, market: Market) -> None:
+def test_other_bytes_than_the_digest_names_are_refused(
+    server: Server, market: WorkerRoutes
+) -> None:
     digest = content_digest(b"promised")
     server.shelf.blobs[digest] = b"served instead"
     with pytest.raises(BlobMismatch):
         market.blob(digest, max_bytes=1_000, kind="patch")
 
 
-def test_a_blob_beyond_its_stated_size_is_cut_off(server: Server, market: Market) -> None:
+def test_a_blob_beyond_its_stated_size_is_cut_off(server: Server, market: WorkerRoutes) -> None:
     data = bytes(100_000)
     digest = content_digest(data)
     server.shelf.blobs[digest] = data

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from audit.chain_facts import domain_of
-from client.market import BlobMismatch
+from client.public import BlobMismatch
 from client.tally import Tally
 from protocol.canonical import content_digest
 from protocol.errors import Busy

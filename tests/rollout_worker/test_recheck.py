@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from client.market import Market
 from client.policies import PolicyStore
+from client.public import PublicRoutes
 from protocol.canonical import content_digest
 from protocol.checks.evidence import Consequence, Hypothesis, consequence
 from protocol.checks.sequential import OUTLIERS
@@ -54,7 +54,7 @@ class Desk:
 
     bench: Lab
     shelf: Shelf
-    market: Market
+    market: PublicRoutes
     folder: Path
     nonces: Iterator[int]
 

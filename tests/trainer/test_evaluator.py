@@ -12,7 +12,7 @@ import pytest
 import structlog
 from starlette.responses import Response
 
-from client.trainer import Client
+from client.trainer import open_trainer_routes
 from tests.trainer import work
 from tests.trainer.desk import Desk, serving
 from tests.trainer.test_evaluate import problems
@@ -71,8 +71,8 @@ def test_a_busy_evaluator_delays_neither_step_nor_publication(tmp_path: Path) ->
     """It is stopped from before the first batch until the last step is acknowledged."""
     with (
         serving(work.desk(STEPS)) as desk,
-        Client(desk.url, work.RUN, work.KEY, stop=threading.Event(), poll_seconds=0.05) as client,
-        open_trainer(measuring(desk, tmp_path), work.KEY, client) as trainer,
+        open_trainer_routes(desk.url, work.RUN, work.KEY) as client,
+        open_trainer(measuring(desk, tmp_path), work.KEY, client, threading.Event()) as trainer,
     ):
         evaluations = Evaluations(tmp_path / "evaluations")
         desk.fault = stopping_its_evaluator(trainer)
@@ -111,8 +111,8 @@ def test_a_killed_evaluator_is_said_and_replaced_and_training_goes_on(tmp_path: 
     killed: list[int] = []
     with (
         serving(work.desk(STEPS)) as desk,
-        Client(desk.url, work.RUN, work.KEY, stop=threading.Event(), poll_seconds=0.05) as client,
-        open_trainer(measuring(desk, tmp_path), work.KEY, client) as trainer,
+        open_trainer_routes(desk.url, work.RUN, work.KEY) as client,
+        open_trainer(measuring(desk, tmp_path), work.KEY, client, threading.Event()) as trainer,
         structlog.testing.capture_logs() as log,
     ):
 
@@ -137,10 +137,8 @@ def test_an_evaluator_that_dies_last_ends_nothing_and_the_next_life_measures(
     with serving(work.desk(STEPS)) as desk:
         settings = measuring(desk, tmp_path)
         with (
-            Client(
-                desk.url, work.RUN, work.KEY, stop=threading.Event(), poll_seconds=0.05
-            ) as client,
-            open_trainer(settings, work.KEY, client) as trainer,
+            open_trainer_routes(desk.url, work.RUN, work.KEY) as client,
+            open_trainer(settings, work.KEY, client, threading.Event()) as trainer,
         ):
 
             def fault(method: str, path: str, done: bool) -> None:

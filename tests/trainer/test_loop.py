@@ -10,7 +10,7 @@ import pytest
 import torch
 from starlette.responses import Response
 
-from client.trainer import Client, Stopped
+from client.trainer import open_trainer_routes
 from protocol.errors import Malformed, MarketError
 from protocol.messages import Batch
 from protocol.signing import Domain
@@ -18,7 +18,7 @@ from tests.bounds import thresholds
 from tests.trainer import work
 from tests.trainer.desk import Desk, refusal, serving
 from trainer.config import Config
-from trainer.loop import WrongRun
+from trainer.loop import Stopped, WrongRun
 from trainer.main import open_trainer
 from trainer.publish import Diverged, Plan, Publisher
 
@@ -47,8 +47,8 @@ def live(desk: Desk, settings: Config, stop: threading.Event | None = None) -> N
     """One life of a trainer's process."""
     stop = stop or threading.Event()
     with (
-        Client(desk.url, work.RUN, work.KEY, stop=stop, poll_seconds=0.05) as client,
-        open_trainer(settings, work.KEY, client) as trainer,
+        open_trainer_routes(desk.url, work.RUN, work.KEY) as client,
+        open_trainer(settings, work.KEY, client, stop) as trainer,
     ):
         trainer.train()
 
@@ -229,7 +229,7 @@ def test_other_bytes_for_a_blob_are_not_taken(tmp_path: Path) -> None:
     with serving(work.desk(1)) as desk:
         first, second = (group.body for group in desk.batches[0].groups[:2])
         desk.blobs[first] = desk.blobs[second]
-        with pytest.raises(MarketError, match="are others"):
+        with pytest.raises(MarketError, match="whose digest is"):
             live(desk, config(desk, tmp_path))
 
 
@@ -254,16 +254,16 @@ def test_a_batch_offered_twice_leaves_no_trace_in_the_second_record(tmp_path: Pa
 
 def test_a_resumed_trainer_finds_every_version_it_may_need(straight: tuple[Desk, Path]) -> None:
     """Stale groups are recomputed under their own versions, which a new process does not hold."""
-    stop = threading.Event()
     with (
         serving(straight[0]) as desk,
-        Client(desk.url, work.RUN, work.KEY, stop=stop, poll_seconds=0.05) as client,
+        open_trainer_routes(desk.url, work.RUN, work.KEY) as client,
     ):
         for version in range(STEPS + 1):
             publisher = Publisher(
                 client=client,
                 domain=Domain(desk.info.chain_id, desk.info.ledger),
                 run_id=work.RUN,
+                spec=desk.info.spec,
                 key=work.KEY,
                 plan=Plan(3, (2,)),
             )

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from client.trainer import Client
+from client.trainer import open_trainer_routes
 from protocol.policies.manifest import HostTensor, Weights
 from protocol.policies.patch import from_anchor
 from protocol.precision import ComputeDtype, cast
@@ -43,10 +43,10 @@ def test_a_cpu_computes_in_float32_whatever_the_run_says(
     with serving(work.desk(1)) as desk:
         desk.info = work.info(work.spec(compute_dtype=agreed))
         with (
-            Client(
-                desk.url, work.RUN, work.KEY, stop=threading.Event(), poll_seconds=0.05
-            ) as client,
-            open_trainer(config(desk, tmp_path, steps=1), work.KEY, client) as trainer,
+            open_trainer_routes(desk.url, work.RUN, work.KEY) as client,
+            open_trainer(
+                config(desk, tmp_path, steps=1), work.KEY, client, threading.Event()
+            ) as trainer,
         ):
             assert trainer.policy.dtype is torch.float32
             assert trainer.scale == LossScale(1.0)
@@ -182,10 +182,10 @@ def in_lives(folder: Path, lives: Sequence[int], scale: float) -> list[bytes]:
     with serving(work.desk(3)) as desk:
         for steps in lives:
             with (
-                Client(
-                    desk.url, work.RUN, work.KEY, stop=threading.Event(), poll_seconds=0.05
-                ) as client,
-                open_trainer(config(desk, folder, steps=steps), work.KEY, client) as trainer,
+                open_trainer_routes(desk.url, work.RUN, work.KEY) as client,
+                open_trainer(
+                    config(desk, folder, steps=steps), work.KEY, client, threading.Event()
+                ) as trainer,
             ):
                 in_half_precision(trainer.policy)
                 if trainer.progress.version < 0:

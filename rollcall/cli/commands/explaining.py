@@ -49,7 +49,7 @@ def explain_one(
     if rpc is None:
         errors.print("[dim]the terms are the orchestrator's word: --rpc holds them to the chain[/]")
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    with Progress(*columns, console=errors, transient=True) as progress:
+    with reader, Progress(*columns, console=errors, transient=True) as progress:
         bars = {kind: progress.add_task(kind, total=None, visible=False) for kind in KINDS}
 
         def fetched(kind: str, done: int, size: int) -> None:

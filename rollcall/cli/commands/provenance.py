@@ -54,21 +54,21 @@ def provenance(
     from rollcall.explain.provenance import show_back
     from rollcall.frame.console import open_console
 
-    reader = Reader(orchestrator)
-    run_id = only_run(reader.url, [info.run_id for info in reader.runs()], run)
-    lineage = read_lineage(reader, run_id, version=version, num_steps=steps)
-    excluded = {
-        address
-        for address in lineage.workers()
-        for info in reader.worker(address).runs
-        if info.run_id == run_id and info.is_excluded
-    }
-    if as_json:
-        typer.echo(json_of(lineage, excluded))
-    else:
-        show_back(open_console(), lineage, excluded, all_groups=groups)
-    if check:
-        _report(check_groups(reader, reader.run(run_id), lineage, count=check, say=_say), check)
+    with Reader(orchestrator) as reader:
+        run_id = only_run(reader.url, [info.run_id for info in reader.runs()], run)
+        lineage = read_lineage(reader, run_id, version=version, num_steps=steps)
+        excluded = {
+            address
+            for address in lineage.workers()
+            for info in reader.worker(address).runs
+            if info.run_id == run_id and info.is_excluded
+        }
+        if as_json:
+            typer.echo(json_of(lineage, excluded))
+        else:
+            show_back(open_console(), lineage, excluded, all_groups=groups)
+        if check:
+            _report(check_groups(reader, reader.run(run_id), lineage, count=check, say=_say), check)
 
 
 def only_run(url: str, served: list[int], asked: int | None) -> int:

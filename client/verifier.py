@@ -1,0 +1,47 @@
+"""A verifier's routes: groups to replay, verdicts, and signatures of epochs and fraud reports."""
+
+from client.connection import GiveUp, Later
+from client.public import PublicRoutes
+from protocol.messages import (
+    AuditRequest,
+    AuditTasks,
+    EpochSignature,
+    FraudReportSignature,
+    FraudReportTasks,
+    VerdictReply,
+)
+from protocol.verdict import Verdict
+
+
+class VerifierRoutes(PublicRoutes):
+    """What a verifier asks of an orchestrator; threads may share it."""
+
+    def audits(
+        self, run_id: int, count: int, *, give_up: GiveUp | None = None
+    ) -> AuditTasks | Later:
+        path, body = f"runs/{run_id}/audits", AuditRequest(count=count).to_json()
+        answer = self._connection.send("POST", path, body, give_up=give_up)
+        return answer.later() if answer.is_empty else AuditTasks.from_json(answer.content)
+
+    def verdict(
+        self, run_id: int, audit_id: bytes, verdict: Verdict, *, give_up: GiveUp | None = None
+    ) -> VerdictReply:
+        path = f"runs/{run_id}/audits/0x{audit_id.hex()}/verdict"
+        answer = self._connection.send("POST", path, verdict.to_json(), give_up=give_up)
+        return VerdictReply.from_json(answer.content)
+
+    def fraud_reports(self, run_id: int, *, give_up: GiveUp | None = None) -> FraudReportTasks:
+        answer = self._connection.send("GET", f"runs/{run_id}/fraud-reports", give_up=give_up)
+        return FraudReportTasks.from_json(answer.content)
+
+    def sign_fraud_report(
+        self, run_id: int, signed: FraudReportSignature, *, give_up: GiveUp | None = None
+    ) -> None:
+        path = f"runs/{run_id}/fraud-reports/0x{signed.work_digest.hex()}"
+        self._connection.send("POST", path, signed.to_json(), give_up=give_up)
+
+    def sign_epoch(
+        self, run_id: int, epoch: int, signature: bytes, *, give_up: GiveUp | None = None
+    ) -> None:
+        path, body = f"runs/{run_id}/epochs/{epoch}/signatures", EpochSignature(signature=signature)
+        self._connection.send("POST", path, body.to_json(), give_up=give_up)

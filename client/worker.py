@@ -1,0 +1,35 @@
+"""A worker's routes: leases, submissions, self-checks. Its connection has the key it signs in with."""
+
+from client.connection import BYTES, GiveUp, Later
+from client.public import PublicRoutes
+from protocol.messages import LeaseRequest, Leases, ReturnedLeases, SelfCheck
+from protocol.rollout import Receipt
+
+
+class WorkerRoutes(PublicRoutes):
+    """What a worker asks of an orchestrator; threads may share it."""
+
+    def lease(
+        self, run_id: int, request: LeaseRequest, *, give_up: GiveUp | None = None
+    ) -> Leases | Later:
+        """Ask for leases. Ones granted in an answer that got lost expire at their deadline."""
+        path, body = f"runs/{run_id}/leases", request.to_json()
+        answer = self._connection.send("POST", path, body, give_up=give_up)
+        return answer.later() if answer.is_empty else Leases.from_json(answer.content)
+
+    def return_leases(
+        self, run_id: int, lease_ids: tuple[bytes, ...], *, give_up: GiveUp | None = None
+    ) -> None:
+        body = ReturnedLeases(lease_ids=lease_ids).to_json()
+        self._connection.send("POST", f"runs/{run_id}/leases/return", body, give_up=give_up)
+
+    def submit(self, run_id: int, body: bytes, *, give_up: GiveUp | None = None) -> Receipt:
+        """Send a compressed submission. Repeating it is safe: the receipt is the same."""
+        path = f"runs/{run_id}/submissions"
+        answer = self._connection.send("POST", path, body, content_type=BYTES, give_up=give_up)
+        return Receipt.from_json(answer.content)
+
+    def self_check(self, run_id: int, found: SelfCheck, *, give_up: GiveUp | None = None) -> None:
+        """Say what this machine measured of itself, so that a pause ends."""
+        path = f"runs/{run_id}/self-check"
+        self._connection.send("POST", path, found.to_json(), give_up=give_up)
