@@ -7,8 +7,6 @@ all, and the worker's repetition gets the same receipt.
 
 from dataclasses import dataclass
 
-import zstandard
-
 from orchestrator.auth import Account
 from orchestrator.checks.withholding import reason_of
 from orchestrator.rules import admission
@@ -20,7 +18,6 @@ from orchestrator.store.records import Group
 from protocol.checks.draw import Draw, rate_millionths
 from protocol.constants import (
     MAX_CLOCK_SKEW_SECONDS,
-    MAX_SUBMISSION_BYTES,
     MAX_SUBMISSION_INFLATED_BYTES,
     MICRO,
     NUM_TOKENS_PER_UNIT,
@@ -32,19 +29,12 @@ from protocol.errors import (
     LeaseExpired,
     LeaseForeign,
     LeaseUsed,
-    Malformed,
     NotFound,
-    TooLarge,
 )
 from protocol.messages import BatchGroup, Contribution, GroupState
-from protocol.rollout import Lease, Receipt, Submission, Work, work_of
+from protocol.rollout import SMALL_BYTES, Lease, Receipt, Submission, Work, read_submission, work_of
 from protocol.run import RunSpec
 from protocol.signing import recover, sign
-
-SMALL_BYTES = 1 << 16
-INFLATE_STEP = 512
-"""Compressed bytes inflated at a time. A zstd block of 4 bytes makes at most 128 KiB, so a step makes
-at most 16 MiB before the cap is looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +68,7 @@ class Judged:
 
 async def take(market: Market, run: Run, account: Account, body: bytes) -> Receipt | bytes:
     """Return the receipt (as JSON bytes where it was given before); raise what refuses the body."""
-    submission = read_body(body, most_inflated(run.spec))
+    submission = read_submission(body, most_inflated(run.spec))
     known = await _begin(market, run, account, submission)
     if isinstance(known, bytes):
         return known
@@ -95,42 +85,6 @@ def most_inflated(spec: RunSpec) -> int:
     Above that nothing is worth reading; below, a group that is too long is told so by admission.
     """
     return min(MAX_SUBMISSION_INFLATED_BYTES, SMALL_BYTES + 4 * spec.most_group_bytes)
-
-
-def read_body(body: bytes, most: int) -> Submission:
-    """Inflate and parse; the frame's own claim about its size is not trusted."""
-    return Submission.from_canonical(inflate(body, most))
-
-
-def inflate(body: bytes, most: int) -> bytes:
-    """Return zstd's content; raise `TooLarge` as soon as it exceeds `most` bytes."""
-    if len(body) > MAX_SUBMISSION_BYTES:
-        raise TooLarge(f"{len(body)} bytes; a submission has at most {MAX_SUBMISSION_BYTES}")
-    try:
-        if 0 < zstandard.frame_content_size(body) <= SMALL_BYTES:
-            # Small by its own word: one call, which fails where the content is larger.
-            reader = zstandard.ZstdDecompressor(max_window_size=SMALL_BYTES)
-            return reader.decompress(body, max_output_size=SMALL_BYTES, allow_extra_data=False)
-        return _inflate_stepwise(body, most)
-    except zstandard.ZstdError as error:
-        raise Malformed(f"the body is not one zstd frame: {error}") from error
-
-
-def _inflate_stepwise(body: bytes, most: int) -> bytes:
-    reader = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj()
-    parts, total = [], 0
-    for start in range(0, len(body), INFLATE_STEP):
-        end = min(start + INFLATE_STEP, len(body))
-        part = reader.decompress(body[start:end])
-        total += len(part)
-        if total > most:
-            raise TooLarge(f"the body inflates beyond {most} bytes: send only the leased group")
-        parts.append(part)
-        if reader.eof:
-            if reader.unused_data or end < len(body):
-                raise Malformed("bytes follow the zstd frame: send exactly one")
-            return b"".join(parts)
-    raise Malformed("the zstd frame is cut off: send the whole body")
 
 
 async def _begin(

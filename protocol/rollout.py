@@ -13,9 +13,19 @@ from pydantic import Field
 
 from protocol import merkle
 from protocol.canonical import encode, keccak256
-from protocol.constants import MAX_GROUP_SIZE, MAX_SUBMISSION_INFLATED_BYTES, MICRO
-from protocol.errors import Malformed
+from protocol.constants import (
+    MAX_GROUP_SIZE,
+    MAX_SUBMISSION_BYTES,
+    MAX_SUBMISSION_INFLATED_BYTES,
+    MICRO,
+)
+from protocol.errors import Malformed, TooLarge
 from protocol.wire import U32, U63, U64, Address, AsTuple, Bytes, Bytes32, Name, Signature, Wire
+
+SMALL_BYTES = 1 << 16
+INFLATE_STEP = 512
+"""Compressed bytes inflated at a time. A zstd block of 4 bytes makes at most 128 KiB, so a step makes
+at most 16 MiB before the cap is looked at."""
 
 
 class Lease(Wire):
@@ -153,16 +163,44 @@ def work_of(lease: Lease, submission: Submission, *, gflops: int) -> Work:
     )
 
 
-def read_submission(body: bytes) -> Submission:
-    """Inflate and read a submission's body, within the agreed bound; raise `Malformed`."""
-    reader = zstandard.ZstdDecompressor().stream_reader(body)
+def read_submission(body: bytes, most: int = MAX_SUBMISSION_INFLATED_BYTES) -> Submission:
+    """Inflate and read a submission's body: one zstd frame, whether or not it states its size.
+
+    The only reader of bodies, so that what one party takes, all can read. Raises `TooLarge` as soon as more than
+    `most` bytes come out, and `Malformed`.
+    """
+    return Submission.from_canonical(inflate(body, most))
+
+
+def inflate(body: bytes, most: int) -> bytes:
+    """Return the frame's content. Its own claim about its size is not trusted."""
+    if len(body) > MAX_SUBMISSION_BYTES:
+        raise TooLarge(f"{len(body)} bytes; a submission has at most {MAX_SUBMISSION_BYTES}")
     try:
-        inflated = reader.read(MAX_SUBMISSION_INFLATED_BYTES + 1)
+        if 0 < zstandard.frame_content_size(body) <= SMALL_BYTES:
+            # Small by its own word: one call, which fails where the content is larger.
+            reader = zstandard.ZstdDecompressor(max_window_size=SMALL_BYTES)
+            return reader.decompress(body, max_output_size=SMALL_BYTES, allow_extra_data=False)
+        return _inflate_stepwise(body, most)
     except zstandard.ZstdError as error:
-        raise Malformed(f"the body is not zstd: {error}") from error
-    if len(inflated) > MAX_SUBMISSION_INFLATED_BYTES:
-        raise Malformed(f"the body inflates beyond {MAX_SUBMISSION_INFLATED_BYTES} bytes")
-    return Submission.from_canonical(inflated)
+        raise Malformed(f"the body is not one zstd frame: {error}") from error
+
+
+def _inflate_stepwise(body: bytes, most: int) -> bytes:
+    reader = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj()
+    parts, total = [], 0
+    for start in range(0, len(body), INFLATE_STEP):
+        end = min(start + INFLATE_STEP, len(body))
+        part = reader.decompress(body[start:end])
+        total += len(part)
+        if total > most:
+            raise TooLarge(f"the body inflates beyond {most} bytes: send only the leased group")
+        parts.append(part)
+        if reader.eof:
+            if reader.unused_data or end < len(body):
+                raise Malformed("bytes follow the zstd frame: send exactly one")
+            return b"".join(parts)
+    raise Malformed("the zstd frame is cut off: send the whole body")
 
 
 class Receipt(Wire):

@@ -14,15 +14,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import zstandard
 from numpy.typing import NDArray
 from torch import Tensor
 
 from protocol.advantage import group_advantages, has_signal
-from protocol.constants import MAX_SUBMISSION_INFLATED_BYTES
 from protocol.errors import Malformed
 from protocol.messages import BatchGroup
-from protocol.rollout import Submission
+from protocol.rollout import read_submission
 from protocol.run import RunSpec
 
 
@@ -109,8 +107,8 @@ def read_group(
     divide_by_deviation: bool,
     mask_truncated: bool,
 ) -> Group:
-    """Decode one body; raise `Malformed` where it is not a group that this run can train on."""
-    submission = Submission.from_canonical(_inflate(body))
+    """Decode one body; raise `MarketError` where it is not a group that this run can train on."""
+    submission = read_submission(body)
     count = len(submission.rollouts)
     if not count == len(entry.rewards) == spec.group_size:
         raise Malformed(f"{count} rollouts and {len(entry.rewards)} rewards for {spec.group_size}")
@@ -187,16 +185,6 @@ def _why_not(group: Group, step: int, max_staleness: int, spent: Collection[byte
     if all(completion.is_masked for completion in group.completions):
         return "all_truncated"
     return None
-
-
-def _inflate(body: bytes) -> bytes:
-    try:
-        size = zstandard.get_frame_parameters(body).content_size
-        if not 0 < size <= MAX_SUBMISSION_INFLATED_BYTES:
-            raise Malformed(f"the body does not say that it inflates to a sane size ({size})")
-        return zstandard.ZstdDecompressor().decompress(body, allow_extra_data=False)
-    except zstandard.ZstdError as error:
-        raise Malformed(f"the body is not one zstd frame: {error}") from error
 
 
 def _checked(

@@ -22,7 +22,7 @@ from client.connection import Later
 from client.trainer import TrainerRoutes
 from protocol.canonical import content_digest
 from protocol.constants import MAX_SUBMISSION_BYTES
-from protocol.errors import Malformed, StepOutOfOrder
+from protocol.errors import MarketError, StepOutOfOrder
 from protocol.messages import Batch, RunInfo
 from protocol.policies.lineage import TrainedGroup
 from protocol.policies.manifest import Manifest
@@ -156,7 +156,7 @@ class Trainer:
                     divide_by_deviation=config.divide_by_deviation,
                     mask_truncated=config.mask_truncated,
                 )
-            except Malformed as error:
+            except MarketError as error:
                 structlog.get_logger().warning("group cannot be read", reason=error.message)
                 unreadable["malformed"] += 1
             else:

@@ -8,17 +8,17 @@ import pytest
 import zstandard
 
 from orchestrator import intake
-from orchestrator.intake import inflate
 from protocol import canonical
 from protocol.constants import (
     MAX_GROUP_SIZE,
     MAX_PROMPT_TOKENS,
     MAX_SUBMISSION_BYTES,
-    MAX_SUBMISSION_INFLATED_BYTES,
 )
 from protocol.errors import Malformed, TooLarge
-from protocol.rollout import Rollout, Submission
+from protocol.messages import BatchGroup
+from protocol.rollout import Rollout, Submission, inflate, read_submission
 from tests.orchestrator.place import Place, pack
+from trainer.batch import read_group
 
 MEBIBYTE = 1 << 20
 
@@ -123,9 +123,9 @@ def test_an_oversized_body_is_refused_by_its_stated_and_by_its_real_length(
 
 def test_a_body_at_the_limit_is_read() -> None:
     body = bomb(8 * MEBIBYTE, states_its_size=True)
-    assert len(intake.inflate(body, 8 * MEBIBYTE)) == 8 * MEBIBYTE
+    assert len(inflate(body, 8 * MEBIBYTE)) == 8 * MEBIBYTE
     with pytest.raises(TooLarge):
-        intake.inflate(body, 8 * MEBIBYTE - 1)
+        inflate(body, 8 * MEBIBYTE - 1)
 
 
 def test_the_canonical_form_is_the_only_one(shared_place: Place) -> None:
@@ -149,10 +149,42 @@ def test_a_bomb_of_elements_is_refused_before_it_is_built(shared_place: Place) -
     assert len(body) < 10_000
     began = time.process_time()
     with pytest.raises(Malformed, match="not canonical"):
-        intake.read_body(body, MAX_SUBMISSION_INFLATED_BYTES)
+        read_submission(body)
     assert time.process_time() - began < 5, "all of it takes ten seconds and 1.3 GB"
     response = shared_place.party("alice").submit(body)
     assert (response.status_code, response.json()["code"]) == (413, "too_large")
+
+
+def test_a_frame_that_does_not_state_its_size_is_taken_and_read_by_everybody(
+    shared_place: Place,
+) -> None:
+    """Intake and verifiers took such a body while the trainer dropped it: paid, and never trained on."""
+    alice = shared_place.party("alice")
+    lease = alice.leases()[0].lease
+    submission = alice.submission(lease)
+    compressor = zstandard.ZstdCompressor(write_content_size=False)
+    body = compressor.compress(submission.canonical())
+    assert zstandard.get_frame_parameters(body).content_size == zstandard.CONTENTSIZE_UNKNOWN
+    receipt = alice.submit(body)
+    assert receipt.status_code == 200 and not receipt.json()["rejection"]
+    assert read_submission(body) == submission
+    entry = BatchGroup(
+        work_digest=bytes(32),
+        worker=lease.worker,
+        index=lease.index,
+        policy_version=0,
+        body=bytes(32),
+        rewards=(10_000, 0) * (lease.group_size // 2),
+    )
+    settings = {"divide_by_deviation": False, "mask_truncated": False}
+    group = read_group(entry, body, shared_place.spec, **settings)
+    assert len(group.completions) == lease.group_size
+    for spoilt in (body + b"x", body + body, body[:-1]):
+        with pytest.raises(Malformed):
+            read_submission(spoilt)
+        with pytest.raises(Malformed):
+            read_group(entry, spoilt, shared_place.spec, **settings)
+        assert alice.submit(spoilt).json()["code"] == "malformed"
 
 
 def test_a_body_may_inflate_to_four_times_its_runs_largest_group(shared_place: Place) -> None:

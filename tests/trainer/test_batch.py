@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from protocol import canonical
-from protocol.errors import Malformed
+from protocol.errors import Malformed, TooLarge
 from protocol.messages import BatchGroup
 from protocol.rollout import Rollout, Submission
 from tests.trainer import work
@@ -236,7 +236,7 @@ def test_missing_rewards_are_malformed() -> None:
     ],
     ids=["empty", "other", "bomb", "sizeless", "junk"],
 )
-def test_bodies_that_do_not_inflate_to_a_submission_are_malformed(body: bytes) -> None:
+def test_bodies_that_do_not_inflate_to_a_submission_are_refused(body: bytes) -> None:
     entry, _ = work.sampled(1)[0]
-    with pytest.raises(Malformed):
+    with pytest.raises((Malformed, TooLarge)):
         read_group(entry, body, work.spec(), divide_by_deviation=False, mask_truncated=True)
