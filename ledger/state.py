@@ -253,6 +253,11 @@ class RunState:
         """Budget that no posted epoch has taken."""
         return self.budget - self.committed
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it was stopped: it takes no more money and is never active again."""
+        return self.status in (RunStatus.STOPPED, RunStatus.CLOSED)
+
     def is_live(self, now: int) -> bool:
         """Return whether work dated now can be owed: active under a permit that has not lapsed."""
         return self.status is RunStatus.ACTIVE and now <= self.permit_until

@@ -4,19 +4,81 @@ Found from the chain's events and views alone. The reason of an appeal is a text
 publishes; its digest goes on chain.
 """
 
-from audit.accusations import Accusation, Accusations
-from ledger.state import DisputeKind, DisputeStatus, SlashState, SlashStatus
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
 from protocol.user_error import UserError
-from rollcall.cli.desk import Desk, address_of_text
-from rollcall.cli.running import digest_of
+from rollcall.cli.desk import Desk, bytes_of_hex, digest_of
+from rollcall.cli.options import TRUST, Worker, at_ledger
 from rollcall.cli.times import moment
+
+if TYPE_CHECKING:
+    from audit.accusations import Accusation
+    from ledger.state import DisputeKind, SlashState
 
 WORD_DIGITS = 64
 
+commands = typer.Typer()
 
-def show(desk: Desk, *, worker: str | None, everyone: bool) -> None:
-    """Print accusations, and what can be done about each until when."""
-    who = None if everyone else address_of_text(worker) if worker else desk.identity()
+
+class Ruling(StrEnum):
+    GUILTY = "guilty"
+    INNOCENT = "innocent"
+
+
+@at_ledger(
+    *(commands, "appeal", "rollcall appeal", "rollcall appeal 0x… --reason 'replay it on an A100'"),
+    panel=TRUST,
+)
+def appeal(
+    desk: Desk,
+    accusation: Annotated[
+        str | None, typer.Argument(metavar="ID", help="Which; none lists accusations.")
+    ] = None,
+    reason: Annotated[
+        str | None,
+        typer.Option("--reason", help="Appeal with this text, whose digest goes on chain."),
+    ] = None,
+    rule: Annotated[
+        Ruling | None,
+        typer.Option("--rule", help="As the arbiter: rule on an appeal or an escalated epoch."),
+    ] = None,
+    settle: Annotated[
+        bool,
+        typer.Option("--settle", help="Close one whose time is up. Anyone may."),
+    ] = False,
+    everyone: Annotated[
+        bool, typer.Option("--everyone", help="List all accusations, not only one's own.")
+    ] = False,
+    worker: Worker = None,
+) -> None:
+    """List accusations against a worker, appeal one, or rule on one as the arbiter.
+
+    A quorum's report holds stake at once; it is taken only if nobody appeals in time, or the arbiter
+    rules guilty. Silence of the arbiter acquits.
+    """
+    if (reason is not None) + (rule is not None) + settle != (accusation is not None):
+        raise UserError(
+            "give an ID with one of --reason, --rule and --settle; or none of them to list"
+        )
+    if accusation is None:
+        _show(desk, None if everyone else desk.whose(worker))
+    elif reason is not None:
+        _appeal(desk, accusation, reason)
+    elif rule is not None:
+        _rule(desk, accusation, rule)
+    else:
+        _settle(desk, accusation)
+
+
+def _show(desk: Desk, who: str | None) -> None:
+    """Print the accusations against `who`, or all, and what can be done about each until when."""
+    from audit.accusations import Accusations
+
     found = Accusations(desk.ledger, who).look()
     if not found:
         desk.say(f"nobody accuses {who}" if who else "nobody is accused")
@@ -27,8 +89,10 @@ def show(desk: Desk, *, worker: str | None, everyone: bool) -> None:
             desk.say(f"  {line}")
 
 
-def appeal(desk: Desk, text: str, reason: str) -> None:
+def _appeal(desk: Desk, text: str, reason: str) -> None:
     """Appeal one accusation, as the accused or one of its hot keys."""
+    from ledger.state import SlashStatus
+
     slash_id = word_of(text)
     state = _slash(desk, slash_id)
     if state.status is not SlashStatus.PROPOSED:
@@ -39,63 +103,71 @@ def appeal(desk: Desk, text: str, reason: str) -> None:
             "have it executed now"
         )
     digest = digest_of(reason)
-    desk.send(f"appeal {text} for 0x{digest.hex()}", "appeal_slash", slash_id, digest)
-    if not desk.dry_run:
-        until = moment(desk.ledger.slash(slash_id).deadline, desk.now())
-        desk.say(
+    desk.send(
+        f"appeal {text} for 0x{digest.hex()}",
+        *("appeal_slash", slash_id, digest),
+        done=lambda _: (
             f"appealed; publish the reason's text, whose digest 0x{digest.hex()} is on chain. Unless "
-            f"the arbiter rules by {until}, you are acquitted"
-        )
+            f"the arbiter rules by {moment(desk.ledger.slash(slash_id).deadline, desk.now())}, you "
+            "are acquitted"
+        ),
+    )
 
 
-def rule(desk: Desk, text: str, is_guilty: bool) -> None:
+def _rule(desk: Desk, text: str, ruling: Ruling) -> None:
     """Rule on an appeal, or on an escalated epoch (guilty: it is fraud), as the arbiter."""
+    from ledger.state import SlashStatus
+
     word = word_of(text)
-    verdict = "guilty" if is_guilty else "innocent"
     state = desk.ledger.slash(word)
     if state.status is SlashStatus.NONE:
         _require_escalation(desk, text, word)
-        desk.send(f"rule {text} {verdict}", "rule", word, is_guilty)
+        method = "rule"
     elif state.status is SlashStatus.APPEALED:
-        desk.send(f"rule {text} {verdict}", "resolve_appeal", word, is_guilty)
+        method = "resolve_appeal"
     else:
         raise UserError(
             f"accusation {text} is {state.status.name.lower()}: the arbiter rules on appeals only"
         )
-    if not desk.dry_run:
-        desk.say(f"{text} is ruled {verdict}")
+    desk.send(
+        f"rule {text} {ruling}",
+        *(method, word, ruling is Ruling.GUILTY),
+        done=f"{text} is ruled {ruling}",
+    )
 
 
-def settle(desk: Desk, text: str) -> None:
+def _settle(desk: Desk, text: str) -> None:
     """Close an accusation or dispute whose time is up. Anyone may."""
+    from ledger.state import SlashStatus
+
     word = word_of(text)
     state = desk.ledger.slash(word)
     if state.status is SlashStatus.NONE:
         _require_dispute(desk, text, word)
-        desk.send(f"close dispute {text}", "expire", word)
+        what, method = f"close dispute {text}", "expire"
     elif state.status is SlashStatus.PROPOSED:
-        desk.send(f"execute {text}", "execute_slash", word)
+        what, method = f"execute {text}", "execute_slash"
     elif state.status is SlashStatus.APPEALED:
-        desk.send(f"acquit {text}", "expire_appeal", word)
+        what, method = f"acquit {text}", "expire_appeal"
     else:
         raise UserError(f"accusation {text} is {state.status.name.lower()} already")
-    if not desk.dry_run:
-        desk.say(f"{text} is closed")
+    desk.send(what, method, word, done=f"{text} is closed")
 
 
 def word_of(text: str) -> bytes:
     """Return the id of an accusation or dispute; raise `UserError` where it is not one."""
-    digits = text.removeprefix("0x")
-    try:
-        word = bytes.fromhex(digits)
-    except ValueError as error:
-        raise UserError(f"{text!r} is no id: `rollcall appeal` lists them") from error
+    digits, word = (
+        text.removeprefix("0x"),
+        bytes_of_hex(text, "an id (`rollcall appeal` lists them)"),
+    )
     if len(digits) != WORD_DIGITS:
         raise UserError(f"{text} has {len(digits)} hex digits, an id has {WORD_DIGITS}")
     return word
 
 
 def _lines(desk: Desk, accusation: Accusation) -> list[str]:
+    from ledger.state import SlashStatus
+
     state, now = accusation.state, desk.now()
     lines = [
         f"{state.worker} in run {state.run_id}: {state.status.name.lower()}, "
@@ -122,6 +194,8 @@ def _lines(desk: Desk, accusation: Accusation) -> list[str]:
 
 
 def _slash(desk: Desk, slash_id: bytes) -> SlashState:
+    from ledger.state import SlashStatus
+
     state = desk.ledger.slash(slash_id)
     if state.status is SlashStatus.NONE:
         raise UserError(
@@ -131,6 +205,8 @@ def _slash(desk: Desk, slash_id: bytes) -> SlashState:
 
 
 def _require_dispute(desk: Desk, text: str, word: bytes) -> DisputeKind:
+    from ledger.state import DisputeKind, DisputeStatus
+
     dispute = desk.ledger.dispute(word)
     if dispute.kind is DisputeKind.NONE:
         raise UserError(f"there is neither an accusation nor a dispute {text} on this ledger")
@@ -140,6 +216,8 @@ def _require_dispute(desk: Desk, text: str, word: bytes) -> DisputeKind:
 
 
 def _require_escalation(desk: Desk, text: str, word: bytes) -> None:
+    from ledger.state import DisputeKind
+
     kind = _require_dispute(desk, text, word)
     if kind is not DisputeKind.ESCALATION:
         raise UserError(f"dispute {text} is about {kind.name.lower()}: no arbiter rules on it")

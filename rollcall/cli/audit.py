@@ -1,77 +1,78 @@
 """`rollcall audit`: recompute every epoch of a market from public data, and say what differs.
 
-Reads the chain, the published files and the submissions; asks nobody. Where the ledger can be shown
-what is wrong, the transaction that shows it is written to a file, and sent if asked to.
+Where the ledger can be shown what is wrong, the transaction that shows it is written to a file, and sent
+if asked to.
 """
 
-import random
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cache, partial
-from pathlib import Path
+from __future__ import annotations
 
-from eth_account import Account
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
-from audit.chain_facts import Keys, domain_of, facts_of
-from audit.draws import PublicDraws, Quorum, Records, check_replays
-from audit.epoch import work_digest
-from audit.epoch_record import (
-    EpochReport,
-    Look,
-    check_chain,
-    check_draws,
-    check_findings,
-    check_header,
-    check_pay,
-)
-from audit.fraud import Finding, find
-from audit.hidden.headers import posted_header
-from audit.paid import PaidIndex
-from audit.published import Published
-from audit.record import PublicRecord
-from audit.tasks import PromptOf, Unchecked, check_tasks, policies_of, prompts_of
-from client.public import Reader
-from ledger.errors import LedgerError
-from protocol.checks.draw import votes_that_condemn
-from protocol.errors import MarketError
-from protocol.messages import Contribution
-from protocol.run import RunSpec
 from protocol.user_error import UserError
 from rollcall.cli.desk import connect, read_deployment
-from rollcall.cli.fraud_proof import write_proof
+from rollcall.cli.options import (
+    DEPLOYMENT,
+    TRUST,
+    DeploymentFile,
+    Rpc,
+    example,
+    require_rpc,
+)
+from rollcall.frame.console import open_console, table
 
-NUM_READERS = 8
-"""Submissions asked for at a time: an orchestrator takes 400 requests a second from one address."""
+if TYPE_CHECKING:
+    from audit.epoch_record import EpochReport
+    from audit.run import RunReport
 
 MOST_SHOWN = 20
 """Differences printed per epoch; the proof file and the exit code do not depend on it."""
 
+Market = Annotated[str, typer.Argument(help="Orchestrator whose published files are read.")]
 
-@dataclass(frozen=True, slots=True)
-class RunReport:
-    """One run's epochs, and what differs in the run as a whole."""
+commands = typer.Typer()
 
-    run_id: int
-    epochs: list[EpochReport]
-    differences: list[str]
-    earned: Mapping[str, int]
-    """Units that final epochs earned each worker."""
 
-    def all_differences(self) -> list[str]:
-        """Return what differs in the run and, named, in each of its epochs."""
-        return self.differences + [
-            f"epoch {epoch.posted.epoch}: {what}"
-            for epoch in self.epochs
-            for what in epoch.differences
-        ]
+@commands.command(
+    "audit",
+    rich_help_panel=TRUST,
+    epilog=example("rollcall audit http://market:8100 --rpc http://node:8545 --run 1"),
+)
+def audit(
+    url: Market,
+    run: Annotated[int | None, typer.Option(help="Only this run.")] = None,
+    proof: Annotated[
+        Path, typer.Option(help="Where the ready fraud proof is written, if there is one.")
+    ] = Path("fraud-proof.json"),
+    submissions: Annotated[
+        int | None,
+        typer.Option(min=0, help="Submissions to look at per epoch, drawn; default: all."),
+    ] = None,
+    send: Annotated[
+        bool, typer.Option("--send", help="Send the fraud proof. ROLLCALL_KEY pays gas only.")
+    ] = False,
+    rpc: Rpc = None,
+    deployment: DeploymentFile = DEPLOYMENT,
+) -> None:
+    """Recompute every epoch from the chain and the published files; exit 1 on any difference."""
+    from rollcall.frame.keys import key_from_environment
 
-    @property
-    def holds(self) -> bool:
-        return not self.differences and all(epoch.holds for epoch in self.epochs)
+    reports = audit_market(
+        url,
+        rpc=require_rpc(rpc),
+        deployment=deployment,
+        run_id=run,
+        proof_file=proof,
+        most_submissions=submissions,
+        key=key_from_environment() if send else None,
+        console=open_console(),
+    )
+    raise typer.Exit(0 if all(report.holds for report in reports) else 1)
 
 
 def audit_market(
@@ -84,8 +85,16 @@ def audit_market(
     proof_file: Path = Path("fraud-proof.json"),
     most_submissions: int | None = None,
     key: bytes | None = None,
-) -> bool:
-    """Audit what an orchestrator serves; return whether nothing differs. A `key` sends the proof."""
+) -> list[RunReport]:
+    """Audit and show what an orchestrator serves. A `key` sends the proof."""
+    from eth_account import Account
+
+    from audit.record import PublicRecord
+    from audit.run import audit_run, first_proof
+    from client.public import Reader
+    from ledger.errors import LedgerError
+    from rollcall.cli.fraud_proof import write_proof
+
     account = None if key is None else Account.from_key(key)
     ledger = connect(rpc, read_deployment(deployment), account)
     try:
@@ -107,126 +116,31 @@ def audit_market(
                     )
     except LedgerError as error:
         raise UserError(f"the ledger at {rpc}: {error}") from error
-    return all(report.holds for report in reports)
-
-
-def audit_run(
-    record: PublicRecord, run_id: int, *, most_submissions: int | None = None
-) -> RunReport:
-    """Recompute every epoch of a run that stands now."""
-    spec, ledger = record.spec(run_id), record.ledger
-    state, public, paid = ledger.run(run_id), public_draws(record, run_id, spec), PaidIndex()
-    reports: list[EpochReport] = []
-    differences: list[str] = []
-    check_leases = _task_check(record, run_id, public, differences)
-    accounts: dict[int, dict[str, int]] = {}
-    root, records = bytes(32), Records()
-    for posted in record.epochs(run_id):
-        report = EpochReport(posted)
-        reports.append(report)
-        published = record.published(posted)
-        if isinstance(published, str):
-            report.differences.append(published)
-            records.take(None)
-        else:
-            contributions = published.file.contributions
-            records.take(contributions)
-            _audit_file(record, report, published, paid, root_before=root, rate=state.rate)
-            looks = _looks(record, run_id, _drawn(contributions, most_submissions))
-            check_draws(
-                report,
-                looks,
-                secrets=public.secrets,
-                num_opened=state.num_opened,
-                spec=spec,
-                domain=public.domain,
-            )
-            check_replays(report, looks, records, public)
-            check_leases(report, looks)
-            accounts[posted.epoch] = {leaf.worker: leaf.earned for leaf in published.accounts}
-        root = posted.account_root
-    paid.close()
-    earned, wrong = check_pay(reports, accounts, record.claims.get(run_id, {}), state=state)
-    return RunReport(run_id, reports, differences + wrong, earned)
-
-
-def public_draws(record: PublicRecord, run_id: int, spec: RunSpec) -> PublicDraws:
-    """Return what a run's draws follow from, as the chain says it."""
-    ledger, state = record.ledger, record.ledger.run(run_id)
-    return PublicDraws(
-        run_id=run_id,
-        spec=spec,
-        domain=domain_of(ledger),
-        quorum=Quorum(
-            threshold=state.threshold,
-            num_to_condemn=votes_that_condemn(state.threshold, len(state.verifiers)),
-            num_voters=sum(v.has_vote for v in record.reader.verifiers(run_id)),
-            members=state.roster,
-        ),
-        spoke_for=Keys(ledger).spoke_for,
-        secrets={posted.epoch: posted.secret for posted in record.epochs(run_id)},
-        opened_at=cache(lambda epoch: ledger.epoch(run_id, epoch).opened_at or None),
-        always_owed_until=record.always_owed_until(run_id),
-    )
-
-
-def _task_check(
-    record: PublicRecord, run_id: int, public: PublicDraws, differences: list[str]
-) -> Callable[[EpochReport, Sequence[Look]], None]:
-    """Return the check of leases' contents; what keeps prompts from being made here is a difference."""
-    reader, spec = record.reader, public.spec
-    prompt_of: PromptOf | None = None
-    try:
-        prompt_of = prompts_of(reader, spec)
-    except Unchecked as error:
-        differences.append(str(error))
-    return partial(
-        check_tasks,
-        info=reader.run(run_id).model_copy(update={"spec": spec}),
-        domain=public.domain,
-        prompt_of=prompt_of,
-        policy_of=policies_of(reader, run_id, spec, public.domain),
-    )
-
-
-def first_proof(reports: Sequence[RunReport]) -> Finding | None:
-    """Return the proof against the earliest epoch that is not final: it voids every later one."""
-    epochs = [epoch for report in reports for epoch in report.epochs]
-    provable = (epoch for epoch in epochs if epoch.posted.is_disputable)
-    return next((epoch.findings[0] for epoch in provable if epoch.findings), None)
+    return reports
 
 
 def show(reports: Sequence[RunReport], console: Console) -> None:
     """Print one row per epoch, then every difference."""
-    table = Table(title="audit")
-    for column in ("run", "epoch", "stands", "groups", "units", "roots", "signatures"):
-        table.add_column(column)
-    for column in ("seeds", "replays"):
-        table.add_column(column)
-    table.add_column("paid", justify="right")
-    table.add_column("verdict")
+    columns = "run epoch stands groups units roots signatures seeds replays paid verdict"
+    rows = (_row(epoch) for report in reports for epoch in report.epochs)
+    console.print(table("audit", columns.split(), rows, right=["paid"]))
     for report in reports:
+        _show_differences(f"run {report.run_id}", report.differences, console)
         for epoch in report.epochs:
-            table.add_row(*_row(epoch))
-    console.print(table)
-    for report in reports:
-        for what in report.differences:
-            console.print(f"[red]✗[/] run {report.run_id}: {escape(what)}")
-        for epoch in report.epochs:
-            _show_differences(report.run_id, epoch, console)
+            name = f"run {report.run_id} epoch {epoch.posted.epoch}"
+            _show_differences(name, epoch.differences[:MOST_SHOWN], console)
+            more = len(epoch.differences) - MOST_SHOWN
+            if more > 0:
+                _show_differences(name, [f"and {more:,} more"], console)
         if not report.epochs:
             console.print(f"run {report.run_id} has posted no epoch yet")
     if all(report.holds for report in reports):
         console.print("[green]✓[/] nothing differs")
 
 
-def _show_differences(run_id: int, epoch: EpochReport, console: Console) -> None:
-    where = f"run {run_id} epoch {epoch.posted.epoch}"
-    for what in epoch.differences[:MOST_SHOWN]:
+def _show_differences(where: str, differences: Iterable[str], console: Console) -> None:
+    for what in differences:
         console.print(f"[red]✗[/] {where}: {escape(what)}")
-    more = len(epoch.differences) - MOST_SHOWN
-    if more > 0:
-        console.print(f"[red]✗[/] {where}: and {more:,} more")
 
 
 def _row(epoch: EpochReport) -> tuple[str, ...]:
@@ -249,50 +163,3 @@ def _row(epoch: EpochReport) -> tuple[str, ...]:
 def _of(good: int, total: int) -> str:
     text = f"{good:,}/{total:,}"
     return text if good == total else f"[red]{text}[/]"
-
-
-def _audit_file(
-    record: PublicRecord,
-    report: EpochReport,
-    published: Published,
-    paid: PaidIndex,
-    *,
-    root_before: bytes,
-    rate: int,
-) -> None:
-    posted, ledger = report.posted, record.ledger
-    header = published.header(posted.data_hash)
-    if header.struct_hash() != posted.header_hash:
-        header = posted_header(ledger, posted) or header
-    state = ledger.epoch(posted.run_id, posted.epoch)
-    check_header(report, published, header, secret_hash=state.secret_hash)
-    before = record.accounts_before(posted)
-    check_chain(report, published, before, root_before=root_before, rate=rate)
-    found = find(
-        published.under(header),
-        facts_of(ledger, posted, now=record.now),
-        before=before,
-        paid_before=paid.before(posted, record.history, record.read),
-    )
-    check_findings(report, found)
-    paid.add(posted.run_id, posted.header_hash, published.work)
-
-
-def _drawn(items: Sequence[Contribution], most: int | None) -> Sequence[Contribution]:
-    if most is None or most >= len(items):
-        return items
-    return random.SystemRandom().sample(items, most)
-
-
-def _looks(record: PublicRecord, run_id: int, items: Sequence[Contribution]) -> list[Look]:
-    domain = domain_of(record.ledger)
-
-    def look(item: Contribution) -> Look:
-        digest = work_digest(item, run_id=run_id, domain=domain)
-        try:
-            return Look(item, record.submission(run_id, digest))
-        except MarketError as error:
-            return Look(item, error.message)
-
-    with ThreadPoolExecutor(NUM_READERS) as pool:
-        return list(pool.map(look, items))

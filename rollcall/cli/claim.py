@@ -1,27 +1,98 @@
 """`rollcall claim`: what a worker earned, was paid and can be paid now, and the payment itself.
 
 The newest final epoch's account tree is cumulative, so one claim per run takes everything. Epoch files
-come from an orchestrator or from a folder: whoever kept one needs nobody else's machine to be paid. A
-file is checked against the account root on chain before anything is sent.
+come from an orchestrator or from a folder (`epoch_files.py`): whoever kept one needs nobody else's machine
+to be paid. A file is checked against the account root on chain before anything is sent.
 """
 
-from collections.abc import Callable, Iterable
+from __future__ import annotations
+
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from client.public import Reader
-from ledger.state import RunState
-from protocol.epoch import AccountLeaf, account_tree
-from protocol.errors import MarketError
-from protocol.messages import EpochFile
+import typer
+
 from protocol.user_error import UserError
-from rollcall.cli.amounts import Token
-from rollcall.cli.desk import COIN, Desk, Step, address_of_text, at_ledger
+from rollcall.cli.desk import COIN, Desk, Step
+from rollcall.cli.options import (
+    DEPLOYMENT,
+    MONEY,
+    DeploymentFile,
+    DryRun,
+    Rpc,
+    Worker,
+    Yes,
+    example,
+)
+from rollcall.cli.options import desk as desk_at
 from rollcall.cli.times import moment
-from rollout_worker.config import WorkerConfig
 
-MOST_FILE_BYTES = 1 << 30
-"""More than the largest epoch file: what is bigger is something else."""
+if TYPE_CHECKING:
+    from ledger.state import RunState
+    from protocol.epoch import AccountLeaf
+    from protocol.messages import EpochFile
+
+KEPT = "epochs"
+"""Folder in a worker's data_dir where it keeps the files of final epochs."""
+commands = typer.Typer()
+
+
+@commands.command(
+    "claim",
+    rich_help_panel=MONEY,
+    epilog=example(
+        "rollcall claim --orchestrator http://market:8100 --rpc http://node:8545",
+        "with the market gone rollcall claim --file worker/epochs --rpc http://node:8545",
+    ).replace(", then", ";"),
+)
+def claim_command(
+    orchestrator: Annotated[
+        str | None, typer.Option(help="Whose epoch files to claim from.")
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option("--file", help="An epoch file, or a folder of them; needs no orchestrator."),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config", help="Take orchestrator, chain and kept files from rollcall join's."
+        ),
+    ] = None,
+    assign: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="a.b=value", help="Override one setting of it."),
+    ] = None,
+    run: Annotated[int | None, typer.Option("--run", help="This run only.")] = None,
+    worker: Worker = None,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    rpc: Rpc = None,
+    deployment: DeploymentFile = DEPLOYMENT,
+) -> None:
+    """Show what a worker earned, was paid and can claim, what that costs, and claim it.
+
+    Claims never expire and need nobody's help: an epoch file is enough. Any key may pay the gas; the
+    money goes to the worker's payout address.
+    """
+    from rollcall.frame.roles import settings_of
+
+    kept: Path | None = None
+    if config is not None or assign:
+        settings = settings_of("rollout_worker.config:WorkerConfig", config, assign, False)
+        rpc, deployment = rpc or settings.chain.rpc_url, settings.chain.deployment
+        orchestrator, kept = orchestrator or settings.orchestrator, settings.data_dir / KEPT
+    if file is None and orchestrator is None:
+        raise UserError(
+            "say where epoch files are: --orchestrator URL, --file PATH or --config FILE"
+        )
+    from rollcall.cli.epoch_files import from_files, from_market
+
+    with desk_at(rpc, deployment, dry_run=dry_run, yes=yes) as desk:
+        files = from_files(desk, file) if file else from_market(desk, str(orchestrator), kept)
+        claim(desk, worker, files, only=run)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +112,6 @@ class Claimable:
         return self.earned - self.claimed
 
 
-def claim_all(
-    config: WorkerConfig, key: bytes, *, worker: str | None, say: Callable[[str], None]
-) -> int:
-    """Claim in every run that the worker's orchestrator serves, unasked; return the sum paid."""
-    chain = config.chain
-    with at_ledger(chain.rpc_url, chain.deployment, key, say=say, yes=True) as desk:
-        files = list(from_orchestrator(desk, config.orchestrator))
-        return claim(desk, worker, files) if files else 0
-
-
 def claim(
     desk: Desk,
     worker: str | None,
@@ -62,7 +123,7 @@ def claim(
 
     `worker` defaults to the key's identity, `only` to every run.
     """
-    who = address_of_text(worker) if worker else desk.identity()
+    who = desk.whose(worker)
     newest = newest_posted(desk, (f for f in files if only in (None, f.run_id)))
     if not newest:
         raise UserError(
@@ -72,63 +133,8 @@ def claim(
     owed = [found for file in newest if (found := _look(desk, file, who))]
     if not owed:
         return 0
-    if not desk.dry_run:
-        desk.ask(f"Claim from run {', '.join(str(item.run_id) for item in owed)}?")
-    return sum(_send(desk, item, who) for item in owed)
-
-
-# ------------------------------------------------------------------ where epoch files come from
-
-
-def from_orchestrator(desk: Desk, url: str) -> Iterable[EpochFile]:
-    """Yield the newest final epoch's file of every run that an orchestrator serves."""
-    with Reader(url) as reader:
-        for info in reader.runs():
-            num_final = desk.run(info.run_id).num_final
-            if num_final == 0:
-                desk.say(f"run {info.run_id}: no epoch is final yet")
-                continue
-            newest = reader.epoch(info.run_id, num_final - 1).file
-            yield EpochFile.from_canonical(reader.blob(newest))
-
-
-def from_market(desk: Desk, url: str, kept: Path | None) -> Iterable[EpochFile]:
-    """Return an orchestrator's files, or those that this worker kept where it does not answer."""
-    try:
-        return list(from_orchestrator(desk, url))
-    except UserError as error:
-        if kept is None or not kept.is_dir():
-            raise
-        desk.say(f"{error}; claiming from what is kept in {kept}")
-        return from_files(desk, kept)
-
-
-def from_files(desk: Desk, path: Path) -> Iterable[EpochFile]:
-    """Yield the epoch files at `path`, a file or a folder of them."""
-    if not path.exists():
-        raise UserError(f"no epoch file at {path}: a worker keeps them in <data_dir>/epochs")
-    if path.is_file():
-        yield _read(path)
-        return
-    for item in sorted(path.iterdir()):
-        if not item.is_file():
-            continue
-        try:
-            yield _read(item)
-        except UserError as error:
-            desk.say(f"left out: {error}")
-
-
-def _read(path: Path) -> EpochFile:
-    if path.stat().st_size > MOST_FILE_BYTES:
-        raise UserError(f"{path} is too large for an epoch file")
-    try:
-        return EpochFile.from_canonical(path.read_bytes())
-    except (MarketError, ValueError) as error:
-        raise UserError(f"{path} is no epoch file: {error}") from error
-
-
-# ------------------------------------------------------------------ what they are worth
+    desk.ask(f"Claim from run {', '.join(str(item.run_id) for item in owed)}?")
+    return sum(_send(desk, item) for item in owed)
 
 
 def newest_posted(desk: Desk, files: Iterable[EpochFile]) -> list[EpochFile]:
@@ -160,6 +166,8 @@ def _not_payable_because(desk: Desk, run: RunState, run_id: int, number: int) ->
 
 
 def _is_on_chain(desk: Desk, run: RunState, file: EpochFile) -> bool:
+    from protocol.epoch import account_tree
+
     if file.epoch >= run.num_posted:
         return False
     root = account_tree(_accounts(file)).root if file.accounts else bytes(32)
@@ -167,6 +175,8 @@ def _is_on_chain(desk: Desk, run: RunState, file: EpochFile) -> bool:
 
 
 def _accounts(file: EpochFile) -> list[AccountLeaf]:
+    from protocol.epoch import AccountLeaf
+
     return [AccountLeaf(a.worker, a.earned, a.last_nonce) for a in file.accounts]
 
 
@@ -193,6 +203,8 @@ def _look(desk: Desk, file: EpochFile, worker: str) -> Claimable | None:
 
 
 def _claimable(desk: Desk, run: RunState, file: EpochFile, worker: str) -> Claimable | None:
+    from protocol.epoch import account_tree
+
     leaves = _accounts(file)
     index = next((i for i, leaf in enumerate(leaves) if leaf.worker == worker), None)
     if index is None:
@@ -212,28 +224,28 @@ def _say_cost(desk: Desk, item: Claimable, run: RunState) -> None:
     if item.epoch >= run.num_final:
         desk.say(f"  epoch {item.epoch} is made final first, in a transaction of its own")
         return
-    gas = desk.rehearse(_step(item, desk.token_at(run.token))).gas
+    gas = desk.rehearse(_step(desk, item, run.token)).gas
     desk.say(f"  the claim takes {gas:,} gas, {COIN.show(gas * desk.gas_price())} at today's price")
 
 
-def _send(desk: Desk, item: Claimable, worker: str) -> int:
+def _send(desk: Desk, item: Claimable) -> int:
     run = desk.run(item.run_id)
     if item.epoch >= run.num_final:
         desk.send(f"make epoch {item.epoch} of run {item.run_id} final", "advance", item.run_id)
         if desk.dry_run:
-            return 0
-    token = desk.token_at(run.token)
-    [paid] = desk.send_all([_step(item, token)]) or [None]
-    if paid is None:
-        return 0
-    claimed = desk.ledger.claimed(item.run_id, worker)
-    desk.say(
-        f"run {item.run_id}: paid {token.show(paid)} now, {token.show(claimed)} in all, to "
-        f"{desk.ledger.payout_of(worker)}"
+            return 0  # the claim cannot be rehearsed before that
+    paid = desk.send_all([_step(desk, item, run.token)])
+    return int(sum(paid))
+
+
+def _step(desk: Desk, item: Claimable, token_address: str) -> Step:
+    token, worker = desk.token_at(token_address), item.leaf.worker
+    return Step(
+        f"claim {token.show(item.amount)} from run {item.run_id} for {worker}",
+        *("claim", (item.run_id, item.epoch, item.leaf, item.index, item.proof)),
+        done=lambda paid: (
+            f"run {item.run_id}: paid {token.show(paid)} now, "
+            f"{token.show(desk.ledger.claimed(item.run_id, worker))} in all, to "
+            f"{desk.ledger.payout_of(worker)}"
+        ),
     )
-    return int(paid)
-
-
-def _step(item: Claimable, token: Token) -> Step:
-    what = f"claim {token.show(item.amount)} from run {item.run_id} for {item.leaf.worker}"
-    return Step(what, "claim", (item.run_id, item.epoch, item.leaf, item.index, item.proof))

@@ -1,30 +1,34 @@
 """A command's place at the ledger: opened with one-line errors, and sending only what was rehearsed.
 
 Every mistake that a person can make on the way there (no address, no deployment file, another chain, no
-key, no gas) ends the command before anything is sent, in one line with its remedy.
+key, no gas) ends the command before anything is sent, in one line with its remedy. The ledger's code is
+loaded when a desk is opened: commands import this file for `rollcall --help` too.
 """
+
+from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
-from eth_account import Account
-from eth_account.signers.local import LocalAccount
 
-from ledger.deployment import Deployment
-from ledger.errors import ChainUnreachable, ContractError, LedgerError, WrongChain
-from ledger.ledger import Ledger
-from ledger.state import RunState
 from protocol.user_error import UserError, one_line
-from protocol.wire import checksum_address
 from rollcall.cli.amounts import Token, symbol_of
-from rollcall.cli.refusals import explain
 from rollcall.cli.times import moment
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from eth_account.signers.local import LocalAccount
+
+    from ledger.deployment import Deployment
+    from ledger.errors import LedgerError
+    from ledger.ledger import Ledger
+    from ledger.state import RunState
 
 Say = Callable[[str], None]
 COIN = Token("", "coin", 18)
@@ -35,12 +39,15 @@ COIN = Token("", "coin", 18)
 class Step:
     """One transaction of a command: what it does, in words, and which method of `Ledger` sends it.
 
-    Example: Step("stake 1 TEST", "stake", (10**18,))
+    `done` is what to say of it, or makes that from its result once it is on chain.
+
+    Example: Step("stake 1 TEST", "stake", (10**18,), done="1 TEST is staked")
     """
 
     what: str
     method: str
     arguments: tuple[Any, ...] = ()
+    done: str | Callable[[Any], str] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +62,8 @@ class Desk:
     """What a command needs of the ledger, for one person.
 
     Example:
-        with at_ledger(rpc, deployment, key, say=print) as desk:
-            desk.send("stake 1 TEST", "stake", 10**18)
+        with open_desk(rpc, deployment, key, say=print) as desk:
+            desk.send("stake 1 TEST", "stake", 10**18, done="1 TEST is staked")
     """
 
     def __init__(
@@ -79,15 +86,24 @@ class Desk:
         self.token = self.token_at(ledger.deployment.token)
 
     @property
-    def address(self) -> str:
-        """This key's account."""
+    def account(self) -> LocalAccount:
+        """This key's account; raises `UserError` where there is no key."""
         if self._account is None:
-            raise UserError("this needs a key: set ROLLCALL_KEY")
-        return str(self._account.address)
+            raise UserError("this needs a key: set ROLLCALL_KEY; `rollcall key` makes a new one")
+        return self._account
+
+    @property
+    def address(self) -> str:
+        """This key's address."""
+        return str(self.account.address)
 
     def identity(self) -> str:
         """Return the identity this key acts for: its owner's where it is a hot key."""
         return self.ledger.owner_of(self.address) or self.address
+
+    def whose(self, worker: str | None) -> str:
+        """Return the identity that is meant: the one named, or this key's."""
+        return address_of_text(worker) if worker else self.identity()
 
     def now(self) -> int:
         """Return the time that the next block will have, about: a quiet chain's newest one is old.
@@ -148,16 +164,20 @@ class Desk:
 
     # ------------------------------------------------------------ sending
 
-    def send(self, what: str, method: str, *arguments: Any) -> Any:
-        """Send one transaction and return its result; in a dry run, say what it would be: None."""
-        results = self.send_all([Step(what, method, arguments)])
+    def send(
+        self, what: str, method: str, *arguments: Any, done: str | Callable[[Any], str] = ""
+    ) -> Any:
+        """Send one transaction, say what came of it and return its result; None in a dry run."""
+        results = self.send_all([Step(what, method, arguments, done)])
         return results[0] if results else None
 
     def send_all(self, steps: Sequence[Step]) -> list[Any]:
-        """Rehearse every step, then send them in order; return their results, none in a dry run.
+        """Rehearse every step, then send them in order; return their results.
 
-        A refusal, or an account that cannot pay for all of them, is found before the first is sent.
+        A refusal, or an account that cannot pay for all of them, is found before the first is sent. A
+        dry run says what would be sent, sends nothing and returns nothing.
         """
+        _ = self.address  # without a key there is nobody to rehearse as
         rehearsed = [self.rehearse(step) for step in steps]
         if self.dry_run:
             for step, plan in zip(steps, rehearsed, strict=True):
@@ -165,12 +185,19 @@ class Desk:
                 self.say(f"would {step.what}: {plan.gas:,} gas ({cost}) to {plan.to}")
             return []
         self._require_gas([plan.gas for plan in rehearsed])
-        return [getattr(self.ledger, step.method)(*step.arguments) for step in steps]
+        return [self._sent(step) for step in steps]
 
     def rehearse(self, step: Step) -> Rehearsed:
         """Have the node estimate a step; a contract's refusal comes out here."""
         draft = self.ledger.draft(step.method, *step.arguments)
         return Rehearsed(draft.to, self.ledger.gas_of(draft))
+
+    def _sent(self, step: Step) -> Any:
+        result = getattr(self.ledger, step.method)(*step.arguments)
+        told = step.done if isinstance(step.done, str) else step.done(result)
+        if told:
+            self.say(told)
+        return result
 
     def gas_price(self) -> int:
         """Return what a unit of gas costs now, in wei of the chain's coin."""
@@ -188,13 +215,16 @@ class Desk:
 
     def explain(self, error: LedgerError) -> str:
         """Return what went wrong as one line with its remedy."""
+        from ledger.errors import ContractError
+        from rollcall.cli.refusals import explain
+
         if not isinstance(error, ContractError):
             return one_line(error)
         return explain(error, self.token, self.now())
 
 
 @contextmanager
-def at_ledger(
+def open_desk(
     rpc: str,
     deployment: Path,
     key: bytes | None,
@@ -204,6 +234,10 @@ def at_ledger(
     yes: bool = False,
 ) -> Iterator[Desk]:
     """Open the ledger for one command; whatever it refuses or fails to do is a `UserError`."""
+    from eth_account import Account
+
+    from ledger.errors import LedgerError
+
     account = None if key is None else Account.from_key(key)
     ledger = connect(rpc, read_deployment(deployment), account)
     try:
@@ -221,6 +255,8 @@ def at_ledger(
 @contextmanager
 def explained(desk: Desk) -> Iterator[None]:
     """Turn the ledger's refusals within into `UserError`."""
+    from ledger.errors import LedgerError
+
     try:
         yield
     except LedgerError as error:
@@ -229,6 +265,9 @@ def explained(desk: Desk) -> Iterator[None]:
 
 def connect(rpc: str, deployment: Deployment, account: LocalAccount | None) -> Ledger:
     """Connect; raise `UserError` with the remedy."""
+    from ledger.errors import ChainUnreachable, WrongChain
+    from ledger.ledger import Ledger
+
     if "://" not in rpc:
         raise UserError(f"--rpc takes a URL: write http://{rpc}")
     try:
@@ -246,6 +285,9 @@ def connect(rpc: str, deployment: Deployment, account: LocalAccount | None) -> L
 
 def read_deployment(path: Path) -> Deployment:
     """Read the contracts' addresses; raise `UserError` with the remedy."""
+    from ledger.deployment import Deployment
+    from ledger.errors import LedgerError
+
     try:
         return Deployment.load(path)
     except LedgerError as error:
@@ -254,10 +296,31 @@ def read_deployment(path: Path) -> Deployment:
 
 def address_of_text(text: str) -> str:
     """Return an address in its checksummed spelling; raise `UserError` where it is not one."""
+    from protocol.wire import checksum_address
+
     try:
         return str(checksum_address(text))
     except ValueError as error:
         raise UserError(str(error)) from error
+
+
+def digest_of(text: str) -> bytes:
+    """Return a reason's digest: the Keccak-256 of its text, or the 32 bytes given as hex."""
+    from protocol.canonical import keccak256
+
+    if text.startswith("0x") and len(text) == 66:
+        return bytes_of_hex(text, "the reason's digest")
+    if not text.strip():
+        raise UserError("give a reason: --reason 'what happened'; its digest goes on chain")
+    return keccak256(text.encode())
+
+
+def bytes_of_hex(text: str, name: str) -> bytes:
+    """Return the bytes that are written in hex; raise `UserError` where they are not."""
+    try:
+        return bytes.fromhex(text.removeprefix("0x"))
+    except ValueError as error:
+        raise UserError(f"{name} is not hex: {text[:20]!r}") from error
 
 
 def _is_interactive() -> bool:

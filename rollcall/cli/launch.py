@@ -5,27 +5,24 @@ orchestrator's key is delegated once. Creating the run itself spends money, so i
 and never retried blindly.
 """
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
 
-from eth_account import Account
-from eth_keys.exceptions import BadSignature
+import typer
 
-from client.connection import Connection, Unreachable
-from client.operator import OperatorRoutes
-from ledger.calls import NO_ADDRESS
-from ledger.deployment import Deployment
-from ledger.state import RunParams
-from protocol.errors import MarketError
-from protocol.messages import RunRegistration
-from protocol.run import RunSpec
 from protocol.user_error import UserError
-from protocol.wire import checksum_address
-from rollcall.cli.desk import Desk, Step, at_ledger
-from rollcall.cli.launch_config import LaunchConfig
-from rollcall.cli.spec import spec_of
-from rollcall.demo.deploying import ensure_deployment
+from rollcall.cli.desk import Desk, Step, open_desk
+from rollcall.cli.options import RUNS, Assignments, ConfigFile, PrintConfig, example
+
+if TYPE_CHECKING:
+    from ledger.deployment import Deployment
+    from ledger.state import RunParams
+    from protocol.run import RunSpec
+    from rollcall.cli.launch_config import LaunchConfig
 
 Say = Callable[[str], None]
 
@@ -37,6 +34,34 @@ ORCHESTRATOR_SECONDS = 300.0
 """Longest wait for an orchestrator that is just starting."""
 
 
+commands = typer.Typer()
+
+
+@commands.command(
+    "launch",
+    rich_help_panel=RUNS,
+    epilog=example("rollcall launch --print-config > launch.toml"),
+)
+def launch_command(
+    config: ConfigFile = None,
+    assign: Assignments = None,
+    print_config: PrintConfig = False,
+    register_run: Annotated[
+        int | None,
+        typer.Option("--register", help="Only tell the orchestrator about this run again."),
+    ] = None,
+) -> None:
+    """Put a run on chain with its budget in escrow, and tell the orchestrator."""
+    from rollcall.frame.keys import key_from_environment
+    from rollcall.frame.roles import settings_of
+
+    settings = settings_of("rollcall.cli.launch_config:LaunchConfig", config, assign, print_config)
+    if register_run is None:
+        launch(settings, key_from_environment(), typer.echo)
+    else:
+        register(settings.orchestrator, register_run, _spec(settings), typer.echo)
+
+
 @dataclass(frozen=True, slots=True)
 class Launched:
     run_id: int
@@ -46,29 +71,29 @@ class Launched:
 
 def launch(config: LaunchConfig, key: bytes, say: Say) -> Launched:
     """Put a run on chain and tell the orchestrator; raise `UserError` before money moves."""
-    launched = create(config, key, say)
+    launched = put_on_chain(config, key, say)
     if launched is None:
         raise UserError("a dry run launches nothing")
     register(config.orchestrator, launched.run_id, launched.spec, say)
-    say(f"{config.orchestrator} serves run {launched.run_id}")
     return launched
 
 
-def create(config: LaunchConfig, key: bytes, say: Say, *, dry_run: bool = False) -> Launched | None:
+def put_on_chain(
+    config: LaunchConfig, key: bytes, say: Say, *, dry_run: bool = False
+) -> Launched | None:
     """Deploy where asked, delegate and escrow; in a dry run say what would be sent: None.
 
     The run is rehearsed before anything is sent for it: what the ledger would refuse costs nothing.
     """
-    account = Account.from_key(key)
-    spec = spec_of(
-        config.plan,
-        orchestrator=config.orchestrator_address,
-        trainer=config.trainer_address,
-    )
+    from eth_account import Account
+
+    from rollcall.demo.deploying import ensure_deployment
+
+    account, spec = Account.from_key(key), _spec(config)
     if dry_run and not config.deployment.exists():
         raise UserError(f"no deployment at {config.deployment} yet: a dry run deploys none")
     deployment = ensure_deployment(config, account, say)
-    with at_ledger(config.rpc_url, config.deployment, key, say=say, dry_run=dry_run) as desk:
+    with open_desk(config.rpc_url, config.deployment, key, say=say, dry_run=dry_run) as desk:
         desk.require_unpaused()
         desk.require_tokens(config.budget)
         escrow = desk.token.show(config.budget)
@@ -78,19 +103,21 @@ def create(config: LaunchConfig, key: bytes, say: Say, *, dry_run: bool = False)
         step = Step(
             f"create a run with {escrow} in escrow",
             *("create_run", (params, config.budget, config.orchestrator)),
+            done=lambda run_id: f"run {run_id} is on chain with {escrow} in escrow",
         )
         desk.rehearse(step)
         _delegate(desk, config)
-        results = desk.send_all([step])
-        if not results:
-            return None
-        [run_id] = results
-        say(f"run {run_id} is on chain with {escrow} in escrow")
-        return Launched(run_id, spec, deployment)
+        ids = desk.send_all([step])
+        return Launched(ids[0], spec, deployment) if ids else None
 
 
 def register(orchestrator: str, run_id: int, spec: RunSpec, say: Say) -> None:
     """Tell the orchestrator about a run; it checks the spec against the hash on chain."""
+    from client.connection import Connection, Unreachable
+    from client.operator import OperatorRoutes
+    from protocol.errors import MarketError
+    from protocol.messages import RunRegistration
+
     deadline = time.monotonic() + ORCHESTRATOR_SECONDS
     told: list[str] = []
 
@@ -110,6 +137,15 @@ def register(orchestrator: str, run_id: int, spec: RunSpec, say: Say) -> None:
         ) from error
     except MarketError as error:
         raise UserError(f"{orchestrator} refused run {run_id}: {error.message}") from error
+    say(f"{orchestrator} serves run {run_id}")
+
+
+def _spec(config: LaunchConfig) -> RunSpec:
+    from rollcall.cli.spec import spec_of
+
+    return spec_of(
+        config.plan, orchestrator=config.orchestrator_address, trainer=config.trainer_address
+    )
 
 
 def _delegate(desk: Desk, config: LaunchConfig) -> None:
@@ -127,13 +163,18 @@ def _delegate(desk: Desk, config: LaunchConfig) -> None:
         desk.send(f"register {operator}", "register", 0, operator, operator)
         if desk.dry_run:
             return  # the key is added after that
-    desk.send(f"let {hot} sign for {operator}", "add_signer", hot, consent)
-    if not desk.dry_run:
-        desk.say(f"{hot} may open epochs for {operator}")
+    desk.send(
+        f"let {hot} sign for {operator}",
+        *("add_signer", hot, consent),
+        done=f"{hot} may open epochs for {operator}",
+    )
 
 
 def _consent(desk: Desk, operator: str, hot: str, text: str) -> bytes:
     """Return the consent; refused here if it is another's, before the operator is registered."""
+    from eth_account import Account
+    from eth_keys.exceptions import BadSignature
+
     try:
         consent = bytes.fromhex(text.removeprefix("0x"))
         signer = Account._recover_hash(desk.ledger.consent_digest(operator, hot), signature=consent)
@@ -154,6 +195,10 @@ def warnings_of(params: RunParams) -> tuple[str, ...]:
 
 def params_of(config: LaunchConfig, deployment: Deployment, spec: RunSpec) -> RunParams:
     """Return what the run agrees to on chain."""
+    from ledger.calls import NO_ADDRESS
+    from ledger.state import RunParams
+    from protocol.wire import checksum_address
+
     by_value = sorted(config.verifiers, key=lambda address: int(address, 16))
     return RunParams(
         token=checksum_address(deployment.token),

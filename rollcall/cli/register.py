@@ -3,24 +3,49 @@
 Events name every run and what it said of itself; views tell where it stands. No orchestrator is asked.
 """
 
-import json
-from typing import Any
+from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ledger.calls import NO_ADDRESS
-from ledger.register import RunListing
-from ledger.state import RunState, RunStatus
 from rollcall.cli.desk import Desk
+from rollcall.cli.options import AsJson, RunId, at_ledger
 from rollcall.cli.times import duration, moment
+from rollcall.frame.console import open_console, show, table
+
+if TYPE_CHECKING:
+    from ledger.register import RunListing
+    from ledger.state import RunState
 
 SHOWN_TEXT = 60
 
 
+def add_to(commands: typer.Typer) -> None:
+    """Add `list` and `show` to the commands of `rollcall run`."""
+    at_ledger(commands, "list", "rollcall run list --rpc http://127.0.0.1:8545", sends=False)(
+        list_runs
+    )
+    at_ledger(commands, "show", "rollcall run show 1", sends=False)(show_run)
+
+
+def list_runs(desk: Desk, *, as_json: AsJson = False) -> None:
+    """Show every run of the ledger: status, permit, meter, cap, licence, use, what it goes on from."""
+    show_all(desk, open_console(), as_json=as_json)
+
+
+def show_run(desk: Desk, run_id: RunId, *, as_json: AsJson = False) -> None:
+    """Show one run: its terms, its people, its money, its epochs."""
+    show_one(desk, run_id, open_console(), as_json=as_json)
+
+
 def status(item: RunListing, now: int) -> str:
     """Return a run's status; an active one whose permit has lapsed owes for no work any more."""
+    from ledger.state import RunStatus
+
     is_lapsed = item.status is RunStatus.ACTIVE and not item.is_live(now)
     return "lapsed" if is_lapsed else item.status.name.lower()
 
@@ -28,13 +53,13 @@ def status(item: RunListing, now: int) -> str:
 def show_all(desk: Desk, console: Console, *, as_json: bool) -> None:
     """Print the register."""
     found, now = desk.ledger.runs(), desk.now()
-    if as_json:
-        console.print_json(json.dumps([_as_json(desk, item, now) for item in found]))
-        return
-    if not found:
-        console.print("no run is on this ledger yet: `rollcall run create` makes one")
-        return
-    console.print(_table(desk, found, now))
+    show(
+        console,
+        _table(desk, found, now)
+        if found
+        else "no run is on this ledger yet: `rollcall run create` makes one",
+        body=[_as_json(desk, item, now) for item in found] if as_json else None,
+    )
 
 
 def show_one(desk: Desk, run_id: int, console: Console, *, as_json: bool) -> None:
@@ -42,45 +67,32 @@ def show_one(desk: Desk, run_id: int, console: Console, *, as_json: bool) -> Non
     run = desk.run(run_id)
     item = next(item for item in desk.ledger.runs() if item.run_id == run_id)
     now = desk.now()
-    if as_json:
-        console.print_json(json.dumps(_as_json(desk, item, now)))
-        return
-    table = Table(show_header=False, box=None, title=f"run {run_id}", title_justify="left")
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
+    shown = Table(show_header=False, box=None, title=f"run {run_id}", title_justify="left")
+    shown.add_column(style="dim", no_wrap=True)
+    shown.add_column(overflow="fold")
     for name, value in _facts(desk, item, run, now):
-        table.add_row(name, escape(value))
-    console.print(table)
+        shown.add_row(name, escape(value))
+    show(console, shown, body=_as_json(desk, item, now) if as_json else None)
 
 
 def _table(desk: Desk, found: list[RunListing], now: int) -> Table:
-    table = Table(title="runs on chain")
-    for column in (
-        "run",
-        "status",
-        "permit",
-        "tokens",
-        "gflops",
-        "budget",
-        "licence",
-        "use",
-        "from",
-    ):
-        table.add_column(column)
-    for item in found:
-        state = status(item, now)
-        table.add_row(
-            str(item.run_id),
-            state,
-            duration(item.permit_until - now) if state == "active" else "–",
-            f"{item.tokens:,}",
-            _metered(item),
-            desk.token_at(item.token).show(item.budget),
-            escape(printable(item.licence)),
-            escape(printable(item.intended_use)),
-            f"run {item.parent_run}" if item.parent_run else f"0x{item.base_model.hex()[:8]}…",
-        )
-    return table
+    columns = "run status permit tokens gflops budget licence use from"
+    return table("runs on chain", columns.split(), (_row(desk, item, now) for item in found))
+
+
+def _row(desk: Desk, item: RunListing, now: int) -> tuple[str, ...]:
+    state = status(item, now)
+    return (
+        str(item.run_id),
+        state,
+        duration(item.permit_until - now) if state == "active" else "–",
+        f"{item.tokens:,}",
+        _metered(item),
+        desk.token_at(item.token).show(item.budget),
+        escape(printable(item.licence)),
+        escape(printable(item.intended_use)),
+        f"run {item.parent_run}" if item.parent_run else f"0x{item.base_model.hex()[:8]}…",
+    )
 
 
 def _metered(run: RunListing) -> str:
@@ -88,6 +100,9 @@ def _metered(run: RunListing) -> str:
 
 
 def _facts(desk: Desk, item: RunListing, run: RunState, now: int) -> list[tuple[str, str]]:
+    from ledger.calls import NO_ADDRESS
+    from ledger.state import RunStatus
+
     token = desk.token_at(run.token)
     halted = run.status is RunStatus.HALTED
     facts = [

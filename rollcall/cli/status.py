@@ -1,57 +1,65 @@
 """`rollcall status`: the runs of an orchestrator, and one worker's standing in them."""
 
-import json
-from collections.abc import Mapping
+from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from client.public import Reader
-from protocol.messages import RunInfo, VerifierInfo, WorkerInfo
-from protocol.user_error import UserError
-from protocol.wire import checksum_address
+from rollcall.cli.desk import address_of_text
+from rollcall.cli.options import RUNS, AsJson, example
+from rollcall.frame.console import open_console, show, table
+
+if TYPE_CHECKING:
+    from protocol.messages import RunInfo, VerifierInfo, WorkerInfo
+
+commands = typer.Typer()
 
 
-def show(orchestrator: str, *, worker: str | None, as_json: bool, console: Console) -> None:
+@commands.command(
+    "status",
+    rich_help_panel=RUNS,
+    epilog=example("rollcall status --orchestrator http://market:8100 --worker 0xWORKER…"),
+)
+def status(
+    orchestrator: Annotated[str, typer.Option(help="Orchestrator to ask.")],
+    worker: Annotated[str | None, typer.Option(help="Also show this worker's standing.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the runs an orchestrator serves, and a worker's standing in them."""
+    show_status(orchestrator, worker=worker, as_json=as_json, console=open_console())
+
+
+def show_status(orchestrator: str, *, worker: str | None, as_json: bool, console: Console) -> None:
     """Print what is public; `as_json` prints one JSON object for programs."""
+    from client.public import Reader
+
     with Reader(orchestrator) as reader:
         runs = reader.runs()
-        standings = reader.worker(_address(worker)).runs if worker else ()
+        standings = reader.worker(address_of_text(worker)).runs if worker else ()
         verifiers = {run.run_id: reader.verifiers(run.run_id) for run in runs}
-    if as_json:
-        body = {
-            "runs": [run.model_dump(mode="json") for run in runs],
-            "verifiers": {
-                run_id: [verifier.model_dump(mode="json") for verifier in found]
-                for run_id, found in verifiers.items()
-            },
-            "worker": [standing.model_dump(mode="json") for standing in standings],
-        }
-        console.print_json(json.dumps(body))
-        return
-    if not runs:
-        console.print(f"{orchestrator} serves no run yet: `rollcall launch` makes one")
-        return
-    console.print(_runs_table(runs))
-    console.print(_verifiers_table(verifiers))
+    body = {
+        "runs": [run.model_dump(mode="json") for run in runs],
+        "verifiers": {
+            run_id: [verifier.model_dump(mode="json") for verifier in found]
+            for run_id, found in verifiers.items()
+        },
+        "worker": [standing.model_dump(mode="json") for standing in standings],
+    }
+    tables = [_runs_table(runs), _verifiers_table(verifiers)]
     if worker:
-        console.print(_standings_table(standings))
-
-
-def _address(text: str) -> str:
-    try:
-        return checksum_address(text)
-    except ValueError as error:
-        raise UserError(str(error)) from error
+        tables.append(_standings_table(standings))
+    none = f"{orchestrator} serves no run yet: `rollcall launch` makes one"
+    show(console, *(tables if runs else [none]), body=body if as_json else None)
 
 
 def _runs_table(runs: tuple[RunInfo, ...]) -> Table:
-    table = Table(title="runs")
-    for column in ("run", "name", "environment", "status", "policy", "epoch", "price", "runway"):
-        table.add_column(column)
-    for run in runs:
-        table.add_row(
+    rows = (
+        (
             str(run.run_id),
             run.spec.name,
             run.spec.environment,
@@ -61,37 +69,46 @@ def _runs_table(runs: tuple[RunInfo, ...]) -> Table:
             f"{run.spec.rate / 10**18:g}/token",
             f"{run.budget_left_units:,} tokens",
         )
-    return table
+        for run in runs
+    )
+    columns = ("run", "name", "environment", "status", "policy", "epoch", "price", "runway")
+    return table("runs", columns, rows)
 
 
 def _verifiers_table(verifiers: Mapping[int, tuple[VerifierInfo, ...]]) -> Table:
-    table = Table(title="verifiers")
-    for column in ("run", "verifier", "accepted", "rejected", "undecided", "overruled", "vote"):
-        table.add_column(column)
-    for run_id, found in verifiers.items():
-        for item in found:
-            counts = (item.num_accepted, item.num_rejected, item.num_undecided, item.num_odd)
-            vote = "counts" if item.has_vote else f"[red]lost[/]: {item.reason}"
-            table.add_row(str(run_id), item.verifier, *(f"{n:,}" for n in counts), vote)
-    return table
+    rows = (
+        (
+            str(run_id),
+            item.verifier,
+            *map("{:,}".format, _counts(item)),
+            "counts" if item.has_vote else f"[red]lost[/]: {item.reason}",
+        )
+        for run_id, found in verifiers.items()
+        for item in found
+    )
+    columns = ("run", "verifier", "accepted", "rejected", "undecided", "overruled", "vote")
+    return table("verifiers", columns, rows)
+
+
+def _counts(item: VerifierInfo) -> tuple[int, ...]:
+    return item.num_accepted, item.num_rejected, item.num_undecided, item.num_odd
 
 
 def _standings_table(standings: tuple[WorkerInfo, ...]) -> Table:
-    table = Table(title="worker")
-    for column in ("run", "accepted", "tokens", "waiting", "rejected", "earned", "standing"):
-        table.add_column(column)
-    for item in standings:
-        rejected = ", ".join(f"{n} {why}" for why, n in sorted(item.rejected_by_reason.items()))
-        table.add_row(
+    rows = (
+        (
             str(item.run_id),
             f"{item.accepted_groups:,} groups",
             f"{item.accepted_tokens:,}",
             str(item.waiting_groups),
-            rejected or "none",
+            ", ".join(f"{n} {why}" for why, n in sorted(item.rejected_by_reason.items())) or "none",
             f"{item.earned:,} units",
             _standing(item),
         )
-    return table
+        for item in standings
+    )
+    columns = ("run", "accepted", "tokens", "waiting", "rejected", "earned", "standing")
+    return table("worker", columns, rows)
 
 
 def _standing(item: WorkerInfo) -> str:

@@ -1,34 +1,85 @@
 """`rollcall watch`: a watcher of its own, for anyone: files over HTTP, its state in a folder."""
 
+from __future__ import annotations
+
 import signal
 import threading
-import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import TypeVar
+from typing import TYPE_CHECKING, Annotated
 
-import structlog
-from eth_account import Account
+import typer
 from rich.console import Console
 
-from audit.history import Posted
-from audit.record import BLOB_URI
-from audit.watcher import Policy, Watcher
-from client.public import Reader
-from ledger.errors import ChainUnreachable, LedgerError
-from protocol.canonical import keccak256
-from protocol.errors import MarketError, NotFound
 from protocol.user_error import UserError
+from rollcall.cli.audit import Market
 from rollcall.cli.desk import connect, read_deployment
+from rollcall.cli.options import (
+    DEPLOYMENT,
+    TRUST,
+    DeploymentFile,
+    DryRun,
+    Rpc,
+    example,
+    require_rpc,
+)
+from rollcall.frame.console import open_console
 from rollcall.frame.logs import configure_logging
 
-Answer = TypeVar("Answer")
+if TYPE_CHECKING:
+    from audit.watcher import Watcher
 
-LOOK_SECONDS = 30.0
-"""How often the orchestrator is asked for new runs."""
+commands = typer.Typer()
+
+
+@commands.command(
+    "watch",
+    rich_help_panel=TRUST,
+    epilog=example("rollcall watch http://market:8100 --rpc http://node:8545 --dry-run --once"),
+)
+def watch(
+    url: Market,
+    state: Annotated[Path, typer.Option(help="Folder for the cursor and the files seen.")] = Path(
+        "watch"
+    ),
+    run: Annotated[list[int] | None, typer.Option(help="Only these runs; may be repeated.")] = None,
+    demand: Annotated[
+        bool,
+        typer.Option(
+            "--demand", help="Ask for leaves under a bond where no proof can be made yet."
+        ),
+    ] = False,
+    escalate: Annotated[
+        bool,
+        typer.Option("--escalate", help="Call the arbiter under a bond where data is withheld."),
+    ] = False,
+    answer: Annotated[bool, typer.Option(help="Answer others' demands about files seen.")] = True,
+    once: Annotated[bool, typer.Option("--once", help="One round, then end.")] = False,
+    dry_run: DryRun = False,
+    rpc: Rpc = None,
+    deployment: DeploymentFile = DEPLOYMENT,
+) -> None:
+    """Watch every epoch, prove fraud as it is posted, and answer demands.
+
+    ROLLCALL_KEY pays gas; bonds only with --demand and --escalate.
+    """
+    from rollcall.frame.keys import key_from_environment
+
+    watch_market(
+        url,
+        rpc=require_rpc(rpc),
+        deployment=deployment,
+        folder=state,
+        console=open_console(),
+        run_ids=tuple(run or ()),
+        key=None if dry_run else key_from_environment(),
+        demands=demand,
+        escalates=escalate,
+        answers=answer,
+        once=once,
+    )
 
 
 def watch_market(
@@ -47,6 +98,13 @@ def watch_market(
     once: bool = False,
 ) -> None:
     """Watch until SIGINT or SIGTERM. Without a key everything is told and nothing is sent."""
+    from eth_account import Account
+
+    from audit.served import Served, fetch
+    from audit.watcher import Policy, Watcher
+    from client.public import Reader
+    from ledger.errors import LedgerError
+
     configure_logging("watcher")
     account = None if key is None else Account.from_key(key)
     ledger = connect(rpc, read_deployment(deployment), account)
@@ -84,34 +142,12 @@ def watch_market(
             stop.wait(poll_seconds)
 
 
-class Served:
-    """The runs to watch: those that were named, else every one that the orchestrator ever served.
-
-    A ledger has others' runs too, whose files are elsewhere: not finding them here says nothing. One
-    that was served is watched from then on, whatever its orchestrator says later.
-    """
-
-    def __init__(self, reader: Reader, *, named: Collection[int]) -> None:
-        self._reader = reader
-        self._is_named = bool(named)
-        self._looked_at = time.monotonic()
-        self.seen = set(named)
-        if not self._is_named:
-            self.seen |= {info.run_id for info in reader.runs()}
-
-    def look(self) -> None:
-        """Add what is served newly, from time to time."""
-        if self._is_named or time.monotonic() - self._looked_at < LOOK_SECONDS:
-            return
-        self._looked_at = time.monotonic()
-        try:
-            self.seen |= {info.run_id for info in self._reader.runs()}
-        except (MarketError, UserError) as error:
-            structlog.get_logger().warning("runs not listed", error=str(error))
-
-
 def step(watcher: Watcher) -> None:
     """One round; what keeps the chain or the files away costs that round only."""
+    import structlog
+
+    from ledger.errors import ChainUnreachable, LedgerError
+
     log = structlog.get_logger()
     try:
         watcher.step()
@@ -119,42 +155,6 @@ def step(watcher: Watcher) -> None:
         log.warning("chain does not answer", error=str(error))
     except LedgerError as error:
         log.error("round ended early", error=str(error))
-
-
-def fetch(reader: Reader, posted: Posted) -> bytes | None:
-    """Return a posting's file from the orchestrator, or None where it gives none.
-
-    The URI is unsigned: whoever posts first may write any. So the orchestrator's own record of the
-    epoch is asked first, and the bytes that hash to what was signed count, wherever they are from.
-    """
-    for digest in (_recorded(reader, posted), _named(posted)):
-        data = None if digest is None else _asked(posted, partial(reader.blob, digest))
-        if data is not None and keccak256(data) == posted.data_hash:
-            return data
-    return None
-
-
-def _recorded(reader: Reader, posted: Posted) -> bytes | None:
-    info = _asked(posted, lambda: reader.epoch(posted.run_id, posted.epoch))
-    return info.file if info is not None and any(info.file) else None
-
-
-def _named(posted: Posted) -> bytes | None:
-    try:
-        return bytes.fromhex(posted.uri.removeprefix(BLOB_URI))
-    except ValueError:
-        return None
-
-
-def _asked(posted: Posted, question: Callable[[], Answer]) -> Answer | None:
-    try:
-        return question()
-    except NotFound:
-        return None
-    except (MarketError, UserError) as error:
-        # Silence of the publisher is what a watcher is for: it counts as a file that has not come.
-        structlog.get_logger().warning("file not fetched", epoch=posted.epoch, error=str(error))
-        return None
 
 
 @contextmanager

@@ -12,17 +12,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from audit.record import PublicRecord
+from audit.run import RunReport, audit_run
 from client.public import Reader
 from ledger.ledger import Ledger
 from protocol.environments.base import FULL_SCORE
 from protocol.messages import Event, SubmissionStatus
 from protocol.policies.manifest import Manifest
-from rollcall.cli.audit import RunReport, audit_run
-from rollcall.cli.claim import claim_all
+from rollcall.cli.claim import claim as claim_from
+from rollcall.cli.desk import open_desk
+from rollcall.cli.epoch_files import from_orchestrator
 from rollcall.cli.launch import Launched
 from rollcall.demo.market import STAKE, Market, WorkerParty
 from rollcall.demo.measure import measure_accuracy
-from rollcall.frame.settings import load
 
 MOST_LOOKED_AT = 128
 """Submissions of each epoch whose leases and replays are drawn again (27 ms each); sums are over all."""
@@ -159,12 +160,15 @@ def gather(market: Market, launched: Launched, events: list[Event], clock: Clock
     )
 
 
-def claim(market: Market, worker: WorkerParty) -> int:
-    """Do what the worker would: `rollcall claim` with its own config and key."""
-    from rollout_worker.config import WorkerConfig
-
-    config = load(WorkerConfig, market.folder / f"{worker.party.name}.toml")
-    return claim_all(config, worker.party.key, worker=None, say=lambda _line: None)
+def claim(market: Market, worker: WorkerParty) -> None:
+    """Do what the worker would: `rollcall claim --yes` with its own key."""
+    key, places = worker.party.key, market.places
+    with open_desk(
+        places.rpc_url, places.deployment, key, say=lambda _line: None, yes=True
+    ) as desk:
+        files = list(from_orchestrator(desk, market.url))
+        if files:
+            claim_from(desk, None, files)
 
 
 def tokens_by_digest(events: Iterable[Event]) -> dict[bytes, int]:

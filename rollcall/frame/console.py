@@ -1,11 +1,58 @@
-"""The console people read: as wide as their terminal, or wide enough for tables in a file."""
+"""The console people read, and how a command shows what it found: tables to read, JSON for programs."""
 
-from rich.console import Console
+import json
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+from rich.console import Console, RenderableType
+from rich.table import Table
 
 FILE_COLUMNS = 140
+STOPPED = 130
+"""Exit code after Ctrl-C, as shells give it (128 + SIGINT)."""
+
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def open_console() -> Console:
-    """Return standard output as a console."""
+    """Return standard output as a console: as wide as its terminal, or enough for tables in a file."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=FILE_COLUMNS)
+
+
+def show(console: Console, *found: RenderableType, body: Any = None) -> None:
+    """Print what was found; or its `body`, where one is given, as one JSON value."""
+    if body is not None:
+        console.print_json(json.dumps(body))
+        return
+    for item in found:
+        console.print(item)
+
+
+def table(
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Iterable[str]],
+    *,
+    right: Collection[str] = (),
+    whole: Collection[str] = (),
+) -> Table:
+    """Return a table; columns in `right` are set to the right, those in `whole` are never wrapped."""
+    made = Table(title=title)
+    for name in columns:
+        made.add_column(name, justify="right" if name in right else "left", no_wrap=name in whole)
+    for row in rows:
+        made.add_row(*row)
+    return made
+
+
+@contextmanager
+def stopped_says(what: str) -> Iterator[None]:
+    """On Ctrl-C within, say what became of the work and end the command."""
+    try:
+        yield
+    except KeyboardInterrupt as stopped:
+        errors.print(what)
+        raise typer.Exit(STOPPED) from stopped

@@ -29,6 +29,11 @@ def key_from_environment() -> bytes:
     return key
 
 
+def key_if_any() -> bytes | None:
+    """Return the key of the environment, or None where none is set."""
+    return key_from_environment() if os.environ.get(KEY_VARIABLE, "").strip() else None
+
+
 def new_key() -> bytes:
     """Return a fresh random private key."""
     return secrets.token_bytes(KEY_BYTES)

@@ -7,11 +7,11 @@ import logging
 import os
 import sys
 
-import structlog
-
 
 def configure_logging(role: str, *, level: str = "info") -> None:
     """Set the process's one log form; `role` stands in every line."""
+    import structlog
+
     is_terminal = sys.stderr.isatty()
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer()

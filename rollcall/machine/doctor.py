@@ -162,11 +162,11 @@ def check_ledger(rpc: str | None, deployment: Path | None) -> Check:
     if rpc is None or deployment is None:
         return Check("ledger", State.NOTE, "not asked", "name it with --rpc and --deployment FILE")
     from protocol.user_error import UserError
-    from rollcall.cli.desk import at_ledger
+    from rollcall.cli.desk import open_desk
     from rollcall.cli.times import moment
 
     try:
-        with at_ledger(rpc, deployment, None, say=lambda _line: None) as desk:
+        with open_desk(rpc, deployment, None, say=lambda _line: None) as desk:
             until, now = desk.ledger.paused_until(), desk.now()
             found = f"{desk.ledger.num_runs()} runs, staking in {desk.token.symbol}"
     except UserError as problem:

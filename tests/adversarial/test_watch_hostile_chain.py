@@ -10,6 +10,7 @@ from web3 import Web3
 
 from audit.hidden.search import Demand, Padded, Revealed, next_step
 from audit.history import History, Posted
+from audit.served import fetch
 from client.public import Reader
 from ledger.artifact import artifact
 from ledger.events import decode_events
@@ -18,7 +19,6 @@ from orchestrator.watch import EpochWatch
 from protocol.canonical import keccak256
 from protocol.errors import NotFound
 from protocol.merkle import ZERO_WORD, Tree
-from rollcall.cli.watch import fetch
 from tests.contracts.books import header_of, opened, work_leaves
 from tests.contracts.test_watch import Stage, staged, work
 from tests.contracts.world import SECRET, World

@@ -26,7 +26,7 @@ from protocol.rollout import Receipt
 from protocol.run import AuditPolicy
 from protocol.signing import personal_digest, recover
 from protocol.verdict import Outcome
-from rollcall.cli.status import show
+from rollcall.cli.status import show_status
 from rollout_worker.verify.main import report_of
 from tests.orchestrator.front import serving
 from tests.orchestrator.ground import STAKE, Ground
@@ -145,7 +145,7 @@ def test_anybody_sees_a_lost_vote_in_the_status(
         place.party("v0").decide(digest, ACCEPTED)
         with serving(place) as (front, _):
             console = Console(record=True, width=200)
-            show(front.url, worker=None, as_json=False, console=console)
+            show_status(front.url, worker=None, as_json=False, console=console)
         shown = console.export_text()
         assert f"lost: judged 0x{digest.hex()} wrongly" in shown
         assert ground.address("v0") in shown

@@ -32,5 +32,5 @@ class Auditor:
             **changes,
         }
         with console.capture() as printed:
-            holds = audit_market(self.front.url, **arguments)
-        return holds, printed.get()
+            reports = audit_market(self.front.url, **arguments)
+        return all(report.holds for report in reports), printed.get()

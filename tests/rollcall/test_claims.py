@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rollcall.cli.audit import RunReport
+from audit.run import RunReport
 from rollcall.demo.claims import check_claims
 from rollcall.demo.results import Clock, Evidence, GroupEvidence, PolicyEvidence, WorkerEvidence
 

@@ -11,7 +11,7 @@ from protocol.run import RunSpec
 from protocol.signing import Domain, address_of, sign
 from protocol.user_error import UserError
 from protocol.verdict import Mismatch, Outcome, Verdict
-from rollcall.cli.commands.explaining import digest_of_work
+from rollcall.cli.verify import digest_of_work
 from rollcall.explain.explain import Judgement, compare
 from rollout_worker.replay.hypotheses import Named
 from rollout_worker.replay.measure import Findings, stats_of

@@ -7,7 +7,7 @@ from rich.console import Console
 from orchestrator.store.keys import run_prefix
 from protocol.checks.withholding import WITHHELD
 from protocol.messages import Event
-from rollcall.cli.status import show
+from rollcall.cli.status import show_status
 from rollcall.demo.events import Totals, count
 from tests.orchestrator.evidence import measured
 from tests.orchestrator.place import Place
@@ -20,7 +20,7 @@ def status(auditor: Auditor, *, as_json: bool = False) -> str:
     console = Console(width=400)
     with console.capture() as printed:
         worker = auditor.place.ground.address("alice")
-        show(auditor.front.url, worker=worker, as_json=as_json, console=console)
+        show_status(auditor.front.url, worker=worker, as_json=as_json, console=console)
     return printed.get()
 
 

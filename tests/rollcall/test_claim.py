@@ -8,7 +8,8 @@ import pytest
 from protocol.epoch import AccountLeaf
 from protocol.messages import Account, EpochFile
 from protocol.user_error import UserError
-from rollcall.cli.claim import claim, from_files, from_market
+from rollcall.cli.claim import claim
+from rollcall.cli.epoch_files import from_files, from_market
 from tests.contracts.world import RATE, SECRET, WINDOW, World
 from tests.rollcall.counter import Counter, told
 

@@ -1,21 +1,94 @@
-"""`rollcall verify --explain`: what is asked of whom, and what is shown while it takes its time."""
+"""`rollcall verify`: the verifier's process, or with `--explain` one verdict explained."""
 
-from collections.abc import Callable
+from __future__ import annotations
+
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from protocol.user_error import UserError
+from rollcall.cli.options import (
+    DEPLOYMENT,
+    ROLES,
+    Assignments,
+    ConfigFile,
+    DeploymentFile,
+    PrintConfig,
+    Rpc,
+    example,
+)
+from rollcall.frame.logs import quiet_libraries
+from rollcall.frame.roles import Role
 
 if TYPE_CHECKING:
+    from audit.epoch import SpokeFor
     from client.public import Reader
 
 KINDS = ("anchor", "patch", "skip_patch")
 """What weights are fetched as."""
+EXPLAIN = "Explain a verdict"
+"""Panel of `rollcall verify --help`."""
+
+commands = typer.Typer()
+
+
+@commands.command(
+    "verify",
+    rich_help_panel=ROLES,
+    epilog=example(
+        "rollcall verify --config verifier.toml",
+        "rollcall verify --explain 0xDIGEST… --orchestrator http://market:8100",
+    ),
+)
+def verify(
+    config: ConfigFile = None,
+    assign: Assignments = None,
+    print_config: PrintConfig = False,
+    explain: Annotated[
+        str | None,
+        typer.Option(metavar="DIGEST", help="Replay this submission.", rich_help_panel=EXPLAIN),
+    ] = None,
+    orchestrator: Annotated[
+        str | None, typer.Option(help="Orchestrator to ask.", rich_help_panel=EXPLAIN)
+    ] = None,
+    run_id: Annotated[
+        int | None, typer.Option("--run", help="Default: all.", rich_help_panel=EXPLAIN)
+    ] = None,
+    all_positions: Annotated[
+        bool, typer.Option(help="Not only the worst.", rich_help_panel=EXPLAIN)
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="For programs.", rich_help_panel=EXPLAIN)
+    ] = False,
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda or cuda:N.", rich_help_panel=EXPLAIN)
+    ] = "cpu",
+    rpc: Rpc = None,
+    deployment: DeploymentFile = DEPLOYMENT,
+) -> None:
+    """Verify: replay what workers sampled, sign verdicts and epochs.
+
+    With --explain: replay one submission from public data, position by position, say what was done, and hold
+    its signed verdicts against that. Needs no key; exits 1 where a verdict is not reproduced.
+    """
+    if explain is None:
+        Role(
+            "verifier", "rollout_worker.config:VerifierConfig", "rollout_worker.verify.main:main"
+        ).start(config, assign, print_config)
+        return
+    quiet_libraries()
+    holds = explain_one(
+        explain,
+        *(orchestrator, run_id, device),
+        all_positions=all_positions,
+        as_json=as_json,
+        rpc=rpc,
+        deployment=deployment,
+    )
+    raise typer.Exit(0 if holds else 1)
 
 
 def explain_one(
@@ -33,7 +106,6 @@ def explain_one(
 
     With a node, the run's terms are held against the chain and hot keys are looked up.
     """
-    from audit.epoch import SpokeFor
     from client.public import Reader
     from rollcall.explain.explain import explain
     from rollcall.explain.view import show, to_json
@@ -78,13 +150,11 @@ def digest_of_work(text: str) -> bytes:
     except ValueError:
         digest = b""
     if len(digest) != 32:
-        raise UserError(f"{escape(text[:80])} is no digest: write 0x and 64 hex digits")
+        raise UserError(f"{text[:80]} is no digest: write 0x and 64 hex digits")
     return digest
 
 
-def _on_chain(
-    reader: "Reader", rpc: str, deployment: Path, run_id: int | None
-) -> "Callable[[str, str, int], bool]":
+def _on_chain(reader: Reader, rpc: str, deployment: Path, run_id: int | None) -> SpokeFor:
     """Hold the terms of the runs against the chain; return who spoke for whom there."""
     from audit.chain_facts import Keys
     from audit.record import require_agreed

@@ -5,19 +5,19 @@ from typing import Annotated
 import typer
 
 from protocol.user_error import UserError
-from rollcall.cli.commands.options import TRUST, example
+from rollcall.cli.options import TRUST, example
 
 Market = Annotated[str, typer.Argument(help="Orchestrator whose published records are read.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command(
-        rich_help_panel=TRUST,
-        epilog=example("rollcall provenance http://market:8100 --version 40 --check 100"),
-    )(provenance)
+commands = typer.Typer()
 
 
+@commands.command(
+    "provenance",
+    rich_help_panel=TRUST,
+    epilog=example("rollcall provenance http://market:8100 --version 40 --check 100"),
+)
 def provenance(
     orchestrator: Market,
     version: Annotated[

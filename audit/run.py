@@ -1,0 +1,192 @@
+"""Recompute every epoch of a run from the chain, the published files and the submissions; ask nobody.
+
+What the ledger can be shown comes with the call that shows it; printing and sending are the command's.
+"""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache, partial
+
+from audit.chain_facts import Keys, domain_of, facts_of
+from audit.draws import PublicDraws, Quorum, Records, check_replays
+from audit.epoch import work_digest
+from audit.epoch_record import (
+    EpochReport,
+    Look,
+    check_chain,
+    check_draws,
+    check_findings,
+    check_header,
+    check_pay,
+)
+from audit.fraud import Finding, find
+from audit.hidden.headers import posted_header
+from audit.paid import PaidIndex
+from audit.published import Published
+from audit.record import PublicRecord
+from audit.tasks import PromptOf, Unchecked, check_tasks, policies_of, prompts_of
+from protocol.checks.draw import votes_that_condemn
+from protocol.errors import MarketError
+from protocol.messages import Contribution
+from protocol.run import RunSpec
+
+NUM_READERS = 8
+"""Submissions asked for at a time: an orchestrator takes 400 requests a second from one address."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """One run's epochs, and what differs in the run as a whole."""
+
+    run_id: int
+    epochs: list[EpochReport]
+    differences: list[str]
+    earned: Mapping[str, int]
+    """Units that final epochs earned each worker."""
+
+    def all_differences(self) -> list[str]:
+        """Return what differs in the run and, named, in each of its epochs."""
+        return self.differences + [
+            f"epoch {epoch.posted.epoch}: {what}"
+            for epoch in self.epochs
+            for what in epoch.differences
+        ]
+
+    @property
+    def holds(self) -> bool:
+        return not self.differences and all(epoch.holds for epoch in self.epochs)
+
+
+def audit_run(
+    record: PublicRecord, run_id: int, *, most_submissions: int | None = None
+) -> RunReport:
+    """Recompute every epoch of a run that stands now."""
+    spec, ledger = record.spec(run_id), record.ledger
+    state, public, paid = ledger.run(run_id), public_draws(record, run_id, spec), PaidIndex()
+    reports: list[EpochReport] = []
+    differences: list[str] = []
+    check_leases = _task_check(record, run_id, public, differences)
+    accounts: dict[int, dict[str, int]] = {}
+    root, records = bytes(32), Records()
+    for posted in record.epochs(run_id):
+        report = EpochReport(posted)
+        reports.append(report)
+        published = record.published(posted)
+        if isinstance(published, str):
+            report.differences.append(published)
+            records.take(None)
+        else:
+            contributions = published.file.contributions
+            records.take(contributions)
+            _audit_file(record, report, published, paid, root_before=root, rate=state.rate)
+            looks = _looks(record, run_id, _drawn(contributions, most_submissions))
+            check_draws(
+                report,
+                looks,
+                secrets=public.secrets,
+                num_opened=state.num_opened,
+                spec=spec,
+                domain=public.domain,
+            )
+            check_replays(report, looks, records, public)
+            check_leases(report, looks)
+            accounts[posted.epoch] = {leaf.worker: leaf.earned for leaf in published.accounts}
+        root = posted.account_root
+    paid.close()
+    earned, wrong = check_pay(reports, accounts, record.claims.get(run_id, {}), state=state)
+    return RunReport(run_id, reports, differences + wrong, earned)
+
+
+def public_draws(record: PublicRecord, run_id: int, spec: RunSpec) -> PublicDraws:
+    """Return what a run's draws follow from, as the chain says it."""
+    ledger, state = record.ledger, record.ledger.run(run_id)
+    return PublicDraws(
+        run_id=run_id,
+        spec=spec,
+        domain=domain_of(ledger),
+        quorum=Quorum(
+            threshold=state.threshold,
+            num_to_condemn=votes_that_condemn(state.threshold, len(state.verifiers)),
+            num_voters=sum(v.has_vote for v in record.reader.verifiers(run_id)),
+            members=state.roster,
+        ),
+        spoke_for=Keys(ledger).spoke_for,
+        secrets={posted.epoch: posted.secret for posted in record.epochs(run_id)},
+        opened_at=cache(lambda epoch: ledger.epoch(run_id, epoch).opened_at or None),
+        always_owed_until=record.always_owed_until(run_id),
+    )
+
+
+def _task_check(
+    record: PublicRecord, run_id: int, public: PublicDraws, differences: list[str]
+) -> Callable[[EpochReport, Sequence[Look]], None]:
+    """Return the check of leases' contents; what keeps prompts from being made here is a difference."""
+    reader, spec = record.reader, public.spec
+    prompt_of: PromptOf | None = None
+    try:
+        prompt_of = prompts_of(reader, spec)
+    except Unchecked as error:
+        differences.append(str(error))
+    return partial(
+        check_tasks,
+        info=reader.run(run_id).model_copy(update={"spec": spec}),
+        domain=public.domain,
+        prompt_of=prompt_of,
+        policy_of=policies_of(reader, run_id, spec, public.domain),
+    )
+
+
+def first_proof(reports: Sequence[RunReport]) -> Finding | None:
+    """Return the proof against the earliest epoch that is not final: it voids every later one."""
+    epochs = [epoch for report in reports for epoch in report.epochs]
+    provable = (epoch for epoch in epochs if epoch.posted.is_disputable)
+    return next((epoch.findings[0] for epoch in provable if epoch.findings), None)
+
+
+def _audit_file(
+    record: PublicRecord,
+    report: EpochReport,
+    published: Published,
+    paid: PaidIndex,
+    *,
+    root_before: bytes,
+    rate: int,
+) -> None:
+    posted, ledger = report.posted, record.ledger
+    header = published.header(posted.data_hash)
+    if header.struct_hash() != posted.header_hash:
+        header = posted_header(ledger, posted) or header
+    state = ledger.epoch(posted.run_id, posted.epoch)
+    check_header(report, published, header, secret_hash=state.secret_hash)
+    before = record.accounts_before(posted)
+    check_chain(report, published, before, root_before=root_before, rate=rate)
+    found = find(
+        published.under(header),
+        facts_of(ledger, posted, now=record.now),
+        before=before,
+        paid_before=paid.before(posted, record.history, record.read),
+    )
+    check_findings(report, found)
+    paid.add(posted.run_id, posted.header_hash, published.work)
+
+
+def _drawn(items: Sequence[Contribution], most: int | None) -> Sequence[Contribution]:
+    if most is None or most >= len(items):
+        return items
+    return random.SystemRandom().sample(items, most)
+
+
+def _looks(record: PublicRecord, run_id: int, items: Sequence[Contribution]) -> list[Look]:
+    domain = domain_of(record.ledger)
+
+    def look(item: Contribution) -> Look:
+        digest = work_digest(item, run_id=run_id, domain=domain)
+        try:
+            return Look(item, record.submission(run_id, digest))
+        except MarketError as error:
+            return Look(item, error.message)
+
+    with ThreadPoolExecutor(NUM_READERS) as pool:
+        return list(pool.map(look, items))

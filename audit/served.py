@@ -1,0 +1,85 @@
+"""The runs and files that an orchestrator publishes, for who watches from outside.
+
+Its silence is what a watcher is for: a file that it does not give counts as one that has not come.
+"""
+
+import time
+from collections.abc import Callable, Collection
+from functools import partial
+from typing import TypeVar
+
+import structlog
+
+from audit.history import Posted
+from audit.record import BLOB_URI
+from client.public import Reader
+from protocol.canonical import keccak256
+from protocol.errors import MarketError, NotFound
+from protocol.user_error import UserError
+
+Answer = TypeVar("Answer")
+
+LOOK_SECONDS = 30.0
+"""How often the orchestrator is asked for new runs."""
+
+
+class Served:
+    """The runs to watch: those that were named, else every one that the orchestrator ever served.
+
+    A ledger has others' runs too, whose files are elsewhere: not finding them here says nothing. One
+    that was served is watched from then on, whatever its orchestrator says later.
+    """
+
+    def __init__(self, reader: Reader, *, named: Collection[int]) -> None:
+        self._reader = reader
+        self._is_named = bool(named)
+        self._looked_at = time.monotonic()
+        self.seen = set(named)
+        if not self._is_named:
+            self.seen |= {info.run_id for info in reader.runs()}
+
+    def look(self) -> None:
+        """Add what is served newly, from time to time."""
+        if self._is_named or time.monotonic() - self._looked_at < LOOK_SECONDS:
+            return
+        self._looked_at = time.monotonic()
+        try:
+            self.seen |= {info.run_id for info in self._reader.runs()}
+        except (MarketError, UserError) as error:
+            structlog.get_logger().warning("runs not listed", error=str(error))
+
+
+def fetch(reader: Reader, posted: Posted) -> bytes | None:
+    """Return a posting's file from the orchestrator, or None where it gives none.
+
+    The URI is unsigned: whoever posts first may write any. So the orchestrator's own record of the
+    epoch is asked first, and the bytes that hash to what was signed count, wherever they are from.
+    """
+    for digest in (_recorded(reader, posted), _named(posted)):
+        data = None if digest is None else _asked(posted, partial(reader.blob, digest))
+        if data is not None and keccak256(data) == posted.data_hash:
+            return data
+    return None
+
+
+def _recorded(reader: Reader, posted: Posted) -> bytes | None:
+    info = _asked(posted, lambda: reader.epoch(posted.run_id, posted.epoch))
+    return info.file if info is not None and any(info.file) else None
+
+
+def _named(posted: Posted) -> bytes | None:
+    try:
+        return bytes.fromhex(posted.uri.removeprefix(BLOB_URI))
+    except ValueError:
+        return None
+
+
+def _asked(posted: Posted, question: Callable[[], Answer]) -> Answer | None:
+    try:
+        return question()
+    except NotFound:
+        return None
+    except (MarketError, UserError) as error:
+        # Silence of the publisher is what a watcher is for: it counts as a file that has not come.
+        structlog.get_logger().warning("file not fetched", epoch=posted.epoch, error=str(error))
+        return None

@@ -1,0 +1,137 @@
+"""What commands share: the panels of `rollcall --help`, common options, and `at_ledger`.
+
+A command's file is imported for `rollcall --help`: what is heavy is imported when the command runs.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from inspect import Parameter, Signature, signature
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+from rich.markup import escape
+
+from protocol.user_error import UserError
+from rollcall.cli.desk import Desk, open_desk
+
+Deed = TypeVar("Deed", bound=Callable[..., object])
+
+ROLES = "Roles: a process each, from one TOML file"
+RUNS = "Runs"
+MONEY = "A worker's and a verifier's money"
+TRUST = "What is wrong, and what one does about it"
+MACHINE = "This machine"
+"""Panels of `rollcall --help`."""
+
+CHAIN = "The chain"
+
+Rpc = Annotated[
+    str | None,
+    typer.Option("--rpc", envvar="ROLLCALL_RPC", help="A node's URL.", rich_help_panel=CHAIN),
+]
+DeploymentFile = Annotated[
+    Path,
+    typer.Option(
+        "--deployment",
+        envvar="ROLLCALL_DEPLOYMENT",
+        help="The contracts' addresses.",
+        rich_help_panel=CHAIN,
+    ),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would be sent and its gas; send nothing.")
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+RunId = Annotated[int, typer.Argument(metavar="RUN", help="Its number: rollcall run list.")]
+Worker = Annotated[
+    str | None, typer.Option("--worker", help="Whose; default: the identity of ROLLCALL_KEY.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+Reason = Annotated[
+    str, typer.Option(help="A text, whose digest goes on chain, or a digest in hex.")
+]
+RunConfig = Annotated[
+    Path | None, typer.Option("--config", help="TOML file, as of rollcall launch.")
+]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file of this role.")]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="a.b=value", help="Override one setting; may be repeated."),
+]
+PrintConfig = Annotated[
+    bool, typer.Option("--print-config", help="Print the settings as TOML and end.")
+]
+DEPLOYMENT = Path("deployment.json")
+
+
+def example(*commands: str) -> str:
+    """Return the epilog that teaches a command."""
+    return "Example: " + ", then ".join(f"[bold]{escape(command)}[/]" for command in commands)
+
+
+def group(help: str) -> typer.Typer:
+    """Return commands under a name of their own: `rollcall NAME COMMAND`."""
+    return typer.Typer(help=help, no_args_is_help=True, rich_markup_mode="rich")
+
+
+def at_ledger(
+    commands: typer.Typer,
+    name: str,
+    *examples: str,
+    panel: str | None = None,
+    sends: bool = True,
+    asks: bool = False,
+) -> Callable[[Deed], Deed]:
+    """Make a command of a function that takes a `Desk` and then its own options.
+
+    The command has these, `--dry-run` where it sends, `--yes` where it asks, and where the chain is; the
+    function itself stays as it is, for other programs.
+
+    Example:
+        @at_ledger(commands, "fund", "rollcall run fund 1 250.5")
+        def fund(desk: Desk, run_id: RunId, amount: Amount) -> None: ...
+    """
+    shared = [
+        *([_option("yes", Yes, False)] if asks else []),
+        *([_option("dry_run", DryRun, False)] if sends else []),
+        _option("rpc", Rpc, None),
+        _option("deployment", DeploymentFile, DEPLOYMENT),
+    ]
+
+    def decorate(deed: Deed) -> Deed:
+        def command(**given: Any) -> None:
+            place = {option.name: given.pop(option.name) for option in shared}
+            with desk(**place) as at:
+                deed(at, **given)
+
+        _, *own = signature(deed, eval_str=True).parameters.values()
+        keywords = [option.replace(kind=Parameter.KEYWORD_ONLY) for option in own]
+        command.__signature__ = Signature([*keywords, *shared])  # type: ignore[attr-defined]
+        command.__doc__ = deed.__doc__
+        commands.command(name, rich_help_panel=panel, epilog=example(*examples))(command)
+        return deed
+
+    return decorate
+
+
+def desk(
+    rpc: str | None, deployment: Path, *, dry_run: bool = False, yes: bool = False
+) -> AbstractContextManager[Desk]:
+    """Open the ledger for one command, with the key in ROLLCALL_KEY if there is one."""
+    from rollcall.frame.keys import key_if_any
+
+    return open_desk(
+        require_rpc(rpc), deployment, key_if_any(), say=typer.echo, dry_run=dry_run, yes=yes
+    )
+
+
+def require_rpc(rpc: str | None) -> str:
+    """Return the node's URL; raise `UserError` where none is named."""
+    if not rpc:
+        raise UserError("name a node with --rpc URL, or set ROLLCALL_RPC")
+    return rpc
+
+
+def _option(name: str, annotation: Any, default: Any) -> Parameter:
+    return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)

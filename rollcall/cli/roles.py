@@ -1,0 +1,44 @@
+"""`rollcall serve | join | train`: a party's process, from one TOML file; `verify` has a file of its own."""
+
+import typer
+
+from rollcall.cli.options import ROLES, Assignments, ConfigFile, PrintConfig, example
+from rollcall.frame.roles import Role
+
+commands = typer.Typer()
+
+
+@commands.command(
+    rich_help_panel=ROLES, epilog=example("rollcall serve --config orchestrator.toml")
+)
+def serve(
+    config: ConfigFile = None, assign: Assignments = None, print_config: PrintConfig = False
+) -> None:
+    """Run the orchestrator: leases, intake, queues, settlement."""
+    Role("orchestrator", "orchestrator.config:Config", "orchestrator.main:main").start(
+        config, assign, print_config
+    )
+
+
+@commands.command(
+    rich_help_panel=ROLES, epilog=example("rollcall join --print-config > worker.toml")
+)
+def join(
+    config: ConfigFile = None, assign: Assignments = None, print_config: PrintConfig = False
+) -> None:
+    """Work: lease tasks, sample them, submit, be paid."""
+    Role("worker", "rollout_worker.config:WorkerConfig", "rollout_worker.main:main").start(
+        config, assign, print_config
+    )
+
+
+@commands.command(
+    rich_help_panel=ROLES, epilog=example("rollcall train --config trainer.toml --set steps=200")
+)
+def train(
+    config: ConfigFile = None, assign: Assignments = None, print_config: PrintConfig = False
+) -> None:
+    """Train: take batches, make optimizer steps, publish policies."""
+    Role("trainer", "trainer.config:Config", "trainer.main:main").start(
+        config, assign, print_config
+    )
