@@ -1,12 +1,12 @@
-"""What a demo claims, each claim checked from the evidence alone.
+"""What a demo claims, each claim checked from the results alone. That the books are right is the audit's to say.
 
-Pure: the evidence is gathered before. A claim says what was found whether it holds or not.
+Pure: the results are gathered before. A claim says what was found whether it holds or not.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from rollcall.demo.results import Evidence, WorkerEvidence
+from rollcall.demo.results import Results, WorkerResult
 
 MIN_HELD_OUT = 512
 MAX_START_ACCURACY = 0.60
@@ -20,9 +20,9 @@ class Claim:
     found: str
 
 
-def check_claims(evidence: Evidence) -> list[Claim]:
+def check_claims(results: Results) -> list[Claim]:
     """Return every claim in the order of the report."""
-    checks: tuple[Callable[[Evidence], Claim], ...] = (
+    checks: tuple[Callable[[Results], Claim], ...] = (
         the_model_learned,
         the_cheat_was_found,
         the_cheat_trained_nothing,
@@ -31,148 +31,136 @@ def check_claims(evidence: Evidence) -> list[Claim]:
         honest_work_was_never_rejected,
         honest_workers_were_paid_exactly,
         trained_groups_were_admitted_and_fresh,
-        policies_were_what_manifests_promised,
+        the_audit_holds,
     )
-    return [check(evidence) for check in checks]
+    return [check(results) for check in checks]
 
 
-def the_model_learned(evidence: Evidence) -> Claim:
-    before, after = evidence.accuracy_before, evidence.accuracy_after
-    enough = evidence.num_held_out >= MIN_HELD_OUT
+def the_model_learned(results: Results) -> Claim:
+    before, after = results.accuracy[0], results.accuracy[results.num_steps]
+    num = results.spec.num_held_out
     return Claim(
         f"accuracy on held-out problems rises from ≤ {MAX_START_ACCURACY} to ≥ {MIN_END_ACCURACY}",
-        enough and before <= MAX_START_ACCURACY and after >= MIN_END_ACCURACY,
-        f"{before:.3f} → {after:.3f} on {evidence.num_held_out} problems at T = 1",
+        num >= MIN_HELD_OUT and before <= MAX_START_ACCURACY and after >= MIN_END_ACCURACY,
+        f"{before:.3f} → {after:.3f} on {num} problems at T = 1",
     )
 
 
-def the_cheat_was_found(evidence: Evidence) -> Claim:
-    cheats = _cheats(evidence)
-    found = [
-        w for w in cheats if w.is_excluded and _replay_rejections(w) and set(w.named) == {w.does}
-    ]
-    after = "; ".join(
-        f"{w.name}: {_replay_rejections(w)} group rejected, named {', '.join(w.named)}; it had sent "
-        f"{w.groups_before_exclusion}"
-        for w in found
-    )
+def the_cheat_was_found(results: Results) -> Claim:
+    cheats = _cheats(results)
     return Claim(
         "the cheat is found by replay, and what it did is named",
-        bool(cheats) and len(found) == len(cheats),
-        after or "; ".join(f"{w.name}: named {w.named or 'nothing'}" for w in cheats) or "no cheat",
+        bool(cheats)
+        and all(
+            w.standing.is_excluded and _num_caught(w) and set(w.named) == {w.does} for w in cheats
+        ),
+        "; ".join(
+            f"{w.name}: {_num_caught(w)} group rejected, named {', '.join(w.named) or 'nothing'}; it "
+            f"had sent {w.num_sent}"
+            for w in cheats
+        )
+        or "no cheat",
     )
 
 
-def the_cheat_trained_nothing(evidence: Evidence) -> Claim:
+def the_cheat_trained_nothing(results: Results) -> Claim:
     """No group of a cheat reached a batch at all, which includes all taken after detection."""
-    addresses = {w.address for w in _cheats(evidence)}
-    trained = [g for g in evidence.groups if g.worker in addresses and g.trained_in >= 0]
-    sent = sum(g.worker in addresses for g in evidence.groups)
+    addresses = {w.address for w in _cheats(results)}
+    sent = [group for group in results.sold if group.worker in addresses]
+    trained = sum(group.trained_in >= 0 for group in sent)
     return Claim(
         "none of the cheat's work is trained on",
-        bool(addresses) and sent > 0 and not trained,
-        f"{len(trained)} of its {sent} groups were in a batch",
+        bool(sent) and not trained,
+        f"{trained} of its {len(sent)} groups were in a batch",
     )
 
 
-def the_cheat_was_not_paid(evidence: Evidence) -> Claim:
-    cheats = _cheats(evidence)
-    paid = sum(w.claimed + w.earned_units for w in cheats)
+def the_cheat_was_not_paid(results: Results) -> Claim:
+    cheats = _cheats(results)
+    claimed, credited = sum(w.claimed for w in cheats), sum(w.earned_units for w in cheats)
     return Claim(
         "the cheat is paid nothing",
-        bool(cheats) and paid == 0,
-        f"claimed {sum(w.claimed for w in cheats)}, credited {sum(w.earned_units for w in cheats)}",
+        bool(cheats) and claimed == credited == 0,
+        f"claimed {claimed}, credited {credited}",
     )
 
 
-def the_cheat_was_slashed(evidence: Evidence) -> Claim:
-    cheats = _cheats(evidence)
-    slashed = [w for w in cheats if w.stake_after < w.stake_before]
+def the_cheat_was_slashed(results: Results) -> Claim:
+    cheats = _cheats(results)
     return Claim(
         "its stake is slashed on chain",
-        bool(cheats) and len(slashed) == len(cheats),
-        "; ".join(
-            f"{w.stake_before / 10**18:g} → {w.stake_after / 10**18:g} tokens" for w in cheats
+        bool(cheats) and all(w.lost > 0 for w in cheats),
+        "; ".join(f"{(w.stake + w.lost) / 10**18:g} → {w.stake / 10**18:g} tokens" for w in cheats),
+    )
+
+
+def honest_work_was_never_rejected(results: Results) -> Claim:
+    honest = _honest(results)
+    return Claim(
+        "no honest group is rejected",
+        bool(honest)
+        and all(w.standing.accepted_groups and not w.standing.rejected_by_reason for w in honest),
+        ", ".join(
+            f"{w.name} {w.standing.accepted_groups} accepted, rejected "
+            f"{w.standing.rejected_by_reason or 'none'}"
+            for w in honest
         ),
     )
 
 
-def honest_work_was_never_rejected(evidence: Evidence) -> Claim:
-    honest = _honest(evidence)
-    rejected = {w.name: w.rejected_by_reason for w in honest if w.rejected_by_reason}
-    idle = [w.name for w in honest if w.accepted_groups == 0]
-    found = ", ".join(f"{w.name} {w.accepted_groups} accepted" for w in honest)
-    if idle:
-        found = f"{', '.join(idle)} sold nothing; {found}"
+def honest_workers_were_paid_exactly(results: Results) -> Claim:
+    """The audit recomputes what was earned; here, that all accepted work is in it and reached its worker."""
+    honest, rate = _honest(results), results.spec.rate
+    unpaid = sum(w.standing.accepted_tokens - w.earned_units for w in honest)
     return Claim(
-        "no honest group is rejected",
-        bool(honest) and not rejected and not idle,
-        f"{rejected}; {found}" if rejected else found,
+        "honest workers are paid exactly units × rate, as the audit recomputes them",
+        bool(honest)
+        and not unpaid
+        and all(0 < w.claimed == w.earned_units * rate == w.balance_gained for w in honest),
+        ", ".join(f"{w.name} {w.claimed / 10**18:.6f} for {w.earned_units:,} units" for w in honest)
+        + (f"; {unpaid} units were left unpaid" if unpaid else ""),
     )
 
 
-def honest_workers_were_paid_exactly(evidence: Evidence) -> Claim:
-    honest = _honest(evidence)
-    exact = all(
-        w.claimed == w.earned_units * evidence.rate == w.balance_gained and w.claimed > 0
-        for w in honest
+def trained_groups_were_admitted_and_fresh(results: Results) -> Claim:
+    most = results.spec.max_staleness
+    trained = [group for group in results.sold if group.trained_in >= 0]
+    ages = [group.trained_in - group.policy_version for group in trained]
+    num_wrong = sum(
+        group.state != "accepted" or not 0 <= age <= most
+        for group, age in zip(trained, ages, strict=True)
     )
-    found = ", ".join(
-        f"{w.name} {w.claimed / 10**18:.6f} = {w.earned_units:,} units × rate" for w in honest
-    )
-    unpaid = sum(w.accepted_units - w.earned_units for w in honest)
-    wrong = evidence.audit.all_differences()
+    steps = {group.trained_in for group in trained}
     return Claim(
-        "honest workers are paid exactly units × rate, as recomputed from the epoch files by the audit",
-        bool(honest) and exact and not unpaid and not wrong,
-        found
-        + (f"; {unpaid} units were left unpaid" if unpaid else "")
-        + (f"; the audit found {len(wrong)} differences: {wrong[0]}" if wrong else ""),
+        f"every trained group was admitted and at most {most} versions old",
+        bool(trained) and steps == set(range(results.num_steps)) and not num_wrong,
+        f"{len(trained)} groups in {len(steps)} batches, {num_wrong} wrong, "
+        f"oldest {max(ages, default=0)} versions",
     )
 
 
-def trained_groups_were_admitted_and_fresh(evidence: Evidence) -> Claim:
-    trained = [g for g in evidence.groups if g.trained_in >= 0]
-    staleness = [g.trained_in - g.policy_version for g in trained]
-    wrong = [
-        g
-        for g, age in zip(trained, staleness, strict=True)
-        if g.state != "accepted" or not 0 <= age <= evidence.max_staleness
-    ]
-    steps = {g.trained_in for g in trained}
-    complete = steps == set(range(evidence.num_steps))
+def the_audit_holds(results: Results) -> Claim:
+    """Leaves, sums, roots and pay of every epoch; tasks, seeds, policies and replays of those drawn."""
+    audit = results.audit
+    differences, num_looked = audit.all_differences(), sum(e.num_looked_at for e in audit.epochs)
     return Claim(
-        f"every trained group was admitted and at most {evidence.max_staleness} versions old",
-        bool(trained) and complete and not wrong,
-        f"{len(trained)} groups in {len(steps)} batches, {len(wrong)} wrong, "
-        f"oldest {max(staleness, default=0)} versions",
+        "`rollcall audit` recomputes every epoch from public data and finds nothing that differs",
+        bool(num_looked) and not differences,
+        f"{len(audit.epochs)} epochs, {sum(e.num_groups for e in audit.epochs)} groups, "
+        f"{num_looked} of them looked into"
+        + (f"; {len(differences)} differences: {differences[0]}" if differences else ""),
     )
 
 
-def policies_were_what_manifests_promised(evidence: Evidence) -> Claim:
-    used = [
-        (w, version, digest) for w in evidence.workers for version, digest in w.policies.items()
-    ]
-    wrong = [
-        f"{w.name} version {version}"
-        for w, version, digest in used
-        if evidence.policy_digests.get(version) != digest
-    ]
-    versions = {version for _, version, _ in used}
-    return Claim(
-        "every policy a worker used has the digest its manifest promised",
-        bool(used) and not wrong,
-        f"{len(used)} uses of {len(versions)} versions, {len(wrong)} differ {wrong or ''}".rstrip(),
-    )
+def _cheats(results: Results) -> list[WorkerResult]:
+    return [w for w in results.workers if w.is_cheat]
 
 
-def _cheats(evidence: Evidence) -> list[WorkerEvidence]:
-    return [w for w in evidence.workers if w.is_cheat]
+def _honest(results: Results) -> list[WorkerResult]:
+    return [w for w in results.workers if not w.is_cheat]
 
 
-def _honest(evidence: Evidence) -> list[WorkerEvidence]:
-    return [w for w in evidence.workers if not w.is_cheat]
-
-
-def _replay_rejections(worker: WorkerEvidence) -> int:
-    return sum(n for why, n in worker.rejected_by_reason.items() if why.startswith("replay_"))
+def _num_caught(worker: WorkerResult) -> int:
+    """Return how many of its groups a replay rejected."""
+    rejected = worker.standing.rejected_by_reason
+    return sum(n for why, n in rejected.items() if why.startswith("replay_"))

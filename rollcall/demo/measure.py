@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from client.policies import PolicyStore, write_model_folder
 from client.public import Reader
 from protocol.canonical import keccak256
-from protocol.environments.base import FULL_SCORE
+from protocol.environments.base import FULL_SCORE, Environment
 from protocol.environments.registry import environment
 from protocol.run import RunSpec
 from protocol.signing import Domain
@@ -23,12 +23,7 @@ from rollout_worker.engines.registry import open_engine
 
 
 def measure_accuracy(
-    reader: Reader,
-    launched: Launched,
-    folder: Path,
-    *,
-    versions: Sequence[int],
-    num_problems: int,
+    reader: Reader, launched: Launched, folder: Path, *, versions: Sequence[int]
 ) -> dict[int, float]:
     """Return the share of held-out problems solved by each version."""
     import torch
@@ -39,7 +34,9 @@ def measure_accuracy(
     spec = launched.spec
     domain = Domain(launched.deployment.chain_id, checksum_address(launched.deployment.ledger))
     store = PolicyStore(reader, run_id=launched.run_id, spec=spec, domain=domain, keep=2)
-    requests = held_out_requests(reader, spec, num_problems)
+    problems = environment(spec.environment, spec.environment_config)
+    tokenizer = Tokenizer.from_str(reader.blob(spec.tokenizer_digest).decode())
+    requests = held_out_requests(problems, tokenizer, spec)
     found: dict[int, float] = {}
     engine = None
     for version in versions:
@@ -54,43 +51,27 @@ def measure_accuracy(
                 max_sequences=256,
             )
         engine.load(policy.weights)
-        texts = decode(reader, spec, [done.tokens.tolist() for done in engine.generate(requests)])
-        found[version] = share_solved(spec, texts)
+        rows = [done.tokens.tolist() for done in engine.generate(requests)]
+        texts = tokenizer.decode_batch(rows, skip_special_tokens=True)
+        solved = sum(
+            problems.score(problems.problem(spec.held_out_start + i), text) == FULL_SCORE
+            for i, text in enumerate(texts)
+        )
+        found[version] = solved / len(texts)
     if engine is not None:
         engine.close()
     return found
 
 
-def held_out_requests(reader: Reader, spec: RunSpec, num_problems: int) -> list[Request]:
+def held_out_requests(problems: Environment, tokenizer: Tokenizer, spec: RunSpec) -> list[Request]:
     """Return one request per held-out problem, seeded by its index."""
-    tokenizer = Tokenizer.from_str(reader.blob(spec.tokenizer_digest).decode())
-    problems = environment(spec.environment, spec.environment_config)
-    requests = []
-    for index in range(spec.held_out_start, spec.held_out_start + num_problems):
-        seed = int.from_bytes(keccak256(b"held out" + index.to_bytes(8, "big"))[:8], "big") >> 1
-        requests.append(
-            Request(
-                prompt=tuple(tokenizer.encode(problems.problem(index).prompt).ids),
-                seed=seed,
-                temperature=spec.temperature,
-                max_tokens=spec.max_tokens,
-                eos_token_id=spec.eos_token_id,
-            )
+    return [
+        Request(
+            prompt=tuple(tokenizer.encode(problems.problem(index).prompt).ids),
+            seed=int.from_bytes(keccak256(b"held out" + index.to_bytes(8, "big"))[:8], "big") >> 1,
+            temperature=spec.temperature,
+            max_tokens=spec.max_tokens,
+            eos_token_id=spec.eos_token_id,
         )
-    return requests
-
-
-def decode(reader: Reader, spec: RunSpec, completions: list[list[int]]) -> list[str]:
-    """Return the completions as text, as the reward reads them."""
-    tokenizer = Tokenizer.from_str(reader.blob(spec.tokenizer_digest).decode())
-    return list(tokenizer.decode_batch(completions, skip_special_tokens=True))
-
-
-def share_solved(spec: RunSpec, texts: list[str]) -> float:
-    """Return the share of texts with a full score."""
-    problems = environment(spec.environment, spec.environment_config)
-    solved = sum(
-        problems.score(problems.problem(spec.held_out_start + i), text) == FULL_SCORE
-        for i, text in enumerate(texts)
-    )
-    return solved / len(texts)
+        for index in range(spec.held_out_start, spec.held_out_start + spec.num_held_out)
+    ]

@@ -97,11 +97,11 @@ def run_demo(*, steps: int, folder: Path, plain: bool, seed: int) -> bool:
             trained = time.time()
             settle(market, processes, view, record, launched)
             clock = Clock(started, market_open, trained, time.time())
-            view.say("paying workers and gathering the evidence")
-            evidence = gather(market, launched, record.events(), clock)
+            view.say("paying workers and auditing the market")
+            results = gather(market, launched, record.events(), clock, console)
             processes.check(may_end=("trainer", *(w.party.name for w in market.workers)))
-    claims = check_claims(evidence)
-    write_report(folder, evidence, claims, console)
+    claims = check_claims(results)
+    write_report(folder, results, claims, console)
     return all(claim.holds for claim in claims)
 
 

@@ -4,7 +4,6 @@ A role is named by where its config and its `main(config, key)` live, and import
 started, so that a worker needs no orchestrator installed.
 """
 
-import asyncio
 import importlib
 import inspect
 from collections.abc import Sequence
@@ -40,6 +39,8 @@ class Role:
         configure_logging(self.name)
         running = _load(self.entry)(settings, key)
         if inspect.iscoroutine(running):
+            import asyncio
+
             asyncio.run(running)
 
 

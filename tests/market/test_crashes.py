@@ -20,7 +20,7 @@ from rollcall.demo.claims import check_claims
 from rollcall.demo.events import Record
 from rollcall.demo.market import CHEAT_BITS, Market, Party, WorkerParty
 from rollcall.demo.processes import Processes
-from rollcall.demo.results import Clock, Evidence, gather
+from rollcall.demo.results import Clock, Results, gather
 from rollcall.demo.run import (
     Ports,
     open_market,
@@ -47,7 +47,7 @@ KILLED_AT = {
 
 @dataclass(frozen=True, slots=True)
 class Survived:
-    evidence: Evidence
+    results: Results
     events: list[Event]
     kills: list[str]
     metrics: list[int]
@@ -76,9 +76,9 @@ def survived(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Survived]:
             start_parties(market, processes, launched.run_id)
             kills = kill_each_once(market, processes)
             settle(market, processes, view, record, launched)
-            evidence = gather(market, launched, record.events(), Clock(0, 0, 0, 0))
+            results = gather(market, launched, record.events(), Clock(0, 0, 0, 0), console)
             events = record.events()
-    yield Survived(evidence, events, kills, [int(s["version"]) for s in evidence.steps], folder)
+    yield Survived(results, events, kills, [int(s["version"]) for s in results.steps], folder)
 
 
 def kill_each_once(market: Market, processes: Processes) -> list[str]:
@@ -114,17 +114,15 @@ def test_every_part_was_killed_once(survived: Survived) -> None:
 
 
 def test_the_market_still_keeps_its_promises(survived: Survived) -> None:
-    broken = [
-        c for c in check_claims(survived.evidence) if not c.holds and "accuracy" not in c.name
-    ]
+    broken = [c for c in check_claims(survived.results) if not c.holds and "accuracy" not in c.name]
     assert not broken, broken
 
 
 def test_every_receipt_for_accepted_work_is_still_honoured(survived: Survived) -> None:
     """What workers were promised, by their own record, is what the ledger paid."""
-    accepted = sum(w.accepted_units for w in survived.evidence.workers)
+    accepted = sum(w.standing.accepted_tokens for w in survived.results.workers)
     assert accepted > 0
-    assert accepted == sum(w.earned_units for w in survived.evidence.workers)
+    assert accepted == sum(w.earned_units for w in survived.results.workers)
     promised = ReceiptBook(survived.folder / "worker-honest" / "receipts").promises(1)
     known = {event.fields["digest"] for event in survived.events if event.kind == "submission"}
     assert promised
@@ -138,6 +136,6 @@ def test_each_version_was_trained_and_published_once(survived: Survived) -> None
 
 
 def test_no_group_is_in_two_batches(survived: Survived) -> None:
-    per_step = Counter(g.trained_in for g in survived.evidence.groups if g.trained_in >= 0)
+    per_step = Counter(g.trained_in for g in survived.results.sold if g.trained_in >= 0)
     assert set(per_step) == set(range(STEPS))
     assert set(per_step.values()) == {12}
