@@ -1,7 +1,7 @@
 """Check an epoch from its published file, as a verifier must before it signs.
 
-Pure, and written apart from settlement: a mistake there must not be repeated here. What needs the
-market (where a group stands, its lease and its body) is `rollout_worker/verify/epochs.py`'s to fetch and `check_group`'s
+Pure. How leaves and header follow from the file is `protocol/epoch.py`'s, which the ledger's own hashes and the
+shared vectors hold. What needs the market (where a group stands, its lease and its body) is `rollout_worker/verify/epochs.py`'s to fetch and `check_group`'s
 to judge. Left out: whether accepted work is missing, which workers prove with their receipts.
 """
 
@@ -10,7 +10,6 @@ from itertools import pairwise
 
 from protocol.canonical import keccak256
 from protocol.constants import NUM_TOKENS_PER_UNIT
-from protocol.epoch import AccountLeaf, EpochHeader, WorkLeaf, account_root, work_root
 from protocol.messages import Contribution, EpochFile, GroupState, SubmissionStatus
 from protocol.rollout import Submission, Work, lease_id, payload_digest, rollout_seed, task_index
 from protocol.run import RunSpec
@@ -82,8 +81,10 @@ def check_file(
             )
         accounts[item.worker] = (earned + item.units, item.nonce)
         found[digest] = item
-    published = {a.worker: (a.earned, a.last_nonce) for a in file.accounts}
-    if published != accounts or len(published) != len(file.accounts):
+    workers = [int(account.worker, 16) for account in file.accounts]
+    if any(left >= right for left, right in pairwise(workers)):
+        raise EpochRefused("accounts do not ascend strictly by worker")
+    if {a.worker: (a.earned, a.last_nonce) for a in file.accounts} != accounts:
         raise EpochRefused("the accounts are not those before plus the contributions")
     return found
 
@@ -98,51 +99,6 @@ def _check_contribution(
         raise EpochRefused(f"{item.units} units are paid for {item.tokens} tokens")
     if item.gflops != spec.gflops(item.tokens):
         raise EpochRefused(f"{item.gflops} gflops are claimed for {item.tokens} tokens")
-
-
-def header_of(file: EpochFile, data: bytes, *, prev_account_root: bytes) -> EpochHeader:
-    """Return the header that follows from the file and the chain; `data` is its canonical bytes."""
-    of_worker: dict[str, int] = {}
-    units = tokens = gflops = 0
-    leaves = []
-    for item in file.contributions:
-        of_worker[item.worker] = of_worker.get(item.worker, 0) + item.units
-        units += item.units
-        tokens += item.tokens
-        gflops += item.gflops
-        leaves.append(
-            WorkLeaf(
-                run_id=file.run_id,
-                worker=item.worker,
-                nonce=item.nonce,
-                payload_digest=item.payload_digest,
-                policy_version=item.policy_version,
-                submitted_at=item.submitted_at,
-                tokens=item.tokens,
-                gflops=item.gflops,
-                signature_hash=keccak256(item.signature),
-                units=item.units,
-                worker_sum=of_worker[item.worker],
-                epoch_sum=units,
-                token_sum=tokens,
-                gflop_sum=gflops,
-            )
-        )
-    accounts = [AccountLeaf(a.worker, a.earned, a.last_nonce) for a in file.accounts]
-    return EpochHeader(
-        run_id=file.run_id,
-        epoch=file.epoch,
-        generation=file.generation,
-        prev_account_root=prev_account_root,
-        work_root=work_root(leaves),
-        account_root=account_root(accounts),
-        work_count=len(leaves),
-        account_count=len(accounts),
-        total=units,
-        tokens=tokens,
-        gflops=gflops,
-        data_hash=keccak256(data),
-    )
 
 
 def check_group(

@@ -6,14 +6,19 @@ wrong with a leaf is not judged here.
 """
 
 from bisect import bisect_left
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from ledger.state import AccountOpening, WorkOpening
-from protocol.canonical import keccak256
-from protocol.epoch import AccountLeaf, EpochHeader, WorkLeaf
+from protocol.epoch import (
+    AccountLeaf,
+    EpochHeader,
+    WorkLeaf,
+    accounts_of,
+    header_over,
+    leaves_of,
+)
 from protocol.merkle import Tree
 from protocol.messages import EpochFile
 
@@ -144,8 +149,7 @@ class Published:
 
     @classmethod
     def of(cls, file: EpochFile) -> "Published":
-        work = tuple(_work_leaves(file))
-        accounts = tuple(AccountLeaf(a.worker, a.earned, a.last_nonce) for a in file.accounts)
+        work, accounts = leaves_of(file), accounts_of(file)
         trees = (Tree([leaf.digest() for leaf in leaves]) for leaves in (work, accounts))
         return cls(file, work, accounts, *trees)
 
@@ -155,21 +159,8 @@ class Published:
 
     def header(self, data_hash: bytes) -> EpochHeader:
         """Return the header that an honest quorum signs for this file."""
-        last = self.work[-1] if self.work else None
-        return EpochHeader(
-            run_id=self.file.run_id,
-            epoch=self.file.epoch,
-            generation=self.file.generation,
-            prev_account_root=self.file.prev_account_root,
-            work_root=self.work_tree.root,
-            account_root=self.account_tree.root,
-            work_count=len(self.work),
-            account_count=len(self.accounts),
-            total=last.epoch_sum if last else 0,
-            tokens=last.token_sum if last else 0,
-            gflops=last.gflop_sum if last else 0,
-            data_hash=data_hash,
-        )
+        roots = self.work_tree.root, self.account_tree.root
+        return header_over(self.file, *roots, data_hash=data_hash)
 
     def opens_work(self, header: EpochHeader) -> bool:
         return (self.work_tree.root, len(self.work)) == (header.work_root, header.work_count)
@@ -201,31 +192,3 @@ def _account_at(accounts: Openable[AccountLeaf], place: int) -> AccountOpening:
     if leaf is None:
         raise KeyError(f"account leaf {place} is not known")
     return AccountOpening(leaf, place, accounts.proof(place))
-
-
-def _work_leaves(file: EpochFile) -> list[WorkLeaf]:
-    leaves: list[WorkLeaf] = []
-    of_worker: dict[str, int] = defaultdict(int)
-    units = tokens = gflops = 0
-    for item in file.contributions:
-        of_worker[item.worker] += item.units
-        units, tokens, gflops = units + item.units, tokens + item.tokens, gflops + item.gflops
-        leaves.append(
-            WorkLeaf(
-                run_id=file.run_id,
-                worker=item.worker,
-                nonce=item.nonce,
-                payload_digest=item.payload_digest,
-                policy_version=item.policy_version,
-                submitted_at=item.submitted_at,
-                tokens=item.tokens,
-                gflops=item.gflops,
-                signature_hash=keccak256(item.signature),
-                units=item.units,
-                worker_sum=of_worker[item.worker],
-                epoch_sum=units,
-                token_sum=tokens,
-                gflop_sum=gflops,
-            )
-        )
-    return leaves

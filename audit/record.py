@@ -9,14 +9,13 @@ from audit.published import Openable, Published, unknown
 from client.public import Reader
 from ledger.ledger import Ledger
 from protocol.canonical import keccak256
-from protocol.epoch import AccountLeaf
+from protocol.epoch import AccountLeaf, blob_of
 from protocol.errors import MarketError
 from protocol.messages import EpochFile, SubmissionStatus
 from protocol.rollout import Submission, read_submission
 from protocol.run import RunSpec
 from protocol.user_error import UserError
 
-BLOB_URI = "blob:0x"
 INTERRUPTIONS = {"RunHalted": "cutoff", "RunLapsed": "permitUntil"}
 """What keeps a run from owing work, with the field that says when it last did."""
 
@@ -111,9 +110,8 @@ class PublicRecord:
         return status, read_submission(self.reader.blob(status.body))
 
     def _fetch(self, posted: Posted) -> Published | str:
-        try:
-            digest = bytes.fromhex(posted.uri.removeprefix(BLOB_URI))
-        except ValueError:
+        digest = blob_of(posted.uri)
+        if digest is None:
             return f"the posting names no blob: {posted.uri[:80]!r}"
         try:
             data = self.reader.blob(digest)

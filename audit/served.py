@@ -11,9 +11,9 @@ from typing import TypeVar
 import structlog
 
 from audit.history import Posted
-from audit.record import BLOB_URI
 from client.public import Reader
 from protocol.canonical import keccak256
+from protocol.epoch import blob_of
 from protocol.errors import MarketError, NotFound
 from protocol.user_error import UserError
 
@@ -55,7 +55,7 @@ def fetch(reader: Reader, posted: Posted) -> bytes | None:
     The URI is unsigned: whoever posts first may write any. So the orchestrator's own record of the
     epoch is asked first, and the bytes that hash to what was signed count, wherever they are from.
     """
-    for digest in (_recorded(reader, posted), _named(posted)):
+    for digest in (_recorded(reader, posted), blob_of(posted.uri)):
         data = None if digest is None else _asked(posted, partial(reader.blob, digest))
         if data is not None and keccak256(data) == posted.data_hash:
             return data
@@ -65,13 +65,6 @@ def fetch(reader: Reader, posted: Posted) -> bytes | None:
 def _recorded(reader: Reader, posted: Posted) -> bytes | None:
     info = _asked(posted, lambda: reader.epoch(posted.run_id, posted.epoch))
     return info.file if info is not None and any(info.file) else None
-
-
-def _named(posted: Posted) -> bytes | None:
-    try:
-        return bytes.fromhex(posted.uri.removeprefix(BLOB_URI))
-    except ValueError:
-        return None
 
 
 def _asked(posted: Posted, question: Callable[[], Answer]) -> Answer | None:

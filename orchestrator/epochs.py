@@ -26,7 +26,7 @@ from orchestrator.store.events import event_body
 from orchestrator.store.records import Epoch, SettledWork
 from orchestrator.unsettled import payable, unsettled
 from protocol.canonical import keccak256
-from protocol.epoch import EpochHeader
+from protocol.epoch import EpochHeader, header_of, uri_of
 from protocol.errors import NotFound, Refused
 from protocol.messages import (
     Account,
@@ -181,7 +181,7 @@ async def _freeze(market: Market, run: Run, epoch: int) -> Epoch | None:
     )
     file = settle.epoch_file(opened, work, await _accounts_before(market, run, epoch))
     data = await asyncio.to_thread(file.canonical)
-    header = await asyncio.to_thread(settle.header_of, file, data)
+    header = await asyncio.to_thread(header_of, file, data)
     record = Epoch(
         run_id=run.run_id,
         epoch=epoch,
@@ -211,9 +211,8 @@ async def _freeze(market: Market, run: Run, epoch: int) -> Epoch | None:
 
 async def _post(market: Market, run: Run, record: Epoch, quorum: dict[str, bytes]) -> None:
     file = EpochFile.from_canonical(await market.blobs.get(record.file))
-    header: EpochHeader = await asyncio.to_thread(settle.header_of, file, file.canonical())
-    uri = f"blob:0x{record.file.hex()}"
-    await market.chain.post_epoch(header, file.secret, quorum, uri)
+    header: EpochHeader = await asyncio.to_thread(header_of, file, file.canonical())
+    await market.chain.post_epoch(header, file.secret, quorum, uri_of(record.file))
     # In this order: leases must not be granted on money that is committed and counted nowhere.
     run.chain = await market.chain.run(run.run_id)
     await mark_posted(market, run, record)

@@ -14,6 +14,7 @@ from orchestrator.services import Market, Run
 from orchestrator.store.events import event_body
 from orchestrator.store.records import Epoch
 from protocol.canonical import content_digest, keccak256
+from protocol.epoch import blob_of
 from protocol.errors import NotFound
 from protocol.messages import EpochFile, EpochStage
 
@@ -134,8 +135,7 @@ async def adopt(market: Market, run: Run, epoch: int) -> Epoch:
 
 
 async def _published(market: Market, uri: str) -> bytes:
-    digits = uri.removeprefix("blob:0x")
-    if len(digits) != 64 or not uri.startswith("blob:0x") or set(digits) - set("0123456789abcdef"):
+    digest = blob_of(uri)
+    if digest is None or await market.blobs.size(digest) is None:
         return b""
-    digest = bytes.fromhex(digits)
-    return await market.blobs.get(digest) if await market.blobs.size(digest) is not None else b""
+    return await market.blobs.get(digest)

@@ -13,9 +13,9 @@ from audit.history import Posted
 from audit.watcher import Policy, Watcher
 from orchestrator.services import Market, Run
 from protocol.canonical import keccak256
+from protocol.epoch import blob_of
 from protocol.errors import Busy, NotFound
 
-BLOB_URI = "blob:0x"
 BLOB_SECONDS = 60.0
 """A file of 100,000 groups is 35 MB; a store that takes longer counts as one that has not got it yet."""
 
@@ -56,18 +56,11 @@ class EpochWatch:
 async def _file(market: Market, run: Run, posted: Posted) -> bytes | None:
     """Return what was signed, by our own record or else by the URI, which whoever posts may invent."""
     record = await market.store.epochs.epoch(run.run_id, posted.epoch)
-    for digest in (record.file if record else None, _named(posted.uri)):
+    for digest in (record.file if record else None, blob_of(posted.uri)):
         data = None if digest is None else await _blob(market, digest)
         if data is not None and keccak256(data) == posted.data_hash:
             return data
     return None
-
-
-def _named(uri: str) -> bytes | None:
-    try:
-        return bytes.fromhex(uri.removeprefix(BLOB_URI))
-    except ValueError:
-        return None
 
 
 async def _blob(market: Market, digest: bytes) -> bytes | None:

@@ -1,13 +1,15 @@
 """What an epoch says on chain: its work leaves, its account leaves and its signed header.
 
-Pure types and their hashes, bit for bit those of `contracts/src/EpochHash.sol`. Which work is
-accepted and how sums are formed is settlement's business; how a header is signed is
-`protocol/signing.py`'s. All fields are static, so `abi.encode` is the concatenation of 32-byte
+The types and their hashes, bit for bit those of `contracts/src/EpochHash.sol`, and how they follow from
+an epoch's file, for whoever proposes, signs, audits or disputes one. Which work is accepted is
+settlement's business; how a header is signed is `protocol/signing.py`'s. All fields are static, so `abi.encode` is the concatenation of 32-byte
 words and is written by hand.
 
 Amounts are in *units*: the run's rate (token wei per unit) turns them into money only on chain.
 """
 
+import re
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass
 from functools import cache
@@ -15,6 +17,7 @@ from itertools import pairwise
 
 from protocol.canonical import keccak256
 from protocol.merkle import Tree
+from protocol.messages import EpochFile
 
 WORK_TYPE = (
     "Work(uint256 runId,address worker,uint64 nonce,bytes32 payloadDigest,uint64 policyVersion,"
@@ -36,6 +39,7 @@ FRAUD_REPORT_TYPE = (
     "uint128 amount,uint64 reportedAt)"
 )
 RETRACT_EPOCH_TYPE = "RetractEpoch(uint256 runId,uint32 epoch,uint64 generation,bytes32 headerHash)"
+BLOB_URI = re.compile("blob:0x([0-9a-f]{64})")
 
 Word = int | str | bytes
 
@@ -156,6 +160,79 @@ class RetractEpoch:
     def struct_hash(self) -> bytes:
         """Return EIP-712's hashStruct, before the domain is mixed in."""
         return struct_hash(RETRACT_EPOCH_TYPE, astuple(self))
+
+
+def leaves_of(file: EpochFile) -> tuple[WorkLeaf, ...]:
+    """Return the work leaves that follow from a file's contributions, with their running sums."""
+    leaves: list[WorkLeaf] = []
+    of_worker: dict[str, int] = defaultdict(int)
+    units = tokens = gflops = 0
+    for item in file.contributions:
+        of_worker[item.worker] += item.units
+        units, tokens, gflops = units + item.units, tokens + item.tokens, gflops + item.gflops
+        leaves.append(
+            WorkLeaf(
+                run_id=file.run_id,
+                worker=item.worker,
+                nonce=item.nonce,
+                payload_digest=item.payload_digest,
+                policy_version=item.policy_version,
+                submitted_at=item.submitted_at,
+                tokens=item.tokens,
+                gflops=item.gflops,
+                signature_hash=keccak256(item.signature),
+                units=item.units,
+                worker_sum=of_worker[item.worker],
+                epoch_sum=units,
+                token_sum=tokens,
+                gflop_sum=gflops,
+            )
+        )
+    return tuple(leaves)
+
+
+def accounts_of(file: EpochFile) -> tuple[AccountLeaf, ...]:
+    return tuple(AccountLeaf(a.worker, a.earned, a.last_nonce) for a in file.accounts)
+
+
+def header_of(file: EpochFile, data: bytes) -> EpochHeader:
+    """Return the header that an honest quorum signs; `data` is the file's canonical bytes.
+
+    Raises `ValueError` where the file's leaves do not ascend.
+    """
+    roots = work_root(leaves_of(file)), account_root(accounts_of(file))
+    return header_over(file, *roots, data_hash=keccak256(data))
+
+
+def header_over(
+    file: EpochFile, work_root: bytes, account_root: bytes, *, data_hash: bytes
+) -> EpochHeader:
+    """Return the header of a file whose trees have these roots."""
+    return EpochHeader(
+        run_id=file.run_id,
+        epoch=file.epoch,
+        generation=file.generation,
+        prev_account_root=file.prev_account_root,
+        work_root=work_root,
+        account_root=account_root,
+        work_count=len(file.contributions),
+        account_count=len(file.accounts),
+        total=sum(item.units for item in file.contributions),
+        tokens=sum(item.tokens for item in file.contributions),
+        gflops=sum(item.gflops for item in file.contributions),
+        data_hash=data_hash,
+    )
+
+
+def uri_of(digest: bytes) -> str:
+    """Return how a posting names its file: by the SHA-256 that an orchestrator serves it under."""
+    return f"blob:0x{digest.hex()}"
+
+
+def blob_of(uri: str) -> bytes | None:
+    """Return the digest that a posting's URI names, or None: whoever posts may write anything."""
+    found = BLOB_URI.fullmatch(uri)
+    return bytes.fromhex(found[1]) if found else None
 
 
 def work_root(leaves: Iterable[WorkLeaf]) -> bytes:

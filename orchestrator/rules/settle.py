@@ -9,9 +9,6 @@ is left out; work dated after the newest block waits, for it would be if the run
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from audit.published import Published
-from protocol.canonical import keccak256
-from protocol.epoch import EpochHeader
 from protocol.messages import Account, Contribution, EpochFile
 
 
@@ -75,11 +72,6 @@ def epoch_file(
         contributions=ordered,
         accounts=_credited(accounts, ordered),
     )
-
-
-def header_of(file: EpochFile, data: bytes) -> EpochHeader:
-    """Return the header that verifiers sign; `data` is the file's canonical bytes."""
-    return Published.of(file).header(keccak256(data))
 
 
 def _credited(accounts: Iterable[Account], work: tuple[Contribution, ...]) -> tuple[Account, ...]:

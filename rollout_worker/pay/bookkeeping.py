@@ -6,7 +6,6 @@ against the header on chain and never believed otherwise. Whatever a step cannot
 in the next one.
 """
 
-import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,13 +20,11 @@ from ledger.errors import ContractError, LedgerError
 from ledger.ledger import Ledger
 from ledger.state import DisputeStatus, EpochState, Posting
 from protocol.canonical import keccak256
-from protocol.epoch import AccountLeaf
+from protocol.epoch import AccountLeaf, blob_of
 from protocol.errors import MarketError, NotFound
 from protocol.merkle import Tree
 from protocol.messages import EpochFile
 from rollout_worker.pay.receipts import ReceiptBook
-
-BLOB_URI = re.compile("blob:0x[0-9a-f]{64}")
 
 
 class EpochShelf:
@@ -138,9 +135,9 @@ class Bookkeeper:
         for event in self._cursor.poll():
             if event.name == "EpochPosted" and event.values["runId"] == self._run_id:
                 self._uris[bytes(event.values["headerHash"])] = str(event.values["dataURI"])
-        uri = self._uris.get(header_hash, "")
-        if BLOB_URI.fullmatch(uri):
-            yield bytes.fromhex(uri.removeprefix("blob:0x"))
+        named = blob_of(self._uris.get(header_hash, ""))
+        if named is not None:
+            yield named
 
     def _examine(self, chain: EpochState, found: Published) -> None:
         """Show one omission: unanswered it voids the epoch, and with it whatever else was skipped."""

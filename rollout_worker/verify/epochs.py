@@ -13,14 +13,14 @@ from dataclasses import dataclass
 import structlog
 
 from audit.chain_facts import Keys
-from audit.epoch import EpochRefused, check_file, check_group, header_of
+from audit.epoch import EpochRefused, check_file, check_group
 from client.public import MAX_EPOCH_BYTES
 from client.tally import Tally
 from client.verifier import VerifierRoutes
 from ledger.rules import owed_until
 from ledger.state import EpochState, RunState
 from protocol.canonical import keccak256
-from protocol.epoch import AccountLeaf, account_root
+from protocol.epoch import account_root, accounts_of, header_of
 from protocol.errors import MarketError
 from protocol.messages import Contribution, EpochFile, EpochInfo, EpochStage, RunInfo
 from protocol.rollout import read_submission
@@ -143,7 +143,7 @@ class EpochSigner:
             spoke_for=Keys(ledger).spoke_for,
         )
         self._check_standing(file, contributions)
-        digest = verifier.domain.digest(header_of(file, data, prev_account_root=root))
+        digest = verifier.domain.digest(header_of(file, data))
         if digest != info.header_digest or file.prev_account_root != root:
             raise EpochRefused("the proposed header does not follow from its file and the chain")
         return digest
@@ -154,8 +154,7 @@ class EpochSigner:
             return {}
         info = self._verifier.market.epoch(self._run_id, epoch)
         file = EpochFile.from_canonical(self._file(info.file))
-        leaves = [AccountLeaf(a.worker, a.earned, a.last_nonce) for a in file.accounts]
-        if account_root(leaves) != state.account_root:
+        if account_root(accounts_of(file)) != state.account_root:
             raise EpochRefused(f"the file of epoch {epoch} has not the account root on chain")
         return {a.worker: (a.earned, a.last_nonce) for a in file.accounts}
 

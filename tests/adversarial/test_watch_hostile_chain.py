@@ -17,6 +17,7 @@ from ledger.events import decode_events
 from ledger.state import DisputeKind
 from orchestrator.watch import EpochWatch
 from protocol.canonical import keccak256
+from protocol.epoch import uri_of
 from protocol.errors import NotFound
 from protocol.merkle import ZERO_WORD, Tree
 from tests.contracts.books import header_of, opened, work_leaves
@@ -167,7 +168,7 @@ def test_a_file_under_a_junk_uri_is_found_by_the_orchestrators_record(
     data = fetch(reader, junk)
     assert data is not None
     assert keccak256(data) == junk.data_hash
-    honest = replace(junk, epoch=99, uri=f"blob:0x{place.epoch(0).file.hex()}")
+    honest = replace(junk, epoch=99, uri=uri_of(place.epoch(0).file))
     assert fetch(reader, honest) == data, "and else by the URI"
 
 

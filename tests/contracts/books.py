@@ -9,6 +9,7 @@ from typing import Any
 
 from audit.fraud import Facts
 from audit.published import Openable, Opened, Published
+from protocol import epoch
 from protocol.canonical import keccak256
 from protocol.epoch import AccountLeaf, EpochHeader, WorkLeaf
 from protocol.merkle import Tree
@@ -93,7 +94,7 @@ def gflops(tokens: int) -> int:
 
 
 def header_of(file: EpochFile) -> EpochHeader:
-    return Published.of(file).header(keccak256(file.canonical()))
+    return epoch.header_of(file, file.canonical())
 
 
 def opened(file: EpochFile, **changes: Any) -> Opened:

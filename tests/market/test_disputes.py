@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from audit.published import Published
 from client.public import Reader
 from ledger.state import RunStatus
 from protocol.canonical import content_digest, keccak256
+from protocol.epoch import header_of, uri_of
 from protocol.errors import NotFound, RunNotOpen
 from protocol.messages import EpochFile, EpochStage, LeaseRequest, Leases
 from protocol.signing import Domain, address_of, sign
@@ -232,11 +232,11 @@ def post(live: LiveMarket, file: EpochFile, *signers: str) -> None:
     """Post a file's epoch as its signers, without the orchestrator, its data where all can see it."""
     data = file.canonical()
     live.publisher.client.put_blob(data)
-    header = Published.of(file).header(keccak256(data))
+    header = header_of(file, data)
     ledger = live.ledger(signers[0])
     digest = Domain(ledger.deployment.chain_id, ledger.deployment.ledger).digest(header)
     signatures = {address_of(key_of(name)): sign(key_of(name), digest) for name in signers}
-    ledger.post_epoch(header, file.secret, signatures, f"blob:0x{content_digest(data).hex()}")
+    ledger.post_epoch(header, file.secret, signatures, uri_of(content_digest(data)))
 
 
 def replace(live: LiveMarket, before: str, after: str) -> None:

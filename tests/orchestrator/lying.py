@@ -2,7 +2,7 @@
 
 from audit.published import Published
 from protocol.canonical import content_digest, keccak256
-from protocol.epoch import EpochHeader, RetractEpoch
+from protocol.epoch import EpochHeader, RetractEpoch, header_of, uri_of
 from protocol.messages import Account, EpochFile
 from tests.orchestrator.place import Place
 
@@ -39,7 +39,7 @@ def without(file: EpochFile, worker: str) -> EpochFile:
 def post(place: Place, file: EpochFile, *signers: str, publish: bool = True) -> EpochHeader:
     """Post a file's epoch under these verifiers' signatures, past the orchestrator."""
     data = file.canonical()
-    header = Published.of(file).header(keccak256(data))
+    header = header_of(file, data)
     digest = content_digest(data)
     if publish:
         path = f"/v1/blobs/0x{digest.hex()}"
@@ -47,7 +47,7 @@ def post(place: Place, file: EpochFile, *signers: str, publish: bool = True) -> 
     signed = place.market.chain.domain.digest(header)
     signatures = {place.ground.address(name): place.party(name).sign(signed) for name in signers}
     ledger = place.ground.by(signers[0])
-    ledger.post_epoch(header, file.secret, signatures, f"blob:0x{digest.hex()}")
+    ledger.post_epoch(header, file.secret, signatures, uri_of(digest))
     return header
 
 

@@ -13,6 +13,7 @@ from orchestrator.rules.schedule import epoch_secret, most_groups, most_units
 from orchestrator.rules.settle import Opened, Standing
 from orchestrator.store.records import Epoch
 from protocol.canonical import keccak256
+from protocol.epoch import header_of
 from protocol.messages import Account, Contribution, EpochStage
 from tests.orchestrator.ground import Ground, make_spec
 
@@ -136,7 +137,7 @@ def test_sums_of_header_leaves_and_accounts_agree(items: list[tuple[str, int, in
     before = (Account(worker=WORKERS[0], earned=7, last_nonce=0),)
     opened = Opened(run_id=1, epoch=0, generation=0, prev_account_root=bytes(32), secret=bytes(32))
     file = settle.epoch_file(opened, contributions, before)
-    header = settle.header_of(file, file.canonical())
+    header = header_of(file, file.canonical())
     assert header.total == sum(units for _, _, units in items)
     assert sum(account.earned for account in file.accounts) == 7 + header.total
     assert header.data_hash == keccak256(file.canonical())

@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from audit import epoch
 from audit.epoch import EpochRefused, check_file
 from protocol.canonical import keccak256
-from protocol.epoch import AccountLeaf, account_root
+from protocol.epoch import AccountLeaf, account_root, header_of
 from protocol.messages import Account, Contribution, EpochFile, EpochStage, GroupState
 from protocol.rollout import Receipt, Work
 from protocol.signing import address_of, sign
@@ -236,7 +235,12 @@ class Draft:
             ),
         )
 
-    def check(self, keys: dict[str, tuple[str, int]] | None = None) -> None:
+    def check(
+        self,
+        keys: dict[str, tuple[str, int]] | None = None,
+        *,
+        file: EpochFile | None = None,
+    ) -> None:
         known = keys or {}
 
         def spoke_for(signer: str, worker: str, dated: int) -> bool:
@@ -244,7 +248,7 @@ class Draft:
             return owner == worker and dated < until
 
         check_file(
-            self.file(),
+            file or self.file(),
             {address_of(BOB): (100, 9)},
             secret_hash=keccak256(SECRET),
             now=self.now,
@@ -266,7 +270,7 @@ def test_an_honest_file_passes_and_its_header_counts_it() -> None:
     draft.check()
     file = draft.file()
     data = file.canonical()
-    header = epoch.header_of(file, data, prev_account_root=bytes(32))
+    header = header_of(file, data)
     assert (header.total, header.tokens, header.work_count) == (120, 120, 3)
     assert header.data_hash == keccak256(data)
     assert header.account_root == account_root(
@@ -364,9 +368,19 @@ def test_a_lie_in_an_epoch_is_named_and_not_signed(
     lie(draft)
     if lie is not pay_twice:  # the tree itself refuses a repeated leaf
         file = draft.file()
-        epoch.header_of(file, file.canonical(), prev_account_root=bytes(32))
+        header_of(file, file.canonical())
     with pytest.raises(EpochRefused, match=found):
         draft.check()
+
+
+def test_accounts_out_of_order_are_refused_before_a_tree_is_built_of_them() -> None:
+    draft = honest()
+    file = draft.file()
+    swapped = file.model_copy(update={"accounts": file.accounts[::-1]})
+    with pytest.raises(ValueError, match="must ascend"):
+        header_of(swapped, swapped.canonical())
+    with pytest.raises(EpochRefused, match="accounts do not ascend"):
+        draft.check(file=swapped)
 
 
 def test_a_verdict_book_survives_a_line_cut_short(live: LiveMarket, tmp_path: Path) -> None:
