@@ -49,7 +49,8 @@ def check_group(
     name = f"group 0x{group.work_digest.hex()[:16]}…"
     try:
         status = reader.submission(info.run_id, group.work_digest)
-        submission = read_submission(reader.blob(status.body))
+        body = reader.blob(status.body)
+        submission = read_submission(body, info.spec.most_submission_bytes)
     except MarketError as error:
         return [f"{name} is not shown: {error.message}"]
     lease, domain = status.lease.lease, Domain(info.chain_id, info.ledger)

@@ -104,10 +104,12 @@ class PublicRecord:
             return None
         return Openable.whole(published.accounts, published.account_tree)
 
-    def submission(self, run_id: int, digest: bytes) -> tuple[SubmissionStatus, Submission]:
+    def submission(
+        self, run_id: int, digest: bytes, *, most_bytes: int
+    ) -> tuple[SubmissionStatus, Submission]:
         """Return where a submission stands, and its body; raise `MarketError` where it is not shown."""
         status = self.reader.submission(run_id, digest)
-        return status, read_submission(self.reader.blob(status.body))
+        return status, read_submission(self.reader.blob(status.body), most_bytes)
 
     def _fetch(self, posted: Posted) -> Published | str:
         digest = blob_of(posted.uri)

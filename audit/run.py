@@ -81,7 +81,7 @@ def audit_run(
             contributions = published.file.contributions
             records.take(contributions)
             _audit_file(record, report, published, paid, root_before=root, rate=state.rate)
-            looks = _looks(record, run_id, _drawn(contributions, most_submissions))
+            looks = _looks(record, run_id, _drawn(contributions, most_submissions), spec)
             check_draws(
                 report,
                 looks,
@@ -178,13 +178,15 @@ def _drawn(items: Sequence[Contribution], most: int | None) -> Sequence[Contribu
     return random.SystemRandom().sample(items, most)
 
 
-def _looks(record: PublicRecord, run_id: int, items: Sequence[Contribution]) -> list[Look]:
-    domain = domain_of(record.ledger)
+def _looks(
+    record: PublicRecord, run_id: int, items: Sequence[Contribution], spec: RunSpec
+) -> list[Look]:
+    domain, most = domain_of(record.ledger), spec.most_submission_bytes
 
     def look(item: Contribution) -> Look:
         digest = work_digest(item, run_id=run_id, domain=domain)
         try:
-            return Look(item, record.submission(run_id, digest))
+            return Look(item, record.submission(run_id, digest, most_bytes=most))
         except MarketError as error:
             return Look(item, error.message)
 

@@ -190,9 +190,7 @@ class Connection:
                     raise
                 if self._tally is not None:
                     self._tally.add("retries")
-                if self._key is not None and isinstance(
-                    error, Lost
-                ):  # a reader's output is its answer
+                if self._key and isinstance(error, Lost):  # a reader's output is its answer
                     structlog.get_logger().warning("orchestrator lost", reason=str(error))
                 asked = error.retry_after_seconds if isinstance(error, Busy) else None
                 _pause(max(delay, bounded(asked or 0.0)), give_up or self._give_up, error)

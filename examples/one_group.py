@@ -140,7 +140,12 @@ def grant(spec: RunSpec, tokenizer: Tokenizer) -> SignedLease:
 def admission(group: Commitment, spec: RunSpec) -> str:
     """Return the first rule that the body breaks, read as it arrives."""
     terms = Terms(spec.vocabulary_size, spec.eos_token_id, spec.max_staleness)
-    finding = admit(group.lease, read_submission(group.body), terms, newest_version=0)
+    finding = admit(
+        group.lease,
+        read_submission(group.body, spec.most_submission_bytes),
+        terms,
+        newest_version=0,
+    )
     return finding.rejection if finding else "admitted"
 
 
@@ -163,7 +168,7 @@ def work(signed: SignedLease, spec: RunSpec, policy: Weights, engine: Engine) ->
 
 def replay(group: Commitment, spec: RunSpec, policy: Weights) -> Verdict:
     """Draw every token again, judge the group, name what explains a false one, and sign."""
-    lease, submission = group.lease, read_submission(group.body)
+    lease, submission = group.lease, read_submission(group.body, spec.most_submission_bytes)
     digest = DOMAIN.digest(work_of(lease, submission, gflops=spec.gflops(submission.num_tokens())))
     require_signer(digest, submission.signature, lease.worker, "the work")
     model = ReplayModel(MODEL, dtype=spec.compute_dtype)
@@ -200,7 +205,7 @@ def lessons(
     """Return reward, advantage and text of each rollout."""
     task = environment(spec.environment, spec.environment_config)
     problem = task.problem(group.lease.index)
-    rollouts = read_submission(group.body).rollouts
+    rollouts = read_submission(group.body, spec.most_submission_bytes).rollouts
     texts = [tokenizer.decode(rollout.token_ids().tolist()) for rollout in rollouts]
     scores = [task.score(problem, text) for text in texts]
     rewards = [score for score in scores if isinstance(score, int)]  # a sum is always decidable

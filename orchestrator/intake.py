@@ -18,7 +18,6 @@ from orchestrator.store.records import Group
 from protocol.checks.draw import Draw, rate_millionths
 from protocol.constants import (
     MAX_CLOCK_SKEW_SECONDS,
-    MAX_SUBMISSION_INFLATED_BYTES,
     MICRO,
     NUM_TOKENS_PER_UNIT,
 )
@@ -32,8 +31,7 @@ from protocol.errors import (
     NotFound,
 )
 from protocol.messages import BatchGroup, Contribution, GroupState
-from protocol.rollout import SMALL_BYTES, Lease, Receipt, Submission, Work, read_submission, work_of
-from protocol.run import RunSpec
+from protocol.rollout import Lease, Receipt, Submission, Work, read_submission, work_of
 from protocol.signing import recover, sign
 
 
@@ -68,7 +66,7 @@ class Judged:
 
 async def take(market: Market, run: Run, account: Account, body: bytes) -> Receipt | bytes:
     """Return the receipt (as JSON bytes where it was given before); raise what refuses the body."""
-    submission = read_submission(body, most_inflated(run.spec))
+    submission = read_submission(body, run.spec.most_submission_bytes)
     known = await _begin(market, run, account, submission)
     if isinstance(known, bytes):
         return known
@@ -77,14 +75,6 @@ async def take(market: Market, run: Run, account: Account, body: bytes) -> Recei
     )
     judged = await _judge(market, run, known, finding)
     return await _record(market, run, known, judged, body)
-
-
-def most_inflated(spec: RunSpec) -> int:
-    """Return the most bytes a body of this run may hold: four times its largest group's.
-
-    Above that nothing is worth reading; below, a group that is too long is told so by admission.
-    """
-    return min(MAX_SUBMISSION_INFLATED_BYTES, SMALL_BYTES + 4 * spec.most_group_bytes)
 
 
 async def _begin(

@@ -46,7 +46,7 @@ async def add_signature(
         raise NotFound(f"no fraud report about 0x{work_digest.hex()}")
     identity = ""
     for key, report in about.items():
-        signer = recover(market.chain.domain.digest(_on_chain(report)), signed.signature)
+        signer = recover(market.chain.domain.digest(FraudReport.of(report)), signed.signature)
         identity = await market.chain.identity_of(signer)
         if identity in run.chain.verifiers and identity != report.worker:
             await market.store.reports.sign(run.run_id, key, identity, signed.signature)
@@ -98,12 +98,12 @@ async def _propose(market: Market, run: Run, key: str, report: Report) -> None:
         signatures = await market.store.reports.signatures(run.run_id, key)
         if len(signatures) < run.chain.threshold:
             return
-        digest = market.chain.domain.digest(_on_chain(report))
+        digest = market.chain.domain.digest(FraudReport.of(report))
         quorum = await market.chain.quorum(run.chain, digest, signatures)
         if quorum is None:
             return
         try:
-            await market.chain.propose_slash(_on_chain(report), quorum)
+            await market.chain.propose_slash(FraudReport.of(report), quorum)
         except ContractError as error:
             await _refused(market, run, key, report, error)
             return
@@ -145,14 +145,3 @@ async def _move(market: Market, run: Run, key: str, report: Report, stage: str) 
     await market.store.reports.keep(run.run_id, key, moved)
     log = structlog.get_logger()
     log.info("slash moved", run_id=run.run_id, worker=report.worker, stage=stage)
-
-
-def _on_chain(report: Report) -> FraudReport:
-    return FraudReport(
-        run_id=report.run_id,
-        worker=report.worker,
-        work_digest=report.work_digest,
-        evidence_digest=report.evidence_digest,
-        amount=int(report.amount),
-        reported_at=report.reported_at,
-    )

@@ -17,7 +17,7 @@ from itertools import pairwise
 
 from protocol.canonical import keccak256
 from protocol.merkle import Tree
-from protocol.messages import EpochFile
+from protocol.messages import EpochFile, FraudReportTask
 
 WORK_TYPE = (
     "Work(uint256 runId,address worker,uint64 nonce,bytes32 payloadDigest,uint64 policyVersion,"
@@ -135,6 +135,12 @@ class FraudReport:
     evidence_digest: bytes
     amount: int
     reported_at: int
+
+    @classmethod
+    def of(cls, task: FraudReportTask) -> "FraudReport":
+        """Return what is signed of a report on the wire."""
+        about = task.run_id, task.worker, task.work_digest, task.evidence_digest
+        return cls(*about, int(task.amount), task.reported_at)
 
     def struct_hash(self) -> bytes:
         """Return EIP-712's hashStruct, before the domain is mixed in."""

@@ -16,7 +16,6 @@ from protocol.canonical import encode, keccak256
 from protocol.constants import (
     MAX_GROUP_SIZE,
     MAX_SUBMISSION_BYTES,
-    MAX_SUBMISSION_INFLATED_BYTES,
     MICRO,
 )
 from protocol.errors import Malformed, TooLarge
@@ -163,11 +162,11 @@ def work_of(lease: Lease, submission: Submission, *, gflops: int) -> Work:
     )
 
 
-def read_submission(body: bytes, most: int = MAX_SUBMISSION_INFLATED_BYTES) -> Submission:
+def read_submission(body: bytes, most: int) -> Submission:
     """Inflate and read a submission's body: one zstd frame, whether or not it states its size.
 
-    The only reader of bodies, so that what one party takes, all can read. Raises `TooLarge` as soon as more than
-    `most` bytes come out, and `Malformed`.
+    `most` is `RunSpec.most_submission_bytes`. All parties read bodies by this function, so that what one takes,
+    all can read. Raises `TooLarge` as soon as more comes out, and `Malformed`.
     """
     return Submission.from_canonical(inflate(body, most))
 

@@ -13,6 +13,7 @@ from protocol.constants import (
     MAX_COMPLETION_TOKENS,
     MAX_GROUP_SIZE,
     MAX_PROMPT_TOKENS,
+    MAX_SUBMISSION_INFLATED_BYTES,
     MICRO,
     PROTOCOL_VERSION,
 )
@@ -136,9 +137,13 @@ class RunSpec(Wire):
         return self.temperature_millionths / MICRO
 
     @property
-    def most_group_bytes(self) -> int:
-        """The largest group: tokens, log-probabilities, and its prompt."""
-        return self.group_size * 8 * self.max_tokens + 5 * self.max_prompt_tokens
+    def most_submission_bytes(self) -> int:
+        """What a body may inflate to: four of the largest groups (tokens, log-probabilities, prompt).
+
+        Above that nothing is worth reading; below, a group that is too long is told so by admission.
+        """
+        largest = self.group_size * 8 * self.max_tokens + 5 * self.max_prompt_tokens
+        return min(MAX_SUBMISSION_INFLATED_BYTES, 65_536 + 4 * largest)
 
     def gflops(self, num_tokens: int) -> int:
         """Return the estimated compute of sampling `num_tokens`, in 10⁹ FLOP, rounded up.

@@ -108,7 +108,7 @@ def read_group(
     mask_truncated: bool,
 ) -> Group:
     """Decode one body; raise `MarketError` where it is not a group that this run can train on."""
-    submission = read_submission(body)
+    submission = read_submission(body, spec.most_submission_bytes)
     count = len(submission.rollouts)
     if not count == len(entry.rewards) == spec.group_size:
         raise Malformed(f"{count} rollouts and {len(entry.rewards)} rewards for {spec.group_size}")

@@ -8,7 +8,7 @@ import msgpack
 from pydantic import Field
 
 from protocol.checks.canary import CanaryOpening
-from protocol.messages import EpochStage, GroupState
+from protocol.messages import EpochStage, FraudReportTask, GroupState
 from protocol.wire import U32, U63, U64, Address, AsTuple, Bytes32, Signature, Wire
 
 REJECTED = b"rejected:"
@@ -188,17 +188,9 @@ class Epoch(Wire):
     total_units: U64
 
 
-class Report(Wire):
+class Report(FraudReportTask):
     """A fraud report: what verifiers sign, and how far it has gone on chain."""
 
-    run_id: U63
-    worker: Address
-    work_digest: Bytes32
-    evidence_digest: Bytes32
-    amount: Annotated[str, Field(pattern="^[0-9]+$")]
-    reported_at: U64
-    also: Bytes32 = bytes(32)
-    """The worker's other group with gross evidence; zero where one group is enough."""
     stage: Annotated[str, Field(pattern="^(signing|proposed|executed|dismissed)$")] = "signing"
 
 

@@ -140,7 +140,7 @@ def read_work(
     require_signer(
         domain.digest(lease), status.lease.signature, info.spec.orchestrator, "the lease"
     )
-    submission = read_submission(source.blob(status.body))
+    submission = read_submission(source.blob(status.body), info.spec.most_submission_bytes)
     work = work_of(lease, submission, gflops=info.spec.gflops(submission.num_tokens()))
     if submission.lease_id != lease.lease_id or domain.digest(work) != status.work_digest:
         raise UserError("the body that is shown is not the work under this digest: ask another")

@@ -78,7 +78,7 @@ class Review:
         found.body = self._market.blob(
             found.status.body, max_bytes=MAX_SUBMISSION_BYTES, kind="submission", give_up=give_up
         )
-        submission = read_submission(found.body)
+        submission = read_submission(found.body, found.info.spec.most_submission_bytes)
         lease = (kept.lease if kept else found.status.lease).lease
         found.problem = self._why_not_ours(digest, lease, submission, found.info)
         if not found.problem:

@@ -182,7 +182,7 @@ class EpochSigner:
         check_group(
             item,
             status,
-            read_submission(body),
+            read_submission(body, self._info.spec.most_submission_bytes),
             secret=secrets.get(of),
             spec=self._info.spec,
             domain=self._verifier.domain,

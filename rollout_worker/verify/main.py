@@ -172,7 +172,7 @@ class Watch:
                 self._seen_reports.add(about)
                 self._log.error("fraud report not signed", worker=task.worker, reason=reason)
                 continue
-            signature = sign(verifier.key, verifier.domain.digest(report_of(task)))
+            signature = sign(verifier.key, verifier.domain.digest(FraudReport.of(task)))
             verifier.market.sign_fraud_report(
                 self._run_id,
                 FraudReportSignature(work_digest=task.work_digest, signature=signature),
@@ -254,18 +254,6 @@ class Watch:
         [verdict] = self._recheck.verdicts([audit])
         self._book.keep(verdict)
         return verdict
-
-
-def report_of(task: FraudReportTask) -> FraudReport:
-    """Return the report in the form that is signed."""
-    return FraudReport(
-        run_id=task.run_id,
-        worker=task.worker,
-        work_digest=task.work_digest,
-        evidence_digest=task.evidence_digest,
-        amount=int(task.amount),
-        reported_at=task.reported_at,
-    )
 
 
 def serve(verifier: Verifier) -> None:

@@ -140,7 +140,7 @@ class Rechecker:
         data = self._market.blob(
             task.body, max_bytes=MAX_SUBMISSION_BYTES, kind="submission", give_up=self._give_up
         )
-        submission = read_submission(data)
+        submission = read_submission(data, spec.most_submission_bytes)
         work = work_of(lease, submission, gflops=spec.gflops(submission.num_tokens()))
         if submission.lease_id != lease.lease_id or self._domain.digest(work) != work_digest:
             raise Malformed("the body is not the work under this digest")

@@ -110,12 +110,12 @@ def test_a_verifier_that_signs_and_withdraws_its_stake_does_not_save_a_cheat(
 
 
 def sign_report(place: Place, verifier: str) -> None:
+    from protocol.epoch import FraudReport
     from protocol.messages import FraudReportSignature, FraudReportTasks
-    from rollout_worker.verify.main import report_of
 
     party = place.party(verifier)
     [task] = FraudReportTasks.from_json(place.get(place.path("fraud-reports")).content).tasks
-    signature = party.sign(place.market.chain.domain.digest(report_of(task)))
+    signature = party.sign(place.market.chain.domain.digest(FraudReport.of(task)))
     body = FraudReportSignature(work_digest=task.work_digest, signature=signature)
     path = place.path(f"fraud-reports/0x{task.work_digest.hex()}")
     assert party.post(path, body.to_json()).status_code == 204

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 import pytest
 import zstandard
 
-from orchestrator import intake
+import trainer.batch
 from protocol import canonical
 from protocol.constants import (
     MAX_GROUP_SIZE,
     MAX_PROMPT_TOKENS,
     MAX_SUBMISSION_BYTES,
+    MAX_SUBMISSION_INFLATED_BYTES,
 )
 from protocol.errors import Malformed, TooLarge
 from protocol.messages import BatchGroup
@@ -149,17 +150,23 @@ def test_a_bomb_of_elements_is_refused_before_it_is_built(shared_place: Place) -
     assert len(body) < 10_000
     began = time.process_time()
     with pytest.raises(Malformed, match="not canonical"):
-        read_submission(body)
+        read_submission(body, MAX_SUBMISSION_INFLATED_BYTES)
     assert time.process_time() - began < 5, "all of it takes ten seconds and 1.3 GB"
     response = shared_place.party("alice").submit(body)
     assert (response.status_code, response.json()["code"]) == (413, "too_large")
 
 
+def read_if_sized(body: bytes, most: int) -> Submission:
+    if zstandard.get_frame_parameters(body).content_size == zstandard.CONTENTSIZE_UNKNOWN:
+        raise Malformed("the frame does not state its size")
+    return read_submission(body, most)
+
+
 def test_a_frame_that_does_not_state_its_size_is_taken_and_read_by_everybody(
-    shared_place: Place,
+    shared_place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Intake and verifiers took such a body while the trainer dropped it: paid, and never trained on."""
-    alice = shared_place.party("alice")
+    """If one reader asks for the size, such a body is paid and never trained on."""
+    alice, most = shared_place.party("alice"), shared_place.spec.most_submission_bytes
     lease = alice.leases()[0].lease
     submission = alice.submission(lease)
     compressor = zstandard.ZstdCompressor(write_content_size=False)
@@ -167,7 +174,7 @@ def test_a_frame_that_does_not_state_its_size_is_taken_and_read_by_everybody(
     assert zstandard.get_frame_parameters(body).content_size == zstandard.CONTENTSIZE_UNKNOWN
     receipt = alice.submit(body)
     assert receipt.status_code == 200 and not receipt.json()["rejection"]
-    assert read_submission(body) == submission
+    assert read_submission(body, most) == submission
     entry = BatchGroup(
         work_digest=bytes(32),
         worker=lease.worker,
@@ -179,9 +186,13 @@ def test_a_frame_that_does_not_state_its_size_is_taken_and_read_by_everybody(
     settings = {"divide_by_deviation": False, "mask_truncated": False}
     group = read_group(entry, body, shared_place.spec, **settings)
     assert len(group.completions) == lease.group_size
+    with monkeypatch.context() as asking:
+        asking.setattr(trainer.batch, "read_submission", read_if_sized)
+        with pytest.raises(Malformed, match="does not state its size"):
+            read_group(entry, body, shared_place.spec, **settings)
     for spoilt in (body + b"x", body + body, body[:-1]):
         with pytest.raises(Malformed):
-            read_submission(spoilt)
+            read_submission(spoilt, most)
         with pytest.raises(Malformed):
             read_group(entry, spoilt, shared_place.spec, **settings)
         assert alice.submit(spoilt).json()["code"] == "malformed"
@@ -189,7 +200,7 @@ def test_a_frame_that_does_not_state_its_size_is_taken_and_read_by_everybody(
 
 def test_a_body_may_inflate_to_four_times_its_runs_largest_group(shared_place: Place) -> None:
     """What more there is cannot be a group, so that what one body costs follows from the run."""
-    alice, most = shared_place.party("alice"), intake.most_inflated(shared_place.spec)
+    alice, most = shared_place.party("alice"), shared_place.spec.most_submission_bytes
     assert most == 65_536 + 4 * (8 * 2 * 48 + 5 * 64)
     codes = [alice.submit(zstandard.compress(bytes(size))) for size in (most, most + 1)]
     assert [r.json()["code"] for r in codes] == ["malformed", "too_large"]

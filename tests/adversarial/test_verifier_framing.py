@@ -16,13 +16,14 @@ from ledger.state import SlashStatus
 from protocol.canonical import keccak256
 from protocol.checks.evidence import Hypothesis
 from protocol.constants import NANO
+from protocol.epoch import FraudReport
 from protocol.errors import MarketError
 from protocol.messages import FraudReportSignature
 from protocol.signing import sign
 from protocol.verdict import Outcome, ReplayStats
 from rollout_worker.main import open_seller, serve
 from rollout_worker.verify.epochs import Verifier
-from rollout_worker.verify.main import open_verifier, report_of
+from rollout_worker.verify.main import open_verifier
 from rollout_worker.wallet import Wallet
 from tests.market.light import vote
 from tests.rollout_worker.accused import VERIFIERS, accuse, accused, quorum, stake_verifiers
@@ -70,7 +71,7 @@ def false_work(seen: ReplayStats) -> dict[str, object]:
 
 def report(live: LiveMarket, verifier: Verifier) -> None:
     for task in verifier.market.fraud_reports(live.run_id).tasks:
-        signature = sign(verifier.key, verifier.domain.digest(report_of(task)))
+        signature = sign(verifier.key, verifier.domain.digest(FraudReport.of(task)))
         signed = FraudReportSignature(work_digest=task.work_digest, signature=signature)
         verifier.market.sign_fraud_report(live.run_id, signed)
 

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from audit.omissions import KeptReceipt
 from client.connection import Later
 from protocol.commitment import check_lease, check_receipt, commit
-from protocol.constants import MAX_SUBMISSION_BYTES
+from protocol.constants import MAX_SUBMISSION_BYTES, MAX_SUBMISSION_INFLATED_BYTES
 from protocol.environments.registry import environment
 from protocol.errors import MarketError
 from protocol.messages import AuditTask, LeaseRequest, Leases, RunInfo
@@ -114,7 +114,7 @@ def selling(live: LiveMarket, name: str, **changes: object) -> Iterator[LightWor
 def unseen(verifier: Verifier, task: AuditTask) -> ReplayStats:
     """Return figures over the rollouts of a task that nobody replayed: all is as it should be."""
     body = verifier.market.blob(task.body, max_bytes=MAX_SUBMISSION_BYTES, kind="submission")
-    rollouts = read_submission(body).rollouts
+    rollouts = read_submission(body, MAX_SUBMISSION_INFLATED_BYTES).rollouts
     num_tokens = sum(len(rollouts[i].token_ids()) for i in task.rollouts)
     counts = {"num_tokens": num_tokens, "num_matched": num_tokens}
     return NOTHING_MEASURED.model_copy(update=counts)

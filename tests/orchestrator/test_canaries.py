@@ -13,6 +13,7 @@ from orchestrator.store.keys import run_prefix
 from orchestrator.store.records import Canary
 from protocol.checks.canary import CanaryOpening, commitment_text, replays_until_failed
 from protocol.constants import MICRO
+from protocol.epoch import FraudReport
 from protocol.messages import (
     CanaryInfos,
     FraudReportSignature,
@@ -27,7 +28,6 @@ from protocol.run import AuditPolicy
 from protocol.signing import personal_digest, recover
 from protocol.verdict import Outcome
 from rollcall.cli.status import show_status
-from rollout_worker.verify.main import report_of
 from tests.orchestrator.front import serving
 from tests.orchestrator.ground import STAKE, Ground
 from tests.orchestrator.lying import stake_again
@@ -106,7 +106,7 @@ def reports(place: Place) -> tuple[FraudReportTask, ...]:
 def signed(place: Place, report: FraudReportTask, name: str) -> list[str]:
     """Have a verifier sign a report; return who has signed it by now."""
     party = place.party(name)
-    signature = party.sign(place.market.chain.domain.digest(report_of(report)))
+    signature = party.sign(place.market.chain.domain.digest(FraudReport.of(report)))
     body = FraudReportSignature(work_digest=report.work_digest, signature=signature)
     digest = f"{report.work_digest.hex()}"
     party.post(place.path(f"fraud-reports/0x{digest}"), body.to_json())

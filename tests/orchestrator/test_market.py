@@ -78,8 +78,8 @@ def test_a_worker_whose_cheat_is_named_is_excluded_unpaid_and_slashed(place: Pla
 
 def sign_report(place: Place, work_digest: bytes) -> None:
     """Have the verifier sign the one fraud report there is."""
-    from orchestrator.slashes import _on_chain
     from orchestrator.store.records import Report
+    from protocol.epoch import FraudReport
 
     raw = place.call(
         place.market.store.queue.call,
@@ -87,7 +87,7 @@ def sign_report(place: Place, work_digest: bytes) -> None:
         run_prefix(place.run_id) + "reports",
         work_digest.hex(),
     )
-    digest = place.market.chain.domain.digest(_on_chain(Report.from_json(raw)))
+    digest = place.market.chain.domain.digest(FraudReport.of(Report.from_json(raw)))
     body = FraudReportSignature(work_digest=work_digest, signature=place.party("v0").sign(digest))
     path = place.path(f"fraud-reports/0x{work_digest.hex()}")
     assert place.party("v0").post(path, body.to_json()).status_code == 204

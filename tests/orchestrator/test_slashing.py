@@ -7,7 +7,6 @@ from orchestrator.store.records import Report
 from protocol.epoch import FraudReport
 from protocol.messages import FraudReportSignature, FraudReportTask, FraudReportTasks
 from protocol.verdict import Outcome
-from rollout_worker.verify.main import report_of
 from tests.orchestrator.evidence import NAMED
 from tests.orchestrator.ground import Ground
 from tests.orchestrator.lying import stake_again
@@ -22,7 +21,7 @@ def task(place: Place) -> FraudReportTask:
 
 def sign(place: Place, name: str, report: FraudReportTask) -> None:
     party = place.party(name)
-    signature = party.sign(place.market.chain.domain.digest(report_of(report)))
+    signature = party.sign(place.market.chain.domain.digest(FraudReport.of(report)))
     signed = FraudReportSignature(work_digest=report.work_digest, signature=signature)
     path = place.path(f"fraud-reports/0x{report.work_digest.hex()}")
     assert party.post(path, signed.to_json()).status_code == 204

@@ -143,9 +143,9 @@ def test_a_paid_group_without_whole_rollouts_is_told_and_ends_no_audit(
     final(place, 0)
 
     def cut(
-        record: PublicRecord, run_id: int, digest: bytes
+        record: PublicRecord, run_id: int, digest: bytes, *, most_bytes: int
     ) -> tuple[SubmissionStatus, Submission]:
-        status, body = real(record, run_id, digest)
+        status, body = real(record, run_id, digest, most_bytes=most_bytes)
         return status, body.model_copy(update={"rollouts": shown})
 
     monkeypatch.setattr(PublicRecord, "submission", cut)
