@@ -62,7 +62,7 @@ class RunReport:
 def audit_run(
     record: PublicRecord, run_id: int, *, most_submissions: int | None = None
 ) -> RunReport:
-    """Recompute every epoch of a run that stands now."""
+    """Recompute every epoch of a run that was not voided."""
     spec, ledger = record.spec(run_id), record.ledger
     state, public, paid = ledger.run(run_id), public_draws(record, run_id, spec), PaidIndex()
     reports: list[EpochReport] = []

@@ -24,7 +24,7 @@ LOOK_SECONDS = 30.0
 
 
 class Served:
-    """The runs to watch: those that were named, else every one that the orchestrator ever served.
+    """The runs to watch: those that were named, else every one that the orchestrator was seen to serve.
 
     A ledger has others' runs too, whose files are elsewhere: not finding them here says nothing. One
     that was served is watched from then on, whatever its orchestrator says later.
@@ -73,6 +73,5 @@ def _asked(posted: Posted, question: Callable[[], Answer]) -> Answer | None:
     except NotFound:
         return None
     except (MarketError, UserError) as error:
-        # Silence of the publisher is what a watcher is for: it counts as a file that has not come.
         structlog.get_logger().warning("file not fetched", epoch=posted.epoch, error=str(error))
         return None

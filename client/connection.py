@@ -132,7 +132,6 @@ class Connection:
         patience: Patience = ENDLESS,
         retry: RetryConfig | None = None,
         tally: Tally | None = None,
-        draw: random.Random | None = None,
         transport: Transport | None = None,
     ) -> None:
         retry = retry or RetryConfig()
@@ -143,7 +142,8 @@ class Connection:
         self._give_up = give_up
         self._patience = patience
         self._tally = tally
-        self._backoff = Backoff(retry, draw or random.Random())
+        self._backoff = Backoff(retry, random.Random())
+        self._endless = httpx.Timeout(retry.timeout_seconds, read=None)
         self._session: Session | None = None
         self._signing_in = threading.Lock()
         with self._mapped():
@@ -213,7 +213,7 @@ class Connection:
         """
         plain = {"Accept-Encoding": "identity", **(headers or {})}
         below = path[1:] if path.startswith("/") else f"v1/{path}"
-        timeout = None if is_endless else httpx.USE_CLIENT_DEFAULT
+        timeout = self._endless if is_endless else httpx.USE_CLIENT_DEFAULT
         has_begun = False
         with (
             self._mapped(lambda: has_begun),
@@ -294,13 +294,13 @@ class Connection:
         return Session.from_json(self._once("POST", "session", request.to_json()).content)
 
 
-def read(response: httpx.Response, max_bytes: int = MAX_ANSWER_BYTES) -> bytes:
-    """Read a body to its end, whatever length it claims; raise `TooLarge` past `max_bytes`."""
+def read(response: httpx.Response) -> bytes:
+    """Read a body to its end, whatever length it claims; raise `TooLarge` past `MAX_ANSWER_BYTES`."""
     received = bytearray()
     for part in response.iter_raw():
         received += part
-        if len(received) > max_bytes:
-            raise TooLarge(f"{response.url} answers with more than {max_bytes} bytes")
+        if len(received) > MAX_ANSWER_BYTES:
+            raise TooLarge(f"{response.url} answers with more than {MAX_ANSWER_BYTES} bytes")
     return bytes(received)
 
 
@@ -327,7 +327,7 @@ def checked(url: str) -> str:
         problem = str(error)
     if problem:
         raise Unreachable(
-            f"{url!r} is no address of an orchestrator ({problem}): check the address"
+            f"{url!r} is no address of an orchestrator ({problem}): check the address, such as http://HOST:PORT"
         )
     return url
 

@@ -4,7 +4,7 @@ Blobs are held against their digest, so whoever serves them need not be trusted.
 breaks off goes on from where it stopped. Retries are `connection.py`'s.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Self, TypeVar
 
 from client.cache import ContentCache
@@ -40,6 +40,8 @@ Fetched = Callable[[str, int, int], None]
 
 MAX_EPOCH_BYTES = 256 << 20
 """The largest file of an epoch that is read, by who signs it and by who audits it."""
+MAX_EVENT_BYTES = 1 << 20
+"""One line of the event stream; the longest has a thousandth of it."""
 READING = Patience(silent_seconds=0.0, faltering_seconds=15.0)
 """A mistyped address is said at once; a queue that restarts is back in a second or two, and a report of
 thousands of reads must not fail on the one that met it."""
@@ -127,7 +129,7 @@ class PublicRoutes:
         headers = {"Last-Event-ID": after} if after else {}
         path, event_id, data = f"runs/{run_id}/events", "", ""
         with self._connection.exchange("GET", path, headers=headers, is_endless=True) as stream:
-            for line in stream.iter_lines():
+            for line in _lines(stream.iter_raw()):
                 name, _, value = line.partition(":")
                 if name == "id":
                     event_id = value.strip()
@@ -202,6 +204,16 @@ class PublicRoutes:
                 self._count(kind, len(part))
                 if len(received) > max_bytes:
                     raise TooLarge(f"0x{digest.hex()} is longer than {max_bytes} bytes")
+
+
+def _lines(parts: Iterable[bytes]) -> Iterator[str]:
+    """Cut a stream into lines, nothing of it inflated; raise `TooLarge` for one that does not end."""
+    left = b""
+    for part in parts:
+        *lines, left = (left + part).split(b"\n")
+        yield from (line.decode(errors="replace").rstrip("\r") for line in lines)
+        if len(left) > MAX_EVENT_BYTES:
+            raise TooLarge(f"an event is longer than {MAX_EVENT_BYTES} bytes")
 
 
 class Reader(PublicRoutes):

@@ -46,7 +46,7 @@ def ask_node(
     try:
         answer: object = provider.make_request(RPCEndpoint(method), list(params))
     except NO_ANSWER as error:
-        raise ChainUnreachable(f"no chain answers at {rpc_url} ({error})") from error
+        raise ChainUnreachable(f"no chain answers at {rpc_url}: {error}") from error
     if not isinstance(answer, Mapping):
         raise ChainUnreachable(f"what answers at {rpc_url} is no chain: {str(answer)[:80]!r}")
     return answer

@@ -113,13 +113,13 @@ def drawn_rollouts(market: Market, run: Run, group: Group, work_digest: bytes) -
 async def count(market: Market, run: Run, verdict: Verdict) -> VerdictReply:
     """Count a verdict; what enough of them find follows in the same step."""
     await _require_signed(market, run, verdict)
-    subject = await subject_of(market, run, verdict.work_digest)
-    _require_covering(market, run, subject.group, verdict)
-    counted = await _counted(market, run, verdict, subject.group.worker)
+    group = await group_of(market, run, verdict.work_digest)
+    _require_covering(market, run, group, verdict)
+    counted = await _counted(market, run, verdict, group.worker)
     _require_taken(verdict, counted)
     if counted.reply is Reply.COUNTED:
         market.metrics.verdicts.labels(run.run_id, verdict.outcome.value).inc()
-        _notice(market, run, verdict, counted.findings)
+        _notice(market, run, verdict, counted.news)
     return VerdictReply(state=counted.state)
 
 
@@ -152,11 +152,17 @@ async def _counted(market: Market, run: Run, verdict: Verdict, worker: str) -> C
     )
 
 
-async def subject_of(market: Market, run: Run, work_digest: bytes) -> Subject:
-    """Return a submission's record with its lease; raise `NotFound`."""
+async def group_of(market: Market, run: Run, work_digest: bytes) -> Group:
+    """Return a submission's record; raise `NotFound`."""
     group = await market.store.groups.group(run.run_id, work_digest)
     if group is None:
         raise NotFound(f"no submission 0x{work_digest.hex()} in run {run.run_id}")
+    return group
+
+
+async def subject_of(market: Market, run: Run, work_digest: bytes) -> Subject:
+    """Return a submission's record with its lease; raise `NotFound`."""
+    group = await group_of(market, run, work_digest)
     return Subject(group, await market.store.leases.signed(run.run_id, group.lease_id))
 
 
@@ -173,11 +179,11 @@ def _require_taken(verdict: Verdict, counted: Counted) -> None:
         )
 
 
-def _notice(market: Market, run: Run, verdict: Verdict, happened: tuple[str, ...]) -> None:
+def _notice(market: Market, run: Run, verdict: Verdict, news: tuple[str, ...]) -> None:
     """Count what a verdict brought to light, and say what a person must know."""
     log = structlog.get_logger()
     digest = "0x" + verdict.work_digest.hex()
-    for kind in happened:
+    for kind in news:
         market.metrics.verifier_findings.labels(run.run_id, kind).inc()
         if kind == "canary_contradicted":
             log.error("all verifiers contradict a canary", run_id=run.run_id, digest=digest)

@@ -176,7 +176,7 @@ def inflate(body: bytes, most: int) -> bytes:
     if len(body) > MAX_SUBMISSION_BYTES:
         raise TooLarge(f"{len(body)} bytes; a submission has at most {MAX_SUBMISSION_BYTES}")
     try:
-        if 0 < zstandard.frame_content_size(body) <= SMALL_BYTES:
+        if 0 < zstandard.frame_content_size(body) <= min(SMALL_BYTES, most):
             # Small by its own word: one call, which fails where the content is larger.
             reader = zstandard.ZstdDecompressor(max_window_size=SMALL_BYTES)
             return reader.decompress(body, max_output_size=SMALL_BYTES, allow_extra_data=False)

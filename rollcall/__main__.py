@@ -5,6 +5,7 @@ worker needs no orchestrator installed.
 """
 
 import sys
+from inspect import cleandoc
 
 import typer
 from rich.markup import escape
@@ -50,6 +51,19 @@ app.add_typer(keys.signers, name="signer", rich_help_panel=MONEY)
 for part in (appeal, audit, watch, provenance):
     app.add_typer(part.commands)
 app.add_typer(council.commands, name="council", rich_help_panel=TRUST)
+
+
+def _unwrap(part: typer.Typer) -> None:
+    """Let a terminal wrap the paragraphs of `--help`, and not the source."""
+    for command in part.registered_commands:
+        paragraphs = cleandoc((command.callback and command.callback.__doc__) or "").split("\n\n")
+        command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+    for group in part.registered_groups:
+        if group.typer_instance is not None:
+            _unwrap(group.typer_instance)
+
+
+_unwrap(app)
 
 
 def main() -> None:

@@ -68,7 +68,7 @@ class Counted:
     reply: Reply
     state: GroupState
     effects: tuple[Effect, ...] = ()
-    findings: tuple[str, ...] = ()
+    news: tuple[str, ...] = ()
     """What came to light besides, for the operator."""
     earlier: Outcome | None = None
     """The vote that stands, where there is one."""
@@ -89,7 +89,7 @@ def count(facts: Facts, cast: Cast, terms: VoteTerms, now: float) -> Counted:
         Reply.COUNTED,
         counting.states[cast.digest],
         tuple(counting.effects),
-        tuple(counting.findings),
+        tuple(counting.news),
     )
 
 
@@ -133,7 +133,7 @@ class _Counting:
         self._voteless = set(facts.voteless)
         self.states = {digest: ballots.state for digest, ballots in facts.groups.items()}
         self.effects: list[Effect] = []
-        self.findings: list[str] = []
+        self.news: list[str] = []
 
     def count(self) -> None:
         cast, ballots = self._cast, self._facts.groups[self._cast.digest]
@@ -160,9 +160,9 @@ class _Counting:
     def _do(self, *effects: Effect) -> None:
         self.effects += effects
 
-    def _find(self, kind: str, fields: Mapping[str, int | str]) -> None:
+    def _tell(self, kind: str, fields: Mapping[str, int | str]) -> None:
         self._do(Announce(kind, fields))
-        self.findings.append(kind)
+        self.news.append(kind)
 
     def _voters(self) -> list[str]:
         """Return the verifiers whose votes count."""
@@ -229,7 +229,7 @@ class _Counting:
     def _odd(self, digest: str, voter: str, vote: Outcome, found: str) -> None:
         self._do(NoteOdd(voter))
         fields = {"verifier": voter, "digest": "0x" + digest, "outcome": vote.value, "found": found}
-        self._find("odd_one_out", fields)
+        self._tell("odd_one_out", fields)
 
     def _take_note(self) -> None:
         """A vote that comes after the decision changes nothing, and is held against the decision."""
@@ -245,7 +245,7 @@ class _Counting:
         if len(alarms & set(self._voters())) >= self._terms.to_condemn:
             fields = {"worker": worker, "detail": self._cast.detail}
             self._do(Pause(worker, self._cast.detail), Announce("paused", fields))
-            self.findings.append("worker_paused")
+            self.news.append("worker_paused")
 
     def _examine(self) -> None:
         digest, ballots = self._cast.digest, self._facts.groups[self._cast.digest]
@@ -259,7 +259,7 @@ class _Counting:
         self._do(CloseCanary(digest), OpenBallots(digest, Outcome.ACCEPTED), DropPlaces(digest))
         self.states[digest] = GroupState.ACCEPTED
         if ballots.canary not in given.values() and len(self._terms.verifiers) > 1:
-            self.findings.append("canary_contradicted")
+            self.news.append("canary_contradicted")
 
     def _strike(self, voter: str) -> None:
         """The first failed canary costs the vote, the second the stake; each group is counted without it."""
@@ -271,7 +271,7 @@ class _Counting:
             return
         self._voteless.add(voter)
         self._do(TakeVote(voter, digest))
-        self._find("vote_lost", {"verifier": voter, "digest": "0x" + digest})
+        self._tell("vote_lost", {"verifier": voter, "digest": "0x" + digest})
         for waiting in known.waiting:
             ballots = self._facts.groups[waiting]
             if self.states[waiting] is GroupState.REPLAY and not ballots.canary:

@@ -39,4 +39,5 @@ class Canaries:
 
     async def close_old(self, run_id: int, *, before: float, num_verifiers: int) -> None:
         """Ask nobody any more about canaries that came in before a time."""
-        await self.queue.script("close_canaries", run_id, before, num_verifiers)
+        arguments = (before, num_verifiers, keys.NUM_EVENTS_KEPT)
+        await self.queue.script("close_canaries", run_id, *arguments)

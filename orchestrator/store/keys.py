@@ -33,7 +33,7 @@ may touch them all. Nothing here expires unless it says so: it is the run's reco
     rollcall:{RUN}:earned:ADDR    zset    digest → nonce of accepted work that no posted epoch has
     rollcall:{RUN}:posted:ADDR    zset    digest → nonce of work in posted epochs that are not final
     rollcall:{RUN}:replay:ADDR    set     digests waiting for a verdict
-    rollcall:{RUN}:lease:ID       hash    worker, nonce, deadline, signed, used (digest)
+    rollcall:{RUN}:lease:ID       hash    worker, nonce, signed, used (digest)
     rollcall:{RUN}:group:DIGEST   hash    one submission's record (`records.Group`)
     rollcall:{RUN}:seen:ROOT      string  lease that first sent these tokens; SEEN_SECONDS
     rollcall:{RUN}:ready          zset    BatchGroup JSON → arrival; admitted and not yet in a batch
@@ -49,7 +49,7 @@ may touch them all. Nothing here expires unless it says so: it is the run's reco
     rollcall:{RUN}:alarms:ADDR    set     verifiers whose sequential test of the worker alarmed; HANDED_SECONDS
     rollcall:{RUN}:ballots:DIGEST hash    verifier → its vote's event, until all may see it; HANDED_SECONDS
     rollcall:{RUN}:votes_of:ADDR  set     digests with a vote of this verifier that wait for more
-    rollcall:{RUN}:verifier:ADDR  hash    accepted, rejected, undecided, odd, canaries_passed,
+    rollcall:{RUN}:verifier:ADDR  hash    accepted, rejected, undecided, odd,
                                           canaries_failed, failed_on (digest that cost the vote)
     rollcall:{RUN}:voteless       set     verifiers that failed a canary
     rollcall:{RUN}:accusations    set     DIGEST:ADDR verifiers that failed a second one, to be reported

@@ -54,7 +54,7 @@ class Leases:
         commands: list[tuple[Argument, ...]] = []
         for signed in leases:
             lease = signed.lease
-            fields = ("worker", lease.worker, "nonce", lease.nonce, "deadline", lease.deadline)
+            fields = ("worker", lease.worker, "nonce", lease.nonce)
             key = f"{prefix}lease:{lease.lease_id.hex()}"
             commands.append(("HSET", key, *fields, "signed", signed.to_json()))
         commands.append(event_command(run_id, "lease", event))

@@ -201,10 +201,7 @@ class Writes:
             case ballots.NoteOdd(verifier):
                 return (("HINCRBY", f"verifier:{verifier}", "odd", 1),)
             case ballots.PassCanary(digest, verifier):
-                return (
-                    ("SADD", f"examined:{digest}", verifier),
-                    ("HINCRBY", f"verifier:{verifier}", "canaries_passed", 1),
-                )
+                return (("SADD", f"examined:{digest}", verifier),)
             case ballots.FailCanary(digest, verifier, worker):
                 return (
                     ("SADD", f"examined:{digest}", verifier),

@@ -60,6 +60,7 @@ def calibrate(
     from protocol.verdict import Thresholds
     from rollcall.machine.calibrate import calibrate_to_file, hold_to
     from rollcall.machine.variation import Bench
+    from rollout_worker.replay.calibrate import require_model
 
     dtype = dtype or ("float16" if device.startswith("cuda") else "float32")
     if dtype not in list(ComputeDtype):
@@ -75,7 +76,10 @@ def calibrate(
         max_tokens=max_tokens,
         temperature_millionths=round(temperature * 1_000_000),
     )
+    require_model(model)
     if check is not None:
+        if not check.is_file():
+            raise UserError(f"no thresholds at {check}: rollcall calibrate --out writes them")
         bounds = Thresholds.from_json(check.read_bytes())
         raise typer.Exit(0 if hold_to(bounds, bench, say=typer.echo) else 1)
     calibrate_to_file(

@@ -19,8 +19,8 @@ from rollcall.cli.desk import COIN, Desk, Step
 from rollcall.cli.options import (
     DEPLOYMENT,
     MONEY,
-    DeploymentFile,
     DryRun,
+    MaybeDeploymentFile,
     Rpc,
     Worker,
     Yes,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from protocol.messages import EpochFile
 
 KEPT = "epochs"
-"""Folder in a worker's data_dir where it keeps the files of final epochs."""
+"""Folder in a worker's data_dir where it keeps the files of epochs."""
 commands = typer.Typer()
 
 
@@ -70,7 +70,7 @@ def claim_command(
     yes: Yes = False,
     dry_run: DryRun = False,
     rpc: Rpc = None,
-    deployment: DeploymentFile = DEPLOYMENT,
+    deployment: MaybeDeploymentFile = None,
 ) -> None:
     """Show what a worker earned, was paid and can claim, what that costs, and claim it.
 
@@ -82,7 +82,7 @@ def claim_command(
     kept: Path | None = None
     if config is not None or assign:
         settings = settings_of("rollout_worker.config:WorkerConfig", config, assign, False)
-        rpc, deployment = rpc or settings.chain.rpc_url, settings.chain.deployment
+        rpc, deployment = rpc or settings.chain.rpc_url, deployment or settings.chain.deployment
         orchestrator, kept = orchestrator or settings.orchestrator, settings.data_dir / KEPT
     if file is None and orchestrator is None:
         raise UserError(
@@ -90,14 +90,14 @@ def claim_command(
         )
     from rollcall.cli.epoch_files import from_files, from_market
 
-    with desk_at(rpc, deployment, dry_run=dry_run, yes=yes) as desk:
+    with desk_at(rpc, deployment or DEPLOYMENT, dry_run=dry_run, yes=yes) as desk:
         files = from_files(desk, file) if file else from_market(desk, str(orchestrator), kept)
         claim(desk, worker, files, only=run)
 
 
 @dataclass(frozen=True, slots=True)
 class Claimable:
-    """What one run owes one worker. Amounts in token wei; `gas` is the claim's estimate."""
+    """What one run owes one worker. Amounts in token wei."""
 
     run_id: int
     epoch: int
@@ -138,7 +138,7 @@ def claim(
 
 
 def newest_posted(desk: Desk, files: Iterable[EpochFile]) -> list[EpochFile]:
-    """Return per run the newest file that is on chain as it stands, those that pay now first."""
+    """Return per run one file that is on chain as it stands: the newest that pays now, else the newest."""
     best: dict[int, tuple[tuple[bool, int], EpochFile]] = {}
     for file in files:
         run = desk.run(file.run_id)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from protocol.user_error import UserError
 from rollcall.cli.options import MACHINE, example
 from rollcall.frame.console import stopped_says
 
@@ -17,7 +18,7 @@ def demo(
     report: Annotated[
         Path, typer.Option(help="Folder for report.json, report.png and the logs.")
     ] = Path("out"),
-    plain: Annotated[bool, typer.Option(help="Lines instead of the live view.")] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="Lines instead of the live view.")] = False,
     seed: Annotated[int, typer.Option(help="Seeds the trainer's evaluation.")] = 0,
 ) -> None:
     """Run a whole market on this machine and check what it claims.
@@ -40,5 +41,7 @@ def containers(
     """Write the keys (.env) and configs (compose/) that compose.yaml mounts."""
     from rollcall.demo.containers import write_containers
 
+    if not (folder / "compose.yaml").is_file():
+        raise UserError(f"{folder} has no compose.yaml: name a checkout with --folder")
     for path in write_containers(folder, steps=steps):
         typer.echo(path)

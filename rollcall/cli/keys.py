@@ -23,7 +23,9 @@ HotKey = Annotated[str, typer.Argument(help="The hot key's address.")]
 
 @commands.command(rich_help_panel=MACHINE, epilog=example("rollcall key"))
 def key(
-    private_only: Annotated[bool, typer.Option(help="Print only the private key.")] = False,
+    private_only: Annotated[
+        bool, typer.Option("--private-only", help="Print only the private key.")
+    ] = False,
 ) -> None:
     """Make a new key. Keep the private part in the environment, never in a file you share."""
     from protocol.signing import address_of

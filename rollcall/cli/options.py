@@ -39,6 +39,15 @@ DeploymentFile = Annotated[
         rich_help_panel=CHAIN,
     ),
 ]
+MaybeDeploymentFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--deployment",
+        envvar="ROLLCALL_DEPLOYMENT",
+        help="The contracts' addresses; default: deployment.json, or what --config says.",
+        rich_help_panel=CHAIN,
+    ),
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Say what would be sent and its gas; send nothing.")
 ]

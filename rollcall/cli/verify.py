@@ -58,7 +58,8 @@ def verify(
         int | None, typer.Option("--run", help="Default: all.", rich_help_panel=EXPLAIN)
     ] = None,
     all_positions: Annotated[
-        bool, typer.Option(help="Not only the worst.", rich_help_panel=EXPLAIN)
+        bool,
+        typer.Option("--all-positions", help="Not only the worst.", rich_help_panel=EXPLAIN),
     ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="For programs.", rich_help_panel=EXPLAIN)
@@ -75,6 +76,11 @@ def verify(
     its signed verdicts against that. Needs no key; exits 1 where a verdict is not reproduced.
     """
     if explain is None:
+        if orchestrator or run_id is not None or as_json or all_positions:
+            raise UserError(
+                "--orchestrator, --run, --json and --all-positions go with --explain; a verifier itself "
+                "takes its settings from --config and --set, as --set orchestrator=URL"
+            )
         Role(
             "verifier", "rollout_worker.config:VerifierConfig", "rollout_worker.verify.main:main"
         ).start(config, assign, print_config)

@@ -146,7 +146,7 @@ def the_audit_holds(results: Results) -> Claim:
     return Claim(
         "`rollcall audit` recomputes every epoch from public data and finds nothing that differs",
         bool(num_looked) and not differences,
-        f"{len(audit.epochs)} epochs, {sum(e.num_groups for e in audit.epochs)} groups, "
+        f"{len(audit.epochs)} epoch{'s' * (len(audit.epochs) > 1)}, {sum(e.num_groups for e in audit.epochs)} groups, "
         f"{num_looked} of them looked into"
         + (f"; {len(differences)} differences: {differences[0]}" if differences else ""),
     )

@@ -1,6 +1,6 @@
 """The one-machine market: who takes part, and each role's command, config and key.
 
-The commands are those of `compose.yaml` and of the README's "across machines" (a test holds them
+The commands are those of `compose.yaml` and of `docs/across-machines.md` (a test holds them
 together): `rollcall ROLE --config FILE` with the key in ROLLCALL_KEY.
 """
 

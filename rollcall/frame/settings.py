@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from protocol.user_error import UserError
 
@@ -42,8 +43,10 @@ def _read(path: Path) -> dict[str, Any]:
         raise UserError(
             f"no config at {path}: write one with --print-config > {path.name}"
         ) from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not TOML: {error}") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _assign(values: dict[str, Any], assignment: str) -> None:
@@ -53,6 +56,8 @@ def _assign(values: dict[str, Any], assignment: str) -> None:
     *tables, leaf = key.strip().split(".")
     for table in tables:
         values = values.setdefault(table, {})
+        if not isinstance(values, dict):
+            raise UserError(f"--set {assignment!r}: {table} is a value already, and no table")
     values[leaf] = _value(text.strip())
 
 
@@ -66,24 +71,46 @@ def _value(text: str) -> Any:
 
 
 def _explain(model: type[BaseModel], error: ValidationError) -> Iterator[str]:
-    for item in error.errors(include_url=False, include_input=False):
+    found = error.errors(include_url=False, include_input=False)
+    missing = [key for item in found if item["type"] == "missing" for key in _needed(model, item)]
+    if missing:
+        yield (
+            f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing: set each in the file "
+            "or with --set KEY=VALUE "
+            "(--print-config writes a file to fill in)"
+        )
+    for item in found:
         key = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
             known = _known_keys(model)
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"
             yield f"unknown key {key!r}; {hint}"
-        elif item["type"] == "missing":
-            yield f"{key} is missing: set it in the file or with --set {key}=…"
-        else:
+        elif item["type"] != "missing":
             yield f"{key}: {item['msg']}"
+
+
+def _needed(model: type[BaseModel], item: ErrorDetails) -> list[str]:
+    """Return the missing key, or if a whole table is missing, what must be in it."""
+    kind: Any = model
+    for part in item["loc"]:
+        fields = kind.model_fields if _is_model(kind) else {}
+        kind = fields[part].annotation if part in fields else None
+    key = ".".join(str(part) for part in item["loc"])
+    if not _is_model(kind):
+        return [key]
+    return [f"{key}.{name}" for name, field in kind.model_fields.items() if field.is_required()]
+
+
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 def _known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
     keys = []
     for name, field in model.model_fields.items():
-        nested = field.annotation
-        if isinstance(nested, type) and issubclass(nested, BaseModel):
+        nested: Any = field.annotation
+        if _is_model(nested):
             keys += _known_keys(nested, f"{prefix}{name}.")
         else:
             keys.append(prefix + name)

@@ -120,9 +120,9 @@ def check_orchestrator(url: str | None) -> Check:
         return Check("orchestrator", State.NOTE, "not asked", "name it with --orchestrator URL")
     try:
         probe(f"{url.rstrip('/')}/readyz")
-    except Unreachable as error:
+    except Unreachable:
         remedy = "check the address and that `rollcall serve` runs there"
-        return Check("orchestrator", State.FAIL, str(error), remedy)
+        return Check("orchestrator", State.FAIL, f"none answers at {url}", remedy)
     except MarketError as error:
         remedy = "its Redis or chain is unreachable: ask the operator to look at its log"
         return Check("orchestrator", State.FAIL, f"not ready: {error.message}", remedy)

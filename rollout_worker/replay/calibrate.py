@@ -15,6 +15,7 @@ from protocol.constants import MICRO
 from protocol.environments.base import Environment
 from protocol.policies.manifest import Weights
 from protocol.rollout import Lease, Rollout, lease_id, rollout_seed
+from protocol.user_error import UserError
 from protocol.verdict import ReplayStats
 from rollout_worker.engines.base import Engine
 from rollout_worker.generate import generate_groups
@@ -100,6 +101,13 @@ def from_file(path: Path, workload: Workload, *, salt: int) -> Groups:
     return list(zip(workload.leases(salt=salt), groups, strict=True))
 
 
+def require_model(folder: Path) -> None:
+    """Raise `UserError` unless the folder holds what is measured."""
+    wanted = ("config.json", "tokenizer.json", "model.safetensors")
+    if lacking := [name for name in wanted if not (folder / name).is_file()]:
+        raise UserError(f"{folder} is no model folder: it has no {' and no '.join(lacking)}")
+
+
 def workload_of(
     model_dir: Path,
     environment: Environment,
@@ -111,6 +119,7 @@ def workload_of(
     """Take an environment's first prompts, encoded by the model's own tokenizer."""
     from tokenizers import Tokenizer
 
+    require_model(model_dir)
     tokenizer = Tokenizer.from_file(str(model_dir / "tokenizer.json"))
     texts = (environment.problem(index).prompt for index in range(num_groups))
     config = json.loads((model_dir / "config.json").read_text())

@@ -1,5 +1,6 @@
 """What a network or a liar may do to a client, by a transport that does it; and no httpx error leaves it."""
 
+import gzip
 import itertools
 import random
 import threading
@@ -20,7 +21,14 @@ from client.connection import (
     Patience,
     Unreachable,
 )
-from client.public import MAX_EPOCH_BYTES, READING, BlobMismatch, PublicRoutes, Reader
+from client.public import (
+    MAX_EPOCH_BYTES,
+    MAX_EVENT_BYTES,
+    READING,
+    BlobMismatch,
+    PublicRoutes,
+    Reader,
+)
 from client.retry import RetryConfig
 from client.trainer import TrainerRoutes
 from protocol.canonical import content_digest
@@ -204,6 +212,28 @@ def test_nothing_is_inflated_on_the_way() -> None:
     with reader_of(squeezed) as routes:
         assert routes.blob(content_digest(b"data")) == b"data"
     assert asked == ["identity"]
+
+
+def test_events_come_line_by_line_and_nothing_of_them_is_inflated() -> None:
+    """An event that does not end is refused at a bound; httpx's own lines would inflate a bomb first."""
+    whole = [b"id: 1\r\ndata: {", b"}\n\n", b"id: 2\ndata: x\n\n"]
+    bomb = gzip.compress(b"data: " + bytes(8 * MAX_EVENT_BYTES) + b"\n\n")
+    squeezed = {"Content-Encoding": "gzip"}
+    with reader_of(lambda _: good(b"".join(whole))) as routes:
+        assert list(routes.events(1)) == [("1", "{}"), ("2", "x")]
+
+    def bombing(_: object = None) -> httpx.Response:
+        return httpx.Response(200, stream=httpx.ByteStream(bomb), headers=squeezed)
+
+    assert max(map(len, bombing().iter_lines())) > MAX_EVENT_BYTES
+    with reader_of(bombing) as routes:
+        assert list(routes.events(1)) == []
+    endless = itertools.repeat(b"x" * 65_536)
+    with (
+        reader_of(lambda _: httpx.Response(200, stream=Body(endless))) as routes,
+        pytest.raises(TooLarge, match="longer than"),
+    ):
+        list(routes.events(1))
 
 
 def test_a_reader_says_at_once_that_nobody_answers_and_waits_for_who_falters() -> None:

@@ -317,7 +317,7 @@ class Place:
         """Return which rollouts a replay is of, and how many tokens; of unknown work, a single one."""
         run = self.market.runs[self.run_id]
         try:
-            group = self.call(replays.subject_of, self.market, run, work_digest).group
+            group = self.call(replays.group_of, self.market, run, work_digest)
         except NotFound:
             return (0,), 1
         rollouts = replays.drawn_rollouts(self.market, run, group, work_digest)

@@ -394,6 +394,9 @@ def test_a_canary_that_a_verifier_never_answers_is_not_asked_for_ever(
         tick(place, seconds=41)
         assert place.status(digest).state is GroupState.ACCEPTED
         assert place.party("v1").audits() == ()
+        shown = place.get(f"/v1/workers/{place.ground.address(BOB)}").content
+        [worker] = WorkerInfos.from_json(shown).runs
+        assert worker.accepted_groups == 1, "it looks like any accepted group"
 
 
 def test_a_share_says_how_soon_whoever_replays_nothing_is_found() -> None:

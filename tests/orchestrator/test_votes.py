@@ -1,18 +1,13 @@
-"""Votes: each rung of the ladder from both sides, what attackers try, and votes that meet in the store."""
+"""Votes: each rung of the ladder from both sides, and what attackers try. Those that meet: `test_vote_races.py`."""
 
-import asyncio
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
-from hashlib import sha1
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator import replays
 from orchestrator.rules.ballots import (
     SPLIT,
     Accept,
@@ -43,17 +38,9 @@ from orchestrator.rules.ballots import (
     VoteTerms,
 )
 from orchestrator.rules.votes import UNDECIDED_SECONDS, Counted, Reply, count, failing
-from orchestrator.store.keys import run_prefix
-from orchestrator.store.queue import Queue, Script
-from orchestrator.store.votes import Votes
 from protocol.checks.evidence import Consequence
-from protocol.messages import GroupState, VerifierInfos
-from protocol.verdict import Outcome, Verdict
-from tests.orchestrator.evidence import GROSS, NAMED
-from tests.orchestrator.ground import Ground
-from tests.orchestrator.place import Place, open_market, opened
-from tests.orchestrator.test_dropping import standing
-from tests.orchestrator.test_verdicts import one_group
+from protocol.messages import GroupState
+from protocol.verdict import Outcome
 
 ACCEPTED, REJECTED, UNDECIDED = Outcome.ACCEPTED, Outcome.REJECTED, Outcome.UNDECIDED
 WORKER, GROUP, NOW = "0xworker", "aa", 1_000.0
@@ -246,7 +233,7 @@ def test_a_late_vote_changes_nothing_and_is_held_against_the_decision(
     assert counted.state is decided
     assert not of(counted, Accept, Reject, Exclude, StartReport, NoteGross, SealBallot)
     assert bool(of(counted, NoteOdd)) == is_odd
-    assert counted.findings == (("odd_one_out",) if is_odd else ())
+    assert counted.news == (("odd_one_out",) if is_odd else ())
 
 
 def test_whom_a_quorum_overrules_is_the_odd_one() -> None:
@@ -321,7 +308,7 @@ def test_as_many_alarms_pause_as_votes_condemn(terms: VoteTerms, others: int, pa
     )
     assert of(counted, NoteAlarm) == [NoteAlarm(WORKER, "v0")]
     assert of(counted, Pause) == ([Pause(WORKER, "why")] if pauses else [])
-    assert ("worker_paused" in counted.findings) == pauses
+    assert ("worker_paused" in counted.news) == pauses
 
 
 def test_alarms_of_one_verifier_or_of_one_without_a_vote_pause_nobody() -> None:
@@ -345,7 +332,7 @@ def test_a_wrong_answer_fails_a_canary_once_another_verifier_gives_the_right_one
     assert of(counted, PassCanary) == [PassCanary(GROUP, "v1")]
     assert of(counted, FailCanary) == [FailCanary(GROUP, "v0", WORKER)]
     assert of(counted, TakeVote) == [TakeVote("v0", GROUP)]
-    assert counted.findings == ("vote_lost",)
+    assert counted.news == ("vote_lost",)
     assert not of(counted, Accept, Reject, Exclude), "it is held against no worker"
 
 
@@ -398,7 +385,7 @@ def test_a_canary_closes_when_all_who_have_a_vote_have_answered() -> None:
 
 def test_a_canary_that_all_contradict_costs_no_vote_and_is_told() -> None:
     counted = does(facts({"v0": ACCEPTED, "v1": ACCEPTED}, canary="rejected"), cast("v2", ACCEPTED))
-    assert counted.findings == ("canary_contradicted",)
+    assert counted.news == ("canary_contradicted",)
     assert not of(counted, FailCanary, TakeVote)
 
 
@@ -433,113 +420,3 @@ def test_no_history_condemns_or_sanctions_without_its_quorum(
             assert not of(counted, Exclude, StartReport, Accept, Reject)
         assert (ballots.state is not GroupState.REJECTED) or len(rejecting) >= terms.to_condemn
         assert not of(counted, Exclude) or len(strong) >= terms.to_condemn
-
-
-# Votes that meet in the store.
-
-NOT_COMPARED = "redis.sha1hex(cmsgpack.pack(answers_of(ARGV[1]))) ~= ARGV[2]"
-
-
-def uncompared(queue: Queue) -> Script:
-    """Return the script that writes, with its comparison taken out."""
-    source = queue._scripts["write"].source
-    assert NOT_COMPARED in source
-    source = source.replace(NOT_COMPARED, "false")
-    return Script(source, sha1(source.encode(), usedforsecurity=False).hexdigest())
-
-
-@contextmanager
-def two_processes(
-    ground: Ground, redis_url: str, folder: Path, *, compared: bool
-) -> Iterator[tuple[Place, Any]]:
-    """A run with two of three verifiers deciding, and two orchestrators that serve it from one Redis."""
-    with opened(ground, redis_url, folder / "b", num_verifiers=3, threshold=2) as place:
-        other = open_market(ground, redis_url, folder / "b", {})
-        for queue in (place.market.store.queue, other.store.queue):
-            if not compared:
-                queue._scripts["write"] = uncompared(queue)
-        yield place, other
-        place.call(other.close)
-
-
-def meet(
-    place: Place, other: Any, monkeypatch: pytest.MonkeyPatch, first: Verdict, second: Verdict
-) -> None:
-    """Count two verdicts in two processes, neither of which writes before both have read."""
-    read, both_read, num_read = Votes.read, asyncio.Event(), 0
-
-    async def read_together(*arguments: Any) -> Any:
-        nonlocal num_read
-        seen = await read(*arguments)
-        num_read += 1
-        if num_read == 2:
-            both_read.set()
-        await both_read.wait()
-        return seen
-
-    async def both() -> None:
-        runs = (place.market.runs[place.run_id], await other.run(place.run_id))
-        await asyncio.gather(
-            replays.count(place.market, runs[0], first), replays.count(other, runs[1], second)
-        )
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Votes, "read", read_together)
-        place.call(both)
-
-
-@pytest.mark.parametrize("compared", [False, True])
-def test_two_votes_on_one_group_at_once_both_count(
-    ground: Ground, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compared: bool
-) -> None:
-    """Each alone is no quorum; together they are. Without the comparison neither sees the other."""
-    with two_processes(ground, redis_url, tmp_path, compared=compared) as (place, other):
-        digest = one_group(place)
-        votes = []
-        for name in ("v0", "v1"):
-            place.party(name).audits()
-            votes.append(place.party(name).verdict(digest, REJECTED, NAMED))
-        meet(place, other, monkeypatch, *votes)
-        state, out = place.status(digest).state, standing(place, place.party("alice")).is_excluded
-        expected = GroupState.REJECTED if compared else GroupState.REPLAY
-        assert (state, out) == (expected, compared)
-        infos = VerifierInfos.from_json(place.get(place.path("verifiers")).content).verifiers
-        assert sorted(info.num_rejected for info in infos) == [0, 1, 1], "neither counts twice"
-
-
-@pytest.mark.parametrize("compared", [False, True])
-def test_votes_on_two_gross_groups_of_a_worker_at_once_take_its_stake(
-    ground: Ground, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compared: bool
-) -> None:
-    """Different groups meet in what is known against their worker."""
-    with two_processes(ground, redis_url, tmp_path, compared=compared) as (place, other):
-        digests = [one_group(place), one_group(place)]
-        for digest in digests:
-            place.party("v0").decide(digest, REJECTED, GROSS)
-        place.party("v1").audits()
-        votes = [place.party("v1").verdict(digest, REJECTED, GROSS) for digest in digests]
-        meet(place, other, monkeypatch, *votes)
-        assert [place.status(d).state for d in digests] == [GroupState.REJECTED] * 2
-        assert standing(place, place.party("alice")).is_excluded == compared
-
-
-def test_who_is_overtaken_each_time_is_told_to_send_again(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    digest, verifier = one_group(place), place.party("v0")
-    verifier.audits()
-    read = Votes.read
-
-    async def read_too_early(votes: Votes, *arguments: Any) -> Any:
-        seen = await read(votes, *arguments)
-        run = place.market.runs[place.run_id]
-        key = f"{run_prefix(run.run_id)}alarms:{place.party('alice').address}"
-        await votes.queue.call("SADD", key, f"another{len(seen.facts.workers)}{seen.digest!r}")
-        return seen
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Votes, "read", read_too_early)
-        refused = verifier.judge(digest, ACCEPTED)
-        assert (refused.status_code, refused.json()["code"]) == (503, "busy")
-        assert place.status(digest).verdicts == ()
-    assert verifier.decide(digest, ACCEPTED) == "accepted"

@@ -16,6 +16,16 @@ class Nested(BaseModel):
     """How wide."""
 
 
+class Place(BaseModel):
+    rpc_url: str
+    seconds: float = 2.0
+
+
+class Placed(BaseModel):
+    url: str
+    place: Place
+
+
 class Example(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -75,3 +85,20 @@ def test_a_missing_file_says_how_to_write_one(tmp_path: Path) -> None:
 def test_a_malformed_override_shows_the_form() -> None:
     with pytest.raises(UserError, match=r"a\.b=value"):
         load(Example, None, ["url"])
+
+
+def test_what_a_missing_table_needs_is_named_by_its_keys() -> None:
+    with pytest.raises(UserError, match="url, place.rpc_url are missing") as raised:
+        load(Placed, None)
+    assert "--print-config" in str(raised.value)
+    assert load(Placed, None, ["url=x", "place.rpc_url=y"]).place.rpc_url == "y"
+
+
+def test_what_cannot_be_read_and_a_value_used_as_a_table_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be read"):
+        load(Example, tmp_path)
+    (tmp_path / "latin").write_bytes(b'url = "\xe9"')
+    with pytest.raises(UserError, match="is not TOML"):
+        load(Example, tmp_path / "latin")
+    with pytest.raises(UserError, match="url is a value already"):
+        load(Example, None, ["url=x", "url.part=y"])

@@ -1,17 +1,11 @@
--- Ask nobody any more about canaries that came in before a time: those that judged them have been examined.
--- ARGV: that time, verifiers on chain. Returns how many.
+-- Ask nobody any more about canaries that came in before a time: those that judged them have been examined, and
+-- they end as one that all have judged. ARGV: that time, verifiers on chain, most events.
 local old = redis.call('ZRANGEBYSCORE', p .. 'canary_groups', '-inf', ARGV[1], 'LIMIT', 0, 100)
 for _, digest in ipairs(old) do
-  local group = p .. 'group:' .. digest
-  local g = redis.call('HMGET', group, 'worker', 'nonce', 'state', 'num_slots')
-  if g[3] == 'replay' then
-    decided(digest, g[1], g[2])
-    redis.call('HSET', group, 'state', 'accepted')
-    for slot = 1, tonumber(g[4] or ARGV[2]) do
-      redis.call('ZREM', p .. 'audits', digest .. ':' .. slot)
-    end
-    redis.call('DEL', p .. 'ballots:' .. digest)
+  if redis.call('HGET', group(digest), 'state') == 'replay' then
+    close_canary(digest)
+    open_ballots(ARGV[3], digest, 'accepted')
+    drop_places(digest, ARGV[2])
   end
   redis.call('ZREM', p .. 'canary_groups', digest)
 end
-return #old

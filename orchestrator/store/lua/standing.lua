@@ -140,6 +140,41 @@ local function exclude(worker, detail)
   end
 end
 
+local function group(digest) return p .. 'group:' .. digest end
+
+local function num_slots(digest, num_verifiers)
+  return tonumber(redis.call('HGET', group(digest), 'num_slots') or num_verifiers)
+end
+
+-- Nobody is asked about the group any more.
+local function drop_places(digest, num_verifiers)
+  for slot = 1, num_slots(digest, num_verifiers) do
+    redis.call('ZREM', p .. 'audits', digest .. ':' .. slot)
+  end
+  redis.call('DEL', p .. 'slots:' .. digest)
+end
+
+-- Announce the sealed votes, all or those of one outcome; none waits any more.
+local function open_ballots(max_events, digest, only)
+  local votes = redis.call('HGETALL', p .. 'votes:' .. digest)
+  for i = 1, #votes, 2 do
+    local body = redis.call('HGET', p .. 'ballots:' .. digest, votes[i])
+    if body and (only == '' or votes[i + 1] == only) then event(max_events, 'verdict', body) end
+    redis.call('SREM', p .. 'votes_of:' .. votes[i], digest)
+  end
+  redis.call('DEL', p .. 'ballots:' .. digest)
+end
+
+-- A canary that all have judged looks like accepted work, and pays nobody.
+local function close_canary(digest)
+  local g = redis.call('HMGET', group(digest), 'worker', 'nonce', 'tokens')
+  decided(digest, g[1], g[2])
+  redis.call('HSET', group(digest), 'state', 'accepted')
+  redis.call('HINCRBY', p .. 'worker:' .. g[1], 'canaries', 1)
+  redis.call('HINCRBY', p .. 'worker:' .. g[1], 'canary_tokens', g[3])
+  redis.call('ZREM', p .. 'canary_groups', digest)
+end
+
 -- What several reads answer, keys after the run's prefix: what `write.lua` compares.
 local function answers_of(reads)
   local answers = {}
