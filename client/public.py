@@ -36,7 +36,7 @@ from protocol.wire import Wire
 
 Message = TypeVar("Message", bound=Wire)
 Fetched = Callable[[str, int, int], None]
-"""Told of what is fetched: its name, bytes so far, bytes in all."""
+"""Progress callback: what is fetched, bytes so far, bytes in all."""
 
 MAX_EPOCH_BYTES = 256 << 20
 """The largest file of an epoch that is read, by who signs it and by who audits it."""

@@ -72,7 +72,7 @@ class Service:
             task.add_done_callback(self._ended)
 
     async def close(self) -> None:
-        """Finish the round in progress nowhere: every job may be repeated."""
+        """Stop without finishing the current round: every job may be repeated."""
         pending = set(self._tasks)
         for task in pending:
             task.remove_done_callback(self._ended)

@@ -39,7 +39,7 @@ async def tasks(market: Market, run: Run) -> FraudReportTasks:
 async def add_signature(
     market: Market, run: Run, work_digest: bytes, signed: FraudReportSignature
 ) -> None:
-    """Keep a verifier's signature of a report about this work: of whichever it recovers to one of them."""
+    """Keep a verifier's signature, for the report about this work whose digest it signs."""
     found = await market.store.reports.all(run.run_id)
     about = {key: report for key, report in found.items() if report.work_digest == work_digest}
     if not about:

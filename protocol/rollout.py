@@ -221,7 +221,7 @@ class Receipt(Wire):
 
 
 def lease_id(run_id: int, worker: str, nonce: int) -> bytes:
-    """Return the id that follows from who leases what for the how-manieth time."""
+    """Return the lease's id: a hash of run, worker and the worker's lease count."""
     return keccak256(
         run_id.to_bytes(32, "big")
         + bytes.fromhex(worker[2:]).rjust(32, b"\0")

@@ -106,7 +106,7 @@ class Desk:
         return address_of_text(worker) if worker else self.identity()
 
     def now(self) -> int:
-        """Return the time that the next block will have, about: a quiet chain's newest one is old.
+        """Return the next block's approximate time: a quiet chain's newest one is old.
 
         For showing and for looking ahead; what is sent is judged by the chain alone.
         """

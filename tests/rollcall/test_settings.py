@@ -88,7 +88,7 @@ def test_a_malformed_override_shows_the_form() -> None:
 
 
 def test_what_a_missing_table_needs_is_named_by_its_keys() -> None:
-    with pytest.raises(UserError, match="url, place.rpc_url are missing") as raised:
+    with pytest.raises(UserError, match=r"url, place\.rpc_url are missing") as raised:
         load(Placed, None)
     assert "--print-config" in str(raised.value)
     assert load(Placed, None, ["url=x", "place.rpc_url=y"]).place.rpc_url == "y"
