@@ -70,7 +70,7 @@ class Drawn:
     num_tokens: int
 
 
-class Records:
+class PaidCounts:
     """How many groups each worker was paid for so far, epoch by epoch.
 
     Example: `records.take(file.contributions)`, then `records.before(item)` for each of them
@@ -94,7 +94,7 @@ class Records:
 
 
 def check_replays(
-    report: EpochReport, looks: Sequence[Look], records: Records, public: PublicDraws
+    report: EpochReport, looks: Sequence[Look], records: PaidCounts, public: PublicDraws
 ) -> None:
     """Draw every contribution again, and hold those drawn to their verdicts.
 
@@ -134,7 +134,7 @@ def _fault_of_draw(
     item: Contribution,
     status: SubmissionStatus,
     digest: bytes,
-    records: Records,
+    records: PaidCounts,
     public: PublicDraws,
 ) -> str | None:
     """Say what is wrong with the epoch or the share that a group is said to have been drawn with."""

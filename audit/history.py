@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from ledger.events import Event
+from ledger.events import LedgerEvent
 from ledger.state import DisputeKind
 from protocol.epoch import AccountLeaf, WorkLeaf
 
@@ -103,13 +103,13 @@ class History:
         self._standing: dict[tuple[int, int], bytes] = {}
 
     @classmethod
-    def of(cls, events: Iterable[Event]) -> "History":
+    def of(cls, events: Iterable[LedgerEvent]) -> "History":
         history = cls()
         for event in events:
             history.fold(event)
         return history
 
-    def fold(self, event: Event) -> None:
+    def fold(self, event: LedgerEvent) -> None:
         """Take the next event."""
         values = event.values
         match event.name:
@@ -187,7 +187,7 @@ class History:
                 dispute.is_open = False
 
 
-def _posted(event: Event) -> Posted:
+def _posted(event: LedgerEvent) -> Posted:
     values = event.values
     return Posted(
         run_id=int(values["runId"]),

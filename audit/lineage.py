@@ -22,7 +22,7 @@ from protocol.user_error import UserError
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class Origin:
     """What made one version."""
 
     version: int
@@ -41,7 +41,7 @@ class Lineage:
     version: int
     policy_digest: bytes
     trainer: str
-    steps: tuple[Step, ...]
+    steps: tuple[Origin, ...]
 
     def workers(self) -> list[str]:
         """Return everybody whose groups are in the steps."""
@@ -86,7 +86,7 @@ def read_lineage(
         version=wanted,
         policy_digest=manifest.policy_digest,
         trainer=info.spec.trainer,
-        steps=tuple(Step(record.version, shares_of(record)) for record in records),
+        steps=tuple(Origin(record.version, shares_of(record)) for record in records),
     )
 
 
@@ -111,7 +111,7 @@ def chain(data: Sequence[bytes], manifest: Manifest, *, first: int) -> list[Step
     return found[::-1]
 
 
-def influences(steps: Iterable[Step]) -> list[Influence]:
+def influences(steps: Iterable[Origin]) -> list[Influence]:
     """Return every worker's part in the steps, the greatest first."""
     weight: dict[str, dict[int, float]] = defaultdict(lambda: defaultdict(float))
     tokens: dict[str, float] = defaultdict(float)

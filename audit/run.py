@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 
 from audit.chain_facts import Keys, domain_of, facts_of
-from audit.draws import PublicDraws, Quorum, Records, check_replays
+from audit.draws import PaidCounts, PublicDraws, Quorum, check_replays
 from audit.epoch import work_digest
 from audit.epoch_record import (
     EpochReport,
@@ -69,7 +69,7 @@ def audit_run(
     differences: list[str] = []
     check_leases = _task_check(record, run_id, public, differences)
     accounts: dict[int, dict[str, int]] = {}
-    root, records = bytes(32), Records()
+    root, records = bytes(32), PaidCounts()
     for posted in record.epochs(run_id):
         report = EpochReport(posted)
         reports.append(report)

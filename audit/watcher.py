@@ -4,7 +4,7 @@ A thin shell. What is false is `fraud.py`'s to say, what to ask for `hidden/exam
 chain, fetches files, and sends. Every round asks the chain where it stands and may be repeated. It
 trusts nobody: a file counts for what it opens, an answer for where its path leads.
 
-It pays gas only, unless its `Policy` lets it put down bonds.
+It pays gas only, unless its `Mandate` lets it put down bonds.
 """
 
 from collections.abc import Container
@@ -16,7 +16,7 @@ import structlog
 from audit.chain_facts import facts_of
 from audit.files import Files, Shelf
 from audit.fraud import find
-from audit.hidden.examination import Case, Question
+from audit.hidden.examination import Examination, Question
 from audit.hidden.headers import posted_header
 from audit.hidden.responder import Responder
 from audit.hidden.search import Exhausted
@@ -35,7 +35,7 @@ GRACE_SHARE = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class Mandate:
     """What a watcher may do. Demands and escalations put down bonds, which an honest answer takes."""
 
     sends: bool = True
@@ -50,12 +50,12 @@ class Watcher:
     """Watches one ledger.
 
     Example:
-        watcher = Watcher(ledger, Path("watch"), address=me, files=fetch, policy=Policy())
+        watcher = Watcher(ledger, Path("watch"), address=me, files=fetch, policy=Mandate())
         while not stop.wait(2): watcher.step()
     """
 
     def __init__(
-        self, ledger: Ledger, folder: Path, *, address: str | None, files: Files, policy: Policy
+        self, ledger: Ledger, folder: Path, *, address: str | None, files: Files, policy: Mandate
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._ledger = ledger
@@ -66,7 +66,7 @@ class Watcher:
         self._shelf = Shelf(folder, files)
         self._actor = Actor(ledger, address=address, sends=policy.sends)
         self._responder = Responder(ledger, self._actor, self._shelf, answers=policy.answers)
-        self._cases: dict[bytes, Case] = {}
+        self._cases: dict[bytes, Examination] = {}
         self._clean: dict[bytes, int] = {}
         self._sound: set[bytes] = set()
         self._done: set[bytes] = set()
@@ -131,7 +131,7 @@ class Watcher:
         return False
 
     def _is_proven(
-        self, posted: Posted, case: Case, before: Openable[AccountLeaf] | None, now: int
+        self, posted: Posted, case: Examination, before: Openable[AccountLeaf] | None, now: int
     ) -> bool:
         """Send the first proof that is taken. What was found clean is not searched again."""
         known = case.num_learned + (before is not None)
@@ -150,7 +150,7 @@ class Watcher:
             self._clean[posted.header_hash] = known
         return False
 
-    def _case(self, posted: Posted, now: int) -> Case | None:
+    def _case(self, posted: Posted, now: int) -> Examination | None:
         """Return the examination of a header, once its file has come or has had time to."""
         case = self._cases.get(posted.header_hash)
         if case is not None and case.published is not None:
@@ -164,7 +164,7 @@ class Watcher:
         if header is None:
             self._actor.say(posted, "header cannot be seen", remedy="use a node that gives traces")
             return None
-        case = self._cases[posted.header_hash] = Case(posted, header, published)
+        case = self._cases[posted.header_hash] = Examination(posted, header, published)
         if case.opens_work and published is not None:
             self._paid.add(posted.run_id, posted.header_hash, published.work)
         if not case.is_whole:
@@ -195,7 +195,7 @@ class Watcher:
             return None
         return Openable.whole(published.accounts, published.account_tree)
 
-    def _ask(self, posted: Posted, case: Case) -> None:
+    def _ask(self, posted: Posted, case: Examination) -> None:
         """Demand what would tell more, or call the arbiter where nothing would."""
         about = self._history.about(posted.header_hash)
         mine = [dispute for dispute in about if dispute.by == self._actor.address]
@@ -216,7 +216,7 @@ class Watcher:
         elif not any(dispute.kind is DisputeKind.ESCALATION for dispute in mine):
             self._escalate(posted, case, reason_of(question, has_file=not is_withheld))
 
-    def _escalate(self, posted: Posted, case: Case, reason: str) -> None:
+    def _escalate(self, posted: Posted, case: Examination, reason: str) -> None:
         if not self._policy.escalates:
             remedy = "allow demands or escalations, which put down bonds"
             self._actor.say(posted, "nothing can be proven", reason=reason, remedy=remedy)

@@ -31,7 +31,7 @@ from rollout_worker.engines.registry import open_engine
 from rollout_worker.generate import finish_group, requests_of
 from rollout_worker.replay.calibrate import workload_of
 from rollout_worker.replay.measure import ReplayModel, stats_of
-from trainer.batch import Completion, Group, Microbatch, pack
+from trainer.batch import BatchRollout, Group, Microbatch, pack
 from trainer.loop import without_outliers
 from trainer.loss import Band, Clip, Tokens, Whole, grpo
 from trainer.model import Policy, open_policy
@@ -151,7 +151,7 @@ def lied(
     """Measure what lies about an honest group may cost, and what they are worth."""
     honest = stats_of(verifier.findings([(lease, group)])[0])
     completions = tuple(
-        Completion(r.token_ids().astype(np.int64), r.worker_logprobs(), a, False, i)
+        BatchRollout(r.token_ids().astype(np.int64), r.worker_logprobs(), a, False, i)
         for i, (r, a) in enumerate(zip(group, ADVANTAGES, strict=True))
     )
     whole = Group(bytes(32), 0, np.asarray(lease.prompt), completions, (0,) * len(group))

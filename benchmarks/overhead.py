@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from client.policies import PolicyStore
+from client.policies import PolicyCache
 from protocol.messages import RunInfo
 from protocol.policies.manifest import Weights
 from rollout_worker.engines.base import Completion, Engine, Request
@@ -86,13 +86,13 @@ def sell(
     """Run the worker's loop for a while; return its calls once everything has a receipt."""
     recorder = Recorder(engine, engine.name)
     stop = threading.Event()
-    store = PolicyStore(seller.market, run_id=info.run_id, spec=info.spec, domain=seller.domain)
-    before = seller.tally.snapshot().get("tokens", 0)
+    store = PolicyCache(seller.routes, run_id=info.run_id, spec=info.spec, domain=seller.domain)
+    before = seller.counters.snapshot().get("tokens", 0)
     timer = threading.Timer(seconds, stop.set)
     timer.start()
     end = Shift(replace(seller, stop=stop), info, store, recorder, permit).run()
     timer.cancel()
-    sold = seller.tally.snapshot().get("tokens", 0) - before
+    sold = seller.counters.snapshot().get("tokens", 0) - before
     made = sum(call.num_tokens for call in recorder.calls)
     if sold != made or len(recorder.calls) < 3:
         raise SystemExit(
@@ -146,12 +146,12 @@ def run(
             found = [
                 measured(sell(seller, info, permit, engine, seconds), engine) for _ in range(rounds)
             ]
-            totals = seller.tally.snapshot()
+            totals = seller.counters.snapshot()
     return found, {name: totals[name] for name in ("share_waited", "tokens_per_second")}
 
 
 def joined(seller: Seller, wallet: Wallet, run_id: int) -> RunInfo:
-    info = seller.market.run(run_id)
+    info = seller.routes.run(run_id)
     wallet.check_run(info)
     wallet.join(info)
     return info

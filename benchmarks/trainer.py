@@ -32,7 +32,7 @@ from protocol.advantage import group_advantages
 from protocol.environments.arithmetic import Arithmetic, prompt, worked_solution
 from protocol.precision import ComputeDtype
 from trainer import loss as losses
-from trainer.batch import Completion, Group, count, pack
+from trainer.batch import BatchRollout, Group, count, pack
 from trainer.metrics import TokenSums
 from trainer.model import open_policy
 
@@ -71,7 +71,7 @@ def groups_of(workload: Workload) -> list[Group]:
         rewards = tuple(int(r) for r in draws.permutation([10_000] + [0] * (len(answers) - 1)))
         advantages = group_advantages(rewards)
         completions = tuple(
-            Completion(
+            BatchRollout(
                 tokens=answer,
                 worker_logprobs=-np.abs(draws.normal(0, 0.2, len(answer))).astype(np.float32),
                 advantage=float(advantage),

@@ -2,5 +2,5 @@
 
 Read in this order: connection over retry (sign-in, repetition, refusals), public (what anyone may read),
 then worker, verifier, trainer and operator (what each may do besides), policies over cache (weights
-brought to a version), tally.
+brought to a version), counters.
 """

@@ -21,8 +21,8 @@ from urllib.parse import urlsplit
 import httpx
 import structlog
 
+from client.counters import Counters
 from client.retry import Backoff, RetryConfig
-from client.tally import Tally
 from protocol import errors
 from protocol.errors import Busy, Malformed, MarketError, TokenExpired, TooLarge
 from protocol.messages import ErrorBody, Session, SessionRequest
@@ -131,7 +131,7 @@ class Connection:
         give_up: GiveUp = never,
         patience: Patience = ENDLESS,
         retry: RetryConfig | None = None,
-        tally: Tally | None = None,
+        counters: Counters | None = None,
         transport: Transport | None = None,
     ) -> None:
         retry = retry or RetryConfig()
@@ -141,7 +141,7 @@ class Connection:
         self._chain_id = chain_id
         self._give_up = give_up
         self._patience = patience
-        self._tally = tally
+        self._tally = counters
         self._backoff = Backoff(retry, random.Random())
         self._endless = httpx.Timeout(retry.timeout_seconds, read=None)
         self._session: Session | None = None

@@ -52,7 +52,7 @@ class PolicyUnreachable(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class FetchedPolicy:
     """Verified weights of one version. Nobody writes to them."""
 
     version: int
@@ -61,7 +61,7 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class Edge:
     """One edge of a way: the chunks that lead from `base` to the manifest's version."""
 
     base: int
@@ -86,7 +86,7 @@ class PolicySource(Protocol):
     ) -> bytes: ...
 
 
-class PolicyStore:
+class PolicyCache:
     """The last few policies of one run on this host. One thread at a time may call `reach`."""
 
     def __init__(
@@ -97,14 +97,14 @@ class PolicyStore:
         self._spec = spec
         self._domain = domain
         self._keep = keep
-        self._held: OrderedDict[int, Policy] = OrderedDict()
+        self._held: OrderedDict[int, FetchedPolicy] = OrderedDict()
         self._log = structlog.get_logger()
 
     def held(self) -> tuple[int, ...]:
         """Return the versions that are here, the last used last."""
         return tuple(self._held)
 
-    def reach(self, version: int, digest: bytes, *, give_up: GiveUp | None = None) -> Policy:
+    def reach(self, version: int, digest: bytes, *, give_up: GiveUp | None = None) -> FetchedPolicy:
         """Return the policy with this digest; raise `PolicyUnreachable` and change nothing.
 
         `digest` is the leased one: a manifest that promises another is as useless as none.
@@ -114,7 +114,7 @@ class PolicyStore:
             target = self._bring(version, digest, give_up)
         return target
 
-    def version(self, version: int, *, give_up: GiveUp | None = None) -> Policy:
+    def version(self, version: int, *, give_up: GiveUp | None = None) -> FetchedPolicy:
         """Return a version by its number, whatever policy its trainer signed under it."""
         digest = self._manifest(version, give_up).policy_digest
         return self.reach(version, digest, give_up=give_up)
@@ -129,7 +129,7 @@ class PolicyStore:
             except (PolicyUnreachable, MarketError):
                 return
 
-    def _bring(self, version: int, digest: bytes, give_up: GiveUp | None) -> Policy:
+    def _bring(self, version: int, digest: bytes, give_up: GiveUp | None) -> FetchedPolicy:
         refused: set[tuple[int, int]] = set()
         reason: Exception | None = None
         try:
@@ -153,7 +153,7 @@ class PolicyStore:
 
     def _ways(
         self, target: Manifest, refused: set[tuple[int, int]], give_up: GiveUp | None
-    ) -> Iterator[tuple[Step, ...]]:
+    ) -> Iterator[tuple[Edge, ...]]:
         """Yield the cheapest way that avoids what is refused by then, until there is none."""
         manifests = {target.version: target}
         while (way := self._cheapest(target.version, manifests, refused, give_up)) is not None:
@@ -165,10 +165,10 @@ class PolicyStore:
         manifests: dict[int, Manifest],
         refused: set[tuple[int, int]],
         give_up: GiveUp | None,
-    ) -> tuple[Step, ...] | None:
+    ) -> tuple[Edge, ...] | None:
         """Search by Dijkstra from the target backwards; cost is bytes to download."""
         order = count()  # settles equal costs: steps themselves have no order
-        frontier: list[tuple[int, int, int, tuple[Step, ...]]] = [(0, next(order), target, ())]
+        frontier: list[tuple[int, int, int, tuple[Edge, ...]]] = [(0, next(order), target, ())]
         settled: set[int] = set()
         while frontier and len(settled) < MAX_VERSIONS_SEARCHED:
             cost, _, version, way = heapq.heappop(frontier)
@@ -185,7 +185,7 @@ class PolicyStore:
 
     def _steps_to(
         self, version: int, manifests: dict[int, Manifest], give_up: GiveUp | None
-    ) -> list[Step]:
+    ) -> list[Edge]:
         if version not in manifests:
             try:
                 manifests[version] = self._manifest(version, give_up)
@@ -195,8 +195,8 @@ class PolicyStore:
         return steps_to(manifests[version])
 
     def _follow(
-        self, way: tuple[Step, ...], refused: set[tuple[int, int]], give_up: GiveUp | None
-    ) -> Policy:
+        self, way: tuple[Edge, ...], refused: set[tuple[int, int]], give_up: GiveUp | None
+    ) -> FetchedPolicy:
         """Apply one way; keep each whole policy on it, and strike out the step that fails."""
         start = way[0].base
         weights: Weights = {} if start == NOTHING else self._held[start].weights
@@ -206,11 +206,11 @@ class PolicyStore:
             except MarketError:
                 refused.add((step.base, step.manifest.version))
                 raise
-            policy = Policy(step.manifest.version, step.manifest.policy_digest, weights)
+            policy = FetchedPolicy(step.manifest.version, step.manifest.policy_digest, weights)
             self._put(policy)
         return policy
 
-    def _take(self, step: Step, weights: Weights, give_up: GiveUp | None) -> dict[str, HostTensor]:
+    def _take(self, step: Edge, weights: Weights, give_up: GiveUp | None) -> dict[str, HostTensor]:
         limit = num_bytes(step.manifest.tensors) + HEADER_BYTES
         if step.num_bytes > limit:
             raise Malformed(f"a {step.kind} of {step.num_bytes} bytes for {limit} of tensors")
@@ -228,22 +228,22 @@ class PolicyStore:
         )
         return signed.manifest
 
-    def _get(self, version: int) -> Policy | None:
+    def _get(self, version: int) -> FetchedPolicy | None:
         if version in self._held:
             self._held.move_to_end(version)
         return self._held.get(version)
 
-    def _put(self, policy: Policy) -> None:
+    def _put(self, policy: FetchedPolicy) -> None:
         self._held[policy.version] = policy
         self._held.move_to_end(policy.version)
         while len(self._held) > self._keep:
             self._held.popitem(last=False)
 
 
-def steps_to(manifest: Manifest) -> list[Step]:
+def steps_to(manifest: Manifest) -> list[Edge]:
     """Return every single step that leads to a version: its patches, and its anchor if it has one."""
     steps = [
-        Step(
+        Edge(
             entry.base_version,
             manifest,
             entry.chunks,
@@ -253,7 +253,7 @@ def steps_to(manifest: Manifest) -> list[Step]:
         if entry.base_version < manifest.version
     ]
     if manifest.anchor_version == manifest.version:
-        steps.append(Step(NOTHING, manifest, manifest.anchor, "anchor"))
+        steps.append(Edge(NOTHING, manifest, manifest.anchor, "anchor"))
     return steps
 
 

@@ -16,8 +16,8 @@ from client.connection import (
     Patience,
     Transport,
 )
+from client.counters import Counters
 from client.retry import RetryConfig
-from client.tally import Tally
 from protocol.canonical import content_digest
 from protocol.errors import Malformed, TooLarge
 from protocol.messages import (
@@ -62,14 +62,14 @@ class PublicRoutes:
         self,
         connection: Connection,
         cache: ContentCache | None = None,
-        tally: Tally | None = None,
+        counters: Counters | None = None,
         *,
         fetched: Fetched | None = None,
     ) -> None:
         self.url = connection.url
         self._connection = connection
         self._cache = cache
-        self._tally = tally
+        self._tally = counters
         self._fetched = fetched
 
     def __enter__(self) -> Self:

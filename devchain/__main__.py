@@ -10,7 +10,7 @@ from eth_account.hdaccount import HDPath, seed_from_mnemonic
 from eth_keys.datatypes import PrivateKey
 
 from devchain.chain import CHAIN_ID, WALL_CLOCK
-from devchain.journal import Journal, JournalMismatch
+from devchain.journal import ChainFile, JournalMismatch
 from devchain.rpc import Rpc
 from devchain.server import DevChainServer
 
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--fund", action="append", default=[], help="one more funded address")
     options = parser.parse_args()
     funded = [*(development_address(index) for index in range(NUM_ACCOUNTS)), *options.fund]
-    journal = Journal(options.state)
+    journal = ChainFile(options.state)
     try:
         chain = journal.open(funded, int(WALL_CLOCK()))
     except JournalMismatch as error:

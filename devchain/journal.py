@@ -29,7 +29,7 @@ class Genesis:
     funded: list[str]
 
 
-class Journal:
+class ChainFile:
     """One chain's file. Its lines reach the kernel before a transaction is answered.
 
     That survives the death of the process. Only a loss of power can take the last lines: a chain for

@@ -22,7 +22,7 @@ from devchain.chain import (
     Mined,
     TransactionRefused,
 )
-from devchain.journal import Journal
+from devchain.journal import ChainFile
 
 Json = Any
 
@@ -45,7 +45,7 @@ class Rpc:
     """
 
     def __init__(
-        self, chain: DevChain, journal: Journal | None = None, clock: Clock = WALL_CLOCK
+        self, chain: DevChain, journal: ChainFile | None = None, clock: Clock = WALL_CLOCK
     ) -> None:
         self._chain = chain
         self._journal = journal

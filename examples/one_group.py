@@ -28,7 +28,7 @@ import torch
 from tokenizers import Tokenizer
 from transformers.utils.logging import disable_progress_bar
 
-from orchestrator.rules.admission import Terms, admit
+from orchestrator.rules.admission import AdmissionTerms, admit
 from orchestrator.rules.schedule import Opening, epoch_secret, make_lease
 from protocol.advantage import group_advantages
 from protocol.canonical import keccak256
@@ -139,7 +139,7 @@ def grant(spec: RunSpec, tokenizer: Tokenizer) -> SignedLease:
 
 def admission(group: Commitment, spec: RunSpec) -> str:
     """Return the first rule that the body breaks, read as it arrives."""
-    terms = Terms(spec.vocabulary_size, spec.eos_token_id, spec.max_staleness)
+    terms = AdmissionTerms(spec.vocabulary_size, spec.eos_token_id, spec.max_staleness)
     finding = admit(
         group.lease,
         read_submission(group.body, spec.most_submission_bytes),

@@ -19,10 +19,10 @@ from web3.exceptions import BadFunctionCallOutput, ContractLogicError, Web3RPCEr
 from ledger.artifact import artifact
 from ledger.deployment import Deployment
 from ledger.errors import ChainUnreachable, LedgerError
-from ledger.events import Event, decode_events
+from ledger.events import LedgerEvent, decode_events
 from ledger.node import NO_ANSWER, refusal
 from ledger.permit import Permit, permit_digest
-from ledger.sender import Receipt, Sender
+from ledger.sender import MinedTransaction, Sender
 
 DEPOSIT_GAS = 450_000
 """What a deposit takes at most: creating a run with five verifiers takes 360,000. For a rehearsal only,
@@ -99,7 +99,7 @@ class Door:
         # What follows an approval cannot be tried before it is there.
         return sender.estimate(draft.approval.to, draft.approval.data) + DEPOSIT_GAS
 
-    def send(self, draft: Draft) -> Receipt:
+    def send(self, draft: Draft) -> MinedTransaction:
         """Send a draft, after the approval that it needs."""
         sender = self._require_sender()
         if draft.approval is not None:
@@ -117,7 +117,7 @@ class Door:
             raise LedgerError("this ledger was opened without an account: it can only read")
         return self._sender
 
-    def _send(self, call: Any) -> Receipt:
+    def _send(self, call: Any) -> MinedTransaction:
         if self._is_drafting:
             raise _Drafted(_draft(call))
         return self._require_sender().send(call.address, _data(call))
@@ -138,7 +138,7 @@ class Door:
 
     # ---------------------------------------------------------------- deposits
 
-    def _deposit(self, token: str, amount: int, spender: Any, call: Any) -> Receipt:
+    def _deposit(self, token: str, amount: int, spender: Any, call: Any) -> MinedTransaction:
         """Send a call by which `spender` pulls `amount` from this account, allowing exactly that."""
         if self._account is None or amount == 0:
             return self._send(call)
@@ -196,7 +196,7 @@ class Door:
             raise ChainUnreachable(f"no newest block: {error}") from error
 
 
-def only(receipt: Receipt, name: str, contract: Any) -> Event:
+def only(receipt: MinedTransaction, name: str, contract: Any) -> LedgerEvent:
     """Return the one event of this name that the contract emitted in a transaction.
 
     A run's token is called on the way, and may emit whatever looks like ours.

@@ -14,7 +14,7 @@ from web3.utils.address import get_create_address
 
 from ledger.artifact import artifact
 from ledger.errors import LedgerError
-from ledger.sender import Receipt, Sender
+from ledger.sender import MinedTransaction, Sender
 
 NOBODY = "0x" + "00" * 20
 
@@ -54,7 +54,7 @@ class Deployment:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class LedgerTerms:
     """What a deployment fixes for ever. The defaults suit a market; a development chain shortens them.
 
     `token` None deploys `TestToken`, which anyone may mint. `treasury` receives slashed stake,
@@ -80,7 +80,7 @@ class Terms:
     warn_gflops: int = 10**14
 
 
-def deploy(w3: Web3, account: LocalAccount, terms: Terms) -> Deployment:
+def deploy(w3: Web3, account: LocalAccount, terms: LedgerTerms) -> Deployment:
     """Deploy timelock, council, token (if asked), registry, ledger and disputes from `account`."""
     sender = Sender(w3, account)
     me = sender.address
@@ -113,20 +113,20 @@ def deploy(w3: Web3, account: LocalAccount, terms: Terms) -> Deployment:
     )
 
 
-def _create(sender: Sender, name: str, *args: object) -> Receipt:
+def _create(sender: Sender, name: str, *args: object) -> MinedTransaction:
     compiled = artifact(name)
     contract = Web3().eth.contract(abi=compiled.abi, bytecode=compiled.bytecode)
     data = contract.constructor(*args).data_in_transaction
     return sender.send(None, Web3.to_bytes(hexstr=data))
 
 
-def _created(receipt: Receipt) -> str:
+def _created(receipt: MinedTransaction) -> str:
     if receipt.contract_address is None:
         raise LedgerError(f"{receipt.transaction_hash} created no contract")
     return receipt.contract_address
 
 
-def _expect(receipt: Receipt, address: object) -> None:
+def _expect(receipt: MinedTransaction, address: object) -> None:
     if _created(receipt) != address:
         raise LedgerError(
             "the account sent something else meanwhile: deploy again from a quiet one"

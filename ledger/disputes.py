@@ -7,7 +7,7 @@ from typing import Any
 from web3 import Web3
 
 from ledger.calls import Door, only, ordered, require_word
-from ledger.sender import Receipt
+from ledger.sender import MinedTransaction
 from ledger.state import (
     AccountOpening,
     DisputeKind,
@@ -17,8 +17,7 @@ from ledger.state import (
     WorkOpening,
 )
 from protocol.epoch import EpochHeader, FraudReport
-from protocol.rollout import Receipt as SignedReceipt
-from protocol.rollout import Work
+from protocol.rollout import Receipt, Work
 
 
 class Disputing(Door):
@@ -28,37 +27,39 @@ class Disputing(Door):
 
     def prove_bad_leaf(
         self, header: EpochHeader, work: WorkOpening, signature: bytes = b""
-    ) -> Receipt:
+    ) -> MinedTransaction:
         """Show a leaf that is false by itself; with the `signature` it names, that it is not signed."""
         call = self._disputes.functions.proveBadLeaf(astuple(header), work.as_struct(), signature)
         return self._send(call)
 
-    def prove_bad_pair(self, header: EpochHeader, left: WorkOpening, right: WorkOpening) -> Receipt:
+    def prove_bad_pair(
+        self, header: EpochHeader, left: WorkOpening, right: WorkOpening
+    ) -> MinedTransaction:
         """Show neighbours that are out of order or whose running sums do not follow."""
         leaves = (left.as_struct(), right.as_struct())
         return self._send(self._disputes.functions.proveBadPair(astuple(header), *leaves))
 
-    def prove_bad_edge(self, header: EpochHeader, work: WorkOpening) -> Receipt:
+    def prove_bad_edge(self, header: EpochHeader, work: WorkOpening) -> MinedTransaction:
         """Show a first leaf whose sums are not its own, or a last one's that are not the header's."""
         return self._send(self._disputes.functions.proveBadEdge(astuple(header), work.as_struct()))
 
     def prove_duplicate(
         self, header: EpochHeader, work: WorkOpening, other: EpochHeader, other_work: WorkOpening
-    ) -> Receipt:
+    ) -> MinedTransaction:
         """Show two leaves with one payload, or one (worker, nonce); `header` is voided."""
         words = (astuple(header), work.as_struct(), astuple(other), other_work.as_struct())
         return self._send(self._disputes.functions.proveDuplicate(*words))
 
     def prove_stale_nonce(
         self, header: EpochHeader, work: WorkOpening, before: AccountOpening
-    ) -> Receipt:
+    ) -> MinedTransaction:
         """Show a leaf whose nonce is not after the last one its worker was paid for."""
         words = (astuple(header), work.as_struct(), before.as_struct())
         return self._send(self._disputes.functions.proveStaleNonce(*words))
 
     def prove_account_order(
         self, header: EpochHeader, left: AccountOpening, right: AccountOpening
-    ) -> Receipt:
+    ) -> MinedTransaction:
         """Show neighbouring accounts that do not ascend strictly."""
         words = (astuple(header), left.as_struct(), right.as_struct())
         return self._send(self._disputes.functions.proveAccountOrder(*words))
@@ -70,7 +71,7 @@ class Disputing(Door):
         before: Sequence[AccountOpening],
         work: Sequence[WorkOpening],
         account: Sequence[AccountOpening],
-    ) -> Receipt:
+    ) -> MinedTransaction:
         """Show an account that is not the one before plus the worker's work."""
         openings = (_structs(before), _structs(work), _structs(account))
         who = Web3.to_checksum_address(worker)
@@ -91,7 +92,7 @@ class Disputing(Door):
         slots: Sequence[int],
         work: Sequence[WorkOpening],
         signatures: Sequence[bytes],
-    ) -> Receipt:
+    ) -> MinedTransaction:
         """Open demanded work leaves with their signatures; `slots` are their places in `indices`."""
         asked = (require_word(dispute_id), astuple(header), list(indices), list(slots))
         call = self._disputes.functions.answerWork(*asked, _structs(work), list(signatures))
@@ -104,7 +105,7 @@ class Disputing(Door):
         indices: Sequence[int],
         slots: Sequence[int],
         accounts: Sequence[AccountOpening],
-    ) -> Receipt:
+    ) -> MinedTransaction:
         """Open demanded account leaves; `slots` are their places in `indices`."""
         asked = (require_word(dispute_id), astuple(header), list(indices), list(slots))
         return self._send(self._disputes.functions.answerAccounts(*asked, _structs(accounts)))
@@ -113,7 +114,7 @@ class Disputing(Door):
         self,
         header: EpochHeader,
         work: Work,
-        receipt: SignedReceipt,
+        receipt: Receipt,
         around: Sequence[WorkOpening],
         before: Sequence[AccountOpening],
     ) -> bytes:
@@ -127,7 +128,7 @@ class Disputing(Door):
         )
         return self._dispute(call, self.bond_of(header.run_id))
 
-    def answer_omission(self, dispute_id: bytes) -> Receipt:
+    def answer_omission(self, dispute_id: bytes) -> MinedTransaction:
         """Answer that the worker stands accused."""
         return self._send(self._disputes.functions.answerOmission(require_word(dispute_id)))
 
@@ -136,11 +137,11 @@ class Disputing(Door):
         call = self._disputes.functions.escalate(astuple(header), require_word(reason))
         return self._dispute(call, self._min_stake(header.run_id))
 
-    def rule(self, dispute_id: bytes, is_fraud: bool) -> Receipt:
+    def rule(self, dispute_id: bytes, is_fraud: bool) -> MinedTransaction:
         """Rule on an escalation, as an arbiter."""
         return self._send(self._disputes.functions.rule(require_word(dispute_id), is_fraud))
 
-    def expire(self, dispute_id: bytes) -> Receipt:
+    def expire(self, dispute_id: bytes) -> MinedTransaction:
         """Decide a dispute whose time is up, or that is moot."""
         return self._send(self._disputes.functions.expire(require_word(dispute_id)))
 
@@ -165,19 +166,19 @@ class Disputing(Door):
         call = self._disputes.functions.proposeSlash(astuple(spelled), bitmap, signed)
         return bytes(only(self._send(call), "SlashProposed", self._disputes).values["slashId"])
 
-    def appeal_slash(self, slash_id: bytes, reason: bytes = bytes(32)) -> Receipt:
+    def appeal_slash(self, slash_id: bytes, reason: bytes = bytes(32)) -> MinedTransaction:
         """Appeal, as the accused or one of its hot keys."""
         return self._send(self._disputes.functions.appealSlash(slash_id, require_word(reason)))
 
-    def execute_slash(self, slash_id: bytes) -> Receipt:
+    def execute_slash(self, slash_id: bytes) -> MinedTransaction:
         """Take the stake when nobody appealed in time."""
         return self._send(self._disputes.functions.executeSlash(slash_id))
 
-    def resolve_appeal(self, slash_id: bytes, is_guilty: bool) -> Receipt:
+    def resolve_appeal(self, slash_id: bytes, is_guilty: bool) -> MinedTransaction:
         """Rule, as the arbiter."""
         return self._send(self._disputes.functions.resolveAppeal(slash_id, is_guilty))
 
-    def expire_appeal(self, slash_id: bytes) -> Receipt:
+    def expire_appeal(self, slash_id: bytes) -> MinedTransaction:
         """Acquit when the arbiter kept silent."""
         return self._send(self._disputes.functions.expireAppeal(slash_id))
 

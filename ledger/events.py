@@ -35,7 +35,7 @@ UNDECODABLE = (DecodingError, LogTopicError, MismatchedABI, ValueError, Overflow
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class LedgerEvent:
     """One decoded log. `values` are the event's arguments under their Solidity names."""
 
     name: str
@@ -46,7 +46,7 @@ class Event:
     transaction_hash: str
 
 
-def decode_events(logs: Iterable[Any]) -> list[Event]:
+def decode_events(logs: Iterable[Any]) -> list[LedgerEvent]:
     """Return the events of our contracts among `logs`; others are left out.
 
     A log that cannot be decoded is left out too: one that anybody may emit must not stop its readers.
@@ -63,7 +63,7 @@ def decode_events(logs: Iterable[Any]) -> list[Event]:
             structlog.get_logger().warning("log not decoded", **where, error=str(error))
             continue
         found.append(
-            Event(
+            LedgerEvent(
                 name=decoded["event"],
                 values=dict(decoded["args"]),
                 address=decoded["address"],
@@ -106,7 +106,7 @@ class LogCursor:
         if path is not None and path.exists():
             self._load(path)
 
-    def poll(self) -> list[Event]:
+    def poll(self) -> list[LedgerEvent]:
         """Return the events since the last poll, oldest first, and move on.
 
         Raise `ChainUnreachable` and stay where it was when the node does not answer; raise
@@ -145,7 +145,7 @@ class LogCursor:
         if addresses != self._addresses:
             raise LedgerError(f"{path} is of another deployment: remove it, or name another file")
 
-    def _poll(self) -> list[Event]:
+    def _poll(self) -> list[LedgerEvent]:
         while True:
             last = self._w3.eth.block_number - self._margin
             mark = self._hash(last) if last >= self.next_block else None

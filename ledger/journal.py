@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ledger.errors import BlocksRemoved, LedgerError
-from ledger.events import Event, LogCursor
+from ledger.events import LedgerEvent, LogCursor
 
 
 class Journal:
@@ -60,7 +60,7 @@ class Journal:
         temporary.replace(self._path)
 
 
-def _line(event: Event) -> str:
+def _line(event: LedgerEvent) -> str:
     fields = {
         "name": event.name,
         "values": _packed(event.values),
@@ -72,7 +72,7 @@ def _line(event: Event) -> str:
     return json.dumps(fields, separators=(",", ":")) + "\n"
 
 
-def _read(path: Path) -> list[Event]:
+def _read(path: Path) -> list[LedgerEvent]:
     # A crash while writing leaves at most half a line, whose event the cursor has not passed.
     *lines, _ = path.read_text(encoding="utf-8").split("\n")
     try:
@@ -81,8 +81,8 @@ def _read(path: Path) -> list[Event]:
         raise LedgerError(f"{path} is no journal ({error}): remove its folder") from error
 
 
-def _event(fields: dict[str, Any]) -> Event:
-    return Event(**{**fields, "values": _unpacked(fields["values"])})
+def _event(fields: dict[str, Any]) -> LedgerEvent:
+    return LedgerEvent(**{**fields, "values": _unpacked(fields["values"])})
 
 
 def _packed(value: Any) -> Any:

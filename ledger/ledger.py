@@ -23,7 +23,7 @@ from ledger.node import NO_ANSWER
 from ledger.register import RunListing, listing
 from ledger.registry import Stakes
 from ledger.runs import Runs
-from ledger.sender import Receipt
+from ledger.sender import MinedTransaction
 from ledger.state import Office
 
 
@@ -44,7 +44,7 @@ def web3_at(rpc_url: str, *, timeout_seconds: float = 10.0) -> Web3:
     )
 
 
-class Token(NamedTuple):
+class TokenLabel(NamedTuple):
     """What a token says of itself. Written by whoever made it: fit for display only."""
 
     symbol: str
@@ -83,7 +83,7 @@ class Ledger(Stakes, Runs, Disputing):
 
     # ---------------------------------------------------------------- tokens
 
-    def mint(self, to: str, amount: int) -> Receipt:
+    def mint(self, to: str, amount: int) -> MinedTransaction:
         """Mint test tokens. Development deployments only: a real token has no such function."""
         token = self._contract("TestToken", self.deployment.token)
         return self._send(token.functions.mint(to, amount))
@@ -93,7 +93,7 @@ class Ledger(Stakes, Runs, Disputing):
         contract = self._contract("TestToken", token or self.deployment.token)
         return int(self._call(contract.functions.balanceOf(account)))
 
-    def token(self, address: str) -> Token:
+    def token(self, address: str) -> TokenLabel:
         """Return a token's symbol and decimals; 18 and no symbol where it does not say."""
         functions = self._contract("TestToken", address).functions
         try:
@@ -101,8 +101,8 @@ class Ledger(Stakes, Runs, Disputing):
         except ChainUnreachable:
             raise
         except (LedgerError, OverflowError, UnicodeDecodeError):
-            return Token("", 18)
-        return Token(str(symbol), int(decimals))
+            return TokenLabel("", 18)
+        return TokenLabel(str(symbol), int(decimals))
 
     # ---------------------------------------------------------------- the council and the chain
 
@@ -110,11 +110,11 @@ class Ledger(Stakes, Runs, Disputing):
         """Return when the last pause ends or ended; zero before the first."""
         return int(self._call(self._council.functions.pausedUntil()))
 
-    def pause(self, seconds: int, reason: bytes = bytes(32)) -> Receipt:
+    def pause(self, seconds: int, reason: bytes = bytes(32)) -> MinedTransaction:
         """Stop money from coming in for a while. Guardian only."""
         return self._send(self._council.functions.pause(seconds, require_word(reason)))
 
-    def unpause(self) -> Receipt:
+    def unpause(self) -> MinedTransaction:
         """End a pause early. Guardian only."""
         return self._send(self._council.functions.unpause())
 
@@ -122,7 +122,7 @@ class Ledger(Stakes, Runs, Disputing):
         """Return whether an account holds an office."""
         return bool(self._call(self._council.functions.hasRole(office.value, account)))
 
-    def resign(self, office: Office) -> Receipt:
+    def resign(self, office: Office) -> MinedTransaction:
         """Give up this account's own office, at once."""
         me = self._require_sender().address
         return self._send(self._council.functions.renounceRole(office.value, me))

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ledger.events import Event
-from ledger.state import RunStatus
+from ledger.events import LedgerEvent
+from ledger.state import LedgerStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class RunListing:
     licence: str
     intended_use: str
     created_block: int
-    status: RunStatus = RunStatus.ACTIVE
+    status: LedgerStatus = LedgerStatus.ACTIVE
     permit_until: int = 0
     budget: int = 0
     num_final: int = 0
@@ -35,10 +35,10 @@ class RunListing:
 
     def is_live(self, now: int) -> bool:
         """Return whether work dated now can be owed: active under a permit that has not lapsed."""
-        return self.status is RunStatus.ACTIVE and now <= self.permit_until
+        return self.status is LedgerStatus.ACTIVE and now <= self.permit_until
 
 
-def listing(events: Iterable[Event]) -> dict[int, RunListing]:
+def listing(events: Iterable[LedgerEvent]) -> dict[int, RunListing]:
     """Return every run by its id, as the events of the ledger tell it in their order."""
     runs: dict[int, RunListing] = {}
     for event in events:
@@ -50,7 +50,7 @@ def listing(events: Iterable[Event]) -> dict[int, RunListing]:
     return runs
 
 
-def _created(event: Event) -> RunListing:
+def _created(event: LedgerEvent) -> RunListing:
     values = event.values
     return RunListing(
         run_id=values["runId"],
@@ -75,13 +75,13 @@ def _after(run: RunListing, name: str, values: dict[str, Any]) -> RunListing:
         case "RunFunded":
             changes = {"budget": values["budget"]}
         case "RunHalted" | "RunLapsed":
-            changes = {"status": RunStatus.HALTED}
+            changes = {"status": LedgerStatus.HALTED}
         case "RunResumed":
-            changes = {"status": RunStatus.ACTIVE, "permit_until": values["permitUntil"]}
+            changes = {"status": LedgerStatus.ACTIVE, "permit_until": values["permitUntil"]}
         case "RunStopped":
-            changes = {"status": RunStatus.STOPPED}
+            changes = {"status": LedgerStatus.STOPPED}
         case "RunClosed":
-            changes = {"status": RunStatus.CLOSED, "budget": run.budget - values["refund"]}
+            changes = {"status": LedgerStatus.CLOSED, "budget": run.budget - values["refund"]}
         case "EpochFinal":
             changes = {
                 "num_final": values["epoch"] + 1,

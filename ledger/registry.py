@@ -3,44 +3,46 @@
 from eth_account.signers.local import LocalAccount
 
 from ledger.calls import NO_ADDRESS, Door
-from ledger.sender import Receipt
+from ledger.sender import MinedTransaction
 from ledger.state import StakeState
 
 
 class Stakes(Door):
     """The registry's functions. Amounts are in wei of the staking token."""
 
-    def register(self, amount: int, signer: str, payout: str, consent: bytes = b"") -> Receipt:
+    def register(
+        self, amount: int, signer: str, payout: str, consent: bytes = b""
+    ) -> MinedTransaction:
         """Become an identity; `consent` is needed unless the signer is this account."""
         call = self._registry.functions.register(amount, signer, payout, consent)
         return self._deposit(self.deployment.token, amount, self._registry, call)
 
-    def stake(self, amount: int) -> Receipt:
+    def stake(self, amount: int) -> MinedTransaction:
         """Add to this account's stake."""
         call = self._registry.functions.stake(amount)
         return self._deposit(self.deployment.token, amount, self._registry, call)
 
-    def add_signer(self, signer: str, consent: bytes) -> Receipt:
+    def add_signer(self, signer: str, consent: bytes) -> MinedTransaction:
         """Delegate a hot key."""
         return self._send(self._registry.functions.addSigner(signer, consent))
 
-    def revoke_signer(self, signer: str) -> Receipt:
+    def revoke_signer(self, signer: str) -> MinedTransaction:
         """Withdraw a hot key, effective after the registry's delay."""
         return self._send(self._registry.functions.revokeSigner(signer))
 
-    def set_payout(self, payout: str) -> Receipt:
+    def set_payout(self, payout: str) -> MinedTransaction:
         """Change where this account's earnings go."""
         return self._send(self._registry.functions.setPayout(payout))
 
-    def unbond(self, amount: int) -> Receipt:
+    def unbond(self, amount: int) -> MinedTransaction:
         """Start withdrawing stake."""
         return self._send(self._registry.functions.unbond(amount))
 
-    def withdraw_stake(self) -> Receipt:
+    def withdraw_stake(self) -> MinedTransaction:
         """Withdraw what has unbonded."""
         return self._send(self._registry.functions.withdrawStake())
 
-    def withdraw_stake_credit(self) -> Receipt:
+    def withdraw_stake_credit(self) -> MinedTransaction:
         """Withdraw returned bonds, bounties, and slashed stake credited to this account."""
         return self._send(self._registry.functions.withdrawCredit())
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple
 
 from ledger.calls import Door, only, ordered, require_word
-from ledger.sender import Receipt
+from ledger.sender import MinedTransaction
 from ledger.state import (
     AccountOpening,
     EpochState,
@@ -26,12 +26,12 @@ class Runs(Door):
         receipt = self._deposit(params.token, budget, self._ledger, call)
         return int(only(receipt, "RunCreated", self._ledger).values["runId"])
 
-    def fund_run(self, run_id: int, amount: int) -> Receipt:
+    def fund_run(self, run_id: int, amount: int) -> MinedTransaction:
         """Add to a run's budget."""
         call = self._ledger.functions.fundRun(run_id, amount)
         return self._deposit(self.run(run_id).token, amount, self._ledger, call)
 
-    def join_run(self, run_id: int, evidence: bytes = b"") -> Receipt:
+    def join_run(self, run_id: int, evidence: bytes = b"") -> MinedTransaction:
         """Join as a worker, exposing up to the run's minimum stake to its reports."""
         return self._send(self._ledger.functions.joinRun(run_id, evidence))
 
@@ -43,7 +43,7 @@ class Runs(Door):
         receipt = self._send(self._ledger.functions.claim(run_id, epoch, opening.as_struct()))
         return int(only(receipt, "Claimed", self._ledger).values["amount"])
 
-    def withdraw_credit(self, token: str) -> Receipt:
+    def withdraw_credit(self, token: str) -> MinedTransaction:
         """Withdraw this account's refunds."""
         return self._send(self._ledger.functions.withdrawCredit(token))
 
@@ -54,19 +54,19 @@ class Runs(Door):
         receipt = self._send(self._ledger.functions.renewPermit(run_id))
         return int(only(receipt, "PermitRenewed", self._ledger).values["permitUntil"])
 
-    def lapse_run(self, run_id: int) -> Receipt:
+    def lapse_run(self, run_id: int) -> MinedTransaction:
         """Record that a permit has lapsed. Anyone may."""
         return self._send(self._ledger.functions.lapseRun(run_id))
 
-    def halt_run(self, run_id: int, reason: bytes = bytes(32)) -> Receipt:
+    def halt_run(self, run_id: int, reason: bytes = bytes(32)) -> MinedTransaction:
         """Halt (operator), or vote to (steward)."""
         return self._send(self._ledger.functions.haltRun(run_id, require_word(reason)))
 
-    def resume_run(self, run_id: int) -> Receipt:
+    def resume_run(self, run_id: int) -> MinedTransaction:
         """Resume one's own halt or lapse, or vote to (steward)."""
         return self._send(self._ledger.functions.resumeRun(run_id))
 
-    def stop_run(self, run_id: int) -> Receipt:
+    def stop_run(self, run_id: int) -> MinedTransaction:
         """End the run for good."""
         return self._send(self._ledger.functions.stopRun(run_id))
 
@@ -84,28 +84,30 @@ class Runs(Door):
 
     def post_epoch(
         self, header: EpochHeader, secret: bytes, signatures: Mapping[str, bytes], data_uri: str
-    ) -> Receipt:
+    ) -> MinedTransaction:
         """Post an epoch. `signatures` are keyed by verifier identity, not by hot key."""
         bitmap, signed = self._quorum(header.run_id, signatures)
         words = (astuple(header), require_word(secret), bitmap, signed, data_uri)
         return self._send(self._ledger.functions.postEpoch(*words))
 
-    def retract_epoch(self, run_id: int, epoch: int, signatures: Mapping[str, bytes]) -> Receipt:
+    def retract_epoch(
+        self, run_id: int, epoch: int, signatures: Mapping[str, bytes]
+    ) -> MinedTransaction:
         """Take a pending epoch and all later ones back, under signatures over `RetractEpoch`."""
         bitmap, signed = self._quorum(run_id, signatures)
         return self._send(self._ledger.functions.retractEpoch(run_id, epoch, bitmap, signed))
 
-    def advance(self, run_id: int) -> Receipt:
+    def advance(self, run_id: int) -> MinedTransaction:
         """Make final every epoch whose challenge window has passed and that nothing holds."""
         return self._send(self._ledger.functions.advance(run_id))
 
     # ---------------------------------------------------------------- verifiers
 
-    def propose_replacement(self, run_id: int, index: int, following: str) -> Receipt:
+    def propose_replacement(self, run_id: int, index: int, following: str) -> MinedTransaction:
         """Name who takes the place of a verifier that is short of stake. Operator only."""
         return self._send(self._ledger.functions.proposeReplacement(run_id, index, following))
 
-    def replace_verifier(self, run_id: int) -> Receipt:
+    def replace_verifier(self, run_id: int) -> MinedTransaction:
         """Carry a replacement out, once its time has come. Anyone may."""
         return self._send(self._ledger.functions.replaceVerifier(run_id))
 

@@ -34,11 +34,11 @@ from ledger.node import (
     never_left,
     refusal,
 )
-from ledger.transactions import Flight, Flights, Patience, Signed
+from ledger.transactions import Flight, Flights, Signed, Waits
 
 
 @dataclass(frozen=True, slots=True)
-class Receipt:
+class MinedTransaction:
     """A transaction that was mined and succeeded. `logs` are web3's raw ones."""
 
     transaction_hash: str
@@ -65,7 +65,7 @@ class Sender:
         account: LocalAccount,
         *,
         timeout_seconds: float = 120.0,
-        patience: Patience = Patience(),  # noqa: B008 - frozen
+        patience: Waits = Waits(),  # noqa: B008 - frozen
         confirmations: int = 0,
     ) -> None:
         self._w3 = w3
@@ -82,7 +82,7 @@ class Sender:
         """The account that pays."""
         return str(self._account.address)
 
-    def send(self, to: str | None, data: bytes) -> Receipt:
+    def send(self, to: str | None, data: bytes) -> MinedTransaction:
         """Send and wait until mined. `to` None creates a contract. Raise a `LedgerError`."""
         deadline = time.monotonic() + self._timeout
         self._bring_back(deadline)
@@ -228,8 +228,8 @@ class Sender:
         time.sleep(self._patience.poll)
 
 
-def _receipt(receipt: Any) -> Receipt:
-    return Receipt(
+def _receipt(receipt: Any) -> MinedTransaction:
+    return MinedTransaction(
         transaction_hash="0x" + bytes(receipt["transactionHash"]).hex(),
         block=int(receipt["blockNumber"]),
         gas_used=int(receipt["gasUsed"]),

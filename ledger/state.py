@@ -18,7 +18,7 @@ class Office(Enum):
     ARBITER = keccak256(b"ARBITER")
 
 
-class RunStatus(IntEnum):
+class LedgerStatus(IntEnum):
     """Where a run is in its life."""
 
     NONE = 0
@@ -193,7 +193,7 @@ class RunState:
     """
 
     operator: str
-    status: RunStatus
+    status: LedgerStatus
     halted_by_stewards: bool
     threshold: int
     steward_threshold: int
@@ -236,7 +236,7 @@ class RunState:
         """Build from the contract's answer."""
         operator, status, *rest = values
         members = (tuple(roster), tuple(stewards))
-        return cls(*(operator, RunStatus(status), *rest, *members))
+        return cls(*(operator, LedgerStatus(status), *rest, *members))
 
     @property
     def places(self) -> dict[int, str]:
@@ -256,11 +256,11 @@ class RunState:
     @property
     def has_ended(self) -> bool:
         """Whether it was stopped: it takes no more money and is never active again."""
-        return self.status in (RunStatus.STOPPED, RunStatus.CLOSED)
+        return self.status in (LedgerStatus.STOPPED, LedgerStatus.CLOSED)
 
     def is_live(self, now: int) -> bool:
         """Return whether work dated now can be owed: active under a permit that has not lapsed."""
-        return self.status is RunStatus.ACTIVE and now <= self.permit_until
+        return self.status is LedgerStatus.ACTIVE and now <= self.permit_until
 
 
 @dataclass(frozen=True, slots=True)

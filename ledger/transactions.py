@@ -24,7 +24,7 @@ REMEMBERED = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class Waits:
     """How long to wait for what, in seconds. The defaults suit blocks of twelve seconds and less."""
 
     rebroadcast: float = 5.0
@@ -78,7 +78,7 @@ class Flights:
     """One account's transactions on their way. Threads may wait for several at once."""
 
     def __init__(
-        self, w3: Web3, account: LocalAccount, *, confirmations: int, patience: Patience
+        self, w3: Web3, account: LocalAccount, *, confirmations: int, patience: Waits
     ) -> None:
         self._w3 = w3
         self._account = account

@@ -25,7 +25,7 @@ from orchestrator.routes import (
     submissions,
     verifiers,
 )
-from orchestrator.services import Market
+from orchestrator.services import Services
 from orchestrator.wiring import SCHEMAS
 from protocol import messages
 from protocol.errors import MarketError
@@ -34,19 +34,19 @@ from protocol.verdict import Verdict
 from protocol.wire import Wire
 
 
-def create_app(market: Market, service: Service | None = None) -> FastAPI:
+def create_app(services: Services, service: Service | None = None) -> FastAPI:
     """Return the application; with a service, its background work lives as long as the app."""
     app = FastAPI(
         title="Rollcall orchestrator",
         version="1",
-        lifespan=_lifespan(market, service),
+        lifespan=_lifespan(services, service),
         docs_url="/docs",
         redoc_url=None,
         generate_unique_id_function=lambda route: route.name,
         responses={"default": {"model": ErrorBody}},
     )
-    app.state.market = market
-    limits = market.config.limits
+    app.state.services = services
+    limits = services.config.limits
     app.state.event_streams = Streams(
         limits.max_event_streams, limits.max_event_streams_per_address
     )
@@ -59,21 +59,21 @@ def create_app(market: Market, service: Service | None = None) -> FastAPI:
     app.add_exception_handler(MarketError, _refuse)
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(HTTPException, _http)
-    app.add_middleware(Counted, market=market)
+    app.add_middleware(CountAnswers, services=services)
     app.openapi = lambda: _describe(app)  # type: ignore[method-assign]
     return app
 
 
-def _lifespan(market: Market, service: Service | None) -> Any:
+def _lifespan(services: Services, service: Service | None) -> Any:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        market.rewards.start()
+        services.rewards.start()
         if service is not None:
             service.start()
         yield
         if service is not None:
             await service.close()
-        await market.close()
+        await services.close()
 
     return lifespan
 
@@ -103,12 +103,12 @@ async def _http(request: Request, error: Exception) -> Response:
     return Response(body.to_json(), error.status_code, media_type="application/json")
 
 
-class Counted:
+class CountAnswers:
     """Count answers by route and status. Plain ASGI: the framework's wrapper costs a task each."""
 
-    def __init__(self, app: ASGIApp, market: Market) -> None:
+    def __init__(self, app: ASGIApp, services: Services) -> None:
         self._app = app
-        self._market = market
+        self._market = services
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

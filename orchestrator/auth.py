@@ -12,7 +12,7 @@ from functools import lru_cache
 import jwt
 from starlette.requests import Request
 
-from orchestrator.services import Market
+from orchestrator.services import Services
 from protocol.constants import MAX_CLOCK_SKEW_SECONDS
 from protocol.errors import ClockSkew, Forbidden, Replayed, TokenExpired, Unauthorized
 from protocol.messages import Session, SessionRequest
@@ -23,14 +23,16 @@ ALGORITHM = "HS256"
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class SignedIn:
     """A signed-in party: the identity it acts for, and the key that signed in."""
 
     identity: str
     signer: str
 
 
-async def sign_in(market: Market, request: SessionRequest, *, domains: Collection[str]) -> Session:
+async def sign_in(
+    services: Services, request: SessionRequest, *, domains: Collection[str]
+) -> Session:
     """Return a session for a signed EIP-4361 text; each text works once."""
     text = parse(request.message)
     if text.domain not in domains:
@@ -38,11 +40,11 @@ async def sign_in(market: Market, request: SessionRequest, *, domains: Collectio
             f"the text signs in to {text.domain}, this is {', '.join(sorted(domains))}: "
             "name the host you are calling"
         )
-    if text.chain_id != market.chain.domain.chain_id:
+    if text.chain_id != services.chain.domain.chain_id:
         raise Unauthorized(
-            f"the text names chain {text.chain_id}, this is {market.chain.domain.chain_id}"
+            f"the text names chain {text.chain_id}, this is {services.chain.domain.chain_id}"
         )
-    now = market.clock()
+    now = services.clock()
     issued_at = datetime.strptime(text.issued_at, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
     skew = issued_at.timestamp() - now
     if abs(skew) > MAX_CLOCK_SKEW_SECONDS:
@@ -54,33 +56,33 @@ async def sign_in(market: Market, request: SessionRequest, *, domains: Collectio
         personal_digest(request.message), request.signature, text.address, "the sign-in text"
     )
     seconds = 2 * MAX_CLOCK_SKEW_SECONDS + 1  # then stale anyway
-    if not await market.store.runs.spend_nonce(text.nonce + text.address, seconds=seconds):
+    if not await services.store.runs.spend_nonce(text.nonce + text.address, seconds=seconds):
         raise Replayed(f"nonce {text.nonce} was used before: sign a text with a new one")
-    identity = await market.chain.identity_of(text.address)
-    return issue(market, Account(identity, text.address))
+    identity = await services.chain.identity_of(text.address)
+    return issue(services, SignedIn(identity, text.address))
 
 
-def issue(market: Market, account: Account) -> Session:
+def issue(services: Services, account: SignedIn) -> Session:
     """Return a bearer token for an account."""
-    expires_at = int(market.clock()) + market.config.session_seconds
+    expires_at = int(services.clock()) + services.config.session_seconds
     claims = {"sub": account.identity, "key": account.signer, "exp": expires_at}
-    token = jwt.encode(claims, market.session_secret, algorithm=ALGORITHM)
+    token = jwt.encode(claims, services.session_secret, algorithm=ALGORITHM)
     return Session(token=token, address=account.identity, expires_at=expires_at)
 
 
-def account_of(market: Market, request: Request) -> Account:
+def account_of(services: Services, request: Request) -> SignedIn:
     """Return who sent a request; raise `TokenExpired` or `Unauthorized`."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise Unauthorized("no bearer token: sign in at POST /v1/session")
-    account, expires_at = _claims(token, market.session_secret)
-    if expires_at < market.clock():
+    account, expires_at = _claims(token, services.session_secret)
+    if expires_at < services.clock():
         raise TokenExpired("the token has expired: sign in again")
     return account
 
 
 @lru_cache(maxsize=4096)
-def _claims(token: str, secret: bytes) -> tuple[Account, int]:
+def _claims(token: str, secret: bytes) -> tuple[SignedIn, int]:
     """Read a token of ours; a worker sends the same one a thousand times."""
     try:
         claims = jwt.decode(
@@ -91,10 +93,10 @@ def _claims(token: str, secret: bytes) -> tuple[Account, int]:
         )
     except jwt.InvalidTokenError as error:
         raise TokenExpired("the token is not one of this orchestrator's: sign in again") from error
-    return Account(claims["sub"], claims["key"]), int(claims["exp"])
+    return SignedIn(claims["sub"], claims["key"]), int(claims["exp"])
 
 
-def require_role(account: Account, allowed: Collection[str], role: str) -> None:
+def require_role(account: SignedIn, allowed: Collection[str], role: str) -> None:
     """Raise `Forbidden` unless the account or its key is one of those allowed."""
     if account.identity not in allowed and account.signer not in allowed:
         raise Forbidden(

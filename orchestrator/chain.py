@@ -30,7 +30,7 @@ MOST_DATES = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class Posting:
+class PostedFile:
     """What an epoch's posting said of its file: the hash, and where it is said to be."""
 
     data_hash: bytes
@@ -53,7 +53,7 @@ class Chain:
         self._clock = clock
         self._cache: dict[tuple[Any, ...], tuple[float, Any]] = {}
         self._owed: dict[tuple[int, int], bool] = {}
-        self._postings: dict[bytes, Posting] = {}
+        self._postings: dict[bytes, PostedFile] = {}
         self._writes = asyncio.Lock()
         self.domain = Domain(ledger.deployment.chain_id, ledger.deployment.ledger)
 
@@ -103,7 +103,7 @@ class Chain:
             lambda _: NEGATIVE_SECONDS,
         )
 
-    async def posting(self, run_id: int, epoch: int, header_hash: bytes) -> Posting:
+    async def posting(self, run_id: int, epoch: int, header_hash: bytes) -> PostedFile:
         """Return what the chain's log says of a posted header; raise `NotFound`.
 
         Reads all logs since the deployment, once per header: it is asked for strangers' epochs only.
@@ -117,7 +117,7 @@ class Chain:
                 (values["runId"], values["epoch"], bytes(values["headerHash"]))
                 == (run_id, epoch, header_hash)
             ):
-                found = Posting(bytes(values["dataHash"]), str(values["dataURI"]))
+                found = PostedFile(bytes(values["dataHash"]), str(values["dataURI"]))
                 return self._postings.setdefault(header_hash, found)
         raise NotFound(f"no log of epoch {epoch} of run {run_id} with hash 0x{header_hash.hex()}")
 

@@ -65,7 +65,7 @@ class Canaries(BaseModel):
     """Verifiers that have not answered a canary by then are not asked any more."""
 
 
-class Config(BaseModel):
+class OrchestratorConfig(BaseModel):
     """Settings of one orchestrator process."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)

@@ -16,12 +16,12 @@ import asyncio
 
 import structlog
 
-from ledger.state import EpochState, RunStatus
+from ledger.state import EpochState, LedgerStatus
 from orchestrator import reconciling
 from orchestrator.reconciling import mark_posted
 from orchestrator.rules import settle
-from orchestrator.rules.settle import Opened
-from orchestrator.services import Market, Run
+from orchestrator.rules.settle import OpenEpoch
+from orchestrator.services import Run, Services
 from orchestrator.store.events import event_body
 from orchestrator.store.records import Epoch, SettledWork
 from orchestrator.unsettled import payable, unsettled
@@ -41,29 +41,29 @@ MAX_PENDING = 8
 """Opened and not posted, the ledger's own bound."""
 
 
-async def tick(market: Market, run: Run) -> None:
+async def tick(services: Services, run: Run) -> None:
     """Take the next steps that are due for a run; finality first, for nothing may hold it up."""
-    await market.look(run)
-    are_ours = await reconciling.reconcile(market, run)
+    await services.look(run)
+    are_ours = await reconciling.reconcile(services, run)
     # The work of what others post after this is not marked yet: it waits a round.
     reconciled = run.chain.num_posted
-    await _finish(market, run)
-    if run.chain.status is RunStatus.CLOSED:
+    await _finish(services, run)
+    if run.chain.status is LedgerStatus.CLOSED:
         return
     if run.is_open:
-        await _open_next(market, run)
+        await _open_next(services, run)
     if are_ours and run.chain.num_posted == reconciled < run.chain.num_opened:
-        await _settle(market, run, run.chain.num_posted)
+        await _settle(services, run, run.chain.num_posted)
 
 
-async def epoch_info(market: Market, run: Run, epoch: int) -> EpochInfo:
+async def epoch_info(services: Services, run: Run, epoch: int) -> EpochInfo:
     """Return where an epoch stands; raise `NotFound` for one that was never opened."""
     if (
         epoch >= run.chain.num_opened
-        and epoch >= (await market.chain.recent(run.run_id)).num_opened
+        and epoch >= (await services.chain.recent(run.run_id)).num_opened
     ):
         raise NotFound(f"run {run.run_id} has not opened epoch {epoch}")
-    record = await market.store.epochs.epoch(run.run_id, epoch)
+    record = await services.store.epochs.epoch(run.run_id, epoch)
     if record is None:
         zero = bytes(32)
         return EpochInfo(
@@ -74,7 +74,7 @@ async def epoch_info(market: Market, run: Run, epoch: int) -> EpochInfo:
             header_digest=zero,
             signers=(),
         )
-    signatures = await market.store.epochs.signatures(record)
+    signatures = await services.store.epochs.signatures(record)
     stage = EpochStage.FINAL if epoch < run.chain.num_final else record.stage
     return EpochInfo(
         run_id=run.run_id,
@@ -86,19 +86,19 @@ async def epoch_info(market: Market, run: Run, epoch: int) -> EpochInfo:
     )
 
 
-async def add_signature(market: Market, run: Run, epoch: int, signed: EpochSignature) -> None:
+async def add_signature(services: Services, run: Run, epoch: int, signed: EpochSignature) -> None:
     """Keep a verifier's signature of an epoch's header."""
-    record = await market.store.epochs.epoch(run.run_id, epoch)
+    record = await services.store.epochs.epoch(run.run_id, epoch)
     if record is None:
         raise Refused(f"epoch {epoch} has no header yet: wait until its stage is signing")
     signer = recover(record.header_digest, signed.signature)
-    identity = await market.chain.identity_of(signer)
+    identity = await services.chain.identity_of(signer)
     if identity not in run.chain.verifiers:
         raise Refused(f"{identity} is not a verifier of run {run.run_id}, or signed another header")
-    await market.store.epochs.sign(record, identity, signed.signature)
+    await services.store.epochs.sign(record, identity, signed.signature)
 
 
-async def _open_next(market: Market, run: Run) -> None:
+async def _open_next(services: Services, run: Run) -> None:
     """Open an epoch at once where work can be drawn from none; else when the newest one's time is up
     and there is work to settle.
     """
@@ -106,80 +106,80 @@ async def _open_next(market: Market, run: Run) -> None:
     if opened > run.num_revealed:
         if opened - run.chain.num_posted >= MAX_PENDING - 1:
             return
-        age = run.chain_time - await _opened_at(market, run, opened - 1)
-        if age < run.spec.epoch_seconds or not await _payable(market, run):
+        age = run.chain_time - await _opened_at(services, run, opened - 1)
+        if age < run.spec.epoch_seconds or not await _payable(services, run):
             return
-    secret_hash = keccak256(market.secret(run.run_id, opened))
-    epoch = await market.chain.open_epoch(run.run_id, secret_hash)
-    run.chain = await market.chain.run(run.run_id)
+    secret_hash = keccak256(services.secret(run.run_id, opened))
+    epoch = await services.chain.open_epoch(run.run_id, secret_hash)
+    run.chain = await services.chain.run(run.run_id)
     structlog.get_logger().info("epoch opened", run_id=run.run_id, epoch=epoch)
 
 
-async def _opened_at(market: Market, run: Run, epoch: int) -> int:
+async def _opened_at(services: Services, run: Run, epoch: int) -> int:
     if epoch not in run.opened_at:
-        run.opened_at[epoch] = (await market.chain.epoch(run.run_id, epoch)).opened_at
+        run.opened_at[epoch] = (await services.chain.epoch(run.run_id, epoch)).opened_at
     return run.opened_at[epoch]
 
 
-async def _settle(market: Market, run: Run, epoch: int) -> None:
-    record = await market.store.epochs.epoch(run.run_id, epoch)
-    if record is None and await _is_closed(market, run, epoch):
-        record = await _freeze(market, run, epoch)
+async def _settle(services: Services, run: Run, epoch: int) -> None:
+    record = await services.store.epochs.epoch(run.run_id, epoch)
+    if record is None and await _is_closed(services, run, epoch):
+        record = await _freeze(services, run, epoch)
     if record is None:
         return
-    signatures = await market.store.epochs.signatures(record)
+    signatures = await services.store.epochs.signatures(record)
     if len(signatures) < run.chain.threshold or _waits_for_final(run):
         return
-    quorum = await market.chain.quorum(run.chain, record.header_digest, signatures)
+    quorum = await services.chain.quorum(run.chain, record.header_digest, signatures)
     if quorum is not None:
-        await _post(market, run, record, quorum)
+        await _post(services, run, record, quorum)
 
 
 def _waits_for_final(run: Run) -> bool:
     return run.chain.num_posted - run.chain.num_final >= MAX_PENDING
 
 
-async def _is_closed(market: Market, run: Run, epoch: int) -> bool:
+async def _is_closed(services: Services, run: Run, epoch: int) -> bool:
     """Return whether nothing can be added to an epoch any more.
 
     A later epoch is open; or the run rests or has ended, its leases are over and its replays are
     decided (or the time for posting runs out: then what is decided is paid and the rest is lost).
     """
-    if epoch < run.chain.num_opened - 1 and run.chain.status is not RunStatus.STOPPED:
+    if epoch < run.chain.num_opened - 1 and run.chain.status is not LedgerStatus.STOPPED:
         return True
-    if run.is_open or not await _payable(market, run):
+    if run.is_open or not await _payable(services, run):
         return False
-    if not await _has_undecided(market, run):
+    if not await _has_undecided(services, run):
         return True
-    if run.chain.status is not RunStatus.STOPPED:
+    if run.chain.status is not LedgerStatus.STOPPED:
         return False
     return run.chain.settle_until - run.chain_time < run.chain.settle_window // 4
 
 
-async def _has_undecided(market: Market, run: Run) -> bool:
-    for worker in await market.store.workers.all(run.run_id):
-        if await market.store.groups.has_undecided(run.run_id, worker):
+async def _has_undecided(services: Services, run: Run) -> bool:
+    for worker in await services.store.workers.all(run.run_id):
+        if await services.store.groups.has_undecided(run.run_id, worker):
             return True
     return False
 
 
-async def _payable(market: Market, run: Run) -> bool:
-    return bool(await payable(market, run, await unsettled(market, run)))
+async def _payable(services: Services, run: Run) -> bool:
+    return bool(await payable(services, run, await unsettled(services, run)))
 
 
-async def _freeze(market: Market, run: Run, epoch: int) -> Epoch | None:
+async def _freeze(services: Services, run: Run, epoch: int) -> Epoch | None:
     """Write the epoch's file, header and record; None where the work changed underneath."""
-    found = await unsettled(market, run)
-    work = await payable(market, run, found)
-    before = await _epoch_before(market, run, epoch)
-    opened = Opened(
+    found = await unsettled(services, run)
+    work = await payable(services, run, found)
+    before = await _epoch_before(services, run, epoch)
+    opened = OpenEpoch(
         run_id=run.run_id,
         epoch=epoch,
         generation=run.chain.generation,
         prev_account_root=before.account_root if before else bytes(32),
-        secret=market.secret(run.run_id, epoch),
+        secret=services.secret(run.run_id, epoch),
     )
-    file = settle.epoch_file(opened, work, await _accounts_before(market, run, epoch))
+    file = settle.epoch_file(opened, work, await _accounts_before(services, run, epoch))
     data = await asyncio.to_thread(file.canonical)
     header = await asyncio.to_thread(header_of, file, data)
     record = Epoch(
@@ -187,8 +187,8 @@ async def _freeze(market: Market, run: Run, epoch: int) -> Epoch | None:
         epoch=epoch,
         generation=run.chain.generation,
         stage=EpochStage.SIGNING,
-        file=await market.blobs.add(data),
-        header_digest=market.chain.domain.digest(header),
+        file=await services.blobs.add(data),
+        header_digest=services.chain.domain.digest(header),
         header_hash=header.struct_hash(),
         work=tuple(
             SettledWork(
@@ -201,7 +201,7 @@ async def _freeze(market: Market, run: Run, epoch: int) -> Epoch | None:
         ),
         total_units=header.total,
     )
-    if not await market.store.epochs.freeze(record):
+    if not await services.store.epochs.freeze(record):
         return None
     run.num_revealed = max(run.num_revealed, epoch + 1)
     log = structlog.get_logger()
@@ -209,53 +209,53 @@ async def _freeze(market: Market, run: Run, epoch: int) -> Epoch | None:
     return record
 
 
-async def _post(market: Market, run: Run, record: Epoch, quorum: dict[str, bytes]) -> None:
-    file = EpochFile.from_canonical(await market.blobs.get(record.file))
+async def _post(services: Services, run: Run, record: Epoch, quorum: dict[str, bytes]) -> None:
+    file = EpochFile.from_canonical(await services.blobs.get(record.file))
     header: EpochHeader = await asyncio.to_thread(header_of, file, file.canonical())
-    await market.chain.post_epoch(header, file.secret, quorum, uri_of(record.file))
+    await services.chain.post_epoch(header, file.secret, quorum, uri_of(record.file))
     # In this order: leases must not be granted on money that is committed and counted nowhere.
-    run.chain = await market.chain.run(run.run_id)
-    await mark_posted(market, run, record)
+    run.chain = await services.chain.run(run.run_id)
+    await mark_posted(services, run, record)
 
 
-async def _finish(market: Market, run: Run) -> None:
+async def _finish(services: Services, run: Run) -> None:
     """Make ripe epochs final, and credit final ones once."""
     if run.chain.num_final < run.chain.num_posted:
-        ripe = await market.chain.epoch(run.run_id, run.chain.num_final)
+        ripe = await services.chain.epoch(run.run_id, run.chain.num_final)
         if run.chain_time >= ripe.final_at and not ripe.holds:
-            await market.chain.advance(run.run_id)
-            run.chain = await market.chain.run(run.run_id)
-    credited = await market.store.epochs.num_credited(run.run_id)
+            await services.chain.advance(run.run_id)
+            run.chain = await services.chain.run(run.run_id)
+    credited = await services.store.epochs.num_credited(run.run_id)
     for epoch in range(credited, run.chain.num_final):
-        await _credit(market, run, epoch)
+        await _credit(services, run, epoch)
 
 
-async def _credit(market: Market, run: Run, epoch: int) -> None:
+async def _credit(services: Services, run: Run, epoch: int) -> None:
     """Tell workers what they have earned, from the accounts whose root is final."""
-    record = await market.store.epochs.epoch(run.run_id, epoch)
+    record = await services.store.epochs.epoch(run.run_id, epoch)
     if record is None:
         try:
-            record = await reconciling.adopt(market, run, epoch)
+            record = await reconciling.adopt(services, run, epoch)
         except NotFound as error:
             run.trouble = error.message
             raise
         run.trouble = ""
-    file = EpochFile.from_canonical(await market.blobs.get(record.file))
+    file = EpochFile.from_canonical(await services.blobs.get(record.file))
     final = record.model_copy(update={"stage": EpochStage.FINAL})
     fields = {"epoch": epoch, "units": record.total_units, "accounts": len(file.accounts)}
-    event = event_body(run.run_id, "epoch_final", market.clock(), fields)
-    await market.store.epochs.credit(final, file.accounts, event)
+    event = event_body(run.run_id, "epoch_final", services.clock(), fields)
+    await services.store.epochs.credit(final, file.accounts, event)
     structlog.get_logger().info("epoch final", run_id=run.run_id, **fields)
 
 
-async def _epoch_before(market: Market, run: Run, epoch: int) -> EpochState | None:
-    return await market.chain.epoch(run.run_id, epoch - 1) if epoch else None
+async def _epoch_before(services: Services, run: Run, epoch: int) -> EpochState | None:
+    return await services.chain.epoch(run.run_id, epoch - 1) if epoch else None
 
 
-async def _accounts_before(market: Market, run: Run, epoch: int) -> tuple[Account, ...]:
+async def _accounts_before(services: Services, run: Run, epoch: int) -> tuple[Account, ...]:
     if not epoch:
         return ()
-    record = await market.store.epochs.epoch(run.run_id, epoch - 1)
+    record = await services.store.epochs.epoch(run.run_id, epoch - 1)
     if record is None:
         raise NotFound(f"epoch {epoch - 1} of run {run.run_id} was posted without this queue")
-    return EpochFile.from_canonical(await market.blobs.get(record.file)).accounts
+    return EpochFile.from_canonical(await services.blobs.get(record.file)).accounts

@@ -7,14 +7,14 @@ all, and the worker's repetition gets the same receipt.
 
 from dataclasses import dataclass
 
-from orchestrator.auth import Account
+from orchestrator.auth import SignedIn
 from orchestrator.checks.withholding import reason_of
 from orchestrator.rules import admission
-from orchestrator.rules.admission import Finding
+from orchestrator.rules.admission import Objection
 from orchestrator.rules.batch import is_trainable
-from orchestrator.services import Market, Run
+from orchestrator.services import Run, Services
 from orchestrator.store.events import event_body
-from orchestrator.store.records import Group
+from orchestrator.store.records import GroupRecord
 from protocol.checks.draw import Draw, rate_millionths
 from protocol.constants import (
     MAX_CLOCK_SKEW_SECONDS,
@@ -55,7 +55,7 @@ class Judged:
     """What an arrival turned out to be worth."""
 
     state: GroupState
-    finding: Finding | None
+    finding: Objection | None
     rewards: tuple[int, ...]
     is_trainable: bool
     copy_key: bytes | None
@@ -64,25 +64,25 @@ class Judged:
     """What a replay must find, where the worker is one that verifiers are tested with."""
 
 
-async def take(market: Market, run: Run, account: Account, body: bytes) -> Receipt | bytes:
+async def take(services: Services, run: Run, account: SignedIn, body: bytes) -> Receipt | bytes:
     """Return the receipt (as JSON bytes where it was given before); raise what refuses the body."""
     submission = read_submission(body, run.spec.most_submission_bytes)
-    known = await _begin(market, run, account, submission)
+    known = await _begin(services, run, account, submission)
     if isinstance(known, bytes):
         return known
     finding = admission.admit(
         known.lease, known.submission, run.terms, newest_version=known.newest_version
     )
-    judged = await _judge(market, run, known, finding)
-    return await _record(market, run, known, judged, body)
+    judged = await _judge(services, run, known, finding)
+    return await _record(services, run, known, judged, body)
 
 
 async def _begin(
-    market: Market, run: Run, account: Account, submission: Submission
+    services: Services, run: Run, account: SignedIn, submission: Submission
 ) -> Arrival | bytes:
     """Establish the sender; return the old receipt's JSON where this very submission is known."""
-    now, limits = market.clock(), market.config.limits
-    known = await market.store.groups.begin(
+    now, limits = services.clock(), services.config.limits
+    known = await services.store.groups.begin(
         *(run.run_id, submission.lease_id, account.identity),
         rate=limits.requests_per_second,
         burst=limits.request_burst,
@@ -95,15 +95,15 @@ async def _begin(
         raise LeaseForeign(f"the lease is {lease.worker}'s, the session is {account.identity}'s")
     gflops = run.spec.gflops(submission.num_tokens())
     work = work_of(lease, submission, gflops=gflops)
-    digest = market.chain.domain.digest(work)
+    digest = services.chain.domain.digest(work)
     if known.used is not None:
         return _same_receipt(lease, known.used, digest, known.receipt)
     if known.is_excluded:
         why = reason_of(lease.worker, known.excluded_for)
         raise Excluded(f"{why}: nothing more is taken")
-    await _require_worker_signed(market, lease, digest, submission)
+    await _require_worker_signed(services, lease, digest, submission)
     _require_timely(lease, submission, now)
-    await market.require_owed(run, submission.submitted_at)
+    await services.require_owed(run, submission.submitted_at)
     return Arrival(
         lease=lease,
         submission=submission,
@@ -123,10 +123,10 @@ def _same_receipt(lease: Lease, used: str, digest: bytes, receipt: bytes) -> byt
 
 
 async def _require_worker_signed(
-    market: Market, lease: Lease, digest: bytes, submission: Submission
+    services: Services, lease: Lease, digest: bytes, submission: Submission
 ) -> None:
     signer = recover(digest, submission.signature)
-    if await market.chain.spoke_for(signer, lease.worker, submission.submitted_at):
+    if await services.chain.spoke_for(signer, lease.worker, submission.submitted_at):
         return
     raise BadSignature(
         f"the work is signed by {signer}, which is neither {lease.worker} nor a hot key of it that "
@@ -148,17 +148,17 @@ def _require_timely(lease: Lease, submission: Submission, now: float) -> None:
         )
 
 
-async def _judge(market: Market, run: Run, known: Arrival, finding: Finding | None) -> Judged:
+async def _judge(services: Services, run: Run, known: Arrival, finding: Objection | None) -> Judged:
     if finding is not None:
         return Judged(GroupState.REJECTED, finding, (), False, None)
     rollouts = [rollout.tokens for rollout in known.submission.rollouts]
-    rewards = await market.rewards.score((run.run_id, known.lease.index, rollouts)) or ()
+    rewards = await services.rewards.score((run.run_id, known.lease.index, rollouts)) or ()
     is_careless = run.spec.drop_rule.is_on_probation(known.drop_debt)
     by_record = rate_millionths(run.spec.audit, num_accepted=known.num_accepted)
     rate = MICRO if is_careless else by_record
     # The epoch that is open now: the lease's own may already be revealed.
     draw = Draw(epoch=max(0, run.chain.num_opened - 1), rate=rate)
-    is_audited = draw.selects(market.secret(run.run_id, draw.epoch), known.digest)
+    is_audited = draw.selects(services.secret(run.run_id, draw.epoch), known.digest)
     canary = run.canaries.get(known.lease.worker)
     return Judged(
         GroupState.REPLAY if is_audited or canary else GroupState.ACCEPTED,
@@ -172,18 +172,18 @@ async def _judge(market: Market, run: Run, known: Arrival, finding: Finding | No
 
 
 async def _record(
-    market: Market, run: Run, known: Arrival, judged: Judged, body: bytes
+    services: Services, run: Run, known: Arrival, judged: Judged, body: bytes
 ) -> Receipt | bytes:
-    blob = await market.blobs.add(body)
-    receipt = _receipt(market, known, judged.finding)
+    blob = await services.blobs.add(body)
+    receipt = _receipt(services, known, judged.finding)
     group = _group(known, judged, blob, receipt)
-    outcome, detail = await market.store.groups.submit(
+    outcome, detail = await services.store.groups.submit(
         *(run.run_id, known.digest, group),
         copy_key=judged.copy_key,
         num_votes=len(run.chain.verifiers) if judged.canary else run.chain.threshold,
         drops=run.spec.drop_rule,
-        now=market.clock(),
-        event=_event(run, known, judged, market.clock()),
+        now=services.clock(),
+        event=_event(run, known, judged, services.clock()),
     )
     match outcome:
         case "same":
@@ -197,15 +197,15 @@ async def _record(
         case "duplicate":
             finding = admission.duplicate(bytes.fromhex(detail.decode()))
             copied = Judged(GroupState.REJECTED, finding, (), False, None)
-            return await _record(market, run, known, copied, body)
+            return await _record(services, run, known, copied, body)
     result = judged.finding.rejection.value if judged.finding else judged.state.value
-    market.metrics.submissions.labels(run.run_id, result).inc()
+    services.metrics.submissions.labels(run.run_id, result).inc()
     if judged.finding is None:
-        market.metrics.tokens.labels(run.run_id).inc(known.work.tokens)
+        services.metrics.tokens.labels(run.run_id).inc(known.work.tokens)
     return receipt
 
 
-def _receipt(market: Market, known: Arrival, finding: Finding | None) -> Receipt:
+def _receipt(services: Services, known: Arrival, finding: Objection | None) -> Receipt:
     unsigned = Receipt.model_construct(
         run_id=known.lease.run_id,
         worker=known.lease.worker,
@@ -216,11 +216,11 @@ def _receipt(market: Market, known: Arrival, finding: Finding | None) -> Receipt
         detail=finding.detail if finding else "",
         signature=bytes(65),
     )
-    signature = sign(market.key, market.chain.domain.digest(unsigned))
+    signature = sign(services.key, services.chain.domain.digest(unsigned))
     return unsigned.model_copy(update={"signature": signature})
 
 
-def _group(known: Arrival, judged: Judged, blob: bytes, receipt: Receipt) -> Group:
+def _group(known: Arrival, judged: Judged, blob: bytes, receipt: Receipt) -> GroupRecord:
     # Made of validated parts, so not validated again: a third of the time of this function.
     lease, work = known.lease, known.work
     units = work.tokens // NUM_TOKENS_PER_UNIT
@@ -243,7 +243,7 @@ def _group(known: Arrival, judged: Judged, blob: bytes, receipt: Receipt) -> Gro
         body=blob,
         rewards=judged.rewards,
     )
-    return Group(
+    return GroupRecord(
         worker=work.worker,
         nonce=work.nonce,
         lease_id=lease.lease_id,

@@ -14,25 +14,25 @@ import structlog
 from ledger.errors import LedgerError
 from orchestrator import epochs, leases, permits, slashes
 from orchestrator.checks import canaries, withholding
-from orchestrator.services import Market, Run
+from orchestrator.services import Run, Services
 from orchestrator.watch import EpochWatch
 from protocol.errors import MarketError
 
-Job = Callable[[Market, Run], Awaitable[None]]
+Job = Callable[[Services, Run], Awaitable[None]]
 
 CANCEL_SECONDS = 1.0
 """How long a job that was told to end may take before it is told again."""
 
 
-async def watch(market: Market, run: Run) -> None:
+async def watch(services: Services, run: Run) -> None:
     """Look at the chain and for what the trainer has uploaded; keep the verifiers' tests going."""
-    await market.refresh(run)
-    await canaries.tick(market, run)
+    await services.refresh(run)
+    await canaries.tick(services, run)
 
 
-async def free_leases(market: Market, run: Run) -> None:
+async def free_leases(services: Services, run: Run) -> None:
     """Free leases past their deadline; where the run owes no more work, all of them soon after."""
-    now, grace = market.clock(), market.config.lease_grace_seconds
+    now, grace = services.clock(), services.config.lease_grace_seconds
     latest = now - grace
     if run.is_open:
         run.shut_at = None
@@ -41,17 +41,17 @@ async def free_leases(market: Market, run: Run) -> None:
         run.shut_at = now if run.shut_at is None else run.shut_at
         if now - run.shut_at > grace:
             latest = now + run.spec.lease_seconds
-    await leases.expire(market, run, latest=latest)
+    await leases.expire(services, run, latest=latest)
 
 
 class Service:
     """Runs the jobs of every served run until it is closed."""
 
-    def __init__(self, market: Market) -> None:
-        self._market = market
+    def __init__(self, services: Services) -> None:
+        self._market = services
         self._owner = secrets.token_hex(8)
         self._tasks: list[asyncio.Task[None]] = []
-        self._epochs = EpochWatch(market.config.watch_folder)
+        self._epochs = EpochWatch(services.config.watch_folder)
         self.failure: BaseException | None = None
         """What ended a job that should never end."""
 
@@ -83,26 +83,26 @@ class Service:
                 task.cancel()
             _, pending = await asyncio.wait(pending, timeout=CANCEL_SECONDS)
 
-    async def settle(self, market: Market, run: Run) -> None:
+    async def settle(self, services: Services, run: Run) -> None:
         """Take settlement a step further, where no other copy does."""
-        await self._alone(market, run, "settler", epochs.tick)
+        await self._alone(services, run, "settler", epochs.tick)
 
-    async def slash(self, market: Market, run: Run) -> None:
+    async def slash(self, services: Services, run: Run) -> None:
         """Take slashes a step further, where no other copy does, whatever keeps settlement."""
-        await self._alone(market, run, "slasher", slashes.tick)
+        await self._alone(services, run, "slasher", slashes.tick)
 
-    async def renew(self, market: Market, run: Run) -> None:
+    async def renew(self, services: Services, run: Run) -> None:
         """Keep the run's permit fresh, where no other copy does."""
-        await self._alone(market, run, "renewer", permits.tick)
+        await self._alone(services, run, "renewer", permits.tick)
 
-    async def dispute(self, market: Market, run: Run) -> None:
+    async def dispute(self, services: Services, run: Run) -> None:
         """Examine what was posted and answer demands, where no other copy does."""
-        await self._alone(market, run, "disputer", self._epochs.tick)
+        await self._alone(services, run, "disputer", self._epochs.tick)
 
-    async def _alone(self, market: Market, run: Run, lock: str, job: Job) -> None:
-        async with market.store.runs.alone(run.run_id, lock, self._owner) as is_ours:
+    async def _alone(self, services: Services, run: Run, lock: str, job: Job) -> None:
+        async with services.store.runs.alone(run.run_id, lock, self._owner) as is_ours:
             if is_ours:
-                await job(market, run)
+                await job(services, run)
 
     async def _repeat(self, name: str, job: Job, seconds: float) -> None:
         while True:

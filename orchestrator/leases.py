@@ -3,11 +3,11 @@
 from functools import partial
 
 from orchestrator import stakes
-from orchestrator.auth import Account
+from orchestrator.auth import SignedIn
 from orchestrator.checks.withholding import reason_of
 from orchestrator.rules.pacing import Pace
 from orchestrator.rules.schedule import Opening, make_lease, most_groups, most_units
-from orchestrator.services import Market, Run
+from orchestrator.services import Run, Services
 from orchestrator.store.events import event_body
 from orchestrator.store.leases import Reserved
 from protocol.checks.drops import DropRule
@@ -29,58 +29,62 @@ AWAY_SECONDS = 10.0
 """Rounds that free leases come every half second; after such a pause nobody's submissions came through."""
 
 
-async def grant(market: Market, run: Run, account: Account, request: LeaseRequest) -> Leases | None:
+async def grant(
+    services: Services, run: Run, account: SignedIn, request: LeaseRequest
+) -> Leases | None:
     """Return signed leases, or None where work is paced and the worker should come back."""
-    run.require_open(market.clock())
-    await market.require_owed(run, int(market.clock()))
-    await _require_wanted(market, run, account.identity)
-    policy = await market.newest_policy(run)
+    run.require_open(services.clock())
+    await services.require_owed(run, int(services.clock()))
+    await _require_wanted(services, run, account.identity)
+    policy = await services.newest_policy(run)
     if policy is None or run.chain.num_opened <= run.num_revealed:
         return None
     opening = Opening(
         run_id=run.run_id,
         epoch=run.chain.num_opened - 1,
-        secret=market.secret(run.run_id, run.chain.num_opened - 1),
+        secret=services.secret(run.run_id, run.chain.num_opened - 1),
         version=policy.manifest.version,
         policy_digest=policy.manifest.policy_digest,
-        deadline=int(market.clock()) + run.spec.lease_seconds,
+        deadline=int(services.clock()) + run.spec.lease_seconds,
     )
     run.require_tokenizer()
-    reserved = await _reserve(market, run, account.identity, request.count, opening)
+    reserved = await _reserve(services, run, account.identity, request.count, opening)
     if not reserved.count:
         return None
     nonces = range(reserved.first, reserved.first + reserved.count)
     try:
-        signed = [_sign(market, run, opening, account.identity, nonce) for nonce in nonces]
+        signed = [_sign(services, run, opening, account.identity, nonce) for nonce in nonces]
     except MarketError:
         # A task that cannot be leased must not hold its worker's places until a deadline.
-        await market.store.leases.free(run.run_id, account.identity, nonces, None)
+        await services.store.leases.free(run.run_id, account.identity, nonces, None)
         raise
     fields = {"worker": account.identity, "count": len(signed), "version": opening.version}
-    event = event_body(run.run_id, "lease", market.clock(), fields)
-    await market.store.leases.keep(run.run_id, signed, event)
-    market.metrics.leases.labels(run.run_id).inc(reserved.count)
+    event = event_body(run.run_id, "lease", services.clock(), fields)
+    await services.store.leases.keep(run.run_id, signed, event)
+    services.metrics.leases.labels(run.run_id).inc(reserved.count)
     notice = notice_of(run.spec, reserved.debt)
     return Leases(leases=tuple(signed), notice=notice, rejected=reserved.rejected[:2048])
 
 
-async def give_back(market: Market, run: Run, worker: str, lease_ids: tuple[bytes, ...]) -> None:
+async def give_back(
+    services: Services, run: Run, worker: str, lease_ids: tuple[bytes, ...]
+) -> None:
     """Free a worker's unfinished leases and count them as dropped; those it does not hold are ignored."""
-    nonces = await market.store.leases.held(run.run_id, worker, lease_ids)
+    nonces = await services.store.leases.held(run.run_id, worker, lease_ids)
     if nonces:
-        freed = await market.store.leases.free(run.run_id, worker, nonces, _blame(market, run))
-        market.metrics.expired.labels(run.run_id).inc(freed)
+        freed = await services.store.leases.free(run.run_id, worker, nonces, _blame(services, run))
+        services.metrics.expired.labels(run.run_id).inc(freed)
 
 
-async def expire(market: Market, run: Run, *, latest: float, limit: int = 1000) -> int:
+async def expire(services: Services, run: Run, *, latest: float, limit: int = 1000) -> int:
     """Free leases whose deadline is not after `latest`, and count them as dropped.
 
     Not where no round was made for `AWAY_SECONDS`: then nobody could submit, and it is nobody's fault.
     """
-    freed = await market.store.leases.free_expired(
-        *(run.run_id, _blame(market, run)), latest=latest, limit=limit, away_seconds=AWAY_SECONDS
+    freed = await services.store.leases.free_expired(
+        *(run.run_id, _blame(services, run)), latest=latest, limit=limit, away_seconds=AWAY_SECONDS
     )
-    market.metrics.expired.labels(run.run_id).inc(freed)
+    services.metrics.expired.labels(run.run_id).inc(freed)
     return freed
 
 
@@ -96,19 +100,19 @@ def notice_of(spec: RunSpec, debt: int) -> str:
     )
 
 
-def _blame(market: Market, run: Run) -> DropRule | None:
+def _blame(services: Services, run: Run) -> DropRule | None:
     """Return what a drop costs now; None where the run itself kept work from ending."""
-    was_halted = market.clock() - run.chain.halted_at <= 2 * run.spec.lease_seconds
+    was_halted = services.clock() - run.chain.halted_at <= 2 * run.spec.lease_seconds
     return run.spec.drop_rule if run.is_open and not was_halted else None
 
 
-async def require_member(market: Market, run: Run, worker: str) -> None:
+async def require_member(services: Services, run: Run, worker: str) -> None:
     """Raise `NotJoined` unless the worker joined on chain with enough stake."""
-    member = await market.chain.membership(run.run_id, worker)
+    member = await services.chain.membership(run.run_id, worker)
     if not member.is_joined:
         raise NotJoined(
             f"{worker} has not joined run {run.run_id}: call joinRun on the ledger "
-            f"{market.chain.domain.ledger} from that account"
+            f"{services.chain.domain.ledger} from that account"
         )
     if member.stake < run.chain.min_stake:
         raise NotJoined(
@@ -117,15 +121,15 @@ async def require_member(market: Market, run: Run, worker: str) -> None:
         )
 
 
-async def _require_wanted(market: Market, run: Run, worker: str) -> None:
+async def _require_wanted(services: Services, run: Run, worker: str) -> None:
     """Raise unless the worker is a member; of one that was excluded that it is, not that it lacks stake.
 
     Its slashed stake is what it lacks, and to stake more would not help it.
     """
     try:
-        await require_member(market, run, worker)
+        await require_member(services, run, worker)
     except NotJoined:
-        excluded_for = await market.store.workers.exclusion(run.run_id, worker)
+        excluded_for = await services.store.workers.exclusion(run.run_id, worker)
         if excluded_for is not None:
             raise Excluded(_no_more_leases(worker, excluded_for)) from None
         raise
@@ -135,16 +139,18 @@ def _no_more_leases(worker: str, excluded_for: str) -> str:
     return f"{reason_of(worker, excluded_for)}: it gets no more leases"
 
 
-async def _reserve(market: Market, run: Run, worker: str, count: int, opening: Opening) -> Reserved:
+async def _reserve(
+    services: Services, run: Run, worker: str, count: int, opening: Opening
+) -> Reserved:
     pace = Pace(
         drops=run.spec.drop_rule,
         most_groups=most_groups(run.spec, newest_version=opening.version),
         units_unposted=run.chain.available // run.spec.rate,
         units_unfinal=run.unfinal // run.spec.rate,
         units_per_group=most_units(run.spec),
-        share_millionths=await stakes.pace_share(market, run, worker),
+        share_millionths=await stakes.pace_share(services, run, worker),
     )
-    reserved = await market.store.leases.reserve(
+    reserved = await services.store.leases.reserve(
         *(run.run_id, worker, count, pace), version=opening.version, deadline=opening.deadline
     )
     match reserved.outcome:
@@ -161,17 +167,17 @@ async def _reserve(market: Market, run: Run, worker: str, count: int, opening: O
             raise TooManyLeases(
                 f"{worker} holds all {reserved.first} leases it may have: finish or return some"
                 + (f"; {notice}" if notice else ""),
-                retry_after_seconds=market.config.retry_after_seconds,
+                retry_after_seconds=services.config.retry_after_seconds,
             )
         case "no_budget":
-            left = await market.budget_left_units(run)
+            left = await services.budget_left_units(run)
             raise RunNotOpen(
                 f"run {run.run_id} has {left} units left, work in hand included: too few for a group"
             )
     return reserved
 
 
-def _sign(market: Market, run: Run, opening: Opening, worker: str, nonce: int) -> SignedLease:
+def _sign(services: Services, run: Run, opening: Opening, worker: str, nonce: int) -> SignedLease:
     tokenizer = run.require_tokenizer()
     lease = make_lease(
         run.spec,
@@ -180,8 +186,8 @@ def _sign(market: Market, run: Run, opening: Opening, worker: str, nonce: int) -
         nonce=nonce,
         prompt_of=partial(_prompt, run, tokenizer),
     )
-    digest = market.chain.domain.digest(lease)
-    return SignedLease(lease=lease, signature=sign(market.key, digest))
+    digest = services.chain.domain.digest(lease)
+    return SignedLease(lease=lease, signature=sign(services.key, digest))
 
 
 def _prompt(run: Run, tokenizer: object, index: int) -> list[int]:

@@ -14,18 +14,18 @@ from ledger.deployment import Deployment
 from ledger.ledger import Ledger
 from orchestrator.app import create_app
 from orchestrator.chain import Chain
-from orchestrator.config import Config
+from orchestrator.config import OrchestratorConfig
 from orchestrator.jobs import Service
-from orchestrator.services import Market
+from orchestrator.services import Services
 from orchestrator.store.blobs import Blobs
 from orchestrator.store.store import Store
 
 
-def open_market(config: Config, key: bytes) -> Market:
+def open_market(config: OrchestratorConfig, key: bytes) -> Services:
     """Connect to Redis, the blob store and the chain."""
     deployment = Deployment.load(Path(config.deployment))
     ledger = Ledger.connect(config.rpc_url, deployment, Account.from_key(key))
-    return Market(
+    return Services(
         config,
         key,
         store=Store(config.redis_url),
@@ -47,17 +47,17 @@ class Server(uvicorn.Server):
             loop.remove_signal_handler(number)
 
 
-async def main(config: Config, key: bytes) -> None:
+async def main(config: OrchestratorConfig, key: bytes) -> None:
     """Serve until SIGINT or SIGTERM."""
-    market = open_market(config, key)
-    service = Service(market)
+    services = open_market(config, key)
+    service = Service(services)
     if not config.allowed_domains and config.host not in ("127.0.0.1", "localhost", "::1"):
         # Another site could pass on what a wallet signed for it, with the Host header to match.
         log = structlog.get_logger()
         log.warning("sign-in for any domain", remedy="set allowed_domains to the names served")
     server = Server(
         uvicorn.Config(
-            create_app(market, service),
+            create_app(services, service),
             host=config.host,
             port=config.port,
             log_level="warning",

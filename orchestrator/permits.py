@@ -6,8 +6,8 @@ nobody. One that has lapsed is not renewed here: resuming waits, and is its oper
 
 import structlog
 
-from ledger.state import RunStatus
-from orchestrator.services import Market, Run
+from ledger.state import LedgerStatus
+from orchestrator.services import Run, Services
 
 
 def is_due(*, until: int, period: int, now: int) -> bool:
@@ -15,14 +15,14 @@ def is_due(*, until: int, period: int, now: int) -> bool:
     return now <= until and 2 * (until - now) < period
 
 
-async def tick(market: Market, run: Run) -> None:
+async def tick(services: Services, run: Run) -> None:
     """Renew the permit where it is due and this orchestrator is configured to."""
     state = run.chain
-    if not market.config.renew_permits or state.status is not RunStatus.ACTIVE:
+    if not services.config.renew_permits or state.status is not LedgerStatus.ACTIVE:
         return
     if not is_due(until=state.permit_until, period=state.permit_period, now=run.chain_time):
         return
-    await market.chain.renew_permit(run.run_id)
-    await market.look(run)
+    await services.chain.renew_permit(run.run_id)
+    await services.look(run)
     log = structlog.get_logger()
     log.info("permit renewed", run_id=run.run_id, until=run.chain.permit_until)

@@ -4,7 +4,7 @@ What made it is checked too: its step record lists exactly the groups of the bat
 given, so that no trainer leaves one out of what it signs.
 """
 
-from orchestrator.services import Market, Run
+from orchestrator.services import Run, Services
 from orchestrator.store.events import event_body
 from protocol.errors import Malformed, NotFound, PolicyOutOfOrder
 from protocol.messages import Batch
@@ -19,52 +19,52 @@ from protocol.policies.manifest import Blob, Manifest, SignedManifest, policy_di
 from protocol.signing import require_signer
 
 
-async def publish(market: Market, run: Run, signed: SignedManifest) -> None:
+async def publish(services: Services, run: Run, signed: SignedManifest) -> None:
     """Make a policy the newest; the same manifest again is no error."""
     manifest = signed.manifest
     require_signer(
-        market.chain.domain.digest(manifest), signed.signature, run.spec.trainer, "the manifest"
+        services.chain.domain.digest(manifest), signed.signature, run.spec.trainer, "the manifest"
     )
     _check(run, manifest)
-    if await _is_known(market, run, signed):
+    if await _is_known(services, run, signed):
         return
-    await _require_blobs(market, manifest)
-    await _require_lineage(market, run, manifest)
+    await _require_blobs(services, manifest)
+    await _require_lineage(services, run, manifest)
     version = manifest.version
-    event = event_body(run.run_id, "policy", market.clock(), _sizes(manifest))
-    newest = await market.store.policies.publish(
+    event = event_body(run.run_id, "policy", services.clock(), _sizes(manifest))
+    newest = await services.store.policies.publish(
         run.run_id, signed, max_staleness=run.spec.max_staleness, event=event
     )
-    if newest != version and not await _is_known(market, run, signed):
+    if newest != version and not await _is_known(services, run, signed):
         raise PolicyOutOfOrder(f"version {version} was offered, version {newest + 1} is next")
-    await market.refresh(run)
+    await services.refresh(run)
 
 
-async def manifest_of(market: Market, run: Run, version: str) -> bytes:
+async def manifest_of(services: Services, run: Run, version: str) -> bytes:
     """Return a version's signed manifest as JSON; `latest` names the newest."""
     if version == "latest":
-        newest = await market.store.policies.newest(run.run_id)
+        newest = await services.store.policies.newest(run.run_id)
         version = str(newest if newest is not None else -1)
-    raw = await market.store.policies.manifest(run.run_id, version)
+    raw = await services.store.policies.manifest(run.run_id, version)
     if raw is None:
         raise NotFound(f"run {run.run_id} has no policy version {version}")
     return raw
 
 
-async def records_of(market: Market, run: Run, first: int, last: int) -> Records:
+async def records_of(services: Services, run: Run, first: int, last: int) -> Records:
     """Return the step records of versions `first` … `last`, as many as one answer holds.
 
     At least one, where there is one: whoever wants the rest asks again from where this ends.
     """
     first = max(1, first)
     versions = range(first, last + 1)
-    digests = await market.store.policies.step_records(run.run_id, versions or (first,))
+    digests = await services.store.policies.step_records(run.run_id, versions or (first,))
     found: list[bytes] = []
     room = MAX_RECORDS_BYTES
     for _, digest in zip(versions, digests, strict=False):
         if digest is None or room <= 0:
             break
-        found.append(await market.blobs.get(digest))
+        found.append(await services.blobs.get(digest))
         room -= len(found[-1])
     if not found:
         raise NotFound(f"run {run.run_id} has no step records of versions {first} to {last}")
@@ -91,9 +91,9 @@ def _check(run: Run, manifest: Manifest) -> None:
         raise Malformed("a patch leads from an older version to this one")
 
 
-async def _is_known(market: Market, run: Run, signed: SignedManifest) -> bool:
+async def _is_known(services: Services, run: Run, signed: SignedManifest) -> bool:
     version = signed.manifest.version
-    raw = await market.store.policies.manifest(run.run_id, version)
+    raw = await services.store.policies.manifest(run.run_id, version)
     if raw is None:
         return False
     if SignedManifest.from_json(raw).manifest != signed.manifest:
@@ -103,12 +103,12 @@ async def _is_known(market: Market, run: Run, signed: SignedManifest) -> bool:
     return True
 
 
-async def _require_blobs(market: Market, manifest: Manifest) -> None:
+async def _require_blobs(services: Services, manifest: Manifest) -> None:
     blobs: list[Blob] = [*manifest.anchor]
     for patch in manifest.patches:
         blobs.extend(patch.chunks)
     for blob in blobs:
-        size = await market.blobs.size(blob.digest)
+        size = await services.blobs.size(blob.digest)
         if size != blob.size:
             found = "missing" if size is None else f"{size} bytes"
             raise NotFound(
@@ -117,24 +117,24 @@ async def _require_blobs(market: Market, manifest: Manifest) -> None:
             )
 
 
-async def _require_lineage(market: Market, run: Run, manifest: Manifest) -> None:
+async def _require_lineage(services: Services, run: Run, manifest: Manifest) -> None:
     """Raise unless the manifest's step record is there, follows the last one, and hides no group."""
     version = manifest.version
     if version == 0:
         if manifest.lineage != NO_LINEAGE:
             raise Malformed("version 0 has no lineage: nothing shaped it, so its field is zero")
         return
-    known = await market.store.policies.step_record(run.run_id, version - 1)
+    known = await services.store.policies.step_record(run.run_id, version - 1)
     if known is None:
         raise PolicyOutOfOrder(f"version {version} was offered before version {version - 1}")
-    data = await market.blobs.get(manifest.lineage)
+    data = await services.blobs.get(manifest.lineage)
     record = read_record(data, digest=manifest.lineage, run_id=run.run_id, version=version)
     if record.previous != known:
         raise Malformed(
             f"the record of version {version} follows 0x{record.previous.hex()}, version "
             f"{version - 1} has 0x{known.hex()}: chain it to the published one"
         )
-    raw = await market.store.batches.batch(run.run_id, version - 1)
+    raw = await services.store.batches.batch(run.run_id, version - 1)
     _check_record(run, record, Batch.from_json(raw) if raw is not None else None)
 
 

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 import structlog
 
-from orchestrator.services import Market, Run
+from orchestrator.services import Run, Services
 from orchestrator.store.events import event_body
 from orchestrator.store.records import Epoch
 from protocol.canonical import content_digest, keccak256
@@ -19,7 +19,7 @@ from protocol.errors import NotFound
 from protocol.messages import EpochFile, EpochStage
 
 
-class Fate(StrEnum):
+class EpochPosition(StrEnum):
     """Where an epoch stands, by the queue's record of it and the chain's."""
 
     OPEN = "open"
@@ -40,31 +40,33 @@ class Fate(StrEnum):
 
 def fate_of(
     record: Epoch | None, *, epoch: int, num_posted: int, generation: int, header_hash: bytes
-) -> Fate:
+) -> EpochPosition:
     """Return where an epoch stands; all but `record` is the chain's, the hash zero before posting."""
     if epoch < num_posted:
         if record is None or record.header_hash != header_hash:
-            return Fate.FOREIGN
-        return Fate.UNMARKED if record.stage is EpochStage.SIGNING else Fate.STANDS
+            return EpochPosition.FOREIGN
+        return (
+            EpochPosition.UNMARKED if record.stage is EpochStage.SIGNING else EpochPosition.STANDS
+        )
     if record is None:
-        return Fate.OPEN
+        return EpochPosition.OPEN
     if record.generation != generation:
-        return Fate.VOIDED
-    return Fate.WAITS if record.stage is EpochStage.SIGNING else Fate.UNPOSTED
+        return EpochPosition.VOIDED
+    return EpochPosition.WAITS if record.stage is EpochStage.SIGNING else EpochPosition.UNPOSTED
 
 
-async def reconcile(market: Market, run: Run) -> bool:
+async def reconcile(services: Services, run: Run) -> bool:
     """Bring the queue up to the chain; return whether every pending posted epoch is ours.
 
     Each epoch is one atomic step that may be repeated, so a crash between two costs a round.
     """
-    credited = await market.store.epochs.num_credited(run.run_id)
+    credited = await services.store.epochs.num_credited(run.run_id)
     are_ours = True
     for epoch in range(credited, run.chain.num_opened):
-        record = await market.store.epochs.epoch(run.run_id, epoch)
+        record = await services.store.epochs.epoch(run.run_id, epoch)
         header_hash = bytes(32)
         if epoch < run.chain.num_posted:
-            header_hash = (await market.chain.epoch(run.run_id, epoch)).header_hash
+            header_hash = (await services.chain.epoch(run.run_id, epoch)).header_hash
         fate = fate_of(
             record,
             epoch=epoch,
@@ -73,46 +75,46 @@ async def reconcile(market: Market, run: Run) -> bool:
             header_hash=header_hash,
         )
         match fate:
-            case Fate.UNMARKED if record is not None:
-                await mark_posted(market, run, record)
-            case Fate.UNPOSTED if record is not None:
+            case EpochPosition.UNMARKED if record is not None:
+                await mark_posted(services, run, record)
+            case EpochPosition.UNPOSTED if record is not None:
                 kept = record.model_copy(update={"stage": EpochStage.SIGNING})
-                await _restore(market, run, record, kept)
-            case Fate.VOIDED if record is not None:
-                await _restore(market, run, record, None)
-            case Fate.FOREIGN:
+                await _restore(services, run, record, kept)
+            case EpochPosition.VOIDED if record is not None:
+                await _restore(services, run, record, None)
+            case EpochPosition.FOREIGN:
                 are_ours = False
                 if record is not None:
-                    await _restore(market, run, record, None)
+                    await _restore(services, run, record, None)
     return are_ours
 
 
-async def mark_posted(market: Market, run: Run, record: Epoch) -> None:
+async def mark_posted(services: Services, run: Run, record: Epoch) -> None:
     """Set an epoch's work aside: it is committed on chain, and neither leased against nor final."""
     posted = record.model_copy(update={"stage": EpochStage.POSTED})
     fields = {"epoch": record.epoch, "units": record.total_units, "groups": len(record.work)}
-    event = event_body(run.run_id, "epoch_posted", market.clock(), fields)
-    await market.store.epochs.mark_posted(posted, event)
+    event = event_body(run.run_id, "epoch_posted", services.clock(), fields)
+    await services.store.epochs.mark_posted(posted, event)
     structlog.get_logger().info("epoch posted", run_id=run.run_id, **fields)
 
 
-async def _restore(market: Market, run: Run, record: Epoch, kept: Epoch | None) -> None:
+async def _restore(services: Services, run: Run, record: Epoch, kept: Epoch | None) -> None:
     fields = {"epoch": record.epoch, "units": record.total_units, "groups": len(record.work)}
-    event = event_body(run.run_id, "epoch_voided", market.clock(), fields)
-    await market.store.epochs.restore(record, kept, event)
+    event = event_body(run.run_id, "epoch_voided", services.clock(), fields)
+    await services.store.epochs.restore(record, kept, event)
     log = structlog.get_logger()
     log.warning("epoch taken back", run_id=run.run_id, generation=record.generation, **fields)
 
 
-async def adopt(market: Market, run: Run, epoch: int) -> Epoch:
+async def adopt(services: Services, run: Run, epoch: int) -> Epoch:
     """Return a record of a final epoch that is not ours, so that settlement goes on from its accounts.
 
     Raises `NotFound` where its file is not among our blobs: it is fetched from nowhere else, since
     whoever posted it chose the address.
     """
-    header_hash = (await market.chain.epoch(run.run_id, epoch)).header_hash
-    posting = await market.chain.posting(run.run_id, epoch, header_hash)
-    data = await _published(market, posting.data_uri)
+    header_hash = (await services.chain.epoch(run.run_id, epoch)).header_hash
+    posting = await services.chain.posting(run.run_id, epoch, header_hash)
+    data = await _published(services, posting.data_uri)
     if keccak256(data) != posting.data_hash:
         raise NotFound(
             f"epoch {epoch} of run {run.run_id} is final under a header that is not ours, and "
@@ -134,8 +136,8 @@ async def adopt(market: Market, run: Run, epoch: int) -> Epoch:
     )
 
 
-async def _published(market: Market, uri: str) -> bytes:
+async def _published(services: Services, uri: str) -> bytes:
     digest = blob_of(uri)
-    if digest is None or await market.blobs.size(digest) is None:
+    if digest is None or await services.blobs.size(digest) is None:
         return b""
-    return await market.blobs.get(digest)
+    return await services.blobs.get(digest)

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import structlog
 
-from orchestrator.auth import Account
+from orchestrator.auth import SignedIn
 from orchestrator.rules import votes
 from orchestrator.rules.ballots import Cast, VoteTerms
 from orchestrator.rules.votes import Counted, Reply
-from orchestrator.services import Market, Run
-from orchestrator.store.records import Group, Report
+from orchestrator.services import Run, Services
+from orchestrator.store.records import GroupRecord, Report
 from orchestrator.store.verifiers import HANDED_SECONDS
 from orchestrator.store.votes import Writes
 from protocol.checks.draw import Draw
@@ -42,90 +42,92 @@ may send theirs in the same millisecond."""
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class UnderReplay:
     """The group under replay."""
 
-    group: Group
+    group: GroupRecord
     lease: SignedLease
 
 
-async def require_verifier(market: Market, run: Run, identity: str) -> None:
+async def require_verifier(services: Services, run: Run, identity: str) -> None:
     """Raise `Forbidden` unless the identity is one of the run's staked verifiers."""
     if identity not in run.chain.verifiers:
         raise Forbidden(f"{identity} is not one of run {run.run_id}'s verifiers")
-    stake = await market.chain.stake_of(identity)
+    stake = await services.chain.stake_of(identity)
     if stake < run.chain.min_stake:
         raise Forbidden(f"verifier {identity} has {stake} at stake, {run.chain.min_stake} is asked")
 
 
-async def _require_accountable(market: Market, run: Run, verifier: str) -> None:
+async def _require_accountable(services: Services, run: Run, verifier: str) -> None:
     """Raise `NotJoined` where a failed canary could not cost this verifier its stake.
 
     The ledger takes reports about those that joined a run only.
     """
     if run.canaries:
-        membership = await market.chain.membership(run.run_id, verifier)
+        membership = await services.chain.membership(run.run_id, verifier)
         if not membership.is_joined:
             raise NotJoined(
                 f"run {run.run_id} tests its verifiers, and {verifier} has not joined it: call "
-                f"joinRun on the ledger {market.chain.domain.ledger} from that account"
+                f"joinRun on the ledger {services.chain.domain.ledger} from that account"
             )
 
 
-async def take(market: Market, run: Run, account: Account, count: int) -> AuditTasks | None:
+async def take(services: Services, run: Run, account: SignedIn, count: int) -> AuditTasks | None:
     """Return replays for a verifier, or None where there are none it should do."""
-    await require_verifier(market, run, account.identity)
-    await _require_accountable(market, run, account.identity)
-    await _require_vote(market, run, account.identity)
-    digests = await market.store.verifiers.take_audits(
+    await require_verifier(services, run, account.identity)
+    await _require_accountable(services, run, account.identity)
+    await _require_vote(services, run, account.identity)
+    digests = await services.store.verifiers.take_audits(
         *(run.run_id, account.identity, count),
         verifiers=run.chain.verifiers,
-        seconds=market.config.audit_seconds,
-        now=market.clock(),
+        seconds=services.config.audit_seconds,
+        now=services.clock(),
     )
-    tasks = [await _task_of(market, run, digest) for digest in digests]
+    tasks = [await _task_of(services, run, digest) for digest in digests]
     return AuditTasks(tasks=tuple(tasks)) if tasks else None
 
 
-async def _task_of(market: Market, run: Run, work_digest: bytes) -> AuditTask:
+async def _task_of(services: Services, run: Run, work_digest: bytes) -> AuditTask:
     """Return what a verifier needs in order to replay a submission."""
-    subject = await subject_of(market, run, work_digest)
+    subject = await subject_of(services, run, work_digest)
     return AuditTask(
         audit_id=work_digest,
         work_digest=work_digest,
         lease=subject.lease,
         body=subject.group.body,
-        rollouts=drawn_rollouts(market, run, subject.group, work_digest),
+        rollouts=drawn_rollouts(services, run, subject.group, work_digest),
         rewards=subject.group.rewards,
     )
 
 
-def drawn_rollouts(market: Market, run: Run, group: Group, work_digest: bytes) -> tuple[int, ...]:
+def drawn_rollouts(
+    services: Services, run: Run, group: GroupRecord, work_digest: bytes
+) -> tuple[int, ...]:
     """Return which of a group's rollouts are replayed; a canary's answer is about all of them."""
     size = len(group.lengths)
     if group.canary:
         return tuple(range(size))
     draw = Draw(epoch=group.draw_epoch, rate=group.draw_rate)
-    secret = market.secret(run.run_id, draw.epoch)
+    secret = services.secret(run.run_id, draw.epoch)
     return draw.rollouts(secret, work_digest, group_size=size, policy=run.spec.audit)
 
 
-async def count(market: Market, run: Run, verdict: Verdict) -> VerdictReply:
+async def count(services: Services, run: Run, verdict: Verdict) -> VerdictReply:
     """Count a verdict; what enough of them find follows in the same step."""
-    await _require_signed(market, run, verdict)
-    group = await group_of(market, run, verdict.work_digest)
-    _require_covering(market, run, group, verdict)
-    counted = await _counted(market, run, verdict, group.worker)
+    await _require_signed(services, run, verdict)
+    group = await group_of(services, run, verdict.work_digest)
+    _require_covering(services, run, group, verdict)
+    counted = await _counted(services, run, verdict, group.worker)
     _require_taken(verdict, counted)
     if counted.reply is Reply.COUNTED:
-        market.metrics.verdicts.labels(run.run_id, verdict.outcome.value).inc()
-        _notice(market, run, verdict, counted.news)
+        services.metrics.verdicts.labels(run.run_id, verdict.outcome.value).inc()
+        _notice(services, run, verdict, counted.news)
     return VerdictReply(state=counted.state)
 
 
-async def _counted(market: Market, run: Run, verdict: Verdict, worker: str) -> Counted:
+async def _counted(services: Services, run: Run, verdict: Verdict, worker: str) -> Counted:
     """Count a verdict by the facts, as often as they change meanwhile."""
-    report = await _report(market, run, verdict, worker)
+    report = await _report(services, run, verdict, worker)
     cast = Cast(
         digest=verdict.work_digest.hex(),
         verifier=verdict.verifier,
@@ -137,14 +139,14 @@ async def _counted(market: Market, run: Run, verdict: Verdict, worker: str) -> C
         is_reportable=report is not None,
         summary=_summary(verdict, worker),
     )
-    terms, now = VoteTerms.of(run.chain.verifiers, threshold=run.chain.threshold), market.clock()
+    terms, now = VoteTerms.of(run.chain.verifiers, threshold=run.chain.threshold), services.clock()
     writes = Writes(run.run_id, verdict, report, len(terms.verifiers), now)
     for _ in range(TRIES):
-        seen = await market.store.votes.read(run.run_id, cast, worker, terms)
+        seen = await services.store.votes.read(run.run_id, cast, worker, terms)
         counted = votes.count(seen.facts, cast, terms, now)
         if not counted.effects:
             return counted
-        if await market.store.votes.write(seen, counted.effects, writes):
+        if await services.store.votes.write(seen, counted.effects, writes):
             return counted
     raise Busy(
         f"{TRIES} other verdicts were counted before this one: send the same again",
@@ -152,18 +154,18 @@ async def _counted(market: Market, run: Run, verdict: Verdict, worker: str) -> C
     )
 
 
-async def group_of(market: Market, run: Run, work_digest: bytes) -> Group:
+async def group_of(services: Services, run: Run, work_digest: bytes) -> GroupRecord:
     """Return a submission's record; raise `NotFound`."""
-    group = await market.store.groups.group(run.run_id, work_digest)
+    group = await services.store.groups.group(run.run_id, work_digest)
     if group is None:
         raise NotFound(f"no submission 0x{work_digest.hex()} in run {run.run_id}")
     return group
 
 
-async def subject_of(market: Market, run: Run, work_digest: bytes) -> Subject:
+async def subject_of(services: Services, run: Run, work_digest: bytes) -> UnderReplay:
     """Return a submission's record with its lease; raise `NotFound`."""
-    group = await group_of(market, run, work_digest)
-    return Subject(group, await market.store.leases.signed(run.run_id, group.lease_id))
+    group = await group_of(services, run, work_digest)
+    return UnderReplay(group, await services.store.leases.signed(run.run_id, group.lease_id))
 
 
 def _require_taken(verdict: Verdict, counted: Counted) -> None:
@@ -179,21 +181,21 @@ def _require_taken(verdict: Verdict, counted: Counted) -> None:
         )
 
 
-def _notice(market: Market, run: Run, verdict: Verdict, news: tuple[str, ...]) -> None:
+def _notice(services: Services, run: Run, verdict: Verdict, news: tuple[str, ...]) -> None:
     """Count what a verdict brought to light, and say what a person must know."""
     log = structlog.get_logger()
     digest = "0x" + verdict.work_digest.hex()
     for kind in news:
-        market.metrics.verifier_findings.labels(run.run_id, kind).inc()
+        services.metrics.verifier_findings.labels(run.run_id, kind).inc()
         if kind == "canary_contradicted":
             log.error("all verifiers contradict a canary", run_id=run.run_id, digest=digest)
         else:
             log.warning(kind.replace("_", " "), run_id=run.run_id, digest=digest)
 
 
-async def _require_vote(market: Market, run: Run, verifier: str) -> None:
+async def _require_vote(services: Services, run: Run, verifier: str) -> None:
     """Raise `VoteLost` where the verifier failed a canary, with what it can do about it."""
-    digest = (await market.store.verifiers.record(run.run_id, verifier)).failed_on
+    digest = (await services.store.verifiers.record(run.run_id, verifier)).failed_on
     if digest:
         raise VoteLost(
             f"{verifier} judged a group of known quality wrongly and has no vote in run "
@@ -204,22 +206,22 @@ async def _require_vote(market: Market, run: Run, verifier: str) -> None:
 
 
 async def _require_spoken_for(
-    market: Market, digest: bytes, signature: bytes, verifier: str
+    services: Services, digest: bytes, signature: bytes, verifier: str
 ) -> None:
     """Raise `BadSignature` unless a verifier or a hot key of it signed the digest."""
     signer = recover(digest, signature)
-    if signer != verifier and await market.chain.identity_of(signer) != verifier:
+    if signer != verifier and await services.chain.identity_of(signer) != verifier:
         raise BadSignature(f"signed by {signer}, not by {verifier} or a hot key of it")
 
 
-async def _require_signed(market: Market, run: Run, verdict: Verdict) -> None:
+async def _require_signed(services: Services, run: Run, verdict: Verdict) -> None:
     if verdict.run_id != run.run_id:
         raise Malformed(f"the verdict is for run {verdict.run_id}, not {run.run_id}")
     _require_consistent(verdict)
-    await require_verifier(market, run, verdict.verifier)
-    digest = market.chain.domain.digest(verdict)
-    await _require_spoken_for(market, digest, verdict.signature, verdict.verifier)
-    skew = verdict.decided_at - market.clock()
+    await require_verifier(services, run, verdict.verifier)
+    digest = services.chain.domain.digest(verdict)
+    await _require_spoken_for(services, digest, verdict.signature, verdict.verifier)
+    skew = verdict.decided_at - services.clock()
     if abs(skew) > MAX_CLOCK_SKEW_SECONDS:
         raise ClockSkew(f"decided_at is {skew:+.0f} s from now: set this machine's clock")
 
@@ -248,11 +250,11 @@ def _require_consistent(verdict: Verdict) -> None:
         )
 
 
-def _require_covering(market: Market, run: Run, group: Group, verdict: Verdict) -> None:
+def _require_covering(services: Services, run: Run, group: GroupRecord, verdict: Verdict) -> None:
     """A verdict that decides covers the rollouts that were drawn, and every token of them."""
     if verdict.outcome is Outcome.UNDECIDED:
         return
-    drawn = drawn_rollouts(market, run, group, verdict.work_digest)
+    drawn = drawn_rollouts(services, run, group, verdict.work_digest)
     num_tokens = sum(group.lengths[i] for i in drawn)
     if verdict.rollouts != drawn or verdict.stats.num_tokens != num_tokens:
         raise Malformed(
@@ -264,7 +266,7 @@ def _require_covering(market: Market, run: Run, group: Group, verdict: Verdict) 
         raise Malformed(f"the verdict is {verdict.outcome.value} and its figures {does}")
 
 
-async def _report(market: Market, run: Run, verdict: Verdict, worker: str) -> Report | None:
+async def _report(services: Services, run: Run, verdict: Verdict, worker: str) -> Report | None:
     """Return the report that stake-worthy evidence starts, or None where nothing is at stake."""
     grounds = consequence(verdict, run.spec.thresholds)
     if grounds in {Consequence.NONE, Consequence.UNPAID} or not run.chain.min_stake:
@@ -275,7 +277,7 @@ async def _report(market: Market, run: Run, verdict: Verdict, worker: str) -> Re
         work_digest=verdict.work_digest,
         evidence_digest=verdict.evidence_digest(),
         amount=str(run.chain.min_stake),
-        reported_at=await market.chain.block_time(),
+        reported_at=await services.chain.block_time(),
     )
 
 

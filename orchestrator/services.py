@@ -12,12 +12,12 @@ import structlog
 from tokenizers import Tokenizer
 
 from ledger.errors import ContractError
-from ledger.state import RunState, RunStatus
+from ledger.state import LedgerStatus, RunState
 from orchestrator.chain import Chain
-from orchestrator.config import Config
+from orchestrator.config import OrchestratorConfig
 from orchestrator.metrics import Metrics
 from orchestrator.rewards.pool import RewardPool
-from orchestrator.rules.admission import Terms
+from orchestrator.rules.admission import AdmissionTerms
 from orchestrator.rules.pacing import units_left
 from orchestrator.rules.schedule import epoch_secret
 from orchestrator.store.blobs import Blobs
@@ -28,7 +28,7 @@ from protocol.canonical import keccak256
 from protocol.environments.base import Environment
 from protocol.environments.registry import environment
 from protocol.errors import Busy, NotFound, Refused, RunNotOpen
-from protocol.messages import RunStatus as OpenStatus
+from protocol.messages import RunStatus
 from protocol.policies.manifest import SignedManifest
 from protocol.run import RunSpec
 from protocol.signing import address_of
@@ -46,7 +46,7 @@ class Run:
     spec_hash: bytes
     environment: Environment
     chain: RunState
-    terms: Terms
+    terms: AdmissionTerms
     chain_time: int = 0
     """The newest block's time at the last look."""
     num_revealed: int = 0
@@ -77,24 +77,24 @@ class Run:
         return self.chain.budget - self.chain.finalised
 
     @property
-    def status(self) -> OpenStatus:
+    def status(self) -> RunStatus:
         """Return what the run is to those who work for it, by the chain's time of the last look."""
         names = {
-            RunStatus.ACTIVE: OpenStatus.OPEN,
-            RunStatus.HALTED: OpenStatus.HALTED,
-            RunStatus.STOPPED: OpenStatus.STOPPED,
+            LedgerStatus.ACTIVE: RunStatus.OPEN,
+            LedgerStatus.HALTED: RunStatus.HALTED,
+            LedgerStatus.STOPPED: RunStatus.STOPPED,
         }
-        status = names.get(self.chain.status, OpenStatus.CLOSED)
-        if status is OpenStatus.OPEN and self.has_crossed_cap:
-            return OpenStatus.STOPPED
-        if status is OpenStatus.OPEN and self.chain_time > self.chain.permit_until:
-            return OpenStatus.HALTED
+        status = names.get(self.chain.status, RunStatus.CLOSED)
+        if status is RunStatus.OPEN and self.has_crossed_cap:
+            return RunStatus.STOPPED
+        if status is RunStatus.OPEN and self.chain_time > self.chain.permit_until:
+            return RunStatus.HALTED
         return status
 
     @property
     def is_open(self) -> bool:
         """Whether work done now is owed."""
-        return self.status is OpenStatus.OPEN
+        return self.status is RunStatus.OPEN
 
     @property
     def has_crossed_cap(self) -> bool:
@@ -107,11 +107,11 @@ class Run:
         Both clocks count, for a chain that nobody can reach lets a permit lapse in silence.
         """
         name = f"run {self.run_id}"
-        if self.chain.status is RunStatus.ACTIVE and self.has_crossed_cap:
+        if self.chain.status is LedgerStatus.ACTIVE and self.has_crossed_cap:
             raise RunNotOpen(
                 f"{name} has reached its compute cap of {self.chain.compute_cap} gflops"
             )
-        if not self.is_open and self.chain.status is not RunStatus.ACTIVE:
+        if not self.is_open and self.chain.status is not LedgerStatus.ACTIVE:
             raise RunNotOpen(f"{name} is {self.status.value}: no more work is leased")
         if max(int(now), self.chain_time) > self.chain.permit_until:
             raise RunNotOpen(
@@ -136,12 +136,12 @@ class Run:
         return self.tokenizer
 
 
-class Market:
+class Services:
     """The services of one orchestrator process."""
 
     def __init__(
         self,
-        config: Config,
+        config: OrchestratorConfig,
         key: bytes,
         *,
         store: Store,
@@ -303,7 +303,7 @@ class Market:
                 f"environment {spec.environment} has digest 0x{made.digest.hex()} here and "
                 f"0x{spec.environment_digest.hex()} in the spec: install the release it was made for"
             )
-        terms = Terms(
+        terms = AdmissionTerms(
             spec.vocabulary_size,
             spec.eos_token_id,
             spec.max_staleness,

@@ -11,7 +11,7 @@ import structlog
 
 from ledger.errors import ContractError
 from ledger.state import SlashStatus
-from orchestrator.services import Market, Run
+from orchestrator.services import Run, Services
 from orchestrator.store.records import Report
 from protocol.epoch import FraudReport
 from protocol.errors import Forbidden, NotFound
@@ -23,10 +23,10 @@ UNTAKEABLE = frozenset({"NotJoined", "SlashTooLarge", "BadReportTime", "ZeroAmou
 may pass: a signer that withdrew in front of the transaction is left out of the next quorum."""
 
 
-async def tasks(market: Market, run: Run) -> FraudReportTasks:
+async def tasks(services: Services, run: Run) -> FraudReportTasks:
     """Return the reports that still want signatures."""
     found = [
-        r for r in (await market.store.reports.all(run.run_id)).values() if r.stage == "signing"
+        r for r in (await services.store.reports.all(run.run_id)).values() if r.stage == "signing"
     ]
     return FraudReportTasks(
         tasks=tuple(
@@ -37,40 +37,40 @@ async def tasks(market: Market, run: Run) -> FraudReportTasks:
 
 
 async def add_signature(
-    market: Market, run: Run, work_digest: bytes, signed: FraudReportSignature
+    services: Services, run: Run, work_digest: bytes, signed: FraudReportSignature
 ) -> None:
     """Keep a verifier's signature, for the report about this work whose digest it signs."""
-    found = await market.store.reports.all(run.run_id)
+    found = await services.store.reports.all(run.run_id)
     about = {key: report for key, report in found.items() if report.work_digest == work_digest}
     if not about:
         raise NotFound(f"no fraud report about 0x{work_digest.hex()}")
     identity = ""
     for key, report in about.items():
-        signer = recover(market.chain.domain.digest(FraudReport.of(report)), signed.signature)
-        identity = await market.chain.identity_of(signer)
+        signer = recover(services.chain.domain.digest(FraudReport.of(report)), signed.signature)
+        identity = await services.chain.identity_of(signer)
         if identity in run.chain.verifiers and identity != report.worker:
-            await market.store.reports.sign(run.run_id, key, identity, signed.signature)
+            await services.store.reports.sign(run.run_id, key, identity, signed.signature)
             return
     raise Forbidden(
         f"{identity} is not a verifier of run {run.run_id}, is the accused, or signed another text"
     )
 
 
-async def tick(market: Market, run: Run) -> None:
+async def tick(services: Services, run: Run) -> None:
     """Take every report one step further where its time has come."""
-    await _accuse(market, run)
-    for key, report in (await market.store.reports.all(run.run_id)).items():
+    await _accuse(services, run)
+    for key, report in (await services.store.reports.all(run.run_id)).items():
         if report.stage == "signing":
-            await _propose(market, run, key, report)
+            await _propose(services, run, key, report)
         elif report.stage == "proposed":
-            await _execute(market, run, key, report)
+            await _execute(services, run, key, report)
 
 
-async def _accuse(market: Market, run: Run) -> None:
+async def _accuse(services: Services, run: Run) -> None:
     """Report verifiers that failed two canaries, where a quorum without them can sign it."""
-    for accusation in await market.store.reports.accusations(run.run_id):
+    for accusation in await services.store.reports.accusations(run.run_id):
         digest, verifier = accusation.work_digest, accusation.verifier
-        canary = run.canaries.get(await market.store.groups.worker(run.run_id, digest))
+        canary = run.canaries.get(await services.store.groups.worker(run.run_id, digest))
         if canary is None or not canary.is_open:
             continue  # nobody could check it yet
         others = [v for v in run.chain.verifiers if v != verifier]
@@ -78,70 +78,70 @@ async def _accuse(market: Market, run: Run) -> None:
         if len(others) < run.chain.threshold:
             log.error("stake cannot be taken: no quorum without the accused", others=len(others))
         else:
-            verdict = await market.store.groups.verdict_of(run.run_id, digest, verifier)
+            verdict = await services.store.groups.verdict_of(run.run_id, digest, verifier)
             report = Report(
                 run_id=run.run_id,
                 worker=verifier,
                 work_digest=digest,
                 evidence_digest=verdict.evidence_digest(),
                 amount=str(run.chain.min_stake),
-                reported_at=await market.chain.block_time(),
+                reported_at=await services.chain.block_time(),
             )
-            await market.store.reports.start(run.run_id, accusation.key, report)
+            await services.store.reports.start(run.run_id, accusation.key, report)
             log.warning("verifier reported", digest="0x" + digest.hex())
-        await market.store.reports.settle_accusation(run.run_id, accusation)
+        await services.store.reports.settle_accusation(run.run_id, accusation)
 
 
-async def _propose(market: Market, run: Run, key: str, report: Report) -> None:
-    _, state = await market.chain.slash(run.run_id, report.worker, report.work_digest)
+async def _propose(services: Services, run: Run, key: str, report: Report) -> None:
+    _, state = await services.chain.slash(run.run_id, report.worker, report.work_digest)
     if state.status is SlashStatus.NONE:
-        signatures = await market.store.reports.signatures(run.run_id, key)
+        signatures = await services.store.reports.signatures(run.run_id, key)
         if len(signatures) < run.chain.threshold:
             return
-        digest = market.chain.domain.digest(FraudReport.of(report))
-        quorum = await market.chain.quorum(run.chain, digest, signatures)
+        digest = services.chain.domain.digest(FraudReport.of(report))
+        quorum = await services.chain.quorum(run.chain, digest, signatures)
         if quorum is None:
             return
         try:
-            await market.chain.propose_slash(FraudReport.of(report), quorum)
+            await services.chain.propose_slash(FraudReport.of(report), quorum)
         except ContractError as error:
-            await _refused(market, run, key, report, error)
+            await _refused(services, run, key, report, error)
             return
-    await _move(market, run, key, report, "proposed")
-    await market.announce(
+    await _move(services, run, key, report, "proposed")
+    await services.announce(
         *(run.run_id, "slash_proposed"), worker=report.worker, amount=report.amount
     )
 
 
-async def _execute(market: Market, run: Run, key: str, report: Report) -> None:
-    slash_id, state = await market.chain.slash(run.run_id, report.worker, report.work_digest)
+async def _execute(services: Services, run: Run, key: str, report: Report) -> None:
+    slash_id, state = await services.chain.slash(run.run_id, report.worker, report.work_digest)
     if state.status is SlashStatus.PROPOSED:
-        if await market.chain.block_time() < state.deadline:
+        if await services.chain.block_time() < state.deadline:
             return
-        await market.chain.execute_slash(slash_id)
+        await services.chain.execute_slash(slash_id)
     elif state.status is SlashStatus.APPEALED:
         return
     if state.status is SlashStatus.DISMISSED:
-        await _move(market, run, key, report, "dismissed")
+        await _move(services, run, key, report, "dismissed")
         return
-    await _move(market, run, key, report, "executed")
-    await market.announce(run.run_id, "slashed", worker=report.worker, amount=str(state.held))
+    await _move(services, run, key, report, "executed")
+    await services.announce(run.run_id, "slashed", worker=report.worker, amount=str(state.held))
 
 
 async def _refused(
-    market: Market, run: Run, key: str, report: Report, error: ContractError
+    services: Services, run: Run, key: str, report: Report, error: ContractError
 ) -> None:
     """Give up what the ledger will never take, go on with what it already has, keep the rest."""
     log = structlog.get_logger()
     log.warning("slash refused", run_id=run.run_id, worker=report.worker, error=str(error))
     if error.name in UNTAKEABLE:
-        await _move(market, run, key, report, "dismissed")
+        await _move(services, run, key, report, "dismissed")
     elif error.name == "AlreadyReported":
-        await _move(market, run, key, report, "proposed")
+        await _move(services, run, key, report, "proposed")
 
 
-async def _move(market: Market, run: Run, key: str, report: Report, stage: str) -> None:
+async def _move(services: Services, run: Run, key: str, report: Report, stage: str) -> None:
     moved = report.model_copy(update={"stage": stage})
-    await market.store.reports.keep(run.run_id, key, moved)
+    await services.store.reports.keep(run.run_id, key, moved)
     log = structlog.get_logger()
     log.info("slash moved", run_id=run.run_id, worker=report.worker, stage=stage)

@@ -8,7 +8,7 @@ only narrows the others' part, and holds up a batch once it is all but 1 ÷ mult
 from collections.abc import Iterable
 
 from orchestrator.rules import batch
-from orchestrator.services import Market, Run
+from orchestrator.services import Run, Services
 
 KNOWN_SECONDS = 1.0
 """How long pacing goes by the same look at who is at work: with a thousand workers a look costs five
@@ -17,12 +17,12 @@ PRESENT_LEASES = 2
 """A worker that holds as many leases as it may asks again within one lease time; a second one is slack."""
 
 
-async def pace_share(market: Market, run: Run, worker: str) -> int:
+async def pace_share(services: Services, run: Run, worker: str) -> int:
     """Note that a worker asks for work; return its part of the pace, in millionths."""
-    member, now = await market.chain.membership(run.run_id, worker), market.clock()
-    await market.store.workers.note_present(run.run_id, worker, member.stake, now)
+    member, now = await services.chain.membership(run.run_id, worker), services.clock()
+    await services.store.workers.note_present(run.run_id, worker, member.stake, now)
     if now >= run.stakes_until:
-        run.stakes, run.stakes_until = await at_work(market, run), now + KNOWN_SECONDS
+        run.stakes, run.stakes_until = await at_work(services, run), now + KNOWN_SECONDS
     run.stakes[worker] = member.stake
     return batch.pace_share_millionths(
         run.stakes,
@@ -32,7 +32,7 @@ async def pace_share(market: Market, run: Run, worker: str) -> int:
     )
 
 
-async def at_work(market: Market, run: Run, also: Iterable[str] = ()) -> dict[str, int]:
+async def at_work(services: Services, run: Run, also: Iterable[str] = ()) -> dict[str, int]:
     """Return the stake of every worker at work, and of those in `also`."""
-    earliest = market.clock() - PRESENT_LEASES * run.spec.lease_seconds
-    return await market.store.workers.stakes(run.run_id, since=earliest, also=also)
+    earliest = services.clock() - PRESENT_LEASES * run.spec.lease_seconds
+    return await services.store.workers.stakes(run.run_id, since=earliest, also=also)

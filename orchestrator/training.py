@@ -2,7 +2,7 @@
 
 from orchestrator import stakes
 from orchestrator.rules import batch
-from orchestrator.services import Market, Run
+from orchestrator.services import Run, Services
 from orchestrator.store.events import event_body
 from protocol.canonical import keccak256
 from protocol.environments.base import FULL_SCORE
@@ -12,44 +12,44 @@ from protocol.messages import Batch, BatchGroup
 TRIES = 5
 
 
-async def take(market: Market, run: Run, step: int) -> bytes | None:
+async def take(services: Services, run: Run, step: int) -> bytes | None:
     """Return the step's batch as JSON, or None while too few groups are ready."""
-    known = await market.store.batches.batch(run.run_id, step)
+    known = await services.store.batches.batch(run.run_id, step)
     if known is not None:
         return known
-    await _require_next(market, run, step)
+    await _require_next(services, run, step)
     for _ in range(TRIES):
-        ready = await market.store.batches.ready(run.run_id)
+        ready = await services.store.batches.ready(run.run_id)
         groups = [BatchGroup.from_json(raw) for raw in ready]
-        chosen = await _choose(market, run, step, groups)
+        chosen = await _choose(services, run, step, groups)
         if len(chosen) < run.spec.groups_per_batch:
-            await market.store.batches.note_surplus(run.run_id, len(groups) - len(chosen))
+            await services.store.batches.note_surplus(run.run_id, len(groups) - len(chosen))
             return None
         taken = {group.work_digest for group in chosen}
-        event = event_body(run.run_id, "batch", market.clock(), _summary(step, chosen))
-        fixed = await market.store.batches.take(
+        event = event_body(run.run_id, "batch", services.clock(), _summary(step, chosen))
+        fixed = await services.store.batches.take(
             run.run_id,
             Batch(run_id=run.run_id, step=step, groups=chosen),
             [raw for raw, group in zip(ready, groups, strict=True) if group.work_digest in taken],
             event,
         )
         if fixed is not None:
-            market.metrics.batches.labels(run.run_id).inc()
+            services.metrics.batches.labels(run.run_id).inc()
             return fixed
     return None
 
 
 async def _choose(
-    market: Market, run: Run, step: int, ready: list[BatchGroup]
+    services: Services, run: Run, step: int, ready: list[BatchGroup]
 ) -> tuple[BatchGroup, ...]:
     """Return the groups that the step may have so far, under the caps of this moment."""
-    spec, now = run.spec, market.clock()
+    spec, now = run.spec, services.clock()
     places = batch.places(
-        await stakes.at_work(market, run, {group.worker for group in ready}),
+        await stakes.at_work(services, run, {group.worker for group in ready}),
         num_groups=spec.groups_per_batch,
         max_share_millionths=spec.max_worker_share_millionths,
         stake_multiple_millionths=spec.max_stake_multiple_millionths,
-        seed=_seed(market, run, step, int(now) // spec.lease_seconds),
+        seed=_seed(services, run, step, int(now) // spec.lease_seconds),
     )
     chosen = batch.choose(
         ready,
@@ -61,30 +61,30 @@ async def _choose(
     return tuple(chosen)
 
 
-def _seed(market: Market, run: Run, step: int, turn: int) -> bytes:
+def _seed(services: Services, run: Run, step: int, turn: int) -> bytes:
     """Return what draws a batch's places: unknown to workers, and another one every lease time, so that
     a draw whose workers deliver nothing does not stand.
     """
-    secret = market.secret(run.run_id, max(0, run.chain.num_opened - 1))
+    secret = services.secret(run.run_id, max(0, run.chain.num_opened - 1))
     return keccak256(b"batch" + secret + step.to_bytes(32, "big") + turn.to_bytes(32, "big"))
 
 
-async def ack(market: Market, run: Run, step: int) -> None:
+async def ack(services: Services, run: Run, step: int) -> None:
     """Spend the groups of a step that is durable at the trainer."""
-    raw = await market.store.batches.batch(run.run_id, step)
+    raw = await services.store.batches.batch(run.run_id, step)
     if raw is None:
         raise NotFound(f"no batch of step {step} was taken")
-    await market.store.batches.acknowledge(run.run_id, Batch.from_json(raw))
+    await services.store.batches.acknowledge(run.run_id, Batch.from_json(raw))
 
 
-async def _require_next(market: Market, run: Run, step: int) -> None:
+async def _require_next(services: Services, run: Run, step: int) -> None:
     """Steps come in order, and at most one batch beyond the acknowledged ones is out."""
-    acked = await market.store.batches.acknowledged(run.run_id)
+    acked = await services.store.batches.acknowledged(run.run_id)
     if not acked < step <= acked + 2:
         raise StepOutOfOrder(
             f"step {step} was asked for; step {acked} is acknowledged, so {acked + 1} is current"
         )
-    if step and await market.store.batches.batch(run.run_id, step - 1) is None:
+    if step and await services.store.batches.batch(run.run_id, step - 1) is None:
         raise StepOutOfOrder(f"step {step} was asked for before step {step - 1} was taken")
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from orchestrator.rules import settle
 from orchestrator.rules.settle import Standing
-from orchestrator.services import Market, Run
+from orchestrator.services import Run, Services
 from protocol.messages import Contribution
 
 
@@ -16,23 +16,23 @@ class Found:
     digests: dict[tuple[str, int], bytes]
 
 
-async def unsettled(market: Market, run: Run) -> Found:
+async def unsettled(services: Services, run: Run) -> Found:
     """Return every worker's accepted work and its first undecided nonce."""
     standings: list[Standing] = []
     digests: dict[tuple[str, int], bytes] = {}
-    for worker in await market.store.workers.all(run.run_id):
-        earned = await market.store.groups.earned(run.run_id, worker)
+    for worker in await services.store.workers.all(run.run_id):
+        earned = await services.store.groups.earned(run.run_id, worker)
         if not earned.digests:
             continue
-        accepted = await market.store.groups.contributions(run.run_id, earned.digests)
+        accepted = await services.store.groups.contributions(run.run_id, earned.digests)
         standings.append(Standing(accepted, earned.first_undecided))
         for work, digest in zip(accepted, earned.digests, strict=True):
             digests[(work.worker, work.nonce)] = digest
     return Found(tuple(standings), digests)
 
 
-async def payable(market: Market, run: Run, found: Found) -> tuple[Contribution, ...]:
+async def payable(services: Services, run: Run, found: Found) -> tuple[Contribution, ...]:
     """Return the work that can be paid now, by the chain's last look."""
     dates = {work.submitted_at for standing in found.standings for work in standing.accepted}
-    owed = await market.chain.owed(run.run_id, dates, state=run.chain, now=run.chain_time)
+    owed = await services.chain.owed(run.run_id, dates, state=run.chain, now=run.chain_time)
     return settle.settled_work(found.standings, now=run.chain_time, is_owed=owed.__contains__)

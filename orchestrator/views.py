@@ -6,8 +6,8 @@ from orchestrator.checks.canaries import face_of
 from orchestrator.checks.withholding import reason_of
 from orchestrator.leases import notice_of
 from orchestrator.replays import subject_of
-from orchestrator.services import Market, Run
-from orchestrator.store.records import Group
+from orchestrator.services import Run, Services
+from orchestrator.store.records import GroupRecord
 from protocol.checks.draw import Draw
 from protocol.messages import (
     GroupState,
@@ -20,36 +20,36 @@ from protocol.messages import (
 from protocol.rollout import Receipt
 
 
-async def run_info(market: Market, run: Run) -> RunInfo:
+async def run_info(services: Services, run: Run) -> RunInfo:
     """Return what anyone may know of a run before working for it."""
-    policy = await market.newest_policy(run)
+    policy = await services.newest_policy(run)
     return RunInfo(
         run_id=run.run_id,
         spec=run.spec,
-        chain_id=market.chain.domain.chain_id,
-        ledger=market.chain.domain.ledger,
+        chain_id=services.chain.domain.chain_id,
+        ledger=services.chain.domain.ledger,
         token=run.chain.token,
         status=run.status,
         newest_version=policy.manifest.version if policy else -1,
         epoch=max(0, run.chain.num_opened - 1),
-        budget_left_units=min(await market.budget_left_units(run), (1 << 63) - 1),
+        budget_left_units=min(await services.budget_left_units(run), (1 << 63) - 1),
         min_stake=str(run.chain.min_stake),
     )
 
 
-async def run_list(market: Market) -> RunList:
-    await market.recover()
-    infos = [await run_info(market, market.runs[run_id]) for run_id in sorted(market.runs)]
+async def run_list(services: Services) -> RunList:
+    await services.recover()
+    infos = [await run_info(services, services.runs[run_id]) for run_id in sorted(services.runs)]
     return RunList(runs=tuple(infos))
 
 
-async def submission_status(market: Market, run: Run, work_digest: bytes) -> SubmissionStatus:
+async def submission_status(services: Services, run: Run, work_digest: bytes) -> SubmissionStatus:
     """Return where one submission stands, with its verdicts in order of time."""
-    subject = await subject_of(market, run, work_digest)
-    verdicts = await market.store.groups.verdicts(run.run_id, work_digest)
+    subject = await subject_of(services, run, work_digest)
+    verdicts = await services.store.groups.verdicts(run.run_id, work_digest)
     group = subject.group
     face = face_of(group, verdicts, run.canaries.get(group.worker))
-    draw = await _shown_draw(market, run, group, work_digest)
+    draw = await _shown_draw(services, run, group, work_digest)
     return SubmissionStatus(
         work_digest=work_digest,
         state=face.state,
@@ -66,26 +66,28 @@ async def submission_status(market: Market, run: Run, work_digest: bytes) -> Sub
     )
 
 
-async def _shown_draw(market: Market, run: Run, group: Group, work_digest: bytes) -> Draw:
+async def _shown_draw(services: Services, run: Run, group: GroupRecord, work_digest: bytes) -> Draw:
     """Return what a group's draw was made from once a posted epoch pays it; nothing before.
 
     A verifier could tell a canary by it: a group that is replayed though its worker's record asks for few.
     """
-    waits = await market.store.groups.is_unsettled(run.run_id, group.worker, work_digest)
+    waits = await services.store.groups.is_unsettled(run.run_id, group.worker, work_digest)
     if waits or group.canary or group.state is not GroupState.ACCEPTED:
         return Draw(epoch=0, rate=0)
     return Draw(epoch=group.draw_epoch, rate=group.draw_rate)
 
 
-async def worker_infos(market: Market, worker: str) -> WorkerInfos:
+async def worker_infos(services: Services, worker: str) -> WorkerInfos:
     """Return a worker's standing in every run it ever leased from."""
-    await market.recover()
-    found = await asyncio.gather(*(_worker_info(market, r, worker) for r in market.runs.values()))
+    await services.recover()
+    found = await asyncio.gather(
+        *(_worker_info(services, r, worker) for r in services.runs.values())
+    )
     return WorkerInfos(runs=tuple(info for info in found if info is not None))
 
 
-async def _worker_info(market: Market, run: Run, worker: str) -> WorkerInfo | None:
-    record = await market.store.workers.record(run.run_id, worker)
+async def _worker_info(services: Services, run: Run, worker: str) -> WorkerInfo | None:
+    record = await services.store.workers.record(run.run_id, worker)
     if record is None:
         return None
     return WorkerInfo(
@@ -93,7 +95,7 @@ async def _worker_info(market: Market, run: Run, worker: str) -> WorkerInfo | No
         worker=worker,
         accepted_groups=record.accepted_groups,
         accepted_tokens=record.accepted_tokens,
-        waiting_groups=await market.store.workers.num_waiting(run.run_id, worker),
+        waiting_groups=await services.store.workers.num_waiting(run.run_id, worker),
         rejected_by_reason=record.rejected_by_reason,
         is_excluded=record.is_excluded,
         exclusion=reason_of(worker, record.excluded_for) if record.is_excluded else "",

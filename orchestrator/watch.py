@@ -10,8 +10,8 @@ import tempfile
 from pathlib import Path
 
 from audit.history import Posted
-from audit.watcher import Policy, Watcher
-from orchestrator.services import Market, Run
+from audit.watcher import Mandate, Watcher
+from orchestrator.services import Run, Services
 from protocol.canonical import keccak256
 from protocol.epoch import blob_of
 from protocol.errors import Busy, NotFound
@@ -31,40 +31,40 @@ class EpochWatch:
         self._folder = Path(self._temporary.name if self._temporary else folder)
         self._watchers: dict[int, Watcher] = {}
 
-    async def tick(self, market: Market, run: Run) -> None:
+    async def tick(self, services: Services, run: Run) -> None:
         """One round: may be repeated, and done by several copies at once."""
         watcher = self._watchers.get(run.run_id)
         if watcher is None:
-            watcher = await asyncio.to_thread(self._open, market, run, asyncio.get_running_loop())
+            watcher = await asyncio.to_thread(self._open, services, run, asyncio.get_running_loop())
             self._watchers[run.run_id] = watcher
         await asyncio.to_thread(watcher.step)
 
-    def _open(self, market: Market, run: Run, loop: asyncio.AbstractEventLoop) -> Watcher:
+    def _open(self, services: Services, run: Run, loop: asyncio.AbstractEventLoop) -> Watcher:
         def files(posted: Posted) -> bytes | None:
-            found = asyncio.run_coroutine_threadsafe(_file(market, run, posted), loop)
+            found = asyncio.run_coroutine_threadsafe(_file(services, run, posted), loop)
             return found.result(BLOB_SECONDS)
 
         return Watcher(
-            market.chain.ledger,
+            services.chain.ledger,
             self._folder / str(run.run_id),
-            address=market.address,
+            address=services.address,
             files=files,
-            policy=Policy(run_ids=(run.run_id,)),
+            policy=Mandate(run_ids=(run.run_id,)),
         )
 
 
-async def _file(market: Market, run: Run, posted: Posted) -> bytes | None:
+async def _file(services: Services, run: Run, posted: Posted) -> bytes | None:
     """Return what was signed, by our own record or else by the URI, which whoever posts may invent."""
-    record = await market.store.epochs.epoch(run.run_id, posted.epoch)
+    record = await services.store.epochs.epoch(run.run_id, posted.epoch)
     for digest in (record.file if record else None, blob_of(posted.uri)):
-        data = None if digest is None else await _blob(market, digest)
+        data = None if digest is None else await _blob(services, digest)
         if data is not None and keccak256(data) == posted.data_hash:
             return data
     return None
 
 
-async def _blob(market: Market, digest: bytes) -> bytes | None:
+async def _blob(services: Services, digest: bytes) -> bytes | None:
     try:
-        return await market.blobs.get(digest)
+        return await services.blobs.get(digest)
     except (NotFound, Busy, ValueError):
         return None

@@ -11,8 +11,8 @@ from fastapi import Depends, Path, Request
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from orchestrator.auth import Account, account_of
-from orchestrator.services import Market, Run
+from orchestrator.auth import SignedIn, account_of
+from orchestrator.services import Run, Services
 from protocol.errors import Malformed, TooLarge
 from protocol.verdict import Verdict
 from protocol.wire import Wire
@@ -53,7 +53,7 @@ async def read(request: Request, message: type[Message], most: int) -> Message:
     return message.from_json(await read_body(request, most))
 
 
-async def read_verdict(request: Request, account: Account, work_digest: str) -> Verdict:
+async def read_verdict(request: Request, account: SignedIn, work_digest: str) -> Verdict:
     """Return the caller's own verdict on the work that the path names; raise `Malformed`."""
     verdict = await read(request, Verdict, market_of(request).config.limits.max_json_bytes)
     if verdict.work_digest != word(work_digest):
@@ -91,15 +91,15 @@ def takes_bytes(what: str) -> dict[str, Any]:
     return {"requestBody": {"required": True, "description": what, "content": content}}
 
 
-async def the_market(request: Request) -> Market:
+async def the_market(request: Request) -> Services:
     """Return the services. A coroutine, because the framework runs plain functions in threads."""
     return market_of(request)
 
 
-def market_of(request: Request) -> Market:
+def market_of(request: Request) -> Services:
     """Return the services that the application was made with."""
-    market: Market = request.app.state.market
-    return market
+    services: Services = request.app.state.services
+    return services
 
 
 RunId = Annotated[int, Path(ge=0, lt=1 << 63)]
@@ -110,29 +110,29 @@ async def the_run(request: Request, run: RunId) -> Run:
     return await market_of(request).run(run)
 
 
-async def the_account(request: Request) -> Account:
+async def the_account(request: Request) -> SignedIn:
     """Return who asks, at the cost of one request of theirs."""
-    market = market_of(request)
-    account = account_of(market, request)
-    limits = market.config.limits
-    await market.store.runs.admit_request(
+    services = market_of(request)
+    account = account_of(services, request)
+    limits = services.config.limits
+    await services.store.runs.admit_request(
         account.identity,
         rate=limits.requests_per_second,
         burst=limits.request_burst,
-        now=market.clock(),
+        now=services.clock(),
     )
     return account
 
 
 async def a_stranger(request: Request) -> None:
     """Let an unauthenticated request pass, at the cost of one request of its address."""
-    market = market_of(request)
-    limits = market.config.limits
-    await market.store.runs.admit_request(
+    services = market_of(request)
+    limits = services.config.limits
+    await services.store.runs.admit_request(
         request.client.host if request.client else "unknown",
         rate=limits.address_requests_per_second,
         burst=limits.address_request_burst,
-        now=market.clock(),
+        now=services.clock(),
     )
 
 
@@ -144,7 +144,7 @@ def word(text: str) -> bytes:
     return bytes.fromhex(digits)
 
 
-TheMarket = Annotated[Market, Depends(the_market)]
+TheMarket = Annotated[Services, Depends(the_market)]
 TheRun = Annotated[Run, Depends(the_run)]
-TheAccount = Annotated[Account, Depends(the_account)]
+TheAccount = Annotated[SignedIn, Depends(the_account)]
 AStranger = Depends(a_stranger)

@@ -14,13 +14,13 @@ import structlog
 
 from client.cache import ContentCache
 from client.connection import Connection, Unreachable
+from client.counters import Counters
 from client.policies import (
-    PolicyStore,
+    PolicyCache,
     PolicyUnreachable,
     bring_model_folder,
     bring_tokenizer,
 )
-from client.tally import Tally
 from client.worker import WorkerRoutes
 from ledger.errors import LedgerError
 from protocol.checks.sequential import check
@@ -45,7 +45,7 @@ def serve(seller: Seller, wallet: Wallet) -> None:
     if not config.appeals:
         sell(seller, wallet)
         return
-    appeals = Appeals(config, wallet, seller.market, seller.receipts)
+    appeals = Appeals(config, wallet, seller.routes, seller.receipts)
     with answering(appeals):
         excluded_from = sell(seller, wallet)
     see_out(appeals, excluded_from, seller.stop)
@@ -63,7 +63,7 @@ def sell(seller: Seller, wallet: Wallet) -> set[int]:
     give_up = seller.stop.is_set
     while not seller.stop.is_set():
         try:
-            runs = seller.market.runs(give_up=give_up)
+            runs = seller.routes.runs(give_up=give_up)
             info = choose(runs, seller.ability, barred=barred)
             if info is not None:
                 end = attempt(seller, wallet, info)
@@ -80,7 +80,7 @@ def sell(seller: Seller, wallet: Wallet) -> set[int]:
         if is_over(runs, seller.ability, barred=barred):
             log.info("no run left to serve", barred=sorted(barred))
             break
-        seller.tally.write()
+        seller.counters.write()
         seller.stop.wait(seller.config.poll_seconds)
     return excluded_from
 
@@ -105,14 +105,14 @@ def work_for(seller: Seller, wallet: Wallet, info: RunInfo) -> End:
     Joining costs gas, so it comes after all that may turn out impossible.
     """
     wallet.check_run(info)
-    store = PolicyStore(
-        seller.market, run_id=info.run_id, spec=info.spec, domain=seller.domain, keep=2
+    store = PolicyCache(
+        seller.routes, run_id=info.run_id, spec=info.spec, domain=seller.domain, keep=2
     )
     give_up = seller.stop.is_set
-    manifest = seller.market.manifest(info.run_id, info.newest_version, give_up=give_up).manifest
+    manifest = seller.routes.manifest(info.run_id, info.newest_version, give_up=give_up).manifest
     policy = store.reach(manifest.version, manifest.policy_digest, give_up=give_up)
     folder = seller.config.data_dir / "models" / str(info.run_id)
-    bring_model_folder(seller.market, info.spec, policy.weights, folder, give_up=give_up)
+    bring_model_folder(seller.routes, info.spec, policy.weights, folder, give_up=give_up)
     with opened(seller.config, info.spec, folder) as engine:
         structlog.get_logger().info("engine ready", engine=engine.name)
         wallet.join(info)
@@ -122,14 +122,14 @@ def work_for(seller: Seller, wallet: Wallet, info: RunInfo) -> End:
 
 
 def check_self(
-    seller: Seller, info: RunInfo, store: PolicyStore, engine: Engine, folder: Path
+    seller: Seller, info: RunInfo, store: PolicyCache, engine: Engine, folder: Path
 ) -> End:
     """Measure this machine after an alarm; ask to go on where it passes, else leave with what is off."""
     log, spec = structlog.get_logger().bind(run=info.run_id), info.spec
     give_up = seller.stop.is_set
-    newest = seller.market.run(info.run_id, give_up=give_up).newest_version
+    newest = seller.routes.run(info.run_id, give_up=give_up).newest_version
     policy = store.version(newest, give_up=give_up)
-    bring_tokenizer(seller.market, spec, folder, give_up=give_up)
+    bring_tokenizer(seller.routes, spec, folder, give_up=give_up)
     log.info("checking this machine", groups=SELF_CHECK_GROUPS, version=newest)
     found = self_check(
         engine, spec, folder, policy.weights, version=newest, salt=time.time_ns() % (1 << 63)
@@ -143,7 +143,7 @@ def check_self(
             "quantise weights or cache, or take another engine",
         )
         return End.REFUSED
-    seller.market.self_check(info.run_id, found, give_up=give_up)
+    seller.routes.self_check(info.run_id, found, give_up=give_up)
     log.info("self-check passed")
     return End.RESUMED
 
@@ -154,7 +154,7 @@ def books_of(seller: Seller, wallet: Wallet, run_id: int) -> Iterator[Bookkeeper
     stop = threading.Event()
     bookkeeper = Bookkeeper(
         wallet.ledger,
-        seller.market,
+        seller.routes,
         run_id=run_id,
         worker=seller.identity,
         receipts=seller.receipts,
@@ -215,7 +215,7 @@ def open_seller(
     config: WorkerConfig, key: bytes, stop: threading.Event
 ) -> Iterator[tuple[Seller, Wallet]]:
     """Wire one worker's parts together; its wallet is registered and staked."""
-    tally = Tally(config.data_dir, "worker", every_seconds=config.metrics_seconds)
+    counters = Counters(config.data_dir, "worker", every_seconds=config.metrics_seconds)
     wallet = Wallet.open(config.chain, key)
     wallet.prepare()
     ability = Ability(
@@ -227,27 +227,29 @@ def open_seller(
     cache = ContentCache(config.data_dir / "cache", max_bytes=config.cache_bytes)
     chain_id = wallet.domain.chain_id
     with WorkerRoutes(
-        Connection(config.orchestrator, key, chain_id=chain_id, retry=config.retry, tally=tally),
+        Connection(
+            config.orchestrator, key, chain_id=chain_id, retry=config.retry, counters=counters
+        ),
         cache,
-        tally,
-    ) as market:
+        counters,
+    ) as routes:
         seller = Seller(
             config=config,
             key=key,
             identity=wallet.identity(),
             domain=wallet.domain,
-            market=market,
+            routes=routes,
             receipts=ReceiptBook(config.data_dir / "receipts"),
-            tally=tally,
+            counters=counters,
             ability=ability,
             stop=stop,
         )
-        tally.state("worker", seller.identity)
-        tally.state("engine", ability.engine)
+        counters.state("worker", seller.identity)
+        counters.state("engine", ability.engine)
         try:
             yield seller, wallet
         finally:
-            tally.write(now=True)
+            counters.write(now=True)
 
 
 def stop_on_signals() -> threading.Event:

@@ -110,7 +110,7 @@ class Outbox:
             self._told(delivery)
 
 
-class Sender:
+class SendingChild:
     """The child's side."""
 
     def __init__(self, postage: Postage, closing: Event) -> None:
@@ -162,14 +162,14 @@ class Sender:
 class _Child:
     """The one sender of a child process: an initializer can leave it nowhere else."""
 
-    sender: Sender
+    sender: SendingChild
 
 
 def _start(postage: Postage, closing: Event) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    _Child.sender = Sender(postage, closing)
+    _Child.sender = SendingChild(postage, closing)
 
 
 def _end_with(parent: int) -> None:

@@ -17,8 +17,8 @@ import structlog
 
 from audit.omissions import KeptReceipt
 from client.connection import Later, Unreachable
-from client.policies import Policy, PolicyStore, PolicyUnreachable
-from client.tally import Tally
+from client.counters import Counters
+from client.policies import FetchedPolicy, PolicyCache, PolicyUnreachable
 from client.worker import WorkerRoutes
 from protocol.commitment import check_lease
 from protocol.errors import Excluded, MarketError, NotJoined, RunNotOpen, SelfCheckDue
@@ -52,7 +52,7 @@ class End(StrEnum):
 class Job:
     """Leases of one policy version, with its verified weights."""
 
-    policy: Policy
+    policy: FetchedPolicy
     leases: tuple[Lease, ...]
 
 
@@ -64,9 +64,9 @@ class Seller:
     key: bytes
     identity: str
     domain: Domain
-    market: WorkerRoutes
+    routes: WorkerRoutes
     receipts: ReceiptBook
-    tally: Tally
+    counters: Counters
     ability: Ability
     stop: threading.Event
 
@@ -78,7 +78,7 @@ class Shift:
         self,
         seller: Seller,
         info: RunInfo,
-        store: PolicyStore,
+        store: PolicyCache,
         engine: Engine,
         permit: RunPermit,
     ) -> None:
@@ -123,7 +123,7 @@ class Shift:
                 coming = self._ahead.submit(self._prepare)
                 groups = self._generate(job)
                 self._outbox.put(list(zip(job.leases, groups, strict=True)))
-                self._seller.tally.write()
+                self._seller.counters.write()
         finally:
             self._close(coming)
 
@@ -140,18 +140,18 @@ class Shift:
         self._give_back(tuple(unused))
         self._outbox.close()
         self._ahead.shutdown(wait=True)
-        self._seller.tally.write(now=True)
+        self._seller.counters.write(now=True)
 
     def _await(self, coming: "Future[Job | End]") -> Job | End:
-        with self._seller.tally.timing("wait"):
+        with self._seller.counters.timing("wait"):
             return coming.result()
 
     def _generate(self, job: Job) -> list[tuple[Rollout, ...]]:
         """Bring the engine to the job's policy and sample every group."""
-        tally, eos = self._seller.tally, self._info.spec.eos_token_id
-        with tally.timing("busy"):
+        counters, eos = self._seller.counters, self._info.spec.eos_token_id
+        with counters.timing("busy"):
             if self._loaded != job.policy.digest:
-                with tally.timing("load"):
+                with counters.timing("load"):
                     self._engine.load(job.policy.weights)
                 self._loaded = job.policy.digest
                 self._log.info("policy loaded", version=job.policy.version)
@@ -160,8 +160,10 @@ class Shift:
                 job.leases,
                 eos_token_id=eos,
             )
-        tally.add("generated_tokens", sum(len(r.tokens) // 4 for group in groups for r in group))
-        tally.used_policy(self._info.run_id, job.policy.version, job.policy.digest, len(job.leases))
+        counters.add("generated_tokens", sum(len(r.tokens) // 4 for group in groups for r in group))
+        counters.used_policy(
+            self._info.run_id, job.policy.version, job.policy.digest, len(job.leases)
+        )
         return groups
 
     # one job ahead, in its own thread
@@ -207,7 +209,7 @@ class Shift:
                 return ()
             request = LeaseRequest(count=seller.config.groups_per_call)
             try:
-                answer = seller.market.lease(self._info.run_id, request, give_up=seller.stop.is_set)
+                answer = seller.routes.lease(self._info.run_id, request, give_up=seller.stop.is_set)
             except (RunNotOpen, NotJoined) as error:
                 self._rest(error)
                 return ()
@@ -281,13 +283,13 @@ class Shift:
         if now - self._looked_at < seller.config.reconsider_seconds:
             return None
         self._looked_at = now
-        best = choose(seller.market.runs(give_up=self._is_leaving), seller.ability)
+        best = choose(seller.routes.runs(give_up=self._is_leaving), seller.ability)
         return End.OUTBID if best and best.spec.rate > self._info.spec.rate else None
 
     def _rest(self, error: MarketError) -> None:
         """Leave a run that is over; wait for one that is halted, out of money or yet to see us."""
         seller = self._seller
-        info = seller.market.run(self._info.run_id, give_up=self._is_leaving)
+        info = seller.routes.run(self._info.run_id, give_up=self._is_leaving)
         if info.status in OVER:
             self._ended = End.RUN_OVER
             return
@@ -295,7 +297,7 @@ class Shift:
         self._pause(error.retry_after_seconds or seller.config.poll_seconds)
 
     def _pause(self, seconds: float) -> None:
-        self._seller.tally.write()
+        self._seller.counters.write()
         self._seller.stop.wait(seconds)
 
     def _give_back(self, leases: tuple[Lease, ...]) -> None:
@@ -304,7 +306,7 @@ class Shift:
             return
         gone = time.monotonic() + self._seller.config.drain_seconds
         try:
-            self._seller.market.return_leases(
+            self._seller.routes.return_leases(
                 self._info.run_id,
                 tuple(lease.lease_id for lease in leases),
                 give_up=lambda: time.monotonic() > gone,
@@ -316,14 +318,14 @@ class Shift:
     # what became of finished groups, told from another thread
 
     def _told(self, delivery: Delivery) -> None:
-        tally = self._seller.tally
+        counters = self._seller.counters
         log = self._log.bind(nonce=delivery.nonce)
         lease = self._promised.pop(delivery.nonce)
         if not delivery.receipt:
             if delivery.code == "lost":
-                tally.add("groups_lost")
+                counters.add("groups_lost")
             else:
-                tally.add_to("refused", delivery.code)
+                counters.add_to("refused", delivery.code)
             log.warning("group not sold", code=delivery.code, reason=delivery.reason)
             if delivery.code == Excluded.code:
                 self._ended = End.EXCLUDED
@@ -331,10 +333,10 @@ class Shift:
         receipt = Receipt.from_json(delivery.receipt)
         work = Work.from_json(delivery.work)
         self._seller.receipts.keep(KeptReceipt(receipt=receipt, work=work, lease=lease))
-        tally.add_to("bytes", "submission", delivery.num_bytes)
+        counters.add_to("bytes", "submission", delivery.num_bytes)
         if receipt.rejection:
-            tally.add_to("rejected", receipt.rejection)
+            counters.add_to("rejected", receipt.rejection)
             log.warning("group rejected", rejection=receipt.rejection, detail=receipt.detail)
             return
-        tally.add("groups")
-        tally.add("tokens", delivery.num_tokens)
+        counters.add("groups")
+        counters.add("tokens", delivery.num_tokens)

@@ -16,7 +16,7 @@ from eth_account import Account
 from ledger.deployment import Deployment
 from ledger.errors import ContractError, LedgerError
 from ledger.ledger import Ledger
-from ledger.state import RunState, RunStatus
+from ledger.state import LedgerStatus, RunState
 from protocol.errors import NotFound, Refused
 from protocol.messages import RunInfo
 from protocol.signing import Domain, address_of
@@ -38,9 +38,9 @@ class Hindrance:
 def hindrance(state: RunState, *, now: float) -> Hindrance | None:
     """Return what forbids work dated `now` by the chain alone, or None under a fresh permit."""
     match state.status:
-        case RunStatus.HALTED:
+        case LedgerStatus.HALTED:
             return Hindrance(f"it is halted since {state.halted_at}")
-        case RunStatus.STOPPED | RunStatus.CLOSED:
+        case LedgerStatus.STOPPED | LedgerStatus.CLOSED:
             return Hindrance(f"it is {state.status.name.lower()}", is_over=True)
     if 0 < state.compute_cap <= state.gflops:
         return Hindrance(f"its compute cap of {state.compute_cap} gflops is reached", is_over=True)

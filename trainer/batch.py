@@ -25,7 +25,7 @@ from protocol.run import RunSpec
 
 
 @dataclass(frozen=True, slots=True)
-class Completion:
+class BatchRollout:
     """One rollout as training sees it. A masked one is left out of the loss.
 
     `rollout` is its place in the group.
@@ -54,7 +54,7 @@ class Group:
     work_digest: bytes
     policy_version: int
     prompt: NDArray[np.int64]
-    completions: tuple[Completion, ...]
+    completions: tuple[BatchRollout, ...]
     rewards: tuple[int, ...]
 
     def num_tokens(self) -> int:
@@ -122,7 +122,7 @@ def read_group(
         tokens, logprobs = _checked(rollout.tokens, rollout.logprobs, spec)
         is_truncated = int(tokens[-1]) != spec.eos_token_id
         is_masked = mask_truncated and is_truncated
-        completions.append(Completion(tokens, logprobs, float(advantage), is_masked, i))
+        completions.append(BatchRollout(tokens, logprobs, float(advantage), is_masked, i))
     return Group(
         work_digest=entry.work_digest,
         policy_version=entry.policy_version,
@@ -205,7 +205,7 @@ def _checked(
 
 def _parts(group: Group, max_tokens: int) -> Iterator[Group]:
     """Cut a group into parts that fit; each repeats the prompt."""
-    taken: list[Completion] = []
+    taken: list[BatchRollout] = []
     size = len(group.prompt)
     for completion in group.completions:
         if taken and size + len(completion.tokens) > max_tokens:
@@ -216,7 +216,7 @@ def _parts(group: Group, max_tokens: int) -> Iterator[Group]:
     yield _with(group, taken)
 
 
-def _with(group: Group, completions: list[Completion]) -> Group:
+def _with(group: Group, completions: list[BatchRollout]) -> Group:
     return Group(
         work_digest=group.work_digest,
         policy_version=group.policy_version,

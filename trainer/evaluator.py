@@ -21,7 +21,7 @@ import structlog
 from protocol.policies.manifest import Weights
 from protocol.policies.patch import from_anchor
 from protocol.run import RunSpec
-from trainer.config import Config
+from trainer.config import TrainerConfig
 from trainer.evaluations import Evaluations
 
 NICENESS = 10
@@ -32,7 +32,7 @@ NICENESS = 10
 class Evaluator:
     """The trainer's hold of its child. Nothing here blocks."""
 
-    config: Config
+    config: TrainerConfig
     spec: RunSpec
     evaluations: Evaluations
     process: "subprocess.Popen[bytes] | None" = None
@@ -91,11 +91,11 @@ class Evaluator:
         self.process = None
 
 
-def evaluations_of(config: Config) -> Evaluations:
+def evaluations_of(config: TrainerConfig) -> Evaluations:
     return Evaluations(config.work_dir / "evaluations")
 
 
-def main(config: Config, spec: RunSpec) -> None:
+def main(config: TrainerConfig, spec: RunSpec) -> None:
     """Measure what waits, and then what comes, until the trainer is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the trainer's to answer
     news = threading.Event()
@@ -143,4 +143,4 @@ def _listen(news: threading.Event) -> None:
 
 
 if __name__ == "__main__":
-    main(Config.model_validate_json(sys.argv[1]), RunSpec.from_json(sys.argv[2]))
+    main(TrainerConfig.model_validate_json(sys.argv[1]), RunSpec.from_json(sys.argv[2]))

@@ -31,7 +31,7 @@ from trainer import checkpoint
 from trainer.batch import Origin, Selection
 from trainer.behaviour import Behaviour, recompute
 from trainer.checkpoint import Progress
-from trainer.config import Config
+from trainer.config import TrainerConfig
 from trainer.evaluator import Evaluator
 from trainer.loss import Band, Clip, Tokens, Whole, losses, outlying
 from trainer.metrics import MetricsFile, TokenSums, group_values
@@ -49,7 +49,7 @@ class WrongRun(Exception):
 
 
 @dataclass(slots=True)
-class Counted:
+class TokenCounts:
     """How many completion tokens of each rollout entered a step's loss: what its record says."""
 
     tokens: Counter[tuple[bytes, int]] = field(default_factory=Counter)
@@ -74,7 +74,7 @@ class Counted:
 class Trainer:
     """Everything one training process holds. `main.open_trainer` makes it."""
 
-    config: Config
+    config: TrainerConfig
     info: RunInfo
     client: TrainerRoutes
     stop: threading.Event
@@ -103,7 +103,7 @@ class Trainer:
         batch = self._wait_for_batch(step)
         taken_at = time.monotonic()
         selection = self._read(batch)
-        counted = Counted()
+        counted = TokenCounts()
         values = self._learn(step, selection, counted)
         learned_at = time.monotonic()
         manifest = self.publisher.publish(step + 1, self.policy.host_weights(), counted.of(batch))
@@ -167,7 +167,7 @@ class Trainer:
         )
         return Selection(selection.groups, selection.dropped + unreadable)
 
-    def _learn(self, step: int, selection: Selection, counted: Counted) -> dict[str, Any]:
+    def _learn(self, step: int, selection: Selection, counted: TokenCounts) -> dict[str, Any]:
         """Take one optimizer step; return its numbers. A batch with nothing to learn changes nothing.
 
         What enters the loss is noted in `counted`.

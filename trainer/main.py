@@ -18,7 +18,7 @@ from protocol.policies.manifest import entries, policy_digest
 from protocol.signing import Domain, address_of
 from trainer import checkpoint
 from trainer.checkpoint import Progress
-from trainer.config import Config
+from trainer.config import TrainerConfig
 from trainer.evaluator import Evaluator, evaluations_of
 from trainer.loop import Stopped, Trainer, WrongRun
 from trainer.metrics import MetricsFile
@@ -27,7 +27,7 @@ from trainer.publish import Plan, Publisher
 from trainer.scaling import first_scale
 
 
-def main(config: Config, key: bytes) -> None:
+def main(config: TrainerConfig, key: bytes) -> None:
     """Train the run to `config.steps`, or until a signal; return either way."""
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -54,7 +54,7 @@ def main(config: Config, key: bytes) -> None:
 
 @contextmanager
 def open_trainer(
-    config: Config, key: bytes, client: TrainerRoutes, stop: threading.Event
+    config: TrainerConfig, key: bytes, client: TrainerRoutes, stop: threading.Event
 ) -> Iterator[Trainer]:
     """Check that run, key and model belong together, take up the newest checkpoint, and lend it all."""
     info = client.run(config.run_id)
@@ -106,7 +106,7 @@ def open_trainer(
         metrics.close()
 
 
-def _adamw(config: Config, policy: Policy) -> torch.optim.AdamW:
+def _adamw(config: TrainerConfig, policy: Policy) -> torch.optim.AdamW:
     return torch.optim.AdamW(
         list(policy.masters.values()),
         lr=config.learning_rate,
@@ -116,7 +116,9 @@ def _adamw(config: Config, policy: Policy) -> torch.optim.AdamW:
     )
 
 
-def _publisher(config: Config, info: RunInfo, client: TrainerRoutes, key: bytes) -> Publisher:
+def _publisher(
+    config: TrainerConfig, info: RunInfo, client: TrainerRoutes, key: bytes
+) -> Publisher:
     return Publisher(
         client=client,
         domain=Domain(info.chain_id, info.ledger),
@@ -128,7 +130,7 @@ def _publisher(config: Config, info: RunInfo, client: TrainerRoutes, key: bytes)
     )
 
 
-def _evaluator(config: Config, info: RunInfo) -> Evaluator | None:
+def _evaluator(config: TrainerConfig, info: RunInfo) -> Evaluator | None:
     if config.evaluate_every == 0 or info.spec.num_held_out == 0:
         return None
     evaluations = evaluations_of(config)

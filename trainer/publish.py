@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from client.policies import PolicyStore, check_manifest
+from client.policies import PolicyCache, check_manifest
 from client.trainer import TrainerRoutes
 from protocol import signing
 from protocol.errors import NotFound
@@ -106,7 +106,7 @@ class Publisher:
 
     def _fetch(self, version: int) -> Weights:
         """Bring a version as a worker does; nothing of the way to it is kept."""
-        store = PolicyStore(
+        store = PolicyCache(
             self.client, run_id=self.run_id, spec=self.spec, domain=self.domain, keep=1
         )
         return store.version(version).weights

@@ -22,11 +22,11 @@ class Question:
     indices: tuple[int, ...]
 
 
-class Case:
+class Examination:
     """What is known of one header. `published` None: there is no file, or none that can be read.
 
     Example:
-        case = Case(posted, header, published)
+        case = Examination(posted, header, published)
         case.learn(history.about(posted.header_hash))
         findings = find(case.opened(), facts, before=…)
     """

@@ -27,7 +27,7 @@ from benchmarks.attacks.record import Drawn
 from rollout_worker.engines.base import Request
 from rollout_worker.engines.causal import CausalModel
 from rollout_worker.engines.gumbel import random_bits
-from rollout_worker.engines.transformers import Batch, TransformersEngine
+from rollout_worker.engines.transformers import DecodingRows, TransformersEngine
 
 NAME = "inverse-cdf"
 """What the lab calls the engine that samples by this rule."""
@@ -46,11 +46,11 @@ GATE = 0.002
 class InverseCdfEngine(TransformersEngine):
     """The transformers engine, drawing by the inverse of the cumulative distribution."""
 
-    def _prefilled(self, requests: Sequence[Request]) -> Batch:
+    def _prefilled(self, requests: Sequence[Request]) -> DecodingRows:
         return InverseCdfBatch.prefill(self._model, requests)
 
 
-class InverseCdfBatch(Batch):
+class InverseCdfBatch(DecodingRows):
     def draw(self, scaled_BV: Tensor) -> Tensor:
         return pick(scaled_BV, self.seeds, self.positions)
 

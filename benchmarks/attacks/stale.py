@@ -21,8 +21,8 @@ from rollout_worker.engines.registry import open_engine
 from rollout_worker.generate import generate_groups
 from rollout_worker.replay.calibrate import workload_of
 from trainer import loss as losses
-from trainer.batch import Completion, Group, count, pack
-from trainer.config import Config
+from trainer.batch import BatchRollout, Group, count, pack
+from trainer.config import TrainerConfig
 from trainer.model import Policy, open_policy
 
 GROUP_SIZE = 8
@@ -46,7 +46,7 @@ def policy_after(
 def _train(folder: Path, how: Reinforcement, *, num_steps: int, seed: int) -> dict[str, HostTensor]:
     from tokenizers import Tokenizer
 
-    config = Config()
+    config = TrainerConfig()
     environment, tokenizer = Arithmetic({}), Tokenizer.from_file(str(folder / "tokenizer.json"))
     workload = workload_of(
         folder,
@@ -94,7 +94,7 @@ def _score(environment: Arithmetic, tokenizer: Any, lease: Lease, rollout: Rollo
 
 def _group(lease: Lease, rollouts: Sequence[Rollout], rewards: Sequence[int]) -> Group:
     completions = tuple(
-        Completion(
+        BatchRollout(
             tokens=rollout.token_ids().astype("int64"),
             worker_logprobs=rollout.worker_logprobs(),
             advantage=float(advantage),
@@ -109,7 +109,7 @@ def _group(lease: Lease, rollouts: Sequence[Rollout], rewards: Sequence[int]) ->
     return Group(lease.lease_id, 0, prompt, completions, tuple(rewards))
 
 
-def _step(policy: Policy, groups: Sequence[Group], config: Config) -> None:
+def _step(policy: Policy, groups: Sequence[Group], config: TrainerConfig) -> None:
     """Add the gradients of one GRPO step."""
     whole = losses.Whole(*count(groups), MAX_TOKENS)
     clip = losses.Clip(config.clip_low, config.clip_high, config.ratio_cap)

@@ -15,7 +15,7 @@ from web3 import Web3
 from web3.exceptions import ContractLogicError
 
 from ledger.artifact import artifact
-from ledger.deployment import Deployment, Terms, deploy
+from ledger.deployment import Deployment, LedgerTerms, deploy
 from ledger.node import refusal
 from ledger.state import RunParams
 from protocol.canonical import keccak256
@@ -61,7 +61,7 @@ class Market:
         deployer = person("deployer")
         for address in (self.operator, self.finder, deployer.address):
             self.fund(address)
-        terms = Terms(treasury=person("treasury").address)
+        terms = LedgerTerms(treasury=person("treasury").address)
         self.deployment: Deployment = deploy(w3, deployer, terms)
         self.token = self.at("TestToken", self.deployment.token)
         self.registry = self.at("StakeRegistry", self.deployment.registry)

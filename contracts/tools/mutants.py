@@ -60,7 +60,7 @@ class MutationError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class MutantOutcome:
     """What became of one mutation; `killer` is the first test that failed, None where none did."""
 
     mutation: Mutation
@@ -128,14 +128,14 @@ def mutated(text: str, mutation: Mutation) -> str:
     return text.replace(mutation.old, mutation.new)
 
 
-def outcome(copy: Copy, mutation: Mutation) -> Outcome:
+def outcome(copy: Copy, mutation: Mutation) -> MutantOutcome:
     """Try the fitting tests, then all."""
     with copy.seeded(mutation):
         fitting = "|".join(f"{name}Test" for name in mutation.suite.split())
-        return Outcome(mutation, copy.killer(fitting) or copy.killer(".*"))
+        return MutantOutcome(mutation, copy.killer(fitting) or copy.killer(".*"))
 
 
-def outcomes(mutations: Sequence[Mutation]) -> Iterator[Outcome]:
+def outcomes(mutations: Sequence[Mutation]) -> Iterator[MutantOutcome]:
     """Yield what becomes of each mutation, in order, two at a time."""
     executable = forge()
     if executable is None:
@@ -150,7 +150,7 @@ def outcomes(mutations: Sequence[Mutation]) -> Iterator[Outcome]:
             # With the first one's compiled code: a mutation then recompiles only what it touches.
             copies.put(_twin(first, Path(scratch) / str(number)))
 
-        def attempt(mutation: Mutation) -> Outcome:
+        def attempt(mutation: Mutation) -> MutantOutcome:
             copy = copies.get()
             try:
                 return outcome(copy, mutation)
@@ -168,7 +168,7 @@ def _twin(first: Copy, folder: Path) -> Copy:
     return twin
 
 
-def page(results: Sequence[Outcome]) -> str:
+def page(results: Sequence[MutantOutcome]) -> str:
     """Return the text of MUTANTS.md."""
     killed = sum(result.killer is not None for result in results)
     rows = [

@@ -20,7 +20,7 @@ HERE = Path(__file__).parents[1]
 PAGE = HERE / "POWERS.md"
 
 
-class Role(StrEnum):
+class Guarded(StrEnum):
     """Who a guard lets in."""
 
     ANYONE = "anyone"
@@ -49,30 +49,30 @@ SOURCES = {
     "AttesterGate": ("AttesterGate",),
 }
 GUARDS = {
-    "_requireOperatorsKey(": frozenset({Role.OPERATOR, Role.OPERATORS_KEY}),
-    "_requireOperator(": frozenset({Role.OPERATOR}),
-    "msg.sender == run.operator": frozenset({Role.OPERATOR}),
-    "_vote(": frozenset({Role.STEWARDS}),
-    "equireQuorum(": frozenset({Role.QUORUM}),
-    "_requireArbiter(": frozenset({Role.ARBITER}),
-    "onlyRole(GUARDIAN)": frozenset({Role.GUARDIAN}),
-    "onlyDisputes": frozenset({Role.DISPUTES}),
-    "onlySlasher": frozenset({Role.DISPUTES}),
-    "msg.sender != slash.worker": frozenset({Role.ACCUSED}),
-    "record.owner != msg.sender": frozenset({Role.OWNER}),
-    "[msg.sender]": frozenset({Role.FOR_ITSELF}),
-    "permit(msg.sender,": frozenset({Role.FOR_ITSELF}),
-    "onlyRegistered": frozenset({Role.FOR_ITSELF}),
-    "msg.sender != attester": frozenset({Role.ATTESTER}),
-    "msg.sender != ledger": frozenset({Role.LEDGER}),
+    "_requireOperatorsKey(": frozenset({Guarded.OPERATOR, Guarded.OPERATORS_KEY}),
+    "_requireOperator(": frozenset({Guarded.OPERATOR}),
+    "msg.sender == run.operator": frozenset({Guarded.OPERATOR}),
+    "_vote(": frozenset({Guarded.STEWARDS}),
+    "equireQuorum(": frozenset({Guarded.QUORUM}),
+    "_requireArbiter(": frozenset({Guarded.ARBITER}),
+    "onlyRole(GUARDIAN)": frozenset({Guarded.GUARDIAN}),
+    "onlyDisputes": frozenset({Guarded.DISPUTES}),
+    "onlySlasher": frozenset({Guarded.DISPUTES}),
+    "msg.sender != slash.worker": frozenset({Guarded.ACCUSED}),
+    "record.owner != msg.sender": frozenset({Guarded.OWNER}),
+    "[msg.sender]": frozenset({Guarded.FOR_ITSELF}),
+    "permit(msg.sender,": frozenset({Guarded.FOR_ITSELF}),
+    "onlyRegistered": frozenset({Guarded.FOR_ITSELF}),
+    "msg.sender != attester": frozenset({Guarded.ATTESTER}),
+    "msg.sender != ledger": frozenset({Guarded.LEDGER}),
 }
 # OpenZeppelin's own functions, whose source is not ours to read.
 INHERITED = {
-    ("Council", "grantRole"): frozenset({Role.ADMIN}),
-    ("Council", "revokeRole"): frozenset({Role.ADMIN}),
-    ("Council", "renounceRole"): frozenset({Role.HOLDER}),
-    ("RunLedger", "multicall"): frozenset({Role.ANYONE}),
-    ("StakeRegistry", "multicall"): frozenset({Role.ANYONE}),
+    ("Council", "grantRole"): frozenset({Guarded.ADMIN}),
+    ("Council", "revokeRole"): frozenset({Guarded.ADMIN}),
+    ("Council", "renounceRole"): frozenset({Guarded.HOLDER}),
+    ("RunLedger", "multicall"): frozenset({Guarded.ANYONE}),
+    ("StakeRegistry", "multicall"): frozenset({Guarded.ANYONE}),
 }
 
 
@@ -81,12 +81,12 @@ class Power:
     """One function and who holds it.
 
     Example:
-        Power("Council", "unpause()", frozenset({Role.GUARDIAN}), False)
+        Power("Council", "unpause()", frozenset({Guarded.GUARDIAN}), False)
     """
 
     contract: str
     signature: str
-    roles: frozenset[Role]
+    roles: frozenset[Guarded]
     is_paused: bool
 
     @property
@@ -114,11 +114,11 @@ def page(written: str) -> str:
     return "\n".join(sections)
 
 
-def roles_in_source(contract: str, function: str) -> frozenset[Role]:
+def roles_in_source(contract: str, function: str) -> frozenset[Guarded]:
     """Return whom the guards in a function's source let in."""
     body = _body(contract, function)
     roles = [roles for guard, roles in GUARDS.items() if guard in body]
-    return frozenset().union(*roles) or frozenset({Role.ANYONE})
+    return frozenset().union(*roles) or frozenset({Guarded.ANYONE})
 
 
 def _functions(contract: str) -> list[dict[str, object]]:
@@ -168,7 +168,7 @@ def _row(power: Power, limits: dict[tuple[str, str], tuple[str, str]]) -> str:
             f"{power.contract}.{power.name} changes state: give it a row in POWERS.md that says from "
             "when and what it can never do, then run python -m contracts.tools.powers"
         )
-    who = " or ".join(role for role in Role if role in power.roles)
+    who = " or ".join(role for role in Guarded if role in power.roles)
     paused = "yes" if power.is_paused else ""
     return f"| `{power.signature}` | {who} | {since} | {paused} | {never} |"
 

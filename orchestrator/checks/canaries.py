@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import structlog
 
-from orchestrator.services import Market, Run
-from orchestrator.store.records import Canary, Group
+from orchestrator.services import Run, Services
+from orchestrator.store.records import Canary, GroupRecord
 from protocol.canonical import keccak256
 from protocol.checks.canary import CANARY, Answer, CanaryOpening, commitment_text
 from protocol.errors import Refused
@@ -31,7 +31,7 @@ class Face:
     verdicts: tuple[Verdict, ...]
 
 
-def face_of(group: Group, verdicts: tuple[Verdict, ...], canary: Canary | None) -> Face:
+def face_of(group: GroupRecord, verdicts: tuple[Verdict, ...], canary: Canary | None) -> Face:
     """Return how a group looks from outside. Pure.
 
     While it waits, no vote is shown, for the next verifier could copy it. A canary that all have
@@ -49,22 +49,22 @@ def face_of(group: Group, verdicts: tuple[Verdict, ...], canary: Canary | None) 
     return Face(group.state, group.rejection, group.detail[:1024], verdicts)
 
 
-async def tick(market: Market, run: Run) -> None:
+async def tick(services: Services, run: Run) -> None:
     """Commit to new canary workers, open those that are due, stop asking about old canaries."""
-    for worker, answer in _configured(market):
+    for worker, answer in _configured(services):
         if worker not in run.canaries:
-            await _commit(market, run, worker, answer)
-    spent = await market.store.canaries.spent(run.run_id)
-    latest = market.clock() - market.config.canaries.open_seconds
+            await _commit(services, run, worker, answer)
+    spent = await services.store.canaries.spent(run.run_id)
+    latest = services.clock() - services.config.canaries.open_seconds
     for worker, canary in list(run.canaries.items()):
         if not canary.is_open and (worker in spent or canary.committed_at <= latest):
-            await _open(market, run, canary)
-    oldest = market.clock() - market.config.canaries.answer_seconds
+            await _open(services, run, canary)
+    oldest = services.clock() - services.config.canaries.answer_seconds
     num_verifiers = len(run.chain.verifiers)
-    await market.store.canaries.close_old(run.run_id, before=oldest, num_verifiers=num_verifiers)
+    await services.store.canaries.close_old(run.run_id, before=oldest, num_verifiers=num_verifiers)
 
 
-async def room(market: Market, run: Run, worker: str) -> int | None:
+async def room(services: Services, run: Run, worker: str) -> int | None:
     """Return how many leases a canary worker may have now, None for every other worker.
 
     The share is of replays handed out so far. Raises `Refused` for one that was opened, and for one that
@@ -72,25 +72,25 @@ async def room(market: Market, run: Run, worker: str) -> int | None:
     """
     canary = run.canaries.get(worker)
     if canary is None:
-        return 0 if worker in dict(_configured(market)) else None
+        return 0 if worker in dict(_configured(services)) else None
     if canary.is_open:
         raise Refused(
             f"canary worker {worker} is publicly known by now: leave the run with it, and name "
             "another in the orchestrator's [canaries]"
         )
-    if market.clock() - canary.committed_at < 2 * market.config.chain_poll_seconds:
+    if services.clock() - canary.committed_at < 2 * services.config.chain_poll_seconds:
         return 0  # until every copy of the orchestrator knows it: none may take it for a cheat
-    left = await _left(market, run, worker)
-    handed, sent = await market.store.canaries.counts(run.run_id)
-    held = [await market.store.leases.num_held(run.run_id, address) for address in run.canaries]
-    replays = int(market.config.canaries.share * handed)
+    left = await _left(services, run, worker)
+    handed, sent = await services.store.canaries.counts(run.run_id)
+    held = [await services.store.leases.num_held(run.run_id, address) for address in run.canaries]
+    replays = int(services.config.canaries.share * handed)
     share = 1 + replays // max(1, len(run.chain.verifiers))
     return max(0, min(left, share - sent - sum(held)))
 
 
-async def _left(market: Market, run: Run, worker: str) -> int:
+async def _left(services: Services, run: Run, worker: str) -> int:
     """Return how many more groups of a canary worker look like a newcomer's; raise `Refused` for none."""
-    record = await market.store.workers.record(run.run_id, worker)
+    record = await services.store.workers.record(run.run_id, worker)
     judged, most = record.accepted_groups if record else 0, run.spec.audit.num_probation_groups
     if judged >= most:
         raise Refused(
@@ -98,8 +98,8 @@ async def _left(market: Market, run: Run, worker: str) -> int:
             "be known by being replayed whole: leave the run with it, and name another in the "
             "orchestrator's [canaries]"
         )
-    waiting = await market.store.workers.num_waiting(run.run_id, worker)
-    return most - judged - waiting - await market.store.leases.num_held(run.run_id, worker)
+    waiting = await services.store.workers.num_waiting(run.run_id, worker)
+    return most - judged - waiting - await services.store.leases.num_held(run.run_id, worker)
 
 
 def infos(run: Run) -> CanaryInfos:
@@ -116,11 +116,11 @@ def infos(run: Run) -> CanaryInfos:
     return CanaryInfos(canaries=tuple(sorted(found, key=lambda info: info.commitment)))
 
 
-async def verifier_infos(market: Market, run: Run) -> VerifierInfos:
+async def verifier_infos(services: Services, run: Run) -> VerifierInfos:
     """Return how the run's verifiers have judged."""
     found = []
     for verifier in run.chain.verifiers:
-        record = await market.store.verifiers.record(run.run_id, verifier)
+        record = await services.store.verifiers.record(run.run_id, verifier)
         failed_on = record.failed_on
         found.append(
             VerifierInfo(
@@ -137,31 +137,31 @@ async def verifier_infos(market: Market, run: Run) -> VerifierInfos:
     return VerifierInfos(verifiers=tuple(found))
 
 
-def _configured(market: Market) -> list[tuple[str, Answer]]:
-    chosen = market.config.canaries
+def _configured(services: Services) -> list[tuple[str, Answer]]:
+    chosen = services.config.canaries
     honest: list[tuple[str, Answer]] = [(worker, "accepted") for worker in chosen.honest]
     return honest + [(worker, "rejected") for worker in chosen.false]
 
 
-async def _commit(market: Market, run: Run, worker: str, answer: Answer) -> None:
+async def _commit(services: Services, run: Run, worker: str, answer: Answer) -> None:
     salt = keccak256(
-        market.canary_secret + run.run_id.to_bytes(32, "big") + bytes.fromhex(worker[2:])
+        services.canary_secret + run.run_id.to_bytes(32, "big") + bytes.fromhex(worker[2:])
     )
     opening = CanaryOpening(worker=worker, answer=answer, salt=salt)
-    commitment, now = opening.commitment(run.run_id), int(market.clock())
+    commitment, now = opening.commitment(run.run_id), int(services.clock())
     text = commitment_text(run.run_id, commitment, now)
-    signature = sign(market.key, personal_digest(text))
+    signature = sign(services.key, personal_digest(text))
     canary = Canary(opening=opening, committed_at=now, signature=signature)
-    run.canaries[worker], is_news = await market.store.canaries.commit(run.run_id, canary)
+    run.canaries[worker], is_news = await services.store.canaries.commit(run.run_id, canary)
     if is_news:
-        await market.announce(run.run_id, "canary_committed", commitment="0x" + commitment.hex())
+        await services.announce(run.run_id, "canary_committed", commitment="0x" + commitment.hex())
 
 
-async def _open(market: Market, run: Run, canary: Canary) -> None:
+async def _open(services: Services, run: Run, canary: Canary) -> None:
     worker, opened = canary.opening.worker, canary.model_copy(update={"is_open": True})
-    await market.store.canaries.keep(run.run_id, opened)
+    await services.store.canaries.keep(run.run_id, opened)
     run.canaries[worker] = opened
-    await market.announce(
+    await services.announce(
         *(run.run_id, "canary_opened"),
         worker=worker,
         answer=canary.opening.answer,

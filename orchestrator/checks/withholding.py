@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 import structlog
 
-from orchestrator.services import Market, Run
+from orchestrator.services import Run, Services
 from orchestrator.store.events import event_body
 from protocol.checks.withholding import (
     NUM_GROUPS_PER_LOOK,
@@ -31,14 +31,14 @@ NUM_RIPE_VERSIONS = 16
 what is still undecided counts as missing: a replay that nobody can make must not hide its version."""
 
 
-async def tick(market: Market, run: Run) -> None:
+async def tick(services: Services, run: Run) -> None:
     """Look at every worker that is due. May be repeated, and done by several copies at once."""
-    for worker in await market.store.tallies.due(run.run_id):
-        case = await case_of(market, run, worker)
+    for worker in await services.store.tallies.due(run.run_id):
+        case = await case_of(services, run, worker)
         evidence = is_withholding(case) if case else None
         if case is not None and evidence is not None:
-            await _exclude(market, run, case, evidence)
-        await market.store.tallies.looked_at(run.run_id, worker)
+            await _exclude(services, run, case, evidence)
+        await services.store.tallies.looked_at(run.run_id, worker)
 
 
 def reason_of(worker: str, excluded_for: str) -> str:
@@ -51,20 +51,20 @@ def reason_of(worker: str, excluded_for: str) -> str:
     return f"a replay found false work of {worker}"
 
 
-async def case_of(market: Market, run: Run, worker: str) -> Case | None:
+async def case_of(services: Services, run: Run, worker: str) -> Case | None:
     """Return what a look at a worker is decided from, or None where it has finished nothing yet."""
-    rewarded = await market.store.tallies.num_rewarded(run.run_id, worker)
-    newest = await market.store.policies.newest(run.run_id) or 0
+    rewarded = await services.store.tallies.num_rewarded(run.run_id, worker)
+    newest = await services.store.policies.newest(run.run_id) or 0
     if rewarded < NUM_GROUPS_PER_LOOK:
         return None
     versions = range(max(0, newest - NUM_VERSIONS), newest)
-    found = await market.store.tallies.of_versions(run.run_id, versions)
+    found = await services.store.tallies.of_versions(run.run_id, versions)
     tallies = {
         version: of.workers
         for version, of in found.items()
         if worker in of.workers and (of.num_open <= 0 or version < newest - NUM_RIPE_VERSIONS)
     }
-    barred = await _barred(market, run, {other for of in tallies.values() for other in of})
+    barred = await _barred(services, run, {other for of in tallies.values() for other in of})
     strata = (_stratum(version, of, worker, barred) for version, of in tallies.items())
     return Case(
         run_id=run.run_id,
@@ -75,9 +75,9 @@ async def case_of(market: Market, run: Run, worker: str) -> Case | None:
     )
 
 
-async def _barred(market: Market, run: Run, workers: set[str]) -> set[str]:
+async def _barred(services: Services, run: Run, workers: set[str]) -> set[str]:
     """Return those that are no measure for anybody: excluded ones, and those that test verifiers."""
-    excluded = await market.store.workers.excluded(run.run_id, workers)
+    excluded = await services.store.workers.excluded(run.run_id, workers)
     return excluded | (workers & run.canaries.keys())
 
 
@@ -95,9 +95,9 @@ def _stratum(version: int, tallies: Mapping[str, Tally], worker: str, barred: se
     )
 
 
-async def _exclude(market: Market, run: Run, case: Case, evidence: Evidence) -> None:
+async def _exclude(services: Services, run: Run, case: Case, evidence: Evidence) -> None:
     """Keep the case, and end the worker's part in the run."""
-    blob = await market.blobs.add(case.canonical())
+    blob = await services.blobs.add(case.canonical())
     fields: dict[str, str | int | float] = {
         "worker": case.worker,
         "rejection": WITHHELD,
@@ -107,7 +107,7 @@ async def _exclude(market: Market, run: Run, case: Case, evidence: Evidence) -> 
         "excess": round(evidence.excess, 3),
         "log_probability": round(evidence.log_probability, 2),
     }
-    body = event_body(run.run_id, "exclusion", market.clock(), fields)
-    if await market.store.tallies.withhold(run.run_id, case.worker, WITHHELD, body):
+    body = event_body(run.run_id, "exclusion", services.clock(), fields)
+    if await services.store.tallies.withhold(run.run_id, case.worker, WITHHELD, body):
         log = structlog.get_logger()
         log.warning("worker withholds groups", run_id=run.run_id, **fields)

@@ -24,7 +24,7 @@ Job = tuple[int, int, list[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class BeingScored:
     """A group and who waits for its rewards (None: undecided)."""
 
     job: Job
@@ -40,7 +40,7 @@ class RewardPool:
 
     def __init__(self, settings: Rewards) -> None:
         self._settings = settings
-        self._queue: asyncio.Queue[Waiting] = asyncio.Queue()
+        self._queue: asyncio.Queue[BeingScored] = asyncio.Queue()
         self._runs: dict[int, dict[str, Any]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self.num_killed = 0
@@ -74,7 +74,7 @@ class RewardPool:
         """
         if job[0] not in self._runs:
             raise KeyError(job[0])
-        waiting = Waiting(job, asyncio.get_running_loop().create_future())
+        waiting = BeingScored(job, asyncio.get_running_loop().create_future())
         self._queue.put_nowait(waiting)
         return await waiting.answer
 
@@ -89,7 +89,7 @@ class RewardPool:
         finally:
             await child.kill()
 
-    async def _answer_surely(self, child: "Child", batch: Sequence[Waiting]) -> None:
+    async def _answer_surely(self, child: "Child", batch: Sequence[BeingScored]) -> None:
         """Answer a batch whatever happens: a worker waits for each, and every later one for this task."""
         log = structlog.get_logger()
         try:
@@ -101,7 +101,7 @@ class RewardPool:
                 if not waiting.answer.done():
                     waiting.answer.set_result(None)
 
-    async def _answer(self, child: "Child", batch: Sequence[Waiting]) -> None:
+    async def _answer(self, child: "Child", batch: Sequence[BeingScored]) -> None:
         try:
             answers = await child.score([w.job for w in batch], self._runs)
         except ScorerLost:

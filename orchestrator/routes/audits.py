@@ -31,12 +31,12 @@ router = APIRouter(tags=["audits"])
 
 @router.post("/runs/{run}/audits", response_model=AuditTasks, openapi_extra=takes(AuditRequest))
 async def take_audits(
-    market: TheMarket, run: TheRun, account: TheAccount, request: Request
+    services: TheMarket, run: TheRun, account: TheAccount, request: Request
 ) -> Response:
     """Groups to replay; 204 while there are none for this verifier."""
-    asked = await read(request, AuditRequest, market.config.limits.max_json_bytes)
-    tasks = await replays.take(market, run, account, asked.count)
-    return answer(tasks) if tasks else nothing_yet(market.config.retry_after_seconds)
+    asked = await read(request, AuditRequest, services.config.limits.max_json_bytes)
+    tasks = await replays.take(services, run, account, asked.count)
+    return answer(tasks) if tasks else nothing_yet(services.config.retry_after_seconds)
 
 
 @router.post(
@@ -45,17 +45,17 @@ async def take_audits(
     openapi_extra=takes(Verdict),
 )
 async def give_verdict(
-    market: TheMarket, run: TheRun, account: TheAccount, audit_id: str, request: Request
+    services: TheMarket, run: TheRun, account: TheAccount, audit_id: str, request: Request
 ) -> Response:
     """Count a signed verdict of the caller. May be repeated."""
     verdict = await read_verdict(request, account, audit_id)
-    return answer(await replays.count(market, run, verdict))
+    return answer(await replays.count(services, run, verdict))
 
 
 @router.get("/runs/{run}/fraud-reports", response_model=FraudReportTasks, dependencies=[AStranger])
-async def list_fraud_reports(market: TheMarket, run: TheRun) -> Response:
+async def list_fraud_reports(services: TheMarket, run: TheRun) -> Response:
     """Reports that want signatures."""
-    return answer(await slashes.tasks(market, run))
+    return answer(await slashes.tasks(services, run))
 
 
 @router.post(
@@ -64,12 +64,12 @@ async def list_fraud_reports(market: TheMarket, run: TheRun) -> Response:
     openapi_extra=takes(FraudReportSignature),
 )
 async def sign_fraud_report(
-    market: TheMarket, run: TheRun, account: TheAccount, work_digest: str, request: Request
+    services: TheMarket, run: TheRun, account: TheAccount, work_digest: str, request: Request
 ) -> Response:
     """Add a verifier's signature; with enough, the slash is proposed on chain."""
-    await replays.require_verifier(market, run, account.identity)
-    signed = await read(request, FraudReportSignature, market.config.limits.max_json_bytes)
+    await replays.require_verifier(services, run, account.identity)
+    signed = await read(request, FraudReportSignature, services.config.limits.max_json_bytes)
     if signed.work_digest != word(work_digest):
         raise Malformed("the signature is about other work than the path names")
-    await slashes.add_signature(market, run, signed.work_digest, signed)
+    await slashes.add_signature(services, run, signed.work_digest, signed)
     return done()

@@ -23,23 +23,23 @@ router = APIRouter(tags=["batches"])
 
 @router.post("/runs/{run}/batches", response_model=Batch, openapi_extra=takes(BatchRequest))
 async def take_batch(
-    market: TheMarket, run: TheRun, account: TheAccount, request: Request
+    services: TheMarket, run: TheRun, account: TheAccount, request: Request
 ) -> Response:
     """The batch of a step, the same one every time; 204 while too few groups are ready."""
     require_role(account, (run.spec.trainer,), "trainer")
-    asked = await read(request, BatchRequest, market.config.limits.max_json_bytes)
-    batch = await training.take(market, run, asked.step)
-    return answer(batch) if batch else nothing_yet(market.config.retry_after_seconds)
+    asked = await read(request, BatchRequest, services.config.limits.max_json_bytes)
+    batch = await training.take(services, run, asked.step)
+    return answer(batch) if batch else nothing_yet(services.config.retry_after_seconds)
 
 
 @router.post("/runs/{run}/batches/{step}/ack", status_code=204)
 async def ack_batch(
-    market: TheMarket,
+    services: TheMarket,
     run: TheRun,
     account: TheAccount,
     step: Annotated[int, Path(ge=0, lt=1 << 32)],
 ) -> Response:
     """The step is durable at the trainer: its groups are spent. May be repeated."""
     require_role(account, (run.spec.trainer,), "trainer")
-    await training.ack(market, run, step)
+    await training.ack(services, run, step)
     return done()

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 from fastapi import APIRouter, Request, Response
 from starlette.responses import StreamingResponse
 
-from orchestrator.auth import Account
-from orchestrator.services import Market
+from orchestrator.auth import SignedIn
+from orchestrator.services import Services
 from orchestrator.wiring import AStranger, TheAccount, TheMarket, done, read_body, takes_bytes, word
 from protocol.errors import Forbidden, Malformed, NotFound
 from protocol.policies.manifest import MAX_CHUNK_BYTES
@@ -20,11 +20,11 @@ IMMUTABLE = "public, max-age=31536000, immutable"
 
 
 @router.get("/blobs/{digest}", dependencies=[AStranger])
-async def get_blob(market: TheMarket, digest: str, request: Request) -> Response:
+async def get_blob(services: TheMarket, digest: str, request: Request) -> Response:
     """The bytes, or the part that a `Range: bytes=a-b` header asks for."""
     name = word(digest)
     headers = {"cache-control": IMMUTABLE, "accept-ranges": "bytes", "etag": f'"{digest}"'}
-    size = await market.blobs.size(name)
+    size = await services.blobs.size(name)
     if size is None:
         raise NotFound(f"no blob {digest} here: ask for a digest that a manifest names")
     asked = request.headers.get("range")
@@ -35,34 +35,34 @@ async def get_blob(market: TheMarket, digest: str, request: Request) -> Response
         headers["content-range"] = f"bytes {start}-{end - 1}/{size}"
     headers["content-length"] = str(end - start)
     return StreamingResponse(
-        _pieces(market, name, start, end),
+        _pieces(services, name, start, end),
         200 if asked is None else 206,
         headers,
         media_type="application/octet-stream",
     )
 
 
-async def _pieces(market: Market, digest: bytes, start: int, end: int) -> AsyncIterator[bytes]:
+async def _pieces(services: Services, digest: bytes, start: int, end: int) -> AsyncIterator[bytes]:
     """Read as fast as it is taken: a reader that stops reading must not hold a blob in memory."""
     for first in range(start, end, PIECE_BYTES):
-        yield await market.blobs.get_range(digest, first, min(end, first + PIECE_BYTES))
+        yield await services.blobs.get_range(digest, first, min(end, first + PIECE_BYTES))
 
 
 @router.put(
     "/blobs/{digest}", status_code=204, openapi_extra=takes_bytes("Bytes with this SHA-256")
 )
 async def put_blob(
-    market: TheMarket, digest: str, account: TheAccount, request: Request
+    services: TheMarket, digest: str, account: TheAccount, request: Request
 ) -> Response:
     """Store at most 4 MiB: the trainers, verifiers and operators of the runs served here."""
-    await _require_known(market, account)
-    await market.blobs.put(word(digest), await read_body(request, MAX_CHUNK_BYTES))
+    await _require_known(services, account)
+    await services.blobs.put(word(digest), await read_body(request, MAX_CHUNK_BYTES))
     return done()
 
 
-async def _require_known(market: Market, account: Account) -> None:
-    await market.recover()
-    for run in market.runs.values():
+async def _require_known(services: Services, account: SignedIn) -> None:
+    await services.recover()
+    for run in services.runs.values():
         known = {run.spec.trainer, run.chain.operator, *run.chain.verifiers}
         if account.identity in known or account.signer in known:
             return

@@ -13,9 +13,9 @@ Number = Annotated[int, Path(ge=0, lt=1 << 32)]
 
 
 @router.get("/runs/{run}/epochs/{epoch}", response_model=EpochInfo, dependencies=[AStranger])
-async def get_epoch(market: TheMarket, run: TheRun, epoch: Number) -> Response:
+async def get_epoch(services: TheMarket, run: TheRun, epoch: Number) -> Response:
     """An epoch's stage, the blob with every contribution, and the digest verifiers sign."""
-    return answer(await epochs.epoch_info(market, run, epoch))
+    return answer(await epochs.epoch_info(services, run, epoch))
 
 
 @router.post(
@@ -24,10 +24,10 @@ async def get_epoch(market: TheMarket, run: TheRun, epoch: Number) -> Response:
     openapi_extra=takes(EpochSignature),
 )
 async def sign_epoch(
-    market: TheMarket, run: TheRun, account: TheAccount, epoch: Number, request: Request
+    services: TheMarket, run: TheRun, account: TheAccount, epoch: Number, request: Request
 ) -> Response:
     """Add a verifier's signature of the header; with enough, the epoch is posted."""
-    await replays.require_verifier(market, run, account.identity)
-    signed = await read(request, EpochSignature, market.config.limits.max_json_bytes)
-    await epochs.add_signature(market, run, epoch, signed)
+    await replays.require_verifier(services, run, account.identity)
+    signed = await read(request, EpochSignature, services.config.limits.max_json_bytes)
+    await epochs.add_signature(services, run, epoch, signed)
     return done()

@@ -9,7 +9,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from orchestrator import events, views
-from orchestrator.services import Market
+from orchestrator.services import Services
 from orchestrator.wiring import AStranger, TheMarket, TheRun, answer
 from protocol.errors import Malformed, MarketError
 from protocol.messages import WorkerInfos
@@ -22,17 +22,17 @@ EVENT_ID = re.compile(r"\$|[0-9]{1,19}(-[0-9]{1,19})?")
 
 
 @router.get("/workers/{address}", response_model=WorkerInfos)
-async def get_worker(market: TheMarket, address: str) -> Response:
+async def get_worker(services: TheMarket, address: str) -> Response:
     """A worker's acceptance by reason and earnings, per run."""
     try:
         worker = checksum_address(address)
     except ValueError as error:
         raise Malformed(str(error)) from error
-    return answer(await views.worker_infos(market, worker))
+    return answer(await views.worker_infos(services, worker))
 
 
 @router.get("/runs/{run}/events")
-async def follow_events(market: TheMarket, run: TheRun, request: Request) -> Response:
+async def follow_events(services: TheMarket, run: TheRun, request: Request) -> Response:
     """Server-sent events from `Last-Event-ID` (or `?after=`) on; `after=$` for new ones only."""
     after = request.headers.get("last-event-id") or request.query_params.get("after")
     after = after or events.FIRST
@@ -41,14 +41,14 @@ async def follow_events(market: TheMarket, run: TheRun, request: Request) -> Res
     address = request.client.host if request.client else "unknown"
     streams: events.Streams = request.app.state.event_streams
     streams.open(address)
-    body = _stream(market, run.run_id, after)
+    body = _stream(services, run.run_id, after)
     return Streamed(body, partial(streams.close, address))
 
 
 @probes.get("/metrics")
-async def metrics(market: TheMarket) -> Response:
+async def metrics(services: TheMarket) -> Response:
     """Prometheus exposition."""
-    return Response(market.metrics.text(), media_type="text/plain; version=0.0.4")
+    return Response(services.metrics.text(), media_type="text/plain; version=0.0.4")
 
 
 @probes.get("/healthz")
@@ -58,11 +58,11 @@ async def is_alive() -> Response:
 
 
 @probes.get("/readyz")
-async def is_ready(market: TheMarket) -> Response:
+async def is_ready(services: TheMarket) -> Response:
     """Redis and the chain answer too."""
     try:
-        await market.store.runs.answers()
-        await market.chain.answers()
+        await services.store.runs.answers()
+        await services.chain.answers()
     except MarketError as error:
         return Response(error.message, 503, media_type="text/plain")
     return Response("ready", media_type="text/plain")
@@ -82,6 +82,6 @@ class Streamed(StreamingResponse):
             self._close()
 
 
-async def _stream(market: Market, run_id: int, after: str) -> AsyncIterator[bytes]:
-    async for piece in events.follow(market.store, run_id, after=after):
+async def _stream(services: Services, run_id: int, after: str) -> AsyncIterator[bytes]:
+    async for piece in events.follow(services.store, run_id, after=after):
         yield piece

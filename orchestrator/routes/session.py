@@ -10,8 +10,8 @@ router = APIRouter(tags=["session"], dependencies=[AStranger])
 
 
 @router.post("/session", response_model=Session, openapi_extra=takes(SessionRequest))
-async def open_session(market: TheMarket, request: Request) -> Response:
+async def open_session(services: TheMarket, request: Request) -> Response:
     """Exchange a signed text, used once, for a token."""
-    asked = await read(request, SessionRequest, market.config.limits.max_json_bytes)
-    domains = market.config.allowed_domains or (request.headers.get("host", ""),)
-    return answer(await sign_in(market, asked, domains=domains))
+    asked = await read(request, SessionRequest, services.config.limits.max_json_bytes)
+    domains = services.config.allowed_domains or (request.headers.get("host", ""),)
+    return answer(await sign_in(services, asked, domains=domains))

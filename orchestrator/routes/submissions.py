@@ -66,11 +66,11 @@ async def submit(run: RunId, request: Request) -> Response:
     The account's rate is counted in the same round trip that reads the lease. The busiest route:
     it takes nothing by dependency, whose resolution costs a tenth of a millisecond.
     """
-    began, market = time.perf_counter(), market_of(request)
-    account = account_of(market, request)
+    began, services = time.perf_counter(), market_of(request)
+    account = account_of(services, request)
     body = await read_body(request, MAX_SUBMISSION_BYTES)
-    receipt = await intake.take(market, await market.run(run), account, body)
-    market.metrics.submit_seconds.observe(time.perf_counter() - began)
+    receipt = await intake.take(services, await services.run(run), account, body)
+    services.metrics.submit_seconds.observe(time.perf_counter() - began)
     return answer(receipt)
 
 
@@ -82,6 +82,6 @@ router.include_router(direct)
     response_model=SubmissionStatus,
     dependencies=[AStranger],
 )
-async def get_submission(market: TheMarket, run: TheRun, work_digest: str) -> Response:
+async def get_submission(services: TheMarket, run: TheRun, work_digest: str) -> Response:
     """Where it stands, why, and all that is needed to replay it."""
-    return answer(await views.submission_status(market, run, word(work_digest)))
+    return answer(await views.submission_status(services, run, word(work_digest)))

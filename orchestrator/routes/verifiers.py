@@ -10,9 +10,9 @@ router = APIRouter(tags=["verifiers"], dependencies=[AStranger])
 
 
 @router.get("/runs/{run}/verifiers", response_model=VerifierInfos)
-async def list_verifiers(market: TheMarket, run: TheRun) -> Response:
+async def list_verifiers(services: TheMarket, run: TheRun) -> Response:
     """Every verifier's verdicts by outcome, whether its vote counts, and why not."""
-    return answer(await canaries.verifier_infos(market, run))
+    return answer(await canaries.verifier_infos(services, run))
 
 
 @router.get("/runs/{run}/canaries", response_model=CanaryInfos)

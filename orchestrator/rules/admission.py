@@ -25,7 +25,7 @@ LOGPROB_SLACK: Final = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Objection:
     """Why a group earns nothing, with the values found and the remedy."""
 
     rejection: Rejection
@@ -33,10 +33,10 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class AdmissionTerms:
     """The parts of a RunSpec that admission reads.
 
-    Example: Terms(vocabulary_size=128, eos_token_id=2, max_staleness=4)
+    Example: AdmissionTerms(vocabulary_size=128, eos_token_id=2, max_staleness=4)
     """
 
     vocabulary_size: int
@@ -45,17 +45,17 @@ class Terms:
 
 
 def admit(
-    lease: Lease, submission: Submission, terms: Terms, *, newest_version: int
-) -> Finding | None:
+    lease: Lease, submission: Submission, terms: AdmissionTerms, *, newest_version: int
+) -> Objection | None:
     """Return the first rule the group breaks, or None when it may be paid."""
     if submission.prompt != lease.prompt:
-        return Finding(
+        return Objection(
             Rejection.WRONG_PROMPT,
             f"the prompt has {len(submission.prompt)} tokens that are not the lease's "
             f"{len(lease.prompt)}: send the leased prompt unchanged",
         )
     if len(submission.rollouts) != lease.group_size:
-        return Finding(
+        return Objection(
             Rejection.INCOMPLETE_GROUP,
             f"{len(submission.rollouts)} rollouts for {lease.group_size} seeds: "
             "send one rollout per seed, in their order",
@@ -82,20 +82,20 @@ def copy_key(submission: Submission) -> bytes | None:
     return keccak256(b"".join(rollout.tokens + b"|" for rollout in submission.rollouts))
 
 
-def duplicate(first_lease: bytes) -> Finding:
+def duplicate(first_lease: bytes) -> Objection:
     """Return the finding on a copied group."""
-    return Finding(
+    return Objection(
         Rejection.DUPLICATE_GROUP,
         f"the same tokens were submitted under lease 0x{first_lease.hex()}: "
         "sample every group with its own lease's seeds",
     )
 
 
-def _lengths(lease: Lease, submission: Submission) -> Finding | None:
+def _lengths(lease: Lease, submission: Submission) -> Objection | None:
     for i, rollout in enumerate(submission.rollouts):
         size, logprobs = len(rollout.tokens), len(rollout.logprobs)
         if size % 4 or size != logprobs or not 4 <= size <= 4 * lease.max_tokens:
-            return Finding(
+            return Objection(
                 Rejection.BAD_LENGTH,
                 f"rollout {i} has {size} bytes of tokens and {logprobs} of log-probabilities: "
                 f"send 4 bytes of each per token, for 1 to {lease.max_tokens} tokens",
@@ -103,11 +103,11 @@ def _lengths(lease: Lease, submission: Submission) -> Finding | None:
     return None
 
 
-def _range(tokens: NDArray[np.uint32], terms: Terms) -> Finding | None:
+def _range(tokens: NDArray[np.uint32], terms: AdmissionTerms) -> Objection | None:
     largest = int(tokens.max())
     if largest < terms.vocabulary_size:
         return None
-    return Finding(
+    return Objection(
         Rejection.TOKEN_OUT_OF_RANGE,
         f"token id {largest} in a vocabulary of {terms.vocabulary_size}: "
         "sample with the run's tokenizer and model",
@@ -115,43 +115,43 @@ def _range(tokens: NDArray[np.uint32], terms: Terms) -> Finding | None:
 
 
 def _termination(
-    tokens: NDArray[np.uint32], lengths: list[int], lease: Lease, terms: Terms
-) -> Finding | None:
+    tokens: NDArray[np.uint32], lengths: list[int], lease: Lease, terms: AdmissionTerms
+) -> Objection | None:
     ends = np.cumsum(lengths) - 1
     finished = tokens[ends] == terms.eos_token_id
     short = ~finished & (np.asarray(lengths) != lease.max_tokens)
     if short.any():
         i = int(short.argmax())
-        return Finding(
+        return Objection(
             Rejection.BAD_TERMINATION,
             f"rollout {i} stops after {lengths[i]} tokens without token {terms.eos_token_id}: "
             f"sample until the end-of-sequence token or exactly {lease.max_tokens} tokens",
         )
     if int((tokens == terms.eos_token_id).sum()) != int(finished.sum()):
-        return Finding(
+        return Objection(
             Rejection.BAD_TERMINATION,
             f"token {terms.eos_token_id} stands inside a completion: stop sampling at the first one",
         )
     return None
 
 
-def _logprobs(logprobs: NDArray[np.float32]) -> Finding | None:
+def _logprobs(logprobs: NDArray[np.float32]) -> Objection | None:
     good = np.isfinite(logprobs) & (logprobs <= LOGPROB_SLACK)
     if good.all():
         return None
     i = int((~good).argmax())
-    return Finding(
+    return Objection(
         Rejection.BAD_LOGPROB,
         f"log-probability {float(logprobs[i])} at token {i} of the group: "
         "send the finite natural logarithm of the sampled token's probability",
     )
 
 
-def _freshness(lease: Lease, terms: Terms, newest_version: int) -> Finding | None:
+def _freshness(lease: Lease, terms: AdmissionTerms, newest_version: int) -> Objection | None:
     oldest = newest_version - terms.max_staleness
     if lease.policy_version >= oldest:
         return None
-    return Finding(
+    return Objection(
         Rejection.STALE_POLICY,
         f"policy version {lease.policy_version} is {newest_version - lease.policy_version} behind "
         f"version {newest_version}; the run takes at most {terms.max_staleness}: ask for fewer "

@@ -87,7 +87,7 @@ class Failing:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class VoteFacts:
     """All that a vote is counted by, read at one moment.
 
     `groups` has the vote's own, and those in which a failing verifier's vote is taken away; `workers` theirs.

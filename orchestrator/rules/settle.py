@@ -24,7 +24,7 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class OpenEpoch:
     """What the chain says about the epoch to be settled."""
 
     run_id: int
@@ -59,7 +59,7 @@ def _decided(
 
 
 def epoch_file(
-    opened: Opened, work: Iterable[Contribution], accounts: Iterable[Account]
+    opened: OpenEpoch, work: Iterable[Contribution], accounts: Iterable[Account]
 ) -> EpochFile:
     """Return the epoch's public data from its work and every account before it."""
     ordered = tuple(sorted(work, key=_order))

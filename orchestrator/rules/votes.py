@@ -28,7 +28,6 @@ from orchestrator.rules.ballots import (
     DropPlaces,
     Effect,
     Exclude,
-    Facts,
     FailCanary,
     FreePlace,
     NoteAlarm,
@@ -42,6 +41,7 @@ from orchestrator.rules.ballots import (
     SealBallot,
     StartReport,
     TakeVote,
+    VoteFacts,
     VoteTerms,
 )
 from protocol.checks.evidence import Consequence
@@ -74,7 +74,7 @@ class Counted:
     """The vote that stands, where there is one."""
 
 
-def count(facts: Facts, cast: Cast, terms: VoteTerms, now: float) -> Counted:
+def count(facts: VoteFacts, cast: Cast, terms: VoteTerms, now: float) -> Counted:
     """Return what a vote does: each verifier has one on each group that was handed to it."""
     ballots = facts.groups[cast.digest]
     before = ballots.votes.get(cast.verifier, Outcome.UNDECIDED)
@@ -93,20 +93,20 @@ def count(facts: Facts, cast: Cast, terms: VoteTerms, now: float) -> Counted:
     )
 
 
-def failing(facts: Facts, cast: Cast, terms: VoteTerms) -> tuple[str, ...]:
+def failing(facts: VoteFacts, cast: Cast, terms: VoteTerms) -> tuple[str, ...]:
     """Return who fails the canary by this vote, for what is known of them is among the facts."""
     if not facts.groups[cast.digest].canary or cast.outcome is Outcome.UNDECIDED:
         return ()
     return _examined(facts, cast, terms)[1]
 
 
-def _votes(facts: Facts, cast: Cast, digest: str) -> dict[str, Outcome]:
+def _votes(facts: VoteFacts, cast: Cast, digest: str) -> dict[str, Outcome]:
     votes = dict(facts.groups[digest].votes)
     return votes | {cast.verifier: cast.outcome} if digest == cast.digest else votes
 
 
 def _examined(
-    facts: Facts, cast: Cast, terms: VoteTerms
+    facts: VoteFacts, cast: Cast, terms: VoteTerms
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return who passes a canary and who fails it by this vote.
 
@@ -128,7 +128,7 @@ def _decided(votes: Mapping[str, Outcome]) -> dict[str, Outcome]:
 class _Counting:
     """A count in progress: what is true after the effects so far."""
 
-    def __init__(self, facts: Facts, cast: Cast, terms: VoteTerms, now: float) -> None:
+    def __init__(self, facts: VoteFacts, cast: Cast, terms: VoteTerms, now: float) -> None:
         self._facts, self._cast, self._terms, self._now = facts, cast, terms, now
         self._voteless = set(facts.voteless)
         self.states = {digest: ballots.state for digest, ballots in facts.groups.items()}

@@ -9,7 +9,7 @@ from protocol.messages import Batch
 
 
 @dataclass(frozen=True, slots=True)
-class Batches:
+class BatchStore:
     queue: Queue
 
     async def ready(self, run_id: int) -> list[bytes]:

@@ -8,7 +8,7 @@ from orchestrator.store.records import Canary
 
 
 @dataclass(frozen=True, slots=True)
-class Canaries:
+class CanaryStore:
     queue: Queue
 
     async def all(self, run_id: int) -> dict[str, Canary]:

@@ -10,7 +10,7 @@ from protocol.messages import Account
 
 
 @dataclass(frozen=True, slots=True)
-class Epochs:
+class EpochStore:
     queue: Queue
 
     async def epoch(self, run_id: int, number: int) -> Epoch | None:

@@ -9,7 +9,7 @@ from orchestrator.store.queue import Queue
 
 
 @dataclass(frozen=True, slots=True)
-class Events:
+class EventStore:
     queue: Queue
 
     async def append(self, run_id: int, kind: str, event: str) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from orchestrator.store import keys
 from orchestrator.store.queue import Queue, require_no_wait
-from orchestrator.store.records import Group
+from orchestrator.store.records import GroupRecord
 from protocol.checks.drops import DropRule
 from protocol.messages import Contribution
 from protocol.rollout import Lease, SignedLease
@@ -38,7 +38,7 @@ class Earned:
 
 
 @dataclass(frozen=True, slots=True)
-class Groups:
+class GroupStore:
     queue: Queue
 
     async def begin(
@@ -68,7 +68,7 @@ class Groups:
         self,
         run_id: int,
         digest: bytes,
-        group: Group,
+        group: GroupRecord,
         *,
         copy_key: bytes | None,
         num_votes: int,
@@ -88,9 +88,9 @@ class Groups:
         )
         return outcome.decode(), detail
 
-    async def group(self, run_id: int, digest: bytes) -> Group | None:
+    async def group(self, run_id: int, digest: bytes) -> GroupRecord | None:
         fields = await self.queue.hash(f"{keys.run_prefix(run_id)}group:{digest.hex()}")
-        return Group.of(fields) if fields else None
+        return GroupRecord.of(fields) if fields else None
 
     async def worker(self, run_id: int, digest: bytes) -> str:
         """Return whose a known group is."""

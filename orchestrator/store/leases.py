@@ -29,7 +29,7 @@ class Reserved:
 
 
 @dataclass(frozen=True, slots=True)
-class Leases:
+class LeaseStore:
     queue: Queue
 
     async def reserve(

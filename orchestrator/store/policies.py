@@ -9,7 +9,7 @@ from protocol.policies.manifest import SignedManifest
 
 
 @dataclass(frozen=True, slots=True)
-class Policies:
+class PolicyStore:
     queue: Queue
 
     async def newest(self, run_id: int) -> int | None:

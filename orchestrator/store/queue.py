@@ -36,7 +36,7 @@ class Script:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class PendingCall:
     """A script's run and who waits for its answer."""
 
     script: Script
@@ -50,7 +50,7 @@ class Queue:
     def __init__(self, url: str) -> None:
         self._redis: Redis = Redis.from_url(url, socket_connect_timeout=5, socket_timeout=15)
         self._scripts = _scripts()
-        self._waiting: list[Waiting] = []
+        self._waiting: list[PendingCall] = []
         self._sender: asyncio.Task[None] | None = None
 
     async def close(self) -> None:
@@ -80,7 +80,7 @@ class Queue:
         """Run a script on a run; `also` are further keys after the run's prefix."""
         tail = (1 + len(also), keys.run_prefix(run_id), *also, *arguments)
         loop = asyncio.get_running_loop()
-        waiting = Waiting(self._scripts[name], tail, loop.create_future())
+        waiting = PendingCall(self._scripts[name], tail, loop.create_future())
         self._waiting.append(waiting)
         if self._sender is None:
             self._sender = loop.create_task(self._send())
@@ -93,7 +93,7 @@ class Queue:
 
     async def _send(self) -> None:
         """Make round trips until no script waits; a lost connection answers all that do."""
-        batch: list[Waiting] = []
+        batch: list[PendingCall] = []
         try:
             while self._waiting:
                 batch, self._waiting = self._waiting, []
@@ -118,7 +118,7 @@ class Queue:
                 waiting.answer.set_result(_unreachable())
         self._waiting = []
 
-    async def _trip(self, batch: Sequence[Waiting]) -> list[Any]:
+    async def _trip(self, batch: Sequence[PendingCall]) -> list[Any]:
         with _reachable():
             pipe = self._redis.pipeline(transaction=False)
             for waiting in batch:

@@ -15,7 +15,7 @@ REJECTED = b"rejected:"
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class GroupRecord:
     """One submission's record, as a flat Redis hash.
 
     `candidate`, `contribution` and `receipt` are the JSON of what a batch, an epoch and the worker
@@ -64,7 +64,7 @@ class Group:
         return bytes(msgpack.packb(fields, use_bin_type=False))
 
     @classmethod
-    def of(cls, fields: Mapping[bytes, bytes]) -> "Group":
+    def of(cls, fields: Mapping[bytes, bytes]) -> "GroupRecord":
         """Read the hash back."""
         return cls(
             worker=fields[b"worker"].decode(),

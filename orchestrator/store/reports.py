@@ -8,7 +8,7 @@ from orchestrator.store.records import Report
 
 
 @dataclass(frozen=True, slots=True)
-class Accusation:
+class CanaryReport:
     """A verifier failed a second canary with its verdict on this group."""
 
     work_digest: bytes
@@ -21,7 +21,7 @@ class Accusation:
 
 
 @dataclass(frozen=True, slots=True)
-class Reports:
+class ReportStore:
     queue: Queue
 
     async def all(self, run_id: int) -> dict[str, Report]:
@@ -42,15 +42,15 @@ class Reports:
     async def signatures(self, run_id: int, key: str) -> dict[bytes, bytes]:
         return await self.queue.hash(_accused(run_id, key))
 
-    async def accusations(self, run_id: int) -> tuple[Accusation, ...]:
+    async def accusations(self, run_id: int) -> tuple[CanaryReport, ...]:
         """Return the verifiers that are to be reported."""
         found = []
         for entry in await self.queue.call("SMEMBERS", keys.run_prefix(run_id) + "accusations"):
             digest, _, verifier = entry.decode().partition(":")
-            found.append(Accusation(bytes.fromhex(digest), verifier))
+            found.append(CanaryReport(bytes.fromhex(digest), verifier))
         return tuple(found)
 
-    async def settle_accusation(self, run_id: int, accusation: Accusation) -> None:
+    async def settle_accusation(self, run_id: int, accusation: CanaryReport) -> None:
         await self.queue.call("SREM", keys.run_prefix(run_id) + "accusations", accusation.key)
 
 

@@ -10,7 +10,7 @@ from protocol.run import RunSpec
 
 
 @dataclass(frozen=True, slots=True)
-class Runs:
+class RunStore:
     queue: Queue
 
     async def answers(self) -> None:

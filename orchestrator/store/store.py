@@ -4,20 +4,20 @@ No other file forms a key or sends a command. A method is one atomic step unless
 may be repeated after a crash. Rules live in `rules/`; this package carries values.
 """
 
-from orchestrator.store.batches import Batches
-from orchestrator.store.canaries import Canaries
-from orchestrator.store.epochs import Epochs
-from orchestrator.store.events import Events
-from orchestrator.store.groups import Groups
-from orchestrator.store.leases import Leases
-from orchestrator.store.policies import Policies
+from orchestrator.store.batches import BatchStore
+from orchestrator.store.canaries import CanaryStore
+from orchestrator.store.epochs import EpochStore
+from orchestrator.store.events import EventStore
+from orchestrator.store.groups import GroupStore
+from orchestrator.store.leases import LeaseStore
+from orchestrator.store.policies import PolicyStore
 from orchestrator.store.queue import Queue
-from orchestrator.store.reports import Reports
-from orchestrator.store.runs import Runs
-from orchestrator.store.tallies import Tallies
-from orchestrator.store.verifiers import Verifiers
-from orchestrator.store.votes import Votes
-from orchestrator.store.workers import Workers
+from orchestrator.store.reports import ReportStore
+from orchestrator.store.runs import RunStore
+from orchestrator.store.tallies import TallyStore
+from orchestrator.store.verifiers import VerifierStore
+from orchestrator.store.votes import VoteStore
+from orchestrator.store.workers import WorkerStore
 
 
 class Store:
@@ -25,19 +25,19 @@ class Store:
 
     def __init__(self, url: str) -> None:
         self.queue = Queue(url)
-        self.runs = Runs(self.queue)
-        self.events = Events(self.queue)
-        self.leases = Leases(self.queue)
-        self.groups = Groups(self.queue)
-        self.workers = Workers(self.queue)
-        self.tallies = Tallies(self.queue)
-        self.verifiers = Verifiers(self.queue)
-        self.canaries = Canaries(self.queue)
-        self.votes = Votes(self.queue)
-        self.reports = Reports(self.queue)
-        self.batches = Batches(self.queue)
-        self.policies = Policies(self.queue)
-        self.epochs = Epochs(self.queue)
+        self.runs = RunStore(self.queue)
+        self.events = EventStore(self.queue)
+        self.leases = LeaseStore(self.queue)
+        self.groups = GroupStore(self.queue)
+        self.workers = WorkerStore(self.queue)
+        self.tallies = TallyStore(self.queue)
+        self.verifiers = VerifierStore(self.queue)
+        self.canaries = CanaryStore(self.queue)
+        self.votes = VoteStore(self.queue)
+        self.reports = ReportStore(self.queue)
+        self.batches = BatchStore(self.queue)
+        self.policies = PolicyStore(self.queue)
+        self.epochs = EpochStore(self.queue)
 
     async def close(self) -> None:
         await self.queue.close()

@@ -18,7 +18,7 @@ class VersionTally:
 
 
 @dataclass(frozen=True, slots=True)
-class Tallies:
+class TallyStore:
     queue: Queue
 
     async def due(self, run_id: int) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ HANDED_SECONDS = keys.HANDED_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
-class Verifiers:
+class VerifierStore:
     queue: Queue
 
     async def take_audits(

@@ -11,7 +11,15 @@ from dataclasses import dataclass
 import msgpack
 
 from orchestrator.rules import ballots, votes
-from orchestrator.rules.ballots import Ballots, Cast, Effect, Facts, Failing, Suspicion, VoteTerms
+from orchestrator.rules.ballots import (
+    Ballots,
+    Cast,
+    Effect,
+    Failing,
+    Suspicion,
+    VoteFacts,
+    VoteTerms,
+)
 from orchestrator.store import keys
 from orchestrator.store.events import event_body
 from orchestrator.store.queue import Argument, Queue
@@ -27,7 +35,7 @@ Command = tuple[Argument, ...]
 class Seen:
     """Facts, with the reads that found them and the digest of their answers."""
 
-    facts: Facts
+    facts: VoteFacts
     reads: bytes
     digest: bytes
 
@@ -62,7 +70,7 @@ class Scope:
 
 
 @dataclass(frozen=True, slots=True)
-class Votes:
+class VoteStore:
     queue: Queue
 
     async def read(self, run_id: int, cast: Cast, worker: str, terms: VoteTerms) -> Seen:
@@ -84,7 +92,7 @@ class Votes:
         return bool(await self.queue.script("write", writes.run_id, *arguments))
 
 
-def _scope(facts: Facts, cast: Cast, terms: VoteTerms) -> Scope:
+def _scope(facts: VoteFacts, cast: Cast, terms: VoteTerms) -> Scope:
     """Return whose facts the vote is counted by, by what is known so far."""
     failing = votes.failing(facts, cast, terms)
     waiting = {d for v in failing if v in facts.failing for d in facts.failing[v].waiting}
@@ -93,7 +101,7 @@ def _scope(facts: Facts, cast: Cast, terms: VoteTerms) -> Scope:
     return Scope(groups, tuple(sorted(workers)), failing)
 
 
-def _facts(scope: Scope, answers: Iterable[object]) -> Facts:
+def _facts(scope: Scope, answers: Iterable[object]) -> VoteFacts:
     left = iter(answers)
 
     def number() -> int:
@@ -121,7 +129,7 @@ def _facts(scope: Scope, answers: Iterable[object]) -> Facts:
         )
 
     is_handed, voteless, examined = bool(number()), members(), members()
-    return Facts(
+    return VoteFacts(
         groups={digest: group() for digest in scope.groups},
         workers={w: Suspicion(number() == 1, members(), members()) for w in scope.workers},
         is_handed=is_handed,

@@ -9,7 +9,7 @@ from orchestrator.store.records import WorkerRecord
 
 
 @dataclass(frozen=True, slots=True)
-class Workers:
+class WorkerStore:
     queue: Queue
 
     async def all(self, run_id: int) -> tuple[str, ...]:

@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 MOST_SHOWN = 20
 """Differences printed per epoch; the proof file and the exit code do not depend on it."""
 
-Market = Annotated[str, typer.Argument(help="Orchestrator whose published files are read.")]
+OrchestratorUrl = Annotated[
+    str, typer.Argument(help="Orchestrator whose published files are read.")
+]
 
 commands = typer.Typer()
 
@@ -44,7 +46,7 @@ commands = typer.Typer()
     epilog=example("rollcall audit http://market:8100 --rpc http://node:8545 --run 1"),
 )
 def audit(
-    url: Market,
+    url: OrchestratorUrl,
     run: Annotated[int | None, typer.Option(help="Only this run.")] = None,
     proof: Annotated[
         Path, typer.Option(help="Where the ready fraud proof is written, if there is one.")

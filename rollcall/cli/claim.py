@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from protocol.user_error import UserError
-from rollcall.cli.desk import COIN, Desk, Step
+from rollcall.cli.desk import COIN, Desk, PlannedCall
 from rollcall.cli.options import (
     DEPLOYMENT,
     MONEY,
@@ -238,9 +238,9 @@ def _send(desk: Desk, item: Claimable) -> int:
     return int(sum(paid))
 
 
-def _step(desk: Desk, item: Claimable, token_address: str) -> Step:
+def _step(desk: Desk, item: Claimable, token_address: str) -> PlannedCall:
     token, worker = desk.token_at(token_address), item.leaf.worker
-    return Step(
+    return PlannedCall(
         f"claim {token.show(item.amount)} from run {item.run_id} for {worker}",
         *("claim", (item.run_id, item.epoch, item.leaf, item.index, item.proof)),
         done=lambda paid: (

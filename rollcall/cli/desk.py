@@ -36,12 +36,12 @@ COIN = Token("", "coin", 18)
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class PlannedCall:
     """One transaction of a command: what it does, in words, and which method of `Ledger` sends it.
 
     `done` is what to say of it, or makes that from its result once it is on chain.
 
-    Example: Step("stake 1 TEST", "stake", (10**18,), done="1 TEST is staked")
+    Example: PlannedCall("stake 1 TEST", "stake", (10**18,), done="1 TEST is staked")
     """
 
     what: str
@@ -168,10 +168,10 @@ class Desk:
         self, what: str, method: str, *arguments: Any, done: str | Callable[[Any], str] = ""
     ) -> Any:
         """Send one transaction, say what came of it and return its result; None in a dry run."""
-        results = self.send_all([Step(what, method, arguments, done)])
+        results = self.send_all([PlannedCall(what, method, arguments, done)])
         return results[0] if results else None
 
-    def send_all(self, steps: Sequence[Step]) -> list[Any]:
+    def send_all(self, steps: Sequence[PlannedCall]) -> list[Any]:
         """Rehearse every step, then send them in order; return their results.
 
         A refusal, or an account that cannot pay for all of them, is found before the first is sent. A
@@ -187,12 +187,12 @@ class Desk:
         self._require_gas([plan.gas for plan in rehearsed])
         return [self._sent(step) for step in steps]
 
-    def rehearse(self, step: Step) -> Rehearsed:
+    def rehearse(self, step: PlannedCall) -> Rehearsed:
         """Have the node estimate a step; a contract's refusal comes out here."""
         draft = self.ledger.draft(step.method, *step.arguments)
         return Rehearsed(draft.to, self.ledger.gas_of(draft))
 
-    def _sent(self, step: Step) -> Any:
+    def _sent(self, step: PlannedCall) -> Any:
         result = getattr(self.ledger, step.method)(*step.arguments)
         told = step.done if isinstance(step.done, str) else step.done(result)
         if told:

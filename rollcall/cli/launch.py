@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from protocol.user_error import UserError
-from rollcall.cli.desk import Desk, Step, open_desk
+from rollcall.cli.desk import Desk, PlannedCall, open_desk
 from rollcall.cli.options import RUNS, Assignments, ConfigFile, PrintConfig, example
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def put_on_chain(
         params = params_of(config, deployment, spec)
         for warning in warnings_of(params):
             say(warning)
-        step = Step(
+        step = PlannedCall(
             f"create a run with {escrow} in escrow",
             *("create_run", (params, config.budget, config.orchestrator)),
             done=lambda run_id: f"run {run_id} is on chain with {escrow} in escrow",

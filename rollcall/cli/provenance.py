@@ -7,7 +7,9 @@ import typer
 from protocol.user_error import UserError
 from rollcall.cli.options import TRUST, example
 
-Market = Annotated[str, typer.Argument(help="Orchestrator whose published records are read.")]
+OrchestratorUrl = Annotated[
+    str, typer.Argument(help="Orchestrator whose published records are read.")
+]
 
 
 commands = typer.Typer()
@@ -19,7 +21,7 @@ commands = typer.Typer()
     epilog=example("rollcall provenance http://market:8100 --version 40 --check 100"),
 )
 def provenance(
-    orchestrator: Market,
+    orchestrator: OrchestratorUrl,
     version: Annotated[
         int | None, typer.Option("--version", help="Whose lineage; default: the newest.", min=0)
     ] = None,

@@ -9,7 +9,7 @@ from string import Formatter
 from typing import Any
 
 from ledger.errors import ContractError
-from ledger.state import RunStatus, SlashStatus
+from ledger.state import LedgerStatus, SlashStatus
 from rollcall.cli.amounts import Token
 from rollcall.cli.times import duration, moment
 
@@ -114,7 +114,7 @@ class _Sentence(Formatter):
             "moment": lambda at: moment(at, self._now),
             "duration": duration,
             "hex": lambda word: f"0x{word.hex()}",
-            "run": lambda status: RunStatus(status).name.lower(),
+            "run": lambda status: LedgerStatus(status).name.lower(),
             "slash": lambda status: SlashStatus(status).name.lower(),
         }
         return kinds[format_spec](value) if format_spec else str(value)

@@ -44,9 +44,9 @@ def show_run(desk: Desk, run_id: RunId, *, as_json: AsJson = False) -> None:
 
 def status(item: RunListing, now: int) -> str:
     """Return a run's status; an active one whose permit has lapsed owes for no work any more."""
-    from ledger.state import RunStatus
+    from ledger.state import LedgerStatus
 
-    is_lapsed = item.status is RunStatus.ACTIVE and not item.is_live(now)
+    is_lapsed = item.status is LedgerStatus.ACTIVE and not item.is_live(now)
     return "lapsed" if is_lapsed else item.status.name.lower()
 
 
@@ -101,10 +101,10 @@ def _metered(run: RunListing) -> str:
 
 def _facts(desk: Desk, item: RunListing, run: RunState, now: int) -> list[tuple[str, str]]:
     from ledger.calls import NO_ADDRESS
-    from ledger.state import RunStatus
+    from ledger.state import LedgerStatus
 
     token = desk.token_at(run.token)
-    halted = run.status is RunStatus.HALTED
+    halted = run.status is LedgerStatus.HALTED
     facts = [
         ("status", status(item, now)),
         (

@@ -28,7 +28,7 @@ from rollcall.cli.options import (
 from rollcall.cli.times import duration, moment
 
 if TYPE_CHECKING:
-    from ledger.state import RunState, RunStatus
+    from ledger.state import LedgerStatus, RunState
     from protocol.epoch import RetractEpoch
 
 commands = group("Runs on chain: list, create, fund and steer them. Needs no orchestrator.")
@@ -80,12 +80,12 @@ def halt(desk: Desk, run_id: RunId, reason: Reason) -> None:
 
     Stewards may make the operator's halt their own: then only they can end it.
     """
-    from ledger.state import RunStatus
+    from ledger.state import LedgerStatus
 
     run = desk.run(run_id)
     is_operator = desk.address == run.operator
-    if run.status is not RunStatus.HALTED or is_operator or run.halted_by_stewards:
-        _require_status(run_id, run, RunStatus.ACTIVE, "only an active run can be halted")
+    if run.status is not LedgerStatus.HALTED or is_operator or run.halted_by_stewards:
+        _require_status(run_id, run, LedgerStatus.ACTIVE, "only an active run can be halted")
     digest = digest_of(reason)
 
     def done(_: object) -> str:
@@ -105,15 +105,15 @@ def halt(desk: Desk, run_id: RunId, reason: Reason) -> None:
 @at_ledger(commands, "resume", "rollcall run resume 1")
 def resume(desk: Desk, run_id: RunId) -> None:
     """Resume after a halt or a lapsed permit, once the run's delay has passed; stewards vote to."""
-    from ledger.state import RunStatus
+    from ledger.state import LedgerStatus
 
     run = desk.run(run_id)
-    if run.status is RunStatus.ACTIVE and desk.now() <= run.permit_until:
+    if run.status is LedgerStatus.ACTIVE and desk.now() <= run.permit_until:
         raise UserError(f"run {run_id} is active: there is nothing to resume")
 
     def done(_: object) -> str:
         after = desk.run(run_id)
-        if after.status is RunStatus.ACTIVE:
+        if after.status is LedgerStatus.ACTIVE:
             return f"run {run_id} is active; {_permit(desk, after)}"
         votes = after.resume_votes.bit_count()
         return f"{votes} of {run.steward_threshold} votes to resume run {run_id}"
@@ -164,13 +164,13 @@ def stop(desk: Desk, run_id: RunId) -> None:
 @at_ledger(commands, "close", "rollcall run close 1", "rollcall withdraw")
 def close(desk: Desk, run_id: RunId) -> None:
     """Close a stopped run; what no epoch took is credited to its operator. Anyone may."""
-    from ledger.state import RunStatus
+    from ledger.state import LedgerStatus
 
     run = desk.run(run_id)
-    if run.status is RunStatus.CLOSED:
+    if run.status is LedgerStatus.CLOSED:
         raise UserError(f"run {run_id} is closed already")
     remedy = f"stop it first with `rollcall run stop {run_id}`"
-    _require_status(run_id, run, RunStatus.STOPPED, remedy)
+    _require_status(run_id, run, LedgerStatus.STOPPED, remedy)
     token = desk.token_at(run.token)
     desk.send(
         f"close run {run_id}",
@@ -323,6 +323,6 @@ def _status(run: RunState) -> str:
     return run.status.name.lower()
 
 
-def _require_status(run_id: int, run: RunState, status: RunStatus, remedy: str) -> None:
+def _require_status(run_id: int, run: RunState, status: LedgerStatus, remedy: str) -> None:
     if run.status is not status:
         raise UserError(f"run {run_id} is {_status(run)}: {remedy}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from protocol.user_error import UserError
-from rollcall.cli.desk import Desk, Step, address_of_text
+from rollcall.cli.desk import Desk, PlannedCall, address_of_text
 from rollcall.cli.options import MONEY, Worker, at_ledger
 from rollcall.cli.times import moment
 
@@ -178,12 +178,12 @@ def withdraw(desk: Desk) -> None:
     staked = desk.ledger.stake_credit(who)
     if staked:
         what = f"withdraw {desk.token.show(staked)} of bonds and bounties"
-        steps.append(Step(what, "withdraw_stake_credit"))
+        steps.append(PlannedCall(what, "withdraw_stake_credit"))
     for token in desk.run_tokens():
         refund = desk.ledger.credit(who, token.address)
         if refund:
             what = f"withdraw {token.show(refund)} of refunds"
-            steps.append(Step(what, "withdraw_credit", (token.address,)))
+            steps.append(PlannedCall(what, "withdraw_credit", (token.address,)))
     if not steps:
         raise UserError(f"{who} has no credit: closed runs, bonds and bounties make one")
     desk.send_all(steps)

@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from protocol.user_error import UserError
-from rollcall.cli.audit import Market
+from rollcall.cli.audit import OrchestratorUrl
 from rollcall.cli.desk import connect, read_deployment
 from rollcall.cli.options import (
     DEPLOYMENT,
@@ -40,7 +40,7 @@ commands = typer.Typer()
     epilog=example("rollcall watch http://market:8100 --rpc http://node:8545 --dry-run --once"),
 )
 def watch(
-    url: Market,
+    url: OrchestratorUrl,
     state: Annotated[Path, typer.Option(help="Folder for the cursor and the files seen.")] = Path(
         "watch"
     ),
@@ -101,7 +101,7 @@ def watch_market(
     from eth_account import Account
 
     from audit.served import Served, fetch
-    from audit.watcher import Policy, Watcher
+    from audit.watcher import Mandate, Watcher
     from client.public import Reader
     from ledger.errors import LedgerError
 
@@ -113,7 +113,7 @@ def watch_market(
         raise UserError(f"there is no run {missing[0]} on the ledger in {deployment}")
     reader = Reader(url)
     runs = Served(reader, named=run_ids)
-    policy = Policy(
+    policy = Mandate(
         sends=key is not None,
         demands=demands,
         escalates=escalates,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from eth_account.signers.local import LocalAccount
 
-from ledger.deployment import Deployment, Terms, deploy
+from ledger.deployment import Deployment, LedgerTerms, deploy
 from ledger.errors import ChainUnreachable, LedgerError
 from ledger.ledger import Ledger, web3_at
 from ledger.node import ask_node
@@ -60,10 +60,10 @@ def give_gas(rpc_url: str, addresses: Sequence[str]) -> None:
             return
 
 
-def terms_of(config: LaunchConfig) -> Terms:
+def terms_of(config: LaunchConfig) -> LedgerTerms:
     """Return what the deployment fixes for ever."""
     windows = config.windows
-    return Terms(
+    return LedgerTerms(
         treasury=config.treasury,
         arbiter=config.arbiter,
         guardian=config.guardian,

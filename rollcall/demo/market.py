@@ -179,9 +179,9 @@ class Market:
         )
 
     def orchestrator_config(self) -> BaseModel:
-        from orchestrator.config import Config
+        from orchestrator.config import OrchestratorConfig
 
-        return Config(
+        return OrchestratorConfig(
             host=self.places.host,
             port=self.places.port,
             redis_url=self.places.redis_url,
@@ -192,9 +192,9 @@ class Market:
         )
 
     def trainer_config(self, run_id: int) -> BaseModel:
-        from trainer.config import Config
+        from trainer.config import TrainerConfig
 
-        return Config(
+        return TrainerConfig(
             orchestrator=self.url,
             run_id=run_id,
             model_dir=self.plan.model,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from client.policies import PolicyStore, write_model_folder
+from client.policies import PolicyCache, write_model_folder
 from client.public import Reader
 from protocol.canonical import keccak256
 from protocol.environments.base import FULL_SCORE, Environment
@@ -33,7 +33,7 @@ def measure_accuracy(
     torch.set_num_threads(1)
     spec = launched.spec
     domain = Domain(launched.deployment.chain_id, checksum_address(launched.deployment.ledger))
-    store = PolicyStore(reader, run_id=launched.run_id, spec=spec, domain=domain, keep=2)
+    store = PolicyCache(reader, run_id=launched.run_id, spec=spec, domain=domain, keep=2)
     problems = environment(spec.environment, spec.environment_config)
     tokenizer = Tokenizer.from_str(reader.blob(spec.tokenizer_digest).decode())
     requests = held_out_requests(problems, tokenizer, spec)

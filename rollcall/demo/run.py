@@ -151,7 +151,7 @@ def start_parties(market: Market, processes: Processes, run_id: int) -> None:
         processes.start(market.command(worker.party, "worker", config))
 
 
-class Progress:
+class StallWatch:
     """Shows the market, and raises `UserError` once it has stood still for `STALL_SECONDS`."""
 
     def __init__(self, market: Market, processes: Processes, view: View, record: Record) -> None:
@@ -180,7 +180,7 @@ class Progress:
 def train(market: Market, processes: Processes, view: View, record: Record) -> None:
     """Watch until the trainer has made its last step; its last evaluation may still be under way."""
     names = [worker.party.name for worker in market.workers]
-    progress = Progress(market, processes, view, record)
+    progress = StallWatch(market, processes, view, record)
     while not has_ended(processes, "trainer") and len(market.trainer_metrics()) <= market.steps:
         progress.look(may_end=("trainer", *names), waits_for="the trainer")
     processes.check(may_end=("trainer", *names))
@@ -196,7 +196,7 @@ def settle(
     ledger = Ledger.connect(market.rpc_url, launched.deployment, operator)
     ledger.stop_run(launched.run_id)
     view.say("settling: verifiers sign the last epoch, the challenge window passes")
-    progress = Progress(market, processes, view, record)
+    progress = StallWatch(market, processes, view, record)
     while not (
         has_ended(processes, "trainer") and is_settled(market, ledger, launched.run_id, record)
     ):

@@ -14,7 +14,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from audit.epoch import SpokeFor
-from client.policies import PolicyStore, PolicyUnreachable, write_model_folder
+from client.policies import PolicyCache, PolicyUnreachable, write_model_folder
 from client.public import Fetched, PublicRoutes, Reader
 from protocol.checks.evidence import Consequence, consequence
 from protocol.errors import BadSignature, NotFound
@@ -148,7 +148,7 @@ def read_work(
 
 
 @dataclass(frozen=True, slots=True)
-class Replayed:
+class ReplayedGroup:
     """Every position of a group, and what explains it where honest work would not."""
 
     findings: tuple[Findings, ...]
@@ -163,10 +163,10 @@ def replayed(
     domain: Domain,
     *,
     device: str,
-) -> Replayed:
+) -> ReplayedGroup:
     """Bring the leased policy and measure every position."""
     lease, spec = status.lease.lease, info.spec
-    store = PolicyStore(source, run_id=info.run_id, spec=spec, domain=domain)
+    store = PolicyCache(source, run_id=info.run_id, spec=spec, domain=domain)
     try:
         policy = store.reach(lease.policy_version, lease.policy_digest)
     except PolicyUnreachable as error:
@@ -183,7 +183,7 @@ def replayed(
             suspect = Suspect(lease, submission.rollouts, chosen, policy.weights, stats)
             older = partial(store.older, lease.policy_version, most=OLDER_VERSIONS)
             named = name(suspect, model, older, spec.thresholds)
-    return Replayed(tuple(found), named)
+    return ReplayedGroup(tuple(found), named)
 
 
 def condemned_rollouts(status: SubmissionStatus, size: int) -> tuple[int, ...]:

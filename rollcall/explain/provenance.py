@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from audit.lineage import Influence, Lineage, Step, influences
+from audit.lineage import Influence, Lineage, Origin, influences
 from protocol.environments.base import FULL_SCORE
 from protocol.policies.lineage import Share
 
@@ -65,7 +65,7 @@ def _workers(lineage: Lineage, found: Sequence[Influence], excluded: Collection[
     return table
 
 
-def _groups(steps: Sequence[Step]) -> Table:
+def _groups(steps: Sequence[Origin]) -> Table:
     table = Table(title="groups")
     for column in ("version", "worker", "work", "staleness"):
         table.add_column(column, no_wrap=True)

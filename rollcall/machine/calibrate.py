@@ -23,7 +23,7 @@ from protocol.precision import ComputeDtype
 from protocol.user_error import UserError
 from protocol.verdict import ReplayStats, Statistic, Thresholds, excess, judge
 from rollcall.demo.processes import Command, Processes
-from rollcall.machine.variation import GROUP_SIZE, Bench, Job, Setting, read_stats, stats_file
+from rollcall.machine.variation import GROUP_SIZE, Bench, ChildJob, Setting, read_stats, stats_file
 from rollout_worker.engines.causal import read_weights
 from rollout_worker.engines.overflow import require_range
 from rollout_worker.engines.registry import NAMES
@@ -179,17 +179,17 @@ def _measure(
 
     with Processes(folder / "logs") as processes:
         for setting in samplers(bench.engines):
-            job = Job(bench, setting, files(bench.num_groups))
+            job = ChildJob(bench, setting, files(bench.num_groups))
             _run(processes, folder, f"sampling on {setting.label}", job, say)
             honest += [(f"{setting.label} policy {file[1]}", file) for file in job.samples]
         for name, (bits, factor) in CHEATS.items():
             setting = Setting("transformers", quantise_bits=bits)
-            job = Job(bench, setting, files(CHEAT_GROUPS), temperature_factor=factor)
+            job = ChildJob(bench, setting, files(CHEAT_GROUPS), temperature_factor=factor)
             _run(processes, folder, f"sampling with {name}", job, say)
             cheats[name] = [(f"{name} policy {file[1]}", file) for file in job.samples]
         wanted = [*honest, *(entry for entries in cheats.values() for entry in entries)]
         for setting in on:
-            job = Job(bench, setting, tuple(file for _, file in wanted), replays=True)
+            job = ChildJob(bench, setting, tuple(file for _, file in wanted), replays=True)
             _run(processes, folder, f"replaying on {setting.label}", job, say)
     shown = {name: [_sample(e, on) for e in entries] for name, entries in cheats.items()}
     return [_sample(entry, on) for entry in honest], shown
@@ -200,7 +200,7 @@ def _sample(entry: tuple[str, tuple[str, int, int]], on: Sequence[Setting]) -> S
     return Sample(label, tuple(tuple(read_stats(stats_file(file, setting))) for setting in on))
 
 
-def _run(processes: Processes, folder: Path, what: str, job: Job, say: Say) -> None:
+def _run(processes: Processes, folder: Path, what: str, job: ChildJob, say: Say) -> None:
     """Run one job to its end; Ctrl-C ends it with this process."""
     say(what)
     path = folder / "job.json"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from client.policies import (
-    PolicyStore,
+    PolicyCache,
     PolicyUnreachable,
     bring_model_folder,
     bring_tokenizer,
@@ -96,7 +96,7 @@ def _run(reader: Reader, run_id: int | None) -> RunInfo:
 def _brought(reader: Reader, info: RunInfo, folder: Path) -> Weights:
     """Write what an engine opens, and the tokenizer; return the verified weights."""
     spec, domain = info.spec, Domain(info.chain_id, info.ledger)
-    store = PolicyStore(reader, run_id=info.run_id, spec=spec, domain=domain)
+    store = PolicyCache(reader, run_id=info.run_id, spec=spec, domain=domain)
     try:
         policy = store.version(info.newest_version)
         bring_model_folder(reader, spec, policy.weights, folder)

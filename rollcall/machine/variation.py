@@ -90,7 +90,7 @@ class Bench:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class ChildJob:
     """One process: sample every policy into files, or replay the files of every sampler."""
 
     bench: Bench
@@ -105,7 +105,7 @@ class Job:
         return json.dumps(asdict(self), default=str)
 
     @classmethod
-    def from_json(cls, text: str) -> "Job":
+    def from_json(cls, text: str) -> "ChildJob":
         found = json.loads(text)
         bench = found.pop("bench")
         bench |= {"model": Path(bench["model"]), "policies": tuple(map(Path, bench["policies"]))}
@@ -115,7 +115,7 @@ class Job:
         return cls(bench=Bench(**bench), setting=setting, samples=samples, **found)
 
 
-def run(job: Job) -> None:
+def run(job: ChildJob) -> None:
     """Do the job; its results stand in files beside the groups."""
     import torch
 
@@ -128,7 +128,7 @@ def salt_of(file: str) -> int:
     return int(Path(file).stem.rpartition("-")[2])
 
 
-def _sample(job: Job) -> None:
+def _sample(job: ChildJob) -> None:
     from rollout_worker.engines.registry import open_engine
 
     bench, setting = job.bench, job.setting
@@ -152,7 +152,7 @@ def _sample(job: Job) -> None:
             print(f"sampled {len(groups)} groups of {bench.policies[policy]}", flush=True)
 
 
-def _replay(job: Job) -> None:
+def _replay(job: ChildJob) -> None:
     from rollout_worker.config import ReplayConfig
     from rollout_worker.replay.registry import open_replayer
 
@@ -188,4 +188,4 @@ def _weights(bench: Bench, policy: int) -> dict[str, HostTensor]:
 
 if __name__ == "__main__":
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    run(Job.from_json(Path(sys.argv[1]).read_text()))
+    run(ChildJob.from_json(Path(sys.argv[1]).read_text()))

@@ -67,12 +67,12 @@ class TransformersEngine:
             done.update(zip(chosen, batch.run(), strict=True))
         return [done[i] for i in range(len(requests))]
 
-    def _prefilled(self, requests: Sequence[Request]) -> "Batch":
-        return Batch.prefill(self._model, requests)
+    def _prefilled(self, requests: Sequence[Request]) -> "DecodingRows":
+        return DecodingRows.prefill(self._model, requests)
 
 
 @dataclass(slots=True)
-class Batch:
+class DecodingRows:
     """Rows being decoded. Tensors have one row per live rollout; contexts are padded on the left.
 
     Suffixes: B live rows, Q distinct prompts, S context, V vocabulary.
@@ -95,7 +95,7 @@ class Batch:
     logprobs: list[list[float]]
 
     @classmethod
-    def prefill(cls, model: CausalModel, requests: Sequence[Request]) -> "Batch":
+    def prefill(cls, model: CausalModel, requests: Sequence[Request]) -> "DecodingRows":
         prompts = list(dict.fromkeys(request.prompt for request in requests))
         width = max(map(len, prompts))
         ids_QS = torch.tensor(

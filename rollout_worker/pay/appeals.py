@@ -74,14 +74,14 @@ class Appeals:
     """
 
     def __init__(
-        self, config: WorkerConfig, wallet: Wallet, market: PublicRoutes, receipts: ReceiptBook
+        self, config: WorkerConfig, wallet: Wallet, routes: PublicRoutes, receipts: ReceiptBook
     ) -> None:
         self._wallet = wallet
         self._ledger = wallet.ledger
-        self._market = market
+        self._market = routes
         self._receipts = receipts
         self._worker = wallet.identity()
-        self._check = Review(config, wallet, market)
+        self._check = Review(config, wallet, routes)
         self._reasons = Reasons(config.data_dir / "appeals")
         self._accusations = Accusations(wallet.ledger, self._worker)
         self.window = wallet.ledger.appeal_window()

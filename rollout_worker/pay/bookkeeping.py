@@ -75,7 +75,7 @@ class Bookkeeper:
     def __init__(
         self,
         ledger: Ledger,
-        market: PublicRoutes,
+        routes: PublicRoutes,
         *,
         run_id: int,
         worker: str,
@@ -85,7 +85,7 @@ class Bookkeeper:
         give_up: GiveUp,
     ) -> None:
         self._ledger = ledger
-        self._market = market
+        self._market = routes
         self._run_id = run_id
         self._worker = worker
         self._receipts = receipts

@@ -11,7 +11,7 @@ from audit.accusations import Accusation
 from audit.chain_facts import Keys
 from audit.omissions import KeptReceipt
 from client.connection import GiveUp, Unreachable
-from client.policies import PolicyStore, PolicyUnreachable, bring_model_folder
+from client.policies import PolicyCache, PolicyUnreachable, bring_model_folder
 from client.public import PublicRoutes
 from protocol.constants import MAX_SUBMISSION_BYTES
 from protocol.errors import MarketError
@@ -26,7 +26,7 @@ from rollout_worker.wallet import Wallet
 
 
 @dataclass(slots=True)
-class Found:
+class WorkReview:
     """What a look at accused work found, as far as it came.
 
     `problem` says why nobody can check the accusation; else there is a replay, and `broken` names the bound
@@ -44,19 +44,21 @@ class Found:
 class Review:
     """Example: `Review(config, wallet, market).look(accusation, kept, give_up=stop.is_set)`"""
 
-    def __init__(self, config: WorkerConfig, wallet: Wallet, market: PublicRoutes) -> None:
+    def __init__(self, config: WorkerConfig, wallet: Wallet, routes: PublicRoutes) -> None:
         self._config = config
         self._wallet = wallet
-        self._market = market
+        self._market = routes
         self._keys = Keys(wallet.ledger)
 
-    def look(self, accusation: Accusation, kept: KeptReceipt | None, *, give_up: GiveUp) -> Found:
+    def look(
+        self, accusation: Accusation, kept: KeptReceipt | None, *, give_up: GiveUp
+    ) -> WorkReview:
         """Read the accused work and replay it.
 
         An orchestrator that does not answer is waited for until half of the time to appeal is left. Raises
         `Unreachable` where told to give up, and what a replay raises that this machine cannot make.
         """
-        found = Found()
+        found = WorkReview()
         patience = self._patience(accusation, give_up)
         try:
             self._look(found, accusation, kept, patience)
@@ -69,7 +71,7 @@ class Review:
         return found
 
     def _look(
-        self, found: Found, accusation: Accusation, kept: KeptReceipt | None, give_up: GiveUp
+        self, found: WorkReview, accusation: Accusation, kept: KeptReceipt | None, give_up: GiveUp
     ) -> None:
         run_id, digest = accusation.state.run_id, accusation.work_digest
         found.info = self._market.run(run_id, give_up=give_up)
@@ -108,13 +110,13 @@ class Review:
         self, info: RunInfo, lease: Lease, submission: Submission, give_up: GiveUp
     ) -> Sequence[Findings]:
         """Replay one group, and hold its model no longer than that: an engine may be at work beside it."""
-        spec, market = info.spec, self._market
-        store = PolicyStore(
-            market, run_id=info.run_id, spec=spec, domain=self._wallet.domain, keep=1
+        spec, routes = info.spec, self._market
+        store = PolicyCache(
+            routes, run_id=info.run_id, spec=spec, domain=self._wallet.domain, keep=1
         )
         policy = store.reach(lease.policy_version, lease.policy_digest, give_up=give_up)
         folder = self._config.data_dir / "appeals" / "model"
-        bring_model_folder(market, spec, policy.weights, folder, give_up=give_up)
+        bring_model_folder(routes, spec, policy.weights, folder, give_up=give_up)
         replay = ReplayConfig(device=self._config.engine.device)
         model = open_replayer(
             replay, folder, dtype=spec.compute_dtype, max_model_len=spec.max_model_len

@@ -14,8 +14,8 @@ import structlog
 
 from audit.chain_facts import Keys
 from audit.epoch import EpochRefused, check_file, check_group
+from client.counters import Counters
 from client.public import MAX_EPOCH_BYTES
-from client.tally import Tally
 from client.verifier import VerifierRoutes
 from ledger.rules import owed_until
 from ledger.state import EpochState, RunState
@@ -44,9 +44,9 @@ class Verifier:
     key: bytes
     identity: str
     domain: Domain
-    market: VerifierRoutes
+    routes: VerifierRoutes
     wallet: Wallet
-    tally: Tally
+    counters: Counters
     stop: threading.Event
 
 
@@ -86,7 +86,7 @@ class EpochSigner:
         epoch = state.num_posted
         if epoch >= state.num_opened:
             return
-        info = verifier.market.epoch(self._run_id, epoch, give_up=verifier.stop.is_set)
+        info = verifier.routes.epoch(self._run_id, epoch, give_up=verifier.stop.is_set)
         mine = {verifier.identity, address_of(verifier.key)}
         if info.stage is not EpochStage.SIGNING or mine & set(info.signers):
             return
@@ -98,10 +98,10 @@ class EpochSigner:
         except (EpochRefused, MarketError) as error:
             self._refuse(info, str(error))
             return
-        verifier.market.sign_epoch(
+        verifier.routes.sign_epoch(
             self._run_id, epoch, sign(verifier.key, digest), give_up=verifier.stop.is_set
         )
-        verifier.tally.add("epochs_signed")
+        verifier.counters.add("epochs_signed")
         self._refused.clear()
         self._log.info("epoch signed", epoch=epoch)
 
@@ -111,7 +111,7 @@ class EpochSigner:
         wait = min(2 * before.wait_seconds, LONGEST_WAIT_SECONDS) if before else FIRST_WAIT_SECONDS
         self._refused[info.file] = Refusal(reason, wait, self._clock() + wait)
         if before is None or before.reason != reason:
-            self._verifier.tally.add("epochs_refused")
+            self._verifier.counters.add("epochs_refused")
             self._log.error("epoch not signed", epoch=info.epoch, reason=reason)
 
     def _check_epoch(self, info: EpochInfo, state: RunState, now: int) -> bytes:
@@ -152,7 +152,7 @@ class EpochSigner:
         """Return every account before, from the file whose root is on chain."""
         if state is None:
             return {}
-        info = self._verifier.market.epoch(self._run_id, epoch)
+        info = self._verifier.routes.epoch(self._run_id, epoch)
         file = EpochFile.from_canonical(self._file(info.file))
         if account_root(accounts_of(file)) != state.account_root:
             raise EpochRefused(f"the file of epoch {epoch} has not the account root on chain")
@@ -173,9 +173,9 @@ class EpochSigner:
     def _check_one(
         self, file: EpochFile, digest: bytes, item: Contribution, secrets: dict[int, bytes]
     ) -> None:
-        market = self._verifier.market
-        status = market.submission(self._run_id, digest)
-        body = market.blob(status.body, max_bytes=MAX_EPOCH_BYTES, kind="submission")
+        routes = self._verifier.routes
+        status = routes.submission(self._run_id, digest)
+        body = routes.blob(status.body, max_bytes=MAX_EPOCH_BYTES, kind="submission")
         of = status.lease.lease.epoch
         if of < file.epoch and of not in secrets:
             secrets[of] = self._revealed(of)
@@ -189,7 +189,7 @@ class EpochSigner:
         )
 
     def _revealed(self, epoch: int) -> bytes:
-        info = self._verifier.market.epoch(self._run_id, epoch)
+        info = self._verifier.routes.epoch(self._run_id, epoch)
         secret = EpochFile.from_canonical(self._file(info.file)).secret
         chain = self._verifier.wallet.ledger.epoch(self._run_id, epoch)
         if keccak256(secret) != chain.secret_hash:
@@ -197,4 +197,4 @@ class EpochSigner:
         return secret
 
     def _file(self, digest: bytes) -> bytes:
-        return self._verifier.market.blob(digest, max_bytes=MAX_EPOCH_BYTES, kind="epoch")
+        return self._verifier.routes.blob(digest, max_bytes=MAX_EPOCH_BYTES, kind="epoch")

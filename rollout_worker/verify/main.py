@@ -16,8 +16,8 @@ import structlog
 from audit.chain_facts import Keys
 from client.cache import ContentCache
 from client.connection import Connection, Later, Unreachable
-from client.policies import PolicyStore, bring_model_folder
-from client.tally import Tally
+from client.counters import Counters
+from client.policies import PolicyCache, bring_model_folder
 from client.verifier import VerifierRoutes
 from ledger.errors import LedgerError
 from protocol.checks.evidence import Consequence, consequence
@@ -59,10 +59,10 @@ class Watch:
         self._run_id = info.run_id
         self._book = VerdictBook(verifier.config.data_dir / f"verdicts-{info.run_id}.jsonl")
         self._recheck = Rechecker(
-            verifier.market,
+            verifier.routes,
             info,
-            PolicyStore(
-                verifier.market,
+            PolicyCache(
+                verifier.routes,
                 run_id=info.run_id,
                 spec=info.spec,
                 domain=verifier.domain,
@@ -92,11 +92,11 @@ class Watch:
             self._looked_at = now
             self._sign_reports()
             self._epochs.step()
-        with verifier.tally.timing("wait"):
+        with verifier.counters.timing("wait"):
             answer = self._ask()
         if isinstance(answer, Later):
             return min(answer.seconds, verifier.config.poll_seconds)
-        with verifier.tally.timing("busy"):
+        with verifier.counters.timing("busy"):
             self._examine(answer.tasks)
         return 0.0 if answer.tasks else verifier.config.poll_seconds
 
@@ -106,7 +106,7 @@ class Watch:
         """Ask for replays; a lost vote is said once, for epochs are still to be signed."""
         verifier = self._verifier
         try:
-            return verifier.market.audits(
+            return verifier.routes.audits(
                 self._run_id, verifier.config.replay.tasks_per_call, give_up=verifier.stop.is_set
             )
         except VoteLost as error:
@@ -131,18 +131,18 @@ class Watch:
     def _send(self, audit_id: bytes, verdict: Verdict) -> None:
         verifier = self._verifier
         try:
-            verifier.market.verdict(self._run_id, audit_id, verdict, give_up=verifier.stop.is_set)
+            verifier.routes.verdict(self._run_id, audit_id, verdict, give_up=verifier.stop.is_set)
         except MarketError as error:  # settled meanwhile, or given to somebody else
             self._log.warning("verdict refused", code=error.code, reason=error.message)
             return
-        verifier.tally.add_to("verdicts", verdict.outcome.value)
-        verifier.tally.add("tokens", verdict.stats.num_tokens)
+        verifier.counters.add_to("verdicts", verdict.outcome.value)
+        verifier.counters.add("tokens", verdict.stats.num_tokens)
 
     def _open_model(self, weights: Weights) -> Replayer:
         verifier = self._verifier
         folder = verifier.config.data_dir / "models" / str(self._run_id)
         bring_model_folder(
-            verifier.market, self._info.spec, weights, folder, give_up=verifier.stop.is_set
+            verifier.routes, self._info.spec, weights, folder, give_up=verifier.stop.is_set
         )
         return open_replayer(
             verifier.config.replay,
@@ -155,14 +155,14 @@ class Watch:
         """Open what hypotheses are tried with; it swaps weights, which the other model keeps."""
         verifier, spec = self._verifier, self._info.spec
         folder = verifier.config.data_dir / "models" / str(self._run_id)
-        bring_model_folder(verifier.market, spec, weights, folder, give_up=verifier.stop.is_set)
+        bring_model_folder(verifier.routes, spec, weights, folder, give_up=verifier.stop.is_set)
         return ReplayModel(folder, dtype=spec.compute_dtype, device=verifier.config.replay.device)
 
     # fraud reports
 
     def _sign_reports(self) -> None:
         verifier = self._verifier
-        tasks = verifier.market.fraud_reports(self._run_id, give_up=verifier.stop.is_set).tasks
+        tasks = verifier.routes.fraud_reports(self._run_id, give_up=verifier.stop.is_set).tasks
         for task in tasks:
             about = (task.worker, task.work_digest)
             if about in self._seen_reports or task.worker == verifier.identity:
@@ -173,18 +173,18 @@ class Watch:
                 self._log.error("fraud report not signed", worker=task.worker, reason=reason)
                 continue
             signature = sign(verifier.key, verifier.domain.digest(FraudReport.of(task)))
-            verifier.market.sign_fraud_report(
+            verifier.routes.sign_fraud_report(
                 self._run_id,
                 FraudReportSignature(work_digest=task.work_digest, signature=signature),
                 give_up=verifier.stop.is_set,
             )
             self._seen_reports.add(about)
-            verifier.tally.add("fraud_reports_signed")
+            verifier.counters.add("fraud_reports_signed")
             self._log.info("fraud report signed", worker=task.worker, amount=task.amount)
 
     def _why_not_report(self, task: FraudReportTask) -> str | None:
         """Return what keeps this verifier from accusing, or None once it has seen it for itself."""
-        status = self._verifier.market.submission(self._run_id, task.work_digest)
+        status = self._verifier.routes.submission(self._run_id, task.work_digest)
         limit = self._verifier.config.max_slash
         if limit is None:
             limit = int(self._info.min_stake)
@@ -213,7 +213,7 @@ class Watch:
         """Return why a report without a name for what was done lacks a second group, or None."""
         if task.also in {bytes(32), task.work_digest}:
             return "its evidence is gross and nameless, and it names no second group"
-        other = self._verifier.market.submission(self._run_id, task.also)
+        other = self._verifier.routes.submission(self._run_id, task.also)
         if other.lease.lease.worker != worker:
             return f"the second group is {other.lease.lease.worker}'s"
         condemning = [v for v in other.verdicts if v.outcome is Outcome.REJECTED]
@@ -234,7 +234,7 @@ class Watch:
         return why_not_accuse(
             task,
             status,
-            verifier.market.canaries(self._run_id, give_up=verifier.stop.is_set),
+            verifier.routes.canaries(self._run_id, give_up=verifier.stop.is_set),
             self._book.get(task.work_digest)
             or self._recheck_now(task.work_digest, tuple(range(status.lease.lease.group_size))),
             spec=self._info.spec,
@@ -243,7 +243,7 @@ class Watch:
         )
 
     def _recheck_now(self, work_digest: bytes, rollouts: tuple[int, ...]) -> Verdict:
-        status = self._verifier.market.submission(self._run_id, work_digest)
+        status = self._verifier.routes.submission(self._run_id, work_digest)
         audit = AuditTask(
             audit_id=bytes(32),
             work_digest=work_digest,
@@ -272,13 +272,13 @@ def serve(verifier: Verifier) -> None:
             return
         except (MarketError, LedgerError) as error:
             log.error("runs not found", reason=str(error))
-        verifier.tally.write()
+        verifier.counters.write()
         if pause:
-            with verifier.tally.timing("wait"):
+            with verifier.counters.timing("wait"):
                 verifier.stop.wait(pause)
 
 
-class Step(Protocol):
+class Duty(Protocol):
     """What is done for one run, over and over."""
 
     def step(self) -> float:
@@ -286,7 +286,7 @@ class Step(Protocol):
         ...
 
 
-def step_all(watches: Mapping[int, Step], *, most: float) -> float:
+def step_all(watches: Mapping[int, Duty], *, most: float) -> float:
     """Take a step for every run and return the shortest pause; one run's trouble is its own."""
     log = structlog.get_logger()
     pause = most
@@ -301,7 +301,7 @@ def step_all(watches: Mapping[int, Step], *, most: float) -> float:
 def _find_runs(verifier: Verifier, watches: dict[int, Watch]) -> None:
     """Watch runs whose verifiers on chain include this one; a stopped run is watched until closed."""
     wanted = verifier.config.runs
-    for info in verifier.market.runs(give_up=verifier.stop.is_set):
+    for info in verifier.routes.runs(give_up=verifier.stop.is_set):
         is_new = info.run_id not in watches and info.status is not OVER[-1]
         if not is_new or (wanted != "any" and info.run_id not in wanted):
             continue
@@ -335,28 +335,30 @@ def main(config: VerifierConfig, key: bytes) -> None:
 @contextmanager
 def open_verifier(config: VerifierConfig, key: bytes, stop: threading.Event) -> Iterator[Verifier]:
     """Wire one verifier's parts together; its wallet is registered and staked."""
-    tally = Tally(config.data_dir, "verifier", every_seconds=config.metrics_seconds)
+    counters = Counters(config.data_dir, "verifier", every_seconds=config.metrics_seconds)
     wallet = Wallet.open(config.chain, key)
     wallet.prepare()
     cache = ContentCache(config.data_dir / "cache", max_bytes=config.cache_bytes)
     chain_id = wallet.domain.chain_id
     with VerifierRoutes(
-        Connection(config.orchestrator, key, chain_id=chain_id, retry=config.retry, tally=tally),
+        Connection(
+            config.orchestrator, key, chain_id=chain_id, retry=config.retry, counters=counters
+        ),
         cache,
-        tally,
-    ) as market:
+        counters,
+    ) as routes:
         verifier = Verifier(
             config=config,
             key=key,
             identity=wallet.identity(),
             domain=wallet.domain,
-            market=market,
+            routes=routes,
             wallet=wallet,
-            tally=tally,
+            counters=counters,
             stop=stop,
         )
-        tally.state("verifier", verifier.identity)
+        counters.state("verifier", verifier.identity)
         try:
             yield verifier
         finally:
-            tally.write(now=True)
+            counters.write(now=True)

@@ -16,7 +16,7 @@ import structlog
 
 from audit.epoch import SpokeFor
 from client.connection import GiveUp
-from client.policies import PolicyStore, PolicyUnreachable
+from client.policies import PolicyCache, PolicyUnreachable
 from client.public import PublicRoutes
 from protocol.checks.evidence import Consequence, consequence
 from protocol.constants import MAX_SUBMISSION_BYTES, MICRO
@@ -52,7 +52,7 @@ UNTRIED = (MarketError, PolicyUnreachable, ValueError, RuntimeError, MemoryError
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class FetchedGroup:
     """One group to replay, as fetched and checked to be what the worker signed."""
 
     work_digest: bytes
@@ -76,9 +76,9 @@ class Rechecker:
 
     def __init__(
         self,
-        market: PublicRoutes,
+        routes: PublicRoutes,
         info: RunInfo,
-        store: PolicyStore,
+        store: PolicyCache,
         *,
         verifier: str,
         key: bytes,
@@ -90,7 +90,7 @@ class Rechecker:
         open_suspects: Callable[[Weights], ReplayModel],
         give_up: GiveUp,
     ) -> None:
-        self._market = market
+        self._market = routes
         self._info = info
         self._store = store
         self._verifier = verifier
@@ -111,7 +111,7 @@ class Rechecker:
     def verdicts(self, tasks: Sequence[AuditTask]) -> list[Verdict]:
         """Return one signed verdict per task, in no particular order."""
         verdicts: list[Verdict] = []
-        by_policy: dict[tuple[int, bytes], list[Evidence]] = {}
+        by_policy: dict[tuple[int, bytes], list[FetchedGroup]] = {}
         for task in tasks:
             try:
                 evidence = self.fetch(task)
@@ -132,7 +132,7 @@ class Rechecker:
         """Return an earlier finding signed for now: a verdict's time may not lie far back."""
         return self._signed(verdict.model_copy(update={"decided_at": int(time.time())}))
 
-    def fetch(self, task: AuditTask) -> Evidence:
+    def fetch(self, task: AuditTask) -> FetchedGroup:
         """Fetch a group; raise a `MarketError` unless it is what its worker signed."""
         lease, spec, work_digest = task.lease.lease, self._info.spec, task.work_digest
         signature = task.lease.signature
@@ -151,13 +151,13 @@ class Rechecker:
         size = len(submission.rollouts)
         if not task.rollouts or not set(task.rollouts) <= set(range(size)):
             raise Malformed(f"rollouts {list(task.rollouts)} are not some of the group's {size}")
-        return Evidence(work_digest, lease, submission, task.rollouts, task.rewards)
+        return FetchedGroup(work_digest, lease, submission, task.rollouts, task.rewards)
 
     def _in_parts(
         self,
         version: int,
         digest: bytes,
-        group: Sequence[Evidence],
+        group: Sequence[FetchedGroup],
         *,
         deadline: float,
         condemned: dict[str, bytes],
@@ -187,7 +187,9 @@ class Rechecker:
                 if consequence(verdict, self._info.spec.thresholds) is Consequence.NAMED:
                     condemned[workers[verdict.work_digest]] = verdict.work_digest
 
-    def _replayed(self, version: int, digest: bytes, group: Sequence[Evidence]) -> list[Verdict]:
+    def _replayed(
+        self, version: int, digest: bytes, group: Sequence[FetchedGroup]
+    ) -> list[Verdict]:
         try:
             self._bring(version, digest)
         except (PolicyUnreachable, ValueError, RuntimeError, MemoryError) as error:
@@ -210,7 +212,7 @@ class Rechecker:
             self._model.load(policy.weights)
             self._loaded = digest
 
-    def _judged(self, item: Evidence, found: Sequence[Findings]) -> Verdict:
+    def _judged(self, item: FetchedGroup, found: Sequence[Findings]) -> Verdict:
         stats = stats_of(found, item.advantages_micro())
         broken = judge(stats, self._info.spec.thresholds)
         if broken is None:
@@ -241,7 +243,7 @@ class Rechecker:
             mismatches=mismatches_of(found, item.rollouts),
         )
 
-    def _named(self, item: Evidence, stats: ReplayStats) -> Named | None:
+    def _named(self, item: FetchedGroup, stats: ReplayStats) -> Named | None:
         """Return what explains a rejected group; None also where nothing could be tried."""
         version, digest, store = item.lease.policy_version, item.lease.policy_digest, self._store
         older = partial(store.older, version, most=OLDER_VERSIONS, give_up=self._give_up)
@@ -296,7 +298,7 @@ class Rechecker:
         return verdict.model_copy(update={"signature": signature})
 
 
-def by_turns(group: Sequence[Evidence]) -> list[Evidence]:
+def by_turns(group: Sequence[FetchedGroup]) -> list[FetchedGroup]:
     """Order work so that each worker's n-th group comes before anyone's next; a worker's by nonce.
 
     Sequential tests then see a worker's groups in the order in which it was leased them, and a cheat

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from orchestrator.rules.admission import Terms, admit
+from orchestrator.rules.admission import AdmissionTerms, admit
 from protocol.checks.sequential import Drift, crossed, folded
 from protocol.environments.arithmetic import Arithmetic
 from protocol.policies.manifest import HostTensor
@@ -27,7 +27,7 @@ from tests.bounds import COMMITTED
 
 MODEL = Path(__file__).parents[2] / "models" / "start"
 EOS = 2
-TERMS = Terms(vocabulary_size=128, eos_token_id=EOS, max_staleness=0)
+TERMS = AdmissionTerms(vocabulary_size=128, eos_token_id=EOS, max_staleness=0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,9 +28,9 @@ FOUR_MEBIBYTES = os.urandom(MAX_CHUNK_BYTES)
 @contextmanager
 def serving(ground: Ground, redis_url: str, folder: Path, **limits: Any) -> Iterator[int]:
     """Yield the port of a second copy of the orchestrator."""
-    market = open_market(ground, redis_url, folder, {"limits": limits})
+    services = open_market(ground, redis_url, folder, {"limits": limits})
     settings = uvicorn.Config(
-        create_app(market), port=0, log_config=None, access_log=False, timeout_graceful_shutdown=1
+        create_app(services), port=0, log_config=None, access_log=False, timeout_graceful_shutdown=1
     )
     server = uvicorn.Server(settings)
     thread = threading.Thread(target=server.run)
@@ -137,7 +137,7 @@ def resident_bytes() -> int:
 
 def test_readers_that_do_not_read_cost_no_memory(place: Place, redis_url: str) -> None:
     digest = content_digest(FOUR_MEBIBYTES)
-    folder = Path(place.market.config.blob_url.removeprefix("file://"))
+    folder = Path(place.services.config.blob_url.removeprefix("file://"))
     place.upload(FOUR_MEBIBYTES)
     with serving(place.ground, redis_url, folder) as port:
         with ask(port, "GET", f"/v1/blobs/0x{digest.hex()}", "connection: close") as reader:

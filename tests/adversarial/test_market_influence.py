@@ -41,7 +41,7 @@ def newcomer(ground: Ground, name: str, stake: int) -> None:
 
 
 @contextmanager
-def market(ground: Ground, redis_url: str, folder: Path, **changes: Any) -> Iterator[Place]:
+def services(ground: Ground, redis_url: str, folder: Path, **changes: Any) -> Iterator[Place]:
     for name in SYBILS:
         newcomer(ground, name, STAKE)
     newcomer(ground, RICH, 14 * STAKE)
@@ -82,14 +82,14 @@ def test_many_fast_workers_fill_a_batch_only_where_stake_is_no_cap(
     ground: Ground, redis_url: str, tmp_path: Path
 ) -> None:
     """Six of twenty parts of the stake are at most three of eight groups, however fast they come."""
-    with market(ground, redis_url, tmp_path, max_stake_multiple_millionths=0) as place:
+    with services(ground, redis_url, tmp_path, max_stake_multiple_millionths=0) as place:
         place.party(RICH).leases(1)
         flood(place)
         batch = place.take_batch(0)
         assert batch is not None
         assert part_of(place, batch, *SYBILS) == NUM_GROUPS
     redis.Redis.from_url(redis_url).flushdb()
-    with market(ground, redis_url, tmp_path, max_stake_multiple_millionths=MICRO) as place:
+    with services(ground, redis_url, tmp_path, max_stake_multiple_millionths=MICRO) as place:
         place.party(RICH).leases(1)
         assert flood(place) >= 4
         assert place.take_batch(0) is None, "it waits for the others' part"
@@ -103,7 +103,7 @@ def test_who_comes_first_and_fills_the_pace_keeps_nobody_out(
     ground: Ground, redis_url: str, tmp_path: Path
 ) -> None:
     """Alone at work they may have all places; what that leaves undone must not wait for a restart."""
-    with market(ground, redis_url, tmp_path, max_stake_multiple_millionths=2 * MICRO) as place:
+    with services(ground, redis_url, tmp_path, max_stake_multiple_millionths=2 * MICRO) as place:
         assert flood(place) == 2 * NUM_GROUPS
         assert place.party(RICH).lease(1).status_code == 204, "the pace is full"
         assert place.take_batch(0) is None, "now more stake is at work"
@@ -116,7 +116,7 @@ def test_who_comes_first_and_fills_the_pace_keeps_nobody_out(
 def test_stake_that_went_away_does_not_hold_up_a_batch(
     ground: Ground, redis_url: str, tmp_path: Path
 ) -> None:
-    with market(ground, redis_url, tmp_path, max_stake_multiple_millionths=MICRO) as place:
+    with services(ground, redis_url, tmp_path, max_stake_multiple_millionths=MICRO) as place:
         place.party(RICH).leases(1)
         flood(place)
         assert place.take_batch(0) is None

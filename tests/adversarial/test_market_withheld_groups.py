@@ -114,8 +114,8 @@ def standing(place: Place, worker: Party) -> WorkerInfo:
 
 
 def case_of(place: Place, worker: Party) -> Case:
-    run = place.market.runs[place.run_id]
-    found = place.call(withholding.case_of, place.market, run, worker.address)
+    run = place.services.runs[place.run_id]
+    found = place.call(withholding.case_of, place.services, run, worker.address)
     assert isinstance(found, Case)
     return found
 
@@ -126,7 +126,7 @@ def test_poor_groups_kept_back_bend_the_training_until_they_are_found(
     with opened(ground, redis_url, tmp_path, **TERMS) as place:
         alice, bob = place.party("alice"), place.party("bob")
         trade(place)
-        run = place.market.runs[place.run_id]
+        run = place.services.runs[place.run_id]
 
         # Nobody looked: it works. Each group is genuine, replays find nothing, all of them are trained on.
         hers, his = trained_on(place, alice), trained_on(place, bob)
@@ -144,7 +144,7 @@ def test_poor_groups_kept_back_bend_the_training_until_they_are_found(
         before = standing(place, alice).accepted_groups
         open_lease, ready = alice.leases()[0].lease, is_ready(place, alice)
         assert ready
-        place.call(withholding.tick, place.market, run)
+        place.call(withholding.tick, place.services, run)
         found = standing(place, alice)
         assert found.is_excluded
         assert "dropped poor ones" in found.exclusion
@@ -176,17 +176,17 @@ def test_poor_groups_kept_back_bend_the_training_until_they_are_found(
 
 def is_ready(place: Place, worker: Party) -> bool:
     """Whether any group of the worker waits for a batch."""
-    run = place.market.runs[place.run_id]
+    run = place.services.runs[place.run_id]
     waiting = place.call(
-        place.market.store.queue.call, "ZRANGE", run_prefix(run.run_id) + "ready", 0, -1
+        place.services.store.queue.call, "ZRANGE", run_prefix(run.run_id) + "ready", 0, -1
     )
     return any(worker.address.encode() in candidate for candidate in waiting)
 
 
 def exclusion(place: Place) -> dict[str, Any]:
-    run = place.market.runs[place.run_id]
+    run = place.services.runs[place.run_id]
     entries = place.call(
-        place.market.store.queue.call, "XRANGE", run_prefix(run.run_id) + "events", "-", "+"
+        place.services.store.queue.call, "XRANGE", run_prefix(run.run_id) + "events", "-", "+"
     )
     bodies = [fields[b"body"] for _, fields in entries if fields[b"kind"] == b"exclusion"]
     assert len(bodies) == 1

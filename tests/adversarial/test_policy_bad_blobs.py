@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from client.policies import PolicyStore, PolicyUnreachable
+from client.policies import PolicyCache, PolicyUnreachable
 from client.worker import WorkerRoutes
 from protocol.policies.patch import from_anchor
 from tests.rollout_worker.policies import DOMAIN, RUN, Server, Shelf, serving, shelf_of
@@ -18,14 +18,14 @@ from tests.rollout_worker.test_weights import digest_of, same
 @contextmanager
 def worker_at_version_0(
     shelf: Shelf, folder: Path
-) -> Iterator[tuple[PolicyStore, WorkerRoutes, Server]]:
-    with serving(shelf) as server, market_at(server.url, folder) as market:
-        store = PolicyStore(market, run_id=RUN, spec=shelf.spec, domain=DOMAIN)
+) -> Iterator[tuple[PolicyCache, WorkerRoutes, Server]]:
+    with serving(shelf) as server, market_at(server.url, folder) as services:
+        store = PolicyCache(services, run_id=RUN, spec=shelf.spec, domain=DOMAIN)
         store.reach(0, digest_of(shelf, 0))
-        yield store, market, server
+        yield store, services, server
 
 
-def require_old_policy_in_place(store: PolicyStore, shelf: Shelf) -> None:
+def require_old_policy_in_place(store: PolicyCache, shelf: Shelf) -> None:
     assert store.held() == (0,)
     assert same(store.reach(0, digest_of(shelf, 0)).weights, shelf.weights[0])
 

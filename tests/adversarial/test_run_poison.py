@@ -102,32 +102,32 @@ def test_a_strangers_run_is_refused_though_it_names_this_orchestrator(place: Pla
 
 
 def test_registering_again_and_again_builds_nothing(place: Place) -> None:
-    run = place.market.runs[place.run_id]
+    run = place.services.runs[place.run_id]
     assert place.register().status_code == 200
-    assert place.market.runs[place.run_id] is run
+    assert place.services.runs[place.run_id] is run
 
 
 def test_background_jobs_outlive_a_queue_that_refuses(place: Place) -> None:
     """A full or read-only Redis answers with an error of its own, which is no lost connection."""
-    market = place.market
-    service = Service(market)
+    services = place.services
+    service = Service(services)
 
     def failures() -> float:
-        found = market.metrics.registry.get_sample_value(
+        found = services.metrics.registry.get_sample_value(
             "rollcall_background_failures_total", {"job": "recover"}
         )
         return found or 0.0
 
     async def break_and_mend() -> None:
-        spec = await market.store.queue.call("HGET", keys.RUNS, place.run_id)
-        await market.store.queue.call("DEL", keys.RUNS)
-        await market.store.queue.call("SET", keys.RUNS, "not a hash")
+        spec = await services.store.queue.call("HGET", keys.RUNS, place.run_id)
+        await services.store.queue.call("DEL", keys.RUNS)
+        await services.store.queue.call("SET", keys.RUNS, "not a hash")
         service.start()
         async with asyncio.timeout(20):
             while failures() < 4:
                 await asyncio.sleep(0.05)
-        await market.store.queue.call("DEL", keys.RUNS)
-        await market.store.queue.call("HSET", keys.RUNS, place.run_id, spec)
+        await services.store.queue.call("DEL", keys.RUNS)
+        await services.store.queue.call("HSET", keys.RUNS, place.run_id, spec)
 
     place.call(break_and_mend)
 
@@ -143,7 +143,7 @@ def test_background_jobs_outlive_a_queue_that_refuses(place: Place) -> None:
 
 def test_a_job_whose_cancellation_was_lost_is_told_again(place: Place) -> None:
     """As one is in a library's `asyncio.wait_for`, once in some hundred closings."""
-    service = Service(place.market)
+    service = Service(place.services)
 
     async def loses_one() -> None:
         with suppress(asyncio.CancelledError):
@@ -161,11 +161,11 @@ def test_a_job_whose_cancellation_was_lost_is_told_again(place: Place) -> None:
 
 def test_a_script_that_cannot_be_sent_cancels_no_background_job(place: Place) -> None:
     """Scripts share round trips: what one breaks must reach the others as an error they expect."""
-    market, run = place.market, place.market.runs[place.run_id]
+    services, run = place.services, place.services.runs[place.run_id]
 
     async def ask_beside_a_broken_one() -> list[object]:
-        broken = market.store.queue.script("publish", run.run_id, object())  # type: ignore[arg-type]
-        sound = leases.expire(market, run, latest=0)
+        broken = services.store.queue.script("publish", run.run_id, object())  # type: ignore[arg-type]
+        sound = leases.expire(services, run, latest=0)
         return list(await asyncio.gather(broken, sound, return_exceptions=True))
 
     for answer in place.call(ask_beside_a_broken_one):

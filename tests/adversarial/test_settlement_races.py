@@ -32,12 +32,12 @@ def test_work_decided_while_settlement_looks_is_not_left_behind(
     first, second = (alice.deliver(s.lease) for s in alice.leases(2))
     verifier.decide(second.work_digest, Outcome.ACCEPTED)
     verdict = verifier.verdict(first.work_digest, Outcome.ACCEPTED)
-    queue, run = place.market.store.queue, place.market.runs[place.run_id]
+    queue, run = place.services.store.queue, place.services.runs[place.run_id]
     real_call, real_pipeline, late = queue.call, queue.pipeline, [verdict]
 
     async def decide_after(answer: Any, text: str) -> Any:
         if "earned:" in text and late:
-            await replays.count(place.market, run, late.pop())
+            await replays.count(place.services, run, late.pop())
         return answer
 
     async def call(*command: Any) -> Any:
@@ -49,7 +49,7 @@ def test_work_decided_while_settlement_looks_is_not_left_behind(
 
     monkeypatch.setattr(queue, "call", call)
     monkeypatch.setattr(queue, "pipeline", pipeline)
-    record = place.call(epochs._freeze, place.market, run, 0)
+    record = place.call(epochs._freeze, place.services, run, 0)
     monkeypatch.undo()
     assert not late, "the verdict came in between"
     assert record is None or [item.nonce for item in record.work] != [2]
@@ -115,7 +115,7 @@ def sign_report(place: Place, verifier: str) -> None:
 
     party = place.party(verifier)
     [task] = FraudReportTasks.from_json(place.get(place.path("fraud-reports")).content).tasks
-    signature = party.sign(place.market.chain.domain.digest(FraudReport.of(task)))
+    signature = party.sign(place.services.chain.domain.digest(FraudReport.of(task)))
     body = FraudReportSignature(work_digest=task.work_digest, signature=signature)
     path = place.path(f"fraud-reports/0x{task.work_digest.hex()}")
     assert party.post(path, body.to_json()).status_code == 204

@@ -29,7 +29,7 @@ def test_a_signature_for_another_chain_or_ledger_or_policy_is_refused(shared_pla
     alice = shared_place.party("alice")
     lease = alice.leases()[0].lease
     submission = alice.submission(lease)
-    here = shared_place.market.chain.domain
+    here = shared_place.services.chain.domain
     gflops = shared_place.spec.gflops(submission.num_tokens())
     stale = lease.model_copy(update={"policy_digest": bytes(32)})
     digests = [

@@ -19,7 +19,7 @@ def test_without_a_session_nothing_is_taken(place: Place) -> None:
     alice.token = "a.b.c"
     assert code(alice.submit(submission)) == "token_expired"
     alice.sign_in()
-    place.wait(place.market.config.session_seconds + 1)
+    place.wait(place.services.config.session_seconds + 1)
     assert code(alice.submit(submission)) == "token_expired"
 
 
@@ -146,7 +146,7 @@ def test_work_signed_after_the_run_was_stopped_is_refused(place: Place) -> None:
     lease = alice.leases()[0].lease
     place.ground.by("operator").stop_run(place.run_id)
     place.wait(2)
-    place.call(place.market.refresh, place.market.runs[place.run_id])
+    place.call(place.services.refresh, place.services.runs[place.run_id])
     assert code(alice.submit(alice.submission(lease))) == "run_not_open"
     assert code(alice.lease()) == "run_not_open"
 
@@ -166,5 +166,5 @@ def test_every_receipt_is_the_orchestrators(place: Place) -> None:
     alice = place.party("alice")
     lease = alice.leases()[0].lease
     receipt = Receipt.from_json(alice.submit(alice.submission(lease)).content)
-    digest = place.market.chain.domain.digest(receipt)
+    digest = place.services.chain.domain.digest(receipt)
     assert recover(digest, receipt.signature) == place.spec.orchestrator

@@ -72,7 +72,7 @@ def test_work_they_passed_alone_before_is_not_decided_by_their_votes(
         place.party(HONEST).decide(false_work, Outcome.REJECTED)
         assert place.status(false_work).state is GroupState.ACCEPTED, "paid: they disagree for good"
         prefix = run_prefix(place.run_id)
-        assert place.call(place.market.store.queue.call, "ZCARD", prefix + "ready") == 0, (
+        assert place.call(place.services.store.queue.call, "ZCARD", prefix + "ready") == 0, (
             "not trained on"
         )
 

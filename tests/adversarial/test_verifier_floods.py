@@ -56,5 +56,5 @@ def test_a_flood_is_turned_away_and_nobody_is_paid_later_for_it(
         place.tick()
         place.tick(seconds=3)
         assert place.epoch(0).stage is EpochStage.FINAL
-        window = place.market.runs[place.run_id].chain.challenge_window
+        window = place.services.runs[place.run_id].chain.challenge_window
         assert ground.clock.now - began <= place.spec.epoch_seconds + window + 30

@@ -70,10 +70,10 @@ def false_work(seen: ReplayStats) -> dict[str, object]:
 
 
 def report(live: LiveMarket, verifier: Verifier) -> None:
-    for task in verifier.market.fraud_reports(live.run_id).tasks:
+    for task in verifier.routes.fraud_reports(live.run_id).tasks:
         signature = sign(verifier.key, verifier.domain.digest(FraudReport.of(task)))
         signed = FraudReportSignature(work_digest=task.work_digest, signature=signature)
-        verifier.market.sign_fraud_report(live.run_id, signed)
+        verifier.routes.sign_fraud_report(live.run_id, signed)
 
 
 @contextmanager

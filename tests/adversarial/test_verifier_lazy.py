@@ -23,7 +23,7 @@ def judged_until_found(place: Place) -> int | None:
     canary_worker = place.ground.address(BOB)
     for _ in range(NUM_GROUPS):
         deliver(place, ALICE)
-        if canary_worker in place.market.runs[place.run_id].canaries:
+        if canary_worker in place.services.runs[place.run_id].canaries:
             lease = place.party(BOB).lease()
             if lease.status_code == 200:
                 [signed] = Leases.from_json(lease.content).leases

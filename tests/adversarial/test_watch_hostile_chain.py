@@ -152,7 +152,7 @@ def junk(place: Place) -> Posted:
     place.tick()
     file = proposed(place, 0)
     header = header_of(file)
-    signed = place.market.chain.domain.digest(header)
+    signed = place.services.chain.domain.digest(header)
     signatures = {place.ground.address("v0"): place.party("v0").sign(signed)}
     stranger = place.ground.by("stranger")
     stranger.post_epoch(header, file.secret, signatures, "blob:0x" + "00" * 32)
@@ -175,7 +175,7 @@ def test_a_file_under_a_junk_uri_is_found_by_the_orchestrators_record(
 def test_the_orchestrator_answers_for_its_epoch_under_a_junk_uri(
     place: Place, junk: Posted, tmp_path: Path
 ) -> None:
-    run = place.market.runs[place.run_id]
+    run = place.services.runs[place.run_id]
     watch = EpochWatch(str(tmp_path / "watch"))
-    place.call(watch.tick, place.market, run)
+    place.call(watch.tick, place.services, run)
     assert watch._watchers[place.run_id].sound == {junk.header_hash}

@@ -205,7 +205,7 @@ ENUMS: dict[str, type[IntEnum]] = {
     "IDisputes.DisputeStatus": state.DisputeStatus,
     "IDisputes.SlashStatus": state.SlashStatus,
     "IRunLedger.Posting": state.Posting,
-    "IRunLedger.Status": state.RunStatus,
+    "IRunLedger.Status": state.LedgerStatus,
 }
 
 

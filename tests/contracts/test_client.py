@@ -12,7 +12,7 @@ from web3 import Web3
 
 from devchain.rpc import Rpc, RpcError
 from devchain.server import DevChainServer
-from ledger.deployment import Deployment, Terms, deploy
+from ledger.deployment import Deployment, LedgerTerms, deploy
 from ledger.errors import (
     ChainUnreachable,
     ContractError,
@@ -24,7 +24,7 @@ from ledger.errors import (
 )
 from ledger.ledger import Ledger
 from ledger.sender import Sender
-from ledger.transactions import Patience
+from ledger.transactions import Waits
 from protocol.canonical import keccak256
 from tests.contracts.world import InProcess, World, key, refused
 
@@ -118,9 +118,7 @@ def test_an_answer_lost_after_sending_is_not_sent_twice(world: World) -> None:
 def test_a_node_that_is_away_for_a_moment_is_waited_for(world: World, method: str) -> None:
     transport = unreliable(world)
     transport.lost_before[method] = 4
-    Sender(Web3(transport), world.people["stranger"], patience=Patience(poll=0.001)).send(
-        *mint(world)
-    )
+    Sender(Web3(transport), world.people["stranger"], patience=Waits(poll=0.001)).send(*mint(world))
 
 
 def test_a_node_that_stays_away_is_named_and_the_sender_recovers(world: World) -> None:
@@ -281,7 +279,9 @@ def test_a_deployment_survives_its_file_and_the_wrong_chain_is_refused(
 
 
 def test_a_market_can_be_deployed_on_the_default_terms(world: World) -> None:
-    deployment = deploy(world.w3, world.people["operator"], Terms(token=world.deployment.token))
+    deployment = deploy(
+        world.w3, world.people["operator"], LedgerTerms(token=world.deployment.token)
+    )
     ledger = Ledger(world.w3, deployment, world.people["operator"])
     week = ledger.create_run(world.params(**dict.fromkeys(WINDOWS, 86_400)), 0, "")
     assert ledger.run(week).operator == world.address("operator")

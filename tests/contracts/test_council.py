@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from ledger.state import Office, RunStatus
+from ledger.state import LedgerStatus, Office
 from protocol.canonical import keccak256
 from tests.contracts.world import (
     APPEAL,
@@ -76,7 +76,7 @@ def test_a_pause_reaches_nothing_that_goes_out_or_ends(world: World) -> None:
     world.by("operator").renew_permit(1)
     world.by("s0").halt_run(1)
     world.by("s1").halt_run(1)
-    assert world.by("bob").run(1).status is RunStatus.HALTED
+    assert world.by("bob").run(1).status is LedgerStatus.HALTED
     world.by("operator").stop_run(1)
     assert world.by("bob").paused_until() > world.by("bob").block_time() + APPEAL
 

@@ -18,16 +18,16 @@ from web3 import Web3
 
 from devchain.__main__ import development_address, development_key
 from devchain.chain import DevChain
-from devchain.journal import FILE_NAME, Journal, JournalMismatch
+from devchain.journal import FILE_NAME, ChainFile, JournalMismatch
 from devchain.rpc import Rpc
 from devchain.server import DevChainServer
-from ledger.deployment import Terms, deploy
+from ledger.deployment import LedgerTerms, deploy
 from ledger.ledger import Ledger, web3_at
 from tests.contracts.world import InProcess
 from tests.waiting import started
 
 FUNDED = [development_address(0)]
-TERMS = Terms(
+TERMS = LedgerTerms(
     unbond_seconds=60,
     revoke_seconds=1,
     min_window_seconds=2,
@@ -83,7 +83,7 @@ def nonsense_url() -> Iterator[str]:
 
 
 def journalled(folder: Path) -> tuple[DevChain, Ledger]:
-    journal = Journal(folder)
+    journal = ChainFile(folder)
     chain = journal.open(FUNDED, now=1_000)
     w3 = Web3(InProcess(Rpc(chain, journal, clock=lambda: 2_000)))
     account = Account.from_key(development_key(0))
@@ -97,7 +97,7 @@ def test_a_torn_last_line_is_cut_off(tmp_path: Path) -> None:
     path = tmp_path / FILE_NAME
     whole = path.read_bytes()
     path.write_bytes(whole + whole.splitlines()[-1][:40])
-    again = Journal(tmp_path).open(FUNDED, now=9_000)
+    again = ChainFile(tmp_path).open(FUNDED, now=9_000)
     assert again.head.header.hash == chain.head.header.hash
     assert path.read_bytes() == whole
 
@@ -110,14 +110,14 @@ def test_a_journal_that_was_tampered_with_is_refused(tmp_path: Path) -> None:
     lines[1] = json.dumps({**entry, "t": entry["t"] + 1}).encode()
     path.write_bytes(b"\n".join(lines) + b"\n")
     with pytest.raises(JournalMismatch, match="block 1 is not the recorded one"):
-        Journal(tmp_path).open(FUNDED, now=9_000)
+        ChainFile(tmp_path).open(FUNDED, now=9_000)
 
 
 def test_a_chain_made_for_others_is_not_taken_over_in_silence(tmp_path: Path) -> None:
-    Journal(tmp_path).open(FUNDED, now=1_000)
-    assert Journal(tmp_path).open([FUNDED[0].lower()], now=1_000)
+    ChainFile(tmp_path).open(FUNDED, now=1_000)
+    assert ChainFile(tmp_path).open([FUNDED[0].lower()], now=1_000)
     with pytest.raises(JournalMismatch, match="does not fund"):
-        Journal(tmp_path).open([development_address(1)], now=1_000)
+        ChainFile(tmp_path).open([development_address(1)], now=1_000)
 
 
 def test_time_passes_for_readers_while_nothing_is_sent() -> None:

@@ -7,7 +7,15 @@ import subprocess
 import pytest
 
 from contracts.tools.build import HERE, can_compile, forge
-from contracts.tools.mutants import PAGE, Mutation, MutationError, Outcome, mutated, mutations, page
+from contracts.tools.mutants import (
+    PAGE,
+    MutantOutcome,
+    Mutation,
+    MutationError,
+    mutated,
+    mutations,
+    page,
+)
 from contracts.tools.slither import excuses_without_reason
 
 
@@ -28,15 +36,17 @@ def test_a_bug_that_fits_nowhere_or_twice_is_an_error() -> None:
 def test_the_page_names_the_test_that_catches_every_seeded_bug() -> None:
     written = PAGE.read_text("utf-8")
     killers = re.findall(r"^\| `\w+` \| .* \| `(test\w+)` \|$", written, re.MULTILINE)
-    assert written == page([Outcome(*pair) for pair in zip(mutations(), killers, strict=True)])
+    assert written == page(
+        [MutantOutcome(*pair) for pair in zip(mutations(), killers, strict=True)]
+    )
     tests = "".join(path.read_text("utf-8") for path in HERE.glob("forge/*.t.sol"))
     assert [name for name in killers if f"function {name}(" not in tests] == []
 
 
 def test_a_bug_that_survives_is_marked() -> None:
     survivor = Mutation("Council", "Powers", "nothing", "once")
-    assert "1 seeded bugs" in page([Outcome(survivor, None)])
-    assert "| `Council` | nothing | **survived** |" in page([Outcome(survivor, None)])
+    assert "1 seeded bugs" in page([MutantOutcome(survivor, None)])
+    assert "| `Council` | nothing | **survived** |" in page([MutantOutcome(survivor, None)])
 
 
 def test_no_detector_is_silenced_without_a_reason() -> None:

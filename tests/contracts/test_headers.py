@@ -6,7 +6,7 @@ from pathlib import Path
 from audit.chain_facts import domain_of
 from audit.hidden.headers import header_in, posted_header
 from audit.history import History, Posted
-from audit.watcher import Policy, Watcher
+from audit.watcher import Mandate, Watcher
 from ledger.deployment import deploy
 from ledger.ledger import Ledger
 from ledger.sender import Sender
@@ -89,7 +89,7 @@ def test_a_header_hidden_by_a_wrapper_is_taken_from_the_trace(tmp_path: Path) ->
             tmp_path,
             address=account.address,
             files=lambda _: file.canonical(),
-            policy=Policy(),
+            policy=Mandate(),
         )
         watcher.step()
         faults = [e.values["fault"] for e in ledger.events().poll() if e.name == "FraudProven"]

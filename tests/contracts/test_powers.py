@@ -7,7 +7,7 @@ import pytest
 from web3 import Web3
 from web3.exceptions import ContractLogicError
 
-from contracts.tools.powers import INHERITED, PAGE, Power, Role, UnlistedPower, page, powers
+from contracts.tools.powers import INHERITED, PAGE, Guarded, Power, UnlistedPower, page, powers
 from ledger.artifact import artifact
 from ledger.errors import ContractError
 from ledger.node import refusal
@@ -15,7 +15,7 @@ from protocol.canonical import keccak256
 from tests.contracts.world import SECRET, WINDOW, WORK, World
 
 UNAUTHORISED = "AccessControlUnauthorizedAccount"
-OPEN = {Role.ANYONE, Role.FOR_ITSELF}
+OPEN = {Guarded.ANYONE, Guarded.FOR_ITSELF}
 NOBODY = "0x" + "00" * 20
 GUARDED = [power for power in powers() if not power.roles & OPEN]
 

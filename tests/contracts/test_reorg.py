@@ -20,8 +20,8 @@ from ledger.errors import (
 )
 from ledger.events import LogCursor
 from ledger.ledger import web3_at
-from ledger.sender import Receipt, Sender
-from ledger.transactions import Patience
+from ledger.sender import MinedTransaction, Sender
+from ledger.transactions import Waits
 from tests.contracts.anvil import Anvil, anvil, lossy, needs_anvil, rich
 from tests.contracts.world import key
 from tests.waiting import wait_until
@@ -69,7 +69,7 @@ def impatient(
     w3: Web3, *, seconds: float = 300.0, confirmations: int = 0, bump: float = 60.0
 ) -> Sender:
     """Return a sender that need not wait as long as Ethereum's blocks take."""
-    patience = Patience(rebroadcast=0.5, bump=bump, look=0.2, doubt=1.0)
+    patience = Waits(rebroadcast=0.5, bump=bump, look=0.2, doubt=1.0)
     return Sender(
         w3, rich(), timeout_seconds=seconds, confirmations=confirmations, patience=patience
     )
@@ -78,18 +78,18 @@ def impatient(
 class Background:
     """A send in a thread of its own, with what came of it."""
 
-    def __init__(self, send: Callable[[], Receipt]) -> None:
-        self.outcome: Receipt | LedgerError | None = None
+    def __init__(self, send: Callable[[], MinedTransaction]) -> None:
+        self.outcome: MinedTransaction | LedgerError | None = None
         self._thread = threading.Thread(target=self._run, args=(send,), daemon=True)
         self._thread.start()
 
-    def _run(self, send: Callable[[], Receipt]) -> None:
+    def _run(self, send: Callable[[], MinedTransaction]) -> None:
         try:
             self.outcome = send()
         except LedgerError as error:
             self.outcome = error
 
-    def join(self) -> Receipt | LedgerError | None:
+    def join(self) -> MinedTransaction | LedgerError | None:
         self._thread.join()
         return self.outcome
 
@@ -145,7 +145,7 @@ def test_a_receipt_counts_only_under_its_confirmations(node: Anvil) -> None:
     assert send.is_waiting
     node.ask("anvil_mine", 1)
     receipt = send.join()
-    assert isinstance(receipt, Receipt)
+    assert isinstance(receipt, MinedTransaction)
     assert node.w3.eth.block_number == receipt.block + 3
 
 
@@ -158,7 +158,7 @@ def test_a_transaction_that_a_reorganisation_takes_back_is_mined_again_once(node
     assert purse.balance() == 0, "the attack: the block that held the payment is gone"
     wait_until(lambda: purse.balance() == 1)
     node.ask("anvil_mine", 3)
-    assert isinstance(send.join(), Receipt)
+    assert isinstance(send.join(), MinedTransaction)
     assert purse.balance() == 1
 
 
@@ -191,7 +191,7 @@ def test_a_nonce_that_was_lost_behind_a_waiting_transaction_is_offered_with_it(
     assert purse.balance() == 0
     wait_until(lambda: len(waiting(node)) == 2)
     node.ask("evm_mine")
-    assert isinstance(send.join(), Receipt)
+    assert isinstance(send.join(), MinedTransaction)
     assert purse.balance() == 110
 
 
@@ -205,7 +205,7 @@ def test_a_transaction_that_the_node_dropped_is_offered_again(node: Anvil) -> No
     assert waiting(node) == []
     wait_until(lambda: len(waiting(node)) == 1)
     node.ask("evm_mine")
-    assert isinstance(send.join(), Receipt)
+    assert isinstance(send.join(), MinedTransaction)
     assert purse.balance() == 1
 
 
@@ -222,7 +222,7 @@ def test_a_transaction_priced_too_low_is_offered_for_more_and_mined_once(node: A
     node.ask("evm_setAutomine", True)
     wait_until(lambda: node.ask("evm_mine") is not None and not send.is_waiting)
     receipt = send.join()
-    assert isinstance(receipt, Receipt)
+    assert isinstance(receipt, MinedTransaction)
     assert receipt.transaction_hash != first["hash"]
     assert purse.balance() == 1
 
@@ -289,7 +289,7 @@ def test_a_node_killed_with_a_transaction_in_its_pool_gets_it_again(tmp_path: Pa
         node.start()
         wait_until(lambda: len(waiting(node)) == 1)
         node.ask("evm_mine")
-        assert isinstance(send.join(), Receipt)
+        assert isinstance(send.join(), MinedTransaction)
         assert purse.balance() == 1
 
 

@@ -1,6 +1,6 @@
 """Runs: creating, funding, joining, halting, stopping, closing; and what is left at the end."""
 
-from ledger.state import RunStatus
+from ledger.state import LedgerStatus
 from protocol.canonical import keccak256
 from tests.contracts.world import BUDGET, RATE, STAKE, WINDOW, World, refused
 
@@ -10,7 +10,7 @@ MONTH = 30 * 86_400
 def test_a_run_starts_as_its_operator_said(world: World) -> None:
     params, run = world.params(), world.by("alice").run(1)
     assert run.operator == world.address("operator")
-    assert run.status is RunStatus.ACTIVE
+    assert run.status is LedgerStatus.ACTIVE
     assert (run.budget, run.committed, run.claimed, run.available) == (BUDGET, 0, 0, BUDGET)
     assert (run.verifiers, run.stewards) == (params.verifiers, params.stewards)
     said = ("rate", "min_stake", "threshold", "spec_hash", "challenge_window", "compute_cap")

@@ -12,7 +12,7 @@ from audit.fraud import find
 from audit.hidden.responder import open_slots
 from audit.history import Dispute, Fate, History, Posted
 from audit.published import Opened
-from audit.watcher import Policy, Watcher
+from audit.watcher import Mandate, Watcher
 from ledger.state import DisputeKind, Fault
 from protocol.canonical import keccak256
 from protocol.epoch import AccountLeaf, EpochHeader, RetractEpoch
@@ -49,7 +49,7 @@ class Stage:
             self.folder / f"{name}{self.num_watchers}",
             address=self.world.address(name),
             files=lambda posted: self.published.get(posted.data_hash),
-            policy=Policy(**allowed),
+            policy=Mandate(**allowed),
         )
 
     def file(self, *work: Any, epoch: int = 0, before: EpochFile | None = None) -> EpochFile:

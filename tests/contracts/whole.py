@@ -11,7 +11,7 @@ from web3 import Web3
 
 from ledger.calls import require_word
 from ledger.ledger import Ledger
-from ledger.sender import Receipt
+from ledger.sender import MinedTransaction
 from ledger.state import Office
 
 
@@ -92,7 +92,7 @@ class WholeLedger(Ledger):
         digest = self._call(timelock.functions.hashOperation(*words))
         return int(self._call(timelock.functions.getTimestamp(digest)))
 
-    def carry_out(self, office: Office, account: str, *, is_appointed: bool) -> Receipt:
+    def carry_out(self, office: Office, account: str, *, is_appointed: bool) -> MinedTransaction:
         """Carry out what was announced, once it is due, as the timelock's executor."""
         words = self._operation(office, account, is_appointed)
         return self._send(self.timelock.functions.execute(*words))

@@ -13,7 +13,7 @@ from web3.providers import BaseProvider
 from devchain.chain import DevChain
 from devchain.rpc import Rpc, RpcError
 from ledger.artifact import artifact
-from ledger.deployment import Deployment, Terms, deploy
+from ledger.deployment import Deployment, LedgerTerms, deploy
 from ledger.errors import ContractError
 from ledger.sender import Sender
 from ledger.state import RunParams
@@ -40,7 +40,7 @@ SECRET = keccak256(b"secret")
 WORK = keccak256(b"work")
 MODEL = keccak256(b"base model")
 
-TERMS = Terms(
+TERMS = LedgerTerms(
     unbond_seconds=UNBOND,
     revoke_seconds=REVOKE,
     min_window_seconds=2,

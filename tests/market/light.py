@@ -52,7 +52,7 @@ class LightWorker:
         """Lease, waiting while work is paced; raises what the orchestrator refuses."""
         request = LeaseRequest(count=count)
         while True:
-            answer = self.seller.market.lease(self.info.run_id, request)
+            answer = self.seller.routes.lease(self.info.run_id, request)
             if isinstance(answer, Leases):
                 break
             assert isinstance(answer, Later)
@@ -76,14 +76,14 @@ class LightWorker:
             key=seller.key,
             now=int(time.time()),
         )
-        receipt = seller.market.submit(self.info.run_id, commitment.body)
+        receipt = seller.routes.submit(self.info.run_id, commitment.body)
         check_receipt(receipt, commitment, spec=spec, domain=seller.domain)
         assert not receipt.rejection, receipt
         self._keep(receipt, commitment.work, lease)
         return commitment.num_tokens
 
     def _keep(self, receipt: Receipt, work: object, lease: Lease) -> None:
-        status = self.seller.market.submission(self.info.run_id, receipt.work_digest)
+        status = self.seller.routes.submission(self.info.run_id, receipt.work_digest)
         assert status.lease.lease == lease
         kept = {"receipt": receipt, "work": work, "lease": status.lease}
         self.seller.receipts.keep(KeptReceipt.model_validate(kept))
@@ -104,7 +104,7 @@ def selling(live: LiveMarket, name: str, **changes: object) -> Iterator[LightWor
     """Register, stake and join as a worker, and keep its books."""
     config = live.worker(name, books_seconds=0.2, **changes)
     with open_seller(config, key_of(name), threading.Event()) as (seller, wallet):
-        info = seller.market.run(live.run_id)
+        info = seller.routes.run(live.run_id)
         wallet.check_run(info)
         wallet.join(info)
         with books_of(seller, wallet, live.run_id) as books:
@@ -113,7 +113,7 @@ def selling(live: LiveMarket, name: str, **changes: object) -> Iterator[LightWor
 
 def unseen(verifier: Verifier, task: AuditTask) -> ReplayStats:
     """Return figures over the rollouts of a task that nobody replayed: all is as it should be."""
-    body = verifier.market.blob(task.body, max_bytes=MAX_SUBMISSION_BYTES, kind="submission")
+    body = verifier.routes.blob(task.body, max_bytes=MAX_SUBMISSION_BYTES, kind="submission")
     rollouts = read_submission(body, MAX_SUBMISSION_INFLATED_BYTES).rollouts
     num_tokens = sum(len(rollouts[i].token_ids()) for i in task.rollouts)
     counts = {"num_tokens": num_tokens, "num_matched": num_tokens}
@@ -126,7 +126,7 @@ def accepted(seen: ReplayStats) -> dict[str, object]:
 
 def vote(verifier: Verifier, run_id: int, says: Callable[[ReplayStats], dict[str, object]]) -> None:
     """Sign and send a verdict on every task that is offered, without a replay."""
-    answer = verifier.market.audits(run_id, 64)
+    answer = verifier.routes.audits(run_id, 64)
     for task in () if isinstance(answer, Later) else answer.tasks:
         unsigned = Verdict.model_validate(
             {
@@ -142,7 +142,7 @@ def vote(verifier: Verifier, run_id: int, says: Callable[[ReplayStats], dict[str
         )
         signature = sign(verifier.key, verifier.domain.digest(unsigned))
         verdict = unsigned.model_copy(update={"signature": signature})
-        verifier.market.verdict(run_id, task.audit_id, verdict)
+        verifier.routes.verdict(run_id, task.audit_id, verdict)
 
 
 class Quorum:
@@ -151,7 +151,7 @@ class Quorum:
     def __init__(self, live: LiveMarket, verifiers: Sequence[Verifier], folder: Path) -> None:
         self._run_id = live.run_id
         self._verifiers = list(verifiers)
-        info = verifiers[0].market.run(live.run_id)
+        info = verifiers[0].routes.run(live.run_id)
         self._signers = [
             EpochSigner(verifier, info, VerdictBook(folder / f"{n}.jsonl"))
             for n, verifier in enumerate(verifiers)

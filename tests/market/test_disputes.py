@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from client.public import Reader
-from ledger.state import RunStatus
+from ledger.state import LedgerStatus
 from protocol.canonical import content_digest, keccak256
 from protocol.epoch import header_of, uri_of
 from protocol.errors import NotFound, RunNotOpen
@@ -104,7 +104,7 @@ def test_a_padded_epoch_is_voided_by_the_watch_and_everybody_is_paid(disputed: L
         wait_until(lambda: earned(live, units) == units)
         run = ledger.run(live.run_id)
         assert run.finalised == sum(units.values()) * live.spec.rate
-        assert run.status is RunStatus.ACTIVE
+        assert run.status is LedgerStatus.ACTIVE
         wait_until(lambda: kept(alice, run.num_final - 1))
         quorum.stop()
         live.kill_orchestrator()
@@ -144,14 +144,14 @@ def test_what_was_done_before_a_halt_and_a_lapse_is_paid(tmp_path: Path) -> None
         halt(live)
         wait_until(lambda: is_refused(bob))
         wait_until(lambda: earned(live, units) == units)
-        assert ledger.run(live.run_id).status is RunStatus.HALTED
+        assert ledger.run(live.run_id).status is LedgerStatus.HALTED
         resume(live)
         wait_until(lambda: not is_refused(bob))
         units[bob.address] = bob.sell(2)
         wait_until(lambda: is_refused(bob))
         run = ledger.run(live.run_id)
         wait_until(lambda: ledger.block_time() > run.permit_until)
-        assert ledger.run(live.run_id).status is RunStatus.ACTIVE, "nobody halted it"
+        assert ledger.run(live.run_id).status is LedgerStatus.ACTIVE, "nobody halted it"
         wait_until(lambda: earned(live, units) == units)
         for worker in (alice, bob):
             assert claim(live, worker) == units[worker.address] * live.spec.rate
@@ -192,13 +192,13 @@ def proposed_file(live: LiveMarket, reader: LightWorker, epoch: int = 0) -> Epoc
 
     def is_proposed() -> bool:
         try:
-            return seller.market.epoch(live.run_id, epoch).stage is EpochStage.SIGNING
+            return seller.routes.epoch(live.run_id, epoch).stage is EpochStage.SIGNING
         except NotFound:  # it has not opened yet
             return False
 
     wait_until(is_proposed)
-    info = seller.market.epoch(live.run_id, epoch)
-    return EpochFile.from_canonical(seller.market.blob(info.file, max_bytes=1 << 24, kind="epoch"))
+    info = seller.routes.epoch(live.run_id, epoch)
+    return EpochFile.from_canonical(seller.routes.blob(info.file, max_bytes=1 << 24, kind="epoch"))
 
 
 def padded(file: EpochFile) -> EpochFile:
@@ -268,14 +268,14 @@ def resume(live: LiveMarket) -> None:
 
 def is_refused(worker: LightWorker) -> bool:
     """Return whether the orchestrator leases nothing; what it does lease is returned at once."""
-    market = worker.seller.market
+    routes = worker.seller.routes
     try:
-        answer = market.lease(worker.info.run_id, LeaseRequest(count=1))
+        answer = routes.lease(worker.info.run_id, LeaseRequest(count=1))
     except RunNotOpen:
         return True
     if isinstance(answer, Leases):
         ids = tuple(signed.lease.lease_id for signed in answer.leases)
-        market.return_leases(worker.info.run_id, ids)
+        routes.return_leases(worker.info.run_id, ids)
     return False
 
 

@@ -14,7 +14,7 @@ from client.trainer import open_trainer_routes
 from rollcall.__main__ import app
 from tests.market.light import selling, verifying
 from tests.rollout_worker.live import MODEL, LiveMarket, key_of, live_market
-from trainer.config import Config
+from trainer.config import TrainerConfig
 from trainer.main import open_trainer
 
 pytestmark = pytest.mark.slow
@@ -47,7 +47,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LiveMark
 
 
 def train(live: LiveMarket, folder: Path) -> None:
-    config = Config(
+    config = TrainerConfig(
         orchestrator=live.url,
         run_id=live.run_id,
         model_dir=MODEL,

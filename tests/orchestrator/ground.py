@@ -14,7 +14,7 @@ from web3 import Web3
 
 from devchain.chain import DevChain
 from devchain.rpc import Rpc
-from ledger.deployment import Deployment, Terms, deploy
+from ledger.deployment import Deployment, LedgerTerms, deploy
 from ledger.state import RunParams
 from protocol.canonical import content_digest, keccak256
 from protocol.constants import NANO
@@ -34,7 +34,7 @@ MODEL = Path("models/start")
 ENGINE = "transformers-cpu"
 EOS = 2
 
-TERMS = Terms(
+TERMS = LedgerTerms(
     unbond_seconds=600,
     revoke_seconds=50,
     min_window_seconds=2,

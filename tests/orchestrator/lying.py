@@ -44,7 +44,7 @@ def post(place: Place, file: EpochFile, *signers: str, publish: bool = True) -> 
     if publish:
         path = f"/v1/blobs/0x{digest.hex()}"
         assert place.party(signers[0]).put(path, data).status_code == 204
-    signed = place.market.chain.domain.digest(header)
+    signed = place.services.chain.domain.digest(header)
     signatures = {place.ground.address(name): place.party(name).sign(signed) for name in signers}
     ledger = place.ground.by(signers[0])
     ledger.post_epoch(header, file.secret, signatures, uri_of(digest))
@@ -63,7 +63,7 @@ def retract(place: Place, epoch: int, *signers: str) -> None:
     state = place.ground.by("stranger").run(place.run_id)
     stands = place.ground.by("stranger").epoch(place.run_id, epoch)
     message = RetractEpoch(place.run_id, epoch, state.generation, stands.header_hash)
-    digest = place.market.chain.domain.digest(message)
+    digest = place.services.chain.domain.digest(message)
     signatures = {place.ground.address(name): place.party(name).sign(digest) for name in signers}
     place.ground.by(signers[0]).retract_epoch(place.run_id, epoch, signatures)
 

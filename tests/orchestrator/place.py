@@ -19,8 +19,8 @@ from starlette.testclient import TestClient
 from orchestrator import epochs, permits, replays, slashes
 from orchestrator.app import create_app
 from orchestrator.chain import Chain
-from orchestrator.config import Config
-from orchestrator.services import Market
+from orchestrator.config import OrchestratorConfig
+from orchestrator.services import Services
 from orchestrator.store.blobs import Blobs
 from orchestrator.store.keys import run_prefix
 from orchestrator.store.store import Store
@@ -129,7 +129,7 @@ class Party:
     def digest(self, lease: Lease, submission: Submission) -> bytes:
         gflops = self.place.spec.gflops(submission.num_tokens())
         work = work_of(lease, submission, gflops=gflops)
-        return self.place.market.chain.domain.digest(work)
+        return self.place.services.chain.domain.digest(work)
 
     def submit(self, submission: Submission | bytes) -> httpx.Response:
         data = submission if isinstance(submission, bytes) else pack(submission)
@@ -169,7 +169,7 @@ class Party:
             **evidence(outcome, num_tokens, thresholds, **(found or {})),
         }
         unsigned = Verdict.model_validate(fields | changes)
-        digest = self.place.market.chain.domain.digest(unsigned)
+        digest = self.place.services.chain.domain.digest(unsigned)
         return unsigned.model_copy(update={"signature": self.sign(digest)})
 
     def judge(
@@ -202,7 +202,7 @@ class Place:
     ground: Ground
     spec: RunSpec
     run_id: int
-    market: Market
+    services: Services
     client: TestClient
     num_nonces: int = 0
     parties: dict[str, Party] = field(default_factory=dict)
@@ -236,11 +236,11 @@ class Place:
     def tick(self, seconds: float = 0) -> None:
         """Let time pass, then let the background work take its next steps."""
         self.wait(int(seconds))
-        run = self.market.runs[self.run_id]
-        self.call(self.market.look, run)
-        self.call(permits.tick, self.market, run)
-        self.call(epochs.tick, self.market, run)
-        self.call(slashes.tick, self.market, run)
+        run = self.services.runs[self.run_id]
+        self.call(self.services.look, run)
+        self.call(permits.tick, self.services, run)
+        self.call(epochs.tick, self.services, run)
+        self.call(slashes.tick, self.services, run)
 
     def wait(self, seconds: int) -> None:
         """Move the clock. Every transaction moves the chain by a second: first catch up with it."""
@@ -272,7 +272,7 @@ class Place:
             "created_at": self.ground.clock.now,
         }
         manifest = Manifest.model_validate(fields | changes)
-        digest = self.market.chain.domain.digest(manifest)
+        digest = self.services.chain.domain.digest(manifest)
         return SignedManifest(manifest=manifest, signature=self.party("trainer").sign(digest))
 
     def lineage(self, version: int, **changes: Any) -> bytes:
@@ -293,7 +293,7 @@ class Place:
     def known(self, key: str, field: int | str) -> bytes | None:
         """Return what the queue has of the run under a hash's field."""
         prefix = run_prefix(self.run_id)
-        found = self.call(self.market.store.queue.call, "HGET", prefix + key, field)
+        found = self.call(self.services.store.queue.call, "HGET", prefix + key, field)
         return None if found is None else bytes(found)
 
     def publish(self, version: int, **changes: Any) -> Any:
@@ -315,12 +315,12 @@ class Place:
 
     def drawn(self, work_digest: bytes) -> tuple[tuple[int, ...], int]:
         """Return which rollouts a replay is of, and how many tokens; of unknown work, a single one."""
-        run = self.market.runs[self.run_id]
+        run = self.services.runs[self.run_id]
         try:
-            group = self.call(replays.group_of, self.market, run, work_digest)
+            group = self.call(replays.group_of, self.services, run, work_digest)
         except NotFound:
             return (0,), 1
-        rollouts = replays.drawn_rollouts(self.market, run, group, work_digest)
+        rollouts = replays.drawn_rollouts(self.services, run, group, work_digest)
         return rollouts, sum(group.lengths[i] for i in rollouts)
 
     def epoch(self, number: int) -> EpochInfo:
@@ -335,8 +335,8 @@ class Place:
 
     def rollouts(self, lease: Lease, right: tuple[bool, ...] = (True, False)) -> list[Rollout]:
         """Return one completion per seed: the worked solution, or garbage, each ended by EOS."""
-        tokenizer = self.market.runs[self.run_id].require_tokenizer()
-        made = self.market.runs[self.run_id].environment
+        tokenizer = self.services.runs[self.run_id].require_tokenizer()
+        made = self.services.runs[self.run_id].environment
         solution = made.problem(lease.index).solution
         texts = [solution if right[i % len(right)] else "#0" for i in range(lease.group_size)]
         ids = [[*tokenizer.encode(text).ids, EOS] for text in texts]
@@ -371,20 +371,20 @@ def opened(
     run_id = ground.create_run(
         spec, num_verifiers=num_verifiers, threshold=threshold, **(params or {})
     )
-    market = open_market(ground, redis_url, folder, config or {})
-    with TestClient(create_app(market), base_url=f"http://{HOST}") as client:
-        place = Place(ground, spec, run_id, market, client)
+    services = open_market(ground, redis_url, folder, config or {})
+    with TestClient(create_app(services), base_url=f"http://{HOST}") as client:
+        place = Place(ground, spec, run_id, services, client)
         place.wait(0)
         place.open()
         yield place
 
 
-def open_market(ground: Ground, redis_url: str, folder: Path, config: dict[str, Any]) -> Market:
+def open_market(ground: Ground, redis_url: str, folder: Path, config: dict[str, Any]) -> Services:
     """Return an orchestrator's services on the ground's chain and clock."""
-    settings = Config.model_validate(
+    settings = OrchestratorConfig.model_validate(
         {"redis_url": redis_url, "blob_url": f"file://{folder}"} | config
     )
-    return Market(
+    return Services(
         settings,
         bytes(ground.people["orchestrator"].key),
         store=Store(redis_url),

@@ -78,7 +78,7 @@ def examined(
 
 def tick(place: Place, seconds: int = 0) -> None:
     place.wait(seconds)
-    place.call(canaries.tick, place.market, place.market.runs[place.run_id])
+    place.call(canaries.tick, place.services, place.services.runs[place.run_id])
 
 
 def deliver(place: Place, name: str) -> Receipt:
@@ -106,12 +106,12 @@ def reports(place: Place) -> tuple[FraudReportTask, ...]:
 def signed(place: Place, report: FraudReportTask, name: str) -> list[str]:
     """Have a verifier sign a report; return who has signed it by now."""
     party = place.party(name)
-    signature = party.sign(place.market.chain.domain.digest(FraudReport.of(report)))
+    signature = party.sign(place.services.chain.domain.digest(FraudReport.of(report)))
     body = FraudReportSignature(work_digest=report.work_digest, signature=signature)
     digest = f"{report.work_digest.hex()}"
     party.post(place.path(f"fraud-reports/0x{digest}"), body.to_json())
     key = f"{prefix(place)}accused:{digest}:{report.worker}"
-    return [who.decode() for who in place.call(place.market.store.queue.hash, key)]
+    return [who.decode() for who in place.call(place.services.store.queue.hash, key)]
 
 
 def commitments(place: Place) -> CanaryInfos:
@@ -174,8 +174,8 @@ def test_a_canary_is_neither_paid_nor_trained_on_nor_held_against_its_worker(
             place.party(name).decide(canary, REJECTED)
         for name in ("v0", "v1"):
             place.party(name).decide(paid, ACCEPTED)
-        run = place.market.runs[place.run_id]
-        queue, prefix = place.market.store.queue, run_prefix(run.run_id)
+        run = place.services.runs[place.run_id]
+        queue, prefix = place.services.store.queue, run_prefix(run.run_id)
         assert place.call(queue.call, "ZCARD", prefix + "ready") == 1
         assert place.call(queue.call, "ZCARD", f"{prefix}earned:{ground.address(BOB)}") == 0
         assert place.call(queue.call, "HGET", prefix + "state", "replaying") == b"0"
@@ -247,7 +247,7 @@ def test_two_failures_cost_a_verifier_its_stake_by_the_others_signatures(
     with examined(ground, redis_url, tmp_path, false=(ALICE, BOB)) as place:
         for _ in range(8):  # so much was replayed before that the share leaves room for two
             place.call(
-                place.market.store.queue.call, "HINCRBY", prefix(place) + "state", "handed", 3
+                place.services.store.queue.call, "HINCRBY", prefix(place) + "state", "handed", 3
             )
         first, second = deliver(place, ALICE).work_digest, deliver(place, BOB).work_digest
         place.party("v0").audits()
@@ -281,7 +281,9 @@ def test_where_the_others_are_no_quorum_the_stake_stays_and_the_operator_is_told
     ground: Ground, redis_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with examined(ground, redis_url, tmp_path, num_verifiers=2, false=(ALICE, BOB)) as place:
-        place.call(place.market.store.queue.call, "HINCRBY", prefix(place) + "state", "handed", 20)
+        place.call(
+            place.services.store.queue.call, "HINCRBY", prefix(place) + "state", "handed", 20
+        )
         digests = [deliver(place, name).work_digest for name in (ALICE, BOB)]
         place.party("v0").audits()
         for digest in digests:

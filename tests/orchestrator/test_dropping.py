@@ -35,9 +35,9 @@ def strict(ground: Ground, redis_url: str, tmp_path: Path) -> Iterator[Place]:
 
 def drawn_at(place: Place, digest: bytes) -> int:
     """Return the share that a group was drawn with, from the orchestrator's own record."""
-    run = place.market.runs[place.run_id]
+    run = place.services.runs[place.run_id]
     fields = place.call(
-        place.market.store.queue.hash, f"{run_prefix(run.run_id)}group:{digest.hex()}"
+        place.services.store.queue.hash, f"{run_prefix(run.run_id)}group:{digest.hex()}"
     )
     return int(fields[b"draw_rate"])
 
@@ -126,12 +126,12 @@ def test_a_group_that_admission_rejects_is_a_dropped_lease(strict: Place) -> Non
 
 def expire_all(place: Place, step: int) -> int:
     """Free leases in rounds of so many seconds until the clock is past all deadlines."""
-    run, freed = place.market.runs[place.run_id], 0
+    run, freed = place.services.runs[place.run_id], 0
     for _ in range(0, 70, step):
         place.wait(step)
 
         async def round_of(latest: float) -> int:
-            return await leases.expire(place.market, run, latest=latest)
+            return await leases.expire(place.services, run, latest=latest)
 
         freed += place.call(round_of, float(place.ground.clock.now))
     return freed
@@ -184,11 +184,11 @@ def test_the_queue_counts_as_the_rule_does(strict: Place) -> None:
     for task in verifier.audits(256):
         verifier.decide(task.work_digest, Outcome.ACCEPTED)
     prefix = run_prefix(strict.run_id)
-    tallies = strict.call(strict.market.store.queue.hash, prefix + "rewards:0")
+    tallies = strict.call(strict.services.store.queue.hash, prefix + "rewards:0")
     assert tallies[b"open"] == b"0"
     assert int(tallies[f"{alice.address}:leased".encode()]) == finished + missing
     assert int(tallies[f"{alice.address}:finished".encode()]) == finished
-    owed = strict.call(strict.market.store.queue.hash, f"{prefix}worker:{alice.address}")[
+    owed = strict.call(strict.services.store.queue.hash, f"{prefix}worker:{alice.address}")[
         b"drop_debt"
     ]
     assert int(owed) == debt

@@ -128,9 +128,9 @@ def test_the_figures_decide_and_not_the_name(
 ) -> None:
     digest = one_group(place)
     place.party("v0").decide(digest, REJECTED, found)
-    run = place.market.runs[place.run_id]
+    run = place.services.runs[place.run_id]
     kept = place.call(
-        place.market.store.queue.hash, f"{run_prefix(run.run_id)}findings:{digest.hex()}"
+        place.services.store.queue.hash, f"{run_prefix(run.run_id)}findings:{digest.hex()}"
     )
     assert list(kept.values()) == [follows.value.encode()]
     assert stands(place) == (follows is not Consequence.NAMED)

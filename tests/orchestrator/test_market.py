@@ -42,7 +42,7 @@ def test_a_group_is_leased_submitted_replayed_trained_on_and_paid(place: Place) 
 
 
 def test_the_receipt_and_the_lease_are_signed_by_the_orchestrator(place: Place) -> None:
-    alice, domain = place.party("alice"), place.market.chain.domain
+    alice, domain = place.party("alice"), place.services.chain.domain
     [signed] = alice.leases()
     receipt = alice.deliver(signed.lease)
     assert recover(domain.digest(signed.lease), signed.signature) == place.spec.orchestrator
@@ -82,12 +82,12 @@ def sign_report(place: Place, work_digest: bytes) -> None:
     from protocol.epoch import FraudReport
 
     raw = place.call(
-        place.market.store.queue.call,
+        place.services.store.queue.call,
         "HGET",
         run_prefix(place.run_id) + "reports",
         work_digest.hex(),
     )
-    digest = place.market.chain.domain.digest(FraudReport.of(Report.from_json(raw)))
+    digest = place.services.chain.domain.digest(FraudReport.of(Report.from_json(raw)))
     body = FraudReportSignature(work_digest=work_digest, signature=place.party("v0").sign(digest))
     path = place.path(f"fraud-reports/0x{work_digest.hex()}")
     assert place.party("v0").post(path, body.to_json()).status_code == 204

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from orchestrator.rules.pacing import Counts, Grant, Pace, grant, paced, units_left
 from orchestrator.store.keys import run_prefix
-from orchestrator.store.records import Group
+from orchestrator.store.records import GroupRecord
 from orchestrator.store.store import Store
 from protocol.checks.drops import DropPolicy, DropRule
 from protocol.constants import MICRO
@@ -136,7 +136,7 @@ class Bench:
         return found
 
     async def _submit(self, rule: DropRule, nonce: int, n: int) -> None:
-        group = Group(
+        group = GroupRecord(
             worker=WORKER,
             nonce=nonce,
             lease_id=n.to_bytes(32, "big"),

@@ -36,7 +36,7 @@ def three(ground: Ground, redis_url: str, tmp_path: Path) -> Iterator[Place]:
 def alarmed(place: Place, *names: str) -> bytes:
     """Have enough accept alice's next group, and these of them say that it carried her test over its bound."""
     digest = one_group(place)
-    for name in ("v0", "v1")[: place.market.runs[place.run_id].chain.threshold]:
+    for name in ("v0", "v1")[: place.services.runs[place.run_id].chain.threshold]:
         drifts = name in names
         detail = FOUND if drifts else ""
         place.party(name).decide(digest, ACCEPTED, drifts=drifts, detail=detail)

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from ledger.state import RunStatus
+from ledger.state import LedgerStatus
 from orchestrator import jobs
 from protocol.canonical import keccak256
-from protocol.messages import EpochStage, RunInfo
-from protocol.messages import RunStatus as OpenStatus
+from protocol.messages import EpochStage, RunInfo, RunStatus
 from tests.orchestrator.ground import Ground
 from tests.orchestrator.place import Place, opened
 from tests.orchestrator.test_settling import earn, final
@@ -31,14 +30,14 @@ def refusal(place: Place, worker: str = "alice") -> str:
 def look(place: Place) -> None:
     """Let the orchestrator's watch see the chain, as it does every second."""
     place.wait(0)
-    place.call(jobs.watch, place.market, place.market.runs[place.run_id])
+    place.call(jobs.watch, place.services, place.services.runs[place.run_id])
 
 
 def settle_what_is_left(place: Place, epoch: int) -> None:
     """Settle the last epoch of a run that rests or has ended: its leases are over, its work decided."""
-    run = place.market.runs[place.run_id]
+    run = place.services.runs[place.run_id]
     for _ in range(2):
-        place.call(jobs.free_leases, place.market, run)
+        place.call(jobs.free_leases, place.services, run)
         place.wait(6)
     place.tick()
     assert place.sign_epoch(epoch).status_code == 204
@@ -64,7 +63,7 @@ def test_a_permit_is_renewed_before_half_of_it_is_gone(
         assert ground.by("stranger").run(place.run_id).permit_until > first
         for _ in range(4):
             place.tick(seconds=PERMIT * 2 // 3)
-        assert info(place).status is OpenStatus.OPEN
+        assert info(place).status is RunStatus.OPEN
         assert not refusal(place)
 
 
@@ -83,10 +82,10 @@ def test_silence_stops_a_run_and_pays_what_was_done_before(
         place.wait(2)
         assert "permit ended" in refusal(place), "by this machine's clock, before the watch looks"
         look(place)
-        assert info(place).status is OpenStatus.HALTED
+        assert info(place).status is RunStatus.HALTED
         settle_what_is_left(place, 0)
         assert finalised(place) == tokens
-        assert ground.by("stranger").run(place.run_id).status is RunStatus.ACTIVE
+        assert ground.by("stranger").run(place.run_id).status is LedgerStatus.ACTIVE
 
 
 def test_work_dated_after_a_lapse_is_refused_before_it_gets_a_receipt(
@@ -115,7 +114,7 @@ def test_stewards_halt_and_resume_and_accepted_work_is_paid_meanwhile(place: Pla
         place.ground.by(steward).halt_run(place.run_id, REASON)
     look(place)
     assert "halted" in refusal(place)
-    assert info(place).status is OpenStatus.HALTED
+    assert info(place).status is RunStatus.HALTED
     place.wait(2)
     bob = place.party("bob")
     assert bob.submit(bob.submission(held)).json()["code"] == "run_not_open"
@@ -159,7 +158,7 @@ def test_a_run_at_its_cap_ends_and_pays_what_was_done_until_then(
         place.tick()
         assert place.epoch(0).stage is EpochStage.FINAL
         assert "compute cap" in refusal(place)
-        assert info(place).status is OpenStatus.STOPPED
+        assert info(place).status is RunStatus.STOPPED
         settle_what_is_left(place, 1)
         assert finalised(place) == first + second
         assert ground.by("stranger").run(place.run_id).num_opened == 2

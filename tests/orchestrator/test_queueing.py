@@ -47,12 +47,12 @@ def test_all_equal_groups_do_not_use_up_the_pace(place: Place) -> None:
 
 
 def test_expired_leases_free_their_places_and_decide_their_nonces(place: Place) -> None:
-    alice, run = place.party("alice"), place.market.runs[place.run_id]
+    alice, run = place.party("alice"), place.services.runs[place.run_id]
     alice.leases(4)
     deadline = place.ground.clock.now + place.spec.lease_seconds
 
     async def expire(latest: float) -> int:
-        return await leases.expire(place.market, run, latest=latest)
+        return await leases.expire(place.services, run, latest=latest)
 
     assert place.call(expire, deadline - 1) == 0
     assert place.call(expire, deadline) == 4
@@ -144,7 +144,7 @@ def test_two_copies_of_the_orchestrator_serve_one_run(place: Place, tmp_path: Pa
 
     alice = place.party("alice")
     lease = alice.leases()[0].lease
-    url = place.market.config.redis_url
+    url = place.services.config.redis_url
     other = open_market(place.ground, url, tmp_path / "blobs", {})
     with TestClient(create_app(other), base_url=f"http://{HOST}") as client:
         mine = place.client

@@ -110,7 +110,7 @@ def test_an_undecided_group_is_paid_and_not_trained_on(
     async def undecided(_: object) -> None:
         return None
 
-    monkeypatch.setattr(place.market.rewards, "score", undecided)
+    monkeypatch.setattr(place.services.rewards, "score", undecided)
     alice = place.party("alice")
     receipts = [alice.deliver(signed.lease) for signed in alice.leases(2)]
     for receipt in receipts:

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.permits import is_due
-from orchestrator.reconciling import Fate, fate_of
+from orchestrator.reconciling import EpochPosition, fate_of
 from orchestrator.rules import settle
 from orchestrator.rules.schedule import epoch_secret, most_groups, most_units
-from orchestrator.rules.settle import Opened, Standing
+from orchestrator.rules.settle import OpenEpoch, Standing
 from orchestrator.store.records import Epoch
 from protocol.canonical import keccak256
 from protocol.epoch import header_of
@@ -87,21 +87,21 @@ SIGNING, POSTED = EpochStage.SIGNING, EpochStage.POSTED
 @pytest.mark.parametrize(
     ("epoch", "stage", "generation", "header_hash", "fate"),
     [
-        (3, POSTED, 7, OURS, Fate.STANDS),
-        (3, POSTED, 6, OURS, Fate.STANDS),  # a later one was voided
-        (3, SIGNING, 7, OURS, Fate.UNMARKED),
-        (3, POSTED, 7, OTHER, Fate.FOREIGN),
-        (3, SIGNING, 7, OTHER, Fate.FOREIGN),
-        (3, None, 7, OTHER, Fate.FOREIGN),
-        (4, SIGNING, 7, NOTHING, Fate.WAITS),
-        (4, SIGNING, 6, NOTHING, Fate.VOIDED),
-        (4, POSTED, 6, NOTHING, Fate.VOIDED),
-        (4, POSTED, 7, NOTHING, Fate.UNPOSTED),
-        (4, None, 7, NOTHING, Fate.OPEN),
+        (3, POSTED, 7, OURS, EpochPosition.STANDS),
+        (3, POSTED, 6, OURS, EpochPosition.STANDS),  # a later one was voided
+        (3, SIGNING, 7, OURS, EpochPosition.UNMARKED),
+        (3, POSTED, 7, OTHER, EpochPosition.FOREIGN),
+        (3, SIGNING, 7, OTHER, EpochPosition.FOREIGN),
+        (3, None, 7, OTHER, EpochPosition.FOREIGN),
+        (4, SIGNING, 7, NOTHING, EpochPosition.WAITS),
+        (4, SIGNING, 6, NOTHING, EpochPosition.VOIDED),
+        (4, POSTED, 6, NOTHING, EpochPosition.VOIDED),
+        (4, POSTED, 7, NOTHING, EpochPosition.UNPOSTED),
+        (4, None, 7, NOTHING, EpochPosition.OPEN),
     ],
 )
 def test_what_became_of_an_epoch_follows_from_our_record_and_the_chain(
-    epoch: int, stage: EpochStage | None, generation: int, header_hash: bytes, fate: Fate
+    epoch: int, stage: EpochStage | None, generation: int, header_hash: bytes, fate: EpochPosition
 ) -> None:
     record = None
     if stage is not None:
@@ -135,7 +135,9 @@ def test_a_permit_is_renewed_in_its_second_half_and_never_after_its_end() -> Non
 def test_sums_of_header_leaves_and_accounts_agree(items: list[tuple[str, int, int]]) -> None:
     contributions = [work(*item) for item in items]
     before = (Account(worker=WORKERS[0], earned=7, last_nonce=0),)
-    opened = Opened(run_id=1, epoch=0, generation=0, prev_account_root=bytes(32), secret=bytes(32))
+    opened = OpenEpoch(
+        run_id=1, epoch=0, generation=0, prev_account_root=bytes(32), secret=bytes(32)
+    )
     file = settle.epoch_file(opened, contributions, before)
     header = header_of(file, file.canonical())
     assert header.total == sum(units for _, _, units in items)

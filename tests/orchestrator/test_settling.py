@@ -89,9 +89,9 @@ def test_a_crash_after_any_chain_write_pays_once(
     assert crashes >= 1
     assert place.epoch(0).stage is EpochStage.FINAL
     assert place.ground.by("v0").run(place.run_id).finalised == tokens * place.spec.rate
-    run = place.market.runs[place.run_id]
+    run = place.services.runs[place.run_id]
     unsettled = place.call(
-        place.market.store.queue.call, "HGET", run_prefix(run.run_id) + "state", "unsettled"
+        place.services.store.queue.call, "HGET", run_prefix(run.run_id) + "state", "unsettled"
     )
     assert int(unsettled) == 0
 
@@ -131,10 +131,10 @@ def test_a_stopped_run_is_settled_when_its_leases_are_over(place: Place) -> None
     place.ground.by("operator").stop_run(place.run_id)
     place.tick(seconds=1)
     assert place.epoch(0).stage is EpochStage.OPEN, "a lease is still out"
-    run = place.market.runs[place.run_id]
-    place.call(jobs.free_leases, place.market, run)
+    run = place.services.runs[place.run_id]
+    place.call(jobs.free_leases, place.services, run)
     place.wait(6)
-    place.call(jobs.free_leases, place.market, run)
+    place.call(jobs.free_leases, place.services, run)
     place.tick()
     assert place.sign_epoch(0).status_code == 204
     place.tick()
@@ -161,18 +161,18 @@ def test_work_revoked_while_an_epoch_is_being_frozen_is_not_in_it(
     caught = bob.deliver(bob.leases()[0].lease)
     assert verifier.audits()
     verdict = verifier.verdict(caught.work_digest, Outcome.REJECTED, NAMED)
-    real = place.market.blobs.add
+    real = place.services.blobs.add
 
     async def add_and_condemn(data: bytes) -> bytes:
         from orchestrator import replays
 
-        run = place.market.runs[place.run_id]
-        await replays.count(place.market, run, verdict)
+        run = place.services.runs[place.run_id]
+        await replays.count(place.services, run, verdict)
         return await real(data)
 
-    monkeypatch.setattr(place.market.blobs, "add", add_and_condemn)
-    run = place.market.runs[place.run_id]
-    assert place.call(epochs._freeze, place.market, run, 0) is None
+    monkeypatch.setattr(place.services.blobs, "add", add_and_condemn)
+    run = place.services.runs[place.run_id]
+    assert place.call(epochs._freeze, place.services, run, 0) is None
     monkeypatch.undo()
     place.tick(seconds=11)
     assert place.sign_epoch(0).status_code == 204

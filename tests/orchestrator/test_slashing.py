@@ -21,7 +21,7 @@ def task(place: Place) -> FraudReportTask:
 
 def sign(place: Place, name: str, report: FraudReportTask) -> None:
     party = place.party(name)
-    signature = party.sign(place.market.chain.domain.digest(FraudReport.of(report)))
+    signature = party.sign(place.services.chain.domain.digest(FraudReport.of(report)))
     signed = FraudReportSignature(work_digest=report.work_digest, signature=signature)
     path = place.path(f"fraud-reports/0x{report.work_digest.hex()}")
     assert party.post(path, signed.to_json()).status_code == 204
@@ -29,7 +29,7 @@ def sign(place: Place, name: str, report: FraudReportTask) -> None:
 
 def stages(place: Place) -> list[str]:
     prefix = run_prefix(place.run_id)
-    found = place.call(place.market.store.queue.hash, prefix + "reports")
+    found = place.call(place.services.store.queue.hash, prefix + "reports")
     return [Report.from_json(raw).stage for raw in found.values()]
 
 
@@ -49,7 +49,7 @@ def test_a_signer_that_withdraws_in_front_of_the_report_does_not_save_the_accuse
 ) -> None:
     with opened(ground, redis_url, tmp_path / "b", num_verifiers=3, threshold=2) as place:
         accused = condemned(place)
-        propose = place.market.chain.propose_slash
+        propose = place.services.chain.propose_slash
         withdrawn = ground.by("v0").stake_of(ground.address("v0"))
 
         async def in_front(report: FraudReport, signatures: dict[str, bytes]) -> None:
@@ -57,9 +57,9 @@ def test_a_signer_that_withdraws_in_front_of_the_report_does_not_save_the_accuse
             await propose(report, signatures)
 
         try:
-            place.market.chain.propose_slash = in_front  # type: ignore[method-assign]
+            place.services.chain.propose_slash = in_front  # type: ignore[method-assign]
             place.tick()
-            place.market.chain.propose_slash = propose  # type: ignore[method-assign]
+            place.services.chain.propose_slash = propose  # type: ignore[method-assign]
             assert stages(place) == ["signing"], "refused, and kept"
             assert ground.by("stranger").at_risk(place.run_id, accused.worker) == 0
             sign(place, "v2", accused)
@@ -75,13 +75,13 @@ def test_a_report_that_another_brought_first_goes_on(
 ) -> None:
     with opened(ground, redis_url, tmp_path / "b", num_verifiers=3, threshold=2) as place:
         condemned(place)
-        propose = place.market.chain.propose_slash
+        propose = place.services.chain.propose_slash
 
         async def twice(report: FraudReport, signatures: dict[str, bytes]) -> None:
             await propose(report, signatures)
             await propose(report, signatures)
 
-        place.market.chain.propose_slash = twice  # type: ignore[method-assign]
+        place.services.chain.propose_slash = twice  # type: ignore[method-assign]
         place.tick()
         assert stages(place) == ["proposed"]
         stake_again(place, "alice")
@@ -94,10 +94,10 @@ def test_a_report_of_more_than_is_left_at_risk_is_given_up(
         digest = one_group(place)
         place.party("v0").decide(digest, Outcome.REJECTED, NAMED)
         key = run_prefix(place.run_id) + "reports"
-        raw = place.call(place.market.store.queue.hash, key)[digest.hex().encode()]
+        raw = place.call(place.services.store.queue.hash, key)[digest.hex().encode()]
         kept = Report.from_json(raw)
         asked = kept.model_copy(update={"amount": str(2 * int(kept.amount))})
-        place.call(place.market.store.queue.call, "HSET", key, digest.hex(), asked.to_json())
+        place.call(place.services.store.queue.call, "HSET", key, digest.hex(), asked.to_json())
         sign(place, "v0", task(place))
         place.tick()
         assert stages(place) == ["dismissed"]

@@ -114,7 +114,7 @@ def test_events_tell_the_story_in_order_and_go_on_after_an_id(place: Place) -> N
     alice.deliver(alice.leases()[0].lease)
 
     async def read(after: str, count: int) -> list[bytes]:
-        stream = follow(place.market.store, place.run_id, after=after)
+        stream = follow(place.services.store, place.run_id, after=after)
         return [await anext(stream) for _ in range(count)]
 
     pieces = place.call(read, "0-0", 3)
@@ -145,8 +145,8 @@ def test_without_redis_requests_are_told_to_come_back(place: Place, tmp_path: Pa
     from starlette.testclient import TestClient
 
     url = f"unix://{tmp_path}/nobody.sock"
-    market = open_market(place.ground, url, tmp_path / "blobs", {})
-    with TestClient(create_app(market)) as client:
+    services = open_market(place.ground, url, tmp_path / "blobs", {})
+    with TestClient(create_app(services)) as client:
         began = time.monotonic()
         response = client.get("/v1/runs")
         assert (response.status_code, code(response)) == (503, "busy")
@@ -159,7 +159,7 @@ def test_without_redis_requests_are_told_to_come_back(place: Place, tmp_path: Pa
 def test_a_config_with_an_unknown_key_is_refused() -> None:
     from pydantic import ValidationError
 
-    from orchestrator.config import Config
+    from orchestrator.config import OrchestratorConfig
 
     with pytest.raises(ValidationError, match="reddis_url"):
-        Config.model_validate({"reddis_url": "redis://x"})
+        OrchestratorConfig.model_validate({"reddis_url": "redis://x"})

@@ -134,9 +134,9 @@ def test_where_verifiers_disagree_for_good_the_group_is_paid_and_not_trained_on(
         digest = one_group(place)
         assert place.party("v0").decide(digest, ACCEPTED) == "replay"
         assert place.party("v1").decide(digest, REJECTED) == "accepted"
-        run = place.market.runs[place.run_id]
+        run = place.services.runs[place.run_id]
         assert (
-            place.call(place.market.store.queue.call, "ZCARD", run_prefix(run.run_id) + "ready")
+            place.call(place.services.store.queue.call, "ZCARD", run_prefix(run.run_id) + "ready")
             == 0
         )
 
@@ -185,7 +185,7 @@ def test_no_vote_is_seen_before_a_group_is_decided(
 def events(place: Place) -> list[str]:
     """Return the kinds of a run's events so far."""
     prefix = run_prefix(place.run_id)
-    entries = place.call(place.market.store.queue.call, "XRANGE", prefix + "events", "-", "+")
+    entries = place.call(place.services.store.queue.call, "XRANGE", prefix + "events", "-", "+")
     return [fields[b"kind"].decode() for _, fields in entries]
 
 

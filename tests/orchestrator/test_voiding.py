@@ -89,7 +89,7 @@ def paid(place: Place, worker: str) -> int:
 def unsettled(place: Place) -> dict[str, int]:
     names = ("unsettled", "posted")
     key = f"rollcall:{{{place.run_id}}}:state"
-    values = place.call(place.market.store.queue.call, "HMGET", key, *names)
+    values = place.call(place.services.store.queue.call, "HMGET", key, *names)
     return dict(zip(names, (int(value or 0) for value in values), strict=True))
 
 
@@ -255,7 +255,7 @@ def test_no_lease_is_drawn_from_a_secret_that_was_in_a_file(disputed: Place) -> 
     place = disputed
     earn(place, "alice")
     freeze(place, 0)
-    run = place.market.runs[place.run_id]
+    run = place.services.runs[place.run_id]
     assert run.num_revealed == 1
     assert place.party("bob").leases()[0].lease.epoch == 1
     settle(place, 0)

@@ -13,7 +13,7 @@ from orchestrator import replays
 from orchestrator.checks import canaries
 from orchestrator.store.keys import run_prefix
 from orchestrator.store.queue import Queue, Script
-from orchestrator.store.votes import Votes
+from orchestrator.store.votes import VoteStore
 from protocol.messages import GroupState, VerifierInfo, VerifierInfos
 from protocol.verdict import Outcome, Verdict
 from tests.orchestrator.evidence import GROSS, NAMED
@@ -49,7 +49,7 @@ def two_processes(
         ground, redis_url, folder / "b", num_verifiers=3, threshold=2, config=config
     ) as place:
         other = open_market(ground, redis_url, folder / "b", config or {})
-        for queue in (place.market.store.queue, other.store.queue):
+        for queue in (place.services.store.queue, other.store.queue):
             if not compared:
                 queue._scripts["write"] = uncompared(queue)
         yield place, other
@@ -60,7 +60,7 @@ def meet(
     place: Place, other: Any, monkeypatch: pytest.MonkeyPatch, first: Verdict, second: Verdict
 ) -> None:
     """Count two verdicts in two processes, neither of which writes before both have read."""
-    read, both_read, num_read = Votes.read, asyncio.Event(), 0
+    read, both_read, num_read = VoteStore.read, asyncio.Event(), 0
 
     async def read_together(*arguments: Any) -> Any:
         nonlocal num_read
@@ -72,13 +72,13 @@ def meet(
         return seen
 
     async def both() -> None:
-        runs = (place.market.runs[place.run_id], await other.run(place.run_id))
+        runs = (place.services.runs[place.run_id], await other.run(place.run_id))
         await asyncio.gather(
-            replays.count(place.market, runs[0], first), replays.count(other, runs[1], second)
+            replays.count(place.services, runs[0], first), replays.count(other, runs[1], second)
         )
 
     with monkeypatch.context() as patched:
-        patched.setattr(Votes, "read", read_together)
+        patched.setattr(VoteStore, "read", read_together)
         place.call(both)
 
 
@@ -149,7 +149,7 @@ def test_two_right_answers_at_once_strike_a_wrong_one_once(
     ):
         for name in ("v0", "v1", "v2"):
             ground.by(name).join_run(place.run_id)
-        place.call(canaries.tick, place.market, place.market.runs[place.run_id])
+        place.call(canaries.tick, place.services, place.services.runs[place.run_id])
         place.wait(2)  # by then every copy of the orchestrator would know
         digest = one_group(place)
         place.party("v0").decide(digest, ACCEPTED)
@@ -168,17 +168,17 @@ def test_who_is_overtaken_each_time_is_told_to_send_again(
 ) -> None:
     digest, verifier = one_group(place), place.party("v0")
     verifier.audits()
-    read = Votes.read
+    read = VoteStore.read
 
-    async def read_too_early(votes: Votes, *arguments: Any) -> Any:
+    async def read_too_early(votes: VoteStore, *arguments: Any) -> Any:
         seen = await read(votes, *arguments)
-        run = place.market.runs[place.run_id]
+        run = place.services.runs[place.run_id]
         key = f"{run_prefix(run.run_id)}alarms:{place.party('alice').address}"
         await votes.queue.call("SADD", key, f"another{len(seen.facts.workers)}{seen.digest!r}")
         return seen
 
     with monkeypatch.context() as patched:
-        patched.setattr(Votes, "read", read_too_early)
+        patched.setattr(VoteStore, "read", read_too_early)
         refused = verifier.judge(digest, ACCEPTED)
         assert (refused.status_code, refused.json()["code"]) == (503, "busy")
         assert place.status(digest).verdicts == ()

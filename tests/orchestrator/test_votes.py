@@ -19,7 +19,6 @@ from orchestrator.rules.ballots import (
     CloseCanary,
     CloseVote,
     Exclude,
-    Facts,
     FailCanary,
     Failing,
     FreePlace,
@@ -35,6 +34,7 @@ from orchestrator.rules.ballots import (
     StartReport,
     Suspicion,
     TakeVote,
+    VoteFacts,
     VoteTerms,
 )
 from orchestrator.rules.votes import UNDECIDED_SECONDS, Counted, Reply, count, failing
@@ -58,9 +58,9 @@ def facts(
     canary: str = "",
     worker: Suspicion | None = None,
     **more: Any,
-) -> Facts:
+) -> VoteFacts:
     ballots = Ballots(WORKER, state, found, canary, votes or {}, findings or {})
-    known = Facts({GROUP: ballots}, {WORKER: worker or Suspicion()}, is_handed=True)
+    known = VoteFacts({GROUP: ballots}, {WORKER: worker or Suspicion()}, is_handed=True)
     return replace(known, **more)
 
 
@@ -78,11 +78,11 @@ def of(counted: Counted, *kinds: type[Any]) -> list[Any]:
     return [effect for effect in counted.effects if isinstance(effect, kinds)]
 
 
-def does(facts: Facts, vote: Cast, terms: VoteTerms = THREE) -> Counted:
+def does(facts: VoteFacts, vote: Cast, terms: VoteTerms = THREE) -> Counted:
     return count(facts, vote, terms, NOW)
 
 
-def after(known: Facts, counted: Counted) -> Facts:
+def after(known: VoteFacts, counted: Counted) -> VoteFacts:
     """Return the facts that a vote on a group of no canary leaves behind."""
     ballots, worker = known.groups[GROUP], known.workers[WORKER]
     for effect in counted.effects:

@@ -16,8 +16,8 @@ from tests.orchestrator.test_settling import earn
 
 
 def watch(place: Place, folder: Path) -> None:
-    run = place.market.runs[place.run_id]
-    place.call(EpochWatch(str(folder)).tick, place.market, run)
+    run = place.services.runs[place.run_id]
+    place.call(EpochWatch(str(folder)).tick, place.services, run)
 
 
 def frozen(place: Place, seconds: int = 11) -> None:

@@ -9,7 +9,7 @@ from web3 import Web3
 
 from audit.epoch_record import EpochReport, check_pay
 from audit.history import Fate, Posted
-from orchestrator.services import Market
+from orchestrator.services import Services
 from protocol.canonical import content_digest, keccak256
 from protocol.messages import EpochFile
 from protocol.user_error import UserError
@@ -91,7 +91,7 @@ def test_the_proof_is_sent_where_asked(auditor: Auditor) -> None:
 def test_seeds_that_were_chosen_are_told(auditor: Auditor, monkeypatch: pytest.MonkeyPatch) -> None:
     """The orchestrator draws leases from another secret than the one it committed to."""
     with monkeypatch.context() as lying:
-        lying.setattr(Market, "secret", lambda *_: keccak256(b"a secret it likes better"))
+        lying.setattr(Services, "secret", lambda *_: keccak256(b"a secret it likes better"))
         earn(auditor.place)
     final(auditor.place, 0)
     holds, printed = auditor.audit()

@@ -14,7 +14,7 @@ from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
 from devchain.__main__ import development_key
-from ledger.deployment import Deployment, Terms, deploy
+from ledger.deployment import Deployment, LedgerTerms, deploy
 from ledger.ledger import web3_at
 from ledger.state import Office, RunParams
 from protocol.canonical import keccak256
@@ -95,7 +95,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     with started(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         url = [process.stdout.readline().strip() for _ in range(3)][-1]
-        terms = Terms(
+        terms = LedgerTerms(
             arbiter=account(ARBITER).address,
             unbond_seconds=600,
             revoke_seconds=WAIT,

@@ -67,9 +67,9 @@ def test_services_stand_where_the_configs_look_for_them(compose: dict[str, Any])
 
 
 def test_the_written_configs_are_read_by_their_roles(tmp_path: Path) -> None:
-    from orchestrator.config import Config as OrchestratorConfig
+    from orchestrator.config import OrchestratorConfig
     from rollout_worker.config import VerifierConfig, WorkerConfig
-    from trainer.config import Config as TrainerConfig
+    from trainer.config import TrainerConfig
 
     write_containers(tmp_path, steps=7)
     folder = tmp_path / "compose"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from audit import draws
-from audit.draws import Records
+from audit.draws import PaidCounts
 from audit.record import PublicRecord
 from orchestrator import intake, leases, replays
 from orchestrator.rules.schedule import Opening
@@ -162,11 +162,11 @@ def sell(place: Place) -> bytes:
 
 def change_verdict(place: Place, digest: bytes, **changes: Any) -> None:
     """Have the orchestrator show another verdict than it was given."""
-    run = place.market.runs[place.run_id]
+    run = place.services.runs[place.run_id]
     key = f"{run_prefix(run.run_id)}verdicts:{digest.hex()}"
-    [(verifier, raw)] = place.call(place.market.store.queue.hash, key).items()
+    [(verifier, raw)] = place.call(place.services.store.queue.hash, key).items()
     changed = Verdict.from_json(raw).model_copy(update=changes).to_json()
-    place.call(partial(place.market.store.queue.call, "HSET", key, verifier, changed))
+    place.call(partial(place.services.store.queue.call, "HSET", key, verifier, changed))
 
 
 def test_the_secret_of_another_epoch_draws_nothing(
@@ -237,7 +237,7 @@ def test_a_tokenizer_that_is_gone_leaves_prompts_unchecked(
 def test_a_record_counts_what_was_paid_before_or_else_the_nonce() -> None:
     work = contribution_of("0x" + 40 * "1")
     other = contribution_of("0x" + 40 * "2")
-    records = Records()
+    records = PaidCounts()
     records.take([work(1), work(4), other(2)])
     records.take([work(9)])
     assert [records.before(w) for w in (work(1), work(4), work(9), other(2))] == [0, 1, 2, 0]

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from audit.group import check_groups
-from audit.lineage import Lineage, Step, chain, influences, read_lineage
+from audit.lineage import Lineage, Origin, chain, influences, read_lineage
 from client.public import Reader
 from protocol.errors import BadSignature, Malformed
 from protocol.policies.lineage import NO_LINEAGE, Share, StepRecord, TrainedGroup, shares_of
@@ -121,7 +121,7 @@ def test_a_reward_or_worker_that_the_submission_does_not_bear_out_is_told(
         ({"work_digest": b"\x07" * 32}, ["is not shown"]),
     ):
         group = true.model_copy(update=changes)
-        step = Step(1, (Share(group, 1.0, 1.0),))
+        step = Origin(1, (Share(group, 1.0, 1.0),))
         forged = Lineage(market.run_id, 1, bytes(32), "", (step,))
         wrong = check_groups(reader, info, forged, count=1, say=print)
         assert len(wrong) == len(said)
@@ -147,7 +147,7 @@ def test_a_manifest_by_another_key_is_no_lineage(
 
     def forged(reader: Reader, run_id: int, version: int) -> SignedManifest:
         signed = real(reader, run_id, version)
-        digest = market.market.chain.domain.digest(signed.manifest)
+        digest = market.services.chain.domain.digest(signed.manifest)
         return signed.model_copy(update={"signature": market.party("bob").sign(digest)})
 
     monkeypatch.setattr(Reader, "manifest", forged)
@@ -208,7 +208,7 @@ def test_a_thousand_steps_of_32_groups_take_seconds() -> None:
     """Measured 0.8 s on one core, of 5 MB; the bound leaves room for a busy machine."""
     data, manifest = long_chain(1000, 32)
     began = time.process_time()
-    steps = tuple(Step(r.version, shares_of(r)) for r in chain(data, manifest, first=1))
+    steps = tuple(Origin(r.version, shares_of(r)) for r in chain(data, manifest, first=1))
     found = influences(steps)
     assert time.process_time() - began < 10
     assert sum(one.weight for one in found) == pytest.approx(1)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ledger.state import RunStatus
+from ledger.state import LedgerStatus
 from protocol.canonical import keccak256
 from protocol.user_error import UserError
 from rollcall.cli import run
@@ -11,7 +11,7 @@ from tests.contracts.world import WINDOW, World
 from tests.rollcall.counter import Counter, told
 
 
-def status(world: World) -> RunStatus:
+def status(world: World) -> LedgerStatus:
     return world.by("operator").run(world.run_id).status
 
 
@@ -34,7 +34,7 @@ def test_an_unknown_run_is_told_with_those_there_are(world: World, run_id: int) 
 def test_the_operator_halts_at_once_and_resumes_after_the_delay(world: World) -> None:
     counter = Counter.of(world, "operator")
     run.halt(counter.desk, world.run_id, "the reward is being gamed")
-    assert status(world) is RunStatus.HALTED
+    assert status(world) is LedgerStatus.HALTED
     assert keccak256(b"the reward is being gamed").hex() in counter.said
     with told(world, counter, "this can be done from .* UTC, in 1 min on"):
         run.resume(counter.desk, world.run_id)
@@ -42,7 +42,7 @@ def test_the_operator_halts_at_once_and_resumes_after_the_delay(world: World) ->
         run.halt(counter.desk, world.run_id, "again")
     world.wait(WINDOW)
     run.resume(counter.desk, world.run_id)
-    assert status(world) is RunStatus.ACTIVE
+    assert status(world) is LedgerStatus.ACTIVE
     with told(world, counter, "is active: there is nothing to resume"):
         run.resume(counter.desk, world.run_id)
 
@@ -58,7 +58,7 @@ def test_stewards_vote_and_a_stranger_may_not(world: World) -> None:
         run.halt(first.desk, world.run_id, "harm")
     second = Counter.of(world, "s1")
     run.halt(second.desk, world.run_id, "harm")
-    assert status(world) is RunStatus.HALTED
+    assert status(world) is LedgerStatus.HALTED
     assert "is halted: work dated before is still posted and paid" in second.said
 
 
@@ -88,10 +88,10 @@ def test_a_permit_is_renewed_and_after_its_lapse_the_run_resumed(world: World) -
     with told(world, counter, "this can be done from"):
         run.resume(counter.desk, world.run_id)
     run.permit(Counter.of(world, "stranger").desk, world.run_id, lapse=True)
-    assert status(world) is RunStatus.HALTED
+    assert status(world) is LedgerStatus.HALTED
     world.wait(WINDOW)
     run.resume(counter.desk, world.run_id)
-    assert status(world) is RunStatus.ACTIVE
+    assert status(world) is LedgerStatus.ACTIVE
     assert "is active; its permit holds until" in counter.said
 
 
@@ -106,7 +106,7 @@ def test_stewards_end_their_own_halt_by_as_many_votes(world: World) -> None:
     run.resume(first.desk, world.run_id)
     assert "1 of 2 votes to resume" in first.said
     run.resume(Counter.of(world, "s1").desk, world.run_id)
-    assert status(world) is RunStatus.ACTIVE
+    assert status(world) is LedgerStatus.ACTIVE
 
 
 def test_only_the_operator_renews_a_permit(world: World) -> None:
@@ -160,7 +160,7 @@ def test_a_pause_is_told_before_money_comes_in(world: World) -> None:
     with told(world, counter, "the ledger is paused until .* UTC, in 1 h"):
         run.fund(counter.desk, world.run_id, "0.00000000000000001")
     run.halt(counter.desk, world.run_id, "a pause stops no halting")
-    assert status(world) is RunStatus.HALTED
+    assert status(world) is LedgerStatus.HALTED
 
 
 def test_a_reason_is_a_text_or_its_digest() -> None:

@@ -13,7 +13,7 @@ from rollcall.demo import run
 from rollcall.demo.events import Record
 from rollcall.demo.market import Market
 from rollcall.demo.processes import Processes
-from rollcall.demo.run import Ports, Progress, places
+from rollcall.demo.run import Ports, StallWatch, places
 from rollcall.demo.view import View
 
 
@@ -28,7 +28,7 @@ def test_a_market_that_stands_still_is_given_up_and_a_slow_one_is_not(
     record = Record(market.url, 1, tmp_path / "events.jsonl")
     console = Console(file=(tmp_path / "view.txt").open("w"))
     with Processes(tmp_path / "logs") as processes, View(console, market, plain=True) as view:
-        progress = Progress(market, processes, view, record)
+        progress = StallWatch(market, processes, view, record)
         began = time.monotonic()
         for version in range(12):  # each well within the limit, all of them beyond it
             with lines.open("a") as file:

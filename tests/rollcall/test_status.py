@@ -41,9 +41,9 @@ def test_an_exclusion_is_shown_with_its_reason(auditor: Auditor) -> None:
     place = auditor.place
     alice = place.party("alice")
     alice.leases()
-    run = place.market.runs[place.run_id]
+    run = place.services.runs[place.run_id]
     place.call(
-        place.market.store.queue.script, "withhold", run.run_id, alice.address, WITHHELD, 10, "{}"
+        place.services.store.queue.script, "withhold", run.run_id, alice.address, WITHHELD, 10, "{}"
     )
     printed = status(auditor)
     assert "excluded" in printed
@@ -78,5 +78,5 @@ def test_the_live_view_counts_a_pause_until_its_worker_resumes(auditor: Auditor)
 def told(place: Place) -> list[Event]:
     """Return a run's events so far, oldest first."""
     stream = run_prefix(place.run_id) + "events"
-    entries = place.call(place.market.store.queue.call, "XRANGE", stream, "-", "+")
+    entries = place.call(place.services.store.queue.call, "XRANGE", stream, "-", "+")
     return [Event.from_json(fields[b"body"]) for _, fields in entries]

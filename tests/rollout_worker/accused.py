@@ -42,7 +42,7 @@ class Accused:
 
     def lease(self) -> SignedLease:
         request = LeaseRequest(count=1)
-        while isinstance(answer := self.seller.market.lease(self.info.run_id, request), Later):
+        while isinstance(answer := self.seller.routes.lease(self.info.run_id, request), Later):
             time.sleep(0.1)
         assert isinstance(answer, Leases)
         return answer.leases[0]
@@ -65,7 +65,7 @@ class Accused:
             key=seller.key,
             now=int(time.time()),
         )
-        receipt = seller.market.submit(self.info.run_id, commitment.body)
+        receipt = seller.routes.submit(self.info.run_id, commitment.body)
         check_receipt(receipt, commitment, spec=spec, domain=seller.domain)
         kept = KeptReceipt(receipt=receipt, work=commitment.work, lease=signed)
         seller.receipts.keep(kept)
@@ -74,7 +74,7 @@ class Accused:
     def appeals(self) -> Appeals:
         """Return the worker's answers as a fresh process would make them."""
         seller = self.seller
-        return Appeals(seller.config, self.wallet, seller.market, seller.receipts)
+        return Appeals(seller.config, self.wallet, seller.routes, seller.receipts)
 
     def slash(self, slash_id: bytes) -> SlashState:
         return self.wallet.ledger.slash(slash_id)
@@ -89,7 +89,7 @@ class Accused:
 @contextmanager
 def accused(live: LiveMarket, name: str) -> Iterator[Accused]:
     with open_seller(live.worker(name), key_of(name), threading.Event()) as (seller, wallet):
-        info = seller.market.run(live.run_id)
+        info = seller.routes.run(live.run_id)
         wallet.join(info)
         yield Accused(live, seller, wallet, info)
 

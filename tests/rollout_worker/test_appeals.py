@@ -49,9 +49,9 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveMarket]:
         verifiers=quorum(*VERIFIERS),
         threshold=2,
         windows=WINDOWS.model_copy(update={"appeal": 900, "unbond": 2_000}),
-    ) as market:
-        stake_verifiers(market)
-        yield market
+    ) as routes:
+        stake_verifiers(routes)
+        yield routes
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +140,7 @@ def test_two_leases_for_one_nonce_are_named_first(live: LiveMarket, engine: Engi
 def test_an_accusation_that_nobody_can_check_is_appealed(live: LiveMarket, engine: Engine) -> None:
     with accused(live, "unseen") as worker:
         kept = worker.sell(engine)
-        status = worker.seller.market.submission(live.run_id, kept.receipt.work_digest)
+        status = worker.seller.routes.submission(live.run_id, kept.receipt.work_digest)
         hide(live, status.body)
         slash_id = accuse(live, worker.seller.identity, kept.receipt.work_digest)
         assert step(worker.appeals())

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from audit.chain_facts import domain_of
+from client.counters import Counters
 from client.public import BlobMismatch
-from client.tally import Tally
 from protocol.canonical import content_digest
 from protocol.errors import Busy
 from protocol.messages import EpochInfo, EpochStage
@@ -26,7 +26,7 @@ class Desk:
     """A signer on a real chain, with the one file that a market shows it, and a clock in hand."""
 
     stage: Stage
-    tally: Tally
+    counters: Counters
     lag: int = 0
     failure: Exception | None = None
     now: float = 0.0
@@ -46,7 +46,7 @@ class Desk:
             header_digest=domain.digest(header_of(file)),
             signers=(),
         )
-        market: Any = SimpleNamespace(
+        routes: Any = SimpleNamespace(
             address="",
             epoch=lambda *_, **__: shown,
             blob=self._blob,
@@ -57,9 +57,9 @@ class Desk:
             key=bytes(self.stage.world.people["v0"].key),
             identity=self.stage.world.address("v0"),
             domain=domain,
-            market=market,
+            routes=routes,
             wallet=SimpleNamespace(ledger=Lagging(ledger, self)),
-            tally=self.tally,
+            counters=self.counters,
             stop=threading.Event(),
         )
         spec = SimpleNamespace(gflops=lambda tokens: -(-2 * NUM_PARAMETERS * tokens // 10**9))
@@ -97,7 +97,7 @@ def desk(deployed: World, tmp_path: Path) -> Iterator[Desk]:
     with deployed.undone():
         stage = staged(deployed, tmp_path)
         deployed.open()
-        yield Desk(stage, Tally(tmp_path, "verifier"))
+        yield Desk(stage, Counters(tmp_path, "verifier"))
 
 
 def test_a_verifier_that_was_behind_signs_once_it_has_caught_up(desk: Desk) -> None:
@@ -131,4 +131,4 @@ def test_a_file_that_stays_refused_is_looked_at_ever_less_often_and_told_once(de
         desk.now += 1.0
     assert not desk.signed
     assert desk.num_looks <= 5 + 600 / LONGEST_WAIT_SECONDS
-    assert desk.tally.snapshot()["epochs_refused"] == 1
+    assert desk.counters.snapshot()["epochs_refused"] == 1

@@ -16,7 +16,7 @@ from protocol.verdict import NOTHING_MEASURED, Outcome, Verdict, judge
 from rollout_worker.engines.base import Request
 from rollout_worker.engines.fp8_cache import keeping_fp8
 from rollout_worker.engines.rounded import rounded
-from rollout_worker.engines.transformers import Batch, TransformersEngine
+from rollout_worker.engines.transformers import DecodingRows, TransformersEngine
 from rollout_worker.generate import finish_group, requests_of
 from rollout_worker.replay.hypotheses import Older, Suspect, _Case, name
 from rollout_worker.replay.measure import ReplayModel, only, stats_of
@@ -122,13 +122,13 @@ def fp8(bench: Lab, leases: list[Lease]) -> Groups:
         return bench.sample(leases)
 
 
-class NucleusBatch(Batch):
+class NucleusBatch(DecodingRows):
     def draw(self, scaled_BV: Tensor) -> Tensor:
         return super().draw(within_nucleus(scaled_BV, ones(len(scaled_BV)), 0.95))
 
 
 class NucleusEngine(TransformersEngine):
-    def _prefilled(self, requests: Sequence[Request]) -> Batch:
+    def _prefilled(self, requests: Sequence[Request]) -> DecodingRows:
         return NucleusBatch.prefill(self._model, requests)
 
 

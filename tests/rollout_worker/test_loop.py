@@ -45,8 +45,8 @@ WORKERS = (
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveMarket]:
     folder = tmp_path_factory.mktemp("market")
-    with live_market(folder, workers=WORKERS, verifier="verifier") as market:
-        yield market
+    with live_market(folder, workers=WORKERS, verifier="verifier") as routes:
+        yield routes
 
 
 @contextmanager
@@ -64,7 +64,7 @@ def at_work(live: LiveMarket, name: str) -> Iterator[Seller]:
 
 
 def groups_of(seller: Seller) -> int:
-    return int(seller.tally.snapshot().get("groups", 0))
+    return int(seller.counters.snapshot().get("groups", 0))
 
 
 def receipts_of(seller: Seller) -> list[Receipt]:
@@ -74,20 +74,20 @@ def receipts_of(seller: Seller) -> list[Receipt]:
 def test_a_worker_sells_groups_and_keeps_signed_receipts(live: LiveMarket) -> None:
     with at_work(live, "seller") as seller:
         wait_until(lambda: groups_of(seller) >= 6)
-    totals = seller.tally.snapshot()
+    totals = seller.counters.snapshot()
     receipts = receipts_of(seller)
-    market = seller.market
+    routes = seller.routes
     assert len(receipts) == totals["groups"] == len({receipt.nonce for receipt in receipts})
     tokens = 0
     with open_seller(live.worker("seller"), key_of("seller"), threading.Event()) as (again, _):
-        market = again.market
+        routes = again.routes
         for receipt in receipts:
             digest = seller.domain.digest(receipt)
             require_signer(digest, receipt.signature, live.spec.orchestrator, "the receipt")
-            status = market.submission(live.run_id, receipt.work_digest)
+            status = routes.submission(live.run_id, receipt.work_digest)
             assert status.state is GroupState.REPLAY
             assert status.lease.lease.worker == seller.identity
-        [standing] = market.worker(seller.identity).runs
+        [standing] = routes.worker(seller.identity).runs
         tokens = totals["tokens"]
     assert standing.waiting_groups == len(receipts)
     assert 0 < tokens == totals["generated_tokens"]
@@ -100,13 +100,13 @@ def test_a_worker_logs_that_its_standing_is_lowered_and_how_to_win_it_back(
     most = live.spec.max_worker_leases
     with open_seller(live.worker("careless"), key_of("careless"), threading.Event()) as opened:
         seller, wallet = opened
-        wallet.join(seller.market.run(live.run_id))
+        wallet.join(seller.routes.run(live.run_id))
         dropped = 0
         while dropped <= live.spec.drops.num_forgiven_crashes * most:
-            answer = seller.market.lease(live.run_id, LeaseRequest(count=most))
+            answer = seller.routes.lease(live.run_id, LeaseRequest(count=most))
             assert isinstance(answer, Leases)
             ids = tuple(signed.lease.lease_id for signed in answer.leases)
-            seller.market.return_leases(live.run_id, ids)
+            seller.routes.return_leases(live.run_id, ids)
             dropped += len(ids)
     with capture_logs() as said, at_work(live, "careless") as seller:
         wait_until(lambda: groups_of(seller) >= 1)
@@ -120,9 +120,9 @@ def test_a_published_policy_is_patched_in_without_a_new_engine(live: LiveMarket)
         weights = nudged(live.publisher.kept[0])
         manifest = live.publisher.publish(1, weights)
         place = f"{live.run_id}/1"
-        wait_until(lambda: place in seller.tally.snapshot()["versions"])
-        used = seller.tally.snapshot()["versions"][place]
-    totals = seller.tally.snapshot()
+        wait_until(lambda: place in seller.counters.snapshot()["versions"])
+        used = seller.counters.snapshot()["versions"][place]
+    totals = seller.counters.snapshot()
     assert used["digest"] == "0x" + manifest.policy_digest.hex()
     assert 0 < totals["bytes"]["patch"] < totals["bytes"]["anchor"] / 4
     assert "rejected" not in totals
@@ -132,12 +132,12 @@ def test_a_worker_outlives_an_orchestrator_that_is_killed(live: LiveMarket) -> N
     with at_work(live, "survivor") as seller:
         wait_until(lambda: groups_of(seller) >= 4)
         live.kill_orchestrator()
-        retries = seller.tally.snapshot().get("retries", 0)
-        wait_until(lambda: seller.tally.snapshot().get("retries", 0) > retries + 3)
+        retries = seller.counters.snapshot().get("retries", 0)
+        wait_until(lambda: seller.counters.snapshot().get("retries", 0) > retries + 3)
         before = groups_of(seller)
         live.start_orchestrator()
         wait_until(lambda: groups_of(seller) >= before + 4)
-    totals = seller.tally.snapshot()
+    totals = seller.counters.snapshot()
     assert "groups_lost" not in totals
     assert "refused" not in totals
     assert len(receipts_of(seller)) == totals["groups"]
@@ -159,23 +159,23 @@ def test_a_stopped_worker_has_returned_what_it_did_not_do(live: LiveMarket) -> N
     most = live.spec.max_worker_leases
     with open_seller(live.worker("leaver"), key_of("leaver"), threading.Event()) as (again, _):
         request = LeaseRequest(count=most)
-        granted = again.market.lease(live.run_id, request)
+        granted = again.routes.lease(live.run_id, request)
         assert isinstance(granted, Leases)
         assert len(granted.leases) == most
         ids = tuple(signed.lease.lease_id for signed in granted.leases)
-        again.market.return_leases(live.run_id, ids)
+        again.routes.return_leases(live.run_id, ids)
 
 
 def test_a_lease_with_altered_terms_or_another_signer_is_not_worked_on(live: LiveMarket) -> None:
     with open_seller(live.worker("checker"), key_of("checker"), threading.Event()) as opened:
         seller, wallet = opened
-        info = seller.market.run(live.run_id)
+        info = seller.routes.run(live.run_id)
         wallet.join(info)
         request = LeaseRequest(count=1)
-        granted = seller.market.lease(live.run_id, request)
+        granted = seller.routes.lease(live.run_id, request)
         assert isinstance(granted, Leases)
         [signed] = granted.leases
-        seller.market.return_leases(live.run_id, (signed.lease.lease_id,))
+        seller.routes.return_leases(live.run_id, (signed.lease.lease_id,))
 
     def check(candidate: SignedLease) -> None:
         check_lease(candidate, info=info, domain=seller.domain, worker=seller.identity)
@@ -212,7 +212,7 @@ def test_a_worker_whose_engine_does_not_open_says_so_and_joins_nothing(live: Liv
         open_seller(config, key_of("engineless"), threading.Event()) as (seller, wallet),
     ):
         # Straight to the run: with such a device its engine class is not calibrated either.
-        assert attempt(seller, wallet, seller.market.run(live.run_id)) is End.REFUSED
+        assert attempt(seller, wallet, seller.routes.run(live.run_id)) is End.REFUSED
         assert not wallet.ledger.is_joined(live.run_id, seller.identity)
     [refusal] = [entry for entry in said if entry["event"] == "run refused"]
     assert "engine.device=cuda:99 does not open" in refusal["reason"]
@@ -230,7 +230,7 @@ def test_a_worker_meets_a_run_longer_than_its_model(
         capture_logs() as said,
         open_seller(config, key_of("too-long"), threading.Event()) as (seller, wallet),
     ):
-        assert attempt(seller, wallet, seller.market.run(longer)) is End.REFUSED
+        assert attempt(seller, wallet, seller.routes.run(longer)) is End.REFUSED
         assert not wallet.ledger.is_joined(longer, seller.identity)
     [refusal] = [entry for entry in said if entry["event"] == "run refused"]
     assert "do not fit the model's 512 positions" in refusal["reason"]

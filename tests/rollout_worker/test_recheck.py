@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from client.policies import PolicyStore
+from client.policies import PolicyCache
 from client.public import PublicRoutes
 from protocol.canonical import content_digest
 from protocol.checks.evidence import Consequence, Hypothesis, consequence
@@ -24,7 +24,7 @@ from protocol.verdict import Outcome, Statistic, Verdict
 from rollout_worker.engines.rounded import rounded
 from rollout_worker.replay.measure import Findings, ReplayModel
 from rollout_worker.verify.drift import DriftBook
-from rollout_worker.verify.recheck import Evidence, Rechecker, by_turns
+from rollout_worker.verify.recheck import FetchedGroup, Rechecker, by_turns
 from tests.adversarial.sampling_lab import EOS, MODEL, Lab, exact
 from tests.rollout_worker.policies import (
     DOMAIN,
@@ -54,7 +54,7 @@ class Desk:
 
     bench: Lab
     shelf: Shelf
-    market: PublicRoutes
+    routes: PublicRoutes
     folder: Path
     nonces: Iterator[int]
 
@@ -143,9 +143,9 @@ class Desk:
             return model or self.bench.model  # type: ignore[return-value]
 
         return Rechecker(
-            self.market,
+            self.routes,
             info,
-            PolicyStore(self.market, run_id=RUN, spec=info.spec, domain=DOMAIN, keep=2),
+            PolicyCache(self.routes, run_id=RUN, spec=info.spec, domain=DOMAIN, keep=2),
             verifier=address_of(VERIFIER),
             key=VERIFIER,
             domain=DOMAIN,
@@ -175,8 +175,8 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
     shelf.publish(0, bench.policy)
     with ExitStack() as stack:
         server = stack.enter_context(serving(shelf))
-        market = stack.enter_context(market_at(server.url, tmp_path))
-        yield Desk(bench, shelf, market, tmp_path, itertools.count(1))
+        routes = stack.enter_context(market_at(server.url, tmp_path))
+        yield Desk(bench, shelf, routes, tmp_path, itertools.count(1))
 
 
 def int8(desk: Desk, worker: bytes, count: int) -> list[AuditTask]:
@@ -382,9 +382,9 @@ def test_an_unknown_policy_and_a_missing_body_are_undecided(desk: Desk) -> None:
 
 
 def test_workers_take_turns_and_keep_their_own_order(desk: Desk) -> None:
-    def evidence(worker: bytes, nonce: int) -> Evidence:
+    def evidence(worker: bytes, nonce: int) -> FetchedGroup:
         lease = desk.leases(worker, 1)[0].model_copy(update={"nonce": nonce})
-        return Evidence(bytes([nonce]) * 32, lease, None, WHOLE)  # type: ignore[arg-type]
+        return FetchedGroup(bytes([nonce]) * 32, lease, None, WHOLE)  # type: ignore[arg-type]
 
     mixed = [evidence(ALICE, 3), evidence(ALICE, 1), evidence(ALICE, 2), evidence(BOB, 9)]
     ordered = [(item.lease.worker, item.lease.nonce) for item in by_turns(mixed)]

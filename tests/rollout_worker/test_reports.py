@@ -42,11 +42,11 @@ class Stage:
 
     def watch(self) -> Watch:
         """Return the verifier's program as it starts: with what its book holds."""
-        return Watch(self.verifier, self.verifier.market.run(self.live.run_id))
+        return Watch(self.verifier, self.verifier.routes.run(self.live.run_id))
 
     def task(self, work_digest: bytes, *, also: bytes = bytes(32)) -> FraudReportTask:
         """Return a report as an orchestrator would word it by the lying verifier's verdict."""
-        status = self.verifier.market.submission(self.live.run_id, work_digest)
+        status = self.verifier.routes.submission(self.live.run_id, work_digest)
         [verdict] = (v for v in status.verdicts if v.verifier != self.verifier.identity)
         return FraudReportTask(
             run_id=self.live.run_id,
@@ -105,31 +105,31 @@ def written(worker: Accused) -> bytes:
 def test_two_groups_that_its_own_replays_find_gross_are_reported_by_their_name(
     stage: Stage,
 ) -> None:
-    market, run_id = stage.verifier.market, stage.live.run_id
+    routes, run_id = stage.verifier.routes, stage.live.run_id
     own = {
         digest: next(
             v
-            for v in market.submission(run_id, digest).verdicts
+            for v in routes.submission(run_id, digest).verdicts
             if v.verifier == stage.verifier.identity
         )
         for digest in (stage.honest, stage.first, stage.second, stage.foreign)
     }
     assert own.pop(stage.honest).outcome is Outcome.ACCEPTED
     assert {v.outcome for v in own.values()} == {Outcome.REJECTED}
-    [report] = market.fraud_reports(run_id).tasks
+    [report] = routes.fraud_reports(run_id).tasks
     assert {report.work_digest, report.also} == {stage.first, stage.second}
     stage.watch().step()
-    assert stage.verifier.tally.snapshot()["fraud_reports_signed"] == 1
+    assert stage.verifier.counters.snapshot()["fraud_reports_signed"] == 1
 
 
 def asked(stage: Stage, task: FraudReportTask, monkeypatch: pytest.MonkeyPatch) -> str:
     """Have an orchestrator ask for a signature; return why it is not given, or nothing."""
     signed: list[FraudReportSignature] = []
     tasks = FraudReportTasks(tasks=(task,))
-    market = stage.verifier.market
+    routes = stage.verifier.routes
     with monkeypatch.context() as lying, capture_logs() as said:
-        lying.setattr(market, "fraud_reports", lambda *_, **__: tasks)
-        lying.setattr(market, "sign_fraud_report", lambda _, sent, **__: signed.append(sent))
+        lying.setattr(routes, "fraud_reports", lambda *_, **__: tasks)
+        lying.setattr(routes, "sign_fraud_report", lambda _, sent, **__: signed.append(sent))
         stage.watch().step()
     reasons = [str(e["reason"]) for e in said if e["event"] == "fraud report not signed"]
     assert len(reasons) + len(signed) == 1
@@ -139,7 +139,7 @@ def asked(stage: Stage, task: FraudReportTask, monkeypatch: pytest.MonkeyPatch) 
 def test_a_nameless_report_needs_a_second_gross_group_of_the_same_worker(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = stage.verifier.market.submission(stage.live.run_id, stage.foreign).lease.lease.worker
+    other = stage.verifier.routes.submission(stage.live.run_id, stage.foreign).lease.lease.worker
     for also, reason in (
         (stage.first, ""),
         (bytes(32), "its evidence is gross and nameless, and it names no second group"),

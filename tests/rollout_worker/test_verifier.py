@@ -40,8 +40,8 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveMarket]:
     folder = tmp_path_factory.mktemp("market")
     with live_market(
         folder, workers=("honest", "cheat"), verifier="verifier", epoch_seconds=4
-    ) as market:
-        yield market
+    ) as routes:
+        yield routes
 
 
 @contextmanager
@@ -67,7 +67,7 @@ def verifying(live: LiveMarket) -> Iterator[Callable[[], dict[str, int]]]:
         thread = threading.Thread(target=serve_verifier, args=(verifier,))
         thread.start()
         try:
-            yield lambda: dict(verifier.tally.snapshot().get("verdicts", {}))
+            yield lambda: dict(verifier.counters.snapshot().get("verdicts", {}))
         finally:
             stop.set()
             thread.join()
@@ -79,7 +79,7 @@ def test_honest_work_of_two_policies_is_accepted_settled_and_claimed(live: LiveM
             wait_until(lambda: verdicts().get("accepted", 0) >= 4)
             live.publisher.publish(1, nudged(live.publisher.kept[0]))
             place = f"{live.run_id}/1"
-            wait_until(lambda: place in seller.tally.snapshot()["versions"])
+            wait_until(lambda: place in seller.counters.snapshot()["versions"])
         sold = len(receipts(seller))
         wait_until(lambda: verdicts()["accepted"] >= sold)
         assert set(verdicts()) == {"accepted"}
@@ -95,10 +95,10 @@ def test_honest_work_of_two_policies_is_accepted_settled_and_claimed(live: LiveM
 
 def final_file(live: LiveMarket, seller: Seller) -> EpochFile:
     """Wait until the first epoch that paid is final, signed by the verifier; return its file."""
-    wait_until(lambda: seller.market.epoch(live.run_id, 0).stage is EpochStage.FINAL)
-    info = seller.market.epoch(live.run_id, 0)
+    wait_until(lambda: seller.routes.epoch(live.run_id, 0).stage is EpochStage.FINAL)
+    info = seller.routes.epoch(live.run_id, 0)
     assert info.signers == (address_of(key_of("verifier")),)
-    data = seller.market.blob(info.file, max_bytes=1 << 24, kind="epoch")
+    data = seller.routes.blob(info.file, max_bytes=1 << 24, kind="epoch")
     return EpochFile.from_canonical(data)
 
 
@@ -107,16 +107,16 @@ def test_a_cheat_with_four_bit_weights_is_named_excluded_and_slashed(
 ) -> None:
     """With no verifier running its groups are taken and wait: admission alone sees nothing."""
     with working(live, "cheat", bits=4) as (seller, wallet):
-        wait_until(lambda: seller.tally.snapshot().get("groups", 0) >= 4)
-        assert "rejected" not in seller.tally.snapshot()
+        wait_until(lambda: seller.counters.snapshot().get("groups", 0) >= 4)
+        assert "rejected" not in seller.counters.snapshot()
         with verifying(live) as verdicts:
             wait_until(lambda: verdicts().get("rejected", 0) >= 1)
-            [standing] = seller.market.worker(seller.identity).runs
+            [standing] = seller.routes.worker(seller.identity).runs
             assert standing.is_excluded
             assert standing.accepted_tokens == 0
             wait_until(lambda: wallet.ledger.stake_of(seller.identity) == 0)
         receipt = first_receipt(seller)
-        status = seller.market.submission(live.run_id, receipt.work_digest)
+        status = seller.routes.submission(live.run_id, receipt.work_digest)
     assert status.state is GroupState.REJECTED
     own = VerdictBook(live.folder / "verifier" / f"verdicts-{live.run_id}.jsonl")
     condemned = [

@@ -7,7 +7,7 @@ import pytest
 from safetensors import deserialize
 
 from client.connection import GiveUp
-from client.policies import PolicyStore, PolicyUnreachable, write_model_folder
+from client.policies import PolicyCache, PolicyUnreachable, write_model_folder
 from protocol.policies.manifest import Blob, SignedManifest, Weights, entries
 from protocol.positions import why_too_long
 from tests.rollout_worker.policies import DOMAIN, RUN, Shelf, first_weights, shelf_of, spec_for
@@ -28,8 +28,8 @@ class Direct:
         return b"".join(self.shelf.blobs[chunk.digest] for chunk in chunks)
 
 
-def store_of(source: Direct, *, keep: int = 2) -> PolicyStore:
-    return PolicyStore(source, run_id=RUN, spec=source.shelf.spec, domain=DOMAIN, keep=keep)
+def store_of(source: Direct, *, keep: int = 2) -> PolicyCache:
+    return PolicyCache(source, run_id=RUN, spec=source.shelf.spec, domain=DOMAIN, keep=keep)
 
 
 def digest_of(shelf: Shelf, version: int) -> bytes:

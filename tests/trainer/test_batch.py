@@ -15,7 +15,7 @@ from protocol.errors import Malformed, TooLarge
 from protocol.messages import BatchGroup
 from protocol.rollout import Rollout, Submission
 from tests.trainer import work
-from trainer.batch import Completion, Group, count, pack, read_group, select
+from trainer.batch import BatchRollout, Group, count, pack, read_group, select
 from trainer.loss import Clip, Tokens, Whole, grpo
 
 CLIP = Clip(0.2, 0.28, 4.0)
@@ -129,7 +129,7 @@ def test_no_microbatch_exceeds_its_tokens_unless_one_rollout_does() -> None:
 
 
 def group(**changes: object) -> Group:
-    one = Completion(np.array([5, 2]), np.zeros(2, np.float32), 0.5, False, 0)
+    one = BatchRollout(np.array([5, 2]), np.zeros(2, np.float32), 0.5, False, 0)
     base = Group(b"a" * 32, 3, np.array([4]), (one, one), (0, 10_000))
     return replace(base, **changes)  # type: ignore[arg-type]
 

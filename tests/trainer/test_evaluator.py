@@ -18,7 +18,7 @@ from tests.trainer.desk import Desk, serving
 from tests.trainer.test_evaluate import problems
 from tests.trainer.test_kill import process
 from tests.trainer.test_loop import config, live
-from trainer.config import Config
+from trainer.config import TrainerConfig
 from trainer.evaluations import Evaluations
 from trainer.loop import Trainer
 from trainer.main import open_trainer
@@ -29,7 +29,7 @@ STEPS = 6
 pytestmark = pytest.mark.usefixtures("deterministic")
 
 
-def measuring(desk: Desk, folder: Path, **changes: object) -> Config:
+def measuring(desk: Desk, folder: Path, **changes: object) -> TrainerConfig:
     return config(
         desk, folder, steps=STEPS, evaluate_every=2, num_evaluation_problems=16, **changes
     )

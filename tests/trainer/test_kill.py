@@ -20,8 +20,8 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from trainer.main import main
-from trainer.config import Config
-main(Config.model_validate_json(Path(sys.argv[1]).read_text()), bytes.fromhex(sys.argv[2]))
+from trainer.config import TrainerConfig
+main(TrainerConfig.model_validate_json(Path(sys.argv[1]).read_text()), bytes.fromhex(sys.argv[2]))
 """
 STEPS = 4
 

@@ -17,7 +17,7 @@ from protocol.signing import Domain
 from tests.bounds import thresholds
 from tests.trainer import work
 from tests.trainer.desk import Desk, refusal, serving
-from trainer.config import Config
+from trainer.config import TrainerConfig
 from trainer.loop import Stopped, WrongRun
 from trainer.main import open_trainer
 from trainer.publish import Diverged, Plan, Publisher
@@ -28,7 +28,7 @@ STEPS = 4
 pytestmark = pytest.mark.usefixtures("deterministic")
 
 
-def config(desk: Desk, folder: Path, **changes: Any) -> Config:
+def config(desk: Desk, folder: Path, **changes: Any) -> TrainerConfig:
     values = {
         "orchestrator": desk.url,
         "run_id": work.RUN,
@@ -40,10 +40,10 @@ def config(desk: Desk, folder: Path, **changes: Any) -> Config:
         "anchor_every": 3,
         "tensorboard": False,
     }
-    return Config.model_validate(values | changes)
+    return TrainerConfig.model_validate(values | changes)
 
 
-def live(desk: Desk, settings: Config, stop: threading.Event | None = None) -> None:
+def live(desk: Desk, settings: TrainerConfig, stop: threading.Event | None = None) -> None:
     """One life of a trainer's process."""
     stop = stop or threading.Event()
     with (

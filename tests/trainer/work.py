@@ -187,10 +187,10 @@ def _generate(sampler: Any, prompt: list[int], count: int) -> list[list[int]]:
 
 
 def _rollouts(model: Policy, prompt: list[int], rows: list[list[int]]) -> tuple[Rollout, ...]:
-    from trainer.batch import Completion
+    from trainer.batch import BatchRollout
 
     completions = tuple(
-        Completion(np.asarray(row), np.zeros(len(row), np.float32), 0.0, False, i)
+        BatchRollout(np.asarray(row), np.zeros(len(row), np.float32), 0.0, False, i)
         for i, row in enumerate(rows)
     )
     group = Group(b"", 0, np.asarray(prompt), completions, (0,) * len(rows))

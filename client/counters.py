@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 
-class Tally:
+class Counters:
     """Named counters, counters by label, and seconds by activity. Threads may share one.
 
-    Example: tally.add("tokens", 512); tally.add_to("bytes", "patch", 9_000)
+    Example: counters.add("tokens", 512); counters.add_to("bytes", "patch", 9_000)
     """
 
     def __init__(self, folder: Path, role: str, *, every_seconds: float = 2.0) -> None:
