@@ -33,7 +33,7 @@ from rollcall.demo.services import free_port
 
 if TYPE_CHECKING:
     from protocol.rollout import Lease
-    from tests.orchestrator.place import Party
+    from tests.stage.place import Party
 
 NUM_SUBMISSIONS = 4_000
 NUM_FULL = 50_000
@@ -83,8 +83,8 @@ def orchestrator_app(redis_url: str, folder: Path, count: int) -> FastAPI:
     """Open a run, write `count` signed submissions as HTTP requests, and return the app."""
     from orchestrator.app import create_app
     from protocol.run import AuditPolicy
-    from tests.orchestrator.ground import Ground
-    from tests.orchestrator.place import open_market, opened
+    from tests.stage.ground import Ground
+    from tests.stage.place import open_market, opened
 
     config = {"limits": {"requests_per_second": 1e6, "request_burst": 10**6}}
     ground = Ground.build()
@@ -112,7 +112,7 @@ def orchestrator_app(redis_url: str, folder: Path, count: int) -> FastAPI:
 def body_of(alice: "Party", lease: "Lease") -> bytes:
     """Return a signed group of worked solutions, some of them wrong, as a worker sends it."""
     from protocol.rollout import Rollout
-    from tests.orchestrator.place import pack
+    from tests.stage.place import pack
 
     rng = np.random.default_rng(lease.nonce)
     rollouts = []

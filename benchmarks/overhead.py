@@ -118,7 +118,7 @@ def run(
     engine_name: str, *, groups_per_call: int, rounds: int, seconds: float
 ) -> tuple[list[Round], dict[str, float]]:
     """Measure all rounds; return them with what the worker's own totals say."""
-    from tests.rollout_worker.live import MODEL, key_of, live_market
+    from tests.stage.live import MODEL, key_of, live_market
 
     with (
         tempfile.TemporaryDirectory(prefix="rollcall-overhead-") as folder,

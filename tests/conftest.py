@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 import pytest
 import structlog
 
-from tests.waiting import require_alive, started, wait_until
+from tests.stage.waiting import require_alive, started, wait_until
 
 if TYPE_CHECKING:
-    from tests.orchestrator.ground import Ground
-    from tests.orchestrator.place import Place
+    from tests.stage.auditor import Auditor
+    from tests.stage.ground import Ground
+    from tests.stage.place import Place
+    from tests.stage.world import World
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +52,7 @@ def redis_url(redis_server: str) -> str:
 @pytest.fixture(scope="session")
 def ground() -> "Ground":
     """A chain with the ledger and funded people, made once; every test opens a run of its own."""
-    from tests.orchestrator.ground import Ground
+    from tests.stage.ground import Ground
 
     return Ground.build()
 
@@ -58,7 +60,7 @@ def ground() -> "Ground":
 @pytest.fixture
 def place(ground: "Ground", redis_url: str, tmp_path: Path) -> "Iterator[Place]":
     """An open run with one verifier, whose groups are all replayed."""
-    from tests.orchestrator.place import opened
+    from tests.stage.place import opened
 
     with opened(ground, redis_url, tmp_path / "blobs") as place:
         yield place
@@ -69,7 +71,7 @@ def lasting(
     ground: "Ground", redis_server: str, tmp_path_factory: pytest.TempPathFactory
 ) -> "Iterator[Place]":
     """An open run with room for many groups, for `shared_place`."""
-    from tests.orchestrator.place import opened
+    from tests.stage.place import opened
 
     folder = tmp_path_factory.mktemp("lasting")
     with opened(
@@ -84,6 +86,31 @@ def shared_place(lasting: "Place") -> "Place":
     lasting.wait(0)
     lasting.parties.clear()
     return lasting
+
+
+@pytest.fixture(scope="module")
+def deployed() -> "World":
+    """A chain with the ledger, funded and staked accounts, and one open run."""
+    from tests.stage.world import World
+
+    return World.build()
+
+
+@pytest.fixture
+def world(deployed: "World") -> "Iterator[World]":
+    """The deployed world, rewound after the test."""
+    with deployed.undone():
+        yield deployed
+
+
+@pytest.fixture
+def auditor(place: "Place", tmp_path: Path) -> "Iterator[Auditor]":
+    """An auditor of the place's market, over loopback HTTP."""
+    from tests.stage.auditor import Auditor
+    from tests.stage.front import serving
+
+    with serving(place) as (front, chain):
+        yield Auditor(place, front, chain, tmp_path)
 
 
 def redis_binary() -> str:

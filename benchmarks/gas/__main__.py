@@ -21,7 +21,7 @@ from benchmarks.gas.page import page
 from benchmarks.gas.proofs import Proofs
 from benchmarks.gas.rows import MOST_ABOVE, Design, Row
 from ledger.ledger import web3_at
-from tests.contracts.anvil import anvil, executable
+from tests.stage.anvil import anvil, executable
 
 OUT = Path("build/bench/gas.json")
 PAGE = Path("contracts/GAS.md")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from benchmarks.gas.market import BUDGET, STAKE, TOKENS, WINDOW, Market, Posted, person
 from benchmarks.gas.rows import Row
 from protocol.signing import sign
-from tests.adversarial.ledger_epochs import Epoch
+from tests.stage.ledger_epochs import Epoch
 
 
 @dataclass

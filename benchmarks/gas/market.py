@@ -21,7 +21,7 @@ from ledger.state import RunParams
 from protocol.canonical import keccak256
 from protocol.epoch import EpochHeader
 from protocol.signing import Domain, sign
-from tests.adversarial.ledger_epochs import NUM_PARAMETERS, Epoch, epoch_of
+from tests.stage.ledger_epochs import NUM_PARAMETERS, Epoch, epoch_of
 
 STAKE = 10**21
 RATE = 10**12

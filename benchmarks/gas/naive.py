@@ -5,7 +5,7 @@ from typing import Any
 from benchmarks.gas.market import RATE, TOKENS, Market, person
 from benchmarks.gas.rows import Design
 from protocol.canonical import keccak256
-from tests.adversarial.ledger_epochs import gflops_of
+from tests.stage.ledger_epochs import gflops_of
 
 NUM_EACH = 10
 NUM_BATCHED = 200

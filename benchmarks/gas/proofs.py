@@ -14,7 +14,7 @@ from protocol.canonical import keccak256
 from protocol.epoch import EpochHeader
 from protocol.rollout import Receipt
 from protocol.signing import sign
-from tests.adversarial.ledger_epochs import Epoch, work_of
+from tests.stage.ledger_epochs import Epoch, work_of
 
 DEAREST_PROOF = 244_000
 """Of the design's: its proofs used 143,000 to 244,000."""

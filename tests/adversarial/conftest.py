@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.adversarial.ledger_lab import Lab
-from tests.contracts.world import World
+from tests.stage.ledger_lab import Lab
+from tests.stage.world import World
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,7 @@ from protocol.rollout import Rollout
 from protocol.verdict import ReplayStats, Thresholds, judge
 from rollout_worker.engines.causal import read_weights, tensor_of
 from rollout_worker.engines.fp8_cache import Fp8Cache
-from tests.adversarial.sampling_lab import TERMS, submission_of
+from tests.stage.sampling_lab import TERMS, submission_of
 
 THRESHOLDS = Thresholds.from_json((START / "thresholds.json").read_bytes())
 

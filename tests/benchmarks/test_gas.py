@@ -8,7 +8,7 @@ import pytest
 from benchmarks.gas.__main__ import PAGE, measure
 from benchmarks.gas.page import page
 from benchmarks.gas.rows import MOST_ABOVE, Row
-from tests.contracts.anvil import needs_anvil
+from tests.stage.anvil import needs_anvil
 
 ROOT = Path(__file__).parents[2]
 

@@ -23,7 +23,7 @@ from benchmarks.attacks.toploc import (
     proof_bytes,
     prove,
 )
-from tests.benchmarks.activation_states import states
+from tests.stage.activation_states import states
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "toploc.json"
 CASES = json.loads(VECTORS.read_text("utf-8"))["cases"]

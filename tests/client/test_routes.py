@@ -9,8 +9,8 @@ from client.connection import Connection, Later
 from client.verifier import VerifierRoutes
 from client.worker import WorkerRoutes
 from protocol.messages import LeaseRequest, Leases
-from tests.in_process import InProcess
-from tests.orchestrator.place import HOST, Place, pack
+from tests.stage.in_process import InProcess
+from tests.stage.place import HOST, Place, pack
 
 URL = f"http://{HOST}"
 

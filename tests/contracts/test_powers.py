@@ -12,7 +12,7 @@ from ledger.artifact import artifact
 from ledger.errors import ContractError
 from ledger.node import refusal
 from protocol.canonical import keccak256
-from tests.contracts.world import SECRET, WINDOW, WORK, World
+from tests.stage.world import SECRET, WINDOW, WORK, World
 
 UNAUTHORISED = "AccessControlUnauthorizedAccount"
 OPEN = {Guarded.ANYONE, Guarded.FOR_ITSELF}

@@ -14,7 +14,7 @@ from protocol.epoch import AccountLeaf, EpochHeader, FraudReport, RetractEpoch, 
 from protocol.merkle import Tree
 from protocol.rollout import Receipt, Work
 from protocol.signing import Domain, hash_struct
-from tests.contracts.world import World
+from tests.stage.world import World
 
 ON_CHAIN = settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

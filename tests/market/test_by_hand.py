@@ -18,7 +18,7 @@ import pytest
 from protocol.signing import address_of
 from rollcall.demo.services import free_port, redis_command
 from rollcall.frame.keys import new_key
-from tests.waiting import require_alive, started, wait_until
+from tests.stage.waiting import require_alive, started, wait_until
 
 ROOT = Path(__file__).parents[2]
 PARTIES = ("OPERATOR", "TRAINER", "VERIFIER", "WORKER")

@@ -17,9 +17,9 @@ from protocol.signing import address_of
 from rollcall.demo.processes import Command
 from rollcall.frame.settings import to_toml
 from rollout_worker.config import VerifierConfig, WorkerConfig
-from tests.market.light import verifying
-from tests.rollout_worker.live import MODEL, STAKE, LiveMarket, key_of, live_market
-from tests.waiting import wait_until
+from tests.stage.light import verifying
+from tests.stage.live import MODEL, STAKE, LiveMarket, key_of, live_market
+from tests.stage.waiting import wait_until
 
 HONEST, LAZY, FALSE, WORKER = ("v1", "v2"), "v0", ("false", "false2"), "worker"
 

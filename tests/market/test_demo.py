@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.waiting import started
+from tests.stage.waiting import started
 
 STEPS = 30
 

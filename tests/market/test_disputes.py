@@ -20,9 +20,9 @@ from protocol.messages import EpochFile, EpochStage, LeaseRequest, Leases
 from protocol.signing import Domain, address_of, sign
 from rollcall.demo.processes import Command
 from rollcall.demo.services import chain_command
-from tests.contracts.anvil import executable, needs_anvil
-from tests.market.light import LightWorker, selling, verifying
-from tests.rollout_worker.live import (
+from tests.stage.anvil import executable, needs_anvil
+from tests.stage.light import LightWorker, selling, verifying
+from tests.stage.live import (
     STAKE,
     WINDOWS,
     ChainCommand,
@@ -30,7 +30,7 @@ from tests.rollout_worker.live import (
     key_of,
     live_market,
 )
-from tests.waiting import wait_until
+from tests.stage.waiting import wait_until
 
 VERIFIERS = ("v0", "v1", "v2", "v3")
 STEWARDS = ("s0", "s1")

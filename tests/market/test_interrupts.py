@@ -16,7 +16,7 @@ import pytest
 from protocol.user_error import UserError
 from rollcall.demo.processes import Processes
 from rollcall.demo.services import free_port, redis_command, wait_for_redis
-from tests.waiting import require_alive, started, wait_until
+from tests.stage.waiting import require_alive, started, wait_until
 
 
 def processes_about(folder: Path) -> list[int]:

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from client.trainer import open_trainer_routes
 from rollcall.__main__ import app
-from tests.market.light import selling, verifying
-from tests.rollout_worker.live import MODEL, LiveMarket, key_of, live_market
+from tests.stage.light import selling, verifying
+from tests.stage.live import MODEL, LiveMarket, key_of, live_market
 from trainer.config import TrainerConfig
 from trainer.main import open_trainer
 

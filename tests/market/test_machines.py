@@ -25,9 +25,9 @@ from rollcall.frame.settings import to_toml
 from rollcall.machine.variation import INSTRUCTION_SETS
 from rollout_worker.verify.main import open_verifier, serve
 from rollout_worker.verify.verdicts import VerdictBook
-from tests.bounds import COMMITTED
-from tests.rollout_worker.live import MODEL, LiveMarket, key_of, live_market, nudged
-from tests.waiting import wait_until
+from tests.stage.bounds import COMMITTED
+from tests.stage.live import MODEL, LiveMarket, key_of, live_market, nudged
+from tests.stage.waiting import wait_until
 
 MACHINES: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "older": ("transformers", INSTRUCTION_SETS["default"]),

@@ -10,12 +10,12 @@ from functools import partial
 from pathlib import Path
 
 from audit.history import Fate, History
-from tests.orchestrator.front import serving
-from tests.orchestrator.ground import STAKE
-from tests.orchestrator.lying import padded, post, proposed, stake_again
-from tests.orchestrator.place import Place
 from tests.orchestrator.test_settling import earn
-from tests.waiting import require_alive, started, wait_until
+from tests.stage.front import serving
+from tests.stage.ground import STAKE
+from tests.stage.lying import padded, post, proposed, stake_again
+from tests.stage.place import Place
+from tests.stage.waiting import require_alive, started, wait_until
 
 
 @contextmanager

@@ -28,10 +28,10 @@ from protocol.run import AuditPolicy
 from protocol.signing import personal_digest, recover
 from protocol.verdict import Outcome
 from rollcall.cli.status import show_status
-from tests.orchestrator.front import serving
-from tests.orchestrator.ground import STAKE, Ground
-from tests.orchestrator.lying import stake_again
-from tests.orchestrator.place import Place, opened
+from tests.stage.front import serving
+from tests.stage.ground import STAKE, Ground
+from tests.stage.lying import stake_again
+from tests.stage.place import Place, opened
 
 ACCEPTED, REJECTED = Outcome.ACCEPTED, Outcome.REJECTED
 ALICE, BOB = "alice", "bob"

@@ -15,8 +15,8 @@ from protocol.messages import ReturnedLeases, WorkerInfo, WorkerInfos
 from protocol.rollout import Lease
 from protocol.run import AuditPolicy
 from protocol.verdict import Outcome
-from tests.orchestrator.ground import Ground
-from tests.orchestrator.place import Party, Place, opened
+from tests.stage.ground import Ground
+from tests.stage.place import Party, Place, opened
 
 NO_PROBATION = AuditPolicy(num_probation_groups=0, rate_millionths=0)
 

@@ -16,11 +16,11 @@ from orchestrator.store.keys import run_prefix
 from protocol.checks.evidence import Consequence
 from protocol.messages import FraudReportTask, FraudReportTasks, GroupState
 from protocol.verdict import Outcome
-from tests.orchestrator.evidence import GROSS, NAMED
-from tests.orchestrator.ground import Ground
-from tests.orchestrator.place import Found, Place, opened
 from tests.orchestrator.test_dropping import standing
 from tests.orchestrator.test_verdicts import code, one_group
+from tests.stage.evidence import GROSS, NAMED
+from tests.stage.ground import Ground
+from tests.stage.place import Found, Place, opened
 
 REJECTED, ACCEPTED = Outcome.REJECTED, Outcome.ACCEPTED
 CLAIMED = {**NAMED, "left_wrong": 3}

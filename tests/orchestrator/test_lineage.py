@@ -3,7 +3,7 @@
 from protocol.messages import Batch
 from protocol.policies.lineage import NO_LINEAGE, Records, TrainedGroup
 from protocol.verdict import Outcome
-from tests.orchestrator.place import Place
+from tests.stage.place import Place
 
 
 def with_batch(place: Place) -> Batch:

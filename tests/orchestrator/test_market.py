@@ -5,8 +5,8 @@ from orchestrator.store.keys import run_prefix
 from protocol.messages import EpochFile, EpochStage, FraudReportSignature, GroupState
 from protocol.signing import recover
 from protocol.verdict import Outcome
-from tests.orchestrator.evidence import NAMED
-from tests.orchestrator.place import Place
+from tests.stage.evidence import NAMED
+from tests.stage.place import Place
 
 
 def test_a_group_is_leased_submitted_replayed_trained_on_and_paid(place: Place) -> None:

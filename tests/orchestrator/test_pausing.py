@@ -9,12 +9,12 @@ from protocol.constants import MICRO
 from protocol.messages import SELF_CHECK_GROUPS, GroupState, SelfCheck
 from protocol.run import AuditPolicy
 from protocol.verdict import Outcome, ReplayStats
-from tests.orchestrator.evidence import UNPAID_CLAIMS, measured
-from tests.orchestrator.ground import Ground
-from tests.orchestrator.place import Party, Place, opened
 from tests.orchestrator.test_dropping import drawn_at, standing
 from tests.orchestrator.test_ladder import reports
 from tests.orchestrator.test_verdicts import code, events, one_group
+from tests.stage.evidence import UNPAID_CLAIMS, measured
+from tests.stage.ground import Ground
+from tests.stage.place import Party, Place, opened
 
 ACCEPTED = Outcome.ACCEPTED
 FOUND = "nats of log-probability gap: 9 above the reference"

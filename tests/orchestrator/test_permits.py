@@ -10,9 +10,9 @@ from ledger.state import LedgerStatus
 from orchestrator import jobs
 from protocol.canonical import keccak256
 from protocol.messages import EpochStage, RunInfo, RunStatus
-from tests.orchestrator.ground import Ground
-from tests.orchestrator.place import Place, opened
 from tests.orchestrator.test_settling import earn, final
+from tests.stage.ground import Ground
+from tests.stage.place import Place, opened
 
 REASON = keccak256(b"the stewards' published reason")
 PERMIT = 100

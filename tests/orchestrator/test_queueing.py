@@ -12,8 +12,8 @@ from protocol.errors import by_code
 from protocol.messages import GroupState, LeaseRequest, RunInfo, WorkerInfos
 from protocol.run import AuditPolicy
 from protocol.verdict import Outcome
-from tests.orchestrator.ground import Ground
-from tests.orchestrator.place import HOST, Place, opened, pack
+from tests.stage.ground import Ground
+from tests.stage.place import HOST, Place, opened, pack
 
 
 def code(response: httpx.Response) -> str:
@@ -140,7 +140,7 @@ def test_fifty_submissions_at_once_of_one_lease_are_one(place: Place) -> None:
 def test_two_copies_of_the_orchestrator_serve_one_run(place: Place, tmp_path: Path) -> None:
     from starlette.testclient import TestClient
 
-    from tests.orchestrator.place import open_market
+    from tests.stage.place import open_market
 
     alice = place.party("alice")
     lease = alice.leases()[0].lease

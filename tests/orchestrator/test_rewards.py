@@ -13,8 +13,8 @@ from orchestrator.config import Rewards
 from orchestrator.rewards.pool import Child, RewardPool, ScorerLost
 from protocol.environments.registry import environment
 from protocol.rollout import Rollout
-from tests.orchestrator.ground import EOS, MODEL, Ground, make_spec
-from tests.orchestrator.place import Place
+from tests.stage.ground import EOS, MODEL, Ground, make_spec
+from tests.stage.place import Place
 
 TOKENIZER = (MODEL / "tokenizer.json").read_bytes()
 

@@ -15,7 +15,7 @@ from orchestrator.store.records import Epoch
 from protocol.canonical import keccak256
 from protocol.epoch import header_of
 from protocol.messages import Account, Contribution, EpochStage
-from tests.orchestrator.ground import Ground, make_spec
+from tests.stage.ground import Ground, make_spec
 
 WORKERS = tuple("0x" + f"{n:040d}" for n in (1, 2, 3))
 

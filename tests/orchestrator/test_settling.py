@@ -9,8 +9,8 @@ from orchestrator.store.queue import Queue
 from protocol.epoch import AccountLeaf, account_tree
 from protocol.messages import EpochFile, EpochStage
 from protocol.verdict import Outcome
-from tests.orchestrator.evidence import NAMED
-from tests.orchestrator.place import Place
+from tests.stage.evidence import NAMED
+from tests.stage.place import Place
 
 
 def earn(place: Place, worker: str = "alice", count: int = 1) -> int:

@@ -7,11 +7,11 @@ from orchestrator.store.records import Report
 from protocol.epoch import FraudReport
 from protocol.messages import FraudReportSignature, FraudReportTask, FraudReportTasks
 from protocol.verdict import Outcome
-from tests.orchestrator.evidence import NAMED
-from tests.orchestrator.ground import Ground
-from tests.orchestrator.lying import stake_again
-from tests.orchestrator.place import Place, opened
 from tests.orchestrator.test_verdicts import one_group
+from tests.stage.evidence import NAMED
+from tests.stage.ground import Ground
+from tests.stage.lying import stake_again
+from tests.stage.place import Place, opened
 
 
 def task(place: Place) -> FraudReportTask:

@@ -13,8 +13,8 @@ from protocol.canonical import content_digest
 from protocol.messages import Event, RunRegistration
 from protocol.policies import patch
 from protocol.policies.manifest import MAX_CHUNK_BYTES, Blob, PatchEntry, SignedManifest
-from tests.orchestrator.ground import make_spec, weights
-from tests.orchestrator.place import Place, open_market
+from tests.stage.ground import make_spec, weights
+from tests.stage.place import Place, open_market
 
 GOLDEN = Path(__file__).with_name("openapi.json")
 

@@ -8,9 +8,9 @@ from orchestrator.store.keys import run_prefix
 from protocol.checks.draw import votes_that_condemn
 from protocol.messages import GroupState, VerifierInfos, WorkerInfos
 from protocol.verdict import Outcome
-from tests.orchestrator.evidence import NAMED
-from tests.orchestrator.ground import Ground
-from tests.orchestrator.place import Place, opened
+from tests.stage.evidence import NAMED
+from tests.stage.ground import Ground
+from tests.stage.place import Place, opened
 
 ACCEPTED, REJECTED, UNDECIDED = Outcome.ACCEPTED, Outcome.REJECTED, Outcome.UNDECIDED
 

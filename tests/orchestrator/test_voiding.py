@@ -12,8 +12,8 @@ from orchestrator.store.queue import Queue
 from protocol.errors import NotFound
 from protocol.messages import EpochFile, EpochStage
 from protocol.verdict import Outcome
-from tests.orchestrator.ground import STAKE, Ground
-from tests.orchestrator.lying import (
+from tests.stage.ground import STAKE, Ground
+from tests.stage.lying import (
     PADDING,
     padded,
     post,
@@ -23,7 +23,7 @@ from tests.orchestrator.lying import (
     stake_again,
     without,
 )
-from tests.orchestrator.place import Place, opened
+from tests.stage.place import Place, opened
 
 LIARS = ("v0", "v1")
 ALL = ("v0", "v1", "v2")

@@ -16,11 +16,11 @@ from orchestrator.store.queue import Queue, Script
 from orchestrator.store.votes import VoteStore
 from protocol.messages import GroupState, VerifierInfo, VerifierInfos
 from protocol.verdict import Outcome, Verdict
-from tests.orchestrator.evidence import GROSS, NAMED
-from tests.orchestrator.ground import Ground
-from tests.orchestrator.place import Place, open_market, opened
 from tests.orchestrator.test_dropping import standing
 from tests.orchestrator.test_verdicts import one_group
+from tests.stage.evidence import GROSS, NAMED
+from tests.stage.ground import Ground
+from tests.stage.place import Place, open_market, opened
 
 ACCEPTED, REJECTED = Outcome.ACCEPTED, Outcome.REJECTED
 

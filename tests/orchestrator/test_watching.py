@@ -8,11 +8,11 @@ from audit.history import History
 from ledger.state import DisputeKind
 from orchestrator.watch import EpochWatch
 from protocol.messages import EpochStage
-from tests.contracts.books import header_of
-from tests.orchestrator.ground import STAKE
-from tests.orchestrator.lying import padded, post, proposed, stake_again
-from tests.orchestrator.place import Place
 from tests.orchestrator.test_settling import earn
+from tests.stage.books import header_of
+from tests.stage.ground import STAKE
+from tests.stage.lying import padded, post, proposed, stake_again
+from tests.stage.place import Place
 
 
 def watch(place: Place, folder: Path) -> None:

@@ -20,7 +20,7 @@ from protocol.checks.sequential import OUTLIERS
 from protocol.constants import MICRO, NANO
 from protocol.precision import ComputeDtype
 from protocol.verdict import Rejection, ReplayStats, Statistic, Thresholds, judge
-from tests.bounds import thresholds
+from tests.stage.bounds import thresholds
 
 
 def stats(*, matched: int = 1000, margin: int = 0, gap: int = 0) -> ReplayStats:

@@ -18,7 +18,7 @@ from protocol.checks.evidence import (
 from protocol.constants import MICRO, NANO
 from protocol.errors import Malformed
 from protocol.verdict import NOTHING_MEASURED, Outcome, Rejection, ReplayStats, Verdict
-from tests.bounds import bounds, thresholds
+from tests.stage.bounds import bounds, thresholds
 
 NUM_TOKENS = 100
 PER_TOKEN = 10_000

@@ -6,8 +6,8 @@ import pytest
 
 from protocol.errors import Malformed
 from protocol.run import RunSpec
-from tests.bounds import thresholds
-from tests.rollout_worker.policies import first_weights, spec_for
+from tests.stage.bounds import thresholds
+from tests.stage.policies import first_weights, spec_for
 
 SPEC = spec_for(first_weights())
 

@@ -9,7 +9,7 @@ from protocol.checks.calibration import drift_bound
 from protocol.checks.sequential import FORK_SHARE, OUTLIERS, Drift, Sum, check, crossed, folded
 from protocol.constants import MICRO, NANO
 from protocol.verdict import ReplayStats, Statistic, Thresholds, judge
-from tests.bounds import bounds, thresholds
+from tests.stage.bounds import bounds, thresholds
 
 BOUNDS = thresholds().model_copy(
     update={

@@ -3,8 +3,8 @@
 from ledger.state import SlashStatus
 from protocol.canonical import keccak256
 from rollcall.cli.appeal import Ruling, appeal, word_of
-from tests.contracts.world import APPEAL, RULING, STAKE, World
-from tests.rollcall.counter import Counter, told
+from tests.stage.counter import Counter, told
+from tests.stage.world import APPEAL, RULING, STAKE, World
 
 
 def accused(world: World) -> str:

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from protocol.precision import ComputeDtype
 from protocol.user_error import UserError
 from rollcall.cli.spec import RunPlan, spec_of
-from tests.bounds import COMMITTED, thresholds
+from tests.stage.bounds import COMMITTED, thresholds
 
 MODEL = Path("models/start")
 WHO = "0x" + "11" * 20

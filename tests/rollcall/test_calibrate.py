@@ -12,7 +12,7 @@ from protocol.user_error import UserError
 from rollcall.__main__ import app
 from rollcall.cli.spec import read_thresholds
 from rollcall.machine.calibrate import older_instructions
-from tests.bounds import COMMITTED
+from tests.stage.bounds import COMMITTED
 
 SMALL = ("--engine", "transformers", "--groups", str(MIN_GROUPS), "--max-tokens", "32")
 

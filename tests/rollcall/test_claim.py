@@ -10,8 +10,8 @@ from protocol.messages import Account, EpochFile
 from protocol.user_error import UserError
 from rollcall.cli.claim import claim
 from rollcall.cli.epoch_files import from_files, from_market
-from tests.contracts.world import RATE, SECRET, WINDOW, World
-from tests.rollcall.counter import Counter, told
+from tests.stage.counter import Counter, told
+from tests.stage.world import RATE, SECRET, WINDOW, World
 
 
 def epoch_file(world: World, epoch: int, accounts: Sequence[AccountLeaf]) -> EpochFile:

@@ -13,7 +13,7 @@ from protocol.messages import WorkerInfo
 from rollcall.demo.claims import check_claims
 from rollcall.demo.market import STAKE
 from rollcall.demo.results import Clock, Results, Sold, WorkerResult
-from tests.trainer.work import spec
+from tests.stage.work import spec
 
 HONEST, CHEAT = "0x" + "11" * 20, "0x" + "22" * 20
 RATE = 10

@@ -23,8 +23,8 @@ from protocol.messages import Account as FileAccount
 from protocol.messages import EpochFile
 from rollcall.__main__ import main
 from rollcall.machine.doctor import State, check_ledger
-from tests.contracts.whole import WholeLedger
-from tests.waiting import started
+from tests.stage.waiting import started
+from tests.stage.whole import WholeLedger
 
 ROOT = Path(__file__).parents[2]
 STAKE = 10**18

@@ -12,8 +12,8 @@ from rollcall.__main__ import app
 from rollcall.machine.checkup import Machine, check_up
 from rollout_worker.engines.base import Engine
 from rollout_worker.engines.registry import open_engine
-from tests.bounds import thresholds
-from tests.rollout_worker.live import MODEL
+from tests.stage.bounds import thresholds
+from tests.stage.live import MODEL
 
 MACHINE = Machine(
     engine="transformers",

@@ -15,9 +15,9 @@ from rollcall.cli.verify import digest_of_work
 from rollcall.explain.explain import Judgement, compare
 from rollout_worker.replay.hypotheses import Named
 from rollout_worker.replay.measure import Findings, stats_of
-from tests.bounds import thresholds
-from tests.rollout_worker.live import key_of
-from tests.rollout_worker.policies import first_weights, spec_for
+from tests.stage.bounds import thresholds
+from tests.stage.live import key_of
+from tests.stage.policies import first_weights, spec_for
 
 DOMAIN = Domain(31337, "0x" + "11" * 20)
 KEY, HOT = key_of("a verifier"), key_of("its hot key")

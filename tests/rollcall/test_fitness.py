@@ -6,7 +6,7 @@ from protocol.constants import MICRO
 from protocol.verdict import NOTHING_MEASURED, Bounds, ReplayStats, Statistic, Thresholds
 from rollcall.machine.checkup import doubts, remedy
 from rollcall.machine.fitness import Fitness, Prospect, Reading, assess
-from tests.bounds import thresholds
+from tests.stage.bounds import thresholds
 
 TOKENS = 100
 REFERENCE, GROUP, DRIFT = 1_000, 50_000, 200_000

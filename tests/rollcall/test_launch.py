@@ -10,7 +10,7 @@ from rollcall.cli.launch_config import LaunchConfig, Windows
 from rollcall.cli.spec import RunPlan, spec_of
 from rollcall.demo.deploying import require_windows, terms_of
 from rollcall.demo.market import WATCHABLE
-from tests.contracts.world import World
+from tests.stage.world import World
 
 ROOT = Path(__file__).parents[2]
 WHO = "0x" + "11" * 20

@@ -15,10 +15,10 @@ from protocol.policies.lineage import NO_LINEAGE, Share, StepRecord, TrainedGrou
 from protocol.policies.manifest import Manifest, SignedManifest
 from protocol.verdict import Outcome
 from rollcall.__main__ import app
-from tests.orchestrator.evidence import NAMED
-from tests.orchestrator.front import Front, serving
-from tests.orchestrator.ground import Ground
-from tests.orchestrator.place import Place, opened
+from tests.stage.evidence import NAMED
+from tests.stage.front import Front, serving
+from tests.stage.ground import Ground
+from tests.stage.place import Place, opened
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ import json
 from rich.console import Console
 
 from rollcall.cli.register import printable, show_all, show_one
-from tests.contracts.world import BUDGET, World
-from tests.rollcall.counter import Counter
+from tests.stage.counter import Counter
+from tests.stage.world import BUDGET, World
 
 
 def printed(width: int = 200) -> Console:

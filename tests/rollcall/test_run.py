@@ -7,8 +7,8 @@ from protocol.canonical import keccak256
 from protocol.user_error import UserError
 from rollcall.cli import run
 from rollcall.cli.desk import digest_of
-from tests.contracts.world import WINDOW, World
-from tests.rollcall.counter import Counter, told
+from tests.stage.counter import Counter, told
+from tests.stage.world import WINDOW, World
 
 
 def status(world: World) -> LedgerStatus:

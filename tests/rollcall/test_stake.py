@@ -4,8 +4,8 @@ import pytest
 
 from protocol.user_error import UserError
 from rollcall.cli import keys, stake
-from tests.contracts.world import REVOKE, STAKE, UNBOND, World, key
-from tests.rollcall.counter import Counter, told
+from tests.stage.counter import Counter, told
+from tests.stage.world import REVOKE, STAKE, UNBOND, World, key
 
 TEN_WEI = "0.00000000000000001"
 

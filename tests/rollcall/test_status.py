@@ -9,11 +9,11 @@ from protocol.checks.withholding import WITHHELD
 from protocol.messages import Event
 from rollcall.cli.status import show_status
 from rollcall.demo.events import Totals, count
-from tests.orchestrator.evidence import measured
-from tests.orchestrator.place import Place
 from tests.orchestrator.test_dropping import drop
 from tests.orchestrator.test_pausing import FOUND, alarmed, self_check
-from tests.rollcall.auditor import Auditor
+from tests.stage.auditor import Auditor
+from tests.stage.evidence import measured
+from tests.stage.place import Place
 
 
 def status(auditor: Auditor, *, as_json: bool = False) -> str:

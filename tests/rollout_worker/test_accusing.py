@@ -11,8 +11,8 @@ from protocol.rollout import Lease, Receipt, SignedLease
 from protocol.signing import address_of, personal_digest, sign
 from protocol.verdict import Outcome, ReplayStats, Verdict
 from rollout_worker.verify.reports import why_not_accuse
-from tests.rollout_worker.live import key_of
-from tests.rollout_worker.policies import DOMAIN, ORCHESTRATOR, RUN, first_weights, spec_for
+from tests.stage.live import key_of
+from tests.stage.policies import DOMAIN, ORCHESTRATOR, RUN, first_weights, spec_for
 
 LAZY, OTHER, CANARY = key_of("lazy"), key_of("other"), address_of(key_of("canary"))
 SPEC = spec_for(first_weights())

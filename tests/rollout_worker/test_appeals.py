@@ -17,7 +17,7 @@ from rollout_worker.engines.registry import open_engine
 from rollout_worker.engines.rounded import rounded
 from rollout_worker.pay.appeals import Appeals, Reasons, see_out
 from rollout_worker.pay.defence import Defence
-from tests.rollout_worker.accused import (
+from tests.stage.accused import (
     VERIFIERS,
     Accused,
     accuse,
@@ -25,7 +25,7 @@ from tests.rollout_worker.accused import (
     quorum,
     stake_verifiers,
 )
-from tests.rollout_worker.live import (
+from tests.stage.live import (
     MODEL,
     STAKE,
     WINDOWS,
@@ -34,7 +34,7 @@ from tests.rollout_worker.live import (
     live_market,
     start_weights,
 )
-from tests.waiting import wait_until
+from tests.stage.waiting import wait_until
 
 NAMES = ("honest", "rounding", "misled", "unseen", "framed", "full", "crashing", "silenced")
 

@@ -20,7 +20,7 @@ from rollout_worker.replay.calibrate import (
     workload_of,
 )
 from rollout_worker.replay.measure import ReplayModel
-from tests.bounds import COMMITTED
+from tests.stage.bounds import COMMITTED
 
 MODEL = Path(__file__).parents[2] / "models" / "start"
 

@@ -16,7 +16,7 @@ from client.worker import WorkerRoutes
 from protocol.canonical import content_digest
 from protocol.errors import NotFound, TokenExpired, TooLarge
 from protocol.messages import LeaseRequest
-from tests.rollout_worker.policies import DOMAIN, RUN, Server, Shelf, serving, shelf_of
+from tests.stage.policies import DOMAIN, RUN, Server, Shelf, serving, shelf_of
 
 WORKER = bytes([7]) * 32
 REQUEST = LeaseRequest(count=1)

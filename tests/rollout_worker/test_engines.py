@@ -29,7 +29,7 @@ from rollout_worker.replay.calibrate import workload_of
 from rollout_worker.replay.measure import ReplayModel, claims_of, rows_of, stats_of
 from rollout_worker.replay.vllm import VllmReplay
 from rollout_worker.replay.vllm_worker import Sequences
-from tests.bounds import COMMITTED
+from tests.stage.bounds import COMMITTED
 
 MODEL = Path(__file__).parents[2] / "models" / "start"
 EOS = 2

@@ -16,9 +16,9 @@ from protocol.canonical import content_digest
 from protocol.errors import Busy
 from protocol.messages import EpochInfo, EpochStage
 from rollout_worker.verify.epochs import FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS, EpochSigner
-from tests.contracts.books import NUM_PARAMETERS, header_of
-from tests.contracts.test_watch import Stage, staged, work
-from tests.contracts.world import World
+from tests.audit.test_watch import Stage, staged, work
+from tests.stage.books import NUM_PARAMETERS, header_of
+from tests.stage.world import World
 
 
 @dataclass

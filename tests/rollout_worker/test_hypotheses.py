@@ -21,10 +21,10 @@ from rollout_worker.generate import finish_group, requests_of
 from rollout_worker.replay.hypotheses import Older, Suspect, _Case, name
 from rollout_worker.replay.measure import ReplayModel, only, stats_of
 from rollout_worker.replay.nucleus import within_nucleus
-from tests.adversarial.sampling_lab import EOS, MODEL, Lab, exact
-from tests.adversarial.test_sampling_another_model import without_last_layer
-from tests.adversarial.test_sampling_recomputed_logprobs import recomputed
-from tests.adversarial.test_sampling_stale_policy import one_step_away
+from tests.adversarial.sampling.test_another_model import without_last_layer
+from tests.adversarial.sampling.test_recomputed_logprobs import recomputed
+from tests.adversarial.sampling.test_stale_policy import one_step_away
+from tests.stage.sampling_lab import EOS, MODEL, Lab, exact
 
 NUM_GROUPS = 6
 VERSION = 3

@@ -23,9 +23,9 @@ from rollout_worker.choose import Ability, choose, is_over, obstacle
 from rollout_worker.main import attempt, open_seller, serve
 from rollout_worker.pay.receipts import ReceiptBook
 from rollout_worker.session import End, Seller
-from tests.rollout_worker.live import LiveMarket, key_of, live_market, nudged
-from tests.rollout_worker.policies import first_weights, spec_for
-from tests.waiting import wait_until
+from tests.stage.live import LiveMarket, key_of, live_market, nudged
+from tests.stage.policies import first_weights, spec_for
+from tests.stage.waiting import wait_until
 
 ENGINE = "transformers-cpu"
 WORKERS = (

@@ -14,7 +14,7 @@ from protocol.messages import Contribution, EpochFile
 from protocol.rollout import Lease, Receipt, SignedLease, Work, lease_id
 from protocol.signing import Domain
 from rollout_worker.pay.receipts import ReceiptBook
-from tests.contracts.books import Book
+from tests.stage.books import Book
 
 AT = 1_800_000_000
 BOOK = Book(

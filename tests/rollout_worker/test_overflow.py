@@ -12,7 +12,7 @@ from protocol.precision import ComputeDtype
 from rollout_worker.engines.causal import CausalModel, host_tensor_of, read_weights, tensor_of
 from rollout_worker.engines.overflow import require_range
 from rollout_worker.engines.registry import open_engine
-from tests.adversarial.sampling_lab import MODEL, exact
+from tests.stage.sampling_lab import MODEL, exact
 
 START = MODEL / "model.safetensors"
 NORM = "model.layers.1.post_attention_layernorm.weight"

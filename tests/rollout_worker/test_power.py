@@ -10,7 +10,7 @@ from dataclasses import replace
 from benchmarks.attacks.figures import without_gap
 from protocol.verdict import ReplayStats, Statistic, judge
 from rollout_worker.engines.base import Request
-from tests.adversarial.sampling_lab import Lab, exact
+from tests.stage.sampling_lab import Lab, exact
 
 GROUPS_PER_SALT = 64
 

@@ -25,8 +25,8 @@ from rollout_worker.engines.rounded import rounded
 from rollout_worker.replay.measure import Findings, ReplayModel
 from rollout_worker.verify.drift import DriftBook
 from rollout_worker.verify.recheck import FetchedGroup, Rechecker, by_turns
-from tests.adversarial.sampling_lab import EOS, MODEL, Lab, exact
-from tests.rollout_worker.policies import (
+from tests.rollout_worker.test_client import market_at
+from tests.stage.policies import (
     DOMAIN,
     ORCHESTRATOR,
     RUN,
@@ -34,7 +34,7 @@ from tests.rollout_worker.policies import (
     serving,
     spec_for,
 )
-from tests.rollout_worker.test_client import market_at
+from tests.stage.sampling_lab import EOS, MODEL, Lab, exact
 
 VERIFIER = bytes([9]) * 32
 ALICE, BOB = bytes([11]) * 32, bytes([12]) * 32

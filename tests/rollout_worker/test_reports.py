@@ -20,10 +20,10 @@ from rollout_worker.engines.base import Engine
 from rollout_worker.engines.registry import open_engine
 from rollout_worker.verify.epochs import Verifier
 from rollout_worker.verify.main import Watch, open_verifier
-from tests.adversarial.test_verifier_framing import false_work
-from tests.market.light import vote
-from tests.rollout_worker.accused import VERIFIERS, Accused, accused, quorum, stake_verifiers
-from tests.rollout_worker.live import MODEL, STAKE, LiveMarket, key_of, live_market, start_weights
+from tests.adversarial.verifier.test_framing import false_work
+from tests.stage.accused import VERIFIERS, Accused, accused, quorum, stake_verifiers
+from tests.stage.light import vote
+from tests.stage.live import MODEL, STAKE, LiveMarket, key_of, live_market, start_weights
 
 NUM_WRITTEN = 20
 """Tokens of each rollout that is written."""

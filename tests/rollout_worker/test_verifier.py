@@ -25,14 +25,14 @@ from rollout_worker.verify.main import open_verifier
 from rollout_worker.verify.main import serve as serve_verifier
 from rollout_worker.verify.verdicts import VerdictBook
 from rollout_worker.wallet import Wallet
-from tests.rollout_worker.live import (
+from tests.stage.live import (
     LiveMarket,
     key_of,
     live_market,
     nudged,
 )
-from tests.rollout_worker.policies import DOMAIN, first_weights, spec_for
-from tests.waiting import wait_until
+from tests.stage.policies import DOMAIN, first_weights, spec_for
+from tests.stage.waiting import wait_until
 
 
 @pytest.fixture(scope="module")

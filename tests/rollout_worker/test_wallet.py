@@ -11,8 +11,8 @@ from protocol.errors import NotFound, Refused
 from protocol.messages import RunInfo, RunStatus
 from rollout_worker.config import ChainConfig
 from rollout_worker.wallet import MOST_EVIDENCE_BYTES, Hindrance, RunPermit, Wallet
-from tests.contracts.world import RATE, STAKE, World
-from tests.rollout_worker.policies import first_weights, spec_for
+from tests.stage.policies import first_weights, spec_for
+from tests.stage.world import RATE, STAKE, World
 
 SPEC = spec_for(first_weights(), rate=RATE)
 

@@ -10,7 +10,7 @@ from client.connection import GiveUp
 from client.policies import PolicyCache, PolicyUnreachable, write_model_folder
 from protocol.policies.manifest import Blob, SignedManifest, Weights, entries
 from protocol.positions import why_too_long
-from tests.rollout_worker.policies import DOMAIN, RUN, Shelf, first_weights, shelf_of, spec_for
+from tests.stage.policies import DOMAIN, RUN, Shelf, first_weights, shelf_of, spec_for
 
 
 class Direct:

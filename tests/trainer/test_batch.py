@@ -14,7 +14,7 @@ from protocol import canonical
 from protocol.errors import Malformed, TooLarge
 from protocol.messages import BatchGroup
 from protocol.rollout import Rollout, Submission
-from tests.trainer import work
+from tests.stage import work
 from trainer.batch import BatchRollout, Group, count, pack, read_group, select
 from trainer.loss import Clip, Tokens, Whole, grpo
 

@@ -10,8 +10,8 @@ import zstandard
 from protocol.canonical import content_digest
 from protocol.messages import Batch
 from protocol.rollout import Rollout, Submission
-from tests.trainer import work
-from tests.trainer.desk import Desk, serving
+from tests.stage import work
+from tests.stage.desk import Desk, serving
 from tests.trainer.test_loop import config, live
 from trainer.batch import pack
 from trainer.behaviour import recompute

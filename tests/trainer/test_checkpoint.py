@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.trainer import work
+from tests.stage import work
 from trainer import checkpoint
 from trainer.checkpoint import Progress
 from trainer.metrics import MetricsFile

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from protocol.environments.arithmetic import Arithmetic
-from tests.trainer import work
+from tests.stage import work
 from trainer.evaluate import HeldOut, draw, held_out
 
 

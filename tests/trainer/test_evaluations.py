@@ -6,7 +6,7 @@ import pytest
 
 from protocol.policies.manifest import Weights
 from protocol.policies.patch import anchor_bytes, from_anchor
-from tests.trainer import work
+from tests.stage import work
 from trainer.evaluations import Evaluations, superseded
 
 

@@ -13,8 +13,8 @@ import structlog
 from starlette.responses import Response
 
 from client.trainer import open_trainer_routes
-from tests.trainer import work
-from tests.trainer.desk import Desk, serving
+from tests.stage import work
+from tests.stage.desk import Desk, serving
 from tests.trainer.test_evaluate import problems
 from tests.trainer.test_kill import process
 from tests.trainer.test_loop import config, live

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.trainer import work
-from tests.trainer.desk import Desk, serving
+from tests.stage import work
+from tests.stage.desk import Desk, serving
+from tests.stage.waiting import require_alive, started
 from tests.trainer.test_loop import config, digests, lines
-from tests.waiting import require_alive, started
 
 PROGRAM = """
 import sys

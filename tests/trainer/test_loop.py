@@ -14,9 +14,9 @@ from client.trainer import open_trainer_routes
 from protocol.errors import Malformed, MarketError
 from protocol.messages import Batch
 from protocol.signing import Domain
-from tests.bounds import thresholds
-from tests.trainer import work
-from tests.trainer.desk import Desk, refusal, serving
+from tests.stage import work
+from tests.stage.bounds import thresholds
+from tests.stage.desk import Desk, refusal, serving
 from trainer.config import TrainerConfig
 from trainer.loop import Stopped, WrongRun
 from trainer.main import open_trainer

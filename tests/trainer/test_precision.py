@@ -14,8 +14,8 @@ from client.trainer import open_trainer_routes
 from protocol.policies.manifest import HostTensor, Weights
 from protocol.policies.patch import from_anchor
 from protocol.precision import ComputeDtype, cast
-from tests.trainer import work
-from tests.trainer.desk import serving
+from tests.stage import work
+from tests.stage.desk import serving
 from tests.trainer.test_loop import config, lines, live
 from trainer.behaviour import recompute
 from trainer.main import open_trainer

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.trainer import Trl, padded
-from tests.trainer import work
+from tests.stage import work
 from trainer.batch import Group, count, pack
 from trainer.loss import Clip, Tokens, Whole, losses
 

@@ -1,0 +1,152 @@
+"""Connections that never end: bodies that drip, readers that do not read, streams held for ever.
+
+A real server on a real socket: what is tested here is how long it holds what it was given.
+"""
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+
+from orchestrator.app import create_app
+from protocol.canonical import content_digest
+from protocol.policies.manifest import MAX_CHUNK_BYTES
+from tests.stage.ground import Ground
+from tests.stage.place import Place, open_market
+
+FOUR_MEBIBYTES = os.urandom(MAX_CHUNK_BYTES)
+
+
+@contextmanager
+def serving(ground: Ground, redis_url: str, folder: Path, **limits: Any) -> Iterator[int]:
+    """Yield the port of a second copy of the orchestrator."""
+    services = open_market(ground, redis_url, folder, {"limits": limits})
+    settings = uvicorn.Config(
+        create_app(services), port=0, log_config=None, access_log=False, timeout_graceful_shutdown=1
+    )
+    server = uvicorn.Server(settings)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            time.sleep(0.01)
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def ask(port: int, method: str, path: str, *headers: str) -> socket.socket:
+    """Send a request's head and return the connection."""
+    connection = socket.create_connection(("127.0.0.1", port))
+    lines = (f"{method} {path} HTTP/1.1", "host: market.test", *headers, "", "")
+    connection.sendall("\r\n".join(lines).encode())
+    return connection
+
+
+def status(connection: socket.socket) -> int:
+    return int(connection.recv(4096).split(b" ")[1])
+
+
+def drip(place: Place, port: int, seconds: float = float("inf")) -> socket.socket:
+    """Announce a submission and send a byte of it every 50 ms until it is answered, or for a while."""
+    token = place.party("alice").token
+    head = (f"authorization: Bearer {token}", "content-length: 1000000")
+    connection = ask(port, "POST", place.path("submissions"), *head)
+    ends = time.monotonic() + seconds
+    connection.setblocking(False)
+    while time.monotonic() < ends:
+        connection.sendall(b"x")
+        try:
+            connection.recv(1, socket.MSG_PEEK)
+            break
+        except BlockingIOError:
+            time.sleep(0.05)
+    connection.setblocking(True)
+    return connection
+
+
+def test_a_body_that_drips_is_cut_off(place: Place, redis_url: str, tmp_path: Path) -> None:
+    with serving(place.ground, redis_url, tmp_path, body_seconds=0.5) as port:
+        with drip(place, port) as connection:  # until it is answered
+            answer = connection.recv(65536)
+        assert answer.startswith(b"HTTP/1.1 400"), answer
+        assert b"within 0.5 s" in answer
+
+
+def test_without_the_limit_a_body_may_drip(place: Place, redis_url: str, tmp_path: Path) -> None:
+    with (
+        serving(place.ground, redis_url, tmp_path, body_seconds=60) as port,
+        drip(place, port, seconds=1.5) as connection,
+    ):
+        connection.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            connection.recv(1)
+
+
+def test_a_body_that_breaks_off_is_no_defect_of_the_server(
+    place: Place, redis_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with (
+        caplog.at_level(logging.ERROR),
+        serving(place.ground, redis_url, tmp_path) as port,
+    ):
+        drip(place, port, seconds=0.2).close()
+        time.sleep(0.5)
+    assert not [r.message for r in caplog.records], "a stranger could fill the log"
+
+
+def test_one_address_cannot_hold_every_event_stream(
+    place: Place, redis_url: str, tmp_path: Path
+) -> None:
+    limits = {"max_event_streams_per_address": 3}
+    with serving(place.ground, redis_url, tmp_path, **limits) as port:
+        held = [ask(port, "GET", place.path("events")) for _ in range(3)]
+        assert [status(connection) for connection in held] == [200, 200, 200]
+        with ask(port, "GET", place.path("events")) as fourth:
+            assert status(fourth) == 429
+        held[0].close()
+        code = 429
+        while code == 429:
+            time.sleep(0.2)
+            with ask(port, "GET", place.path("events")) as again:
+                code = status(again)
+        assert code == 200, "a place that is left is free again"
+        for connection in held:
+            connection.close()
+
+
+@pytest.mark.parametrize("event_id", ["-", "1-2-3", "²", "1-", "9" * 30, "*", ">", "1 COUNT 9"])
+def test_a_word_that_is_no_event_id_is_malformed(place: Place, event_id: str) -> None:
+    response = place.client.get(place.path("events"), params={"after": event_id})
+    assert (response.status_code, response.json()["code"]) == (400, "malformed")
+
+
+def resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_readers_that_do_not_read_cost_no_memory(place: Place, redis_url: str) -> None:
+    digest = content_digest(FOUR_MEBIBYTES)
+    folder = Path(place.services.config.blob_url.removeprefix("file://"))
+    place.upload(FOUR_MEBIBYTES)
+    with serving(place.ground, redis_url, folder) as port:
+        with ask(port, "GET", f"/v1/blobs/0x{digest.hex()}", "connection: close") as reader:
+            whole = b"".join(iter(lambda: reader.recv(1 << 20), b""))
+        assert whole.endswith(FOUR_MEBIBYTES)
+        before = resident_bytes()
+        idle = [ask(port, "GET", f"/v1/blobs/0x{digest.hex()}") for _ in range(50)]
+        time.sleep(2)
+        grown = resident_bytes() - before
+        for connection in idle:
+            connection.close()
+    assert grown < 80 << 20, "whole blobs would be 200 MiB"

@@ -1,0 +1,73 @@
+"""Nonsense on every route: each is refused with a code, and none is a defect of the server.
+
+The test client raises what a server would answer with 500.
+"""
+
+import pytest
+
+from tests.stage.place import Place
+
+ZERO = "0x" + "00" * 32
+BODIES = {
+    "nothing": b"",
+    "deep lists": b"[" * 100_000,
+    "deep maps": b'{"a":' * 50_000,
+    "a huge integer": b'{"count":' + b"9" * 100_000 + b"}",
+    "an infinite number": b'{"step":1e999}',
+    "half a surrogate": b'{"message":"\\ud800","count":1}',
+    "no text": b"\xff\xfe\x00",
+    "a list": b"[]",
+    "null": b"null",
+    "an unknown field": b'{"count":1,"rate":9}',
+    "a wrong type": b'{"count":"1","lease_ids":{},"step":true,"message":[],"signed":1}',
+}
+POSTS = (
+    *("runs/{run}/leases", "runs/{run}/leases/return", "runs/{run}/submissions"),
+    *("runs/{run}/policies", "runs/{run}/batches", "runs/{run}/audits"),
+    *(f"runs/{{run}}/audits/{ZERO}/verdict", f"runs/{{run}}/fraud-reports/{ZERO}"),
+    *("runs/{run}/epochs/0/signatures", "session", "runs"),
+)
+PATHS = (
+    *("blobs/..%2f..%2fetc%2fpasswd", "blobs/../../etc/passwd", "blobs/0x", "blobs/%00"),
+    *(f"blobs/{ZERO}/..", f"blobs/{'0x' + 'g' * 64}", f"blobs/{ZERO}00", "blobs/" + "\u0660" * 66),
+    *("runs/-1", "runs/1e3", f"runs/{1 << 63}", "runs/" + "9" * 5000, "runs/\u0661"),
+    *("runs/{run}/epochs/-1", f"runs/{{run}}/epochs/{1 << 32}", "runs/{run}/epochs/4294967295"),
+    *("runs/{run}/policies/-1", "runs/{run}/policies/%00", "runs/{run}/policies/" + "9" * 5000),
+    *("runs/{run}/submissions/0x12", f"runs/{{run}}/submissions/{ZERO}"),
+    *("workers/0x", "workers/" + "0x" + "zz" * 20, "workers/%f0%9f%92%a9"),
+)
+
+
+@pytest.mark.parametrize("path", POSTS)
+@pytest.mark.parametrize("name", ["alice", "v0", "trainer"])
+def test_no_body_is_a_defect(shared_place: Place, path: str, name: str) -> None:
+    party = shared_place.party(name)
+    for what, body in BODIES.items():
+        response = party.post("/v1/" + path.format(run=shared_place.run_id), body)
+        assert 400 <= response.status_code < 500, what
+        assert response.json()["code"], what
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_no_path_is_a_defect(shared_place: Place, path: str) -> None:
+    response = shared_place.get("/v1/" + path.format(run=shared_place.run_id))
+    assert 400 <= response.status_code < 500
+    assert len(response.content) < 20_000
+
+
+@pytest.mark.parametrize(
+    "asked",
+    ["bytes=-5", "bytes=5-4", "bytes=0-1,3-4", "bytes=a-b", "lines=0-1", "bytes=0-" + "9" * 99],
+)
+def test_a_range_that_is_none_is_refused(shared_place: Place, asked: str) -> None:
+    blob = shared_place.upload(b"0123456789")
+    response = shared_place.get(f"/v1/blobs/0x{blob.digest.hex()}", range=asked)
+    assert (response.status_code, response.json()["code"]) == (400, "malformed")
+
+
+def test_strangers_upload_nothing(shared_place: Place) -> None:
+    for name in ("alice", "stranger"):
+        response = shared_place.party(name).put(f"/v1/blobs/{ZERO}", b"spam")
+        assert (response.status_code, response.json()["code"]) == (403, "forbidden")
+    response = shared_place.request("PUT", f"/v1/blobs/{ZERO}", b"spam")
+    assert response.status_code == 401

@@ -1,0 +1,38 @@
+"""Attack: a site of another name passes on the text that a wallet signed for it, Host header and all."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from protocol.messages import SessionRequest
+from protocol.signin import SignIn
+from protocol.signing import personal_digest
+from tests.stage.ground import Ground
+from tests.stage.place import HOST, Place, opened
+
+
+def relayed(place: Place, domain: str) -> int:
+    """Return the status of a trainer's sign-in for `domain` that its site sends on to us."""
+    trainer = place.party("trainer")
+    issued = datetime.fromtimestamp(place.ground.clock.now, UTC)
+    message = SignIn(
+        domain=domain,
+        address=trainer.address,
+        uri=f"http://{domain}",
+        chain_id=place.ground.deployment.chain_id,
+        nonce=f"relayed{place.run_id:06d}",
+        issued_at=issued.strftime("%Y-%m-%dT%H:%M:%SZ"),
+    ).text()
+    body = SessionRequest(message=message, signature=trainer.sign(personal_digest(message)))
+    response = place.request("POST", "/v1/session", body.to_json(), {"host": domain})
+    return int(response.status_code)
+
+
+@pytest.mark.parametrize(("allowed", "status"), [((), 200), ((HOST,), 401)])
+def test_a_relayed_sign_in_is_refused_where_the_domains_are_named(
+    ground: Ground, redis_url: str, tmp_path: Path, allowed: tuple[str, ...], status: int
+) -> None:
+    config = {"allowed_domains": allowed}
+    with opened(ground, redis_url, tmp_path, config=config) as place:
+        assert relayed(place, "evil.test") == status

@@ -1,0 +1,60 @@
+"""Floods of verdicts and of report signatures: by a verifier, by a worker, while others are to be paid."""
+
+from pathlib import Path
+
+import pytest
+
+from protocol.messages import EpochStage
+from protocol.verdict import Outcome
+from tests.stage.ground import Ground
+from tests.stage.place import Place, opened
+
+NUM_REQUESTS = 150
+GENEROUS = {"requests_per_second": 1e6, "request_burst": 10**6}
+LIMITED = {"requests_per_second": 20, "request_burst": 40}
+
+
+def flood(place: Place, digest: bytes) -> dict[int, int]:
+    """Contradict an earlier verdict, and sign reports nobody made, over and over; count the answers."""
+    answers: dict[int, int] = {}
+    contradiction = place.party("v2").verdict(digest, Outcome.ACCEPTED).to_json()
+    path = place.path(f"audits/0x{digest.hex()}/verdict")
+    nonsense = place.path(f"fraud-reports/0x{digest.hex()}")
+    for _ in range(NUM_REQUESTS // 2):
+        for name, where, body in (("v2", path, contradiction), ("bob", nonsense, b"{}")):
+            status = place.party(name).post(where, body).status_code
+            answers[status] = answers.get(status, 0) + 1
+    return answers
+
+
+@pytest.mark.parametrize(("limits", "is_limited"), [(GENEROUS, False), (LIMITED, True)])
+def test_a_flood_is_turned_away_and_nobody_is_paid_later_for_it(
+    ground: Ground, redis_url: str, tmp_path: Path, limits: dict[str, float], is_limited: bool
+) -> None:
+    """Within the epoch, its challenge window and a round of settlement, whatever others send meanwhile."""
+    with opened(
+        *(ground, redis_url, tmp_path / "b"),
+        num_verifiers=3,
+        threshold=2,
+        config={"limits": limits},
+    ) as place:
+        alice, bob = place.party("alice"), place.party("bob")
+        judged = bob.deliver(bob.leases()[0].lease).work_digest
+        began = ground.clock.now
+        place.party("v2").decide(judged, Outcome.REJECTED)
+        paid = alice.deliver(alice.leases()[0].lease).work_digest
+        answers = flood(place, judged)
+        assert set(answers) == {429, 409, 403} if is_limited else {409, 403}
+        assert (answers.get(429, 0) >= NUM_REQUESTS - 2 * 45) == is_limited
+        for name in ("v0", "v1"):
+            place.party(name).decide(paid, Outcome.ACCEPTED)
+            place.party(name).decide(judged, Outcome.ACCEPTED)
+        place.tick(seconds=place.spec.epoch_seconds + 1)
+        for name in ("v0", "v1"):
+            assert place.sign_epoch(0, name).status_code == 204
+        flood(place, judged)
+        place.tick()
+        place.tick(seconds=3)
+        assert place.epoch(0).stage is EpochStage.FINAL
+        window = place.services.runs[place.run_id].chain.challenge_window
+        assert ground.clock.now - began <= place.spec.epoch_seconds + window + 30

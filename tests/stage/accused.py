@@ -1,0 +1,117 @@
+"""Workers that sold real groups, and verifiers that accuse them on chain: for tests about appeals."""
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from audit.omissions import KeptReceipt
+from client.connection import Later
+from ledger.state import SlashState
+from protocol.canonical import keccak256
+from protocol.commitment import check_receipt, commit
+from protocol.epoch import FraudReport
+from protocol.messages import LeaseRequest, Leases, RunInfo
+from protocol.rollout import Rollout, SignedLease
+from protocol.signing import address_of, sign
+from rollout_worker.engines.base import Engine
+from rollout_worker.generate import generate_groups
+from rollout_worker.main import open_seller
+from rollout_worker.pay.appeals import Appeals
+from rollout_worker.session import Seller
+from rollout_worker.wallet import Wallet
+from tests.stage.live import STAKE, LiveMarket, key_of
+
+VERIFIERS = ("v0", "v1")
+
+
+def quorum(*names: str) -> tuple[str, ...]:
+    """Return verifiers' addresses as a run lists them."""
+    return tuple(sorted((address_of(key_of(name)) for name in names), key=str.lower))
+
+
+@dataclass(frozen=True, slots=True)
+class Accused:
+    """One worker, who sells group by group and may be accused of any."""
+
+    live: LiveMarket
+    seller: Seller
+    wallet: Wallet
+    info: RunInfo
+
+    def lease(self) -> SignedLease:
+        request = LeaseRequest(count=1)
+        while isinstance(answer := self.seller.routes.lease(self.info.run_id, request), Later):
+            time.sleep(0.1)
+        assert isinstance(answer, Leases)
+        return answer.leases[0]
+
+    def sell(self, engine: Engine, signed: SignedLease | None = None) -> KeptReceipt:
+        """Sample a group under a lease, send it, and keep its receipt with that lease."""
+        signed = signed or self.lease()
+        eos_token_id = self.info.spec.eos_token_id
+        [group] = generate_groups(engine, [signed.lease], eos_token_id=eos_token_id)
+        return self.send(signed, group, engine=engine.name)
+
+    def send(self, signed: SignedLease, group: Sequence[Rollout], *, engine: str) -> KeptReceipt:
+        seller, spec = self.seller, self.info.spec
+        commitment = commit(
+            signed.lease,
+            tuple(group),
+            engine=engine,
+            spec=spec,
+            domain=seller.domain,
+            key=seller.key,
+            now=int(time.time()),
+        )
+        receipt = seller.routes.submit(self.info.run_id, commitment.body)
+        check_receipt(receipt, commitment, spec=spec, domain=seller.domain)
+        kept = KeptReceipt(receipt=receipt, work=commitment.work, lease=signed)
+        seller.receipts.keep(kept)
+        return kept
+
+    def appeals(self) -> Appeals:
+        """Return the worker's answers as a fresh process would make them."""
+        seller = self.seller
+        return Appeals(seller.config, self.wallet, seller.routes, seller.receipts)
+
+    def slash(self, slash_id: bytes) -> SlashState:
+        return self.wallet.ledger.slash(slash_id)
+
+    def reasons(self, slash_id: bytes) -> list[bytes]:
+        """Return the digests of every appeal that the chain took."""
+        events = self.wallet.ledger.events().poll()
+        appealed = [e for e in events if e.name == "SlashAppealed"]
+        return [e.values["reason"] for e in appealed if e.values["slashId"] == slash_id]
+
+
+@contextmanager
+def accused(live: LiveMarket, name: str) -> Iterator[Accused]:
+    with open_seller(live.worker(name), key_of(name), threading.Event()) as (seller, wallet):
+        info = seller.routes.run(live.run_id)
+        wallet.join(info)
+        yield Accused(live, seller, wallet, info)
+
+
+def stake_verifiers(live: LiveMarket, names: Sequence[str] = VERIFIERS) -> None:
+    for name in names:
+        Wallet.open(live.verifier(name).chain, key_of(name)).prepare()
+
+
+def accuse(live: LiveMarket, worker: str, work_digest: bytes) -> bytes:
+    """Take a worker's stake by the verifiers' word alone; return the accusation's id."""
+    ledger = live.ledger("v0")
+    report = FraudReport(
+        run_id=live.run_id,
+        worker=worker,
+        work_digest=work_digest,
+        evidence_digest=keccak256(b"we say so"),
+        amount=STAKE,
+        reported_at=ledger.block_time(),
+    )
+    domain = Wallet.open(live.verifier("v0").chain, key_of("v0")).domain
+    signatures = {
+        address_of(key_of(name)): sign(key_of(name), domain.digest(report)) for name in VERIFIERS
+    }
+    return ledger.propose_slash(report, signatures)

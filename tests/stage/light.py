@@ -1,0 +1,194 @@
+"""Workers and verifiers without an engine, for tests about money: real keys, leases, chain and files.
+
+A worker sells the worked solution of each task; a verifier accepts whatever it is asked to replay, and
+signs epochs by the verifier program's own rules. Only what a model would do is left out.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from audit.omissions import KeptReceipt
+from client.connection import Later
+from protocol.commitment import check_lease, check_receipt, commit
+from protocol.constants import MAX_SUBMISSION_BYTES, MAX_SUBMISSION_INFLATED_BYTES
+from protocol.environments.registry import environment
+from protocol.errors import MarketError
+from protocol.messages import AuditTask, LeaseRequest, Leases, RunInfo
+from protocol.rollout import Lease, Receipt, Rollout, read_submission
+from protocol.signing import sign
+from protocol.verdict import NOTHING_MEASURED, Outcome, ReplayStats, Verdict
+from rollout_worker.main import books_of, open_seller
+from rollout_worker.pay.bookkeeping import Bookkeeper
+from rollout_worker.session import Seller
+from rollout_worker.verify.epochs import EpochSigner, Verifier
+from rollout_worker.verify.main import open_verifier
+from rollout_worker.verify.verdicts import VerdictBook
+from rollout_worker.wallet import Wallet
+from tests.stage.live import MODEL, LiveMarket, key_of
+
+ENGINE = "transformers-cpu"
+
+
+@dataclass(frozen=True, slots=True)
+class LightWorker:
+    """One worker at work for the market's run."""
+
+    seller: Seller
+    wallet: Wallet
+    info: RunInfo
+    books: Bookkeeper
+
+    @property
+    def address(self) -> str:
+        return self.seller.identity
+
+    def lease(self, count: int) -> list[Lease]:
+        """Lease, waiting while work is paced; raises what the orchestrator refuses."""
+        request = LeaseRequest(count=count)
+        while True:
+            answer = self.seller.routes.lease(self.info.run_id, request)
+            if isinstance(answer, Leases):
+                break
+            assert isinstance(answer, Later)
+            time.sleep(0.1)
+        for signed in answer.leases:
+            check_lease(signed, info=self.info, domain=self.seller.domain, worker=self.address)
+        return [signed.lease for signed in answer.leases]
+
+    def sell(self, count: int) -> int:
+        """Sell groups and keep their receipts; return their units."""
+        return sum(self._sell(lease) for lease in self.lease(count))
+
+    def _sell(self, lease: Lease) -> int:
+        seller, spec = self.seller, self.info.spec
+        commitment = commit(
+            lease,
+            solutions(self.info, lease),
+            engine=ENGINE,
+            spec=spec,
+            domain=seller.domain,
+            key=seller.key,
+            now=int(time.time()),
+        )
+        receipt = seller.routes.submit(self.info.run_id, commitment.body)
+        check_receipt(receipt, commitment, spec=spec, domain=seller.domain)
+        assert not receipt.rejection, receipt
+        self._keep(receipt, commitment.work, lease)
+        return commitment.num_tokens
+
+    def _keep(self, receipt: Receipt, work: object, lease: Lease) -> None:
+        status = self.seller.routes.submission(self.info.run_id, receipt.work_digest)
+        assert status.lease.lease == lease
+        kept = {"receipt": receipt, "work": work, "lease": status.lease}
+        self.seller.receipts.keep(KeptReceipt.model_validate(kept))
+
+
+def solutions(info: RunInfo, lease: Lease) -> tuple[Rollout, ...]:
+    """Return one completion per seed: the right answer and a wrong one in turns."""
+    tokenizer = Tokenizer.from_file(str(MODEL / "tokenizer.json"))
+    problems = environment(info.spec.environment, info.spec.environment_config)
+    texts = [problems.problem(lease.index).solution, "#0"]
+    ids = [tokenizer.encode(texts[i % 2]).ids for i in range(lease.group_size)]
+    ended = [[*tokens, info.spec.eos_token_id] for tokens in ids]
+    return tuple(Rollout.of(tokens, [-0.5] * len(tokens)) for tokens in ended)
+
+
+@contextmanager
+def selling(live: LiveMarket, name: str, **changes: object) -> Iterator[LightWorker]:
+    """Register, stake and join as a worker, and keep its books."""
+    config = live.worker(name, books_seconds=0.2, **changes)
+    with open_seller(config, key_of(name), threading.Event()) as (seller, wallet):
+        info = seller.routes.run(live.run_id)
+        wallet.check_run(info)
+        wallet.join(info)
+        with books_of(seller, wallet, live.run_id) as books:
+            yield LightWorker(seller, wallet, info, books)
+
+
+def unseen(verifier: Verifier, task: AuditTask) -> ReplayStats:
+    """Return figures over the rollouts of a task that nobody replayed: all is as it should be."""
+    body = verifier.routes.blob(task.body, max_bytes=MAX_SUBMISSION_BYTES, kind="submission")
+    rollouts = read_submission(body, MAX_SUBMISSION_INFLATED_BYTES).rollouts
+    num_tokens = sum(len(rollouts[i].token_ids()) for i in task.rollouts)
+    counts = {"num_tokens": num_tokens, "num_matched": num_tokens}
+    return NOTHING_MEASURED.model_copy(update=counts)
+
+
+def accepted(seen: ReplayStats) -> dict[str, object]:
+    return {"outcome": Outcome.ACCEPTED, "rejection": "", "detail": "", "stats": seen}
+
+
+def vote(verifier: Verifier, run_id: int, says: Callable[[ReplayStats], dict[str, object]]) -> None:
+    """Sign and send a verdict on every task that is offered, without a replay."""
+    answer = verifier.routes.audits(run_id, 64)
+    for task in () if isinstance(answer, Later) else answer.tasks:
+        unsigned = Verdict.model_validate(
+            {
+                "run_id": run_id,
+                "work_digest": task.work_digest,
+                "verifier": verifier.identity,
+                "rollouts": task.rollouts,
+                "mismatches": (),
+                "decided_at": int(time.time()),
+                "signature": bytes(65),
+                **says(unseen(verifier, task)),
+            }
+        )
+        signature = sign(verifier.key, verifier.domain.digest(unsigned))
+        verdict = unsigned.model_copy(update={"signature": signature})
+        verifier.routes.verdict(run_id, task.audit_id, verdict)
+
+
+class Quorum:
+    """Verifiers that accept all work at once and sign honest epochs, each while told to."""
+
+    def __init__(self, live: LiveMarket, verifiers: Sequence[Verifier], folder: Path) -> None:
+        self._run_id = live.run_id
+        self._verifiers = list(verifiers)
+        info = verifiers[0].routes.run(live.run_id)
+        self._signers = [
+            EpochSigner(verifier, info, VerdictBook(folder / f"{n}.jsonl"))
+            for n, verifier in enumerate(verifiers)
+        ]
+        self.accepts = True
+        self.signs = True
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._serve)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _serve(self) -> None:
+        while not self._stop.wait(0.1):
+            for verifier, signer in zip(self._verifiers, self._signers, strict=True):
+                try:
+                    if self.accepts:
+                        vote(verifier, self._run_id, accepted)
+                    if self.signs:
+                        signer.step()
+                except MarketError:
+                    continue  # short of stake, or asked too early: again in the next round
+
+
+@contextmanager
+def verifying(live: LiveMarket, *names: str) -> Iterator[Quorum]:
+    """Run these verifiers: all of them registered and staked."""
+    with ExitStack() as stack:
+        verifiers = [
+            stack.enter_context(open_verifier(live.verifier(n), key_of(n), threading.Event()))
+            for n in names
+        ]
+        quorum = Quorum(live, verifiers, live.folder / "verdicts")
+        quorum.start()
+        stack.callback(quorum.stop)
+        yield quorum
