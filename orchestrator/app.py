@@ -12,19 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from orchestrator.events import Streams
 from orchestrator.jobs import Service
-from orchestrator.routes import (
-    audits,
-    batches,
-    blobs,
-    epochs,
-    leases,
-    policies,
-    public,
-    runs,
-    session,
-    submissions,
-    verifiers,
-)
+from orchestrator.routes import blobs, public, trainer, verifier, worker
 from orchestrator.services import Services
 from orchestrator.wiring import SCHEMAS
 from protocol import messages
@@ -50,10 +38,7 @@ def create_app(services: Services, service: Service | None = None) -> FastAPI:
     app.state.event_streams = Streams(
         limits.max_event_streams, limits.max_event_streams_per_address
     )
-    for module in (
-        *(runs, session, leases, submissions, policies),
-        *(blobs, batches, audits, verifiers, epochs, public),
-    ):
+    for module in (public, worker, verifier, trainer, blobs):
         app.include_router(module.router, prefix="/v1")
     app.include_router(public.probes)
     app.add_exception_handler(MarketError, _refuse)

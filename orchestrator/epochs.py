@@ -21,7 +21,8 @@ from orchestrator import reconciling
 from orchestrator.reconciling import mark_posted
 from orchestrator.rules import settle
 from orchestrator.rules.settle import OpenEpoch
-from orchestrator.services import Run, Services
+from orchestrator.run import Run
+from orchestrator.services import Services
 from orchestrator.store.events import event_body
 from orchestrator.store.records import Epoch, SettledWork
 from orchestrator.unsettled import payable, unsettled

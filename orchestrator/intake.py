@@ -12,7 +12,8 @@ from orchestrator.checks.withholding import reason_of
 from orchestrator.rules import admission
 from orchestrator.rules.admission import Objection
 from orchestrator.rules.batch import is_trainable
-from orchestrator.services import Run, Services
+from orchestrator.run import Run
+from orchestrator.services import Services
 from orchestrator.store.events import event_body
 from orchestrator.store.records import GroupRecord
 from protocol.checks.draw import Draw, rate_millionths

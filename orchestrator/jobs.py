@@ -14,7 +14,8 @@ import structlog
 from ledger.errors import LedgerError
 from orchestrator import epochs, leases, permits, slashes
 from orchestrator.checks import canaries, withholding
-from orchestrator.services import Run, Services
+from orchestrator.run import Run
+from orchestrator.services import Services
 from orchestrator.watch import EpochWatch
 from protocol.errors import MarketError
 

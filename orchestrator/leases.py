@@ -7,7 +7,8 @@ from orchestrator.auth import SignedIn
 from orchestrator.checks.withholding import reason_of
 from orchestrator.rules.pacing import Pace
 from orchestrator.rules.schedule import Opening, make_lease, most_groups, most_units
-from orchestrator.services import Run, Services
+from orchestrator.run import Run
+from orchestrator.services import Services
 from orchestrator.store.events import event_body
 from orchestrator.store.leases import Reserved
 from protocol.checks.drops import DropRule

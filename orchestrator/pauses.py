@@ -7,7 +7,8 @@ newcomer's are, and so has the test of each verifier that alarmed.
 
 import structlog
 
-from orchestrator.services import Run, Services
+from orchestrator.run import Run
+from orchestrator.services import Services
 from protocol.checks.sequential import check
 from protocol.errors import Refused
 from protocol.messages import SelfCheck

@@ -7,7 +7,8 @@ nobody. One that has lapsed is not renewed here: resuming waits, and is its oper
 import structlog
 
 from ledger.state import LedgerStatus
-from orchestrator.services import Run, Services
+from orchestrator.run import Run
+from orchestrator.services import Services
 
 
 def is_due(*, until: int, period: int, now: int) -> bool:

@@ -4,7 +4,8 @@ What made it is checked too: its step record lists exactly the groups of the bat
 given, so that no trainer leaves one out of what it signs.
 """
 
-from orchestrator.services import Run, Services
+from orchestrator.run import Run
+from orchestrator.services import Services
 from orchestrator.store.events import event_body
 from protocol.errors import Malformed, NotFound, PolicyOutOfOrder
 from protocol.messages import Batch

@@ -10,7 +10,8 @@ from enum import StrEnum
 
 import structlog
 
-from orchestrator.services import Run, Services
+from orchestrator.run import Run
+from orchestrator.services import Services
 from orchestrator.store.events import event_body
 from orchestrator.store.records import Epoch
 from protocol.canonical import content_digest, keccak256

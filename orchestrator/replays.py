@@ -12,7 +12,8 @@ from orchestrator.auth import SignedIn
 from orchestrator.rules import votes
 from orchestrator.rules.ballots import Cast, VoteTerms
 from orchestrator.rules.votes import Counted, Reply
-from orchestrator.services import Run, Services
+from orchestrator.run import Run
+from orchestrator.services import Services
 from orchestrator.store.records import GroupRecord, Report
 from orchestrator.store.verifiers import HANDED_SECONDS
 from orchestrator.store.votes import Writes

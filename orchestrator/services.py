@@ -6,134 +6,33 @@ orchestrator is asked for it.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import structlog
 from tokenizers import Tokenizer
 
 from ledger.errors import ContractError
-from ledger.state import LedgerStatus, RunState
+from ledger.state import RunState
 from orchestrator.chain import Chain
 from orchestrator.config import OrchestratorConfig
 from orchestrator.metrics import Metrics
 from orchestrator.rewards.pool import RewardPool
 from orchestrator.rules.admission import AdmissionTerms
 from orchestrator.rules.pacing import units_left
+from orchestrator.rules.registration import require_servable
 from orchestrator.rules.schedule import epoch_secret
+from orchestrator.run import Run
 from orchestrator.store.blobs import Blobs
 from orchestrator.store.events import event_body
-from orchestrator.store.records import Canary
 from orchestrator.store.store import Store
 from protocol.canonical import keccak256
-from protocol.environments.base import Environment
 from protocol.environments.registry import environment
 from protocol.errors import Busy, NotFound, Refused, RunNotOpen
-from protocol.messages import RunStatus
 from protocol.policies.manifest import SignedManifest
 from protocol.run import RunSpec
 from protocol.signing import address_of
 
 UNSERVED_SECONDS = 10.0
 """How long a registered run that cannot be served is left alone: trying costs its data's loading."""
-
-
-@dataclass(slots=True)
-class Run:
-    """One served run: its agreed terms, and the freshest look at the chain."""
-
-    run_id: int
-    spec: RunSpec
-    spec_hash: bytes
-    environment: Environment
-    chain: RunState
-    terms: AdmissionTerms
-    chain_time: int = 0
-    """The newest block's time at the last look."""
-    num_revealed: int = 0
-    """Epochs from 0 on whose secret was in a file: no lease may be drawn from them any more."""
-    shut_at: float | None = None
-    """When this process first saw that the run owes no more work; None while it does."""
-    trouble: str = ""
-    """Why no work can be settled, where settlement found so."""
-    tokenizer: Tokenizer | None = None
-    manifest: SignedManifest | None = None
-    opened_at: dict[int, int] = field(default_factory=dict)
-    stakes: dict[str, int] = field(default_factory=dict)
-    """Of workers at work, for at most a second (`stakes.py`)."""
-    stakes_until: float = 0.0
-    canaries: dict[str, Canary] = field(default_factory=dict)
-    """The operator's own workers that verifiers are tested with, by address."""
-    voteless: frozenset[str] = frozenset()
-    """Verifiers that judged one of those wrongly."""
-
-    @property
-    def voters(self) -> tuple[str, ...]:
-        """The verifiers whose votes count."""
-        return tuple(v for v in self.chain.verifiers if v not in self.voteless)
-
-    @property
-    def unfinal(self) -> int:
-        """Budget that no final epoch has taken."""
-        return self.chain.budget - self.chain.finalised
-
-    @property
-    def status(self) -> RunStatus:
-        """Return what the run is to those who work for it, by the chain's time of the last look."""
-        names = {
-            LedgerStatus.ACTIVE: RunStatus.OPEN,
-            LedgerStatus.HALTED: RunStatus.HALTED,
-            LedgerStatus.STOPPED: RunStatus.STOPPED,
-        }
-        status = names.get(self.chain.status, RunStatus.CLOSED)
-        if status is RunStatus.OPEN and self.has_crossed_cap:
-            return RunStatus.STOPPED
-        if status is RunStatus.OPEN and self.chain_time > self.chain.permit_until:
-            return RunStatus.HALTED
-        return status
-
-    @property
-    def is_open(self) -> bool:
-        """Whether work done now is owed."""
-        return self.status is RunStatus.OPEN
-
-    @property
-    def has_crossed_cap(self) -> bool:
-        """Whether final work has used up the compute that the run was created with: its end."""
-        return 0 < self.chain.compute_cap <= self.chain.gflops
-
-    def require_open(self, now: float) -> None:
-        """Raise `RunNotOpen` unless the run goes on `now`, by this machine's clock.
-
-        Both clocks count, for a chain that nobody can reach lets a permit lapse in silence.
-        """
-        name = f"run {self.run_id}"
-        if self.chain.status is LedgerStatus.ACTIVE and self.has_crossed_cap:
-            raise RunNotOpen(
-                f"{name} has reached its compute cap of {self.chain.compute_cap} gflops"
-            )
-        if not self.is_open and self.chain.status is not LedgerStatus.ACTIVE:
-            raise RunNotOpen(f"{name} is {self.status.value}: no more work is leased")
-        if max(int(now), self.chain_time) > self.chain.permit_until:
-            raise RunNotOpen(
-                f"{name}'s permit ended at {self.chain.permit_until}: no work is leased until its "
-                "operator renews or resumes it"
-            )
-        if len(self.voters) < self.chain.threshold:
-            raise RunNotOpen(
-                f"{name} has {len(self.voters)} verifiers left with a vote and needs "
-                f"{self.chain.threshold}: no work is leased until its operator replaces the others "
-                "(`rollcall run replace`)"
-            )
-        if self.trouble:
-            raise RunNotOpen(f"{name} cannot settle: {self.trouble}")
-
-    def require_tokenizer(self) -> Tokenizer:
-        if self.tokenizer is None:
-            raise Busy(
-                f"run {self.run_id} has no tokenizer yet: the trainer uploads it before version 0",
-                retry_after_seconds=1.0,
-            )
-        return self.tokenizer
 
 
 class Services:
@@ -272,43 +171,16 @@ class Services:
 
     async def _make(self, run_id: int, spec: RunSpec) -> Run:
         state = await self._on_chain(run_id)
-        spec_hash = spec.canonical_digest()
-        if state.spec_hash != spec_hash:
-            raise Refused(
-                f"run {run_id} has spec hash 0x{state.spec_hash.hex()} on chain, this spec "
-                f"0x{spec_hash.hex()}: send the exact spec that created the run"
-            )
-        if spec.orchestrator != self.address:
-            raise Refused(
-                f"the spec names orchestrator {spec.orchestrator}, this one is {self.address}"
-            )
-        if await self.chain.identity_of(self.address) != state.operator:
-            # Also what keeps strangers' runs, and their settings, out of this process.
-            raise Refused(
-                f"{self.address} does not act for run {run_id}'s operator {state.operator}, so it "
-                "cannot open epochs: addSigner with this orchestrator's consent, then register"
-            )
-        if state.rate != spec.rate:
-            raise Refused(f"the spec's rate {spec.rate} is not the {state.rate} on chain")
-        if (state.num_parameters, state.base_model) != (spec.num_parameters, spec.model_digest):
-            # The ledger judges every leaf's gflops by its own count: all of them would be false.
-            raise Refused(
-                f"run {run_id} is registered for model 0x{state.base_model.hex()} of "
-                f"{state.num_parameters:,} parameters, the spec names 0x{spec.model_digest.hex()} of "
-                f"{spec.num_parameters:,}: create a run from the spec with `rollcall launch`"
-            )
+        acts_for = await self.chain.identity_of(self.address)
+        require_servable(run_id, spec, state, orchestrator=self.address, acts_for=acts_for)
         made = environment(spec.environment, spec.environment_config)
         if made.digest != spec.environment_digest:
             raise Refused(
                 f"environment {spec.environment} has digest 0x{made.digest.hex()} here and "
                 f"0x{spec.environment_digest.hex()} in the spec: install the release it was made for"
             )
-        terms = AdmissionTerms(
-            spec.vocabulary_size,
-            spec.eos_token_id,
-            spec.max_staleness,
-        )
-        return Run(run_id, spec, spec_hash, made, state, terms)
+        terms = AdmissionTerms(spec.vocabulary_size, spec.eos_token_id, spec.max_staleness)
+        return Run(run_id, spec, state.spec_hash, made, state, terms)
 
     async def _on_chain(self, run_id: int) -> RunState:
         try:

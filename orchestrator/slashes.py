@@ -11,7 +11,8 @@ import structlog
 
 from ledger.errors import ContractError
 from ledger.state import SlashStatus
-from orchestrator.services import Run, Services
+from orchestrator.run import Run
+from orchestrator.services import Services
 from orchestrator.store.records import Report
 from protocol.epoch import FraudReport
 from protocol.errors import Forbidden, NotFound

@@ -8,7 +8,8 @@ only narrows the others' part, and holds up a batch once it is all but 1 ÷ mult
 from collections.abc import Iterable
 
 from orchestrator.rules import batch
-from orchestrator.services import Run, Services
+from orchestrator.run import Run
+from orchestrator.services import Services
 
 KNOWN_SECONDS = 1.0
 """How long pacing goes by the same look at who is at work: with a thousand workers a look costs five

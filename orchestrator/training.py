@@ -2,7 +2,8 @@
 
 from orchestrator import stakes
 from orchestrator.rules import batch
-from orchestrator.services import Run, Services
+from orchestrator.run import Run
+from orchestrator.services import Services
 from orchestrator.store.events import event_body
 from protocol.canonical import keccak256
 from protocol.environments.base import FULL_SCORE

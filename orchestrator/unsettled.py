@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from orchestrator.rules import settle
 from orchestrator.rules.settle import Standing
-from orchestrator.services import Run, Services
+from orchestrator.run import Run
+from orchestrator.services import Services
 from protocol.messages import Contribution
 
 

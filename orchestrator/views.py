@@ -6,7 +6,8 @@ from orchestrator.checks.canaries import face_of
 from orchestrator.checks.withholding import reason_of
 from orchestrator.leases import notice_of
 from orchestrator.replays import subject_of
-from orchestrator.services import Run, Services
+from orchestrator.run import Run
+from orchestrator.services import Services
 from orchestrator.store.records import GroupRecord
 from protocol.checks.draw import Draw
 from protocol.messages import (

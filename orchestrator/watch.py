@@ -11,7 +11,8 @@ from pathlib import Path
 
 from audit.history import Posted
 from audit.watcher import Mandate, Watcher
-from orchestrator.services import Run, Services
+from orchestrator.run import Run
+from orchestrator.services import Services
 from protocol.canonical import keccak256
 from protocol.epoch import blob_of
 from protocol.errors import Busy, NotFound

@@ -12,7 +12,8 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from orchestrator.auth import SignedIn, account_of
-from orchestrator.services import Run, Services
+from orchestrator.run import Run
+from orchestrator.services import Services
 from protocol.errors import Malformed, TooLarge
 from protocol.verdict import Verdict
 from protocol.wire import Wire
@@ -30,7 +31,7 @@ async def read_body(request: Request, most: int) -> bytes:
     stated = request.headers.get("content-length", "")
     if stated.isdecimal() and int(stated) > most:
         raise TooLarge(f"the body has {stated} bytes, at most {most} are taken here")
-    seconds = market_of(request).config.limits.body_seconds
+    seconds = services_of(request).config.limits.body_seconds
     parts, total = [], 0
     try:
         async with asyncio.timeout(seconds):
@@ -55,7 +56,7 @@ async def read(request: Request, message: type[Message], most: int) -> Message:
 
 async def read_verdict(request: Request, account: SignedIn, work_digest: str) -> Verdict:
     """Return the caller's own verdict on the work that the path names; raise `Malformed`."""
-    verdict = await read(request, Verdict, market_of(request).config.limits.max_json_bytes)
+    verdict = await read(request, Verdict, services_of(request).config.limits.max_json_bytes)
     if verdict.work_digest != word(work_digest):
         raise Malformed("the verdict is about other work than the path names")
     if verdict.verifier != account.identity:
@@ -91,12 +92,12 @@ def takes_bytes(what: str) -> dict[str, Any]:
     return {"requestBody": {"required": True, "description": what, "content": content}}
 
 
-async def the_market(request: Request) -> Services:
+async def the_services(request: Request) -> Services:
     """Return the services. A coroutine, because the framework runs plain functions in threads."""
-    return market_of(request)
+    return services_of(request)
 
 
-def market_of(request: Request) -> Services:
+def services_of(request: Request) -> Services:
     """Return the services that the application was made with."""
     services: Services = request.app.state.services
     return services
@@ -107,12 +108,12 @@ RunId = Annotated[int, Path(ge=0, lt=1 << 63)]
 
 async def the_run(request: Request, run: RunId) -> Run:
     """Return the run of the path; raise `NotFound`."""
-    return await market_of(request).run(run)
+    return await services_of(request).run(run)
 
 
 async def the_account(request: Request) -> SignedIn:
     """Return who asks, at the cost of one request of theirs."""
-    services = market_of(request)
+    services = services_of(request)
     account = account_of(services, request)
     limits = services.config.limits
     await services.store.runs.admit_request(
@@ -126,7 +127,7 @@ async def the_account(request: Request) -> SignedIn:
 
 async def a_stranger(request: Request) -> None:
     """Let an unauthenticated request pass, at the cost of one request of its address."""
-    services = market_of(request)
+    services = services_of(request)
     limits = services.config.limits
     await services.store.runs.admit_request(
         request.client.host if request.client else "unknown",
@@ -144,7 +145,7 @@ def word(text: str) -> bytes:
     return bytes.fromhex(digits)
 
 
-TheMarket = Annotated[Services, Depends(the_market)]
+TheServices = Annotated[Services, Depends(the_services)]
 TheRun = Annotated[Run, Depends(the_run)]
 TheAccount = Annotated[SignedIn, Depends(the_account)]
 AStranger = Depends(a_stranger)

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import structlog
 
-from orchestrator.services import Run, Services
+from orchestrator.run import Run
+from orchestrator.services import Services
 from orchestrator.store.records import Canary, GroupRecord
 from protocol.canonical import keccak256
 from protocol.checks.canary import CANARY, Answer, CanaryOpening, commitment_text

@@ -13,7 +13,8 @@ from collections.abc import Mapping
 
 import structlog
 
-from orchestrator.services import Run, Services
+from orchestrator.run import Run
+from orchestrator.services import Services
 from orchestrator.store.events import event_body
 from protocol.checks.withholding import (
     NUM_GROUPS_PER_LOOK,

@@ -1,5 +1,4 @@
-"""The HTTP surface, one file per subject; `orchestrator/app.py` mounts them all.
+"""The HTTP surface, one file per caller; `orchestrator/app.py` mounts them all.
 
-For everybody: session, runs, public, blobs, policies. For workers: leases, submissions. For verifiers: audits, epochs, verifiers.
-For the trainer: batches.
+public (anyone: sign-in, runs, policies, epochs, events, probes), worker, verifier, trainer, blobs.
 """

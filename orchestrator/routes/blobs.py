@@ -8,7 +8,15 @@ from starlette.responses import StreamingResponse
 
 from orchestrator.auth import SignedIn
 from orchestrator.services import Services
-from orchestrator.wiring import AStranger, TheAccount, TheMarket, done, read_body, takes_bytes, word
+from orchestrator.wiring import (
+    AStranger,
+    TheAccount,
+    TheServices,
+    done,
+    read_body,
+    takes_bytes,
+    word,
+)
 from protocol.errors import Forbidden, Malformed, NotFound
 from protocol.policies.manifest import MAX_CHUNK_BYTES
 
@@ -20,7 +28,7 @@ IMMUTABLE = "public, max-age=31536000, immutable"
 
 
 @router.get("/blobs/{digest}", dependencies=[AStranger])
-async def get_blob(services: TheMarket, digest: str, request: Request) -> Response:
+async def get_blob(services: TheServices, digest: str, request: Request) -> Response:
     """The bytes, or the part that a `Range: bytes=a-b` header asks for."""
     name = word(digest)
     headers = {"cache-control": IMMUTABLE, "accept-ranges": "bytes", "etag": f'"{digest}"'}
@@ -52,7 +60,7 @@ async def _pieces(services: Services, digest: bytes, start: int, end: int) -> As
     "/blobs/{digest}", status_code=204, openapi_extra=takes_bytes("Bytes with this SHA-256")
 )
 async def put_blob(
-    services: TheMarket, digest: str, account: TheAccount, request: Request
+    services: TheServices, digest: str, account: TheAccount, request: Request
 ) -> Response:
     """Store at most 4 MiB: the trainers, verifiers and operators of the runs served here."""
     await _require_known(services, account)

@@ -1,18 +1,42 @@
-"""What anyone may watch: workers, events, metrics and probes."""
+"""What anyone may call: sign-in, runs, workers, policies, epochs, verifiers, events, and the probes."""
 
 import re
 from collections.abc import AsyncIterator, Callable
 from functools import partial
+from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from orchestrator import events, views
+from orchestrator import epochs, events, policies, slashes, views
+from orchestrator.auth import sign_in
+from orchestrator.checks import canaries
 from orchestrator.services import Services
-from orchestrator.wiring import AStranger, TheMarket, TheRun, answer
+from orchestrator.wiring import (
+    AStranger,
+    TheRun,
+    TheServices,
+    answer,
+    read,
+    takes,
+    word,
+)
 from protocol.errors import Malformed, MarketError
-from protocol.messages import WorkerInfos
+from protocol.messages import (
+    CanaryInfos,
+    EpochInfo,
+    FraudReportTasks,
+    RunInfo,
+    RunList,
+    RunRegistration,
+    Session,
+    SessionRequest,
+    SubmissionStatus,
+    VerifierInfos,
+    WorkerInfos,
+)
+from protocol.policies.manifest import SignedManifest
 from protocol.wire import checksum_address
 
 router = APIRouter(tags=["public"], dependencies=[AStranger])
@@ -20,9 +44,44 @@ probes = APIRouter(tags=["probes"])
 
 EVENT_ID = re.compile(r"\$|[0-9]{1,19}(-[0-9]{1,19})?")
 
+Number = Annotated[int, Path(ge=0, lt=1 << 32)]
+Version = Annotated[int, Query(ge=0, lt=1 << 32)]
+
+MOST_RECORDS = 1024
+
+"""Versions that one request may ask the records of."""
+
+
+@router.post("/session", response_model=Session, openapi_extra=takes(SessionRequest))
+async def open_session(services: TheServices, request: Request) -> Response:
+    """Exchange a signed text, used once, for a token."""
+    asked = await read(request, SessionRequest, services.config.limits.max_json_bytes)
+    domains = services.config.allowed_domains or (request.headers.get("host", ""),)
+    return answer(await sign_in(services, asked, domains=domains))
+
+
+@router.get("/runs", response_model=RunList)
+async def list_runs(services: TheServices) -> Response:
+    """Every run served here."""
+    return answer(await views.run_list(services))
+
+
+@router.post("/runs", response_model=RunInfo, openapi_extra=takes(RunRegistration))
+async def register_run(services: TheServices, request: Request) -> Response:
+    """Serve a run whose spec's hash is on chain and which names this orchestrator."""
+    asked = await read(request, RunRegistration, services.config.limits.max_json_bytes)
+    run = await services.register(asked.run_id, asked.spec)
+    return answer(await views.run_info(services, run))
+
+
+@router.get("/runs/{run}", response_model=RunInfo)
+async def get_run(services: TheServices, run: TheRun) -> Response:
+    """A run's agreed terms, status, prices and newest policy."""
+    return answer(await views.run_info(services, run))
+
 
 @router.get("/workers/{address}", response_model=WorkerInfos)
-async def get_worker(services: TheMarket, address: str) -> Response:
+async def get_worker(services: TheServices, address: str) -> Response:
     """A worker's acceptance by reason and earnings, per run."""
     try:
         worker = checksum_address(address)
@@ -31,8 +90,57 @@ async def get_worker(services: TheMarket, address: str) -> Response:
     return answer(await views.worker_infos(services, worker))
 
 
+@router.get(
+    "/runs/{run}/submissions/{work_digest}",
+    response_model=SubmissionStatus,
+)
+async def get_submission(services: TheServices, run: TheRun, work_digest: str) -> Response:
+    """Where it stands, why, and all that is needed to replay it."""
+    return answer(await views.submission_status(services, run, word(work_digest)))
+
+
+@router.get("/runs/{run}/policies/{version}", response_model=SignedManifest)
+async def get_policy(services: TheServices, run: TheRun, version: str) -> Response:
+    """A version's manifest, by number or `latest`."""
+    return answer(await policies.manifest_of(services, run, version))
+
+
+@router.get("/runs/{run}/lineage")
+async def get_lineage(
+    services: TheServices, run: TheRun, first: Version = 1, last: Version = MOST_RECORDS
+) -> Response:
+    """Canonical `Records` of what made versions `first` … `last`, as many as one answer holds."""
+    last = min(last, first + MOST_RECORDS - 1)
+    records = await policies.records_of(services, run, first, last)
+    return Response(records.canonical(), media_type="application/octet-stream")
+
+
+@router.get("/runs/{run}/epochs/{epoch}", response_model=EpochInfo)
+async def get_epoch(services: TheServices, run: TheRun, epoch: Number) -> Response:
+    """An epoch's stage, the blob with every contribution, and the digest verifiers sign."""
+    return answer(await epochs.epoch_info(services, run, epoch))
+
+
+@router.get("/runs/{run}/fraud-reports", response_model=FraudReportTasks)
+async def list_fraud_reports(services: TheServices, run: TheRun) -> Response:
+    """Reports that want signatures."""
+    return answer(await slashes.tasks(services, run))
+
+
+@router.get("/runs/{run}/verifiers", response_model=VerifierInfos)
+async def list_verifiers(services: TheServices, run: TheRun) -> Response:
+    """Every verifier's verdicts by outcome, whether its vote counts, and why not."""
+    return answer(await canaries.verifier_infos(services, run))
+
+
+@router.get("/runs/{run}/canaries", response_model=CanaryInfos)
+async def list_canaries(run: TheRun) -> Response:
+    """Commitments to groups of known quality, and those opened by now."""
+    return answer(canaries.infos(run))
+
+
 @router.get("/runs/{run}/events")
-async def follow_events(services: TheMarket, run: TheRun, request: Request) -> Response:
+async def follow_events(services: TheServices, run: TheRun, request: Request) -> Response:
     """Server-sent events from `Last-Event-ID` (or `?after=`) on; `after=$` for new ones only."""
     after = request.headers.get("last-event-id") or request.query_params.get("after")
     after = after or events.FIRST
@@ -46,7 +154,7 @@ async def follow_events(services: TheMarket, run: TheRun, request: Request) -> R
 
 
 @probes.get("/metrics")
-async def metrics(services: TheMarket) -> Response:
+async def metrics(services: TheServices) -> Response:
     """Prometheus exposition."""
     return Response(services.metrics.text(), media_type="text/plain; version=0.0.4")
 
@@ -58,7 +166,7 @@ async def is_alive() -> Response:
 
 
 @probes.get("/readyz")
-async def is_ready(services: TheMarket) -> Response:
+async def is_ready(services: TheServices) -> Response:
     """Redis and the chain answer too."""
     try:
         await services.store.runs.answers()

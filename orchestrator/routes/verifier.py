@@ -1,13 +1,14 @@
-"""Audits: verifiers take replays, return verdicts, and sign fraud reports."""
+"""What a verifier calls: take replays, return verdicts, sign fraud reports and epochs."""
 
-from fastapi import APIRouter, Request, Response
+from typing import Annotated
 
-from orchestrator import replays, slashes
+from fastapi import APIRouter, Path, Request, Response
+
+from orchestrator import epochs, replays, slashes
 from orchestrator.wiring import (
-    AStranger,
     TheAccount,
-    TheMarket,
     TheRun,
+    TheServices,
     answer,
     done,
     nothing_yet,
@@ -20,18 +21,19 @@ from protocol.errors import Malformed
 from protocol.messages import (
     AuditRequest,
     AuditTasks,
+    EpochSignature,
     FraudReportSignature,
-    FraudReportTasks,
     VerdictReply,
 )
 from protocol.verdict import Verdict
 
-router = APIRouter(tags=["audits"])
+router = APIRouter(tags=["verifier"])
+Number = Annotated[int, Path(ge=0, lt=1 << 32)]
 
 
 @router.post("/runs/{run}/audits", response_model=AuditTasks, openapi_extra=takes(AuditRequest))
 async def take_audits(
-    services: TheMarket, run: TheRun, account: TheAccount, request: Request
+    services: TheServices, run: TheRun, account: TheAccount, request: Request
 ) -> Response:
     """Groups to replay; 204 while there are none for this verifier."""
     asked = await read(request, AuditRequest, services.config.limits.max_json_bytes)
@@ -45,17 +47,11 @@ async def take_audits(
     openapi_extra=takes(Verdict),
 )
 async def give_verdict(
-    services: TheMarket, run: TheRun, account: TheAccount, audit_id: str, request: Request
+    services: TheServices, run: TheRun, account: TheAccount, audit_id: str, request: Request
 ) -> Response:
     """Count a signed verdict of the caller. May be repeated."""
     verdict = await read_verdict(request, account, audit_id)
     return answer(await replays.count(services, run, verdict))
-
-
-@router.get("/runs/{run}/fraud-reports", response_model=FraudReportTasks, dependencies=[AStranger])
-async def list_fraud_reports(services: TheMarket, run: TheRun) -> Response:
-    """Reports that want signatures."""
-    return answer(await slashes.tasks(services, run))
 
 
 @router.post(
@@ -64,7 +60,7 @@ async def list_fraud_reports(services: TheMarket, run: TheRun) -> Response:
     openapi_extra=takes(FraudReportSignature),
 )
 async def sign_fraud_report(
-    services: TheMarket, run: TheRun, account: TheAccount, work_digest: str, request: Request
+    services: TheServices, run: TheRun, account: TheAccount, work_digest: str, request: Request
 ) -> Response:
     """Add a verifier's signature; with enough, the slash is proposed on chain."""
     await replays.require_verifier(services, run, account.identity)
@@ -72,4 +68,19 @@ async def sign_fraud_report(
     if signed.work_digest != word(work_digest):
         raise Malformed("the signature is about other work than the path names")
     await slashes.add_signature(services, run, signed.work_digest, signed)
+    return done()
+
+
+@router.post(
+    "/runs/{run}/epochs/{epoch}/signatures",
+    status_code=204,
+    openapi_extra=takes(EpochSignature),
+)
+async def sign_epoch(
+    services: TheServices, run: TheRun, account: TheAccount, epoch: Number, request: Request
+) -> Response:
+    """Add a verifier's signature of the header; with enough, the epoch is posted."""
+    await replays.require_verifier(services, run, account.identity)
+    signed = await read(request, EpochSignature, services.config.limits.max_json_bytes)
+    await epochs.add_signature(services, run, epoch, signed)
     return done()

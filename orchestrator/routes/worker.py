@@ -1,4 +1,4 @@
-"""Submissions: hand in a group, ask where it stands."""
+"""What a worker calls: ask for work, give back what cannot be finished, hand in a group."""
 
 import time
 from typing import Any
@@ -9,24 +9,70 @@ from fastapi.routing import APIRoute
 from pydantic import TypeAdapter, ValidationError
 from starlette.types import Receive, Scope, Send
 
-from orchestrator import intake, views
+from orchestrator import intake, leases, pauses
 from orchestrator.auth import account_of
+from orchestrator.checks import canaries
 from orchestrator.wiring import (
-    AStranger,
     RunId,
-    TheMarket,
+    TheAccount,
     TheRun,
+    TheServices,
     answer,
-    market_of,
+    done,
+    nothing_yet,
+    read,
     read_body,
+    services_of,
+    takes,
     takes_bytes,
-    word,
 )
 from protocol.constants import MAX_SUBMISSION_BYTES
-from protocol.messages import SubmissionStatus
+from protocol.messages import (
+    LeaseRequest,
+    Leases,
+    ReturnedLeases,
+    SelfCheck,
+)
 from protocol.rollout import Receipt
 
-router = APIRouter(tags=["submissions"])
+router = APIRouter(tags=["worker"])
+
+
+@router.post("/runs/{run}/leases", response_model=Leases, openapi_extra=takes(LeaseRequest))
+async def lease(
+    services: TheServices, run: TheRun, account: TheAccount, request: Request
+) -> Response:
+    """Up to `count` signed leases; 204 while work is paced."""
+    asked = await read(request, LeaseRequest, services.config.limits.max_json_bytes)
+    room = await canaries.room(services, run, account.identity)
+    if room == 0:
+        return nothing_yet(services.config.retry_after_seconds)
+    if room is not None:
+        asked = asked.model_copy(update={"count": min(asked.count, room)})
+    granted = await leases.grant(services, run, account, asked)
+    if granted is None:
+        return nothing_yet(services.config.retry_after_seconds)
+    return answer(granted)
+
+
+@router.post("/runs/{run}/self-check", status_code=204, openapi_extra=takes(SelfCheck))
+async def self_check(
+    services: TheServices, run: TheRun, account: TheAccount, request: Request
+) -> Response:
+    """End the caller's pause with its own measurement; all its groups are replayed until enough are good."""
+    found = await read(request, SelfCheck, services.config.limits.max_json_bytes)
+    await pauses.resume(services, run, account.identity, found)
+    return done()
+
+
+@router.post("/runs/{run}/leases/return", status_code=204, openapi_extra=takes(ReturnedLeases))
+async def return_leases(
+    services: TheServices, run: TheRun, account: TheAccount, request: Request
+) -> Response:
+    """Free the caller's unfinished leases before their deadline."""
+    asked = await read(request, ReturnedLeases, services.config.limits.max_json_bytes)
+    await leases.give_back(services, run, account.identity, asked.lease_ids)
+    return done()
 
 
 class Direct(APIRoute):
@@ -66,7 +112,7 @@ async def submit(run: RunId, request: Request) -> Response:
     The account's rate is counted in the same round trip that reads the lease. The busiest route:
     it takes nothing by dependency, whose resolution costs a tenth of a millisecond.
     """
-    began, services = time.perf_counter(), market_of(request)
+    began, services = time.perf_counter(), services_of(request)
     account = account_of(services, request)
     body = await read_body(request, MAX_SUBMISSION_BYTES)
     receipt = await intake.take(services, await services.run(run), account, body)
@@ -75,13 +121,3 @@ async def submit(run: RunId, request: Request) -> Response:
 
 
 router.include_router(direct)
-
-
-@router.get(
-    "/runs/{run}/submissions/{work_digest}",
-    response_model=SubmissionStatus,
-    dependencies=[AStranger],
-)
-async def get_submission(services: TheMarket, run: TheRun, work_digest: str) -> Response:
-    """Where it stands, why, and all that is needed to replay it."""
-    return answer(await views.submission_status(services, run, word(work_digest)))

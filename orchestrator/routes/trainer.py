@@ -1,29 +1,33 @@
-"""Batches: the trainer takes the groups of a step and says when they are spent."""
+"""What the trainer calls: take the groups of a step, say that they are spent, publish a policy."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
 
-from orchestrator import training
+from orchestrator import policies, training
 from orchestrator.auth import require_role
 from orchestrator.wiring import (
     TheAccount,
-    TheMarket,
     TheRun,
+    TheServices,
     answer,
     done,
     nothing_yet,
     read,
     takes,
 )
-from protocol.messages import Batch, BatchRequest
+from protocol.messages import (
+    Batch,
+    BatchRequest,
+    PolicyPublication,
+)
 
-router = APIRouter(tags=["batches"])
+router = APIRouter(tags=["trainer"])
 
 
 @router.post("/runs/{run}/batches", response_model=Batch, openapi_extra=takes(BatchRequest))
 async def take_batch(
-    services: TheMarket, run: TheRun, account: TheAccount, request: Request
+    services: TheServices, run: TheRun, account: TheAccount, request: Request
 ) -> Response:
     """The batch of a step, the same one every time; 204 while too few groups are ready."""
     require_role(account, (run.spec.trainer,), "trainer")
@@ -34,7 +38,7 @@ async def take_batch(
 
 @router.post("/runs/{run}/batches/{step}/ack", status_code=204)
 async def ack_batch(
-    services: TheMarket,
+    services: TheServices,
     run: TheRun,
     account: TheAccount,
     step: Annotated[int, Path(ge=0, lt=1 << 32)],
@@ -42,4 +46,15 @@ async def ack_batch(
     """The step is durable at the trainer: its groups are spent. May be repeated."""
     require_role(account, (run.spec.trainer,), "trainer")
     await training.ack(services, run, step)
+    return done()
+
+
+@router.post("/runs/{run}/policies", status_code=204, openapi_extra=takes(PolicyPublication))
+async def publish(
+    services: TheServices, run: TheRun, account: TheAccount, request: Request
+) -> Response:
+    """The next version, its blobs uploaded before. The same manifest again changes nothing."""
+    require_role(account, (run.spec.trainer,), "trainer")
+    asked = await read(request, PolicyPublication, services.config.limits.max_json_bytes)
+    await policies.publish(services, run, asked.signed)
     return done()
