@@ -133,12 +133,15 @@ class Work(Wire):
 
 
 def payload_digest(lease: Lease, submission: Submission) -> bytes:
-    """Bind a group to its lease, policy, prompt and all that its rollouts carry."""
+    """Bind a group to every term of its lease, to its prompt and to all that its rollouts carry.
+
+    Of the lease alone its id would leave seeds and temperature open: who shows verifiers another lease
+    for the same nonce would have honest work condemned.
+    """
     return keccak256(
         encode(
             [
-                lease.lease_id,
-                lease.policy_digest,
+                lease.canonical_digest(),
                 list(submission.prompt),
                 submission.engine,
                 submission.rollouts_root(),

@@ -82,8 +82,14 @@ def test_the_commitment_binds_every_part_of_a_group() -> None:
             lease,
             submission(rollouts=(Rollout.of([3, 4], [-0.5, -0.2]), Rollout.of([4], [-1.0]))),
         ),
-        payload_digest(lease.model_copy(update={"policy_digest": bytes([1]) * 32}), submission()),
-        payload_digest(lease.model_copy(update={"lease_id": bytes([1]) * 32}), submission()),
+    ]
+    other: dict[str, object] = {
+        name: value + 1 if isinstance(value, int) else value[:-1]
+        for name, value in lease.model_dump().items()
+    }
+    changed += [
+        payload_digest(lease.model_copy(update={name: value}), submission())
+        for name, value in other.items()
     ]
     assert len({base, *changed}) == 1 + len(changed)
 
