@@ -76,8 +76,8 @@ class PaidCounts:
     Example: `records.take(file.contributions)`, then `records.before(item)` for each of them
     """
 
-    def __init__(self) -> None:
-        self._paid: Counter[str] = Counter()
+    def __init__(self, paid: Mapping[str, int] | None = None) -> None:
+        self._paid = Counter(paid)
         self._before: dict[tuple[str, int], int] = {}
         self._is_complete = True
 
@@ -103,31 +103,37 @@ def check_replays(
     for look in looks:
         if isinstance(look.shown, str):
             continue  # said already, where leases are looked at
-        status = look.shown[0]
-        digest = work_digest(look.item, run_id=public.run_id, domain=public.domain)
-        fault = _fault_of_draw(look.item, status, digest, records, public)
-        if fault is not None:
-            report.differences.append(fault)
-            continue
-        draw = Draw(epoch=status.draw_epoch, rate=status.draw_rate_millionths)
-        secret = public.secrets.get(draw.epoch)
-        if secret is None or not draw.selects(secret, digest):
-            continue
-        report.num_due += 1
-        rollouts = draw.rollouts(
-            secret, digest, group_size=public.spec.group_size, policy=public.spec.audit
-        )
-        try:
-            drawn = Drawn(digest, rollouts, _num_tokens(look.shown[1], rollouts))
-        except (IndexError, ValueError):
-            name = f"nonce {look.item.nonce} of {look.item.worker}"
-            report.differences.append(
-                f"{name} is paid and lacks whole tokens of rollouts {rollouts}"
-            )
-            continue
-        fault = _fault_of_replay(look.item, status, drawn, public)
-        report.num_replayed += fault is None
+        is_due, fault = examine(look.item, *look.shown, records, public)
+        report.num_due += is_due
+        report.num_replayed += is_due and fault is None
         report.differences += [fault] if fault else []
+
+
+def examine(
+    item: Contribution,
+    status: SubmissionStatus,
+    submission: Submission,
+    records: PaidCounts,
+    public: PublicDraws,
+) -> tuple[bool, str | None]:
+    """Return whether a paid group had to be replayed, as far as its draw can be made again, and what is wrong."""
+    digest = work_digest(item, run_id=public.run_id, domain=public.domain)
+    fault = _fault_of_draw(item, status, digest, records, public)
+    if fault is not None:
+        return False, fault
+    draw = Draw(epoch=status.draw_epoch, rate=status.draw_rate_millionths)
+    secret = public.secrets.get(draw.epoch)
+    if secret is None or not draw.selects(secret, digest):
+        return False, None
+    rollouts = draw.rollouts(
+        secret, digest, group_size=public.spec.group_size, policy=public.spec.audit
+    )
+    try:
+        drawn = Drawn(digest, rollouts, _num_tokens(submission, rollouts))
+    except (IndexError, ValueError):
+        name = f"nonce {item.nonce} of {item.worker}"
+        return True, f"{name} is paid and lacks whole tokens of rollouts {rollouts}"
+    return True, _fault_of_replay(item, status, drawn, public)
 
 
 def _fault_of_draw(
@@ -147,6 +153,8 @@ def _fault_of_draw(
         return f"{name}: {error}"
     if receipt.work_digest != digest:
         return f"{name}: its receipt is for other work"
+    if abs(receipt.received_at - item.submitted_at) > MAX_CLOCK_SKEW_SECONDS + 1:
+        return f"{name} is dated {item.submitted_at}, its receipt {receipt.received_at}"
     epoch = status.draw_epoch
     opened, next_opened = public.opened_at(epoch), public.opened_at(epoch + 1)
     is_early = opened is None or receipt.received_at < opened - MAX_CLOCK_SKEW_SECONDS

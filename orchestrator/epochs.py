@@ -108,7 +108,7 @@ async def _open_next(services: Services, run: Run) -> None:
         if opened - run.chain.num_posted >= MAX_PENDING - 1:
             return
         age = run.chain_time - await _opened_at(services, run, opened - 1)
-        if age < run.spec.epoch_seconds or not await _payable(services, run):
+        if age < run.spec.epoch_seconds or not await _payable(services, run, opened - 1):
             return
     secret_hash = keccak256(services.secret(run.run_id, opened))
     epoch = await services.chain.open_epoch(run.run_id, secret_hash)
@@ -148,7 +148,7 @@ async def _is_closed(services: Services, run: Run, epoch: int) -> bool:
     """
     if epoch < run.chain.num_opened - 1 and run.chain.status is not LedgerStatus.STOPPED:
         return True
-    if run.is_open or not await _payable(services, run):
+    if run.is_open or not await _payable(services, run, run.chain.num_opened - 1):
         return False
     if not await _has_undecided(services, run):
         return True
@@ -164,13 +164,13 @@ async def _has_undecided(services: Services, run: Run) -> bool:
     return False
 
 
-async def _payable(services: Services, run: Run) -> bool:
-    return bool(await payable(services, run, await unsettled(services, run)))
+async def _payable(services: Services, run: Run, epoch: int) -> bool:
+    return bool(await payable(services, run, await unsettled(services, run, epoch)))
 
 
 async def _freeze(services: Services, run: Run, epoch: int) -> Epoch | None:
     """Write the epoch's file, header and record; None where the work changed underneath."""
-    found = await unsettled(services, run)
+    found = await unsettled(services, run, epoch)
     work = await payable(services, run, found)
     before = await _epoch_before(services, run, epoch)
     opened = OpenEpoch(

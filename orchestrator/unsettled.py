@@ -17,16 +17,23 @@ class Found:
     digests: dict[tuple[str, int], bytes]
 
 
-async def unsettled(services: Services, run: Run) -> Found:
-    """Return every worker's accepted work and its first undecided nonce."""
+async def unsettled(services: Services, run: Run, epoch: int) -> Found:
+    """Return every worker's accepted work and its first nonce that cannot be in `epoch`.
+
+    That is the first undecided one, or one drawn by a later epoch's secret: nobody who signs could hold
+    its draw to a secret that is not revealed, so it waits.
+    """
     standings: list[Standing] = []
     digests: dict[tuple[str, int], bytes] = {}
     for worker in await services.store.workers.all(run.run_id):
         earned = await services.store.groups.earned(run.run_id, worker)
         if not earned.digests:
             continue
-        accepted = await services.store.groups.contributions(run.run_id, earned.digests)
-        standings.append(Standing(accepted, earned.first_undecided))
+        found = await services.store.groups.contributions(run.run_id, earned.digests)
+        waits = [work.nonce for work, drawn_by in found if drawn_by > epoch]
+        waits += [] if earned.first_undecided is None else [earned.first_undecided]
+        accepted = tuple(work for work, _ in found)
+        standings.append(Standing(accepted, min(waits, default=None)))
         for work, digest in zip(accepted, earned.digests, strict=True):
             digests[(work.worker, work.nonce)] = digest
     return Found(tuple(standings), digests)

@@ -50,7 +50,7 @@ async def submission_status(services: Services, run: Run, work_digest: bytes) ->
     verdicts = await services.store.groups.verdicts(run.run_id, work_digest)
     group = subject.group
     face = face_of(group, verdicts, run.canaries.get(group.worker))
-    draw = await _shown_draw(services, run, group, work_digest)
+    draw = _shown_draw(run, group)
     return SubmissionStatus(
         work_digest=work_digest,
         state=face.state,
@@ -67,13 +67,13 @@ async def submission_status(services: Services, run: Run, work_digest: bytes) ->
     )
 
 
-async def _shown_draw(services: Services, run: Run, group: GroupRecord, work_digest: bytes) -> Draw:
-    """Return what a group's draw was made from once a posted epoch pays it; nothing before.
+def _shown_draw(run: Run, group: GroupRecord) -> Draw:
+    """Return what a paid group's draw was made from once that epoch's secret is out; nothing before.
 
     A verifier could tell a canary by it: a group that is replayed though its worker's record asks for few.
     """
-    waits = await services.store.groups.is_unsettled(run.run_id, group.worker, work_digest)
-    if waits or group.canary or group.state is not GroupState.ACCEPTED:
+    is_out = group.draw_epoch < run.num_revealed
+    if not is_out or group.canary or group.state is not GroupState.ACCEPTED:
         return Draw(epoch=0, rate=0)
     return Draw(epoch=group.draw_epoch, rate=group.draw_rate)
 

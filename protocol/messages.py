@@ -138,7 +138,7 @@ class SubmissionStatus(Wire):
     draw_epoch: U32
     """Whose secret drew whether the group is replayed: the epoch open when it was received."""
     draw_rate_millionths: U32
-    """The share of such groups that is replayed. Both are 0 until a posted epoch pays the group."""
+    """The share of such groups that is replayed. Both are 0 until that secret is in an epoch's file."""
     verdicts: Annotated[tuple[Verdict, ...], AsTuple]
 
 

@@ -1,6 +1,6 @@
 """Turn decided work into what an epoch says on chain.
 
-Pure. A worker's work is settled in order of nonce and only up to its first undecided one, because
+Pure. A worker's work is settled in order of nonce and only up to the first that waits, because
 the ledger wants nonces to ascend across epochs: leaving a gap would forfeit it. Work dated when the
 run owed nothing (halted, stopped, its permit lapsed, its cap crossed) is provable fraud on chain and
 is left out; work dated after the newest block waits, for it would be if the run were halted now.
@@ -14,13 +14,13 @@ from protocol.messages import Account, Contribution, EpochFile
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """One worker's unsettled work: what is accepted, and the nonces that wait for a decision.
+    """One worker's unsettled work: what is accepted, and the first nonce that must wait.
 
-    Example: Standing(accepted=(contribution,), first_undecided=8)
+    Example: Standing(accepted=(contribution,), first_waiting=8)
     """
 
     accepted: tuple[Contribution, ...]
-    first_undecided: int | None
+    first_waiting: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def _decided(
     standing: Standing, now: int, is_owed: Callable[[int], bool]
 ) -> Iterable[Contribution]:
     for work in sorted(standing.accepted, key=_order):
-        if standing.first_undecided is not None and work.nonce >= standing.first_undecided:
+        if standing.first_waiting is not None and work.nonce >= standing.first_waiting:
             return
         if not is_owed(work.submitted_at):
             continue

@@ -106,11 +106,6 @@ class GroupStore:
         key = f"{keys.run_prefix(run_id)}verdicts:{digest.hex()}"
         return Verdict.from_json(await self.queue.call("HGET", key, verifier))
 
-    async def is_unsettled(self, run_id: int, worker: str, digest: bytes) -> bool:
-        """Return whether accepted work waits for an epoch."""
-        key = f"{keys.run_prefix(run_id)}earned:{worker}"
-        return await self.queue.call("ZSCORE", key, digest.hex()) is not None
-
     async def earned(self, run_id: int, worker: str) -> Earned:
         """Return a worker's unsettled work in order of nonce.
 
@@ -131,9 +126,13 @@ class GroupStore:
 
     async def contributions(
         self, run_id: int, digests: Sequence[bytes]
-    ) -> tuple[Contribution, ...]:
+    ) -> tuple[tuple[Contribution, int], ...]:
+        """Return each group's contribution, and the epoch whose secret drew whether it is replayed."""
         prefix = keys.run_prefix(run_id)
         rows = await self.queue.pipeline(
-            [("HGET", f"{prefix}group:{digest.hex()}", "contribution") for digest in digests]
+            [
+                ("HMGET", f"{prefix}group:{digest.hex()}", "contribution", "draw_epoch")
+                for digest in digests
+            ]
         )
-        return tuple(Contribution.from_json(row) for row in rows)
+        return tuple((Contribution.from_json(row), int(epoch or 0)) for row, epoch in rows)

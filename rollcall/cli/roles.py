@@ -15,7 +15,7 @@ def serve(
     config: ConfigFile = None, assign: Assignments = None, print_config: PrintConfig = False
 ) -> None:
     """Run the orchestrator: leases, intake, queues, settlement."""
-    Role("orchestrator", "orchestrator.config:Config", "orchestrator.main:main").start(
+    Role("orchestrator", "orchestrator.config:OrchestratorConfig", "orchestrator.main:main").start(
         config, assign, print_config
     )
 
@@ -39,6 +39,6 @@ def train(
     config: ConfigFile = None, assign: Assignments = None, print_config: PrintConfig = False
 ) -> None:
     """Train: take batches, make optimizer steps, publish policies."""
-    Role("trainer", "trainer.config:Config", "trainer.main:main").start(
+    Role("trainer", "trainer.config:TrainerConfig", "trainer.main:main").start(
         config, assign, print_config
     )

@@ -22,7 +22,7 @@ OURS = ("orchestrator", "rollout_worker", "trainer", "contracts")
 class Role:
     """Where a role's parts are, as `module:name`.
 
-    Example: Role("trainer", "trainer.config:Config", "trainer.main:main")
+    Example: Role("trainer", "trainer.config:TrainerConfig", "trainer.main:main")
     """
 
     name: str

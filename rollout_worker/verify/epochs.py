@@ -1,6 +1,6 @@
 """Sign an epoch, after recomputing it from its file, the chain and what the market shows.
 
-The rules are `audit/epoch.py`'s; this file fetches what they judge. A refused file is looked at again, ever
+The rules are `audit/epoch.py`'s and `audit/draws.py`'s; this file fetches what they judge. A refused file is looked at again, ever
 less often: it may be the node that lags, or the market, and whoever never looked again would not sign.
 """
 
@@ -27,6 +27,7 @@ from protocol.rollout import read_submission
 from protocol.signing import Domain, address_of, sign
 from protocol.verdict import Outcome
 from rollout_worker.config import VerifierConfig
+from rollout_worker.verify.draws import DrawCheck
 from rollout_worker.verify.verdicts import VerdictBook
 from rollout_worker.wallet import Wallet
 
@@ -75,6 +76,7 @@ class EpochSigner:
         self._run_id = info.run_id
         self._book = book
         self._clock = clock
+        self._draws = DrawCheck(verifier.routes, verifier.wallet.ledger, info, verifier.domain)
         self._refused: dict[bytes, Refusal] = {}
         self._log = structlog.get_logger().bind(run=info.run_id)
 
@@ -146,6 +148,7 @@ class EpochSigner:
         digest = verifier.domain.digest(header_of(file, data))
         if digest != info.header_digest or file.prev_account_root != root:
             raise EpochRefused("the proposed header does not follow from its file and the chain")
+        self._draws.check(file, contributions, state)
         return digest
 
     def _accounts(self, epoch: int, state: EpochState | None) -> dict[str, tuple[int, int]]:

@@ -53,8 +53,8 @@ def test_epoch_secrets_differ_by_run_and_epoch_and_survive_a_restart() -> None:
 
 def test_only_the_decided_prefix_is_settled() -> None:
     accepted = (work(WORKERS[0], 1), work(WORKERS[0], 2), work(WORKERS[0], 5))
-    for first_undecided, nonces in ((None, [1, 2, 5]), (5, [1, 2]), (3, [1, 2]), (1, [])):
-        assert settled(Standing(accepted, first_undecided)) == nonces
+    for first_waiting, nonces in ((None, [1, 2, 5]), (5, [1, 2]), (3, [1, 2]), (1, [])):
+        assert settled(Standing(accepted, first_waiting)) == nonces
 
 
 def test_work_dated_when_nothing_was_owed_is_left_out_for_good() -> None:

@@ -1,77 +1,49 @@
 """What a verifier does with an epoch that it will not sign now."""
 
-import threading
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from audit.chain_facts import domain_of
 from client.counters import Counters
 from client.public import BlobMismatch
-from protocol.canonical import content_digest
+from client.verifier import VerifierRoutes
 from protocol.errors import Busy
-from protocol.messages import EpochInfo, EpochStage
 from rollout_worker.verify.epochs import FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS, EpochSigner
-from tests.audit.test_watch import Stage, staged, work
-from tests.stage.books import NUM_PARAMETERS, header_of
-from tests.stage.world import World
+from tests.orchestrator.test_settling import earn
+from tests.stage.place import Place
+from tests.stage.signer import at_the_runs_time, signer_of
+
+__all__ = ["at_the_runs_time"]
 
 
 @dataclass
 class Desk:
-    """A signer on a real chain, with the one file that a market shows it, and a clock in hand."""
+    """A signer with one epoch to sign, a node that may lag, and a clock in hand."""
 
-    stage: Stage
+    place: Place
     counters: Counters
+    folder: Path
     lag: int = 0
-    failure: Exception | None = None
     now: float = 0.0
-    num_looks: int = 0
-    signed: list[bytes] = field(default_factory=list)
+    signer: EpochSigner = field(init=False)
 
-    def signer(self) -> EpochSigner:
-        ledger = self.stage.world.by("v0")
-        file = self.stage.file(*work(self.stage))
-        self._data = file.canonical()
-        domain = domain_of(ledger)
-        shown = EpochInfo(
-            run_id=self.stage.world.run_id,
-            epoch=0,
-            stage=EpochStage.SIGNING,
-            file=content_digest(self._data),
-            header_digest=domain.digest(header_of(file)),
-            signers=(),
-        )
-        routes: Any = SimpleNamespace(
-            address="",
-            epoch=lambda *_, **__: shown,
-            blob=self._blob,
-            sign_epoch=lambda _run, _epoch, signature, **_: self.signed.append(signature),
-        )
-        verifier: Any = SimpleNamespace(
-            config=SimpleNamespace(status_checks_per_epoch=0),
-            key=bytes(self.stage.world.people["v0"].key),
-            identity=self.stage.world.address("v0"),
-            domain=domain,
-            routes=routes,
-            wallet=SimpleNamespace(ledger=Lagging(ledger, self)),
+    def __post_init__(self) -> None:
+        earn(self.place)
+        self.place.tick(seconds=11)
+        self.place.tick()
+        self.signer = signer_of(
+            self.place,
+            self.folder,
+            ledger=Lagging(self.place.ground.by("v0"), self),
             counters=self.counters,
-            stop=threading.Event(),
+            clock=lambda: self.now,
         )
-        spec = SimpleNamespace(gflops=lambda tokens: -(-2 * NUM_PARAMETERS * tokens // 10**9))
-        info: Any = SimpleNamespace(run_id=self.stage.world.run_id, spec=spec)
-        book: Any = SimpleNamespace(get=lambda _digest: None)
-        return EpochSigner(verifier, info, book, clock=lambda: self.now)
 
-    def _blob(self, *_: Any, **__: Any) -> bytes:
-        self.num_looks += 1
-        if self.failure is not None:
-            raise self.failure
-        return self._data
+    @property
+    def has_signed(self) -> bool:
+        return bool(self.place.epoch(0).signers)
 
 
 class Lagging:
@@ -87,48 +59,55 @@ class Lagging:
         return int(self._ledger.block_time()) - self._desk.lag
 
 
-@pytest.fixture(scope="module")
-def deployed() -> World:
-    return World.build()
-
-
 @pytest.fixture
-def desk(deployed: World, tmp_path: Path) -> Iterator[Desk]:
-    with deployed.undone():
-        stage = staged(deployed, tmp_path)
-        deployed.open()
-        yield Desk(stage, Counters(tmp_path, "verifier"))
+def desk(place: Place, tmp_path: Path) -> Desk:
+    return Desk(place, Counters(tmp_path, "verifier"), tmp_path)
 
 
 def test_a_verifier_that_was_behind_signs_once_it_has_caught_up(desk: Desk) -> None:
-    signer = desk.signer()
     desk.lag = 10_000
-    signer.step()
-    assert not desk.signed
+    desk.signer.step()
+    assert not desk.has_signed
     desk.lag = 0
-    signer.step()
-    assert not desk.signed, "not looked at again at once"
+    desk.signer.step()
+    assert not desk.has_signed, "not looked at again at once"
     desk.now += FIRST_WAIT_SECONDS
-    signer.step()
-    assert len(desk.signed) == 1
+    desk.signer.step()
+    assert desk.has_signed
 
 
 @pytest.mark.parametrize("failure", [Busy("no", retry_after_seconds=1.0), BlobMismatch("other")])
-def test_a_file_that_could_not_be_had_is_asked_for_again(desk: Desk, failure: Exception) -> None:
-    signer = desk.signer()
-    desk.failure = failure
-    signer.step()
-    desk.failure, desk.now = None, FIRST_WAIT_SECONDS
-    signer.step()
-    assert len(desk.signed) == 1
+def test_a_file_that_could_not_be_had_is_asked_for_again(
+    desk: Desk, failure: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as cut:
+
+        def fail(*_: Any, **__: Any) -> bytes:
+            raise failure
+
+        cut.setattr(VerifierRoutes, "blob", fail)
+        desk.signer.step()
+    assert not desk.has_signed
+    desk.now = FIRST_WAIT_SECONDS
+    desk.signer.step()
+    assert desk.has_signed
 
 
-def test_a_file_that_stays_refused_is_looked_at_ever_less_often_and_told_once(desk: Desk) -> None:
-    signer = desk.signer()
+def test_a_file_that_stays_refused_is_looked_at_ever_less_often_and_told_once(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[object] = []
+    real = EpochSigner._check_epoch
+
+    def look(*arguments: Any) -> bytes:
+        looks.append(arguments)
+        return real(*arguments)
+
+    monkeypatch.setattr(EpochSigner, "_check_epoch", look)
     desk.lag = 10_000
     for _ in range(600):
-        signer.step()
+        desk.signer.step()
         desk.now += 1.0
-    assert not desk.signed
-    assert desk.num_looks <= 5 + 600 / LONGEST_WAIT_SECONDS
+    assert not desk.has_signed
+    assert len(looks) <= 5 + 600 / LONGEST_WAIT_SECONDS
     assert desk.counters.snapshot()["epochs_refused"] == 1

@@ -1,0 +1,128 @@
+"""Hold what an epoch would pay to its draws before signing: what was to be replayed has its verdicts.
+
+An auditor holds every group to the same rule later (`audit/draws.py`), when it is paid. Here only those are
+fetched that can have been drawn: by the record and the revealed secret of an epoch that was open when the work
+is dated.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from functools import cache
+
+from audit.chain_facts import Keys
+from audit.draws import PaidCounts, PublicDraws, Quorum, examine
+from audit.epoch import EpochRefused
+from client.public import MAX_EPOCH_BYTES, PublicRoutes
+from ledger.ledger import Ledger
+from ledger.state import LedgerStatus, RunState
+from protocol.checks.draw import is_drawn, rate_millionths, votes_that_condemn
+from protocol.constants import MAX_CLOCK_SKEW_SECONDS, MAX_SUBMISSION_BYTES
+from protocol.epoch import header_of
+from protocol.messages import Contribution, EpochFile, RunInfo
+from protocol.rollout import read_submission
+from protocol.signing import Domain
+
+SLACK_SECONDS = 2 * MAX_CLOCK_SKEW_SECONDS + 1
+"""Between a group's date and the chain's time: its worker's clock and the orchestrator's may be off."""
+
+
+class DrawCheck:
+    """Checks the epochs of one run, in order. Reads each earlier file once."""
+
+    def __init__(self, routes: PublicRoutes, ledger: Ledger, info: RunInfo, domain: Domain) -> None:
+        self._routes = routes
+        self._ledger = ledger
+        self._info = info
+        self._domain = domain
+        self._keys = Keys(ledger)
+        self._generation = -1
+        self._paid: Counter[str] = Counter()
+        self._secrets: dict[int, bytes] = {}
+
+    def check(self, file: EpochFile, work: Mapping[bytes, Contribution], state: RunState) -> None:
+        """Raise `EpochRefused` unless each of the file's groups that was drawn was replayed well.
+
+        `work` is the file's, by digest; a group drawn by a secret that is not out must wait for its epoch.
+        """
+        self._count_before(file.epoch, state)
+        secrets = self._secrets | {file.epoch: file.secret}
+        public = self._public(state, secrets)
+        records = PaidCounts(self._paid)
+        records.take(file.contributions)
+        for digest, item in work.items():
+            if self._can_be_drawn(digest, item, records, public, state.num_opened):
+                self._examine(digest, item, records, public)
+
+    def _examine(
+        self, digest: bytes, item: Contribution, records: PaidCounts, public: PublicDraws
+    ) -> None:
+        status = self._routes.submission(public.run_id, digest)
+        body = self._routes.blob(status.body, max_bytes=MAX_SUBMISSION_BYTES, kind="submission")
+        submission = read_submission(body, public.spec.most_submission_bytes)
+        _, fault = examine(item, status, submission, records, public)
+        if fault is None and status.draw_epoch not in public.secrets:
+            fault = (
+                f"nonce {item.nonce} of {item.worker} was drawn by epoch {status.draw_epoch}'s secret, "
+                "which is not out: it must wait for that epoch"
+            )
+        if fault is not None:
+            raise EpochRefused(fault)
+
+    def _can_be_drawn(
+        self,
+        digest: bytes,
+        item: Contribution,
+        records: PaidCounts,
+        public: PublicDraws,
+        num_opened: int,
+    ) -> bool:
+        rate = rate_millionths(public.spec.audit, num_accepted=records.before(item))
+        for epoch in reversed(range(num_opened)):
+            opened, closed = public.opened_at(epoch), public.opened_at(epoch + 1)
+            if closed is not None and item.submitted_at > closed + SLACK_SECONDS:
+                return False
+            if opened is None or item.submitted_at < opened - SLACK_SECONDS:
+                continue
+            secret = public.secrets.get(epoch)
+            if secret is None or is_drawn(secret, digest, rate=rate):
+                return True
+        return False
+
+    def _count_before(self, epoch: int, state: RunState) -> None:
+        """Read the posted epochs before this one, as the chain has them; all anew after one was voided."""
+        if state.generation != self._generation:
+            self._generation = state.generation
+            self._paid.clear()
+            self._secrets.clear()
+        for earlier in range(len(self._secrets), epoch):
+            digest = self._routes.epoch(self._info.run_id, earlier).file
+            data = self._routes.blob(digest, max_bytes=MAX_EPOCH_BYTES, kind="epoch")
+            file = EpochFile.from_canonical(data)
+            chain = self._ledger.epoch(self._info.run_id, earlier)
+            if header_of(file, data).struct_hash() != chain.header_hash:
+                raise EpochRefused(f"the file of epoch {earlier} has not the header on chain")
+            self._paid.update(item.worker for item in file.contributions)
+            self._secrets[earlier] = file.secret
+
+    def _public(self, state: RunState, secrets: Mapping[int, bytes]) -> PublicDraws:
+        num_voters = len(state.verifiers)
+        # A run that was ever halted may owe some accepted work to nobody: the nonce bounds the record then.
+        is_whole = state.status is LedgerStatus.ACTIVE and not state.halted_at
+        return PublicDraws(
+            run_id=self._info.run_id,
+            spec=self._info.spec,
+            domain=self._domain,
+            quorum=Quorum(
+                threshold=state.threshold,
+                num_to_condemn=votes_that_condemn(state.threshold, num_voters),
+                num_voters=num_voters,
+                members=state.roster,
+            ),
+            spoke_for=self._keys.spoke_for,
+            secrets=secrets,
+            opened_at=cache(self._opened_at),
+            always_owed_until=state.permit_until if is_whole else 0,
+        )
+
+    def _opened_at(self, epoch: int) -> int | None:
+        return self._ledger.epoch(self._info.run_id, epoch).opened_at or None
