@@ -15,6 +15,7 @@ Suffixes: N completion positions, H hidden, V vocabulary.
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -158,11 +159,15 @@ class ReplayModel:
     def _decided(self, rows: Sequence[Row], hidden_NH: Tensor, nucleus: float = 1.0) -> Decided:
         model, claims = self._model, claims_of(rows, self._model.device)
 
+        @lru_cache(maxsize=1)  # blocks of the same positions follow one another
+        def inside(start: int, stop: int) -> Tensor:
+            logits_NV = model.logits(hidden_NH[start:stop])
+            return within_nucleus(logits_NV, claims.temperatures_N[start:stop], nucleus)
+
         def logits_of(places: slice, tokens: slice) -> Tensor:
             if nucleus == 1.0:
                 return model.logits_among(hidden_NH[places], tokens)
-            logits_NV = model.logits(hidden_NH[places])
-            return within_nucleus(logits_NV, claims.temperatures_N[places], nucleus)[:, tokens]
+            return inside(places.start, places.stop)[:, tokens]
 
         return decide(claims, logits_of, model.vocabulary_size, buffer_bytes=self._buffer_bytes)
 

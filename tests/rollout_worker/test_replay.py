@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from protocol import sampling
 from protocol.constants import NANO, SURPRISAL_FLOOR_NATS
@@ -22,11 +23,13 @@ from rollout_worker.replay.measure import (
     LARGEST_NATS,
     Findings,
     ReplayModel,
+    Variant,
     mismatches_of,
     only,
     replay,
     stats_of,
 )
+from rollout_worker.replay.nucleus import within_nucleus
 from rollout_worker.replay.registry import open_replayer
 
 MODEL = Path(__file__).parents[2] / "models" / "start"
@@ -134,6 +137,41 @@ def test_small_passes_find_what_large_ones_do() -> None:
         assert a.num_tokens == b.num_tokens
         assert a.num_matched == b.num_matched
         assert abs(a.gap_nanonats - b.gap_nanonats) < 1e-5 * a.num_tokens * NANO
+
+
+def test_a_nucleus_is_the_whole_vocabularys_however_little_of_it_is_held(tmp_path: Path) -> None:
+    """Three blocks of a vocabulary of 5,000, and as few positions at once as the buffer holds."""
+    small_model(tmp_path, vocabulary_size=5_000)
+    model = CausalModel(tmp_path, device="cpu")
+    lease = honest()[0][0]
+    lease = lease.model_copy(update={"seeds": lease.seeds[:2]})
+    group = tuple(drawn_within(model, lease, seed, nucleus=0.5) for seed in lease.seeds)
+    for buffer_bytes in (1 << 18, 1 << 24):
+        replayed = ReplayModel(tmp_path, buffer_bytes=buffer_bytes)
+        cut, whole = replayed.under(lease, group, [Variant(nucleus=0.5), Variant()])
+        assert [int((found.margins != 0).sum()) for found in cut] == [0, 0]
+        assert sum(int((found.margins != 0).sum()) for found in whole) >= 2
+
+
+def small_model(folder: Path, *, vocabulary_size: int) -> None:
+    torch.manual_seed(0)
+    shape = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2}
+    config = LlamaConfig(vocab_size=vocabulary_size, initializer_range=0.5, **shape, **heads)
+    LlamaForCausalLM(config).save_pretrained(folder)
+
+
+def drawn_within(model: CausalModel, lease: Lease, seed: int, *, nucleus: float) -> Rollout:
+    """Draw 32 tokens from the nucleus one at a time, from the definition."""
+    tokens: list[int] = []
+    for _ in range(32):
+        context = [*lease.prompt, *tokens]
+        with torch.inference_mode():
+            hidden = model.decoder(input_ids=torch.tensor([context])).last_hidden_state
+            cut = within_nucleus(model.logits(hidden[:, -1]), torch.ones(1), nucleus).numpy()
+        values = sampling.noised(cut, [seed], [len(context) - 1], temperature=1.0)[0]
+        tokens.append(int(values.argmax()))
+    return Rollout.of(np.array(tokens, dtype=np.uint32), np.zeros(32, dtype=np.float32))
 
 
 def test_a_verifiers_config_bounds_its_replay() -> None:
