@@ -1,4 +1,4 @@
-"""The compiled contracts as committed: what using the ledger needs, without a compiler.
+"""The compiled contracts as committed, so that using the ledger needs no compiler.
 
 Written by `contracts/tools/build.py`, which decides the settings; read here and nowhere else.
 """

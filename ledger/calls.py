@@ -1,8 +1,8 @@
 """What every part of the client shares: the contracts, calling them, and paying into them.
 
-A refusal by a contract comes out as a `ContractError`, a silent node as `ChainUnreachable`. Whatever
-brings tokens in first allows exactly the amount: by an EIP-2612 permit in the same transaction where the
-token has one, else by an approval before it. `draft` turns any writing method into the transaction it
+A refusal by a contract comes out as a `ContractError`, a silent node as `ChainUnreachable`. A method
+that brings tokens in first allows exactly the amount: by an EIP-2612 permit in the same transaction if
+the token has one, else by an approval before it. `draft` returns the transaction that a writing method
 would send.
 """
 
@@ -25,8 +25,8 @@ from ledger.permit import Permit, permit_digest
 from ledger.sender import MinedTransaction, Sender
 
 DEPOSIT_GAS = 450_000
-"""What a deposit takes at most: creating a run with five verifiers takes 360,000. For a rehearsal only,
-where the allowance it needs is not there yet."""
+"""The most gas that a deposit takes: creating a run with five verifiers takes 360,000. Used only to
+rehearse a deposit whose allowance is not there yet."""
 PERMIT_SECONDS = 3_600
 """How long a signed permit waits to be mined."""
 NO_ADDRESS = "0x" + "00" * 20
@@ -36,7 +36,7 @@ NO_ADDRESS = "0x" + "00" * 20
 class Draft:
     """A transaction as it would be sent, with its function's arguments by name.
 
-    `approval` is the one that has to be mined before it, where the token has no permits.
+    `approval` is the one that has to be mined before it if the token has no permits.
     """
 
     to: str
@@ -96,7 +96,7 @@ class Door:
         sender = self._require_sender()
         if draft.approval is None:
             return sender.estimate(draft.to, draft.data)
-        # What follows an approval cannot be tried before it is there.
+        # A deposit cannot be tried before its approval is mined.
         return sender.estimate(draft.approval.to, draft.approval.data) + DEPOSIT_GAS
 
     def send(self, draft: Draft) -> MinedTransaction:
@@ -169,7 +169,7 @@ class Door:
         return self._ledger.functions.selfPermit(Web3.to_checksum_address(token), *words)
 
     def _permit(self, erc20: Any, spender: str, amount: int) -> Permit | None:
-        """Return a signed permit, or None where the token does not take it."""
+        """Return a signed permit, or None if the token does not take it."""
         assert self._account is not None
         owner, deadline = self._account.address, self.block_time() + PERMIT_SECONDS
         try:
@@ -180,7 +180,7 @@ class Door:
             )
             permit = Permit.signed(self._account, digest, amount, deadline)
             words = (permit.v, permit.r, permit.s)
-            # Tried first: some tokens have these functions and mean another permit.
+            # Try it first: some tokens have these functions and mean another permit.
             self._call(erc20.functions.permit(owner, spender, amount, deadline, *words))
         except ChainUnreachable:
             raise
@@ -189,7 +189,7 @@ class Door:
         return permit
 
     def block_time(self) -> int:
-        """Return the newest block's time: what signed times are compared with."""
+        """Return the newest block's time, which signed times are compared with."""
         try:
             return int(self._w3.eth.get_block("latest")["timestamp"])
         except NO_ANSWER as error:
@@ -199,7 +199,7 @@ class Door:
 def only(receipt: MinedTransaction, name: str, contract: Any) -> LedgerEvent:
     """Return the one event of this name that the contract emitted in a transaction.
 
-    A run's token is called on the way, and may emit whatever looks like ours.
+    The run's token is called on the way, and may emit events that look like ours.
     """
     events = decode_events(receipt.logs)
     [event] = [e for e in events if (e.name, e.address) == (name, contract.address)]
@@ -207,7 +207,7 @@ def only(receipt: MinedTransaction, name: str, contract: Any) -> LedgerEvent:
 
 
 def require_word(value: bytes) -> bytes:
-    """Return 32 bytes; web3 right-pads fewer in silence."""
+    """Return `value` if it has 32 bytes; web3 would right-pad a shorter one in silence."""
     if len(value) != 32:
         raise ValueError(f"expected 32 bytes, got {len(value)}: {value.hex()}")
     return value
@@ -216,7 +216,7 @@ def require_word(value: bytes) -> bytes:
 def ordered(
     places: Mapping[int, str], signatures: Mapping[str, bytes], what: str
 ) -> tuple[int, list[bytes]]:
-    """Return the bitmap and the signatures in the order of `places`; raise for a stranger's."""
+    """Return the bitmap and the signatures in the order of `places`; refuse a stranger's."""
     by_value = {int(signer, 16): signature for signer, signature in signatures.items()}
     bitmap, found = 0, []
     for index, member in sorted(places.items()):

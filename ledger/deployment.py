@@ -40,7 +40,7 @@ class Deployment:
 
     @classmethod
     def load(cls, path: Path) -> "Deployment":
-        """Read what `save` wrote; raise `LedgerError` where it is not there or not that."""
+        """Read what `save` wrote; raise `LedgerError` if the file is missing or another one."""
         try:
             return cls(**json.loads(path.read_text(encoding="utf-8")))
         except OSError as error:
@@ -55,12 +55,12 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True)
 class LedgerTerms:
-    """What a deployment fixes for ever. The defaults suit a market; a development chain shortens them.
+    """What a deployment fixes forever. The defaults suit a market; a development chain shortens them.
 
     `token` None deploys `TestToken`, which anyone may mint. `treasury` receives slashed stake,
     `guardian` may pause for a week, `arbiter` rules appeals and escalations, `proposer` may have the
     timelock appoint others to both offices; all default to the deployer. Twice `response_seconds` and
-    `ruling_seconds` together must be less than `unbond_seconds`: stake outlasts a dispute.
+    `ruling_seconds` together must be less than `unbond_seconds`, so that stake outlasts a dispute.
     `warn_gflops` is the first meter reading that raises a warning, then every doubling; 0 for never.
     """
 

@@ -21,14 +21,14 @@ from protocol.rollout import Receipt, Work
 
 
 class Disputing(Door):
-    """The disputes' functions. A bond is allowed to the registry exactly, before it is needed."""
+    """The disputes' functions. The registry is allowed exactly the bond, before it is needed."""
 
     # ---------------------------------------------------------------- proofs
 
     def prove_bad_leaf(
         self, header: EpochHeader, work: WorkOpening, signature: bytes = b""
     ) -> MinedTransaction:
-        """Show a leaf that is false by itself; with the `signature` it names, that it is not signed."""
+        """Show that a leaf is false by itself or, with the `signature` it names, not signed."""
         call = self._disputes.functions.proveBadLeaf(astuple(header), work.as_struct(), signature)
         return self._send(call)
 
@@ -195,14 +195,14 @@ class Disputing(Door):
         return bool(self._call(self._disputes.functions.isReported(run_id, worker)))
 
     def appeal_window(self) -> int:
-        """Return the seconds in which an accusation is appealed."""
+        """Return for how many seconds an accusation can be appealed."""
         return int(self._call(self._disputes.functions.appealWindow()))
 
     def _min_stake(self, run_id: int) -> int:
         return int(self._call(self._ledger.functions.minStakeOf(run_id)))
 
     def _dispute(self, call: Any, bond: int) -> bytes:
-        """Send a call that takes a bond; the registry pulls it, not the contract that is called."""
+        """Send a call that takes a bond; the registry pulls the bond, not the called contract."""
         receipt = self._deposit(self.deployment.token, bond, self._registry, call)
         return bytes(only(receipt, "Disputed", self._disputes).values["disputeId"])
 

@@ -3,8 +3,8 @@
 LedgerError
 ├── ContractError         a contract refused, by name and with the values it refused
 ├── ChainUnreachable      nobody answered in time; nothing was sent
-├── TransactionPending    sent or perhaps sent, and not mined in time: it may still be
-├── TransactionReplaced   another transaction took its nonce: it never will be, and was not sent again
+├── TransactionPending    sent or perhaps sent, but not mined in time; it may be mined later
+├── TransactionReplaced   another took its nonce: it will never be mined, and was not sent again
 ├── TransactionFailed     mined and reverted, or refused by the node, without a contract's reason
 ├── NotEnoughGas          the account cannot pay for the transaction; nothing was sent
 ├── BlocksRemoved         the chain took back blocks whose events had been read
@@ -148,7 +148,7 @@ def _readable(kind: str, value: Any) -> Any:
 
 
 def _coins(wei: int) -> str:
-    # Rounded up: what is named must suffice.
+    # Rounded up, so that the named amount suffices.
     return f"{-(-wei // 10**9) / 10**9:.9f}".rstrip("0").rstrip(".")
 
 

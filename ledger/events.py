@@ -29,9 +29,9 @@ from ledger.node import NO_ANSWER, message_of
 BLOCKS_PER_QUERY = 2_000
 """What public nodes commonly allow in one query."""
 MARKS = 64
-"""Stops whose hashes are kept. A re-organisation below them all is read again from the start."""
+"""How many stops keep their hashes. After a re-organisation below them all, reading starts anew."""
 UNDECODABLE = (DecodingError, LogTopicError, MismatchedABI, ValueError, OverflowError)
-"""What decoding raises where a log is shaped like one of ours and is none: a token may emit such."""
+"""What decoding raises for a log that only looks like one of ours: a token may emit such logs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class LedgerEvent:
 def decode_events(logs: Iterable[Any]) -> list[LedgerEvent]:
     """Return the events of our contracts among `logs`; others are left out.
 
-    A log that cannot be decoded is left out too: one that anybody may emit must not stop its readers.
+    A log that cannot be decoded is left out too: anybody may emit one, and it must not stop readers.
     """
     found = []
     for log in logs:
@@ -76,11 +76,11 @@ def decode_events(logs: Iterable[Any]) -> list[LedgerEvent]:
 
 
 class LogCursor:
-    """Events of `addresses` from `next_block` on, remembered in the file `path` where one is given.
+    """Events of `addresses` from `next_block` on, remembered in the file `path` if one is given.
 
     Position and block hashes are kept together: when the chain reorganises below what was returned,
-    `poll` steps back and raises `BlocksRemoved` instead of going on as if nothing had happened. The
-    file moves on `commit` only, so what was polled and not dealt with is polled again after a crash.
+    `poll` steps back and raises `BlocksRemoved` instead of going on as if nothing had happened. Only
+    `commit` writes the file, so events that were polled but not dealt with come again after a crash.
 
     Example:
         cursor = ledger.events(path=folder / "cursor.json")
@@ -109,8 +109,8 @@ class LogCursor:
     def poll(self) -> list[LedgerEvent]:
         """Return the events since the last poll, oldest first, and move on.
 
-        Raise `ChainUnreachable` and stay where it was when the node does not answer; raise
-        `BlocksRemoved` and step back when blocks it had read are no longer the chain's.
+        If the node does not answer, raise `ChainUnreachable` and stay. If the chain took back
+        blocks that were read, step back and raise `BlocksRemoved`.
         """
         try:
             return self._poll()
@@ -152,13 +152,13 @@ class LogCursor:
             logs: list[Any] = []
             for start in range(self.next_block, last + 1, BLOCKS_PER_QUERY):
                 logs += self._logs(start, min(last, start + BLOCKS_PER_QUERY - 1))
-            # Looked at afterwards: what changed while the logs were read shows now.
+            # Check afterwards, to notice what changed while the logs were read.
             self._require_unchanged()
             if mark is None:
                 return []
             if self._hash(last) == mark:
                 break
-        # Moved only when every query has answered: a failure half-way repeats, and loses nothing.
+        # Move only when every query has answered, so that a failure half-way loses nothing.
         self.next_block = last + 1
         self._trail = [*self._trail[1 - MARKS :], (last, mark)]
         return decode_events(logs)
@@ -196,7 +196,7 @@ def _kinds() -> dict[bytes, ContractEvent]:
 
 
 def _lenient() -> ABICodec:
-    """Return web3's codec, but for strings: whoever emits them chooses the bytes, UTF-8 or not."""
+    """Return web3's codec, but take strings that are not UTF-8: their emitter chooses the bytes."""
     registry = build_strict_registry()
     registry.unregister_decoder("string")
     registry.register_decoder("string", StringDecoder(handle_string_errors="replace"))

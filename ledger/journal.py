@@ -86,7 +86,7 @@ def _event(fields: dict[str, Any]) -> LedgerEvent:
 
 
 def _packed(value: Any) -> Any:
-    """JSON has no bytes: they are written as an object of one key. Integers keep all their digits."""
+    """Write bytes, which JSON lacks, as an object of one key. Integers keep all their digits."""
     if isinstance(value, bytes):
         return {"0x": value.hex()}
     if isinstance(value, Mapping):

@@ -2,7 +2,7 @@
 
 The one door for web3. What each contract offers is in `registry.py`, `runs.py` and `disputes.py`; here they
 are one `Ledger`, with tokens and events. Synchronous: callers use threads. A `Ledger` with an account may
-write; without one it reads. What no party's program asks (meters, appointments) has no method.
+write; without one it reads. Functions that no program calls (meters, appointments) have no method.
 """
 
 from pathlib import Path
@@ -28,7 +28,7 @@ from ledger.state import Office
 
 
 def web3_at(rpc_url: str, *, timeout_seconds: float = 10.0) -> Web3:
-    """Return a connection to a node, which retries what never reached it."""
+    """Return a connection to a node; it retries requests that never reached the node."""
     # web3's own default lists the builtin ConnectionError, which `requests` does not raise.
     # A transaction is offered again by `Sender` alone, which must know that an answer was lost.
     repeatable = [name for name in REQUEST_RETRY_ALLOWLIST if name != "eth_sendRawTransaction"]
@@ -45,7 +45,7 @@ def web3_at(rpc_url: str, *, timeout_seconds: float = 10.0) -> Web3:
 
 
 class TokenLabel(NamedTuple):
-    """What a token says of itself. Written by whoever made it: fit for display only."""
+    """What a token says of itself. Its maker may write anything, so it is fit for display only."""
 
     symbol: str
     decimals: int
@@ -94,7 +94,7 @@ class Ledger(Stakes, Runs, Disputing):
         return int(self._call(contract.functions.balanceOf(account)))
 
     def token(self, address: str) -> TokenLabel:
-        """Return a token's symbol and decimals; 18 and no symbol where it does not say."""
+        """Return a token's symbol and decimals; 18 and no symbol if it does not say."""
         functions = self._contract("TestToken", address).functions
         try:
             symbol, decimals = self._call(functions.symbol()), self._call(functions.decimals())
@@ -144,7 +144,7 @@ class Ledger(Stakes, Runs, Disputing):
     def events(
         self, next_block: int | None = None, margin: int = 0, path: Path | None = None
     ) -> LogCursor:
-        """Return a cursor over the contracts' events, going on from `path` where that is a file."""
+        """Return a cursor over the contracts' events, going on from `path` if that is a file."""
         at = self.deployment
         start = at.block if next_block is None else next_block
         addresses = [at.registry, at.ledger, at.disputes, at.council]

@@ -1,5 +1,5 @@
-"""A bare question to a node, and what its errors and silences mean: many are only words, and differ
-between programs.
+"""Ask a node a bare question, and tell what its errors and silences mean. Many errors are only
+words, which differ between programs.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ NO_ANSWER = (
     *(RequestException, OSError),
     *(JSONDecodeError, BadResponseFormat, ProviderConnectionError),  # cut short, or a proxy's page
 )
-"""What a node that is away, or an answer lost on the way, raises in the transport."""
+"""What the transport raises if the node is away or its answer is lost."""
 
 SENT_BEFORE = ("already known", "already imported", "alreadyknown")
 NONCE_TAKEN = ("nonce too low", "nonce is too low")
@@ -39,7 +39,7 @@ def ask_node(
 ) -> Mapping[str, Any]:
     """Return the answer to one JSON-RPC question, asked once: it has a `result` or an `error`.
 
-    For whoever looks at a chain on which there may be no ledger yet.
+    For looking at a chain that may have no ledger yet.
     """
     settings = {"timeout": timeout_seconds}
     provider = HTTPProvider(rpc_url, settings, exception_retry_configuration=None)
@@ -53,14 +53,14 @@ def ask_node(
 
 
 def refusal(error: ContractLogicError) -> LedgerError:
-    """Return a node's report of a revert as the contract's own refusal, where it gave one."""
+    """Return a node's report of a revert as the contract's own refusal, if it gave one."""
     if isinstance(error.data, str) and error.data.startswith("0x") and len(error.data) >= 10:
         return decode_error(bytes.fromhex(error.data[2:]))
     return TransactionFailed(str(error.message))
 
 
 def never_left(error: Exception) -> bool:
-    """Return whether no connection was made at all, so that nothing can have been sent."""
+    """Return whether no connection was made, so that nothing can have been sent."""
     if isinstance(error, ConnectTimeout):
         return True
     cause = getattr(error.args[0], "reason", None) if error.args else None

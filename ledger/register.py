@@ -1,6 +1,6 @@
-"""Every run, its status and its meter, from events alone: no server, and no view, is asked.
+"""Every run, its status and its meter, from events alone: no server and no view is asked.
 
-Pure: the caller reads the events (`LogCursor`). A lapse needs no event to be one; `standing` says.
+Pure: the caller reads the events (`LogCursor`). A permit lapses without an event: `is_live` tells.
 """
 
 from collections.abc import Iterable

@@ -61,7 +61,7 @@ class Stakes(Door):
         return None if owner == NO_ADDRESS else owner
 
     def signer_of(self, signer: str) -> tuple[str, int] | None:
-        """Return the identity a key ever signed for, and when that ends; None for no hot key."""
+        """Return the identity a hot key ever signed for, and when that ends; None for any other key."""
         owner, until = self._call(self._registry.functions.signerOf(signer))
         return None if owner == NO_ADDRESS else (str(owner), int(until))
 

@@ -50,7 +50,7 @@ class Runs(Door):
     # ---------------------------------------------------------------- permits and halting
 
     def renew_permit(self, run_id: int) -> int:
-        """Renew a permit that has not lapsed, as the operator or its hot key; return until when."""
+        """Renew a permit that has not lapsed, as the operator or its hot key; return its end."""
         receipt = self._send(self._ledger.functions.renewPermit(run_id))
         return int(only(receipt, "PermitRenewed", self._ledger).values["permitUntil"])
 
@@ -93,7 +93,7 @@ class Runs(Door):
     def retract_epoch(
         self, run_id: int, epoch: int, signatures: Mapping[str, bytes]
     ) -> MinedTransaction:
-        """Take a pending epoch and all later ones back, under signatures over `RetractEpoch`."""
+        """Take back a pending epoch and all later ones, under signatures over `RetractEpoch`."""
         bitmap, signed = self._quorum(run_id, signatures)
         return self._send(self._ledger.functions.retractEpoch(run_id, epoch, bitmap, signed))
 
@@ -108,7 +108,7 @@ class Runs(Door):
         return self._send(self._ledger.functions.proposeReplacement(run_id, index, following))
 
     def replace_verifier(self, run_id: int) -> MinedTransaction:
-        """Carry a replacement out, once its time has come. Anyone may."""
+        """Carry out a replacement once its time has come. Anyone may."""
         return self._send(self._ledger.functions.replaceVerifier(run_id))
 
     # ---------------------------------------------------------------- reading

@@ -1,9 +1,9 @@
 """Send an account's transactions: the one owner of its nonces.
 
-Thread-safe. Decides gas, fees and nonces; `transactions.py` decides what is done until they are mined. A refusal
-is found by the gas estimate, and an empty purse by the balance, before anything is sent. Never is a
-transaction whose fate is unknown sent under another nonce. One `Sender` per account and process; a second
-process on the same key is survived or named, not encouraged.
+Thread-safe. Decides gas, fees and nonces; `transactions.py` decides what is done until they are mined. Before
+anything is sent, the gas estimate finds a refusal and the balance an empty purse. A transaction whose fate is
+unknown is never sent under another nonce. One `Sender` per account and process; a second process on the same
+key is survived or named in an error, not encouraged.
 """
 
 import threading
@@ -96,7 +96,7 @@ class Sender:
             raise
         if receipt["status"] == 1:
             return _receipt(receipt)
-        # What made it fail came between estimate and block; asking again usually names it.
+        # The cause came between estimate and block; another estimate usually names it.
         self._estimate(transaction, deadline)
         raise TransactionFailed(f"{flight.name} was mined and reverted")
 
@@ -129,7 +129,7 @@ class Sender:
                 self._pause(deadline, error)
 
     def _launch(self, transaction: dict[str, Any], deadline: float) -> Flight:
-        """Offer a transaction under the next nonce, or the one after where that is another's."""
+        """Offer a transaction under the next nonce, or under the one after if that is taken."""
         with self._lock:
             while True:
                 try:
@@ -169,7 +169,7 @@ class Sender:
                 self._w3.eth.send_raw_transaction(signed.raw)
                 return True
             except NO_ANSWER as error:
-                # Whether it arrived is unknown: the same bytes again cannot be executed twice.
+                # It may have arrived; the same bytes offered again cannot be executed twice.
                 has_perhaps_left |= not never_left(error)
                 if has_perhaps_left and time.monotonic() > deadline:
                     raise TransactionPending(signed.name, self._timeout, "had no answer") from error
@@ -183,7 +183,7 @@ class Sender:
                 if any(text in message for text in NONCE_IN_USE):
                     return self._is_known(signed)
                 if any(text in message for text in TOO_POOR):
-                    # The node also counts what else of this account is on its way.
+                    # The node also counts this account's other transactions on their way.
                     need = signed.fields["gas"] * signed.fields["maxFeePerGas"]
                     have = min(self._balance(), need - 1)
                     raise NotEnoughGas(self.address, have, need, self._chain_id or 0) from error
@@ -192,13 +192,13 @@ class Sender:
                 self._pause(deadline, error)
 
     def _was_mined(self, signed: Signed, has_perhaps_left: bool) -> bool:
-        """Return whether a taken nonce was taken by this very transaction, in an answer that was lost."""
+        """Return whether this very transaction took its nonce, though the node's answer was lost."""
         until = time.monotonic() + (self._patience.doubt if has_perhaps_left else 0.0)
         while not self._is_known(signed):
             if time.monotonic() < until:
                 time.sleep(self._patience.poll)
             elif has_perhaps_left:
-                # Another nonce now could pay twice, should the receipt only be late.
+                # If the receipt is only late, another nonce would pay twice.
                 raise TransactionReplaced(signed.name, self.address, signed.fields["nonce"])
             else:
                 return False

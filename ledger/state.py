@@ -12,7 +12,7 @@ from protocol.epoch import AccountLeaf, WorkLeaf
 
 
 class Office(Enum):
-    """What the council's timelock can appoint somebody to, by the name the contract hashes."""
+    """An office that the council's timelock fills, by the name that the contract hashes."""
 
     GUARDIAN = keccak256(b"GUARDIAN")
     ARBITER = keccak256(b"ARBITER")
@@ -265,7 +265,7 @@ class RunState:
 
 @dataclass(frozen=True, slots=True)
 class EpochState:
-    """An epoch. Before it is posted only `secret_hash` and `opened_at` are set; never opened: zeros.
+    """An epoch. Until it is posted only `secret_hash` and `opened_at` are set, until opened nothing.
 
     It may be made final from `final_at` on, unless one of `holds` open disputes keeps it.
     """
@@ -298,7 +298,7 @@ class StakeState:
 
 @dataclass(frozen=True, slots=True)
 class SlashState:
-    """An accusation. `deadline`: executable from then (proposed), or acquitted then (appealed)."""
+    """An accusation. From `deadline` on it may be executed (proposed) or acquitted (appealed)."""
 
     status: SlashStatus
     deadline: int

@@ -1,8 +1,8 @@
 """Transactions on their way, until they are mined and stay so.
 
-Decides when to offer one again, when to offer more for it, and when its nonce is another's. What is
-offered again is the same bytes, or the same intention under the same nonce: neither can be executed
-twice. Earlier nonces that a re-organisation took back are offered with it: they hold up all later ones.
+Decides when to offer one again, when to raise its fee, and when its nonce is another's. A second offer
+is the same bytes, or the same intention under the same nonce, so nothing can be executed twice. It
+includes the earlier nonces that a re-organisation took back, because they hold up all later ones.
 """
 
 import time
@@ -18,19 +18,19 @@ from ledger.errors import TransactionPending, TransactionReplaced
 from ledger.node import NO_ANSWER, message_of
 
 BUMP_PERCENT = 25
-"""Nodes take a replacement from 10 % on."""
+"""Nodes take a replacement that offers 10 % more."""
 REMEMBERED = 64
-"""Transactions offered again after a re-organisation: Ethereum finalises within 64 blocks."""
+"""Most transactions offered again after a re-organisation: Ethereum finalises within 64 blocks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Waits:
-    """How long to wait for what, in seconds. The defaults suit blocks of twelve seconds and less."""
+    """How long each wait is, in seconds. The defaults suit blocks of twelve seconds and less."""
 
     rebroadcast: float = 5.0
     """A node that restarts forgets what it had not mined; offering it again is harmless."""
     bump: float = 30.0
-    """Two and a half of Ethereum's blocks: what is not mined by then was priced too low."""
+    """Two and a half of Ethereum's blocks: a transaction not mined by then was priced too low."""
     look: float = 1.0
     """Between two looks at the account's nonce."""
     doubt: float = 5.0
@@ -95,7 +95,7 @@ class Flights:
         return flight
 
     def bring_back(self, deadline: float) -> None:
-        """Have mined again what a re-organisation took back: what follows may rest on it."""
+        """Have mined again what a re-organisation took back: later transactions may rest on it."""
         mined = [flight for flight in list(self._known.values()) if flight.is_mined]
         if not mined:
             return
@@ -107,7 +107,7 @@ class Flights:
                 self.land(flight, deadline)
 
     def land(self, flight: Flight, deadline: float) -> Any:
-        """Return the receipt of whichever form was mined, once enough blocks stand on it."""
+        """Return the receipt of the form that was mined, once enough blocks stand on it."""
         began = time.monotonic()
         watch = _Watch(began)
         lack = "has no receipt"
@@ -164,7 +164,7 @@ class Flights:
                 self._try(self._known[nonce].forms[-1])
 
     def _bump(self, flight: Flight) -> None:
-        """Offer more for the same nonce: whichever form is mined, the other one cannot be."""
+        """Offer more for the same nonce: only one of the two forms can be mined."""
         last = flight.forms[-1].fields
         more = (100 + BUMP_PERCENT) / 100
         tip = max(1, int(last["maxPriorityFeePerGas"] * more))
@@ -195,7 +195,7 @@ class Flights:
 
 @dataclass(slots=True)
 class _Watch:
-    """When what was last done for one waiting transaction; since when its nonce is taken."""
+    """When each step was last done for one waiting transaction; since when its nonce is taken."""
 
     offered_at: float
     bumped_at: float = 0.0
