@@ -1,6 +1,6 @@
 """Accusations against workers, from the chain's events and views alone.
 
-What a quorum reported, where each report stands, and the digest of the reason it was appealed for.
+What a quorum reported, where each report stands, and the digest of its appeal's reason.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from ledger.state import SlashState, SlashStatus
 
 @dataclass(frozen=True, slots=True)
 class Accusation:
-    """One report of a quorum against one piece of work. `appeal` is the digest of its reason, if any."""
+    """One report of a quorum against one piece of work. `appeal` is its reason's digest, if any."""
 
     slash_id: bytes
     state: SlashState
@@ -41,7 +41,7 @@ class Accusations:
             elif event.name == "SlashProposed" and self._worker in (None, event.values["worker"]):
                 self._works[slash_id] = event.values["workDigest"]
         found = [self._accusation(slash_id) for slash_id in self._works]
-        # What the chain took back is not there, and comes again with its event.
+        # An accusation that the chain took back has no status; it comes again with its event.
         return [
             accusation for accusation in found if accusation.state.status is not SlashStatus.NONE
         ]

@@ -1,4 +1,4 @@
-"""The chain's side of an examination: dates, keys and windows that a posted epoch is judged by."""
+"""What the chain says for an examination: the dates, keys and windows that judge a posted epoch."""
 
 from audit.fraud import Facts
 from audit.history import Fate, Posted
@@ -9,14 +9,14 @@ from protocol.wire import checksum_address
 
 
 def domain_of(ledger: Ledger) -> Domain:
-    """Return the market that signatures are for."""
+    """Return the domain of this market's signatures."""
     return Domain(ledger.deployment.chain_id, checksum_address(ledger.deployment.ledger))
 
 
 def facts_of(ledger: Ledger, posted: Posted, *, now: int) -> Facts:
     """Return what the chain says of a posting; `now` is the time of a block read before this call."""
     state = ledger.run(posted.run_id)
-    # Of a retracted header the ledger forgets when it was posted, and takes the present for it.
+    # The ledger forgets when a retracted header was posted, and takes the present for it.
     stands = posted.fate is not Fate.RETRACTED
     posted_at = ledger.epoch(posted.run_id, posted.epoch).posted_at if stands else now
     return Facts(
@@ -36,7 +36,7 @@ class Keys:
         self._known: dict[str, tuple[str, int] | None] = {}
 
     def spoke_for(self, signer: str, worker: str, dated: int) -> bool:
-        """Whether `signer` is the worker, or its hot key and not revoked by then."""
+        """Whether `signer` is the worker, or a hot key of it that was not revoked by then."""
         if signer == worker:
             return True
         if signer not in self._known:

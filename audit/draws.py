@@ -1,13 +1,13 @@
-"""Which paid groups had to be replayed, drawn again from public data, and who vouches for them.
+"""Draw again from public data which paid groups had to be replayed, and see who vouches for them.
 
-Pure. Everything that decides a draw, of a group and of its rollouts, is public once its epoch's secret
-is: the digest the worker signed, the secret on chain, and the worker's record, which is its contributions
-with lower nonces. The share the orchestrator says it drew with may only be larger than the record asks
-for: while it had not decided some of those nonces, it counted fewer, and it replays more of a worker
-whose standing fell.
+Pure. Once an epoch's secret is public, so is everything that decides which groups and rollouts are drawn:
+the digest the worker signed, the secret on chain, and the worker's record, which is its contributions
+with lower nonces. The orchestrator may say that it drew with a larger share than the record asks for,
+never with a smaller one: it counted fewer nonces while some were undecided, and it replays more of a
+worker whose standing fell.
 
-Left out: whether verdicts are true (`rollcall verify --explain` replays one), and groups that were not
-paid: nobody can show a draw for work that is in no file.
+Left out: whether verdicts are true (`rollcall verify --explain` replays one), and unpaid groups, because
+nobody can show a draw for work that is in no file.
 """
 
 from collections import Counter
@@ -28,10 +28,10 @@ from protocol.verdict import Outcome, Thresholds, Verdict, follows
 
 @dataclass(frozen=True, slots=True)
 class Quorum:
-    """Whose verdicts count: everyone who ever had a place; and how many are enough.
+    """Whose verdicts count (everyone who ever had a place), and how many are enough.
 
-    `num_voters` are the verifiers less those that the orchestrator says lost their vote: its word, by
-    which a group may be paid with verdicts that disagree, never with fewer than `threshold`.
+    `num_voters` are the verifiers less those that the orchestrator says lost their vote. By its word a
+    group may be paid with verdicts that disagree, never with fewer than `threshold`.
 
     Example: Quorum(threshold=2, num_to_condemn=2, num_voters=3, members=("0x…", "0x…", "0x…"))
     """
@@ -44,7 +44,7 @@ class Quorum:
 
 @dataclass(frozen=True, slots=True)
 class PublicDraws:
-    """What the chain and the files say that draws follow from.
+    """The facts in the chain and the files that draws follow from.
 
     `secrets` are those revealed, by epoch; `opened_at` gives an epoch's time on chain, None for one never
     opened.
@@ -58,12 +58,12 @@ class PublicDraws:
     secrets: Mapping[int, bytes]
     opened_at: Callable[[int], int | None]
     always_owed_until: int
-    """Accepted work dated later may be in no file: the record is then bounded by the nonce alone."""
+    """Accepted work dated later may be in no file: then only the nonce bounds the record."""
 
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """What a verdict must be about: every token of these rollouts of the work."""
+    """The rollouts of the work that a verdict must cover, with every token of theirs."""
 
     work_digest: bytes
     rollouts: tuple[int, ...]
@@ -82,7 +82,7 @@ class PaidCounts:
         self._is_complete = True
 
     def take(self, contributions: Sequence[Contribution] | None) -> None:
-        """Count the next epoch's contributions, in their order; None where its file is not published."""
+        """Count the next epoch's contributions, in their order; None if its file is not published."""
         self._is_complete = self._is_complete and contributions is not None
         for item in contributions or ():
             self._before[item.worker, item.nonce] = self._paid[item.worker]
@@ -96,9 +96,9 @@ class PaidCounts:
 def check_replays(
     report: EpochReport, looks: Sequence[Look], records: PaidCounts, public: PublicDraws
 ) -> None:
-    """Draw every contribution again, and hold those drawn to their verdicts.
+    """Draw every contribution again, and check the verdicts of those drawn.
 
-    A draw whose secret is not revealed yet can only be looked at later.
+    A draw can only be checked once its secret is revealed.
     """
     for look in looks:
         if isinstance(look.shown, str):
@@ -143,7 +143,7 @@ def _fault_of_draw(
     records: PaidCounts,
     public: PublicDraws,
 ) -> str | None:
-    """Say what is wrong with the epoch or the share that a group is said to have been drawn with."""
+    """Say what is wrong with the epoch or the share by which a group was allegedly drawn."""
     name, receipt = f"nonce {item.nonce} of {item.worker}", status.receipt
     try:
         digest_of_receipt = public.domain.digest(receipt)
@@ -204,13 +204,13 @@ def _fault_of_replay(
 
 
 def _covers(verdict: Verdict, drawn: Drawn, thresholds: Thresholds) -> bool:
-    """Whether it follows from figures over what was drawn: else a verifier looks at whatever is honest."""
+    """Whether it follows from figures over what was drawn: a verifier must not choose honest parts."""
     is_drawn = (verdict.rollouts, verdict.stats.num_tokens) == (drawn.rollouts, drawn.num_tokens)
     return is_drawn and follows(verdict, thresholds)
 
 
 def _counts(verdict: Verdict, drawn: Drawn, public: PublicDraws) -> bool:
-    """Whether a verdict is a member's signed word on this very work, and on what was drawn of it."""
+    """Whether a member signed this verdict about this very work and the rollouts drawn of it."""
     if (verdict.run_id, verdict.work_digest) != (public.run_id, drawn.work_digest):
         return False
     if not _covers(verdict, drawn, public.spec.thresholds):

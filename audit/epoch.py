@@ -1,8 +1,8 @@
 """Check an epoch from its published file, as a verifier must before it signs.
 
 Pure. How leaves and header follow from the file is `protocol/epoch.py`'s, which the ledger's own hashes and the
-shared vectors hold. What needs the market (where a group stands, its lease and its body) is `rollout_worker/verify/epochs.py`'s to fetch and `check_group`'s
-to judge. Left out: whether accepted work is missing, which workers prove with their receipts.
+shared vectors hold. `rollout_worker/verify/epochs.py` fetches what needs the market (where a group stands, its lease and its body), and `check_group`
+judges it. Left out: whether accepted work is missing, which workers prove with their receipts.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,10 +16,10 @@ from protocol.run import RunSpec
 from protocol.signing import Domain, recover, require_signer
 
 SpokeFor = Callable[[str, str, int], bool]
-"""Whether a key signed for a worker at a time: it is the worker, or was its hot key then. What counts is
-the work's date: a worker that withdraws its key must not keep an epoch from being signed."""
+"""Whether a key signed for a worker at a time: it is the worker, or was its hot key then. The time is the
+work's date, because a worker that withdraws its key must not keep an epoch from being signed."""
 IsOwed = Callable[[int], bool]
-"""Whether the run owes work dated then, by the ledger."""
+"""Whether the run owes work of this date, by the ledger."""
 
 
 class EpochRefused(Exception):
@@ -53,11 +53,11 @@ def check_file(
     domain: Domain,
     spoke_for: SpokeFor,
 ) -> dict[bytes, Contribution]:
-    """Check all that the file and the chain can show; return its contributions by work digest.
+    """Check everything that file and chain can show; return the contributions by work digest.
 
     `before` is every account of the epoch before as (earned, last nonce). `now` is the newest block's
-    time: work dated later would be provable fraud, and its signers slashed, were the run halted before
-    that. Raises `EpochRefused`.
+    time: if the run were halted before work dated later, that work would be provable fraud, and its
+    signers slashed. Raises `EpochRefused`.
     """
     if keccak256(file.secret) != secret_hash:
         raise EpochRefused("the secret is not the one committed on chain when the epoch opened")
@@ -112,8 +112,8 @@ def check_group(
 ) -> None:
     """Check one contribution against what the market shows of it; raise `EpochRefused`.
 
-    `secret` is that of the lease's epoch, None while it is not revealed: then seeds cannot be
-    checked yet, and will be by whoever reads the chain later.
+    `secret` is that of the lease's epoch, None until it is revealed: seeds cannot be checked before,
+    and whoever reads the chain later checks them.
     """
     lease = status.lease.lease
     require_signer(

@@ -1,8 +1,8 @@
 """What one epoch's public record says, recomputed: leaves, sums, roots, header, signatures, draws, pay.
 
-Pure, and apart from settlement: a mistake there must not be repeated here. What the ledger can be shown
-comes from `audit/fraud.py` with the call that shows it; what only a person can act on (a secret that
-the file tells otherwise, seeds that were chosen) is a difference without one.
+Pure, and apart from settlement, whose mistakes must not be repeated here. A fault that the ledger can be
+shown comes from `audit/fraud.py` with the call that shows it; a fault that only a person can act on (the
+file gives another secret, seeds were chosen) is a difference without a call.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -34,9 +34,9 @@ class EpochReport:
     num_drawn: int = 0
     num_looked_at: int = 0
     num_due: int = 0
-    """Of the groups looked at, those that the draw selected for replay."""
+    """How many of the groups looked at were drawn for replay."""
     num_replayed: int = 0
-    """Of those, the ones that enough verifiers vouched for."""
+    """How many of those enough verifiers vouched for."""
     claimed: int = 0
     differences: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
@@ -48,7 +48,7 @@ class EpochReport:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What the market shows of one contribution's submission, or why it shows nothing."""
+    """One contribution's submission as the market shows it, or why it shows nothing."""
 
     item: Contribution
     shown: tuple[SubmissionStatus, Submission] | str
@@ -85,7 +85,7 @@ def check_chain(
     root_before: bytes,
     rate: int,
 ) -> None:
-    """Hold what the chain keeps of the epoch against the file, and the file against the one before."""
+    """Compare the file with what the chain keeps of the epoch, and with the file before."""
     posted = report.posted
     if published.account_tree.root != posted.account_root:
         report.differences.append("the file's accounts do not lead to the account root on chain")
@@ -101,7 +101,7 @@ def check_chain(
 
 
 def check_findings(report: EpochReport, findings: Iterable[Finding]) -> None:
-    """Take what the ledger can be shown."""
+    """Record the faults that the ledger can be shown."""
     report.findings = list(findings)
     report.differences += [finding.what for finding in report.findings]
     forged = {
@@ -121,10 +121,10 @@ def check_draws(
     spec: RunSpec,
     domain: Domain,
 ) -> None:
-    """Recompute each lease's task and seeds from the secret of its epoch, and hold the body to its leaf.
+    """Recompute each lease's task and seeds from its epoch's secret, and compare the body with its leaf.
 
-    `secrets` are those revealed on chain, by epoch; a lease of an epoch that is open still can only be
-    looked at later.
+    `secrets` are those revealed on chain, by epoch; a lease of an epoch that is still open can only be
+    checked later.
     """
     for look in looks:
         if isinstance(look.shown, str):
@@ -158,9 +158,9 @@ def check_pay(
     *,
     state: RunState,
 ) -> tuple[Mapping[str, int], list[str]]:
-    """Hold what a run has paid against what its final epochs earned; return these units, and what differs.
+    """Compare what a run has paid with what its final epochs earned; return these units and what differs.
 
-    `accounts` are each epoch's cumulative units by worker; `claims` token wei paid so far by worker.
+    `accounts` are each epoch's cumulative units by worker, `claims` the token wei paid so far.
     Sets each report's share of what has been claimed.
     """
     final = [report for report in reports if report.posted.fate is Fate.FINAL]

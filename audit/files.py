@@ -1,6 +1,6 @@
 """The epoch files that a watcher has: fetched once, checked against the chain, kept in a folder.
 
-What is kept can be answered from when its publisher withholds it later.
+Kept files can still answer demands if their publisher withholds them later.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,7 @@ class Shelf:
         self._unreadable: set[bytes] = set()
 
     def read(self, posted: Posted) -> Published | None:
-        """Return a posting's file; None where there is none, or what was signed is no epoch file."""
+        """Return a posting's file; None if there is none, or if what was signed is no epoch file."""
         held = self._held.get(posted.data_hash)
         if held is not None or posted.data_hash in self._unreadable:
             return held

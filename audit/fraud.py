@@ -1,9 +1,9 @@
-"""Find what is provably false in a posted epoch, with the call that proves it.
+"""Find every provable fault of a posted epoch, with the call that proves it.
 
-Pure: chain facts are arguments. Mirrors the rules of `Disputes` and judges what can be opened, so it
-serves a whole file and a few answered leaves alike. Left out: false rewards and withheld data, which
-no proof shows (`hidden/search.py` and an escalation), and omissions, which only the holder of a receipt can
-show.
+Pure: chain facts are arguments. Mirrors the rules of `Disputes` and judges only the leaves that can be
+opened, so it serves a whole file and a few answered leaves alike. Left out: false rewards and withheld
+data, which no proof shows (`hidden/search.py` and an escalation), and omissions, which only the holder of a
+receipt can show.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +24,7 @@ GIGA = 10**9
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the chain says and an epoch is judged by.
+    """The facts on chain that an epoch is judged by.
 
     `is_owed(at)` and `spoke_for(signer, worker, at)` are the ledger's and the registry's views.
     """
@@ -70,7 +70,7 @@ def find(
 ) -> Iterator[Finding]:
     """Yield every fault that the openings show, those of the work tree first.
 
-    `before` is the account tree of the epoch before, empty for the first epoch, None where its file
+    `before` is the account tree of the epoch before, empty for the first epoch, None if its file
     is not known.
     """
     disorder = list(_pair_faults(opened))
@@ -82,7 +82,7 @@ def find(
     yield from _repetitions_within(opened)
     unsorted = list(_account_order_faults(opened))
     yield from unsorted
-    # A witness means something only in trees that are sorted.
+    # A witness proves something only in a sorted tree.
     if before is not None and not unsorted and not disorder:
         yield from _account_faults(opened, before)
 
@@ -269,7 +269,7 @@ def _account_faults(opened: Opened, before: Openable[AccountLeaf]) -> Iterator[F
 
 
 def _bad_account(opened: Opened, before: Openable[AccountLeaf], worker: str) -> Finding | None:
-    """Return the proof that an account is not the one before plus its work, where it can be shown."""
+    """Return the proof, if it can be shown, that an account is not the one before plus its work."""
     had = account_witness(before, worker)
     did = opened.work_witness(worker)
     has = opened.account_witness(worker)
@@ -295,7 +295,7 @@ def _account_after(
 
 
 def _shown(openings: Sequence[WorkOpening] | Sequence[AccountOpening], worker: str) -> Any:
-    """Return the worker's own leaf of a witness, None where it shows a gap."""
+    """Return the worker's own leaf of a witness, None if it shows a gap."""
     leaves = [o.leaf for o in openings if int(o.leaf.worker, 16) == int(worker, 16)]
     return leaves[0] if leaves else None
 

@@ -1,8 +1,8 @@
-"""Hold a step record's groups against their submissions: does the record tell the truth of them?
+"""Check whether a step record tells the truth of its groups, by their submissions.
 
-For each group anyone can recompute from public bytes: that the orchestrator leased it and its worker
-signed it under this digest, that the loss counted no more tokens than were sampled, and the reward of
-every completion from its text. So neither a trainer nor an orchestrator can move a reward unseen.
+From public bytes anyone can check for each group that the orchestrator leased it, that its worker signed
+it under this digest and that the loss counted no more tokens than were sampled, and recompute every
+completion's reward from its text. So neither trainer nor orchestrator can move a reward unseen.
 """
 
 import random
@@ -45,7 +45,7 @@ def check_group(
     made: Environment,
     tokenizer: Tokenizer,
 ) -> list[str]:
-    """Return what the record says of a group that its submission does not bear out."""
+    """Return each statement of the record about a group that its submission contradicts."""
     name = f"group 0x{group.work_digest.hex()[:16]}…"
     try:
         status = reader.submission(info.run_id, group.work_digest)

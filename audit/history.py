@@ -1,7 +1,7 @@
-"""What the chain's events say of postings and disputes, folded into where each stands now.
+"""Fold the chain's events into where each posting and dispute stands now.
 
-Pure. A view of the contracts would tell the newest state of what one knows of; only events tell what
-there is.
+Pure. A contract's view tells the newest state of a posting that one already knows of; only events tell
+which there are.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -144,7 +144,7 @@ class History:
         return [d for d in self.disputes.values() if d.header_hash == header_hash]
 
     def _move(self, values: Mapping[str, Any], fate: Fate) -> None:
-        """Decide the pending posting of an epoch; a retracted one is not that any more."""
+        """Decide the pending posting of an epoch; a retracted one is no longer pending."""
         posted = self._pending(values)
         if posted is not None:
             self._decide(posted.header_hash, fate)

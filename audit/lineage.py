@@ -1,11 +1,11 @@
-"""Which groups and workers shaped a policy version, from what its trainer signed.
+"""Find which groups and workers shaped a policy version, from what its trainer signed.
 
 Reads the step records of `protocol/policies/lineage.py` back from one signed manifest, checks the chain, and
-counts influence. Nothing that the orchestrator says is needed for that: a record that is missing,
-changed or moved breaks the chain. Left out: what the groups hold, which `group.py` looks at.
+counts influence. It needs no word of the orchestrator: a record that is missing, changed or moved
+breaks the chain. Left out: what the groups hold, which `group.py` looks at.
 
-A worker's part of a step is its groups' part of the absolute advantage (`lineage.Share`); its part of
-a span of versions is the mean over the steps that learned anything, each step counting alike.
+A worker's part of a step is its groups' part of the absolute advantage (`lineage.Share`). Its part of a
+span of versions is the mean over the steps that learned anything; each step counts alike.
 """
 
 from collections import defaultdict
@@ -35,7 +35,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """A version with the steps behind it that were asked for, oldest first, the chain checked."""
+    """A version and the requested steps behind it, oldest first, with their chain checked."""
 
     run_id: int
     version: int
@@ -55,13 +55,13 @@ class Influence:
     worker: str
     num_groups: int
     versions: tuple[int, ...]
-    """Versions that something of it entered, ascending."""
+    """Versions that this worker's groups entered, ascending."""
     tokens: float
     weight: float
     largest: float
-    """Its largest part of one step's absolute advantage."""
+    """The worker's largest part of one step's absolute advantage."""
     largest_at: int
-    """The version that step made; 0 where it touched none."""
+    """The version that step made; 0 if the worker touched none."""
 
 
 def read_lineage(
@@ -69,7 +69,7 @@ def read_lineage(
 ) -> Lineage:
     """Return a version's lineage, `num_steps` back or to the starting weights.
 
-    Raises `MarketError` where the signature or the chain does not hold, `UserError` for a version that
+    Raises `MarketError` if the signature or the chain does not hold, `UserError` for a version that
     is not there.
     """
     info = reader.run(run_id)
@@ -92,7 +92,7 @@ def read_lineage(
 
 def chain(data: Sequence[bytes], manifest: Manifest, *, first: int) -> list[StepRecord]:
     """Return the records that `data` holds from version `first` on; raise `Malformed` unless the
-    manifest's lineage leads through all of them, and to the starting weights where `first` is 1.
+    manifest's lineage leads through all of them, and to the starting weights if `first` is 1.
     """
     if len(data) != manifest.version - first + 1:
         raise Malformed(

@@ -1,9 +1,9 @@
 """Find accepted work that a posted epoch skipped, provably.
 
-Pure. Nonces ascend across a run's epochs, so work below a later nonce that is paid is lost for good:
-the leaves on both sides of its place, and the account before, show it. So does work that was received
-an unbonding period before the epoch opened. What the ledger asks is in `IDisputes.proveOmission`; it
-is held by the receipt, which only the worker has.
+Pure. Nonces ascend across a run's epochs, so unpaid work below a nonce that was paid is lost for good:
+the leaves on both sides of its place, and the account before, show it. Work received an unbonding period
+before the epoch opened is lost too. `IDisputes.proveOmission` says what the ledger asks for; the proof
+needs the receipt, which only the worker has.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -17,9 +17,9 @@ from protocol.wire import Wire
 
 
 class KeptReceipt(Wire):
-    """A signed receipt, the work it answers, and the signed lease that the work was done under.
+    """A signed receipt, the work it answers, and the work's signed lease.
 
-    Receipt and work are what the ledger takes as proof; the lease says what was promised for it.
+    The ledger takes receipt and work as proof; the lease says what was promised for the work.
     """
 
     receipt: Receipt
@@ -31,8 +31,8 @@ class KeptReceipt(Wire):
 class Due:
     """Since when an epoch owes work, by the chain.
 
-    Work received by `overdue_at` had to be in it whatever follows; work received after `posted_at`
-    is for the next one. `is_owed` is the ledger's.
+    Work received by `overdue_at` had to be in the epoch in any case; work received after `posted_at`
+    belongs to the next one. `is_owed` is the ledger's.
     """
 
     posted_at: int

@@ -1,6 +1,6 @@
-"""Where each work and each payload of a run was paid: what makes paying it again provable.
+"""Where each work and each payload of a run was paid, so that paying it again can be proven.
 
-An index on disk, because a run pays for ever and a repetition may come at any time.
+An index on disk, because a run pays forever and a repetition may come at any time.
 """
 
 import sqlite3
@@ -24,7 +24,7 @@ class PaidIndex:
     """Example: `index.add(1, header_hash, leaves); index.find(1, leaf)`"""
 
     def __init__(self, path: Path | str = ":memory:") -> None:
-        # One caller at a time, but an orchestrator's rounds run on whichever thread is free.
+        # One caller at a time, but an orchestrator's rounds run on any free thread.
         self._rows = sqlite3.connect(path, check_same_thread=False)
         self._rows.execute(SCHEMA)
 
@@ -46,7 +46,7 @@ class PaidIndex:
     def before(
         self, posted: Posted, history: History, read: Callable[[Posted], Published | None]
     ) -> PaidBefore:
-        """Return the look-up of earlier epochs that stand beside `posted` and hold the same work."""
+        """Return a look-up of the same work in earlier epochs that stand beside `posted`."""
 
         def paid_before(leaf: WorkLeaf) -> Paid | None:
             for header_hash, place in self.find(posted.run_id, leaf):

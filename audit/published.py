@@ -1,8 +1,8 @@
-"""Leaves of an epoch's two trees that can be opened on chain: all of them, or those that are known.
+"""The leaves of an epoch's two trees that can be opened on chain: all of them, or only some.
 
 Pure. A published file gives every leaf; answered demands give some. Proofs of fraud (`fraud.py`),
-answers (`watcher.py`) and claims are made of the same openings, so they are made here once. What is
-wrong with a leaf is not judged here.
+answers (`watcher.py`) and claims use the same openings, which are made here once. Leaves are not
+judged here.
 """
 
 from bisect import bisect_left
@@ -44,7 +44,7 @@ class Openable(Generic[Leaf]):
 
     @classmethod
     def whole(cls, leaves: Sequence[Leaf], tree: Tree) -> "Openable[Leaf]":
-        """Return a tree all of whose leaves are known."""
+        """Return a tree with every leaf known."""
         return cls(dict(enumerate(leaves)), count=len(leaves), proof_of=tree.proof)
 
     def items(self) -> Iterator[tuple[int, Leaf]]:
@@ -58,15 +58,15 @@ class Openable(Generic[Leaf]):
         return tuple(self._proof_of(place))
 
     def place_of(self, key: Key) -> int | None:
-        """Return where the leaf of this key stands, None where none is known."""
+        """Return the index of the leaf with this key, None if none is known."""
         at = bisect_left(self._keys, key)
         is_there = at < len(self._keys) and self._keys[at] == key
         return self._places[at] if is_there else None
 
     def around(self, key: Key) -> tuple[int, ...] | None:
-        """Return the neighbours between which a leaf of this key would stand.
+        """Return the neighbours on both sides of the place that a leaf of this key would take.
 
-        One at either end of the tree, none in an empty tree; None where a neighbour is unknown.
+        One at either end of the tree, none in an empty tree; None if a neighbour is unknown.
         The last leaf before `key` may be the witness itself. The known leaves must ascend by key.
         """
         at = bisect_left(self._keys, key)
@@ -101,21 +101,21 @@ class Opened:
         return _account_at(self.accounts, place)
 
     def work_witness(self, worker: str) -> tuple[WorkOpening, ...] | None:
-        """Show a worker's last leaf and the next one, or the gap where its work would stand."""
+        """Open a worker's last leaf and the next one, or the gap where its work would stand."""
         return self.work_around(worker, PAST_EVERY_NONCE)
 
     def work_around(self, worker: str, nonce: int) -> tuple[WorkOpening, ...] | None:
-        """Show the leaves on both sides of (worker, nonce)."""
+        """Open the leaves on both sides of (worker, nonce)."""
         places = self.work.around((int(worker, 16), nonce))
         return None if places is None else tuple(self.work_at(place) for place in places)
 
     def account_witness(self, worker: str) -> tuple[AccountOpening, ...] | None:
-        """Show a worker's account, or the gap where it would stand."""
+        """Open a worker's account, or the gap where it would stand."""
         return account_witness(self.accounts, worker)
 
 
 def account_of(accounts: Openable[AccountLeaf], worker: str) -> AccountOpening | None:
-    """Return the opening of a worker's account, None where it is not known to have one."""
+    """Return the opening of a worker's account, None if it is not known to have one."""
     place = accounts.place_of((int(worker, 16), 0))
     return None if place is None else _account_at(accounts, place)
 
@@ -125,7 +125,7 @@ def account_witness(
 ) -> tuple[AccountOpening, ...] | None:
     """Return the opening of a worker's account, or of the neighbours that show its absence.
 
-    None where what is known shows neither.
+    None if the known leaves show neither.
     """
     own = account_of(accounts, worker)
     if own is not None:
@@ -138,7 +138,7 @@ def account_witness(
 class Published:
     """An epoch as its file tells it: every leaf, with running sums formed from the contributions.
 
-    Whether a header leads to the same roots is for `opens` to say: a poster may publish anything.
+    A poster may publish anything: `opens_work` and `opens_accounts` compare it with a header.
     """
 
     file: EpochFile
@@ -170,7 +170,7 @@ class Published:
         return ours == (header.account_root, header.account_count)
 
     def under(self, header: EpochHeader) -> Opened:
-        """Return what this file can open under a header: of a tree it does not lead to, nothing."""
+        """Return what this file can open under a header: nothing of a tree with another root."""
         work = self.opens_work(header)
         return Opened(
             header=header,
@@ -183,7 +183,7 @@ class Published:
 
 
 def unknown(count: int) -> Openable[Leaf]:
-    """Return a tree of which nothing is known but how many leaves it has."""
+    """Return a tree of `count` leaves, none of them known."""
     return Openable({}, count=count, proof_of=lambda _place: ())
 
 

@@ -1,7 +1,7 @@
-"""What anyone can see of a market: the chain's events, the published files, the submissions.
+"""Read what anyone can see of a market: the chain's events, the published files, the submissions.
 
-Reads only. What is read is not trusted: files are held against the chain's hashes, leases against
-signatures, by `epoch_record.py`.
+Trusts nothing that it reads: `epoch_record.py` checks files against the chain's hashes, and leases
+against signatures.
 """
 
 from audit.history import Fate, History, Posted
@@ -17,7 +17,7 @@ from protocol.run import RunSpec
 from protocol.user_error import UserError
 
 INTERRUPTIONS = {"RunHalted": "cutoff", "RunLapsed": "permitUntil"}
-"""What keeps a run from owing work, with the field that says when it last did."""
+"""Events after which a run owes no work, each with its field for the last owed second."""
 
 
 class PublicRecord:
@@ -62,7 +62,7 @@ class PublicRecord:
         raise UserError(f"{self.reader.url} serves no run {only}; it serves: {listed}")
 
     def spec(self, run_id: int) -> RunSpec:
-        """Return the run's agreed terms; raise `UserError` where they are not those on chain."""
+        """Return the run's agreed terms; raise `UserError` if they are not those on chain."""
         spec = self.reader.run(run_id).spec
         require_agreed(self.reader.url, run_id, spec, self.ledger)
         return spec
@@ -73,7 +73,7 @@ class PublicRecord:
         return sorted(found, key=lambda posted: posted.epoch)
 
     def always_owed_until(self, run_id: int) -> int:
-        """Return until when all of a run's work was owed: from then on, accepted work may be in no file."""
+        """Return until when all of a run's work was owed; work accepted after that may be in no file."""
         state = self.ledger.run(run_id)
         ends = [*self._interruptions.get(run_id, []), state.permit_until]
         if state.settle_until:
@@ -95,7 +95,7 @@ class PublicRecord:
         return None if isinstance(found, str) else found
 
     def accounts_before(self, posted: Posted) -> Openable[AccountLeaf] | None:
-        """Return the accounts that an epoch builds on, None where their file is not published."""
+        """Return the accounts that an epoch builds on, None if their file is not published."""
         if posted.epoch == 0:
             return unknown(0)
         before = self.history.paying(posted.run_id, posted.epoch - 1)
@@ -107,7 +107,7 @@ class PublicRecord:
     def submission(
         self, run_id: int, digest: bytes, *, most_bytes: int
     ) -> tuple[SubmissionStatus, Submission]:
-        """Return where a submission stands, and its body; raise `MarketError` where it is not shown."""
+        """Return where a submission stands, and its body; raise `MarketError` if it is not shown."""
         status = self.reader.submission(run_id, digest)
         return status, read_submission(self.reader.blob(status.body), most_bytes)
 
@@ -128,7 +128,7 @@ class PublicRecord:
 
 
 def require_agreed(url: str, run_id: int, spec: RunSpec, ledger: Ledger) -> None:
-    """Raise `UserError` where the terms that an orchestrator shows are not those on chain."""
+    """Raise `UserError` if the terms that an orchestrator shows are not those on chain."""
     shown, agreed = spec.canonical_digest(), ledger.run(run_id).spec_hash
     if shown != agreed:
         raise UserError(

@@ -1,6 +1,6 @@
-"""Recompute every epoch of a run from the chain, the published files and the submissions; ask nobody.
+"""Recompute every epoch of a run from the chain, the published files and the submissions.
 
-What the ledger can be shown comes with the call that shows it; printing and sending are the command's.
+A fault that the ledger can be shown comes with the call that shows it; the command prints and sends.
 """
 
 import random
@@ -33,7 +33,7 @@ from protocol.messages import Contribution
 from protocol.run import RunSpec
 
 NUM_READERS = 8
-"""Submissions asked for at a time: an orchestrator takes 400 requests a second from one address."""
+"""Submissions asked for at once: an orchestrator takes 400 requests a second from one address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ def audit_run(
 
 
 def public_draws(record: PublicRecord, run_id: int, spec: RunSpec) -> PublicDraws:
-    """Return what a run's draws follow from, as the chain says it."""
+    """Return the facts on chain that a run's draws follow from."""
     ledger, state = record.ledger, record.ledger.run(run_id)
     return PublicDraws(
         run_id=run_id,
@@ -122,7 +122,7 @@ def public_draws(record: PublicRecord, run_id: int, spec: RunSpec) -> PublicDraw
 def _task_check(
     record: PublicRecord, run_id: int, public: PublicDraws, differences: list[str]
 ) -> Callable[[EpochReport, Sequence[Look]], None]:
-    """Return the check of leases' contents; what keeps prompts from being made here is a difference."""
+    """Return the check of leases' contents; if prompts cannot be made here, that is a difference."""
     reader, spec = record.reader, public.spec
     prompt_of: PromptOf | None = None
     try:

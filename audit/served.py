@@ -1,6 +1,6 @@
-"""The runs and files that an orchestrator publishes, for who watches from outside.
+"""The runs and files that an orchestrator publishes, for watchers from outside.
 
-Its silence is what a watcher is for: a file that it does not give counts as one that has not come.
+A watcher exists for the orchestrator's silence: a file that it does not give counts as not come.
 """
 
 import time
@@ -24,10 +24,10 @@ LOOK_SECONDS = 30.0
 
 
 class Served:
-    """The runs to watch: those that were named, else every one that the orchestrator was seen to serve.
+    """The runs to watch: the named ones, else every run that the orchestrator was seen to serve.
 
-    A ledger has others' runs too, whose files are elsewhere: not finding them here says nothing. One
-    that was served is watched from then on, whatever its orchestrator says later.
+    A ledger has others' runs too, whose files are elsewhere: missing them here says nothing. A run that
+    was served once is watched from then on, whatever its orchestrator says later.
     """
 
     def __init__(self, reader: Reader, *, named: Collection[int]) -> None:
@@ -39,7 +39,7 @@ class Served:
             self.seen |= {info.run_id for info in reader.runs()}
 
     def look(self) -> None:
-        """Add what is served newly, from time to time."""
+        """Add newly served runs, from time to time."""
         if self._is_named or time.monotonic() - self._looked_at < LOOK_SECONDS:
             return
         self._looked_at = time.monotonic()
@@ -50,10 +50,10 @@ class Served:
 
 
 def fetch(reader: Reader, posted: Posted) -> bytes | None:
-    """Return a posting's file from the orchestrator, or None where it gives none.
+    """Return a posting's file from the orchestrator, or None if it gives none.
 
     The URI is unsigned: whoever posts first may write any. So the orchestrator's own record of the
-    epoch is asked first, and the bytes that hash to what was signed count, wherever they are from.
+    epoch is asked first, and bytes from any source count if they hash to what was signed.
     """
     for digest in (_recorded(reader, posted), blob_of(posted.uri)):
         data = None if digest is None else _asked(posted, partial(reader.blob, digest))

@@ -1,8 +1,8 @@
-"""Whether each paid group's lease said what it had to: the run's terms, the drawn task's own prompt, the
-trainer's weights.
+"""Check what each paid group's lease said: the run's terms, the drawn task's own prompt, the trainer's
+weights.
 
-That the task itself was drawn is `epoch_record.py`'s. Seeds and task alone would leave the orchestrator a
-choice: a friend's lease could name the drawn task and carry an easier one's prompt.
+`epoch_record.py` checks that the task itself was drawn. Checking seeds and task alone would leave the
+orchestrator a choice: a friend's lease could name the drawn task and carry an easier one's prompt.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ PolicyOf = Callable[[int], bytes]
 
 
 class Unchecked(Exception):
-    """What leases are held against cannot be had; the message says what and why."""
+    """Something that leases are checked against cannot be had; the message says what and why."""
 
 
 def prompts_of(reader: Reader, spec: RunSpec) -> PromptOf:
@@ -72,9 +72,9 @@ def check_tasks(
     prompt_of: PromptOf | None,
     policy_of: PolicyOf,
 ) -> None:
-    """Hold each lease to the run's terms, its prompt to its task, its policy to the trainer's manifest.
+    """Check each lease against the run's terms, its task's prompt and the trainer's manifest.
 
-    `prompt_of` is None where prompts cannot be made here, which is a difference of the run's.
+    `prompt_of` is None if prompts cannot be made here, which is a difference of the run's.
     """
     for look in looks:
         if isinstance(look.shown, str):

@@ -1,7 +1,7 @@
-"""What a watcher sends, or in a dry run only tells; and what it tells once.
+"""Send a watcher's calls, or only tell them in a dry run; and tell each lasting fact once.
 
-A contract's refusal costs nothing (the gas estimate meets it) and is a fact to log, not a failure: somebody
-else was faster, or a window has closed.
+A contract's refusal costs nothing, because the gas estimate meets it. It is logged as a fact, not as a
+failure: somebody else was faster, or a window has closed.
 """
 
 from typing import Any
@@ -22,7 +22,7 @@ class Actor:
     def __init__(self, ledger: Ledger, *, address: str | None, sends: bool) -> None:
         self._ledger = ledger
         self.address = address
-        """The account that sends, None where none does."""
+        """The account that sends, None if none does."""
         self._sends = sends
         self._told: set[str] = set()
         self._log = structlog.get_logger()
@@ -45,7 +45,7 @@ class Actor:
         return True
 
     def say(self, posted: Posted, what: str, /, **fields: Any) -> None:
-        """Log once what stays as it is from round to round."""
+        """Log a fact once, though every round finds it again."""
         told = f"{posted.header_hash.hex()} {what} {sorted(fields.items())}"
         if told not in self._told:
             self._told.add(told)

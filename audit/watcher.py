@@ -1,8 +1,8 @@
-"""Watch every posted epoch: prove what is false, ask where nothing can be proven yet, answer others.
+"""Watch every posted epoch: prove what is false, demand leaves if no proof exists yet, answer others.
 
-A thin shell. What is false is `fraud.py`'s to say, what to ask for `hidden/examination.py`'s; this file reads the
-chain, fetches files, and sends. Every round asks the chain where it stands and may be repeated. It
-trusts nobody: a file counts for what it opens, an answer for where its path leads.
+A thin shell. `fraud.py` says what is false, and `hidden/examination.py` what to ask for; this file reads
+the chain, fetches files, and sends. Every round asks the chain where it stands and may be repeated. It
+trusts nobody: a file counts for what it opens, an answer for the root its path leads to.
 
 It pays gas only, unless its `Mandate` lets it put down bonds.
 """
@@ -31,12 +31,12 @@ from protocol.canonical import keccak256
 from protocol.epoch import AccountLeaf, EpochHeader
 
 GRACE_SHARE = 3
-"""A file may come this part of the challenge window late before it counts as withheld."""
+"""The part of the challenge window by which a file may be late before it counts as withheld."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mandate:
-    """What a watcher may do. Demands and escalations put down bonds, which an honest answer takes."""
+    """What a watcher may do. Demands and escalations put down bonds that an honest answer takes."""
 
     sends: bool = True
     demands: bool = False
@@ -77,12 +77,12 @@ class Watcher:
         return frozenset(self._sound)
 
     def step(self) -> None:
-        """One round. Raise `LedgerError` where the chain cannot be read; the next round goes on."""
+        """Do one round. Raise `LedgerError` if the chain cannot be read; the next round goes on."""
         self._read_events()
         now = self._ledger.block_time()
         proven: set[int] = set()
         for posted in self._history.disputable():
-            # What is voided takes every later epoch of its run along: look again next round.
+            # A voided epoch takes every later one of its run along: look again next round.
             is_due = self._minds(posted.run_id) and posted.run_id not in proven
             if is_due and self._examine(posted, now):
                 proven.add(posted.run_id)
@@ -107,7 +107,7 @@ class Watcher:
     # ---------------------------------------------------------------- postings
 
     def _examine(self, posted: Posted, now: int) -> bool:
-        """Prove a header false where that can be done, or ask further; return whether it was proven."""
+        """Prove a header false if that is possible, or ask further; return whether it was proven."""
         if posted.header_hash in self._done or self._is_past(posted):
             return False
         case = self._case(posted, now)
@@ -133,7 +133,7 @@ class Watcher:
     def _is_proven(
         self, posted: Posted, case: Examination, before: Openable[AccountLeaf] | None, now: int
     ) -> bool:
-        """Send the first proof that is taken. What was found clean is not searched again."""
+        """Send proofs until one is taken. A header that was found clean is not searched again."""
         known = case.num_learned + (before is not None)
         if self._clean.get(posted.header_hash) == known:
             return False
@@ -151,7 +151,7 @@ class Watcher:
         return False
 
     def _case(self, posted: Posted, now: int) -> Examination | None:
-        """Return the examination of a header, once its file has come or has had time to."""
+        """Return the examination of a header, once its file has come or should have."""
         case = self._cases.get(posted.header_hash)
         if case is not None and case.published is not None:
             return case
@@ -186,7 +186,7 @@ class Watcher:
         return posted.final_at - window + window // GRACE_SHARE
 
     def _accounts_before(self, posted: Posted, header: EpochHeader) -> Openable[AccountLeaf] | None:
-        """Return the account tree that the header builds on, or None where its file is not here."""
+        """Return the account tree that the header builds on, or None if its file is not here."""
         if posted.epoch == 0:
             return unknown(0)
         before = self._history.paying(posted.run_id, posted.epoch - 1)
@@ -196,7 +196,7 @@ class Watcher:
         return Openable.whole(published.accounts, published.account_tree)
 
     def _ask(self, posted: Posted, case: Examination) -> None:
-        """Demand what would tell more, or call the arbiter where nothing would."""
+        """Demand leaves that would tell more, or call the arbiter if none would."""
         about = self._history.about(posted.header_hash)
         mine = [dispute for dispute in about if dispute.by == self._actor.address]
         if any(dispute.is_open for dispute in mine):

@@ -1,7 +1,7 @@
-"""One posted header under examination: what of it can be opened, and what to ask for next.
+"""One posted header under examination: which leaves can be opened, and which to ask for next.
 
-Pure. A file that leads to the header's roots opens everything at once; of a tree that it does not lead
-to, only what demands reveal can be opened (`search.py`).
+Pure. A file that leads to the header's roots opens everything at once. If it does not lead to a tree,
+only the leaves that demands reveal can be opened there (`search.py`).
 """
 
 from collections.abc import Iterable
@@ -16,14 +16,14 @@ from protocol.epoch import AccountLeaf, EpochHeader, WorkLeaf
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Leaves of one of the trees to be demanded."""
+    """Which leaves of which tree to demand."""
 
     tree: DisputeKind
     indices: tuple[int, ...]
 
 
 class Examination:
-    """What is known of one header. `published` None: there is no file, or none that can be read.
+    """What is known of one header. `published` is None if there is no file, or no readable one.
 
     Example:
         case = Examination(posted, header, published)
@@ -52,7 +52,7 @@ class Examination:
         return sum(len(tree.answered) for tree in (self._work, self._accounts) if tree)
 
     def learn(self, disputes: Iterable[Dispute]) -> None:
-        """Take what has been answered on chain. Doing so again changes nothing."""
+        """Take the answers on chain. Doing so again changes nothing."""
         for dispute in disputes:
             for answer in dispute.work:
                 if self._work and self._work.learn(answer.place, answer.leaf, answer.proof):
@@ -71,7 +71,7 @@ class Examination:
         )
 
     def next_question(self) -> Question | Exhausted:
-        """Return what to demand next: of the work first, because accounts are judged by it."""
+        """Return what to demand next, work before accounts, because accounts are judged by it."""
         steps = (
             (DisputeKind.WORK, next_step(self._work) if self._work else Exhausted(None)),
             (

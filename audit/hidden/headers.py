@@ -1,9 +1,9 @@
-"""The whole header behind a posting, of which the event tells only the hash.
+"""Find the whole header behind a posting, whose event tells only the header's hash.
 
-An honest file gives it. Where the file is withheld or another's, it is in the transaction that posted
-it: `postEpoch` takes the header as twelve plain words, so it is looked for wherever they lie, in a
-call of our own or inside somebody's wrapper; a wrapper that makes them up on the way is undone by the
-node's trace, where the node gives one.
+An honest file gives it. If the file is withheld or another's, the posting transaction holds it:
+`postEpoch` takes the header as twelve plain words, so those are looked for anywhere in the call data, in
+a direct call or inside somebody's wrapper. If a wrapper computes them on the way, the node's trace shows
+them, if the node gives one.
 """
 
 from collections.abc import Iterator, Mapping
@@ -36,7 +36,7 @@ def header_in(data: bytes, posted: Posted) -> EpochHeader | None:
 
 
 def posted_header(ledger: Ledger, posted: Posted) -> EpochHeader | None:
-    """Return the header from the transaction that posted it, or None where it cannot be seen."""
+    """Return the header from the transaction that posted it, or None if it cannot be seen."""
     for data in _call_data(ledger, posted.transaction):
         header = header_in(data, posted)
         if header is not None:

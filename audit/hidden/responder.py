@@ -1,7 +1,7 @@
-"""Answer what others ask about an epoch, and decide what nobody answered.
+"""Answer others' demands about an epoch, and decide those that nobody answered.
 
-For whoever holds the files: an honest orchestrator, a verifier that wants to keep its stake, any
-watcher. Whoever completes an answer gets the finder's part of the bond.
+For parties that hold the files: an honest orchestrator, a verifier that wants to keep its stake,
+any watcher. The party that completes an answer gets the finder's part of the bond.
 """
 
 from audit.files import Shelf
@@ -27,9 +27,9 @@ class Responder:
         self._answers = answers
 
     def attend(self, dispute: Dispute, posted: Posted, *, now: int, is_sound: bool) -> None:
-        """Take an open dispute a step further, where one is due.
+        """Take an open dispute a step further, if one is due.
 
-        `is_sound` says that the epoch was examined whole and holds: then nobody need void it.
+        `is_sound` says that the epoch was examined whole and holds, so nobody need void it.
         """
         is_mine = dispute.by == self._actor.address
         if posted.fate is not Fate.PENDING:
@@ -53,7 +53,7 @@ class Responder:
         opened = self._opened(posted)
         if opened is None:
             return
-        # By the chain's own bits: events tell places, and a place that was demanded twice has two.
+        # Use the chain's own bits: events tell places, and a place demanded twice has two bits.
         unanswered = self._ledger.dispute(dispute.dispute_id).unanswered
         wanted = open_slots(unanswered, len(dispute.indices))
         for at in range(0, len(wanted), ANSWERS_PER_TRANSACTION):
@@ -73,7 +73,7 @@ class Responder:
             self._actor.send(posted, "answer", *answer, num_leaves=len(slots))
 
     def _opened(self, posted: Posted) -> Opened | None:
-        """Return the whole epoch, where the file that is here is the one that was signed."""
+        """Return the whole epoch, if the file here is the one that was signed."""
         published = self._shelf.read(posted)
         header = published.header(posted.data_hash) if published else None
         if published is None or header is None or header.struct_hash() != posted.header_hash:

@@ -1,10 +1,10 @@
-"""Find a fault in a tree that its published file does not lead to, by demanding few leaves at a time.
+"""Find a fault in a tree that differs from its published file, by demanding few leaves at a time.
 
-Pure. An opened leaf reveals its siblings on the way to the root. Compared with the tree that the file
-gives, they show which blocks differ, so each round of at most 100 leaves narrows the first
+Pure. An opened leaf reveals its siblings on the way to the root. Compared with the file's tree, they
+show which blocks differ, so each round of at most 100 leaves narrows the first
 difference a hundredfold: ceil(log100(count)) rounds end at one leaf, shown beside its neighbours.
-Where that leaf is well signed and follows from the one before, the tree holds work that the file
-does not show: no proof shows that, and `Exhausted` says so.
+If that leaf is well signed and follows from the one before, the tree holds work that the file does not
+show. No proof shows that, and `Exhausted` says so.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,9 +35,9 @@ class Exhausted:
 
 
 class Padded:
-    """The tree of few leaves, made as deep as that of many by zero leaves that are never stored.
+    """A tree of few leaves, padded to the depth of many with zero leaves that are never stored.
 
-    A header may claim any count that fits its field, without having a leaf to show.
+    A header may claim any count that fits its field, with no leaf to show for it.
 
     Example: `Padded([digest], depth=32).root`
     """
@@ -48,7 +48,7 @@ class Padded:
         self._zeros = [ZERO_WORD]
         for _ in range(depth):
             self._zeros.append(keccak256(self._zeros[-1] * 2))
-        # The tree's root, and what stands above it: the first node of every higher level.
+        # The tree's root, then the first node of every level above it.
         self._above = {self._height: self._tree.root}
         for height in range(self._height, depth):
             self._above[height + 1] = keccak256(self._above[height] + self._zeros[height])
@@ -65,7 +65,7 @@ class Padded:
 
 
 class Revealed(Generic[Leaf]):
-    """What is known of a posted tree: the leaves of a file where they agree, and the answered ones.
+    """What is known of a posted tree: the file's leaves that agree with it, and the answered ones.
 
     Example:
         tree = Revealed(header.work_root, header.work_count, published.work)
@@ -77,13 +77,13 @@ class Revealed(Generic[Leaf]):
         self._root = root
         self._published = published
         self._depth = merkle.depth(count)
-        # Where the file is too short it differs: no leaf hashes to zero.
+        # A file that is too short differs there: no leaf hashes to zero.
         self._ours = Padded([leaf.digest() for leaf in published[:count]], self._depth)
         self._nodes = {(self._depth, 0): root}
         self._answered: dict[int, Leaf] = {}
 
     def learn(self, place: int, leaf: Leaf, proof: Sequence[bytes]) -> bool:
-        """Take an answered leaf and its siblings; False where they do not lead to the root."""
+        """Take an answered leaf and its siblings; False if they do not lead to the root."""
         node = leaf.digest()
         if not merkle.verify(self._root, node, place, self.count, proof):
             return False
@@ -116,7 +116,7 @@ class Revealed(Generic[Leaf]):
         return Openable(known, count=self.count, proof_of=self._proof)
 
     def node(self, height: int, at: int) -> bytes | None:
-        """Return a node of the posted tree, None where nothing tells it."""
+        """Return a node of the posted tree, None if it is unknown."""
         known = self._nodes.get((height, at))
         up, over = height, at
         while known is None and up < self._depth:
