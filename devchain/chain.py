@@ -137,13 +137,13 @@ class DevChain:
         return self._mine(None, b"", None)
 
     def call(self, call: Call, *, now: int, at: Mined | None = None) -> bytes:
-        """Return what `call` would return in the block after `at` (the head), mined `now`."""
+        """Return the result of `call` in the block after `at` (default: the head), mined `now`."""
         return bytes(self._execute(call, now, at).output)
 
     def estimate(self, call: Call, *, now: int) -> int:
         """Return a gas limit that suffices: what was used, refunds ignored, and a quarter more.
 
-        The quarter covers the 1/64 that every nested call withholds and state changed meanwhile.
+        The quarter covers the 1/64 that every nested call withholds, and later changes of state.
         """
         computation = self._execute(call, now, None)
         used = computation.get_gas_used() + computation.get_gas_refund()
@@ -197,7 +197,7 @@ class DevChain:
         parent = (at or self.head).header
         moment = max(int(parent.timestamp) + 1, now)
         header = self._evm.create_header_from_parent(parent, timestamp=moment)
-        # Calls are free: an account need not afford what it only asks.
+        # Calls are free: an account need not be able to pay for a question.
         return self._evm.get_vm(header.copy(base_fee_per_gas=0)).state
 
     def _execute(self, call: Call, now: int, at: Mined | None) -> ComputationAPI:

@@ -32,8 +32,8 @@ class Genesis:
 class ChainFile:
     """One chain's file. Its lines reach the kernel before a transaction is answered.
 
-    That survives the death of the process. Only a loss of power can take the last lines: a chain for
-    development does not wait for the disk.
+    So they survive the death of the process. Only a loss of power can take the last lines, because a
+    chain for development does not wait for the disk.
     """
 
     def __init__(self, folder: Path) -> None:

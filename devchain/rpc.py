@@ -1,8 +1,8 @@
 """Ethereum's JSON-RPC over a `DevChain`: the methods that wallets, web3 and `contracts/` use.
 
-Decides when a block is mined without a transaction: reading the newest block when it is more than a
-second old mines an empty one, so windows expire while nothing is sent. Calls run in the block that would
-be mined now. Errors carry what the contract returned, as geth's do. Source: ethereum/execution-apis.
+Decides when an empty block is mined: on reading the newest block if that is more than a second old, so
+that windows expire while nothing is sent. Calls run in the block that would be mined now. Errors carry
+what the contract returned, as geth's do. Source: ethereum/execution-apis.
 """
 
 import threading
@@ -37,7 +37,7 @@ class RpcError(Exception):
 
 
 class Rpc:
-    """Answers one method at a time, whichever thread asks.
+    """Answers one method at a time, from any thread.
 
     Example:
         rpc = Rpc(DevChain([address], genesis_time=0))

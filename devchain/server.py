@@ -16,7 +16,7 @@ MAX_BODY_BYTES = 4_000_000
 
 
 class DevChainServer(ThreadingHTTPServer):
-    """Serves one `Rpc`. Loopback only: whoever reaches it may spend every development account."""
+    """Serves one `Rpc`. Loopback only: any caller may spend every development account."""
 
     daemon_threads = True
     allow_reuse_address = True
