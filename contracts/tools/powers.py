@@ -1,9 +1,9 @@
 """Write `contracts/POWERS.md`: every function that changes something, who may call it, and its limits.
 
-`python -m contracts.tools.powers [--check]`. The functions come from the ABIs, and who is let in from the guards
-that stand in the sources. From when a power takes effect, and what it can never do, neither says: these two
-columns and the introduction are written by hand, in the page, and kept. A function that has no row there, or
-whose guards say somebody else, is an error: the page cannot be out of date quietly.
+`python -m contracts.tools.powers [--check]`. The functions come from the ABIs, and their callers from the guards
+in the sources. Neither says from when a power takes effect and what it can never do: these two columns and the
+introduction are written by hand in the page, and kept. A function that has no row there, or whose guards let in
+somebody else, is an error, so the page cannot be out of date quietly.
 """
 
 import argparse
@@ -40,7 +40,7 @@ class Guarded(StrEnum):
     ATTESTER = "the attester"
 
 
-# Which files hold a contract's functions, and what admits whom in them.
+# Which files hold a contract's functions, and whom each guard in them admits.
 SOURCES = {
     "RunLedger": ("RunLedger", "RunEpochs", "RunSteering"),
     "StakeRegistry": ("StakeRegistry",),
@@ -96,7 +96,7 @@ class Power:
 
 
 class UnlistedPower(Exception):
-    """A function that changes state and of which the page says nothing."""
+    """A function that changes state, but has no row in the page."""
 
 
 def powers() -> list[Power]:
@@ -105,7 +105,7 @@ def powers() -> list[Power]:
 
 
 def page(written: str) -> str:
-    """Return the text of POWERS.md, with what `written`, the page as it stands, says by hand."""
+    """Return the text of POWERS.md, with the hand-written parts of `written`, the current page."""
     limits, sections = _limits(written), [written.partition("\n## ")[0]]
     for contract in SOURCES:
         rows = [_row(power, limits) for power in powers() if power.contract == contract]
@@ -136,7 +136,7 @@ def _power(contract: str, entry: dict[str, object]) -> Power:
     if (contract, name) in INHERITED:
         return Power(contract, f"{name}({_names(entry)})", INHERITED[contract, name], False)
     body = _body(contract, name)
-    # Not the ABI's names: what one contract only passes on to another has none there.
+    # Not the ABI's names: a call that one contract passes on to another has none there.
     given = body[body.index("(") + 1 : body.index(")")]
     names = ", ".join(parameter.split()[-1] for parameter in given.split(",") if parameter)
     roles = roles_in_source(contract, name)
@@ -150,7 +150,7 @@ def _names(entry: dict[str, object]) -> str:
 
 
 def _limits(written: str) -> dict[tuple[str, str], tuple[str, str]]:
-    """Return from when each function takes effect, and what it can never do."""
+    """Return when each function takes effect, and what it can never do."""
     contract, found = "", {}
     for line in written.splitlines():
         if line.startswith("## "):

@@ -37,7 +37,7 @@ def install() -> None:
 
 
 def main() -> None:
-    """Exit as Slither does: 0 where nothing is left unexplained."""
+    """Exit as Slither does: 0 if nothing is left unexplained."""
     silent = [
         f"{path.relative_to(HERE)}:{number}"
         for path in sorted(HERE.glob("src/**/*.sol"))
@@ -51,7 +51,7 @@ def main() -> None:
         sys.exit("no Forge: run make contracts/node_modules/.ready")
     environment = os.environ | {
         "PATH": f"{executable.parent}{os.pathsep}{os.environ['PATH']}",
-        # It cleans up before it compiles, and the tests want their cache back.
+        # Folders of its own: Slither cleans up before it compiles, and would take the tests' cache.
         "FOUNDRY_OUT": str(HOME / "out"),
         "FOUNDRY_CACHE_PATH": str(HOME / "cache"),
     }
