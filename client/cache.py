@@ -1,7 +1,7 @@
 """Content-addressed bytes on this machine's disk, so that nothing is downloaded twice.
 
-Files are named by the digest of what they hold, written beside and renamed, and checked again when
-read: a half-written or damaged file is a miss, never an answer. The oldest go first when full.
+A file is named by its content's digest, written beside and renamed, and checked again when read: a
+half-written or damaged file is a miss, never an answer. A full cache drops its oldest files.
 """
 
 import threading
@@ -23,7 +23,7 @@ class ContentCache:
         self._size = sum(path.stat().st_size for path in folder.iterdir())
 
     def get(self, digest: bytes) -> bytes | None:
-        """Return the bytes with this digest, or None where they are not here intact."""
+        """Return the bytes with this digest, or None if they are not here intact."""
         path = self._folder / digest.hex()
         try:
             data = path.read_bytes()

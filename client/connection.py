@@ -1,9 +1,9 @@
 """One connection to one orchestrator: the one door to httpx, and the one place of retries.
 
-With a key it signs in by itself; without one it reads what is public. Every wait for an orchestrator
-that is lost or busy happens in `Connection.retrying`, with jittered exponential back-off (AWS
-Architecture Blog, "Exponential Backoff And Jitter"). A refusal comes back as the `MarketError` it left
-as and is not retried: repeating it unchanged cannot help. No exception of httpx leaves this file.
+With a key it signs in by itself; without one it reads what is public. `Connection.retrying` does all
+waiting for a lost or busy orchestrator, with jittered exponential back-off (AWS Architecture Blog,
+"Exponential Backoff And Jitter"). A refusal comes back as the `MarketError` raised there and is not
+retried: repeating it unchanged cannot help. No exception of httpx leaves this file.
 """
 
 import math
@@ -41,11 +41,11 @@ NO_CONTENT = 204
 PARTIAL_CONTENT = 206
 SERVER_ERROR = 500
 LATER_SECONDS = 0.5
-"""When to ask again where an answer of "nothing now" does not say."""
+"""When to ask again if an answer of "nothing now" does not say."""
 MOST_LATER_SECONDS = 3_600.0
-"""No server puts off who asks it for longer, whatever it says."""
+"""The longest wait that a server can impose, whatever it says."""
 MAX_ANSWER_BYTES = 64 << 20
-"""What is read of an answer at most; the largest, a page of step records, is a fraction of it."""
+"""Most bytes read of an answer; the largest, a page of step records, is a fraction of it."""
 REFRESH_SECONDS = 5
 """A token this close to its end is renewed before use instead of being refused."""
 PASSING = (
@@ -54,7 +54,7 @@ PASSING = (
     httpx.ProxyError,
     httpx.RemoteProtocolError,
 )
-"""What a restart or a bad line looks like. Anything else of httpx is no better the next time."""
+"""What a restart or a bad line looks like. Other errors of httpx do not pass by waiting."""
 FOREIGN = (httpx.HTTPError, httpx.InvalidURL, httpx.CookieConflict, httpx.StreamError)
 """The roots of httpx's exceptions."""
 
@@ -64,7 +64,7 @@ class Unreachable(UserError):
 
 
 class Lost(Unreachable):
-    """One attempt that came to nothing; `has_begun` says whether an answer broke off."""
+    """One failed attempt; `has_begun` says whether an answer broke off."""
 
     def __init__(self, message: str, *, has_begun: bool) -> None:
         super().__init__(message)
@@ -179,7 +179,7 @@ class Connection:
         return self.retrying(lambda: once(method, path, body, content_type), give_up)
 
     def retrying(self, attempt: Callable[[], Result], give_up: GiveUp | None = None) -> Result:
-        """Attempt until there is an answer; the only place that waits for the orchestrator."""
+        """Attempt until there is an answer. Nothing else waits for the orchestrator."""
         since: float | None = None
         for delay in self._backoff.delays():
             try:
@@ -208,8 +208,8 @@ class Connection:
     ) -> Iterator[httpx.Response]:
         """Lend one good response, unread; raise the refusal that a bad one carries, or `Unreachable`.
 
-        Nothing is decompressed: what arrives is what counts against a limit. `is_endless` is for a
-        stream of events, in which silence is no loss.
+        Nothing is decompressed: limits count the bytes that arrive. `is_endless` is for a stream of
+        events, in which silence is no loss.
         """
         plain = {"Accept-Encoding": "identity", **(headers or {})}
         below = path[1:] if path.startswith("/") else f"v1/{path}"
@@ -277,7 +277,7 @@ class Connection:
                 self._session = None
 
     def _sign_in(self) -> Session:
-        """Open a session with a fresh nonce: one whose answer was lost cannot be used again."""
+        """Open a session with a fresh nonce: a nonce whose answer was lost cannot be used again."""
         if self._key is None or self._chain_id is None:
             raise UserError(f"{self.url} is asked for what takes a key and its chain")
         base = self._http.base_url
@@ -305,7 +305,7 @@ def read(response: httpx.Response) -> bytes:
 
 
 def refusal(response: httpx.Response) -> MarketError:
-    """Return the refusal in an answer that is not a good one; a redirect is none: nothing was done."""
+    """Return the refusal in a bad answer. A redirect is bad too: it did nothing."""
     try:
         body = ErrorBody.from_json(read(response))
     except Malformed:  # a proxy's page, or a process that died halfway
@@ -320,7 +320,7 @@ def refusal(response: httpx.Response) -> MarketError:
 
 
 def checked(url: str) -> str:
-    """Return an address that has a host; of one that has none, httpx may say only that it is not found."""
+    """Return an address that has a host; without one, httpx may say only that it is not found."""
     try:
         problem = "" if urlsplit(url).hostname else "it names no host"
     except ValueError as error:
@@ -333,7 +333,7 @@ def checked(url: str) -> str:
 
 
 def bounded(seconds: float) -> float:
-    """Return what a server asks to wait as a number that can be waited: 0 where it is not a number."""
+    """Return a server's requested wait, bounded; 0 if it is not a number."""
     return max(0.0, min(seconds, MOST_LATER_SECONDS))
 
 

@@ -1,7 +1,7 @@
-"""What one process sold and how it spent its time: totals on disk, survivors of a restart.
+"""What one process sold and how it spent its time: totals on disk, which survive a restart.
 
-`<data_dir>/<role>.json` holds the totals and is replaced whole; `metrics.jsonl` gets a line each
-time, for rates over time. Counting only: nothing decides by these numbers.
+`<data_dir>/<role>.json` holds the totals and is replaced whole; each time `metrics.jsonl` gets a line,
+for rates over time. Counting only: nothing decides by these numbers.
 """
 
 import json

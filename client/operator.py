@@ -1,11 +1,11 @@
-"""An operator's route: to tell an orchestrator of a run. It takes no key: what counts is on chain."""
+"""An operator's route: tell an orchestrator of a run. It takes no key, because the chain decides."""
 
 from client.public import PublicRoutes
 from protocol.messages import RunRegistration
 
 
 class OperatorRoutes(PublicRoutes):
-    """What whoever launched a run asks of an orchestrator."""
+    """What an operator asks of an orchestrator after a launch."""
 
     def register(self, registration: RunRegistration) -> None:
         """Have a run served; doing it again changes nothing."""

@@ -1,10 +1,10 @@
 """Bring the host's weights to a named policy version, or leave them as they are.
 
-Versions are nodes and patches are edges: the cheapest way in bytes is found from the target
-backwards, ending at a version already here or at an anchor, which is an edge from nothing. A part
-that cannot be read, applied or verified is struck out and the next cheapest way is tried, so patch,
-skip patch and anchor are one search and not three cases. Nothing is kept that has not the promised
-digest of every tensor, and a policy replaces nothing until it is whole.
+Versions are nodes and patches are edges. A search from the target backwards finds the cheapest way in
+bytes; it ends at a version already here or at an anchor, which is an edge from nothing. A part that
+cannot be read, applied or verified is struck out and the next cheapest way is tried, so patch, skip
+patch and anchor are one search and not three cases. Only weights with every tensor's promised digest
+are kept, and a policy replaces nothing until it is whole.
 Left out: relays, and adapters of LoRA runs. Source: `protocol/wire.md` section 9.
 """
 
@@ -40,9 +40,9 @@ ITEM_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 MAX_TOKENIZER_BYTES = 64 << 20
 MAX_CONFIG_BYTES = 1 << 20
 HEADER_BYTES = 1 << 20
-"""What an anchor's or a patch's framing may add to the tensors it carries."""
+"""Most bytes that an anchor's or a patch's framing adds to its tensors."""
 MAX_VERSIONS_SEARCHED = 64
-"""Manifests looked at for one way; skip patches double, so 64 versions back take about 6."""
+"""Most manifests read for one way; skip patches double, so 64 versions back take about 6."""
 NOTHING = -1
 """The node an anchor starts from."""
 
@@ -107,7 +107,7 @@ class PolicyCache:
     def reach(self, version: int, digest: bytes, *, give_up: GiveUp | None = None) -> FetchedPolicy:
         """Return the policy with this digest; raise `PolicyUnreachable` and change nothing.
 
-        `digest` is the leased one: a manifest that promises another is as useless as none.
+        `digest` is the leased one: a manifest that promises another one is of no use.
         """
         target = self._get(version)
         if target is None or target.digest != digest:
@@ -115,7 +115,7 @@ class PolicyCache:
         return target
 
     def version(self, version: int, *, give_up: GiveUp | None = None) -> FetchedPolicy:
-        """Return a version by its number, whatever policy its trainer signed under it."""
+        """Return a version by its number, with any policy that its trainer signed under it."""
         digest = self._manifest(version, give_up).policy_digest
         return self.reach(version, digest, give_up=give_up)
 
@@ -154,7 +154,7 @@ class PolicyCache:
     def _ways(
         self, target: Manifest, refused: set[tuple[int, int]], give_up: GiveUp | None
     ) -> Iterator[tuple[Edge, ...]]:
-        """Yield the cheapest way that avoids what is refused by then, until there is none."""
+        """Yield the cheapest way that avoids all parts refused so far, until there is none."""
         manifests = {target.version: target}
         while (way := self._cheapest(target.version, manifests, refused, give_up)) is not None:
             yield way
@@ -298,9 +298,9 @@ def bring_model_folder(
     *,
     give_up: GiveUp | None = None,
 ) -> None:
-    """Write what an engine opens, with the config.json that the run agreed on.
+    """Write the folder that an engine opens, with the config.json that the run agreed on.
 
-    Raises `Refused` where that model has no room for the run's longest rollout.
+    Raises `Refused` if that model has no room for the run's longest rollout.
     """
     config_json = orchestrator.blob(
         spec.model_config_digest, max_bytes=MAX_CONFIG_BYTES, kind="config", give_up=give_up
@@ -313,7 +313,7 @@ def bring_model_folder(
 def bring_tokenizer(
     orchestrator: PublicRoutes, spec: RunSpec, folder: Path, *, give_up: GiveUp | None = None
 ) -> None:
-    """Write the tokenizer.json that the run agreed on, for whoever puts problems to the model itself."""
+    """Write the tokenizer.json that the run agreed on, for callers that prompt the model themselves."""
     data = orchestrator.blob(
         spec.tokenizer_digest, max_bytes=MAX_TOKENIZER_BYTES, kind="tokenizer", give_up=give_up
     )
@@ -321,7 +321,7 @@ def bring_tokenizer(
 
 
 def write_model_folder(folder: Path, config_json: bytes, weights: Weights) -> Path:
-    """Write what an engine opens: config.json and model.safetensors."""
+    """Write the folder that an engine opens: config.json and model.safetensors."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, data in (("config.json", config_json), ("model.safetensors", anchor_bytes(weights))):
         part = folder / f"{name}.part"

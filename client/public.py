@@ -1,7 +1,7 @@
-"""What anyone may read of an orchestrator, each route as a typed call, and blobs checked on arrival.
+"""Read what is public of an orchestrator: each route as a typed call, blobs checked on arrival.
 
-Blobs are held against their digest, so whoever serves them need not be trusted. A download that
-breaks off goes on from where it stopped. Retries are `connection.py`'s.
+Blobs are compared with their digest, so their server need not be trusted. A download that breaks off
+goes on from where it stopped. Retries are `connection.py`'s.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -39,23 +39,23 @@ Fetched = Callable[[str, int, int], None]
 """Progress callback: what is fetched, bytes so far, bytes in all."""
 
 MAX_EPOCH_BYTES = 256 << 20
-"""The largest file of an epoch that is read, by who signs it and by who audits it."""
+"""The largest epoch file that signers and auditors read."""
 MAX_EVENT_BYTES = 1 << 20
 """One line of the event stream; the longest has a thousandth of it."""
 READING = Patience(silent_seconds=0.0, faltering_seconds=15.0)
-"""A mistyped address is said at once; a queue that restarts is back in a second or two, and a report of
-thousands of reads must not fail on the one that met it."""
+"""A mistyped address is reported at once. A queue that restarts is back in a second or two, and a report
+of thousands of reads must not fail on the one that met the restart."""
 BRISK = RetryConfig(first_seconds=0.25, most_seconds=0.5)
 
 
 class BlobMismatch(Malformed):
-    """What was served under a digest is not what the digest names, twice."""
+    """The bytes served under a digest were not those it names, twice."""
 
 
 class PublicRoutes:
-    """One orchestrator's public side; threads may share it. What `give_up` is: `connection.py`.
+    """One orchestrator's public side; threads may share it. `connection.py` explains `give_up`.
 
-    Messages come back as served: whoever uses them checks who signed them.
+    Messages come back as served: the caller checks who signed them.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class PublicRoutes:
         self._connection.close()
 
     def telling(self, fetched: Fetched) -> "PublicRoutes":
-        """Return the same view, which tells how far a policy's bytes have come."""
+        """Return the same view, but reporting the progress of a policy's download."""
         return PublicRoutes(self._connection, self._cache, self._tally, fetched=fetched)
 
     def runs(self, *, give_up: GiveUp | None = None) -> tuple[RunInfo, ...]:
@@ -124,7 +124,7 @@ class PublicRoutes:
     def events(self, run_id: int, *, after: str = "") -> Iterator[tuple[str, str]]:
         """Yield a run's events as (id, JSON) while they come (WHATWG HTML, section 9.2).
 
-        Raises `Unreachable` where the stream ends in an error; go on `after` the last id.
+        Raises `Unreachable` if the stream ends in an error; go on `after` the last id.
         """
         headers = {"Last-Event-ID": after} if after else {}
         path, event_id, data = f"runs/{run_id}/events", "", ""
@@ -147,9 +147,9 @@ class PublicRoutes:
         kind: str = "blob",
         give_up: GiveUp | None = None,
     ) -> bytes:
-        """Return the bytes a digest names, from the cache or the network; count those by `kind`.
+        """Return the bytes that a digest names, from cache or network; count downloads by `kind`.
 
-        Raises `BlobMismatch` where other bytes are served, `TooLarge` past `max_bytes` and
+        Raises `BlobMismatch` if other bytes are served, `TooLarge` past `max_bytes` and
         `NotFound`.
         """
         cached = self._cache.get(digest) if self._cache else None
@@ -207,7 +207,7 @@ class PublicRoutes:
 
 
 def _lines(parts: Iterable[bytes]) -> Iterator[str]:
-    """Cut a stream into lines, nothing of it inflated; raise `TooLarge` for one that does not end."""
+    """Cut a stream into lines without inflating it; raise `TooLarge` for a line that does not end."""
     left = b""
     for part in parts:
         *lines, left = (left + part).split(b"\n")
@@ -217,9 +217,9 @@ def _lines(parts: Iterable[bytes]) -> Iterator[str]:
 
 
 class Reader(PublicRoutes):
-    """Anybody's view of an orchestrator, without a key: commands and audits read by it.
+    """Anybody's view of an orchestrator, without a key; commands and audits use it.
 
-    Raises the `MarketError` that was answered, and `UserError` where none answers.
+    Raises the `MarketError` that was answered, or `UserError` if nobody answers.
 
     Example:
         with Reader("http://127.0.0.1:8000") as reader:

@@ -33,7 +33,7 @@ class Backoff:
         self._draw = draw
 
     def delays(self) -> Iterator[float]:
-        """Yield delays without end."""
+        """Yield an endless series of delays."""
         ceiling = self._config.first_seconds
         while True:
             yield ceiling * self._draw.uniform(0.5, 1.0)

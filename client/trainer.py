@@ -46,7 +46,7 @@ def open_trainer_routes(
     give_up: GiveUp = never,
     transport: Transport | None = None,
 ) -> TrainerRoutes:
-    """Connect a run's trainer; what it signs in for is the run's chain, as the orchestrator says."""
+    """Connect a run's trainer; it signs in for the run's chain, as the orchestrator names it."""
     retry = RetryConfig(timeout_seconds=30.0)
     asking = Connection(url, key, give_up=give_up, retry=retry, transport=transport)
     with PublicRoutes(asking) as public:

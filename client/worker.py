@@ -12,7 +12,7 @@ class WorkerRoutes(PublicRoutes):
     def lease(
         self, run_id: int, request: LeaseRequest, *, give_up: GiveUp | None = None
     ) -> Leases | Later:
-        """Ask for leases. Ones granted in an answer that got lost expire at their deadline."""
+        """Ask for leases. If the answer gets lost, its leases expire at their deadline."""
         path, body = f"runs/{run_id}/leases", request.to_json()
         answer = self._connection.send("POST", path, body, give_up=give_up)
         return answer.later() if answer.is_empty else Leases.from_json(answer.content)
@@ -30,6 +30,6 @@ class WorkerRoutes(PublicRoutes):
         return Receipt.from_json(answer.content)
 
     def self_check(self, run_id: int, found: SelfCheck, *, give_up: GiveUp | None = None) -> None:
-        """Say what this machine measured of itself, so that a pause ends."""
+        """Send this machine's measurement of itself, so that a pause ends."""
         path = f"runs/{run_id}/self-check"
         self._connection.send("POST", path, found.to_json(), give_up=give_up)
