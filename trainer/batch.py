@@ -1,7 +1,7 @@
 """Read a batch's groups and pack them into microbatches without padding.
 
-Owns which groups may be trained on as the trainer sees it: the orchestrator has decided already, and
-this is the second look. Rewards come from the batch (the orchestrator recomputed them), tokens and
+Decides for the trainer which groups may be trained on: a second look, after the orchestrator's own
+decision. Rewards come from the batch (the orchestrator recomputed them), tokens and
 log-probabilities from the submissions' bodies. A group's prompt is computed once for all its rollouts:
 with causal attention its hidden states are the same for each of them.
 
@@ -40,7 +40,7 @@ class BatchRollout:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Whose sequence of a microbatch it is."""
+    """Which rollout a sequence of a microbatch is."""
 
     work_digest: bytes
     policy_version: int
@@ -87,7 +87,7 @@ class Microbatch:
     positions_T: Tensor
     grids: tuple[Grid, ...]
     back_T: Tensor
-    """Where in the grids' queries, laid end to end, each packed token stands."""
+    """The place of each packed token in the grids' queries, laid end to end."""
     source_N: Tensor
     targets_N: Tensor
     worker_logprobs_N: Tensor
@@ -107,7 +107,7 @@ def read_group(
     divide_by_deviation: bool,
     mask_truncated: bool,
 ) -> Group:
-    """Decode one body; raise `MarketError` where it is not a group that this run can train on."""
+    """Decode one body; raise `MarketError` if it is not a group that this run can train on."""
     submission = read_submission(body, spec.most_submission_bytes)
     count = len(submission.rollouts)
     if not count == len(entry.rewards) == spec.group_size:
@@ -135,7 +135,7 @@ def read_group(
 def select(
     groups: Sequence[Group], *, step: int, max_staleness: int, spent: Collection[bytes]
 ) -> Selection:
-    """Leave out what must not be trained on at `step`: spent, stale, from the future, or flat."""
+    """Leave out groups not to be trained on at `step`: spent, stale, from the future, or flat."""
     kept, dropped, seen = [], Counter[str](), set(spent)
     for group in groups:
         reason = _why_not(group, step, max_staleness, seen)
@@ -287,8 +287,8 @@ def _grid(rows: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]], device: s
         query_DQ[row, : len(own)] = own
         key_DK[row, : len(prefix) + len(own)] = np.concatenate([prefix, own])
         prefix_D[row] = len(prefix)
-    # Empty cells stand behind every real key of their row, so causality alone hides them; the
-    # queries of empty cells see something, which keeps their softmax finite, and are not read.
+    # Empty cells stand behind every real key of their row, so causality alone hides them. Queries
+    # of empty cells see something, which keeps their softmax finite; their results are not read.
     mask_DQK = (
         np.arange(num_keys)[None, None, :] <= prefix_D + np.arange(num_queries)[None, :, None]
     )

@@ -1,13 +1,13 @@
-"""Recompute what the sampling policies gave each token, so that no worker's word enters a gradient.
+"""Recompute each token's log-probability at sampling, so that no worker's word enters a gradient.
 
 Ratios start from the policy that sampled. Workers claim its log-probabilities, and replay bounds a lie
-about them only loosely (`benchmarks/distortion.py`). The trainer has those policies itself: of a group sampled by
-the version under training the forward pass gives them anyway, and of a stale one a second pass under
-the published weights of its version does. Never under the newest weights instead: every ratio would be
-1 and clipping inert.
+about them only loosely (`benchmarks/distortion.py`). The trainer has those policies itself: for a group
+sampled by the version under training the forward pass gives the log-probabilities anyway, and for a stale
+group a second pass under its version's published weights does. The newest weights would be wrong: every
+ratio would be 1 and clipping inert.
 
-It costs a quarter of a step whose groups are all stale, and next to nothing where they are fresh (32 to 47
-ms beside 136 to 188 ms for 24 groups of the demo model on one core). What it gives up: claims also carry how the worker's engine rounds, which ratios to them correct for.
+It costs a quarter of a step whose groups are all stale, and next to nothing if they are fresh (32 to 47
+ms beside 136 to 188 ms for 24 groups of the demo model on one core). Its price: claims also carry the rounding of the worker's engine, which ratios to claims correct for.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +30,7 @@ class Behaviour:
     def of(self, microbatch: Microbatch, logprobs_N: Tensor) -> Tensor:
         """Return the tokens' log-probabilities under their own versions, without a gradient.
 
-        `logprobs_N` are those under the version being trained, which are taken for what it sampled.
+        `logprobs_N` are those under the version being trained; groups that it sampled take them.
         """
         own = logprobs_N.detach().split(_lengths(microbatch))
         parts = [

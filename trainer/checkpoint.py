@@ -1,8 +1,8 @@
-"""Checkpoints: all that training needs to go on with the numbers it would have had.
+"""Checkpoints: everything that training needs to go on with the same numbers.
 
 Masters and optimizer state as safetensors, the rest as JSON. A checkpoint is written to a temporary
-folder, flushed and renamed, so that one with a final name is whole. No random state is stored: what
-draws at random is seeded by (seed, version) each time. Nothing is ever unpickled.
+folder, flushed and renamed, so that one with a final name is whole. No random state is stored: every
+random draw is seeded by (seed, version). Nothing is ever unpickled.
 """
 
 import json
@@ -28,8 +28,8 @@ MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 class Progress:
     """Where training stands beside its tensors; version −1 before version 0 is published.
 
-    `spent` are the work digests of recent batches, by step: a group is never trained on twice even
-    where the orchestrator offers it again.
+    `spent` are the work digests of recent batches, by step: a group is never trained on twice, even
+    if the orchestrator offers it again.
     """
 
     version: int
@@ -52,7 +52,7 @@ def save(
     (temporary / "progress.json").write_text(_to_json(progress))
     for path in (*temporary.iterdir(), temporary):
         _flush(path)
-    if final.exists():  # left by a life that had got further before its folder was restored
+    if final.exists():  # left by an earlier process that got further before its folder was restored
         shutil.rmtree(final)
     temporary.rename(final)
     _flush(folder)
@@ -62,7 +62,7 @@ def save(
 
 
 def load(folder: Path, policy: Policy, optimizer: torch.optim.AdamW) -> Progress | None:
-    """Take up the newest checkpoint, or return None where there is none."""
+    """Take up the newest checkpoint, or return None if there is none."""
     versions = _versions(folder)
     if not versions:
         return None

@@ -54,14 +54,14 @@ class TrainerConfig(BaseModel):
     """Which loss of `trainer/loss.py`, each with its paper there."""
     behaviour: Literal["recomputed", "worker"] = "recomputed"
     """What ratios start from: log-probabilities that the trainer recomputes under the version that
-    sampled, or those that its worker claims. Claims save a forward pass of stale groups, and let a worker
+    sampled, or those that the worker claims. Claims save a forward pass of stale groups, but let a worker
     bend the step as far as replay allows (`benchmarks/distortion.py`)."""
     clip_low: Positive = 0.2
     """Ratios below 1 − this stop pushing down."""
     clip_high: Positive = 0.28
     """Ratios above 1 + this stop pushing up ("clip-higher", arXiv:2503.14476)."""
     ratio_cap: Positive = 4.0
-    """Bounds the ratio where the advantage is negative (arXiv:2505.07291), and CISPO's weights."""
+    """Bounds the ratio if the advantage is negative (arXiv:2505.07291), and CISPO's weights."""
     divide_by_deviation: bool = False
     """Divide advantages by their group's deviation, as first published."""
     mask_truncated: bool = True
@@ -75,7 +75,7 @@ class TrainerConfig(BaseModel):
 
     evaluate_every: Annotated[int, Field(ge=0)] = 5
     """Measure held-out accuracy at versions divisible by this, and at the last; 0 for never. A process of
-    its own does it; where it is still busy, only the start and the newest version wait for it."""
+    its own does it; while it is busy, only the start and the newest version wait for it."""
     num_evaluation_problems: Annotated[int, Field(ge=1)] = 512
     """Held-out problems per measurement, one sample each at the run's temperature."""
     evaluation_batch: Annotated[int, Field(ge=1)] = 128

@@ -1,6 +1,6 @@
 """Measure accuracy on held-out problems: one sample each, at the run's temperature, untruncated.
 
-The same problems and the same seed each time, so that two versions differ by their weights and not by
+Problems and seed are the same each time, so that two versions differ by their weights and not by
 luck of the draw. Scores are the environment's; a problem it cannot decide counts as wrong.
 Left out: when it is done and by whom (`evaluator.py`).
 """
@@ -55,7 +55,7 @@ class HeldOut:
 
     def sample(self, model: Any, prompts: Sequence[list[int]]) -> list[list[int]]:
         """Return one completion per prompt. Batches hold prompts of about one length."""
-        # One uniform number per token that may be drawn: who shares a batch changes no one's luck.
+        # One uniform number per prompt and position, so that batching changes no sample.
         draws_PT = torch.rand(
             (len(prompts), self.spec.max_tokens), generator=torch.Generator().manual_seed(self.seed)
         )
@@ -74,11 +74,11 @@ class HeldOut:
     ) -> list[list[int]]:
         """Decode one batch; a row leaves it when it ends.
 
-        The library's `generate` carries every row to the last one's end and took sixty times as long.
+        The library's `generate` runs every row until the last one ends, and took sixty times as long.
         """
         eos, device = self.spec.eos_token_id, model.device
         width = max(map(len, prompts))
-        # Padding is masked, so which id stands there does not matter; left, so that all end together.
+        # Padding is masked, so its id does not matter. It stands left, so that all rows end together.
         tokens_RT = torch.tensor([[eos] * (width - len(p)) + p for p in prompts], device=device)
         seen_RT = torch.tensor(
             [[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device
@@ -117,7 +117,7 @@ class HeldOut:
 def draw(logits_RV: Tensor, uniform_R: Tensor) -> Tensor:
     """Return the token at which each row's cumulative probability passes its uniform number."""
     cumulative_RV = torch.softmax(logits_RV, -1).cumsum(-1)
-    # Of the sum as it came out, so that rounding leaves no number beyond the last token.
+    # Scale by the computed sum, so that rounding leaves no number beyond the last token.
     return (
         (cumulative_RV <= uniform_R[:, None] * cumulative_RV[:, -1:])
         .sum(-1)

@@ -1,13 +1,13 @@
-"""The folder through which a trainer and its evaluator meet: weights that wait, and findings.
+"""The folder that a trainer shares with its evaluator: weights that wait, and findings.
 
     00000005.waiting     published weights, to be measured
     00000005.measuring   the same, while the evaluator is at it
     held_out.jsonl       one finding a line, naming its version
 
 The names are the whole state, so either side may be killed at any time: the next evaluator takes up
-what the last one left. The trainer adds, and takes away what need not wait any more: at most the start
-(version 0, which all others are compared with) and the newest version wait. So the last one is measured
-whatever came before it. No torch here: the live view reads this too.
+what the last one left. The trainer adds versions and removes superseded ones: at most the start (version
+0, which all others are compared with) and the newest version wait. So the last one is always measured.
+No torch here: the live view reads this too.
 """
 
 import json
@@ -25,7 +25,7 @@ WAITING, MEASURING = ".waiting", ".measuring"
 
 
 def superseded(waiting: list[int]) -> list[int]:
-    """Return which of the waiting versions need not be measured any more."""
+    """Return the waiting versions that need no measurement any more."""
     return [version for version in waiting if 0 < version < max(waiting)]
 
 
@@ -54,11 +54,11 @@ class Evaluations:
         return self._versions(WAITING)
 
     def measuring(self) -> list[int]:
-        """Return the version being measured, if any; an evaluator that was killed leaves its own here."""
+        """Return the version being measured, if any; a killed evaluator leaves its version here."""
         return self._versions(MEASURING)
 
     def unfinished(self) -> list[int]:
-        """Return what is not measured yet."""
+        """Return the versions that are not measured yet."""
         return sorted({*self.measuring(), *self.waiting()})
 
     def findings(self) -> list[dict[str, Any]]:
@@ -70,7 +70,7 @@ class Evaluations:
 
     @contextmanager
     def take(self) -> Iterator[tuple[int, bytes] | None]:
-        """Lend the first version that is to be measured, with its anchor; None where there is none."""
+        """Lend the first version that is to be measured, with its anchor; None if there is none."""
         done = {finding["version"] for finding in self.findings()}
         for version in self.unfinished():
             measuring = self._path(version, MEASURING)
@@ -94,7 +94,7 @@ class Evaluations:
 
     @contextmanager
     def writing(self) -> Iterator[IO[bytes]]:
-        """Lend the findings to write to, to one evaluator at a time; cut what a killed one left half."""
+        """Lend the findings file to one evaluator at a time; cut a half line that a killed one left."""
         import fcntl
 
         self.folder.mkdir(parents=True, exist_ok=True)

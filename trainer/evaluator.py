@@ -1,8 +1,7 @@
 """Measure held-out accuracy beside training: a child process of low priority, on one thread.
 
-Training never waits for it. It meets the trainer in a folder (`evaluations.py`); its standard input
-carries a byte where there is something new, and its end says that the trainer is gone, by whatever
-death, so that nothing is left behind. If the child dies, the trainer says so and starts another when the
+Training never waits for it. It shares a folder with the trainer (`evaluations.py`). Its standard input
+carries a byte for each piece of news, and ends however the trainer dies, so that no child is left behind. If the child dies, the trainer says so and starts another when the
 next version is due.
 """
 
@@ -25,12 +24,12 @@ from trainer.config import TrainerConfig
 from trainer.evaluations import Evaluations
 
 NICENESS = 10
-"""A tenth of a busy core's time beside training (Linux weighs 110 against 1,024), all of an idle one's."""
+"""A tenth of a core that training keeps busy (Linux weighs 110 against 1,024), all of an idle core."""
 
 
 @dataclass(slots=True)
 class Evaluator:
-    """The trainer's hold of its child. Nothing here blocks."""
+    """The trainer's handle on its child. Nothing here blocks."""
 
     config: TrainerConfig
     spec: RunSpec
@@ -68,7 +67,7 @@ class Evaluator:
         return new
 
     def close(self) -> None:
-        """End the child; what it has not finished the next one takes up."""
+        """End the child; the next one takes up what it has not finished."""
         if self.process is not None:
             self.process.kill()
             self._drop()
@@ -96,12 +95,12 @@ def evaluations_of(config: TrainerConfig) -> Evaluations:
 
 
 def main(config: TrainerConfig, spec: RunSpec) -> None:
-    """Measure what waits, and then what comes, until the trainer is gone."""
+    """Measure the versions that wait, then each new one, until the trainer is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the trainer's to answer
     news = threading.Event()
     threading.Thread(target=_listen, args=(news,), daemon=True).start()
     os.nice(NICENESS)
-    # Imports take seconds, in which the trainer may die: the thread above must be there before them.
+    # Imports take seconds, in which the trainer may die: the thread above must start before them.
     import torch
 
     from trainer.evaluate import held_out
@@ -136,7 +135,7 @@ def main(config: TrainerConfig, spec: RunSpec) -> None:
 
 
 def _listen(news: threading.Event) -> None:
-    """Pass the trainer's bytes on; end the process when there can be no more of them."""
+    """Pass the trainer's bytes on; end the process when they can no longer come."""
     while os.read(sys.stdin.fileno(), 4096):
         news.set()
     os._exit(0)

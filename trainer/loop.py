@@ -1,10 +1,10 @@
 """One run's training, to be read from top to bottom: batch → loss → AdamW → publish → checkpoint → ack.
 
-The order is what makes `kill -9` harmless. Version n + 1 is published before its checkpoint: killed in
-between, the trainer recomputes the step from the same batch (the orchestrator hands out the same one
-until it is acknowledged), finds its own manifest and goes on. The checkpoint stands before the ack:
-killed in between, the ack is sent again and nothing is trained on twice. Held-out accuracy is measured by a
-process of its own (`evaluator.py`), for which nothing here waits.
+The order makes `kill -9` harmless. Version n + 1 is published before its checkpoint. If the trainer is
+killed in between, it recomputes the step from the same batch (the orchestrator hands out the same one until
+it is acknowledged), finds its own manifest and goes on. The checkpoint comes before the ack. If killed in
+between, the trainer sends the ack again, and trains on nothing twice. A process of its own (`evaluator.py`)
+measures held-out accuracy; nothing here waits for it.
 Left out: several devices, several steps per batch, learning-rate schedules.
 """
 
@@ -72,7 +72,7 @@ class TokenCounts:
 
 @dataclass(slots=True)
 class Trainer:
-    """Everything one training process holds. `main.open_trainer` makes it."""
+    """All parts of one training process. `main.open_trainer` makes it."""
 
     config: TrainerConfig
     info: RunInfo
@@ -97,7 +97,7 @@ class Trainer:
         self._finish()
 
     def step(self) -> None:
-        """Train one batch and bring the next version to the world."""
+        """Train on one batch and publish the next version."""
         step = self.progress.version
         asked_at = time.monotonic()
         batch = self._wait_for_batch(step)
@@ -129,7 +129,7 @@ class Trainer:
         raise Stopped
 
     def _begin(self) -> None:
-        """Publish the starting weights and what reads them."""
+        """Publish the starting weights, with the config and tokenizer that they need."""
         for name, digest in (
             ("config.json", self.info.spec.model_config_digest),
             ("tokenizer.json", self.info.spec.tokenizer_digest),
@@ -216,7 +216,7 @@ class Trainer:
         }
 
     def _behaviour(self, step: int, selection: Selection) -> Behaviour | None:
-        """Return what ratios start from; None where workers' claims are taken for it."""
+        """Return the log-probabilities that ratios start from; None to take workers' claims."""
         if self.config.behaviour == "worker":
             return None
         return recompute(
@@ -228,7 +228,7 @@ class Trainer:
         )
 
     def _apply_gradients(self) -> dict[str, float]:
-        """Move the masters, or leave the step out where a scaled gradient overflowed; return its numbers."""
+        """Move the masters, or leave the step out if a scaled gradient overflowed; return its numbers."""
         masters = list(self.policy.masters.values())
         used, norm = self.scale, 0.0
         is_finite = unscale(masters, used)
@@ -245,7 +245,7 @@ class Trainer:
         return values
 
     def _evaluate(self, version: int) -> None:
-        """Hand a published version to the evaluator if it is due, and tell what that has found."""
+        """Hand a published version to the evaluator if one is due, and report its findings."""
         if self.evaluator is None:
             return
         every = self.config.evaluate_every
@@ -281,7 +281,7 @@ class Trainer:
     def _record(
         self, version: int, manifest: Manifest, values: Mapping[str, Any], batch: Batch | None
     ) -> None:
-        """Write the version's line, then the checkpoint that makes it count."""
+        """Write the version's line, then the checkpoint that makes the line count."""
         sizes = patch_bytes(manifest)
         line = {"version": version, "at": time.time(), **values}
         line["policy_digest"] = "0x" + manifest.policy_digest.hex()
@@ -309,7 +309,7 @@ class Trainer:
         try:
             self.client.ack(self.config.run_id, step)
         except StepOutOfOrder:
-            # Sent before the last end of this process, whose checkpoint is of the step after it.
+            # An earlier life of this process sent it; the checkpoint is of the step after it.
             structlog.get_logger().info("step was already acknowledged", step=step)
 
 

@@ -1,9 +1,8 @@
 """The losses, each with its paper, on flat completion tokens; and which sequences may count.
 
-The ratio's anchor is the policy that sampled: recomputed under that version (`behaviour.py`), or as its
-worker claims. Recomputing it with the current model on stale work would make every ratio 1 and clipping
-inert. Every loss divides by a
-count over the *whole* step, so the sum over microbatches equals one large batch whatever the packing.
+Ratios start from the policy that sampled: recomputed under that version (`behaviour.py`), or as its
+worker claims. Recomputing stale work with the current model would make every ratio 1 and clipping inert.
+Every loss divides by a count over the *whole* step, so any packing into microbatches sums to one batch.
 Left out: a KL term against a reference, and decoupled PPO.
 
 Suffixes: N completion tokens of a microbatch, S its sequences.
@@ -40,7 +39,7 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """Bounds on the ratio: 1 − low … 1 + high, and `cap` where the advantage is negative."""
+    """Bounds on the ratio: 1 − low … 1 + high, and `cap` if the advantage is negative."""
 
     low: float
     high: float
@@ -68,7 +67,7 @@ def losses() -> Mapping[str, Loss]:
 def grpo(tokens: Tokens, clip: Clip, whole: Whole) -> Tensor:
     """GRPO (arXiv:2402.03300) without its KL term, two-sided (arXiv:2505.07291), per token.
 
-    One-sided clipping leaves the ratio unbounded where the advantage is negative: one unlikely token
+    One-sided clipping leaves the ratio unbounded if the advantage is negative: one unlikely token
     could carry the step.
     """
     objective_N = _clipped(tokens.ratio, tokens.advantages_N, clip, cap=clip.cap)
@@ -106,7 +105,7 @@ def gspo(tokens: Tokens, clip: Clip, whole: Whole) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """Where a sequence's ratios may lie for it to be trained on."""
+    """The range of ratios within which a sequence is trained on."""
 
     mean_low: float
     mean_high: float

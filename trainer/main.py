@@ -56,7 +56,7 @@ def main(config: TrainerConfig, key: bytes) -> None:
 def open_trainer(
     config: TrainerConfig, key: bytes, client: TrainerRoutes, stop: threading.Event
 ) -> Iterator[Trainer]:
-    """Check that run, key and model belong together, take up the newest checkpoint, and lend it all."""
+    """Check that run, key and model fit, take up the newest checkpoint, and lend the trainer."""
     info = client.run(config.run_id)
     spec = info.spec
     if spec.trainer != address_of(key):

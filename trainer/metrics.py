@@ -1,4 +1,4 @@
-"""What one step was like: sums over its tokens, a line of JSON, TensorBoard scalars.
+"""Describe one step: sums over its tokens, a line of JSON, TensorBoard scalars.
 
 Owns `metrics.jsonl`: one line per policy version, appended and flushed before the checkpoint that
 remembers its end. A resumed trainer cuts the file there, so no version has two lines. Held-out accuracy
@@ -52,7 +52,7 @@ class TokenSums:
         self.ratio += float(ratio_N.sum())
         self.ratio_squared += float((ratio_N**2).sum())
         self.ratio_max = max(self.ratio_max, float(ratio_N.max()) if len(ratio_N) else 0.0)
-        # The samples are the worker's, so its mean log-ratio estimates KL(worker ‖ policy).
+        # The worker drew the samples, so the mean log-ratio estimates KL(worker ‖ policy).
         worker_N = worker_logprobs_N[mask_N].double()
         self.kl += float((worker_N - tokens.logprobs_N.detach()[mask_N].double()).sum())
         self.claim_gap += float((worker_N - tokens.behaviour_N[mask_N].double()).abs().sum())
@@ -77,7 +77,7 @@ class TokenSums:
 
 
 def group_values(groups: tuple[Group, ...], dropped: Counter[str], step: int) -> dict[str, Any]:
-    """Describe the groups that a step was made of."""
+    """Describe the groups of one step."""
     rewards = [reward for group in groups for reward in group.rewards]
     lengths = [len(c.tokens) for group in groups for c in group.completions]
     staleness = Counter(step - group.policy_version for group in groups)

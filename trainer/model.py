@@ -55,11 +55,11 @@ class Policy:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the compute copy computes in."""
+        """The compute copy's dtype."""
         return next(iter(self._copy.values())).dtype
 
     def refresh(self) -> None:
-        """Bring the compute copy to what will be published of the masters."""
+        """Set the compute copy to the masters as they will be published."""
         with torch.no_grad():
             for name, parameter in self._copy.items():
                 parameter.copy_(self.masters[name].to(DTYPES[self._dtypes[name]]))
@@ -155,7 +155,7 @@ def open_policy(
 def open_model(
     model_dir: Path, *, device: str, compute_dtype: ComputeDtype, attention: str = "sdpa"
 ) -> Any:
-    """Make the folder's architecture, its weights not yet set, in the dtype computed with here."""
+    """Make the folder's architecture in this device's dtype, with no weights set."""
     config = AutoConfig.from_pretrained(model_dir, local_files_only=True)
     model = AutoModelForCausalLM.from_config(
         config, dtype=DTYPES[dtype_on(device, compute_dtype)], attn_implementation=attention
@@ -164,7 +164,7 @@ def open_model(
 
 
 def dtype_on(device: str, compute_dtype: ComputeDtype) -> ComputeDtype:
-    """Return what a device computes in: float32 on a CPU, elsewhere the dtype that the run agreed on.
+    """Return a device's dtype: float32 on a CPU, elsewhere the one that the run agreed on.
 
     Ratios need the sampling policy's log-probabilities, not a worker's rounding of them, and a CPU without
     bfloat16 instructions takes up to five times as long in it.
@@ -173,7 +173,7 @@ def dtype_on(device: str, compute_dtype: ComputeDtype) -> ComputeDtype:
 
 
 def load(model: Any, weights: Weights) -> None:
-    """Set a model to published weights; raise `ValueError` where one does not fit its dtype."""
+    """Set a model to published weights; raise `ValueError` if one does not fit its dtype."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(_tensor(weights[name]))

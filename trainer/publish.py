@@ -1,8 +1,8 @@
 """Make and publish policies: patch, skip patches, anchor, step record, signed manifest; blobs first.
 
-Owns the host copies of recent versions that patches start from. Publishing is idempotent: a version
-that is already out is compared by its policy digest and left as it is, which is how a trainer that was
-killed between publishing and its checkpoint goes on.
+Owns the host copies of recent versions that patches start from. Publishing is idempotent: a published
+version is compared by its policy digest and left as it is, so a trainer that was killed between
+publishing and its checkpoint can go on.
 """
 
 import time
@@ -36,7 +36,7 @@ class Diverged(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Which ways to a version are published."""
+    """Which anchors and patches are published."""
 
     anchor_every: int
     skip_patches: Sequence[int]
@@ -72,7 +72,7 @@ class Publisher:
     ) -> Manifest:
         """Publish `weights` as `version`, unless they are already; return its manifest.
 
-        `groups` are those of the step's batch, with what the loss counted of them. Raises `Diverged` where other weights are published under this version.
+        `groups` are those of the step's batch, with what the loss counted of them. Raises `Diverged` if other weights are published under this version.
         """
         manifest = self._published(version)
         if manifest is None:
@@ -91,7 +91,7 @@ class Publisher:
         return manifest
 
     def resume(self, version: int, weights: Weights) -> None:
-        """Take up after a checkpoint: its weights, and the anchor that later patches start from."""
+        """Go on after a checkpoint: its weights, and the anchor that later patches start from."""
         self.kept = {version: weights}
         anchor_version = self.plan.anchor_version(version)
         if anchor_version == version:
@@ -99,13 +99,13 @@ class Publisher:
         self.kept[anchor_version] = self._fetch(anchor_version)
 
     def weights(self, version: int) -> Weights:
-        """Return a published version's weights: kept ones, or by its anchor and the patch from there."""
+        """Return a published version's weights: the kept ones, or its anchor with the patch from it."""
         if version not in self.kept:
             self.kept[version] = self._fetch(version)
         return self.kept[version]
 
     def _fetch(self, version: int) -> Weights:
-        """Bring a version as a worker does; nothing of the way to it is kept."""
+        """Fetch a version as a worker does; keep nothing of the way to it."""
         store = PolicyCache(
             self.client, run_id=self.run_id, spec=self.spec, domain=self.domain, keep=1
         )
@@ -159,7 +159,7 @@ class Publisher:
         return tuple(self.client.put_blob(chunk) for chunk in patch.split(data))
 
     def _published(self, version: int) -> Manifest | None:
-        """Return this trainer's own manifest of a version, or None where there is none."""
+        """Return this trainer's own manifest of a version, or None if there is none."""
         try:
             signed = self.client.manifest(self.run_id, version)
         except NotFound:

@@ -1,9 +1,8 @@
 """Scale a float16 loss so that small gradients do not vanish (arXiv:1710.03740, section 3.2).
 
-The scale is a power of two, so that dividing by it again is exact. It is halved where a gradient
-overflows, and that step is left out; it is doubled after `PATIENCE` steps without. float32 and bfloat16
-have float32's range and need none: a scale of 1 stays 1, and gradients that are not finite with it are
-an error.
+The scale is a power of two, so that dividing by it again is exact. If a gradient overflows, it is halved
+and that step left out; after `PATIENCE` steps without an overflow it is doubled. float32 and bfloat16
+have float32's range and need no scale: 1 stays 1, and gradients that are not finite then are an error.
 """
 
 import math
@@ -26,13 +25,13 @@ class NotFinite(Exception):
 
 @dataclass(frozen=True, slots=True)
 class LossScale:
-    """What losses are multiplied by, and how many steps it has served. Part of a checkpoint."""
+    """The factor on losses, and how many steps it has served. Part of a checkpoint."""
 
     value: float
     steps: int = 0
 
     def after(self, *, overflowed: bool) -> "LossScale":
-        """Return the next step's scale; raise where there is nothing left to halve."""
+        """Return the next step's scale; raise if there is nothing left to halve."""
         if overflowed and self.value == 1:
             raise NotFinite(f"gradients are not finite with a loss scale of 1: {REMEDY}")
         if overflowed:
@@ -43,7 +42,7 @@ class LossScale:
 
 
 def first_scale(dtype: torch.dtype) -> LossScale:
-    """Return what a run starts with in this compute dtype."""
+    """Return a run's first scale in this compute dtype."""
     return LossScale(FIRST if dtype is torch.float16 else 1.0)
 
 
@@ -56,7 +55,7 @@ def unscale(masters: Iterable[Tensor], scale: LossScale) -> bool:
 
 
 def finite(loss: float, step: int, dtype: torch.dtype) -> float:
-    """Return the loss; raise where the forward pass already overflowed, which no scale mends."""
+    """Return the loss; raise if the forward pass already overflowed, which no scale mends."""
     if not math.isfinite(loss):
         raise NotFinite(f"the loss of step {step} is {loss} in {dtype}: {REMEDY}")
     return loss
