@@ -1,8 +1,8 @@
-"""Turn a group's rewards into advantages: how much better than its siblings each rollout is.
+"""Turn a group's rewards into advantages: how much each rollout is better than its siblings.
 
-GRPO (arXiv:2402.03300, equation 3) without a critic. Dividing by the deviation is optional and off:
-it weighs groups by how rare their successes are (arXiv:2503.20783, "Dr. GRPO"). Rewards are integers
-in ten-thousandths, so whether a group has any signal is exact.
+GRPO (arXiv:2402.03300, equation 3) without a critic. Dividing by the deviation is optional and off,
+because it weighs groups by how rare their successes are (arXiv:2503.20783, "Dr. GRPO"). Rewards are
+integers in ten-thousandths, so whether a group has any signal is exact.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from protocol.environments.base import FULL_SCORE
 
 DEVIATION_FLOOR = 1e-4
-"""Added to σ, as TRL does; a group without spread never gets here with a non-zero numerator."""
+"""Added to σ, as TRL does; a group without spread has numerators of zero anyway."""
 
 
 def has_signal(rewards: Sequence[int]) -> bool:
@@ -26,7 +26,7 @@ def group_advantages(
 ) -> NDArray[np.float32]:
     """Return reward − group mean for each rollout, in units of a full reward.
 
-    With `divide_by_deviation` also over the sample standard deviation (n − 1) of the group.
+    With `divide_by_deviation` it is also divided by the group's sample standard deviation (n − 1).
     """
     scores = np.asarray(rewards, dtype=np.float64) / FULL_SCORE
     centred = scores - scores.mean()

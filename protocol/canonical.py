@@ -21,7 +21,7 @@ LOWEST: Final = -(1 << 63)
 HIGHEST: Final = (1 << 64) - 1
 
 BUFFER_BYTES: Final = 1024
-"""What an encoding starts with and may outgrow; the library's 256 KiB cost more than most values."""
+"""The first buffer of an encoding; it grows. The library's 256 KiB cost more than most values."""
 
 Value = None | bool | int | str | bytes | list[Any] | dict[str, Any]
 
@@ -50,8 +50,8 @@ def decode(data: bytes, *, max_items: int = 1 << 22) -> Any:
     """Return the value whose encoding is exactly `data`.
 
     Raises `Malformed` for anything else: trailing bytes, floats, unordered or repeated keys, long
-    forms of short values, or more than `max_items` elements in all lists and maps together: a few
-    kilobytes under zstd otherwise become lists of lists that fill a gigabyte and ten seconds.
+    forms of short values, or more than `max_items` elements in all lists and maps together. Without
+    that limit a few kilobytes under zstd become lists of lists that take a gigabyte and ten seconds.
     """
     count = _Counter(max_items)
     try:
@@ -97,7 +97,7 @@ def _ordered(value: Any) -> Value:
             raise Malformed(f"integer {value} does not fit 64 bits; send it as 32 bytes")
         return value
     if isinstance(value, (list, tuple)):
-        # A prompt is thousands of ids: whole lists of one plain type are passed in C.
+        # A prompt is thousands of ids, so whole lists of one plain type are checked in C.
         kinds = set(map(type, value))
         if kinds <= PLAIN or (kinds == {int} and min(value) >= LOWEST and max(value) <= HIGHEST):
             return list(value)

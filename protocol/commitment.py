@@ -1,7 +1,7 @@
-"""What a worker checks before it works, what it signs after, and what it makes of the answer. Pure.
+"""What a worker checks before its work, what it signs after, and how it checks the answer. Pure.
 
-A worker trusts nobody's word: a lease is worth its signature by the run's orchestrator over the
-agreed terms, and a receipt its signature over the very work that was sent.
+A worker trusts nobody's word: a lease counts only with the orchestrator's signature over the agreed
+terms, and a receipt only with its signature over the very work that was sent.
 """
 
 from dataclasses import dataclass
@@ -89,7 +89,7 @@ def commit(
 def check_receipt(
     receipt: Receipt, commitment: Commitment, *, spec: RunSpec, domain: Domain
 ) -> None:
-    """Raise a `MarketError` unless the orchestrator signed for this work: it is the claim to pay."""
+    """Raise a `MarketError` unless the orchestrator signed for this work: that is the claim to pay."""
     require_signer(domain.digest(receipt), receipt.signature, spec.orchestrator, "the receipt")
     lease = commitment.lease
     if (receipt.work_digest, receipt.run_id, receipt.worker, receipt.nonce) != (

@@ -1,4 +1,4 @@
-"""Consensus constants. Each says its unit, why this value, and what breaks if it changes.
+"""Consensus constants. Each gives its unit, the reason for its value, and what breaks if it changes.
 
 Changing any of them is a new `PROTOCOL_VERSION`: old and new parties would disagree on bytes.
 """
@@ -44,10 +44,10 @@ MARGIN_CAP_NATS: Final = 1.0
 SURPRISAL_FLOOR_NATS: Final = 1e-5
 """Added to a surprisal (−log-probability) before its logarithm when a replay compares two of them.
 The gap is |log(floor + recomputed) − log(floor + claimed)|, in nats: it shows another model on sure
-tokens as on open ones, where the plain difference only sees the open ones (by plain differences one int4
+and open tokens alike, while the plain difference sees only the open ones (by plain differences one int4
 group in five of the starting model hides among the honest). Surprisals must be exact near 0
 (`rollout_worker/engines/likelihood.py`): from a float32 `logit − logsumexp` alone, whose steps are 2e-6,
-honest float32 work had a mean gap of 0.0027 where it has 0.000002."""
+honest float32 work had a mean gap of 0.0027 instead of 0.000002."""
 
 MICRO: Final = 1_000_000
 """Shares, temperatures and counts of mismatches cross the wire as integers in millionths of one.

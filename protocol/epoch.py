@@ -1,8 +1,8 @@
 """What an epoch says on chain: its work leaves, its account leaves and its signed header.
 
 The types and their hashes, bit for bit those of `contracts/src/EpochHash.sol`, and how they follow from
-an epoch's file, for whoever proposes, signs, audits or disputes one. Which work is accepted is
-settlement's business; how a header is signed is `protocol/signing.py`'s. All fields are static, so `abi.encode` is the concatenation of 32-byte
+an epoch's file, for all who propose, sign, audit or dispute one. Settlement decides which work is accepted;
+`protocol/signing.py` signs a header. All fields are static, so `abi.encode` is the concatenation of 32-byte
 words and is written by hand.
 
 Amounts are in *units*: the run's rate (token wei per unit) turns them into money only on chain.
@@ -94,7 +94,7 @@ class AccountLeaf:
 
 @dataclass(frozen=True, slots=True)
 class EpochHeader:
-    """What m of n verifiers sign. `total` is the epoch's units; `account_root` is cumulative.
+    """The header that m of n verifiers sign. `total` is in units; `account_root` is cumulative.
 
     `generation` counts how often the run's epochs were voided: without it a voided header could
     be posted again.
@@ -138,7 +138,7 @@ class FraudReport:
 
     @classmethod
     def of(cls, task: FraudReportTask) -> "FraudReport":
-        """Return what is signed of a report on the wire."""
+        """Return the signed part of a report on the wire."""
         about = task.run_id, task.worker, task.work_digest, task.evidence_digest
         return cls(*about, int(task.amount), task.reported_at)
 
@@ -149,10 +149,10 @@ class FraudReport:
 
 @dataclass(frozen=True, slots=True)
 class RetractEpoch:
-    """What m of n verifiers sign to take a pending epoch and every later one back.
+    """The message that m of n verifiers sign to take back a pending epoch and every later one.
 
-    `header_hash` is the struct hash of the header posted. Its signers still answer for it for a
-    challenge window.
+    `header_hash` is the struct hash of the posted header. The header's signers still answer for it
+    for a challenge window.
 
     Example:
         RetractEpoch(1, 0, 0, header.struct_hash())
@@ -204,7 +204,7 @@ def accounts_of(file: EpochFile) -> tuple[AccountLeaf, ...]:
 def header_of(file: EpochFile, data: bytes) -> EpochHeader:
     """Return the header that an honest quorum signs; `data` is the file's canonical bytes.
 
-    Raises `ValueError` where the file's leaves do not ascend.
+    Raises `ValueError` if the file's leaves do not ascend.
     """
     roots = work_root(leaves_of(file)), account_root(accounts_of(file))
     return header_over(file, *roots, data_hash=keccak256(data))
@@ -231,12 +231,12 @@ def header_over(
 
 
 def uri_of(digest: bytes) -> str:
-    """Return how a posting names its file: by the SHA-256 that an orchestrator serves it under."""
+    """Return the URI by which a posting names its file: the SHA-256 under which it is served."""
     return f"blob:0x{digest.hex()}"
 
 
 def blob_of(uri: str) -> bytes | None:
-    """Return the digest that a posting's URI names, or None: whoever posts may write anything."""
+    """Return the digest that a posting's URI names, or None: a poster may write anything."""
     found = BLOB_URI.fullmatch(uri)
     return bytes.fromhex(found[1]) if found else None
 
@@ -268,7 +268,7 @@ def struct_hash(type_string: str, values: Sequence[Word]) -> bytes:
 
 
 def abi_word(kind: str, value: Word) -> bytes:
-    """Return one static ABI word, refusing whatever Solidity could not have held."""
+    """Return one static ABI word; refuse any value that Solidity could not have held."""
     match kind, value:
         case "address", str():
             raw = bytes.fromhex(value.removeprefix("0x"))

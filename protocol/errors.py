@@ -2,9 +2,9 @@
 
     MarketError
     ├── Malformed 400        cannot be read: encoding, field, length
-    ├── Unauthorized 401     who sent it is not established
+    ├── Unauthorized 401     the sender is not established
     │   ├── BadSignature     ├── TokenExpired
-    ├── Forbidden 403        who sent it is known and may not
+    ├── Forbidden 403        the sender is known and may not
     ├── NotFound 404
     ├── Refused 409          well formed, against the rules now; never retry unchanged
     │   ├── LeaseExpired     ├── LeaseForeign      ├── LeaseUsed       ├── RunNotOpen
@@ -46,7 +46,7 @@ class Unauthorized(MarketError):
 
 
 class BadSignature(Unauthorized):
-    """The signature is not one by the expected account over exactly these bytes."""
+    """The expected account did not sign exactly these bytes."""
 
 
 class TokenExpired(Unauthorized):
@@ -138,11 +138,11 @@ class TooManyLeases(Busy):
 
 
 def by_code() -> dict[str, type[MarketError]]:
-    """Return every class of the tree by its wire code, for a client that raises what it was told."""
+    """Return every class of the tree by its wire code, for a client that raises what it receives."""
     found: dict[str, type[MarketError]] = {}
     pending: list[type[MarketError]] = [MarketError]
     while pending:
         cls = pending.pop()
-        found.setdefault(cls.code, cls)  # a class without a code of its own is never what was told
+        found.setdefault(cls.code, cls)  # a class without its own code is never on the wire
         pending.extend(cls.__subclasses__())
     return found

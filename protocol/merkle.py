@@ -5,8 +5,7 @@ so proves membership but not index, and the ledger's disputes are about neighbou
 padded with zero words to a power of two, so a tree of `count` leaves has proofs of exactly
 `ceil(log2(count))` words. The empty tree has the zero root; the tree of one leaf is that leaf.
 
-Leaves are hashed by `protocol/epoch.py` over at least 128 bytes, so none can pass for a 64-byte
-node.
+`protocol/epoch.py` hashes leaves over at least 128 bytes, so no leaf can pass for a 64-byte node.
 Twin of `contracts/src/PositionalMerkle.sol`; held together by shared vectors.
 """
 

@@ -88,9 +88,9 @@ class LeaseRequest(Wire):
 class Leases(Wire):
     leases: Annotated[tuple[SignedLease, ...], AsTuple]
     notice: Annotated[str, Field(max_length=1024)] = ""
-    """What the worker should know about its standing, with the remedy; empty where it is good."""
+    """What the worker should know about its standing, with the remedy; empty if it is good."""
     rejected: Annotated[str, Field(max_length=2048)] = ""
-    """The worker's group that a replay rejected last, by its digest, and why; empty while there is none."""
+    """The digest of the worker's group that a replay rejected last, and why; empty if there is none."""
 
 
 class ReturnedLeases(Wire):
@@ -102,14 +102,14 @@ class ReturnedLeases(Wire):
 class SelfCheck(Wire):
     """A worker's own measurement of its machine, after its sequential test raised an alarm.
 
-    Its word alone: it ends the pause and nothing else, and what follows is replayed like a newcomer's.
+    It is the worker's word alone: it only ends the pause, and later work is replayed as a newcomer's.
     """
 
     policy_version: U32
     stats: Annotated[
         tuple[ReplayStats, ...], AsTuple, Field(min_length=SELF_CHECK_GROUPS, max_length=1024)
     ]
-    """Of fresh groups of the run's problems, each replayed whole under the run's terms."""
+    """From fresh groups of the run's problems, each replayed whole under the run's terms."""
 
 
 class GroupState(StrEnum):
@@ -121,7 +121,7 @@ class GroupState(StrEnum):
 
 
 class SubmissionStatus(Wire):
-    """Where one submission stands and all that is needed to replay it."""
+    """Where one submission stands, and everything that its replay needs."""
 
     work_digest: Bytes32
     state: GroupState
@@ -132,11 +132,11 @@ class SubmissionStatus(Wire):
     """Blob of the submission's compressed body."""
     receipt: Receipt
     rewards: Annotated[tuple[int, ...], AsTuple]
-    """Ten-thousandths, one per rollout, recomputed; empty where they were not."""
+    """Ten-thousandths, one per rollout, recomputed; empty if they were not."""
     trained_in: Annotated[int, Field(ge=-1)]
     """The trainer's step that consumed the group, −1 for none."""
     draw_epoch: U32
-    """Whose secret drew whether the group is replayed: the epoch open when it was received."""
+    """The epoch whose secret decides on its replay: the one open when it was received."""
     draw_rate_millionths: U32
     """The share of such groups that is replayed. Both are 0 until that secret is in an epoch's file."""
     verdicts: Annotated[tuple[Verdict, ...], AsTuple]
@@ -179,13 +179,13 @@ class AuditTask(Wire):
     lease: SignedLease
     body: Bytes32
     rollouts: Annotated[tuple[U32, ...], AsTuple, Ascending, Field(max_length=MAX_GROUP_SIZE)]
-    """Which of the group's rollouts to replay, as the draw gives them; a verdict covers exactly these."""
+    """The group's rollouts to replay, as the draw gives them; a verdict covers exactly these."""
     rewards: Annotated[
         tuple[Annotated[int, Field(ge=0, le=FULL_SCORE)], ...],
         AsTuple,
         Field(max_length=MAX_GROUP_SIZE),
     ] = ()
-    """Ten-thousandths, one per rollout of the group; empty where they are not known."""
+    """Ten-thousandths, one per rollout of the group; empty if they are not known."""
 
 
 class AuditRequest(Wire):
@@ -203,7 +203,7 @@ class VerdictReply(Wire):
 
 
 class FraudReportTask(Wire):
-    """A report that verifiers are asked to sign: on evidence that is worth a stake (`checks/evidence.py`)."""
+    """A report for verifiers to sign, on evidence that is worth a stake (`checks/evidence.py`)."""
 
     run_id: U63
     worker: Address
@@ -212,7 +212,7 @@ class FraudReportTask(Wire):
     amount: Annotated[str, Field(pattern="^[0-9]+$")]
     reported_at: U64
     also: Bytes32 = bytes(32)
-    """The other group with gross evidence, where no hypothesis names what was done; else zero."""
+    """The other group with gross evidence, if no hypothesis names what was done; else zero."""
 
 
 class FraudReportTasks(Wire):
@@ -236,7 +236,7 @@ class VerifierInfo(Wire):
     num_odd: U63
     """Verdicts that a quorum of the others overruled."""
     canaries_failed: U63
-    """What it passed is not told: it would learn which of its tasks were canaries."""
+    """Passed canaries are not told: the verifier would learn which of its tasks they were."""
 
 
 class VerifierInfos(Wire):
@@ -244,12 +244,12 @@ class VerifierInfos(Wire):
 
 
 class CanaryInfo(Wire):
-    """A commitment to what one canary worker does, signed when it was made, and its opening."""
+    """A commitment to one canary worker's behaviour, signed when it was made, and its opening."""
 
     commitment: Bytes32
     committed_at: U64
     signature: Signature
-    """The orchestrator's, of `canary.commitment_text` by EIP-191."""
+    """The orchestrator's EIP-191 signature of `canary.commitment_text`."""
     opening: CanaryOpening | None
 
 
@@ -290,7 +290,7 @@ class EpochFile(Wire):
     generation: U64
     prev_account_root: Bytes32
     secret: Bytes32
-    """The epoch secret revealed: seeds, tasks and audit draws can be recomputed."""
+    """The revealed epoch secret, from which seeds, tasks and audit draws can be recomputed."""
     contributions: Annotated[tuple[Contribution, ...], AsTuple]
     accounts: Annotated[tuple[Account, ...], AsTuple]
 
@@ -334,11 +334,11 @@ class WorkerInfo(Wire):
     dropped_leases: U63
     """Leases that were returned, expired, or ended in a group that admission rejected."""
     paused: Annotated[str, Field(max_length=1024)]
-    """What its sequential test found, while it gets no leases until a self-check passes; else empty."""
+    """Its sequential test's finding, while it gets no leases until a self-check passes; else empty."""
     most_leases: U32
-    """How many leases it may hold: fewer than the run's limit where it dropped too many."""
+    """How many leases it may hold: fewer than the run's limit if it dropped too many."""
     notice: Annotated[str, Field(max_length=1024)]
-    """What drops cost it now, with the remedy; empty where its standing is good."""
+    """What drops cost it, with the remedy; empty if its standing is good."""
     earned: U63
     """Units in final epochs."""
     last_nonce: U63

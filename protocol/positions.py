@@ -1,4 +1,4 @@
-"""Whether a model has positions enough for a run's longest rollout."""
+"""Whether a model has enough positions for a run's longest rollout."""
 
 from pydantic import BaseModel, ValidationError
 
@@ -6,13 +6,13 @@ from protocol.run import RunSpec
 
 
 class Architecture(BaseModel):
-    """What is asked of a model's config.json here; a model without the field has no such limit."""
+    """The field of a model's config.json that is read here; a model without it has no such limit."""
 
     max_position_embeddings: int | None = None
 
 
 def why_too_long(config_json: bytes, spec: RunSpec) -> str | None:
-    """Return why the model has no room for the run's longest rollout, or None where it has."""
+    """Return why the model has no room for the run's longest rollout, or None if it has."""
     try:
         most = Architecture.model_validate_json(config_json).max_position_embeddings
     except ValidationError as error:

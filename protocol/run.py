@@ -1,7 +1,7 @@
-"""RunSpec: everything about a run that all parties must agree on, hashed, its hash on chain.
+"""RunSpec: everything about a run that all parties must agree on. Its hash is on chain.
 
-Nothing here can be overridden locally. What a single party decides for itself (addresses, paths,
-sizes, the trainer's recipe) is in that party's own config.
+Nothing here can be overridden locally. A single party's own choices (addresses, paths, sizes, the
+trainer's recipe) are in that party's config.
 """
 
 from typing import Annotated, Self
@@ -29,8 +29,8 @@ class AuditPolicy(Wire):
     """How much of a worker's accepted work is replayed.
 
     All of a worker's groups until `num_probation_groups` are accepted; then the share `rate_millionths`
-    of them, and of each of those `num_rollouts` rollouts. A token says so much about what sampled it that
-    one rollout of many groups catches more than every rollout of few.
+    of its groups, and in each of those `num_rollouts` rollouts. A token tells so much about its sampler
+    that one rollout of many groups catches more than every rollout of few.
     """
 
     num_probation_groups: U32 = 64
@@ -84,17 +84,17 @@ class RunSpec(Wire):
     max_worker_share_millionths: Annotated[int, Field(ge=1, le=MICRO)] = MICRO
     """Largest share of one batch that a single worker's groups may fill; never less than one group."""
     max_stake_multiple_millionths: Annotated[int, Field(ge=0, le=1000 * MICRO)] = 4 * MICRO
-    """Largest multiple of its part of the stake at work that a worker may fill of a batch; 0 for no such
-    cap. From 1 on every batch can be filled; at m, while those at work with 1/m of the stake deliver."""
+    """Most of a batch that a worker may fill, as a multiple of its part of the stake at work; 0 for no
+    cap. From 1 on every batch can be filled; at m, if those at work with 1/m of the stake deliver."""
 
     audit: AuditPolicy
     drops: DropPolicy = DropPolicy()
-    """What leases that end without work cost a worker's standing."""
+    """How leases that end without work lower a worker's standing."""
     thresholds: Thresholds
     """Calibrated bounds of honest replay, of this model in this dtype."""
     orchestrator: Address
     trainer: Address
-    """The keys whose leases, receipts and manifests are this run's."""
+    """The keys that sign this run's leases, receipts and manifests."""
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
@@ -124,12 +124,12 @@ class RunSpec(Wire):
 
     @property
     def drop_rule(self) -> DropRule:
-        """Return the drop policy at this run's lease limit."""
+        """Return the drop policy, applied to this run's lease limit."""
         return DropRule(self.drops, self.max_worker_leases)
 
     @property
     def max_model_len(self) -> int:
-        """The longest prompt and completion together, in tokens: what an engine must have room for."""
+        """The longest prompt and completion together, in tokens: an engine must have room for them."""
         return self.max_prompt_tokens + self.max_tokens
 
     @property
@@ -138,9 +138,9 @@ class RunSpec(Wire):
 
     @property
     def most_submission_bytes(self) -> int:
-        """What a body may inflate to: four of the largest groups (tokens, log-probabilities, prompt).
+        """Most bytes of an inflated body: four largest groups (tokens, log-probabilities, prompt).
 
-        Above that nothing is worth reading; below, a group that is too long is told so by admission.
+        Above that nothing is worth reading; below, admission says that a group is too long.
         """
         largest = self.group_size * 8 * self.max_tokens + 5 * self.max_prompt_tokens
         return min(MAX_SUBMISSION_INFLATED_BYTES, 65_536 + 4 * largest)

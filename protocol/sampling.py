@@ -1,8 +1,8 @@
-"""The seeded Gumbel stream: which token a rollout seed makes the winner.
+"""The seeded Gumbel stream, by which a rollout seed chooses each token.
 
 Sampling is `argmax(logits / T + g)` where `g` is a pure function of (seed, position, token id), so a
 rollout is a deterministic function of (weights, prompt, seed) and a replay needs only the tokens.
-This is the reference; engines compute the same with their own arrays and are held to it by tests.
+This is the reference; engines compute the same with their own arrays, and tests compare them with it.
 Left out: logits (an engine's business) and bounds on their rounding (`protocol.verdict`).
 
 Source: `protocol/wire.md` 4.2; Token-DiFR (arXiv:2511.20621); the integer part and the log1p tail
@@ -23,8 +23,8 @@ _NUM_BYTES: Final = np.uint32(16)
 def random_bits(seed: ArrayLike, position: ArrayLike, token: ArrayLike) -> NDArray[np.uint32]:
     """Return r(s, p, v), 32 uniform bits per broadcast element; exact on every machine.
 
-    `position` is that of the last context token: the prompt's first token is 0, and the token being
-    drawn will stand at `position + 1`.
+    `position` is that of the last context token: the prompt's first token is at 0, and the drawn token
+    will be at `position + 1`.
     """
     seeds = np.asarray(seed, dtype=np.uint64)
     state = np.zeros((), dtype=np.uint32)
@@ -35,7 +35,7 @@ def random_bits(seed: ArrayLike, position: ArrayLike, token: ArrayLike) -> NDArr
 
 
 def gumbel(seed: ArrayLike, position: ArrayLike, token: ArrayLike) -> NDArray[np.float64]:
-    """Return g(s, p, v) in float64, against which engines' float32 is a rounding.
+    """Return g(s, p, v) in float64, which engines round to float32.
 
     Large values, which win, come from u near 0, where all 32 bits count.
     """

@@ -1,7 +1,7 @@
 """EIP-712: what each signed message hashes to, and who signed it.
 
 One domain for the whole market, ("Rollcall", "1", chain id, RunLedger): the ledger recovers the same
-signatures. Structs are flat: anything long stands in as its digest. The hashing is written out
+signatures. Structs are flat: a digest stands for anything long. The hashing is written out
 because the general encoder costs a millisecond per message, which is most of what the orchestrator
 may spend on a submission; `tests/protocol/test_signing.py` holds it against eth-account's.
 Sources: EIP-712, EIP-2 (low s).
@@ -166,12 +166,12 @@ def sign(key: bytes, digest: bytes) -> bytes:
 
 @lru_cache(maxsize=8)
 def _private_key(key: bytes) -> PrivateKey:
-    """Making the object computes its public key, which costs more than a signature."""
+    """Keep key objects: making one computes its public key, which costs more than a signature."""
     return PrivateKey(key)
 
 
 def recover(digest: bytes, signature: bytes) -> str:
-    """Return the account that signed `digest`; raise `BadSignature` where there is none.
+    """Return the account that signed `digest`; raise `BadSignature` if there is none.
 
     High-s and v other than 27 or 28 are refused, so a signature has one form.
     """

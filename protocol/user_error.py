@@ -1,4 +1,4 @@
-"""What a person at the command line did or has that stops a command: one line and its remedy."""
+"""An error that the person at the command line can mend: one line and its remedy."""
 
 import re
 
@@ -11,7 +11,7 @@ class UserError(Exception):
 
 
 def one_line(error: Exception) -> str:
-    """Return an error's text on one line, without a library's account of its own inside."""
+    """Return an error's text on one line, with a library's own report cut out of it."""
     text = " ".join(str(error).split()) or type(error).__name__
     cause = CAUSE.search(text)
     return INNER.sub(cause[1].lower() if cause else "no answer", text)

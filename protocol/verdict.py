@@ -1,7 +1,7 @@
 """Every way a group can fail to be paid, and the verdict of a replay.
 
-A `Rejection` is recorded, counted and shown to the worker; it is never raised. `judge` is the whole
-decision of a replay: pure, from what was measured and what was calibrated.
+A `Rejection` is recorded, counted and shown to the worker; it is never raised. `judge` makes the whole
+decision of a replay, purely from the measured figures and the calibrated bounds.
 """
 
 from enum import StrEnum
@@ -14,7 +14,7 @@ from protocol.precision import ComputeDtype
 from protocol.wire import U32, U63, U64, Address, Ascending, AsTuple, Bytes32, Name, Signature, Wire
 
 MAX_MISMATCHES = 64
-"""Positions that a verdict shows: enough to see a pattern, 3 kB at most."""
+"""How many positions a verdict shows: enough to see a pattern, 3 kB at most."""
 
 
 class Rejection(StrEnum):
@@ -58,7 +58,7 @@ class Statistic(StrEnum):
 
     @property
     def unit(self) -> int:
-        """Return what one token, or one nat, is as an integer."""
+        """Return the integer for one token or one nat."""
         return MICRO if self is Statistic.MISMATCHES else NANO
 
 
@@ -73,7 +73,7 @@ class Bounds(Wire):
     """The bounds of one statistic: in millionths of a mismatch, or in billionths of a nat.
 
     Totals over a group's tokens are compared with `reference` times their number, so that short and
-    long groups, and single rollouts of one, are held to the same law. What is left is the excess.
+    long groups, and single rollouts of one, are held to the same law. The difference is the excess.
     """
 
     reference: U64
@@ -87,7 +87,7 @@ class Bounds(Wire):
 class Thresholds(Wire):
     """The one law of honest replay for a model in a compute dtype, with the measurement that set it.
 
-    It holds for every engine and machine. Written by `rollcall calibrate`. Each of the three statistics
+    It holds for every engine and machine. `rollcall calibrate` writes it. Each of the three statistics
     has a third of the false rejects of `judge`, and a third of the false alarms of the sequential test.
     """
 
@@ -106,11 +106,11 @@ class Thresholds(Wire):
     num_honest_tokens: U64
     honest_match_millionths: Annotated[int, Field(ge=0, le=MICRO)]
     int8_caught_millionths: Annotated[int, Field(ge=0, le=MICRO)]
-    """Of groups sampled from int8-rounded weights, the share that one group's bounds reject."""
+    """The share of groups sampled from int8-rounded weights that one group's bounds reject."""
     false_rejects_per_million_groups: Annotated[int, Field(ge=1, le=300)]
-    """Of honest groups, by `judge`: the rate that the group limits were set for, before their room."""
+    """Honest groups that `judge` may reject: the rate that set the group limits, before their room."""
     false_alarms_per_million_groups: Annotated[int, Field(ge=1, le=MICRO)]
-    """Of honest groups, by the sequential test: the rate that the drift limits were set for."""
+    """Honest groups that may alarm the sequential test: the rate that set the drift limits."""
 
     def bounds(self, statistic: Statistic) -> Bounds:
         """Return one statistic's bounds."""
@@ -118,7 +118,7 @@ class Thresholds(Wire):
         return found
 
     def misfit(self, *, model_digest: bytes, compute_dtype: ComputeDtype) -> str | None:
-        """Return why they do not hold for this model computed in this dtype, with the remedy, or None."""
+        """Return why they do not hold for this model in this dtype, with the remedy, or None."""
         if self.compute_dtype is not compute_dtype:
             measured = f"in {self.compute_dtype}, not in {compute_dtype}"
         elif self.model_digest != model_digest:
@@ -132,7 +132,7 @@ class Thresholds(Wire):
 
 
 class ReplayStats(Wire):
-    """What one replay of a group, or of some of its rollouts, measured: totals, so that it can be signed.
+    """Totals that one replay of a group, or of some of its rollouts, measured; they can be signed.
 
     Margins are capped at `MARGIN_CAP_NATS` in the sum, not in the maximum. A log-probability gap compares
     logarithms of surprisals, recomputed and claimed (`SURPRISAL_FLOOR_NATS`).
@@ -144,9 +144,9 @@ class ReplayStats(Wire):
     max_margin_nanonats: U64
     gap_nanonats: U64
     surprisal_nanonats: U64
-    """How unlikely the tokens are under the policy, whatever the seeds: −log of their probability."""
+    """−log of the tokens' probability under the policy, regardless of the seeds."""
     forks_for_micro: U64 = 0
-    """Mismatched tokens of rollouts with a reward above the group's mean, each times what it is above by."""
+    """Mismatched tokens of rollouts with a reward above the group's mean, each times the difference."""
     forks_against_micro: U64 = 0
     """The same of rollouts below the mean."""
 
@@ -209,15 +209,15 @@ class Verdict(Wire):
     rejection: Annotated[str, Field(max_length=64)]
     detail: Annotated[str, Field(max_length=1024)]
     rollouts: Annotated[tuple[U32, ...], AsTuple, Ascending, Field(max_length=MAX_GROUP_SIZE)]
-    """Which of the group's rollouts were replayed; none where nothing could be."""
+    """The group's rollouts that were replayed; none if nothing could be."""
     stats: ReplayStats
     """Over every token of those rollouts."""
     drifts: bool = False
     """Whether this group, accepted by itself, carried its worker's sequential test over its bound."""
     hypothesis: Annotated[str, Field(max_length=32)] = ""
-    """What explains a rejected group (`evidence.Hypothesis`); empty where nothing tried does."""
+    """The `evidence.Hypothesis` that explains a rejected group; empty if none that was tried does."""
     explained: ReplayStats = NOTHING_MEASURED
-    """What a replay under the hypothesis measured."""
+    """The figures of a replay under the hypothesis."""
     mismatches: Annotated[tuple[Mismatch, ...], AsTuple, Field(max_length=MAX_MISMATCHES)]
     """The worst, by margin."""
     decided_at: U64
@@ -243,12 +243,12 @@ def judge(stats: ReplayStats, thresholds: Thresholds) -> tuple[Rejection, str] |
 
 
 def follows(verdict: Verdict, thresholds: Thresholds) -> bool:
-    """Return whether a decided verdict's outcome is what its own figures say."""
+    """Return whether a decided verdict's outcome follows from its own figures."""
     return (judge(verdict.stats, thresholds) is None) == (verdict.outcome is Outcome.ACCEPTED)
 
 
 def excess(stats: ReplayStats, statistic: Statistic, bounds: Bounds) -> int:
-    """Return by how much a group's total is above its reference, in its unit; often negative."""
+    """Return a group's total less its reference, in the statistic's unit; often negative."""
     return stats.total(statistic) - bounds.reference * stats.num_tokens
 
 

@@ -1,7 +1,7 @@
-"""The base of every type that enters as bytes, and the field types they are made of.
+"""The base of every type that enters as bytes, and the types of their fields.
 
 A `Wire` is frozen, strict and knows no extra fields. It has two forms: JSON (bytes as 0x-hex) for the
-HTTP routes, and `canonical` bytes for what is hashed or compressed.
+HTTP routes, and `canonical` bytes for hashing and compression.
 """
 
 from functools import lru_cache
@@ -47,7 +47,7 @@ def _exactly(length: int) -> AfterValidator:
 
 @lru_cache(maxsize=4096)
 def checksum_address(value: str) -> str:
-    """Return the EIP-55 form of a 20-byte hex address; raise `ValueError` where it is not one."""
+    """Return the EIP-55 form of a 20-byte hex address; raise `ValueError` if it is not one."""
     digits = value[2:].lower()
     is_hex = len(digits) == ADDRESS_CHARACTERS - 2 and not set(digits) - set("0123456789abcdef")
     if not value.startswith("0x") or not is_hex:
@@ -75,10 +75,10 @@ class Wire(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     MAX_ITEMS: ClassVar[int] = 1 << 22
-    """Elements that canonical bytes may hold: an epoch of 400,000 groups has so many."""
+    """Most elements in canonical bytes: an epoch of 400,000 groups has so many."""
 
     def canonical(self) -> bytes:
-        """Return the bytes that are hashed, and compressed where the body is binary."""
+        """Return the bytes that are hashed, and compressed if the body is binary."""
         return canonical.encode(self.model_dump(mode="python"))
 
     def canonical_digest(self) -> bytes:
@@ -110,7 +110,7 @@ class Wire(BaseModel):
 
 
 def describe(error: ValidationError) -> str:
-    """Return one line that names each wrong field and what was expected, never the input's bulk."""
+    """Return one line that names each wrong field and the expected value, never the whole input."""
     parts = (
         f"{'.'.join(str(p) for p in item['loc']) or 'message'}: {item['msg']}"
         for item in error.errors(include_url=False, include_input=False)[:5]
@@ -133,4 +133,4 @@ def _ascending(value: tuple[int, ...]) -> tuple[int, ...]:
 
 
 Ascending = AfterValidator(_ascending)
-"""Of indices: what is named twice would be counted twice."""
+"""For indices: one named twice would be counted twice."""

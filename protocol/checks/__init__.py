@@ -1,1 +1,1 @@
-"""What judges work: draws, bounds and their calibration, the sequential test, evidence, drops, canaries, withholding."""
+"""Judge work: draws, bounds and their calibration, the sequential test, evidence, drops, canaries, withholding."""

@@ -2,19 +2,19 @@
 
 Groups come in samples: one per policy, engine, instruction set, number of threads and batch shape that was
 measured. Tokens of one group err together (one cache, one problem), so every bound is extrapolated from
-groups, and the sample that needs the loosest sets it, times a stated room: machines exist that were not
-measured. A bound never tightens because a machine was lucky: there are floors per dtype.
+groups. The sample that needs the loosest bound sets it, times a stated room for machines that were not
+measured. Floors per dtype keep a bound from tightening because a machine was lucky.
 
 - `reference`: `REFERENCE` times the largest honest mean per token.
-- `group`: the excess that a third of the false-reject rate of honest groups is above, times `ROOM`.
+- `group`: the excess that honest groups exceed at a third of the false-reject rate, times `ROOM`.
   Beyond the 90th percentile it is taken as exponential (peaks over a threshold: Pickands 1975, Balkema and
   de Haan 1974, with shape 0), which is conservative for means of bounded errors; mismatches are counted, so
   their tail is its whole-numbered sister, the geometric.
 - `drift`: the bound at which a CUSUM of the honest groups' excesses alarms at a third of the
   false-alarm rate: the average run length of its Markov chain (Brook and Evans 1972, Biometrika 59).
-  Never below the group limit: honest groups near in time err together more than the chain knows.
+  Never below the group limit: honest groups near in time err together more than the chain says.
 
-The floors follow from `logit_error`, what rounding does to a logit at most on honest machines.
+The floors follow from `logit_error`, the most that rounding changes a logit on honest machines.
 """
 
 from collections.abc import Sequence
@@ -30,35 +30,35 @@ from protocol.verdict import Bounds, ReplayStats, Statistic, Thresholds, judge
 
 REFERENCE: Final = {Statistic.MISMATCHES: 2.0, Statistic.MARGIN: 2.5, Statistic.GAP: 1.5}
 """Over the honest mean. A CUSUM is quickest for a shift of about twice its distance from the mean, and rare
-events need distance for their bound to be low. A machine that was not measured may stand above all that
-were: in bfloat16 two processors' means differed by 1.2 (0.026 and 0.0309 nats of gap), and a reference of
-1.2 times the first condemned honest work on the second."""
+events get a low bound only at a distance. An unmeasured machine may stand above all measured ones: in
+bfloat16 two processors' means differed by 1.2 (0.026 and 0.0309 nats of gap), and a reference of 1.2 times
+the first condemned honest work on the second."""
 ROOM: Final = 1.5
-"""Group and drift limits over what the loosest sample needs."""
+"""Group and drift limits, as multiples of what the loosest sample needs."""
 ROUNDINGS: Final = {
     ComputeDtype.FLOAT32: 1024,
     ComputeDtype.FLOAT16: 8,
     ComputeDtype.BFLOAT16: 8,
 }
-"""Unit roundoffs in `logit_error`. In float32 sums themselves are rounded, in another order on every
-machine; the 16-bit dtypes add up in float32 and round activations, a few times on the way of a token."""
+"""Unit roundoffs in `logit_error`. In float32 the sums themselves are rounded, in another order on every
+machine; the 16-bit dtypes add up in float32 and round each token's activations a few times."""
 TIES_LOST: Final = 16
-"""Of so many tokens that stand nearer to a tie than the logit error, one is taken to be lost by honest work."""
+"""Honest work is taken to lose one of so many tokens that stand nearer to a tie than the logit error."""
 TAIL_QUANTILE: Final = 0.9
 NUM_TESTS: Final = len(Statistic)
 MIN_GROUPS: Final = 100
-"""Ten peaks over the 90th percentile are the least that give their mean a meaning."""
+"""A mean of fewer than ten peaks over the 90th percentile says nothing."""
 NUM_STATES: Final = 128
 LONGEST_RUN: Final = 1e12
-"""Groups: average run lengths beyond are not told apart, and float64 could not."""
+"""In groups. Longer average run lengths are not told apart, and float64 could not."""
 INT8_CAUGHT: Final = 0.5
-"""Least share of int8 groups that one group's bounds must reject, where nobody accepts less in words."""
+"""Least share of int8 groups that one group's bounds must reject, unless a user accepts less in words."""
 
 Floats = NDArray[np.float64]
 
 
 def logit_error(dtype: ComputeDtype) -> float:
-    """Return the nats by which an honest engine's logit may err, for the floors."""
+    """Return by how many nats an honest engine's logit may err, for the floors."""
     return ROUNDINGS[dtype] * dtype.unit_roundoff
 
 
@@ -74,7 +74,7 @@ def thresholds_of(
 ) -> Thresholds:
     """Set the bounds from honest groups, one sequence per sample, and hold int8 groups to them.
 
-    Raises `ValueError` where a sample has fewer than `MIN_GROUPS` groups.
+    Raises `ValueError` if a sample has fewer than `MIN_GROUPS` groups.
     """
     if (fewest := min(map(len, honest), default=0)) < MIN_GROUPS:
         raise ValueError(
@@ -126,7 +126,7 @@ def bounds_of(
     """Set one statistic's bounds; `rejects` and `alarms` are shares of honest groups."""
     samples = [_totals(sample, statistic, dtype) for sample in honest]
     seen = REFERENCE[statistic] * max(_mean(totals[1:], tokens[1:]) for totals, tokens in samples)
-    # With the one more group, so that no sample of this size climbs by it.
+    # Include the one more group, so that no sample of this size climbs by it.
     unseen = ROOM * max(_mean(totals, tokens) for totals, tokens in samples)
     reference = int(np.ceil(max(_floor(statistic, dtype), seen, unseen)))
     tail = count_tail if statistic is Statistic.MISMATCHES else tail_bound
@@ -139,7 +139,7 @@ def bounds_of(
 
 
 def least_total(statistic: Statistic, dtype: ComputeDtype) -> float:
-    """Return what one more group is always taken to have had: one near tie, lost, or misjudged so far.
+    """Return the assumed total of one more group: one near tie, lost, or misjudged so far.
 
     An engine that never differed from its replay in a thousand groups may still do so in a million.
     """
@@ -149,7 +149,7 @@ def least_total(statistic: Statistic, dtype: ComputeDtype) -> float:
 
 
 def run_length(sample: Sequence[ReplayStats], thresholds: Thresholds) -> float:
-    """Return after how many groups like these, on average, some statistic's test alarms falsely."""
+    """Return the average number of groups like these until a statistic's test alarms falsely."""
     rates = []
     for statistic in Statistic:
         bounds = thresholds.bounds(statistic)
@@ -165,7 +165,7 @@ def _mean(totals: Floats, tokens: Floats) -> float:
 def _floor(statistic: Statistic, dtype: ComputeDtype) -> float:
     """Return the lowest reference per token.
 
-    Where logits err by e, so does the logarithm of a surprisal; and a tie nearer than e may be lost, by e.
+    If logits err by e, so does the logarithm of a surprisal; and a tie nearer than e may be lost, by e.
     """
     error = logit_error(dtype)
     match statistic:
@@ -180,7 +180,7 @@ def _floor(statistic: Statistic, dtype: ComputeDtype) -> float:
 def _totals(
     sample: Sequence[ReplayStats], statistic: Statistic, dtype: ComputeDtype
 ) -> tuple[Floats, Floats]:
-    """Return totals and tokens of each group, with the one more group of `least_total` first."""
+    """Return each group's totals and tokens, with the additional group of `least_total` first."""
     tokens = np.array([stats.num_tokens for stats in sample], dtype=np.float64)
     totals = np.array([stats.total(statistic) for stats in sample], dtype=np.float64)
     middle = np.median(tokens)
@@ -199,26 +199,26 @@ def tail_bound(values: Floats, rate: float) -> float:
 
 
 def count_tail(values: Floats, rate: float) -> float:
-    """Return the same for excesses over counted millions, by a geometric tail."""
+    """Return the same for excesses over counts in millionths, by a geometric tail."""
     counts = np.ceil(values / MICRO)
     start = float(np.ceil(_tail_start(counts)))
     peaks = counts[counts > start] - start
     share = len(peaks) / len(values)
     if share <= rate:
         return float(counts.max()) * MICRO
-    # One more peak of two than was seen: all peaks being ones does not make twos impossible.
+    # Assume one more peak of two than was seen: if all peaks are ones, twos are still possible.
     repeats = 1 - (len(peaks) + 1) / (float(peaks.sum()) + 2)
     further = np.ceil(np.log(rate / share) / np.log(repeats))
     return max(float(counts.max()), start + float(further)) * MICRO
 
 
 def _tail_start(values: Floats) -> float:
-    """Return the 90th percentile, or the highest of the many groups that had nothing, if above."""
+    """Return the 90th percentile, or if higher, the highest of the many groups that had nothing."""
     return float(np.quantile(values, TAIL_QUANTILE))
 
 
 def drift_bound(excesses: Floats, rate: float) -> float:
-    """Return the least bound at which honest work crosses in at most a share `rate` of groups."""
+    """Return the least bound that honest work crosses in at most a share `rate` of groups."""
     high = max(float(excesses.max()), 1.0)
     while alarm_rate(excesses, high) > rate:
         high *= 2
@@ -237,7 +237,7 @@ def drift_bound(excesses: Floats, rate: float) -> float:
 def alarm_rate(excesses: Floats, bound: float) -> float:
     """Return one over the average run length of the CUSUM from zero, by its Markov chain.
 
-    S is held on `NUM_STATES` steps up to the bound; a step between two is split between them, which
+    S takes `NUM_STATES` values up to the bound; a value between two is split between them, which
     keeps its mean.
     """
     steps = np.minimum(excesses, bound / OUTLIERS) / bound * NUM_STATES
@@ -252,7 +252,7 @@ def alarm_rate(excesses: Floats, bound: float) -> float:
     state = np.arange(NUM_STATES + 1)
     moves = state[None, :] - state[:, None] + offset
     chain = weights[moves]
-    # Whatever would fall below zero stops there.
+    # A sum that would fall below zero stops there.
     chain[:, 0] = np.cumsum(weights)[moves[:, 0]]
     chain *= 1 - 1 / LONGEST_RUN
     lengths = np.linalg.solve(np.eye(NUM_STATES + 1) - chain, np.ones(NUM_STATES + 1))

@@ -1,9 +1,9 @@
 """Canaries: groups of known quality among a verifier's replays, and their commitments.
 
-An operator runs some workers whose every group is honest, or every group false. Which they are is
-committed to before they lease anything, so that nobody can call a group a canary after the fact, and
-opened when one of them has been judged wrongly, or after a while. Until then nothing on the wire
-tells them from other workers. Pure.
+An operator runs some workers whose groups are all honest, or all false. It commits to which they
+are before they lease anything, so that nobody can call a group a canary after the fact. It opens a
+commitment when a group was judged wrongly, or after a while. Until then nothing on the wire tells
+canaries from other workers. Pure.
 """
 
 import math
@@ -14,20 +14,20 @@ from protocol.verdict import Outcome, ReplayStats, Thresholds, judge
 from protocol.wire import Address, Bytes32, Wire
 
 CLEARLY_FALSE = 0.5
-"""Work is clearly false where half of what its replay measured would still condemn it."""
+"""Work is clearly false if half of what its replay measured would still condemn it."""
 CLEARLY_HONEST = 1.25
-"""Work is clearly honest where a quarter more than what its replay measured would still pass. Between
+"""Work is clearly honest if a quarter more than what its replay measured would still pass. Between
 the two an honest verifier on other hardware might differ, and nobody's stake may depend on it."""
 
 CANARY = "canary"
-"""The rejection that an opened canary shows: it is neither paid nor trained on."""
+"""The rejection of an opened canary's groups, which are neither paid nor trained on."""
 
 Answer = Literal["accepted", "rejected"]
-"""What a replay of the worker's groups must find."""
+"""The outcome that a replay of the worker's groups must find."""
 
 
 class CanaryOpening(Wire):
-    """A canary worker named: with the salt its commitment can be recomputed.
+    """Names a canary worker, with the salt to recompute its commitment.
 
     Example: CanaryOpening(worker="0x…", answer="rejected", salt=bytes(32)) says that all its groups
     were false.
@@ -50,7 +50,7 @@ def commitment_text(run_id: int, commitment: bytes, committed_at: int) -> str:
 
 
 def is_clear(outcome: Outcome, stats: ReplayStats, thresholds: Thresholds) -> bool:
-    """Return whether a replay's outcome is one that no honest verifier could differ about."""
+    """Return whether every honest verifier would have found this outcome."""
     match outcome:
         case Outcome.REJECTED:
             return judge(_scaled(stats, CLEARLY_FALSE), thresholds) is not None
@@ -61,7 +61,7 @@ def is_clear(outcome: Outcome, stats: ReplayStats, thresholds: Thresholds) -> bo
 
 
 def replays_until_failed(share: float, *, confidence: float, false_share: float = 0.5) -> int:
-    """Return within how many replays a verifier that accepts everything has failed a canary.
+    """Return after how many replays a verifier that accepts everything has failed a canary.
 
     `share` of its queue are canaries, `false_share` of those false, each independently: it passes k
     replays unseen with probability (1 − share × false_share)^k.

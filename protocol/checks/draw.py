@@ -1,9 +1,9 @@
-"""Which submissions must be replayed: the orchestrator draws, and anyone draws again.
+"""Which submissions must be replayed: the orchestrator draws, and anyone can draw again.
 
-Pure. A group is drawn by an epoch's secret and its own digest: unpredictable before it is sent,
-reproducible once the secret is revealed; so are the rollouts of it that are replayed. The share that is
-drawn follows from the worker's record, which is public too: the groups with lower nonces that it was paid
-for. How the orchestrator counts verdicts one by one is its `rules/votes.py`.
+Pure. An epoch's secret and the group's own digest decide the draw of a group and of its replayed rollouts.
+So the draw is unpredictable before the group is sent, and reproducible once the secret is revealed. The
+share that is drawn follows from the worker's record, which is public too: the groups with lower nonces that
+it was paid for. The orchestrator's `rules/votes.py` counts the verdicts one by one.
 
 Left out: who keeps the secret. An orchestrator that tells a friend whose group will be drawn cannot be
 found here; it can be found by what the friend's groups say when anyone replays them.
@@ -18,12 +18,12 @@ from protocol.run import AuditPolicy
 from protocol.verdict import Outcome
 
 INDEPENDENT_REPLAYS = 2
-"""Verifiers that must find the same before a group is rejected, in a run that has as many."""
+"""How many verifiers must agree before a group is rejected, if the run has as many."""
 
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """What one submission's draw was made from: the epoch whose secret it was, and the share.
+    """How one submission was drawn: by the secret of which epoch, and at which share.
 
     Example: Draw(epoch=3, rate=250_000): a quarter of such groups is replayed
     """
@@ -38,7 +38,7 @@ class Draw:
     def rollouts(
         self, secret: bytes, work_digest: bytes, *, group_size: int, policy: AuditPolicy
     ) -> tuple[int, ...]:
-        """Return which rollouts of a drawn submission are replayed: all where every group is."""
+        """Return which rollouts of a drawn submission are replayed: all if every group is."""
         if self.rate >= MICRO or policy.num_rollouts >= group_size:
             return tuple(range(group_size))
 
@@ -49,9 +49,9 @@ class Draw:
 
 
 def rate_millionths(policy: AuditPolicy, *, num_accepted: int) -> int:
-    """Return the share of a worker's next group being replayed, after `num_accepted` good ones.
+    """Return the share at which a worker's next group is drawn, after `num_accepted` good ones.
 
-    It never rises with the record, so who counts too few groups only replays more than it must.
+    It never rises with the record, so counting too few groups only causes more replays than needed.
     """
     return MICRO if num_accepted < policy.num_probation_groups else policy.rate_millionths
 
@@ -63,7 +63,7 @@ def is_drawn(secret: bytes, work_digest: bytes, *, rate: int) -> bool:
 
 
 def votes_that_condemn(threshold: int, num_verifiers: int) -> int:
-    """Return how many verifiers' replays it takes to reject a group, pause a worker, or report it.
+    """Return how many verifiers must find a fault to reject a group, pause a worker, or report it.
 
     The ledger asks for more than half of the verifiers anyway; a run of one verifier has no second,
     and is told so when it is launched.
@@ -76,8 +76,8 @@ def is_vouched(
 ) -> bool:
     """Return whether one outcome per verifier is enough to pay a drawn group.
 
-    `threshold` accepting ones are; so are those of all that have a vote, where too few condemn it: then
-    it is paid and not trained on.
+    `threshold` accepting ones are. The outcomes of all that have a vote are too, if too few condemn the
+    group: then it is paid and not trained on.
     """
     accepting = outcomes.count(Outcome.ACCEPTED)
     rejecting = outcomes.count(Outcome.REJECTED)

@@ -1,13 +1,13 @@
 """What leases that end without work cost a worker's standing, and how work wins it back.
 
-Pure: a one-sided cumulative sum (E. S. Page, Biometrika 41, 1954). Every dropped lease adds what it
-exceeds the free share by, every finished one takes the free share off, never below nothing. Who drops
-less than the free share for ever owes nothing for ever; who dies holding all its leases owes at most
-what the allowance forgives; who goes on dropping is replayed like a newcomer and holds fewer leases,
-down to one, until finished work has paid the debt.
+Pure: a one-sided cumulative sum (E. S. Page, Biometrika 41, 1954). Every dropped lease adds to
+a debt what it exceeds the free share by; a finished one takes the free share off, never below zero. A
+worker that drops less than the free share forever owes nothing forever. One that dies holding all its
+leases owes at most what the allowance forgives. One that goes on dropping is replayed like a newcomer
+and holds fewer leases, down to one, until finished work has paid the debt.
 
-A lease is dropped when it is returned, expires, or ends in a group that admission rejects. Who counts
-them is the orchestrator: there is no public proof that a worker ever saw a lease.
+A lease is dropped when it is returned, expires, or ends in a group that admission rejects. The
+orchestrator counts them: there is no public proof that a worker ever saw a lease.
 """
 
 from dataclasses import dataclass
@@ -23,13 +23,13 @@ class DropPolicy(Wire):
     """How many leases a worker may drop. All shares are of the leases that ended, in millionths."""
 
     free_millionths: Annotated[int, Field(ge=1, le=MICRO)] = 200_000
-    """What a worker may drop for ever; 1,000,000 makes all drops free. A machine that is restarted once
-    an hour while 64 of 512 leases are open drops an eighth."""
+    """The share a worker may drop forever; 1,000,000 makes all drops free. A machine that is restarted
+    once an hour while 64 of 512 leases are open drops an eighth."""
     num_forgiven_crashes: Annotated[int, Field(ge=1, le=1 << 10)] = 2
     """How often a worker may die holding `max_worker_leases`, with no work between, and owe nothing."""
     withheld_alarms_per_million: Annotated[int, Field(ge=0, le=1_000)] = 1
-    """Of a million workers whose drops have nothing to do with rewards, how many the test of
-    `withholding.py` may exclude over the whole run; 0 turns it off."""
+    """Most workers that the test of `withholding.py` may exclude over the whole run, of a million whose
+    drops have nothing to do with rewards; 0 turns it off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class DropRule:
 
     @property
     def most(self) -> int:
-        """The debt stops here, so that work can always win a standing back."""
+        """The debt's ceiling, so that work can always win a standing back."""
         return 2 * self.allowance
 
     def after_drop(self, debt: int) -> int:

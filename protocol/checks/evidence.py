@@ -1,24 +1,24 @@
-"""How strong a rejected group's evidence is, what explains it, and what follows: the ladder.
+"""How strong a rejected group's evidence is, what explains it, and what follows from it.
 
 Pure. A group outside its bounds is not paid; nothing else follows from one group, because a machine may
-fail honestly. Stake goes only where the evidence is beyond what any honest machine does:
+fail honestly. Stake is taken only if the evidence is beyond what any honest machine does:
 
 - *gross*: under the honest law the group's tokens are less likely than 10^-12, in two groups of the worker;
-- *named*: a hypothesis about what was done explains the group better than the honest law by 10^9, and
-  the group is no gross evidence against the hypothesis: of two that are both impossible neither is true.
+- *named*: a hypothesis about what was done explains the group better than the honest law by 10^9, and the
+  group is no gross evidence against the hypothesis, because neither of two impossible ones is true.
 
-Either is counted by m verifiers' own replays (`draw.votes_that_condemn`).
+Either takes m verifiers' own replays (`draw.votes_that_condemn`).
 
 Evidence is counted so that a machine that fails honestly cannot reach it:
 
 - *Tokens.* Each token that is not the seeded winner counts as one, however far it lost. Their number in a group
-  is Poisson at the bounds' reference rate or at `FAULT_RATE`, whichever is higher, and k of them where λ are
-  expected have at most the probability e^(k − λ) (λ/k)^k (Chernoff). One bit that flipped is one token.
-- *Claims.* Log-probabilities are only said: the trainer recomputes them, and an engine that reports
-  `logit − logsumexp` in float32 is outside the bounds without having cheated. They count for a name alone: the
-  weights that explain every claim to within the honest bounds were the ones served. A gap of x times what
-  honest work stays below has probability r^x, where r is the share of honest groups above it (Pickands
-  1975; `calibration.py`).
+  is Poisson at the higher of the bounds' reference rate and `FAULT_RATE`. If λ are expected, k of them have at
+  most the probability e^(k − λ) (λ/k)^k (Chernoff). One bit that flipped is one token.
+- *Claims.* Log-probabilities are only claimed: the trainer recomputes them, and an engine that reports
+  `logit − logsumexp` in float32 is outside the bounds without having cheated. So they count only for a named
+  hypothesis: weights that explain every claim to within the honest bounds were the ones served. A gap of x
+  times what honest work stays below has probability r^x, where r is the share of honest groups above it
+  (Pickands 1975; `calibration.py`).
 
 Left out: which hypotheses are tried, and how (`rollout_worker/replay/hypotheses.py`).
 """
@@ -30,22 +30,22 @@ from protocol.constants import MICRO, NANO
 from protocol.verdict import Outcome, ReplayStats, Statistic, Thresholds, Verdict
 
 GROSS_DECADES = 12.0
-"""Orders of magnitude: of a million million honest groups one looks like this."""
+"""Orders of magnitude: one of a million million honest groups looks like this."""
 NAMED_DECADES = 9.0
-"""By which a hypothesis must be likelier than the honest law; some 40 are tried, which costs 1.6 of it."""
+"""Orders by which a hypothesis must beat the honest law; some 40 are tried, which costs 1.6 of them."""
 FAULT_RATE = 1e-5
-"""Of a machine's tokens that come out wrong for no reason of its owner's, at most: a bit that flips, a kernel
-that fails. Such a machine's groups are not paid, and its stake is safe."""
+"""The largest share of a machine's tokens that come out wrong without its owner's doing: a bit flips, a
+kernel fails. Such a machine's groups are not paid, and its stake is safe."""
 
 
 class Hypothesis(StrEnum):
     """What a worker may have done instead of sampling as leased."""
 
     UNSEEDED = "unseeded"
-    """Tokens with the policy's own log-probabilities that no seed of the lease draws: by other seeds, by
-    another model, or written."""
+    """No seed of the lease draws these tokens, though the log-probabilities are the policy's: they came
+    from other seeds, from another model, or were written."""
     SIBLING_SEED = "sibling_seed"
-    """Drawn by seeds of other rollouts of the lease: in another order, or one for all."""
+    """Seeds of other rollouts of the lease drew them: in another order, or one seed for all."""
     OLDER_VERSION = "older_version"
     INT8 = "int8"
     INT4 = "int4"
@@ -66,7 +66,7 @@ class Consequence(StrEnum):
 
 
 def token_decades(stats: ReplayStats, thresholds: Thresholds) -> float:
-    """Return how unlikely honest work is to lose so many tokens: −log10 of its probability."""
+    """Return −log10 of the probability that honest work loses so many tokens."""
     rate = max(FAULT_RATE, thresholds.mismatches.reference / MICRO)
     expected, found = rate * stats.num_tokens, stats.num_wrong
     if found <= expected:
@@ -75,7 +75,7 @@ def token_decades(stats: ReplayStats, thresholds: Thresholds) -> float:
 
 
 def decades(stats: ReplayStats, thresholds: Thresholds) -> float:
-    """Return how unlikely honest work is to measure this, by its tokens or by its claims."""
+    """Return how unlikely these figures are for honest work, by its tokens or by its claims."""
     gap, rate = thresholds.gap, thresholds.false_rejects_per_million_groups / MICRO / len(Statistic)
     most = gap.reference * stats.num_tokens + gap.group
     by_claims = stats.gap_nanonats / most if stats.gap_nanonats > most else 0.0
@@ -83,10 +83,10 @@ def decades(stats: ReplayStats, thresholds: Thresholds) -> float:
 
 
 def lead(verdict: Verdict, thresholds: Thresholds) -> float:
-    """Return by how many decades a verdict's hypothesis is likelier than the honest law.
+    """Return how many decades likelier a verdict's hypothesis is than the honest law.
 
-    Tokens that a hypothesis determines have probability 1 under it; those that no seed of the lease draws have
-    the policy's.
+    Tokens that a hypothesis determines have probability 1 under it; tokens that no seed of the lease draws
+    have the policy's.
     """
     if not verdict.hypothesis:
         return 0.0

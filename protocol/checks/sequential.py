@@ -1,24 +1,24 @@
-"""A worker's sequential test: cheats too faint for one group, told from many.
+"""A worker's sequential test: many groups show cheats that are too faint for one.
 
-One CUSUM (Page 1954, Biometrika 41) per term over the groups of one worker in the order in which a
+One CUSUM (Page 1954, Biometrika 41) per term runs over one worker's groups, in the order in which a
 verifier replayed them:
 
     S ← max(0, S + min(excess, bound / 3))
 
-The test alarms where some S > bound, and starts again from zero. A term's excess is what a group's total
-is above its reference times its tokens, so that two short groups weigh what a long one of as many tokens
-does. The cap keeps one outlier, or three, from alarming. Restarting at zero keeps a worker from saving up
-honest groups to spend on cheating.
+The test alarms if some S > bound, and starts again from zero. A term's excess is the group's total less its
+reference times its tokens, so that two short groups weigh as much as a long one of as many tokens. The cap
+keeps one outlier, or three, from alarming. Restarting at zero keeps a worker from saving up honest groups
+to spend on cheating.
 
-The terms are the three statistics of a replay, and two of near-tie forks. Who takes the runner-up
-at near ties chooses rewards, though each mismatch alone looks like rounding: then mismatches stand in
-rollouts above the group's mean reward, or below it, more than by chance. Weighed by their advantage,
-honest mismatches sum to nothing on average, and vary less than they number (an advantage is within ±1, its
-square below 1/4 on average where rewards are 0 or 1): half of the mismatches' own distance between mean and
-reference, and their bound, alarm more rarely than the mismatches do.
+The terms are the three statistics of a replay, and two of near-tie forks. A worker that takes the runner-up
+at near ties can choose rewards, though each mismatch alone looks like rounding. Then mismatches stand in
+rollouts above the group's mean reward, or below it, more often than by chance. Weighed by their advantage,
+honest mismatches sum to zero on average, and vary less than their number (an advantage is within ±1, its
+square below 1/4 on average if rewards are 0 or 1). So half of the mismatches' own distance between mean and
+reference, with their bound, alarms more rarely than the mismatches do.
 
-All integers, from signed `ReplayStats` and agreed `Thresholds`: whoever folds the same groups in the
-same order gets the same state. Left out: one group's own bounds (`verdict.judge`), and what an alarm
+All integers, from signed `ReplayStats` and agreed `Thresholds`: the same groups in the same order give
+everybody the same state. Left out: one group's own bounds (`verdict.judge`), and what an alarm
 costs (`evidence.py`).
 """
 
@@ -31,13 +31,13 @@ from protocol.verdict import NOTHING_MEASURED, ReplayStats, Statistic, Threshold
 from protocol.wire import U64, Wire
 
 OUTLIERS = 3
-"""Groups that cannot raise an alarm by themselves, whatever they hold: the fourth can."""
+"""So many groups cannot raise an alarm, whatever they hold; the fourth can."""
 FORK_SHARE = 4
-"""Forks are held to the mismatches' reference over this: half of what their honest mean is below it."""
+"""The forks' reference is the mismatches' over this: half of what the honest mean is below it."""
 
 
 class Sum(Wire):
-    """One CUSUM: S in its term's unit, and the groups and tokens since it last was zero."""
+    """One CUSUM: S in its term's unit, and the groups and tokens since S was last zero."""
 
     total: U64 = 0
     num_groups: U64 = 0
@@ -60,7 +60,7 @@ class Drift(Wire):
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """What one CUSUM holds against a group: the integers that one token or one nat is, and its bound."""
+    """One CUSUM's term: a group's excess, the integer that one token or one nat is, and the bound."""
 
     name: str
     label: str
@@ -115,7 +115,7 @@ def crossed(drift: Drift, thresholds: Thresholds) -> Alarm | None:
 
 
 def check(groups: Sequence[ReplayStats], thresholds: Thresholds) -> str | None:
-    """Return the first bound that one group, or these in their order, break; None for honest work."""
+    """Return the first bound that one group or the whole sequence breaks; None for honest work."""
     drift = Drift()
     for stats in groups:
         if (broken := judge(stats, thresholds)) is not None:

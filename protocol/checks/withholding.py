@@ -1,14 +1,14 @@
-"""Whether a worker keeps groups back by what they are worth: its drops against its rewards.
+"""Whether a worker keeps groups back because of their worth: its drops against its rewards.
 
 A lease fixes task and seeds, so its group has one reward before anyone samples it, and over leases of one
 policy version rewards are drawn alike for everybody. A worker whose drops have nothing to do with rewards
 (crashes, returned leases) finishes a random part of its leases. One that samples everything and drops the
-poor groups moves the mean of what it finishes away from everybody's, and with it what is trained on.
+poor groups moves its finished groups' mean away from everybody's, and so biases the training.
 
-The test. Per policy version, pool what the worker finished with all leases of the others, and ask how
-probable it is that a random part of that pool is as good. Others' leases that are missing count as the
-best possible (C. F. Manski, American Economic Review 80, 1990): so nobody can make an honest worker look
-too good by keeping good groups back themselves. Over all versions, with excess T, variance V of the drawn
+The test. Per policy version, pool the worker's finished groups with all leases of the others, and ask how
+probable it is that a random part of that pool is as good. Others' missing leases count as the best possible
+(C. F. Manski, American Economic Review 80, 1990), so nobody can make an honest worker look too good by
+keeping good groups back themselves. Over all versions, with excess T, variance V of the drawn
 parts and b the most that one group can exceed its pool's mean,
 
     P(excess ≥ T) ≤ exp(−T² / (2 (V + b T / 3)))
@@ -18,9 +18,9 @@ American Statistical Association 58, 1963, theorem 4): no simulation, no normal 
 directions are asked. The k-th look at a worker may spend 1 / (k (k + 1)) of its false-alarm rate, so the
 sum over all looks stays within it, however long the run.
 
-What it cannot see: drops by anything but reward; a worker whose drops are fewer than the others' missing
-leases excuse; a run in which most work is withheld, for the others are the measure; a run of one worker.
-What it takes for withholding: a machine that fails just where answers are long, if long answers are poor.
+It cannot see: drops by anything but reward; a worker whose drops are fewer than the others' missing leases
+excuse; a run in which most work is withheld, because the others are the measure; a run of one worker. It
+mistakes for withholding: a machine that fails only on long answers, if long answers are poor.
 
 Pure. Rewards are ten-thousandths, a group's is the mean of its rollouts' (rounded down).
 """
@@ -37,15 +37,15 @@ from protocol.wire import U32, U63, Address, AsTuple, Wire
 
 NUM_GROUPS_PER_LOOK = 64
 """Finished groups between two looks at a worker. Closer looks each spend a part of the false-alarm rate
-and find nothing sooner: 64 groups move the exponent by about 3 where 30 % are withheld. Also written in
+and find nothing sooner: 64 groups move the exponent by about 3 if 30 % are withheld. Also written in
 `orchestrator/store/lua/standing.lua`."""
 
 NUM_VERSIONS = 512
-"""How many policy versions a look goes back: a worker that begins to withhold is not hidden for ever
-behind what it did before."""
+"""How many policy versions a look goes back, so that a worker that begins to withhold cannot hide
+forever behind its past."""
 
 WITHHELD = "withheld_groups"
-"""The reason of such an exclusion, as workers and events are told it."""
+"""The reason of such an exclusion, as workers and events give it."""
 
 
 class Tally(Wire):
@@ -70,12 +70,12 @@ class Stratum(Wire):
 
 
 class Case(Wire):
-    """All that a look at one worker is decided from: kept, so that anyone can decide it again."""
+    """All data that decides a look at one worker, kept so that anyone can decide it again."""
 
     run_id: U63
     worker: Address
     look: Annotated[int, Field(ge=1, lt=1 << 63)]
-    """How many looks there were at this worker, this one included."""
+    """The number of looks at this worker, including this one."""
     alarms_per_million: U32
     strata: Annotated[tuple[Stratum, ...], AsTuple]
 
@@ -90,13 +90,13 @@ class Evidence:
     num_finished: int
     num_missing: int
     excess: float
-    """Positive where the finished groups are too good, negative where they are too poor."""
+    """Positive if the finished groups are too good, negative if they are too poor."""
     log_probability: float
-    """Natural logarithm of a bound: at most this probable where drops are unrelated to rewards."""
+    """Natural logarithm of the highest probability of this if drops are unrelated to rewards."""
 
 
 def evidence_of(strata: Sequence[Stratum]) -> Evidence:
-    """Return the stronger of both directions. Versions where nothing of the worker is missing tell nothing."""
+    """Return the stronger of both directions. Versions without a missing group of the worker tell nothing."""
     telling = [s for s in strata if s.own.num_missing and s.own.num_finished]
     found = [_excess(telling, lost_reward) for lost_reward in (1.0, 0.0)]
     excess, log_probability = min(found, key=lambda pair: pair[1])
@@ -109,7 +109,7 @@ def evidence_of(strata: Sequence[Stratum]) -> Evidence:
 
 
 def is_withholding(case: Case) -> Evidence | None:
-    """Return the evidence where it is beyond chance at this look's part of the false-alarm rate."""
+    """Return the evidence if it is beyond chance at this look's part of the false-alarm rate."""
     if not case.alarms_per_million:
         return None
     evidence = evidence_of(case.strata)
@@ -121,8 +121,8 @@ def is_withholding(case: Case) -> Evidence | None:
 def _excess(strata: Sequence[Stratum], lost_reward: float) -> tuple[float, float]:
     """Return one direction's signed excess and the bound on its probability.
 
-    `lost_reward` is what others' missing groups count as: 1 when asking whether the worker's are too good,
-    0 when asking whether they are too poor.
+    Others' missing groups count as `lost_reward`: 1 to ask whether the worker's are too good, 0 to ask
+    whether they are too poor.
     """
     excess = variance = largest = 0.0
     for stratum in strata:

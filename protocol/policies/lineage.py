@@ -1,9 +1,9 @@
 """Step records: which groups made which policy version, chained so that one signature covers them all.
 
 The trainer writes a record for every step and names it in the manifest that it signs. A record names
-the one before it, so whoever has version n's manifest can check every record back to the starting
-weights without another signature. Records hold what influence is counted from (`shares_of`), and
-nothing that a reader could not hold against the submissions: rewards are recomputed from the text,
+the one before it, so with version n's manifest one can check every record back to the starting
+weights without another signature. Records hold the data that influence is counted from (`shares_of`),
+and nothing that a reader could not check by the submissions: rewards are recomputed from the text,
 tokens are counted in the body.
 """
 
@@ -21,10 +21,10 @@ from protocol.messages import BatchGroup
 from protocol.wire import U32, U63, Address, AsTuple, Bytes, Bytes32, Wire
 
 NO_LINEAGE = bytes(32)
-"""What version 0 names: nothing shaped the weights that the run was agreed on."""
+"""The lineage of version 0: no group shaped the weights that the run was agreed on."""
 MAX_RECORDS_BYTES = 8 << 20
-"""Records that one answer holds; more are asked for again. A step of 32 groups of 8 has 5 kB, and a record
-is one blob (`MAX_CHUNK_BYTES`): of some 26,000 such groups at most."""
+"""Records in one answer; more take another request. A step of 32 groups of 8 has 5 kB, and a record is
+one blob (`MAX_CHUNK_BYTES`) of some 26,000 such groups at most."""
 
 Counts = Annotated[
     tuple[Annotated[int, Field(ge=0, le=MAX_COMPLETION_TOKENS)], ...],
@@ -43,9 +43,9 @@ class TrainedGroup(Wire):
     worker: Address
     policy_version: U32
     rewards: Annotated[tuple[int, ...], AsTuple, Field(max_length=MAX_GROUP_SIZE)]
-    """Ten-thousandths, as recomputed: what the advantages were made of."""
+    """Ten-thousandths, as recomputed; the advantages follow from them."""
     tokens: Counts
-    """Completion tokens of each rollout that the loss counted; 0 where it was left out."""
+    """Completion tokens of each rollout that the loss counted; 0 if it was left out."""
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
@@ -55,7 +55,7 @@ class TrainedGroup(Wire):
 
     @classmethod
     def of(cls, entry: BatchGroup, tokens: Sequence[int]) -> "TrainedGroup":
-        """Say how many tokens of each rollout of a batch's group entered the loss."""
+        """Record how many tokens of each rollout of a batch's group entered the loss."""
         return cls(
             work_digest=entry.work_digest,
             worker=entry.worker,
@@ -65,17 +65,17 @@ class TrainedGroup(Wire):
         )
 
     def is_of(self, entry: BatchGroup) -> bool:
-        """Return whether this is that group of a batch, whatever was counted of it."""
+        """Return whether this is that group of a batch; the counts of its tokens do not matter."""
         return self == TrainedGroup.of(entry, self.tokens)
 
 
 class StepRecord(Wire):
-    """What made `version` of `version − 1`: every group of the batch, in its order."""
+    """The step from `version − 1` to `version`: every group of the batch, in its order."""
 
     run_id: U63
     version: Annotated[int, Field(ge=1, lt=1 << 32)]
     previous: Bytes32
-    """Digest of the record of version − 1; `NO_LINEAGE` where that is the starting weights."""
+    """Digest of the record of version − 1; `NO_LINEAGE` if that is the starting weights."""
     divides_by_deviation: bool
     """Whether advantages were divided by their group's deviation (`advantage.py`)."""
     groups: Annotated[tuple[TrainedGroup, ...], AsTuple]
@@ -97,8 +97,8 @@ class Records(Wire):
 class Share:
     """How much of one step a group was: parts of the step's whole, which sum to 1 over its groups.
 
-    `weight` is the part of the absolute advantage, Σ|A|·tokens over the group's counted rollouts: the
-    most that a loss which averages over tokens lets it move the step before ratios and clipping
+    `weight` is the part of the absolute advantage, Σ|A|·tokens over the group's counted rollouts. By a
+    loss that averages over tokens the group can move the step no further, before ratios and clipping
     (GRPO, arXiv:2402.03300, equation 3). 0 for every group of a step that learned nothing.
     """
 
@@ -119,7 +119,7 @@ def shares_of(record: StepRecord) -> tuple[Share, ...]:
 
 
 def read_record(data: bytes, *, digest: bytes, run_id: int, version: int) -> StepRecord:
-    """Return the record that bytes hold; raise `Malformed` unless it is the one that was named."""
+    """Return the record in these bytes; raise `Malformed` unless it is the named one."""
     if content_digest(data) != digest:
         raise Malformed(
             f"the record of version {version} hashes to 0x{content_digest(data).hex()}, the chain "

@@ -1,8 +1,7 @@
-"""Policy manifest: which weights are version n, and how to get there.
+"""Policy manifest: which weights version n has, and how to get them.
 
-A policy's digest is the Merkle root over its tensors' digests in name order. It says what the
-weights are, not how they travelled: patch, skip patch and anchor lead to the same digest or are
-refused.
+A policy's digest is the Merkle root over its tensors' digests in name order. It names the weights, not
+how they travelled: patch, skip patch and anchor lead to the same digest or are refused.
 """
 
 from collections.abc import Mapping
@@ -68,7 +67,7 @@ class Manifest(Wire):
     created_at: U64
 
     def size(self) -> int:
-        """Return the bytes of the anchor: what a full copy costs."""
+        """Return the bytes of the anchor, a full copy."""
         return sum(blob.size for blob in self.anchor)
 
 
