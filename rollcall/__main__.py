@@ -54,7 +54,7 @@ app.add_typer(council.commands, name="council", rich_help_panel=TRUST)
 
 
 def _unwrap(part: typer.Typer) -> None:
-    """Let a terminal wrap the paragraphs of `--help`, and not the source."""
+    """Let the terminal wrap the paragraphs of `--help`, not the source."""
     for command in part.registered_commands:
         paragraphs = cleandoc((command.callback and command.callback.__doc__) or "").split("\n\n")
         command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
@@ -84,7 +84,7 @@ def main() -> None:
 
 
 def _ledger_errors() -> tuple[type[Exception], ...]:
-    """Return what a role may raise about the chain. Nothing where web3 was never loaded."""
+    """Return what a role may raise about the chain; nothing if web3 was never loaded."""
     loaded = sys.modules.get("ledger.errors")
     return (loaded.LedgerError,) if loaded is not None else ()
 

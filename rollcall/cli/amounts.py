@@ -1,4 +1,4 @@
-"""Token amounts as people write them: "1.5" of a token whose symbol and decimals the chain tells.
+"""Token amounts as people write them, such as "1.5", by the symbol and decimals on chain.
 
 Exact: decimal text to whole numbers and back, never through a float.
 """
@@ -12,7 +12,7 @@ MOST = (1 << 128) - 1
 """The ledger keeps amounts in 128 bits."""
 LONGEST_SYMBOL = 12
 EXACT = Context(prec=200)
-"""More digits than any amount has: the default of 28 would round."""
+"""More digits than any amount has. The default of 28 would round."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Token:
     decimals: int
 
     def parse(self, text: str) -> int:
-        """Return an amount in the smallest denomination; raise `UserError` where it is not one."""
+        """Return an amount in the smallest denomination; raise `UserError` if it is not one."""
         try:
             value = Decimal(text)
         except InvalidOperation as error:
@@ -49,7 +49,7 @@ class Token:
         return amount
 
     def show(self, amount: int) -> str:
-        """Return an amount with its symbol, exactly, in thousands."""
+        """Return an exact amount with thousands separators and its symbol."""
         sign, digits = ("-", -amount) if amount < 0 else ("", amount)
         whole, part = divmod(digits, 10**self.decimals)
         fraction = str(part).rjust(self.decimals, "0").rstrip("0") if part else ""
@@ -57,6 +57,6 @@ class Token:
 
 
 def symbol_of(text: str) -> str:
-    """Return a token's symbol fit to print: the contract, a stranger's, may answer anything."""
+    """Return a token's symbol fit to print: a stranger's contract may answer anything."""
     fit = "".join(letter for letter in text if letter.isprintable() and letter not in "[]\\ ")
     return fit[:LONGEST_SYMBOL] or "tokens"

@@ -1,7 +1,7 @@
-"""`rollcall appeal`: what one stands accused of, appealing it, and the arbiter's ruling.
+"""`rollcall appeal`: list accusations, appeal one, or rule on one as the arbiter.
 
-Found from the chain's events and views alone. The reason of an appeal is a text that the appellant
-publishes; its digest goes on chain.
+Accusations come from the chain's events and views alone. The reason of an appeal is a text that the
+appellant publishes; its digest goes on chain.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Ruling(StrEnum):
 def appeal(
     desk: Desk,
     accusation: Annotated[
-        str | None, typer.Argument(metavar="ID", help="Which; none lists accusations.")
+        str | None, typer.Argument(metavar="ID", help="Its id; none lists accusations.")
     ] = None,
     reason: Annotated[
         str | None,
@@ -49,7 +49,7 @@ def appeal(
     ] = None,
     settle: Annotated[
         bool,
-        typer.Option("--settle", help="Close one whose time is up. Anyone may."),
+        typer.Option("--settle", help="Close one if its time is up. Anyone may."),
     ] = False,
     everyone: Annotated[
         bool, typer.Option("--everyone", help="List all accusations, not only one's own.")
@@ -58,8 +58,8 @@ def appeal(
 ) -> None:
     """List accusations against a worker, appeal one, or rule on one as the arbiter.
 
-    A quorum's report holds stake at once; it is taken only if nobody appeals in time, or the arbiter
-    rules guilty. Silence of the arbiter acquits.
+    A quorum's report locks stake at once. The stake is taken only if nobody appeals in time or the
+    arbiter rules guilty. An arbiter's silence acquits.
     """
     if (reason is not None) + (rule is not None) + settle != (accusation is not None):
         raise UserError(
@@ -76,7 +76,7 @@ def appeal(
 
 
 def _show(desk: Desk, who: str | None) -> None:
-    """Print the accusations against `who`, or all, and what can be done about each until when."""
+    """Print the accusations against `who`, or all, with possible actions and their deadlines."""
     from audit.accusations import Accusations
 
     found = Accusations(desk.ledger, who).look()
@@ -137,7 +137,7 @@ def _rule(desk: Desk, text: str, ruling: Ruling) -> None:
 
 
 def _settle(desk: Desk, text: str) -> None:
-    """Close an accusation or dispute whose time is up. Anyone may."""
+    """Close an accusation or dispute if its time is up. Anyone may."""
     from ledger.state import SlashStatus
 
     word = word_of(text)
@@ -155,7 +155,7 @@ def _settle(desk: Desk, text: str) -> None:
 
 
 def word_of(text: str) -> bytes:
-    """Return the id of an accusation or dispute; raise `UserError` where it is not one."""
+    """Return the id of an accusation or dispute; raise `UserError` if it is not one."""
     digits, word = (
         text.removeprefix("0x"),
         bytes_of_hex(text, "an id (`rollcall appeal` lists them)"),

@@ -1,7 +1,7 @@
 """`rollcall audit`: recompute every epoch of a market from public data, and say what differs.
 
-Where the ledger can be shown what is wrong, the transaction that shows it is written to a file, and sent
-if asked to.
+If the ledger can be shown a fault, the command writes the transaction that shows it to a file, and sends
+it if asked to.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from audit.run import RunReport
 
 MOST_SHOWN = 20
-"""Differences printed per epoch; the proof file and the exit code do not depend on it."""
+"""Most differences printed per epoch; the proof file and the exit code do not depend on it."""
 
 OrchestratorUrl = Annotated[
     str, typer.Argument(help="Orchestrator whose published files are read.")
@@ -49,7 +49,7 @@ def audit(
     url: OrchestratorUrl,
     run: Annotated[int | None, typer.Option(help="Only this run.")] = None,
     proof: Annotated[
-        Path, typer.Option(help="Where the ready fraud proof is written, if there is one.")
+        Path, typer.Option(help="File for the ready fraud proof, if there is one.")
     ] = Path("fraud-proof.json"),
     submissions: Annotated[
         int | None,
@@ -88,7 +88,7 @@ def audit_market(
     most_submissions: int | None = None,
     key: bytes | None = None,
 ) -> list[RunReport]:
-    """Audit and show what an orchestrator serves. A `key` sends the proof."""
+    """Audit an orchestrator's runs and show the result. A `key` sends the proof."""
     from eth_account import Account
 
     from audit.record import PublicRecord

@@ -1,4 +1,4 @@
-"""`rollcall calibrate`: measure honest replay, and write the bounds that a run needs."""
+"""`rollcall calibrate`: measure honest replay and write the bounds that a run needs."""
 
 from pathlib import Path
 from typing import Annotated
@@ -21,7 +21,7 @@ def calibrate(
     dtype: Annotated[
         str | None,
         typer.Option(
-            help="What the run computes in: float32, float16 or bfloat16; default: float32 on a CPU, "
+            help="The run's dtype: float32, float16 or bfloat16; default: float32 on a CPU, "
             "float16 on a GPU."
         ),
     ] = None,
@@ -29,7 +29,7 @@ def calibrate(
         list[str] | None, typer.Option(help="Engines to measure; default: vllm and transformers.")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    environment: Annotated[str, typer.Option(help="Whose prompts to sample.")] = "arithmetic",
+    environment: Annotated[str, typer.Option(help="Environment of the prompts.")] = "arithmetic",
     groups: Annotated[
         int, typer.Option(help="Honest groups per policy and machine.", min=100)
     ] = 512,
@@ -37,7 +37,7 @@ def calibrate(
     temperature: Annotated[float, typer.Option(help="The run's temperature.")] = 1.0,
     policy: Annotated[
         list[Path] | None,
-        typer.Option(help="Further weights to measure: a run's later policies, its last one."),
+        typer.Option(help="More weights to measure, such as a run's later policies and its last."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Thresholds to write; default: in the model folder.")
@@ -47,13 +47,13 @@ def calibrate(
     ] = False,
     check: Annotated[
         Path | None,
-        typer.Option(help="Write nothing: hold fresh honest groups to these thresholds."),
+        typer.Option(help="Write nothing; test fresh honest groups against these thresholds."),
     ] = None,
 ) -> None:
     """Measure honest replay across machines and write the thresholds that a run needs.
 
-    Samples and replays as older processors do, with more threads and other batches, on every engine, and
-    shows how far the bounds are from the faintest cheat.
+    Samples and replays on every engine, also as older processors do, with more threads and other batches.
+    Shows how far the bounds are from the faintest cheat.
     """
     quiet_libraries()
     from protocol.precision import ComputeDtype

@@ -1,8 +1,8 @@
-"""`rollcall claim`: what a worker earned, was paid and can be paid now, and the payment itself.
+"""`rollcall claim`: show what a worker earned, was paid and can be paid now, and claim the payment.
 
 The newest final epoch's account tree is cumulative, so one claim per run takes everything. Epoch files
-come from an orchestrator or from a folder (`epoch_files.py`): whoever kept one needs nobody else's machine
-to be paid. A file is checked against the account root on chain before anything is sent.
+come from an orchestrator or from a folder (`epoch_files.py`): with a kept file a worker needs nobody else's
+machine to be paid. A file is checked against the account root on chain before anything is sent.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from protocol.messages import EpochFile
 
 KEPT = "epochs"
-"""Folder in a worker's data_dir where it keeps the files of epochs."""
+"""Folder of epoch files in a worker's data_dir."""
 commands = typer.Typer()
 
 
@@ -49,7 +49,7 @@ commands = typer.Typer()
 )
 def claim_command(
     orchestrator: Annotated[
-        str | None, typer.Option(help="Whose epoch files to claim from.")
+        str | None, typer.Option(help="Orchestrator whose epoch files to claim from.")
     ] = None,
     file: Annotated[
         Path | None,
@@ -72,7 +72,7 @@ def claim_command(
     rpc: Rpc = None,
     deployment: MaybeDeploymentFile = None,
 ) -> None:
-    """Show what a worker earned, was paid and can claim, what that costs, and claim it.
+    """Show what a worker earned, was paid and can claim, show what claiming costs, and claim.
 
     Claims never expire and need nobody's help: an epoch file is enough. Any key may pay the gas; the
     money goes to the worker's payout address.
@@ -138,7 +138,7 @@ def claim(
 
 
 def newest_posted(desk: Desk, files: Iterable[EpochFile]) -> list[EpochFile]:
-    """Return per run one file that is on chain as it stands: the newest that pays now, else the newest."""
+    """Return one file per run, among those on chain: the newest that pays now, else the newest."""
     best: dict[int, tuple[tuple[bool, int], EpochFile]] = {}
     for file in files:
         run = desk.run(file.run_id)
@@ -155,7 +155,7 @@ def newest_posted(desk: Desk, files: Iterable[EpochFile]) -> list[EpochFile]:
 
 
 def _not_payable_because(desk: Desk, run: RunState, run_id: int, number: int) -> str | None:
-    """Return why an epoch pays nothing yet; None when it is final, or can be made so now."""
+    """Return why an epoch pays nothing yet; None if it is final or can be made final now."""
     for pending in range(run.num_final, number + 1):
         epoch, now = desk.ledger.epoch(run_id, pending), desk.now()
         if epoch.holds:
@@ -181,7 +181,7 @@ def _accounts(file: EpochFile) -> list[AccountLeaf]:
 
 
 def _look(desk: Desk, file: EpochFile, worker: str) -> Claimable | None:
-    """Print what one run owes the worker; return it where there is something to claim."""
+    """Print what one run owes the worker; return it if there is something to claim."""
     run, name = desk.run(file.run_id), f"run {file.run_id}"
     item = _claimable(desk, run, file, worker)
     if item is None:

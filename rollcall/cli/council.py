@@ -1,6 +1,6 @@
-"""`rollcall council pause | unpause | resign`: what the holder of an office does on chain.
+"""`rollcall council pause | unpause | resign`: the acts of an office's holder on chain.
 
-Appointing somebody is the timelock's, an OpenZeppelin `TimelockController`, for which there are tools.
+Only the timelock appoints somebody: an OpenZeppelin `TimelockController`, for which tools exist.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class Holder(StrEnum):
 @at_ledger(commands, "pause", "rollcall council pause 24 --reason 'claims can be paid twice'")
 def pause(
     desk: Desk,
-    hours: Annotated[int, typer.Argument(min=1, help="For how long: 168, a week, at most.")],
+    hours: Annotated[int, typer.Argument(min=1, help="How long; at most 168, a week.")],
     reason: Reason,
 ) -> None:
-    """Stop stakes, runs, workers and epochs from coming in, as a guardian; once in 30 days.
+    """As a guardian, stop new stakes, runs, workers and epochs; once in 30 days.
 
     Claims, withdrawals, disputes, appeals, halts and permits go on.
     """
@@ -49,16 +49,16 @@ def pause(
 
 @at_ledger(commands, "unpause", "rollcall council unpause")
 def unpause(desk: Desk) -> None:
-    """End a pause early, as a guardian. The next one comes no sooner for it."""
+    """End a pause early, as a guardian. The next one may come no sooner for it."""
     desk.send("end the pause", "unpause", done="the ledger is open again")
 
 
 @at_ledger(commands, "resign", "rollcall council resign guardian", asks=True)
 def resign(
     desk: Desk,
-    office: Annotated[Holder, typer.Argument(help="Which office this key gives up.")],
+    office: Annotated[Holder, typer.Argument(help="The office that this key gives up.")],
 ) -> None:
-    """Give this key's office up at once, as one does when the key may be known to others."""
+    """Give up this key's office at once, for instance when others may know the key."""
     from ledger.state import Office
 
     if not desk.ledger.holds(Office[office.name], desk.address):

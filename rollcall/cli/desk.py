@@ -1,8 +1,8 @@
-"""A command's place at the ledger: opened with one-line errors, and sending only what was rehearsed.
+"""A command's place at the ledger. Errors are one line, and only rehearsed transactions are sent.
 
 Every mistake that a person can make on the way there (no address, no deployment file, another chain, no
-key, no gas) ends the command before anything is sent, in one line with its remedy. The ledger's code is
-loaded when a desk is opened: commands import this file for `rollcall --help` too.
+key, no gas) ends the command before anything is sent, with one line and its remedy. Opening a desk loads
+the ledger's code, because commands import this file for `rollcall --help` too.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 COIN = Token("", "coin", 18)
-"""The chain's own: which one it is, a node does not tell."""
+"""The chain's own coin; a node does not tell its name."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedCall:
-    """One transaction of a command: what it does, in words, and which method of `Ledger` sends it.
+    """One transaction of a command: its effect in words, and the method of `Ledger` that sends it.
 
-    `done` is what to say of it, or makes that from its result once it is on chain.
+    `done` is what to say once it is on chain, or a function that makes that from the result.
 
     Example: PlannedCall("stake 1 TEST", "stake", (10**18,), done="1 TEST is staked")
     """
@@ -59,7 +59,7 @@ class Rehearsed:
 
 
 class Desk:
-    """What a command needs of the ledger, for one person.
+    """All that a command needs of the ledger, for one person.
 
     Example:
         with open_desk(rpc, deployment, key, say=print) as desk:
@@ -87,7 +87,7 @@ class Desk:
 
     @property
     def account(self) -> LocalAccount:
-        """This key's account; raises `UserError` where there is no key."""
+        """This key's account; raises `UserError` if there is no key."""
         if self._account is None:
             raise UserError("this needs a key: set ROLLCALL_KEY; `rollcall key` makes a new one")
         return self._account
@@ -98,22 +98,22 @@ class Desk:
         return str(self.account.address)
 
     def identity(self) -> str:
-        """Return the identity this key acts for: its owner's where it is a hot key."""
+        """Return the identity this key acts for: its owner's if it is a hot key."""
         return self.ledger.owner_of(self.address) or self.address
 
     def whose(self, worker: str | None) -> str:
-        """Return the identity that is meant: the one named, or this key's."""
+        """Return the named identity, or this key's if none is named."""
         return address_of_text(worker) if worker else self.identity()
 
     def now(self) -> int:
         """Return the next block's approximate time: a quiet chain's newest one is old.
 
-        For showing and for looking ahead; what is sent is judged by the chain alone.
+        For showing and for looking ahead; the chain alone judges what is sent.
         """
         return max(self.ledger.block_time(), int(self._clock()))
 
     def run(self, run_id: int) -> RunState:
-        """Return a run; raise `UserError` where there is none. Amounts are its token's from then on."""
+        """Return a run; raise `UserError` if there is none. Later amounts are in its token."""
         count = self.ledger.num_runs()
         if not 1 <= run_id <= count:
             have = f"runs 1 to {count}" if count else "no run yet"
@@ -135,7 +135,7 @@ class Desk:
         return [self.token_at(address) for address in dict.fromkeys(run.token for run in runs)]
 
     def require_tokens(self, amount: int, token: Token | None = None) -> None:
-        """Raise `UserError` where this account has less."""
+        """Raise `UserError` if this account has less."""
         token = token or self.token
         have = self.ledger.balance(self.address, token.address)
         if have < amount:
@@ -145,7 +145,7 @@ class Desk:
             )
 
     def require_unpaused(self) -> None:
-        """Raise `UserError` while the council has paused what brings money in."""
+        """Raise `UserError` while the council has paused incoming money."""
         until, now = self.ledger.paused_until(), self.now()
         if until > now:
             raise UserError(
@@ -154,7 +154,7 @@ class Desk:
             )
 
     def ask(self, question: str) -> None:
-        """Return where the person agrees; end the command where not."""
+        """Return if the person agrees; end the command if not."""
         if self._yes or self.dry_run:
             return
         if not _is_interactive():
@@ -167,15 +167,15 @@ class Desk:
     def send(
         self, what: str, method: str, *arguments: Any, done: str | Callable[[Any], str] = ""
     ) -> Any:
-        """Send one transaction, say what came of it and return its result; None in a dry run."""
+        """Send one transaction, say its outcome and return its result; None in a dry run."""
         results = self.send_all([PlannedCall(what, method, arguments, done)])
         return results[0] if results else None
 
     def send_all(self, steps: Sequence[PlannedCall]) -> list[Any]:
         """Rehearse every step, then send them in order; return their results.
 
-        A refusal, or an account that cannot pay for all of them, is found before the first is sent. A
-        dry run says what would be sent, sends nothing and returns nothing.
+        The rehearsal finds a refusal, or an account that cannot pay for all of them, before the first
+        is sent. A dry run says what would be sent, sends nothing and returns nothing.
         """
         _ = self.address  # without a key there is nobody to rehearse as
         rehearsed = [self.rehearse(step) for step in steps]
@@ -188,7 +188,7 @@ class Desk:
         return [self._sent(step) for step in steps]
 
     def rehearse(self, step: PlannedCall) -> Rehearsed:
-        """Have the node estimate a step; a contract's refusal comes out here."""
+        """Have the node estimate a step; raise a contract's refusal."""
         draft = self.ledger.draft(step.method, *step.arguments)
         return Rehearsed(draft.to, self.ledger.gas_of(draft))
 
@@ -204,7 +204,7 @@ class Desk:
         return self.ledger.gas_price()
 
     def _require_gas(self, gas: list[int]) -> None:
-        # A node wants twice the price at hand for each transaction, and takes it once.
+        # A node wants the account to hold twice the price of each transaction, and takes it once.
         need = (sum(gas) + max(gas)) * self.gas_price()
         have = self.ledger.coin_balance(self.address)
         if have < need:
@@ -233,7 +233,7 @@ def open_desk(
     dry_run: bool = False,
     yes: bool = False,
 ) -> Iterator[Desk]:
-    """Open the ledger for one command; whatever it refuses or fails to do is a `UserError`."""
+    """Open the ledger for one command; its refusals and failures become `UserError`s."""
     from eth_account import Account
 
     from ledger.errors import LedgerError
@@ -241,7 +241,7 @@ def open_desk(
     account = None if key is None else Account.from_key(key)
     ledger = connect(rpc, read_deployment(deployment), account)
     try:
-        ledger.num_runs()  # an address without code answers nothing, and has no events either
+        ledger.num_runs()  # an address without code answers nothing, and has no events
         desk = Desk(ledger, account, say=say, dry_run=dry_run, yes=yes)
     except LedgerError as error:
         raise UserError(
@@ -295,7 +295,7 @@ def read_deployment(path: Path) -> Deployment:
 
 
 def address_of_text(text: str) -> str:
-    """Return an address in its checksummed spelling; raise `UserError` where it is not one."""
+    """Return an address in its checksummed spelling; raise `UserError` if it is not one."""
     from protocol.wire import checksum_address
 
     try:
@@ -316,7 +316,7 @@ def digest_of(text: str) -> bytes:
 
 
 def bytes_of_hex(text: str, name: str) -> bytes:
-    """Return the bytes that are written in hex; raise `UserError` where they are not."""
+    """Return the bytes written in hex; raise `UserError` if they are not hex."""
     try:
         return bytes.fromhex(text.removeprefix("0x"))
     except ValueError as error:

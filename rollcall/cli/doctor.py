@@ -1,4 +1,4 @@
-"""`rollcall doctor`: whether this machine can take part, and with `--calibrate` whether its work would pass."""
+"""`rollcall doctor`: whether this machine can take part; with `--calibrate`, whether its work would pass."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,7 +26,7 @@ commands = typer.Typer()
 def doctor(
     orchestrator: Annotated[str | None, typer.Option(help="Orchestrator to ask.")] = None,
     rpc: Annotated[str | None, typer.Option(help="Chain node to ask.")] = None,
-    deployment: Annotated[Path | None, typer.Option(help="Ledger to ask there.")] = None,
+    deployment: Annotated[Path | None, typer.Option(help="Deployment file of its ledger.")] = None,
     folder: Annotated[Path, typer.Option(help="Where data will be kept.")] = Path(),
     calibrate: Annotated[
         bool,
@@ -37,14 +37,14 @@ def doctor(
     ] = None,
     model: Annotated[
         Path,
-        typer.Option(help="Model folder, where no orchestrator is.", rich_help_panel=MEASURE),
+        typer.Option(help="Model folder, if there is no orchestrator.", rich_help_panel=MEASURE),
     ] = Path("models/start"),
     thresholds: Annotated[
         Path | None,
         typer.Option(help="Bounds; default: in the model folder.", rich_help_panel=MEASURE),
     ] = None,
     environment: Annotated[
-        str, typer.Option(help="Whose prompts, with --model.", rich_help_panel=MEASURE)
+        str, typer.Option(help="Environment of the prompts, with --model.", rich_help_panel=MEASURE)
     ] = "arithmetic",
     max_tokens: Annotated[
         int, typer.Option(help="Longest completion, with --model.", rich_help_panel=MEASURE)
@@ -62,10 +62,10 @@ def doctor(
         bool, typer.Option("--json", help="For programs.", rich_help_panel=MEASURE)
     ] = False,
 ) -> None:
-    """Check this machine and the market, one line each with the remedy.
+    """Check this machine and the market; print one line per check, with the remedy.
 
-    With --calibrate: whether a run would pay for what this machine samples, and by how much it passes,
-    before anything is at stake. Exits 1 where it would not.
+    With --calibrate: whether a run would pay for this machine's samples, and by how much they pass,
+    before anything is at stake. Exits 1 if it would not.
     """
     if calibrate:
         earns = _check_up(

@@ -1,4 +1,4 @@
-"""Where a claim's epoch files come from: an orchestrator, or a file or folder that somebody kept."""
+"""Read a claim's epoch files from an orchestrator, or from a file or folder that somebody kept."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,7 +10,7 @@ from protocol.user_error import UserError
 from rollcall.cli.desk import Desk
 
 MOST_FILE_BYTES = 1 << 30
-"""More than the largest epoch file: what is bigger is something else."""
+"""More than the largest epoch file: a bigger file is something else."""
 
 
 def from_orchestrator(desk: Desk, url: str) -> Iterable[EpochFile]:
@@ -26,7 +26,7 @@ def from_orchestrator(desk: Desk, url: str) -> Iterable[EpochFile]:
 
 
 def from_market(desk: Desk, url: str, kept: Path | None) -> Iterable[EpochFile]:
-    """Return an orchestrator's files, or those that this worker kept where it does not answer."""
+    """Return an orchestrator's files or, if it does not answer, those that this worker kept."""
     try:
         return list(from_orchestrator(desk, url))
     except UserError as error:

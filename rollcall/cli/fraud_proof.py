@@ -1,4 +1,4 @@
-"""A fraud proof as a file: the unsigned transaction, ready for any wallet, and what it says."""
+"""A fraud proof as a file: the unsigned transaction, ready for any wallet, and its meaning."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -74,7 +74,7 @@ def add_signer(
 
 @at_ledger(signers, "revoke", "rollcall signer revoke 0xHOT…")
 def revoke_signer(desk: Desk, signer: HotKey) -> None:
-    """Withdraw a hot key, with effect after the registry's delay. What it signed before then counts."""
+    """Withdraw a hot key, with effect after the registry's delay. Its signatures until then count."""
     hot = address_of_text(signer)
 
     def done(_: object) -> str:
@@ -96,7 +96,7 @@ class Signer:
 
 
 def hot_keys(desk: Desk, owner: str) -> list[Signer]:
-    """Return every hot key an identity ever had, in the order it took them, from events alone."""
+    """Return every hot key an identity ever had, in the order of adding, from events alone."""
     found: dict[str, int] = {}
     for event in desk.ledger.events().poll():
         if event.values.get("worker") != owner:
@@ -110,7 +110,7 @@ def hot_keys(desk: Desk, owner: str) -> list[Signer]:
 
 @at_ledger(signers, "list", "rollcall signer list --worker 0xCOLD…", sends=False)
 def list_signers(desk: Desk, worker: Worker = None) -> None:
-    """Show an identity's hot keys, and until when they sign."""
+    """Show an identity's hot keys and until when each signs."""
     who = desk.whose(worker)
     keys = hot_keys(desk, who)
     if not keys:

@@ -1,8 +1,8 @@
 """`rollcall launch`: put a run on chain with its budget in escrow, and tell the orchestrator.
 
-Idempotent where it can be: contracts are deployed only where no deployment file is, the
-orchestrator's key is delegated once. Creating the run itself spends money, so it is asked for once
-and never retried blindly.
+Idempotent as far as it can be: contracts are deployed only if there is no deployment file, and the
+orchestrator's key is delegated once. Creating the run itself spends money, so it is tried once and
+never repeated blindly.
 """
 
 from __future__ import annotations
@@ -81,9 +81,9 @@ def launch(config: LaunchConfig, key: bytes, say: Say) -> Launched:
 def put_on_chain(
     config: LaunchConfig, key: bytes, say: Say, *, dry_run: bool = False
 ) -> Launched | None:
-    """Deploy where asked, delegate and escrow; in a dry run say what would be sent: None.
+    """Deploy if asked, delegate and escrow. A dry run says what would be sent and returns None.
 
-    The run is rehearsed before anything is sent for it: what the ledger would refuse costs nothing.
+    The run is rehearsed before anything is sent for it, so that a refusal costs nothing.
     """
     from eth_account import Account
 
@@ -189,12 +189,12 @@ def _consent(desk: Desk, operator: str, hot: str, text: str) -> bytes:
 
 
 def warnings_of(params: RunParams) -> tuple[str, ...]:
-    """Return what an operator must know of its choices, though the ledger takes them."""
+    """Return what an operator must know of its choices, even if the ledger takes them."""
     return (SINGLE_VERIFIER,) if len(params.verifiers) == 1 else ()
 
 
 def params_of(config: LaunchConfig, deployment: Deployment, spec: RunSpec) -> RunParams:
-    """Return what the run agrees to on chain."""
+    """Return the run's terms on chain."""
     from ledger.calls import NO_ADDRESS
     from ledger.state import RunParams
     from protocol.wire import checksum_address

@@ -1,6 +1,6 @@
 """What commands share: the panels of `rollcall --help`, common options, and `at_ledger`.
 
-A command's file is imported for `rollcall --help`: what is heavy is imported when the command runs.
+`rollcall --help` imports every command's file, so heavy imports wait until the command runs.
 """
 
 from collections.abc import Callable
@@ -94,8 +94,8 @@ def at_ledger(
 ) -> Callable[[Deed], Deed]:
     """Make a command of a function that takes a `Desk` and then its own options.
 
-    The command has these, `--dry-run` where it sends, `--yes` where it asks, and where the chain is; the
-    function itself stays as it is, for other programs.
+    The command has these, `--dry-run` if it sends, `--yes` if it asks, and the options that name the
+    chain. The function itself stays as it is, for other programs.
 
     Example:
         @at_ledger(commands, "fund", "rollcall run fund 1 250.5")
@@ -136,7 +136,7 @@ def desk(
 
 
 def require_rpc(rpc: str | None) -> str:
-    """Return the node's URL; raise `UserError` where none is named."""
+    """Return the node's URL; raise `UserError` if none is named."""
     if not rpc:
         raise UserError("name a node with --rpc URL, or set ROLLCALL_RPC")
     return rpc

@@ -23,10 +23,10 @@ commands = typer.Typer()
 def provenance(
     orchestrator: OrchestratorUrl,
     version: Annotated[
-        int | None, typer.Option("--version", help="Whose lineage; default: the newest.", min=0)
+        int | None, typer.Option("--version", help="Version to trace; default: the newest.", min=0)
     ] = None,
     steps: Annotated[
-        int | None, typer.Option("--steps", help="Only so many steps back; default: all.", min=1)
+        int | None, typer.Option("--steps", help="How many steps back; default: all.", min=1)
     ] = None,
     run: Annotated[
         int | None, typer.Option("--run", help="Which run; default: the only one.")
@@ -36,7 +36,7 @@ def provenance(
     ] = False,
     check: Annotated[
         int,
-        typer.Option("--check", help="Hold so many groups against their submissions.", min=0),
+        typer.Option("--check", help="Check so many groups against their submissions.", min=0),
     ] = 0,
     as_json: Annotated[
         bool,
@@ -46,8 +46,8 @@ def provenance(
     """Show which groups and workers shaped a policy version, as its trainer signed it.
 
     Counts each worker's part of the tokens and of the absolute advantage, step by step back to the
-    starting weights. The trainer's signature and the chain of records are checked; with --check also
-    workers' signatures, token counts and rewards, from the submissions. Exits 1 where one is wrong.
+    starting weights. Checks the trainer's signature and the chain of records; with --check also
+    workers' signatures, token counts and rewards, from the submissions. Exits 1 if one is wrong.
     """
     from audit.group import check_groups
     from audit.lineage import read_lineage
@@ -74,7 +74,7 @@ def provenance(
 
 
 def only_run(url: str, served: list[int], asked: int | None) -> int:
-    """Return the run that is meant; raise `UserError` where that is not clear."""
+    """Return the run that is meant; raise `UserError` if that is not clear."""
     if asked is None and len(served) == 1:
         return served[0]
     if asked in served:

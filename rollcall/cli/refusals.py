@@ -1,7 +1,7 @@
-"""A contract's refusal as one line for the person who asked: what is wrong, and what to do.
+"""Put a contract's refusal into one line for the user: what is wrong, and what to do.
 
-The contracts name their refusals and give the values (`ledger/errors.py` decodes both); here each
-one that a command can meet has its sentence. A test holds every placeholder to the ABI's names.
+The contracts name their refusals and give the values (`ledger/errors.py` decodes both). Each one that
+a command can meet has its sentence here. A test holds every placeholder to the ABI's names.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ SENTENCES = {
     # ------------------------------------------------------------ registry
     "NotRegistered": "{worker} is not registered: `rollcall stake AMOUNT` registers and stakes",
     "AlreadyRegistered": "{worker} is registered already: `rollcall stake AMOUNT` adds to its stake",
-    "SignerTaken": "{signer} signs for {owner} already, and a key belongs to one identity for ever: "
+    "SignerTaken": "{signer} signs for {owner} already, and a key belongs to one identity forever: "
     "make another with `rollcall key`",
     "ConsentMissing": "{signer} has not consented to sign for {owner}: run `rollcall consent --owner "
     "{owner}` with that key, and give what it prints as --consent",
@@ -92,7 +92,7 @@ SENTENCES = {
 
 
 def explain(error: ContractError, token: Token, now: int) -> str:
-    """Return a refusal as one line with its remedy; one without a sentence is shown as it came."""
+    """Return a refusal as one line with its remedy; show one without a sentence as it came."""
     # Two contracts name a refusal `WrongStatus`: their first value tells them apart.
     first = next(iter(error.values), "")
     sentence = SENTENCES.get(f"{error.name}({first})") or SENTENCES.get(error.name)

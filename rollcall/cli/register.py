@@ -1,6 +1,6 @@
 """`rollcall run list | show`: the public register of runs, from the chain alone.
 
-Events name every run and what it said of itself; views tell where it stands. No orchestrator is asked.
+Events name every run and what it said of itself; views tell its state. No orchestrator is asked.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def add_to(commands: typer.Typer) -> None:
 
 
 def list_runs(desk: Desk, *, as_json: AsJson = False) -> None:
-    """Show every run of the ledger: status, permit, meter, cap, licence, use, what it goes on from."""
+    """Show every run of the ledger: status, permit, meter, cap, licence, use, parent run."""
     show_all(desk, open_console(), as_json=as_json)
 
 
@@ -43,7 +43,7 @@ def show_run(desk: Desk, run_id: RunId, *, as_json: AsJson = False) -> None:
 
 
 def status(item: RunListing, now: int) -> str:
-    """Return a run's status; an active one whose permit has lapsed owes for no work any more."""
+    """Return a run's status; an active run with a lapsed permit owes for no more work."""
     from ledger.state import LedgerStatus
 
     is_lapsed = item.status is LedgerStatus.ACTIVE and not item.is_live(now)

@@ -1,7 +1,7 @@
 """`rollcall run …`: creating and steering a run on chain, without any orchestrator.
 
-Who may do what is the ledger's to say; what a command adds is to look first, to say what will follow, and
-to name the remedy.
+The ledger decides who may do what. A command only looks first, says what will follow, and names the
+remedy.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def fund(
     run_id: RunId,
     amount: Annotated[str, typer.Argument(help="Tokens, such as 1.5.")],
 ) -> None:
-    """Add to a run's budget. Anyone may; only its operator gets back what is left."""
+    """Add to a run's budget. Anyone may; only its operator gets the rest back."""
     run = desk.run(run_id)
     if run.has_ended:
         raise UserError(f"run {run_id} is {_status(run)}: it takes no more money")
@@ -76,7 +76,7 @@ def fund(
 
 @at_ledger(commands, "halt", "rollcall run halt 1 --reason 'the reward is being gamed'")
 def halt(desk: Desk, run_id: RunId, reason: Reason) -> None:
-    """Halt a run at once as its operator, or vote to as a steward. Earlier work is still paid.
+    """Halt a run at once as its operator, or vote for it as a steward. Earlier work is still paid.
 
     Stewards may make the operator's halt their own: then only they can end it.
     """
@@ -104,7 +104,7 @@ def halt(desk: Desk, run_id: RunId, reason: Reason) -> None:
 
 @at_ledger(commands, "resume", "rollcall run resume 1")
 def resume(desk: Desk, run_id: RunId) -> None:
-    """Resume after a halt or a lapsed permit, once the run's delay has passed; stewards vote to."""
+    """Resume after a halt or a lapsed permit, once the run's delay has passed; stewards vote."""
     from ledger.state import LedgerStatus
 
     run = desk.run(run_id)
@@ -146,7 +146,7 @@ def permit(
 
 @at_ledger(commands, "stop", "rollcall run stop 1", asks=True)
 def stop(desk: Desk, run_id: RunId) -> None:
-    """End a run for good. What was done before is still settled and paid."""
+    """End a run for good. Earlier work is still settled and paid."""
     run = desk.run(run_id)
     if run.has_ended:
         raise UserError(f"run {run_id} is {_status(run)} already")
@@ -163,7 +163,7 @@ def stop(desk: Desk, run_id: RunId) -> None:
 
 @at_ledger(commands, "close", "rollcall run close 1", "rollcall withdraw")
 def close(desk: Desk, run_id: RunId) -> None:
-    """Close a stopped run; what no epoch took is credited to its operator. Anyone may."""
+    """Close a stopped run; its operator is credited what no epoch took. Anyone may."""
     from ledger.state import LedgerStatus
 
     run = desk.run(run_id)
@@ -177,7 +177,7 @@ def close(desk: Desk, run_id: RunId) -> None:
         *("close_run", run_id),
         done=lambda refund: (
             f"run {run_id} is closed; {token.show(refund)} are credited to {run.operator}, who "
-            "takes them with `rollcall withdraw`. Claims go on for ever"
+            "takes them with `rollcall withdraw`. Claims go on forever"
         ),
     )
 
@@ -231,7 +231,7 @@ def retract(
         typer.Option(metavar="0xVERIFIER=0xSIG", help="Send; may be repeated. None signs instead."),
     ] = None,
 ) -> None:
-    """Take a pending epoch back as its verifiers: sign, or send a quorum's signatures.
+    """Take back a pending epoch as its verifiers: sign, or send a quorum's signatures.
 
     Two steps, because no machine holds a quorum's keys. A retracted epoch's signers still answer for it
     for a challenge window.
@@ -258,7 +258,7 @@ def _sign_retraction(desk: Desk, run: RunState, message: RetractEpoch) -> None:
 def _send_retraction(
     desk: Desk, run: RunState, message: RetractEpoch, signatures: dict[str, bytes]
 ) -> None:
-    """Take the epoch and every later one back under enough signatures."""
+    """Take back the epoch and every later one under enough signatures."""
     run_id, epoch, last = message.run_id, message.epoch, run.num_posted - 1
     _require_verifiers(run.verifiers, run_id, signatures)
     if len(signatures) < run.threshold:

@@ -25,8 +25,8 @@ from protocol.verdict import Thresholds
 from protocol.wire import Address
 
 HELD_OUT_START = 1 << 32
-"""Held-out problems lie beyond any task that may be leased, where `protocol.environments.arithmetic`
-keeps sums that no lower index gives."""
+"""Held-out problems lie beyond any task that may be leased: `protocol.environments.arithmetic` keeps
+sums there that no lower index gives."""
 
 
 class RunPlan(BaseModel):
@@ -41,7 +41,7 @@ class RunPlan(BaseModel):
     thresholds: Path | None = None
     """Calibrated replay bounds (`rollcall calibrate`); default: thresholds.json in the model folder."""
     compute_dtype: ComputeDtype = ComputeDtype.FLOAT32
-    """What workers and verifiers compute in, and the trainer on a GPU: float32 where CPUs sample, float16 on GPUs
+    """The dtype of workers and verifiers, and of the trainer on a GPU: float32 if CPUs sample, float16 on GPUs
     after `rollcall calibrate` has checked the model's range, bfloat16 for models that do not fit it."""
     environment: str = "arithmetic"
     """A name of protocol/environments/registry.py."""
@@ -56,13 +56,13 @@ class RunPlan(BaseModel):
     groups_per_batch: int = 32
     """Groups of one optimizer step."""
     max_staleness: int = 4
-    """How many versions older than the newest a group's policy may be."""
+    """How many versions a group's policy may be behind the newest."""
     max_prompt_tokens: int = 64
     """Longer prompts are a mistake in the environment."""
     max_tokens: int = 64
     """Longest completion."""
     temperature: float = 1.0
-    """Of sampling; 1 is what GRPO wants."""
+    """Sampling temperature; GRPO wants 1."""
     rate: int = 10**12
     """Price of one completion token, in the payment token's smallest denomination."""
     lease_seconds: int = 120
@@ -74,20 +74,20 @@ class RunPlan(BaseModel):
     max_worker_share: float = 1.0
     """Largest share of a batch one worker's groups may fill. Below 1 a run needs several workers."""
     max_stake_multiple: float = 4.0
-    """A worker may fill this multiple of its part of the stake at work, whatever it is split into; 0: all."""
+    """A worker may fill this multiple of its part of the stake at work, however it is split; 0: all."""
     num_probation_groups: int = 64
-    """A new worker's groups that are all replayed."""
+    """How many of a new worker's groups are all replayed."""
     free_drops: Annotated[float, Field(gt=0, le=1)] = 0.2
-    """Share of its leases that a worker may return or let expire for ever; 1: all drops are free."""
+    """Share of its leases that a worker may return or let expire forever; 1: all drops are free."""
     num_forgiven_crashes: Annotated[int, Field(ge=1)] = 2
     """How often a worker may die holding all its leases, with no work between, and owe nothing."""
     withheld_alarms_per_million: Annotated[int, Field(ge=0)] = 1
-    """Honest workers of a million that may be taken to keep poor groups back; 0: nobody looks."""
+    """Honest workers of a million that may be taken for withholding poor groups; 0: nobody looks."""
     audit_rate: Annotated[float, Field(ge=0, le=1)] = 0.375
-    """Share of an established worker's groups that are replayed, by a draw."""
+    """Share of an established worker's groups that a draw selects for replay."""
     audit_rollouts: Annotated[int, Field(ge=1)] = 1
-    """Rollouts of each such group that are replayed. A token says so much that one rollout of many groups
-    catches more than all of few."""
+    """Replayed rollouts of each such group. A token says so much that one rollout of many groups catches
+    more than all of few."""
 
 
 def spec_of(plan: RunPlan, *, orchestrator: Address, trainer: Address) -> RunSpec:
@@ -156,9 +156,9 @@ def num_parameters(weights: Weights) -> int:
 def read_thresholds(
     path: Path, *, model_digest: bytes, compute_dtype: ComputeDtype | None = None
 ) -> Thresholds:
-    """Read what `rollcall calibrate` wrote; without a dtype, in whatever it was measured.
+    """Read what `rollcall calibrate` wrote; without a `compute_dtype`, take any.
 
-    Raises `UserError` with what to run where the file is none, or of another model or dtype.
+    Raises `UserError` with a command to run if the file is none, or of another model or dtype.
     """
     try:
         found = Thresholds.from_json(_read(path))

@@ -1,4 +1,4 @@
-"""`rollcall stake | unbond | payout | withdraw`: what an identity does with its own deposit.
+"""`rollcall stake | unbond | payout | withdraw`: an identity's acts with its own deposit.
 
 The key in ROLLCALL_KEY must be the identity's own (the cold one): a hot key may sign work, never move
 stake.
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ledger.state import StakeState
 
 ALL = "all"
-"""In place of an amount: everything there is."""
+"""The word for the whole amount."""
 
 commands = typer.Typer()
 
@@ -39,7 +39,7 @@ def stake(
     ] = None,
     worker: Worker = None,
 ) -> None:
-    """Stake tokens, registering this key where it is new; or show the stake, or take it back.
+    """Stake tokens, and register this key if it is new; or show the stake, or take it back.
 
     Stake backs what a worker or verifier signs: cheating costs it. It leaves after the unbonding period.
     """
@@ -77,7 +77,7 @@ def _show(desk: Desk, who: str) -> None:
 
 
 def _stake(desk: Desk, amount: str, payout: str | None) -> None:
-    """Add to this key's stake; register it first where it is nobody's yet."""
+    """Add to this key's stake; register the key first if it is new."""
     who = own_identity(desk)
     wei = desk.token.parse(amount)
     desk.require_tokens(wei)
@@ -99,7 +99,7 @@ def _stake(desk: Desk, amount: str, payout: str | None) -> None:
 def unbond(
     desk: Desk, amount: Annotated[str, typer.Argument(help="Tokens to take out, or all.")]
 ) -> None:
-    """Start taking stake out. It waits the unbonding period, in which it can still be slashed."""
+    """Start taking stake out. During the unbonding period it can still be slashed."""
     who = own_identity(desk)
     account = registered(desk, who)
     wei = account.stake if amount == ALL else desk.token.parse(amount)
@@ -150,7 +150,7 @@ def _withdraw_stake(desk: Desk) -> None:
 def payout(
     desk: Desk,
     address: Annotated[
-        str | None, typer.Argument(help="Where earnings shall go; none shows where they go.")
+        str | None, typer.Argument(help="New address for earnings; none shows the present one.")
     ] = None,
     worker: Worker = None,
 ) -> None:
@@ -190,7 +190,7 @@ def withdraw(desk: Desk) -> None:
 
 
 def own_identity(desk: Desk) -> str:
-    """Return this key's address; raise `UserError` where it is only a hot key of another's."""
+    """Return this key's address; raise `UserError` if it is only another identity's hot key."""
     identity = desk.identity()
     if identity != desk.address:
         raise UserError(
@@ -200,7 +200,7 @@ def own_identity(desk: Desk) -> str:
 
 
 def registered(desk: Desk, who: str) -> StakeState:
-    """Return an identity's account; raise `UserError` where it is nobody's."""
+    """Return an identity's account; raise `UserError` if it is not registered."""
     if not desk.ledger.is_registered(who):
         raise UserError(f"{who} is not registered: `rollcall stake AMOUNT` registers and stakes")
     return desk.ledger.stake_account(who)

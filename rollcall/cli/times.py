@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 UNITS = (("day", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 FAR = 253_402_300_799
-"""The last second of the year 9999: what lies beyond is "never"."""
+"""The last second of the year 9999; any later time is "never"."""
 
 
 def duration(seconds: int) -> str:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from client.public import Reader
 
 KINDS = ("anchor", "patch", "skip_patch")
-"""What weights are fetched as."""
+"""The kind under which weights are fetched."""
 EXPLAIN = "Explain a verdict"
 """Panel of `rollcall verify --help`."""
 
@@ -72,8 +72,8 @@ def verify(
 ) -> None:
     """Verify: replay what workers sampled, sign verdicts and epochs.
 
-    With --explain: replay one submission from public data, position by position, say what was done, and hold
-    its signed verdicts against that. Needs no key; exits 1 where a verdict is not reproduced.
+    With --explain: replay one submission from public data, position by position, say what was done, and check
+    its signed verdicts. Needs no key; exits 1 if a verdict is not reproduced.
     """
     if explain is None:
         if orchestrator or run_id is not None or as_json or all_positions:
@@ -110,7 +110,7 @@ def explain_one(
 ) -> bool:
     """Explain one submission; return whether its verdicts are reproduced.
 
-    With a node, the run's terms are held against the chain and hot keys are looked up.
+    With a node, the run's terms are compared with the chain and hot keys are looked up.
     """
     from client.public import Reader
     from rollcall.explain.explain import explain
@@ -149,7 +149,7 @@ def explain_one(
 
 
 def digest_of_work(text: str) -> bytes:
-    """Read a submission's digest; raise `UserError` for what is none."""
+    """Read a submission's digest; raise `UserError` if it is none."""
     digits = text.removeprefix("0x")
     try:
         digest = bytes.fromhex(digits)
@@ -161,7 +161,7 @@ def digest_of_work(text: str) -> bytes:
 
 
 def _on_chain(reader: Reader, rpc: str, deployment: Path, run_id: int | None) -> SpokeFor:
-    """Hold the terms of the runs against the chain; return who spoke for whom there."""
+    """Compare the runs' terms with the chain; return who spoke for whom there."""
     from audit.chain_facts import Keys
     from audit.record import require_agreed
     from rollcall.cli.desk import connect, read_deployment

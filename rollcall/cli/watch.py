@@ -1,4 +1,4 @@
-"""`rollcall watch`: a watcher of its own, for anyone: files over HTTP, its state in a folder."""
+"""`rollcall watch`: anyone's own watcher, with files over HTTP and its state in a folder."""
 
 from __future__ import annotations
 
@@ -47,13 +47,11 @@ def watch(
     run: Annotated[list[int] | None, typer.Option(help="Only these runs; may be repeated.")] = None,
     demand: Annotated[
         bool,
-        typer.Option(
-            "--demand", help="Ask for leaves under a bond where no proof can be made yet."
-        ),
+        typer.Option("--demand", help="Ask for leaves under a bond if no proof can be made yet."),
     ] = False,
     escalate: Annotated[
         bool,
-        typer.Option("--escalate", help="Call the arbiter under a bond where data is withheld."),
+        typer.Option("--escalate", help="Call the arbiter under a bond if data is withheld."),
     ] = False,
     answer: Annotated[bool, typer.Option(help="Answer others' demands about files seen.")] = True,
     once: Annotated[bool, typer.Option("--once", help="One round, then end.")] = False,
@@ -97,7 +95,7 @@ def watch_market(
     poll_seconds: float = 2.0,
     once: bool = False,
 ) -> None:
-    """Watch until SIGINT or SIGTERM. Without a key everything is told and nothing is sent."""
+    """Watch until SIGINT or SIGTERM. Without a key, tell everything and send nothing."""
     from eth_account import Account
 
     from audit.served import Served, fetch
@@ -143,7 +141,7 @@ def watch_market(
 
 
 def step(watcher: Watcher) -> None:
-    """One round; what keeps the chain or the files away costs that round only."""
+    """Do one round; if the chain or the files are away, only that round is lost."""
     import structlog
 
     from ledger.errors import ChainUnreachable, LedgerError
@@ -159,7 +157,7 @@ def step(watcher: Watcher) -> None:
 
 @contextmanager
 def stopped_by_signals() -> Iterator[threading.Event]:
-    """Yield an event that SIGINT and SIGTERM set, and put their handlers back."""
+    """Yield an event that SIGINT and SIGTERM set; restore their handlers afterwards."""
     stop = threading.Event()
 
     def handle(_number: int, _frame: FrameType | None) -> None:

@@ -1,6 +1,6 @@
-"""What a demo claims, each claim checked from the results alone. That the books are right is the audit's to say.
+"""Check each claim of a demo from the results alone. The audit says whether the books are right.
 
-Pure: the results are gathered before. A claim says what was found whether it holds or not.
+Pure: the results are gathered before. A claim gives its finding, whether it holds or not.
 """
 
 from collections.abc import Callable
@@ -64,7 +64,7 @@ def the_cheat_was_found(results: Results) -> Claim:
 
 
 def the_cheat_trained_nothing(results: Results) -> Claim:
-    """No group of a cheat reached a batch at all, which includes all taken after detection."""
+    """No group of a cheat reached a batch at all, also none that was taken after detection."""
     addresses = {w.address for w in _cheats(results)}
     sent = [group for group in results.sold if group.worker in addresses]
     trained = sum(group.trained_in >= 0 for group in sent)
@@ -109,7 +109,7 @@ def honest_work_was_never_rejected(results: Results) -> Claim:
 
 
 def honest_workers_were_paid_exactly(results: Results) -> Claim:
-    """The audit recomputes what was earned; here, that all accepted work is in it and reached its worker."""
+    """The audit recomputes the earnings; here, all accepted work must be in them and reach its worker."""
     honest, rate = _honest(results), results.spec.rate
     unpaid = sum(w.standing.accepted_tokens - w.earned_units for w in honest)
     return Claim(

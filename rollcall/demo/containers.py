@@ -1,7 +1,7 @@
 """`rollcall containers`: the keys and configs that `compose.yaml` mounts.
 
-The same market as the demo's, at the compose file's names and volumes. The operator is the
-orchestrator's account, because its consent to another could only be signed after deployment.
+The market is the demo's, at the compose file's names and volumes. The operator is the orchestrator's
+account, because its consent to another could only be signed after deployment.
 """
 
 from pathlib import Path
@@ -29,7 +29,7 @@ FIRST_RUN = 1
 
 
 def write_containers(folder: Path, *, steps: int) -> list[Path]:
-    """Write `.env` and `compose/*.toml` below `folder`; raise `UserError` where keys exist."""
+    """Write `.env` and `compose/*.toml` below `folder`; raise `UserError` if keys exist."""
     environment = folder / ".env"
     if environment.exists():
         raise UserError(f"{environment} exists and holds keys: move it away to make new ones")

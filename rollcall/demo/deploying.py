@@ -1,7 +1,6 @@
-"""Deploy the ledger on a development chain, once, and hand out what its people need.
+"""Deploy the ledger on a development chain, once, and hand out tokens and gas.
 
-A real chain's ledger is deployed with care and by nobody's command: there the file with its addresses
-is copied.
+No command deploys a real chain's ledger, which takes care: there the file with its addresses is copied.
 """
 
 from collections.abc import Callable, Sequence
@@ -49,7 +48,7 @@ def ensure_deployment(config: LaunchConfig, account: LocalAccount, say: Say) -> 
 
 
 def give_gas(rpc_url: str, addresses: Sequence[str]) -> None:
-    """Give accounts the chain's coin where the node can (anvil); elsewhere they must have some."""
+    """Give accounts the chain's coin if the node can (anvil); otherwise they must have some."""
     for address in addresses:
         params = [address, hex(DEVELOPMENT_GAS_WEI)]
         try:
@@ -61,7 +60,7 @@ def give_gas(rpc_url: str, addresses: Sequence[str]) -> None:
 
 
 def terms_of(config: LaunchConfig) -> LedgerTerms:
-    """Return what the deployment fixes for ever."""
+    """Return the terms that the deployment fixes forever."""
     windows = config.windows
     return LedgerTerms(
         treasury=config.treasury,
@@ -79,7 +78,7 @@ def terms_of(config: LaunchConfig) -> LedgerTerms:
 
 
 def require_windows(windows: Windows) -> None:
-    """Stake must outlast every way to lose it; the contracts refuse other windows half-way."""
+    """Require that stake outlasts every way to lose it; the contracts would refuse half-way."""
     if 2 * (windows.response + windows.ruling) >= windows.unbond:
         raise UserError(
             f"windows.unbond ({duration(windows.unbond)}) must be more than twice windows.response + "

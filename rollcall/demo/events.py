@@ -1,7 +1,7 @@
 """Follow a run's event stream: every event to a file, running totals for the view.
 
-A thread of its own reads server-sent events and reconnects with `Last-Event-ID`, so a restart of
-the orchestrator loses nothing.
+A separate thread reads server-sent events and reconnects with `Last-Event-ID`, so a restart of the
+orchestrator loses nothing.
 """
 
 import json

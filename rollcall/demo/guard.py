@@ -1,8 +1,8 @@
-"""End process groups when the process that started them is gone, however it went: `kill -9` too.
+"""End process groups when the process that started them is gone, even by `kill -9`.
 
-A child that is told of its parent's death cannot be asked to tell its own children, and a group outlives
-its leader. So the groups are named to a small program in a session of its own, which waits for the end of
-its input. Run as a file, without this package: it starts in a few milliseconds.
+A child that is told of its parent's death cannot be made to tell its own children, and a group outlives
+its leader. So the parent names the groups to a small program in a session of its own, which waits for the
+end of its input. It runs as a file, without this package, so that it starts in a few milliseconds.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ import sys
 
 PID_BYTES = 8
 LOOK_SECONDS = 1.0
-"""How often to look for the parent itself: a copy of it may hold the other end of the input."""
+"""How often to look for the parent itself: a fork of it may hold the other end of the input."""
 
 
 class Guard:
@@ -35,11 +35,11 @@ class Guard:
         self._tell(group)
 
     def release(self, group: int) -> None:
-        """Leave this process group alone: it has ended, and its number may become another's."""
+        """Stop watching this process group: it has ended, and its number may become another's."""
         self._tell(-group)
 
     def close(self) -> None:
-        """End every group still watched, and return once they got the signal."""
+        """Signal every group still watched to end, then return."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait()
@@ -50,7 +50,7 @@ class Guard:
 
 
 def main(parent: int) -> None:
-    """Read which groups to watch until the input or the parent ends; then kill them."""
+    """Read the groups to watch until the input or the parent ends; then kill them."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     groups: set[int] = set()

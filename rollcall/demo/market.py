@@ -34,12 +34,12 @@ COMMAND_OF = {
 """The `rollcall` command of each role."""
 
 ROLE_ENVIRONMENT = {"OMP_NUM_THREADS": "1"}
-"""Beside the key: without it every torch process would take all cores from the others."""
+"""Set beside the key: otherwise every torch process would take all cores from the others."""
 
 STAKE = 10**18
 ESCROW = 10**20
 CHEAT_BITS = 4
-"""The cheat samples from weights rounded to this many bits: what a smaller card could hold."""
+"""The cheat samples from weights rounded to this many bits, which a smaller card could hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class WorkerParty:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where the parts of one market are, as every role's config names them.
+    """The places of one market's parts, as every role's config names them.
 
     Example: the demo's are loopback ports and a folder; `compose.yaml`'s are service names and /data.
     """
@@ -138,21 +138,21 @@ class Market:
         return self.places.rpc_url
 
     def stakers(self) -> tuple[Party, ...]:
-        """Everyone who stakes."""
+        """All parties that stake."""
         return (self.verifier, *(worker.party for worker in self.workers))
 
     def spenders(self) -> tuple[Party, ...]:
-        """Everyone who sends transactions and so needs gas."""
+        """All parties that send transactions and so need gas."""
         return (self.operator, self.orchestrator, *self.stakers())
 
     def trainer_metrics(self) -> list[dict[str, Any]]:
-        """Return the trainer's lines so far, one per version, with what was found of it since."""
+        """Return the trainer's lines so far, one per version, with later findings about it."""
         found = {finding["version"]: finding for finding in self.evaluations().findings()}
         lines = read_lines(self.data_dir(self.trainer) / "metrics.jsonl")
         return [line | found.get(line["version"], {}) for line in lines]
 
     def evaluations(self) -> "Evaluations":
-        """Return where the trainer's evaluator leaves what it finds."""
+        """Return the folder of the trainer's evaluator."""
         from trainer.evaluations import Evaluations
 
         return Evaluations(self.data_dir(self.trainer) / "evaluations")
@@ -262,4 +262,4 @@ WATCHABLE = Windows(
     timelock=60,
     permit=86_400,
 )
-"""The demo's waits: seconds where a real market has hours, so that finality can be watched."""
+"""The demo's waits: seconds instead of a real market's hours, so that finality can be watched."""

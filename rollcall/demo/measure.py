@@ -1,7 +1,7 @@
-"""Measure a policy's accuracy on held-out problems, from what was published and nothing else.
+"""Measure a policy's accuracy on held-out problems, from published data alone.
 
-One completion per problem at the run's temperature, sampled by the seeded stream of the protocol, so
-anyone who repeats it gets the same tokens. The policies are reached as a worker reaches them.
+One completion per problem at the run's temperature, sampled by the protocol's seeded stream, so anyone
+who repeats it gets the same tokens. The policies are fetched as a worker fetches them.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ def measure_accuracy(
     import torch
 
     # Threads that share their cores with a market's roles mostly wait for one another: two took 10 s
-    # for the 512 problems that one samples in 0.4 s.
+    # for 512 problems, one takes 0.4 s.
     torch.set_num_threads(1)
     spec = launched.spec
     domain = Domain(launched.deployment.chain_id, checksum_address(launched.deployment.ledger))

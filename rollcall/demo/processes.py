@@ -1,8 +1,8 @@
 """Start, watch and end the processes of a one-machine market.
 
-Owns child processes only: each gets its own log file and process group, dies with this process and
-takes its own children along (`guard.py`: even `kill -9` of the parent leaves nothing behind), and is
-ended by SIGTERM, then after a while SIGKILL.
+Owns child processes only. Each gets its own log file and process group, dies with this process and
+takes its own children along (`guard.py`: even `kill -9` of the parent leaves nothing behind). SIGTERM
+ends it, or SIGKILL after a while.
 """
 
 import contextlib
@@ -20,14 +20,14 @@ from rollcall.demo.guard import Guard
 
 LOG_TAIL_LINES = 25
 FINISH_SECONDS = 600.0
-"""Longest wait for children that were asked to end and have work to finish; a slow machine needs long."""
+"""Longest wait for children that were asked to end and must finish work; a slow machine needs long."""
 ABANDON_SECONDS = 8.0
-"""The same where nothing that they hold matters any more."""
+"""The same for children whose work no longer matters."""
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One role as a process: what to run, with which environment beside the parent's."""
+    """One role as a process: its command, and its environment beside the parent's."""
 
     name: str
     argv: tuple[str, ...]
@@ -89,7 +89,7 @@ class Processes:
         return iter(list(self._running.values()))
 
     def check(self, *, may_end: Sequence[str] = ()) -> None:
-        """Raise `UserError` with the end of its log where a child has ended that should not have."""
+        """If a child has ended that should not have, raise `UserError` with the end of its log."""
         for running in self._running.values():
             code = running.process.poll()
             if code is not None and not (code == 0 and running.name in may_end):
@@ -100,7 +100,7 @@ class Processes:
         self._end(self._running[name])
 
     def stop(self, names: Sequence[str], *, seconds: float = FINISH_SECONDS) -> None:
-        """Ask children to end, wait until they have, and end those that do not in all this time."""
+        """Ask children to end, wait for them, and kill those that do not end within `seconds`."""
         children = [self._running.pop(name) for name in names if name in self._running]
         for child in children:
             if child.process.poll() is None:
@@ -112,7 +112,7 @@ class Processes:
             self._end(child)  # and what it may have left behind
 
     def stop_all(self) -> None:
-        """End all children, the newest first, so that nobody loses what it stands on."""
+        """End all children, the newest first, so that none loses a service that it needs."""
         self.stop(list(reversed(self._running)), seconds=ABANDON_SECONDS)
         if self._guard is not None:
             self._guard.close()
@@ -127,7 +127,7 @@ class Processes:
 
 
 def failure(running: Running, code: int) -> str:
-    """Say which part failed, how, and show the end of its log."""
+    """Return which part failed, how, and the end of its log."""
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
     return f"{running.name} {how}; the end of {running.log}:\n{tail(running.log)}"
 
@@ -140,7 +140,7 @@ def tail(log: Path, lines: int = LOG_TAIL_LINES) -> str:
 
 @contextlib.contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Deliver Ctrl-C and SIGTERM only after the block: before a child is entered nobody would end it."""
+    """Deliver Ctrl-C and SIGTERM only after the block: nobody would end a child not yet entered."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -17,7 +17,7 @@ from rollcall.frame.console import table
 
 INK, GRID = "#26323f", "#d9dee4"
 COLOURS = ("#2f6fb0", "#3a9b6c", "#c8553d", "#8a63b8", "#b98a2f")
-"""Workers, in their order; the demo's cheat is the third and so the red one."""
+"""The workers' colours, in their order; the demo's cheat is third and so red."""
 
 
 def write_report(folder: Path, results: Results, claims: Sequence[Claim], console: Console) -> None:
@@ -60,7 +60,7 @@ def report_body(results: Results, claims: Sequence[Claim]) -> dict[str, Any]:
 
 
 def measured(results: Results) -> dict[str, Any]:
-    """Return the figures a reader compares: bytes, rates and shares of time."""
+    """Return the figures that a reader compares: bytes, rates and shares of time."""
     patches = [size for manifest in results.manifests if (size := patch_bytes(manifest))]
     patch, full = sum(patches) / max(1, len(patches)), full_bytes(results)
     waited = sum(float(step.get("wait_seconds", 0.0)) for step in results.steps)
@@ -81,7 +81,7 @@ def measured(results: Results) -> dict[str, Any]:
 
 
 def patch_bytes(manifest: Manifest) -> int:
-    """Return what a version costs who has the one before; 0 where there is none."""
+    """Return the bytes of the patch from the version before; 0 if there is none."""
     patches = (p for p in manifest.patches if p.base_version == manifest.version - 1)
     return sum(blob.size for patch in patches for blob in patch.chunks)
 
@@ -160,7 +160,7 @@ def _tokens(axis: Any, results: Results, start: float) -> None:
 
 
 def _earnings(axis: Any, results: Results, start: float) -> None:
-    """Draw what accepted work earned as it came in, and when the chain slashed."""
+    """Draw the earnings of accepted work as it came in, and the times of slashes."""
     price = results.spec.rate / 10**18
     for worker, colour in zip(results.workers, COLOURS, strict=False):
         accepted = [g for g in results.sold if g.worker == worker.address and g.state == "accepted"]

@@ -1,7 +1,7 @@
-"""Gather what a finished demo left behind: from the chain, public routes, and the parties' own files.
+"""Gather a finished demo's results from the chain, public routes, and the parties' own files.
 
-What was paid and for what is `rollcall audit`'s finding; here is what it does not say: the model's
-accuracy, measured anew from the published policies (`measure.py`), the cheat's fate, speeds and bytes.
+`rollcall audit` finds what was paid and for what. The rest is here: the model's accuracy, measured anew
+from the published policies (`measure.py`), the cheat's fate, speeds and bytes.
 """
 
 import json
@@ -33,7 +33,7 @@ MOST_LOOKED_AT = 128
 
 @dataclass(frozen=True, slots=True)
 class Sold:
-    """One submission as the orchestrator shows it to anyone."""
+    """One submission as the orchestrator shows it in public."""
 
     worker: str
     received_at: float
@@ -46,19 +46,19 @@ class Sold:
 
 @dataclass(frozen=True, slots=True)
 class WorkerResult:
-    """One worker: its standing, what it was paid, what became of its stake, how it spent its time."""
+    """One worker: its standing, its pay, its stake's fate, how it spent its time."""
 
     name: str
     address: str
     engine: str
     does: str
-    """What it really does, as a verdict would name it; empty for honest work."""
+    """Its actual cheat, as a verdict would name it; empty for honest work."""
     named: dict[str, int]
-    """What verdicts say was done, and how many say so."""
+    """The cheats that verdicts name, with the number of verdicts for each."""
     num_sent: int
     standing: WorkerInfo
     earned_units: int
-    """In final epochs, as the audit recomputed them."""
+    """Earned in final epochs, as the audit recomputed them."""
     claimed: int
     balance_gained: int
     stake: int
@@ -105,7 +105,7 @@ class Results:
 def gather(
     market: Market, launched: Launched, events: list[Event], clock: Clock, console: Console
 ) -> Results:
-    """Have the workers claim and the market audited, then read the rest; raises where a file is missing."""
+    """Have the workers claim and the market audited, then read the rest; raise if a file is missing."""
     run_id, ledger = launched.run_id, Ledger.connect(market.rpc_url, launched.deployment)
     before = {w.party.address: ledger.balance(w.party.address) for w in market.workers}
     for worker in market.workers:
@@ -162,7 +162,7 @@ def claim(market: Market, worker: WorkerParty) -> None:
 
 
 def tokens_by_digest(events: Sequence[Event]) -> dict[bytes, int]:
-    """Return every submission there was, oldest first, with its tokens."""
+    """Return every submission, oldest first, with its number of tokens."""
     return {
         bytes.fromhex(str(event.fields["digest"]).removeprefix("0x")): int(event.fields["tokens"])
         for event in events

@@ -1,7 +1,7 @@
 """`rollcall demo`: the order of events of a one-machine market, from nothing to a checked report.
 
-Read `run_demo` top to bottom. What is started is `market.py`'s, what is shown `view.py`'s, what must
-hold `claims.py`'s.
+Read `run_demo` top to bottom. `market.py` has what is started, `view.py` what is shown, `claims.py`
+what must hold.
 """
 
 import shutil
@@ -39,10 +39,10 @@ from rollcall.frame.console import open_console
 from rollcall.frame.logs import quiet_libraries
 
 MARK = ".rollcall-demo"
-"""A file that tells a demo's folder, which the next demo clears, from anybody else's."""
+"""A file that marks a demo's folder, which the next demo may clear."""
 STALL_SECONDS = 600.0
-"""How long nothing at all may happen in the market before the demo gives up: no group, no verdict, no
-version, no epoch. How long the whole takes is the machine's affair."""
+"""The demo gives up after so long without any event in the market: no group, no verdict, no version,
+no epoch. The whole may take as long as the machine needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Ports:
 
 
 def places(folder: Path, ports: Ports) -> Places:
-    """Return where the parts of a demo are: loopback and one folder."""
+    """Return the places of a demo's parts: loopback ports and one folder."""
     return Places(
         url=f"http://127.0.0.1:{ports.http}",
         rpc_url=f"http://127.0.0.1:{ports.chain}",
@@ -106,7 +106,7 @@ def run_demo(*, steps: int, folder: Path, plain: bool, seed: int) -> bool:
 
 
 def fresh_folder(folder: Path) -> Path:
-    """Return an empty folder; raise `UserError` rather than clear one that no demo made."""
+    """Return an empty folder; raise `UserError` instead of clearing one that no demo made."""
     mark = folder / MARK
     if folder.exists() and not mark.exists():
         raise UserError(
@@ -208,7 +208,7 @@ def has_ended(processes: Processes, name: str) -> bool:
 
 
 def is_settled(market: Market, ledger: Ledger, run_id: int, record: Record) -> bool:
-    """Return whether nothing accepted is unpaid, no replay waits, and every exclusion was punished."""
+    """Return whether all accepted work is paid, no replay waits, and every exclusion was punished."""
     totals = record.snapshot()
     if not totals.excluded <= totals.slashed:
         return False

@@ -1,7 +1,7 @@
 """The embedded defaults of one machine: a real Redis with an append-only file, and a dev chain.
 
-Both are processes of their own with their state in a folder, so a crash loses nothing. Grown-up
-ones (a Redis server, any EVM node) take their place by configuration alone.
+Both are separate processes with their state in a folder, so a crash loses nothing. Configuration alone
+replaces them by a Redis server and any EVM node.
 """
 
 import shutil
@@ -20,7 +20,7 @@ from protocol.user_error import UserError
 from rollcall.demo.processes import Command, Processes, failure
 
 START_SECONDS = 600.0
-"""Longest wait for a part that lives and does not answer; one that has died is told at once."""
+"""Longest wait for a living part to answer; a dead one is reported at once."""
 
 
 def free_port() -> int:
@@ -32,7 +32,7 @@ def free_port() -> int:
 
 
 def redis_command(folder: Path, port: int) -> Command:
-    """Return the embedded Redis: every write is in the append-only file before it is answered."""
+    """Return the embedded Redis, which answers a write only when it is in the append-only file."""
     folder.mkdir(parents=True, exist_ok=True)
     argv = (
         *(_redis_binary(), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)),
@@ -42,10 +42,10 @@ def redis_command(folder: Path, port: int) -> Command:
 
 
 def chain_command(folder: Path, port: int, fund: Sequence[str]) -> Command:
-    """Return the embedded EVM chain: py-evm behind HTTP, every transaction kept before its answer.
+    """Return the embedded EVM chain: py-evm behind HTTP, which keeps a transaction before answering.
 
-    anvil is faster but writes its state only now and then, so a crash would lose paid work; it
-    serves by configuration, as any node does.
+    anvil is faster but writes its state only now and then, so a crash would lose paid work. It can be
+    configured instead, as any node can.
     """
     folder.mkdir(parents=True, exist_ok=True)
     funded = tuple(word for address in fund for word in ("--fund", address))
@@ -57,12 +57,12 @@ def chain_command(folder: Path, port: int, fund: Sequence[str]) -> Command:
 
 
 def wait_for_redis(processes: Processes, port: int) -> None:
-    """Return once Redis answers; raise `UserError` with its log where it does not."""
+    """Return once Redis answers; raise `UserError` with its log if it does not."""
     _wait(processes, "redis", lambda: _redis_answers(port))
 
 
 def wait_for_http(processes: Processes, name: str, url: str) -> None:
-    """Return once `url` answers with success; raise `UserError` with the log where it does not."""
+    """Return once `url` answers with success; raise `UserError` with the log if it does not."""
 
     def answers() -> bool:
         try:

@@ -1,4 +1,4 @@
-"""What a person watches during a demo: a live table on a terminal, plain lines elsewhere.
+"""Show a demo while it runs: a live table on a terminal, plain lines elsewhere.
 
 Shows only what the event stream and the trainer's metrics say; decides nothing.
 """
@@ -17,7 +17,7 @@ from rollcall.demo.events import Totals
 from rollcall.demo.market import Market
 
 PLAIN_SECONDS = 10.0
-"""Between two lines where there is no terminal."""
+"""Between two lines if there is no terminal."""
 BARS = " ▁▂▃▄▅▆▇█"
 
 
@@ -50,7 +50,7 @@ class View:
             self._live.stop()
 
     def say(self, phase: str) -> None:
-        """Name what is being done now."""
+        """Name the current phase."""
         self._phase = phase
         elapsed = time.monotonic() - self._started
         if self._plain:
@@ -136,7 +136,7 @@ class View:
         return table
 
     def _accuracy(self, steps: list[dict[str, Any]]) -> str:
-        """Return the newest finding and what is being measured: training runs ahead of both."""
+        """Return the newest finding and the version being measured; training runs ahead of both."""
         measured = [step for step in steps if "accuracy" in step]
         newest = (
             f"{measured[-1]['accuracy']:.3f} of policy {measured[-1]['version']}"

@@ -1,10 +1,10 @@
 """Make the starting model: small, able to add, and deliberately sloppy about it.
 
 `python -m rollcall.demo.warm_start --out models/start --seed 7` trains a Qwen3-architecture model from
-scratch with TRL's SFTTrainer on worked sums of which about half are wrong: most of those round
-the terms first, a few slip by one in a column. The model learns how to add *and* to be as
-careless as its teacher, so that reinforcement has something to select; a model that had simply
-not learned its task would not improve within a demo. `--measure-only` leaves the weights in `--out`
+scratch with TRL's SFTTrainer on worked sums. About half of them are wrong: most of those round the
+terms first, a few slip by one in a column. The model learns how to add *and* to be as careless as its
+teacher, so that reinforcement has something to select. A model that had simply not learned its task
+would not improve within a demo. `--measure-only` leaves the weights in `--out`
 alone and writes their card again. Left out: any use beyond the demo.
 """
 
@@ -45,7 +45,7 @@ VOCABULARY_SIZE = 128
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What the teacher writes and how long the student studies.
+    """The teacher's mistakes and the length of the student's training.
 
     Rounding is one choice made at the first token, the same for every sum, so reinforcement
     unlearns it in some twenty steps. Slips differ from sum to sum and take longer: slipping in
@@ -63,7 +63,7 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """What the finished model does on held-out problems at T = 1.
+    """The finished model's samples on held-out problems at T = 1.
 
     `num_sums` counts the different sums among them, whatever the order of their terms: there are
     too few two-term sums for all problems to differ.
@@ -137,7 +137,7 @@ def sloppy_examples(recipe: Recipe, environment: Arithmetic) -> Iterator[dict[st
 
 
 def rounded_solution(terms: Sequence[int]) -> str:
-    """Add the terms rounded to tens, as one does who is in a hurry: nearly always wrong."""
+    """Add the terms rounded to tens, as somebody in a hurry would: nearly always wrong."""
     rounded = [(term + 5) // 10 * 10 for term in terms]
     total = sum(rounded)
     return "+".join(map(str, rounded)) + f"={total}{ANSWER_MARK}{total}"
@@ -230,8 +230,8 @@ def model_card(
 ) -> str:
     """Return the card: what the model is for, how it was made, what was measured.
 
-    `knew_split` tells whether the weights were taught by this code, which keeps held-out sums
-    from them, or are the committed ones, which are older than that rule.
+    `knew_split` tells whether this code taught the weights and kept held-out sums from them, or
+    whether they are the committed weights, which are older than that rule.
     """
     split = KNEW_SPLIT if knew_split else PREDATES_SPLIT
     return f"""---

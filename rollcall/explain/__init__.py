@@ -1,1 +1,1 @@
-"""Explain one group's verdicts, or what made a policy, to a person: explain and its view, provenance."""
+"""Explain to a person one group's verdicts (explain and its view), or what made a policy (provenance)."""

@@ -1,8 +1,8 @@
-"""`rollcall verify --explain`: replay one group from public data and hold its verdicts against it.
+"""`rollcall verify --explain`: replay one group from public data and check its verdicts.
 
-Needs no key and trusts nobody: the lease, the work, every verdict and the policy are held against their
-signatures and digests, the weights come from the trainer's manifests, and the positions are recomputed
-here. What is shown of them is `view.py`'s.
+Needs no key and trusts nobody: it checks the signatures and digests of the lease, the work, every verdict
+and the policy, takes the weights from the trainer's manifests, and recomputes the positions. `view.py`
+shows them.
 """
 
 import tempfile
@@ -41,7 +41,7 @@ FROM_ITS_REPLAY = frozenset(
         Rejection.REPLAY_LOGPROB,
     }
 )
-"""Rejections that one group's replay decides; the others need more than the group."""
+"""Rejections that one group's replay decides; others need more than the group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +50,10 @@ class Judgement:
 
     verdict: Verdict
     is_reproduced: bool | None
-    """None where one replay cannot say: an undecided verdict, or one about more than this group."""
+    """None if one replay cannot tell: an undecided verdict, or one about more than this group."""
     remark: str
     num_expected: int
-    """Of the positions that it names, those where this replay expects the same token."""
+    """How many of its positions have the same expected token in this replay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Explanation:
     findings: tuple[Findings, ...]
     stats: ReplayStats
     named: Named | None
-    """What explains a group that honest work does not."""
+    """The explanation of a group that honest work does not explain."""
     outcome: Outcome
     rejection: str
     detail: str
@@ -88,7 +88,7 @@ def explain(
     fetched: Fetched,
     spoke_for: SpokeFor | None,
 ) -> Explanation:
-    """Replay a group and judge its verdicts; raise `UserError` or `MarketError` where it cannot be had."""
+    """Replay a group and judge its verdicts; raise `UserError` or `MarketError` if it cannot be had."""
     info, status = find(reader, work_digest, run_id)
     domain = Domain(info.chain_id, info.ledger)
     source = reader.telling(fetched)
@@ -135,7 +135,7 @@ def find(
 def read_work(
     source: PublicRoutes, info: RunInfo, status: SubmissionStatus, domain: Domain
 ) -> Submission:
-    """Return the group's body, held against the lease's signature and the digest."""
+    """Return the group's body, checked against the lease's signature and the digest."""
     lease = status.lease.lease
     require_signer(
         domain.digest(lease), status.lease.signature, info.spec.orchestrator, "the lease"
@@ -149,7 +149,7 @@ def read_work(
 
 @dataclass(frozen=True, slots=True)
 class ReplayedGroup:
-    """Every position of a group, and what explains it where honest work would not."""
+    """Every position of a group, and the explanation if honest work is none."""
 
     findings: tuple[Findings, ...]
     named: Named | None
@@ -164,7 +164,7 @@ def replayed(
     *,
     device: str,
 ) -> ReplayedGroup:
-    """Bring the leased policy and measure every position."""
+    """Fetch the leased policy and measure every position."""
     lease, spec = status.lease.lease, info.spec
     store = PolicyCache(source, run_id=info.run_id, spec=spec, domain=domain)
     try:
@@ -187,14 +187,14 @@ def replayed(
 
 
 def condemned_rollouts(status: SubmissionStatus, size: int) -> tuple[int, ...]:
-    """Return the rollouts that a verdict rejects the group for; all of them where none does."""
+    """Return the rollouts for which a verdict rejects the group; all of them if none does."""
     condemning = (v.rollouts for v in status.verdicts if v.outcome is Outcome.REJECTED)
     found = next(condemning, ())
     return found if found and max(found) < size else tuple(range(size))
 
 
 def conclude(found: Sequence[Findings], thresholds: Thresholds) -> tuple[Outcome, str, str]:
-    """Return what a verifier would have to say of these rollouts alone: outcome, rejection, detail."""
+    """Return the right finding on these rollouts alone: outcome, rejection, detail."""
     broken = judge(stats_of(found), thresholds)
     if broken is None:
         return Outcome.ACCEPTED, "", "within every bound"
@@ -210,7 +210,7 @@ def compare(
     domain: Domain,
     spoke_for: SpokeFor | None,
 ) -> Judgement:
-    """Hold one verdict against this replay of the rollouts that it is about."""
+    """Compare one verdict with this replay of its rollouts."""
     same = sum(_expected(findings, m.rollout, m.position) == m.expected for m in verdict.mismatches)
 
     def judged(is_reproduced: bool | None, remark: str) -> Judgement:
@@ -238,7 +238,7 @@ def compare(
 
 
 def _remark(verdict: Verdict, rejection: str, named: Named | None) -> str:
-    """Return what a reproduced verdict says otherwise than this replay, if anything."""
+    """Return how a reproduced verdict differs from this replay, if at all."""
     if verdict.rejection != rejection:
         return f"the first bound broken here: {rejection}"
     own = named.word if named else ""
@@ -250,7 +250,7 @@ def _remark(verdict: Verdict, rejection: str, named: Named | None) -> str:
 
 
 def _named_elsewhere(verdict: Verdict, findings: Sequence[Findings]) -> str:
-    """Return what a verdict names that the work has not; empty where it has it all."""
+    """Return something that a verdict names but the work lacks; empty if it has everything."""
     if not set(verdict.rollouts) <= set(range(len(findings))):
         return f"it is about rollouts {list(verdict.rollouts)}, which the work has not"
     for m in verdict.mismatches:
@@ -261,7 +261,7 @@ def _named_elsewhere(verdict: Verdict, findings: Sequence[Findings]) -> str:
 
 
 def signature_flaw(verdict: Verdict, domain: Domain, spoke_for: SpokeFor | None) -> str:
-    """Return what is wrong with who signed a verdict; empty where nothing is."""
+    """Return the flaw of a verdict's signature; empty if there is none."""
     try:
         signer = recover(domain.digest(verdict), verdict.signature)
     except BadSignature as error:

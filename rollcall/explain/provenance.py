@@ -1,4 +1,4 @@
-"""How a lineage is shown: tables to read, JSON for programs."""
+"""Show a lineage: as tables to read, as JSON for programs."""
 
 import json
 from collections.abc import Collection, Sequence
@@ -15,7 +15,7 @@ from protocol.policies.lineage import Share
 def show_back(
     console: Console, lineage: Lineage, excluded: Collection[str], *, all_groups: bool
 ) -> None:
-    """Print who shaped the version, and the groups of its own step, or of every one."""
+    """Print who shaped the version, and the groups of its own step, or of every step."""
     console.print(_header(lineage))
     console.print(_workers(lineage, influences(lineage.steps), excluded))
     shown = lineage.steps if all_groups else lineage.steps[-1:]
@@ -24,7 +24,7 @@ def show_back(
 
 
 def as_json(lineage: Lineage, excluded: Collection[str]) -> str:
-    """Return everything that the tables are made of, and the versions that each worker touched."""
+    """Return all data of the tables, and the versions that each worker touched."""
     body = {
         "run_id": lineage.run_id,
         "version": lineage.version,

@@ -1,4 +1,4 @@
-"""Show an explanation: positions, the group beside its bounds, and every verdict beside both."""
+"""Show an explanation: positions, the group's totals beside its bounds, and every verdict."""
 
 import json
 from collections.abc import Iterator
@@ -13,13 +13,13 @@ from protocol.verdict import Outcome, Statistic
 from rollcall.explain.explain import Explanation, Judgement
 
 MOST_POSITIONS = 20
-"""Positions shown where not all are asked for: those that lost by most, then the widest gaps."""
+"""Positions shown unless all are asked for: those that lost by most, then the widest gaps."""
 MARKS = {True: "[green]✓[/]", False: "[red]✗[/]", None: "[yellow]·[/]"}
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """One token of one rollout as it was claimed and as it is recomputed; nats."""
+    """One token of one rollout, as claimed and as recomputed, in nats."""
 
     rollout: int
     position: int
@@ -116,7 +116,7 @@ def to_json(explanation: Explanation, *, all_positions: bool) -> str:
 
 
 def _what_was_done(explanation: Explanation) -> str:
-    """Return what was done or may have been, in words; empty for honest work."""
+    """Return in words what was done, or may have been; empty for honest work."""
     if explanation.outcome is not Outcome.REJECTED:
         return ""
     named = explanation.named
@@ -152,7 +152,7 @@ def _positions(explanation: Explanation, *, all_positions: bool) -> Table:
 
 
 def _bounds(explanation: Explanation) -> Table:
-    """Return the group's totals beside what honest work stays below, and what each verdict says."""
+    """Return the group's totals beside the bounds of honest work, and each verdict's totals."""
     table = Table(title="the group", title_justify="left", header_style="")
     table.add_column("over its tokens")
     table.add_column("this replay", justify="right")

@@ -1,1 +1,1 @@
-"""What every role starts with: settings, key, logs, console."""
+"""The start of every role: settings, key, logs, console."""

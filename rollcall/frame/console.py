@@ -1,4 +1,4 @@
-"""The console people read, and how a command shows what it found: tables to read, JSON for programs."""
+"""The console, and how a command shows its findings: tables to read, JSON for programs."""
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -17,13 +17,13 @@ errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def open_console() -> Console:
-    """Return standard output as a console: as wide as its terminal, or enough for tables in a file."""
+    """Return a console on standard output: as wide as its terminal, or enough for tables in a file."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=FILE_COLUMNS)
 
 
 def show(console: Console, *found: RenderableType, body: Any = None) -> None:
-    """Print what was found; or its `body`, where one is given, as one JSON value."""
+    """Print the findings or, if given, `body` as one JSON value."""
     if body is not None:
         console.print_json(json.dumps(body))
         return
@@ -50,7 +50,7 @@ def table(
 
 @contextmanager
 def stopped_says(what: str) -> Iterator[None]:
-    """On Ctrl-C within, say what became of the work and end the command."""
+    """On Ctrl-C within the block, say what became of the work and end the command."""
     try:
         yield
     except KeyboardInterrupt as stopped:

@@ -1,4 +1,4 @@
-"""Private keys: from the environment, never from a file that is committed or a command line."""
+"""Private keys, from the environment: never from a committed file or a command line."""
 
 import os
 import secrets
@@ -11,7 +11,7 @@ KEY_BYTES = 32
 
 
 def key_from_environment() -> bytes:
-    """Return the 32-byte key; raise `UserError` with the remedy where there is none."""
+    """Return the 32-byte key; raise `UserError` with the remedy if there is none."""
     text = os.environ.get(KEY_VARIABLE, "").strip()
     if not text:
         raise UserError(
@@ -30,7 +30,7 @@ def key_from_environment() -> bytes:
 
 
 def key_if_any() -> bytes | None:
-    """Return the key of the environment, or None where none is set."""
+    """Return the key of the environment, or None if none is set."""
     return key_from_environment() if os.environ.get(KEY_VARIABLE, "").strip() else None
 
 

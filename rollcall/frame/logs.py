@@ -1,6 +1,6 @@
 """Logging, configured once per process by its entry point: a lower-case fact, then pairs.
 
-Lines go to standard error: coloured for a person, `key=value` where it is a file.
+Lines go to standard error: coloured for a person, `key=value` for a file.
 """
 
 import logging

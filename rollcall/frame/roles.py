@@ -1,7 +1,7 @@
 """Start one role: its settings from file and command line, its key, its log form, then its `main`.
 
-A role is named by where its config and its `main(config, key)` live, and imported only when it is
-started, so that a worker needs no orchestrator installed.
+A role names the places of its config and its `main(config, key)`, and is imported only when it starts,
+so that a worker needs no orchestrator installed.
 """
 
 import importlib
@@ -20,7 +20,7 @@ OURS = ("orchestrator", "rollout_worker", "trainer", "contracts")
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """Where a role's parts are, as `module:name`.
+    """The places of a role's parts, as `module:name`.
 
     Example: Role("trainer", "trainer.config:TrainerConfig", "trainer.main:main")
     """

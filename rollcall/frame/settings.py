@@ -1,4 +1,4 @@
-"""One TOML file and `--set a.b=value` into one frozen pydantic model; `--print-config` back to TOML.
+"""Read one TOML file and `--set a.b=value` into one frozen pydantic model; write it back as TOML.
 
 Owns no setting of its own. An unknown key is refused with the nearest known one, because a
 misspelt setting that is ignored is found weeks later.
@@ -20,7 +20,7 @@ Config = TypeVar("Config", bound=BaseModel)
 
 
 def load(model: type[Config], path: Path | None, assignments: Sequence[str] = ()) -> Config:
-    """Read a config; raise `UserError` naming file, key and remedy where it is not one."""
+    """Read a config; raise `UserError` naming file, key and remedy if it is not one."""
     values = _read(path) if path is not None else {}
     for assignment in assignments:
         _assign(values, assignment)
@@ -143,7 +143,7 @@ def _literal(value: Any) -> str:
 
 
 def template(model: type[BaseModel], prefix: str = "") -> str:
-    """Return a config to fill in: every key under its description, with its default where it has one."""
+    """Return a config to fill in: every key under its description, with its default if it has one."""
     lines: list[str] = []
     tables: list[tuple[str, type[BaseModel]]] = []
     for name, field in model.model_fields.items():

@@ -1,1 +1,1 @@
-"""Look at this machine: doctor, checkup over sample and fitness; calibrate over variation, and the bounds that follow."""
+"""Examine this machine: doctor, checkup over sample and fitness; calibrate over variation, and the bounds that follow."""

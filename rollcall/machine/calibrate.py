@@ -1,10 +1,10 @@
 """`rollcall calibrate`: measure honest replay across machines, and write the bounds that follow.
 
-Bounds must hold on machines that are not here. So honest groups are sampled by every engine, under older
-instruction sets, with two threads and with other batches, of every policy that is given, and each is
-replayed on several of those machines too (`variation.py`, one process each). The loosest sets the bounds
-(`protocol.checks.calibration`). Beside them int8, int4 and a temperature 3 % off are sampled, so that whoever reads
-the bounds sees how far they are from the faintest cheat; bounds that int8 would pass are not written.
+Bounds must hold on machines that are not here. So every engine samples honest groups of every given policy,
+under older instruction sets, with two threads and with other batches, and several of these machines replay
+each group (`variation.py`, one process each). The loosest sets the bounds (`protocol.checks.calibration`).
+Beside them int8, int4 and a temperature 3 % off are sampled, to show readers how far the bounds are from the
+faintest cheat; bounds that int8 would pass are not written.
 """
 
 import sys
@@ -31,11 +31,11 @@ from rollout_worker.engines.registry import NAMES
 FALSE_REJECTS_PER_MILLION = 100
 FALSE_ALARMS_PER_MILLION = 10
 CHEAT_GROUPS = 128
-"""Of each cheat and policy: they are shown, not fitted."""
+"""Groups of each cheat and policy, which are shown, not fitted."""
 FRESH = 1_000
-"""Salts from here on draw seeds that no calibration draws."""
+"""The first of the salts whose seeds no calibration draws."""
 CHEATS = {"int8 weights": (8, 1.0), "int4 weights": (4, 1.0), "temperature 3 % lower": (0, 0.97)}
-"""Bits of the weights and times the temperature."""
+"""For each cheat: bits of the weights, and the factor on the temperature."""
 
 BLIND = {
     ComputeDtype.BFLOAT16: (
@@ -47,21 +47,21 @@ BLIND = {
         "group"
     ),
 }
-"""What a dtype cannot see, printed with its bounds."""
+"""The cheats that a dtype cannot see, printed with its bounds."""
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Groups of one policy by one sampler, with what each replaying machine measured of them."""
+    """Groups of one policy by one sampler, with each replaying machine's figures."""
 
     label: str
     stats: tuple[tuple[ReplayStats, ...], ...]
 
 
 def calibrate_to_file(bench: Bench, *, out: Path, accepts_blind: bool, say: Say) -> Thresholds:
-    """Write the bounds into `out`, in place of any before; `UserError` where they would be blind."""
+    """Write the bounds to `out`, replacing older ones; raise `UserError` if they would be blind."""
     policies = _policies(bench)
     _require_range(bench, say)
     honest, cheats = _measured(bench, 0, say)
@@ -88,9 +88,9 @@ def calibrate_to_file(bench: Bench, *, out: Path, accepts_blind: bool, say: Say)
 
 
 def hold_to(bounds: Thresholds, bench: Bench, *, say: Say) -> bool:
-    """Measure fresh groups and return whether honest ones keep within bounds that were set before.
+    """Measure fresh groups and return whether honest ones keep within these earlier bounds.
 
-    Every sample is one worker to the sequential test, on every machine that replays.
+    The sequential test takes every sample as one worker, on every machine that replays.
     """
     digest = policy_digest(entries(_policies(bench)[0]))
     if misfit := bounds.misfit(model_digest=digest, compute_dtype=bench.compute_dtype):
@@ -127,7 +127,7 @@ def _require_range(bench: Bench, say: Say) -> None:
 
 
 def samplers(engines: Sequence[str]) -> list[Setting]:
-    """Return the machines that sample: as many kinds as one machine can be."""
+    """Return the machines that sample: as many kinds as this one can imitate."""
     found = []
     for engine in engines:
         found += [Setting(engine), Setting(engine, threads=2)]
@@ -201,7 +201,7 @@ def _sample(entry: tuple[str, tuple[str, int, int]], on: Sequence[Setting]) -> S
 
 
 def _run(processes: Processes, folder: Path, what: str, job: ChildJob, say: Say) -> None:
-    """Run one job to its end; Ctrl-C ends it with this process."""
+    """Run one job to its end; Ctrl-C ends the job with this process."""
     say(what)
     path = folder / "job.json"
     path.write_text(job.to_json())
@@ -214,7 +214,7 @@ def _run(processes: Processes, folder: Path, what: str, job: ChildJob, say: Say)
 def report(
     honest: Sequence[Sample], cheats: dict[str, list[Sample]], bounds: Thresholds
 ) -> Iterator[str]:
-    """Yield what was measured, how near honest work comes to the bounds, and how far cheats are."""
+    """Yield the figures, how near honest work comes to the bounds, and how far cheats are."""
     for sample in honest:
         lengths = [run_length(stats, bounds) for stats in sample.stats]
         yield (
@@ -248,7 +248,7 @@ def _figures(sample: Sample) -> str:
 
 
 def _uses(sample: Sample, statistic: Statistic, bounds: Thresholds) -> list[float]:
-    """Return the shares of its bound that each group's excess uses, in order; at least 0."""
+    """Return each group's excess as a share of its bound, in order; at least 0."""
     held = bounds.bounds(statistic)
     every = (group for stats in sample.stats for group in stats)
     return sorted(max(0.0, excess(group, statistic, held) / held.group) for group in every)

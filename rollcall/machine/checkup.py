@@ -1,7 +1,7 @@
-"""`rollcall doctor --calibrate`: measure this machine as verifiers would, and say what becomes of it.
+"""`rollcall doctor --calibrate`: measure this machine as verifiers would, and say what would follow.
 
-Sampling and replaying are `sample.py`'s, the judgement `fitness.py`'s; here they are wired and
-shown. Nothing is sent anywhere and nothing is at stake.
+`sample.py` samples and replays, `fitness.py` judges; this file wires them and shows the result.
+Nothing is sent anywhere and nothing is at stake.
 """
 
 import importlib.metadata
@@ -33,7 +33,7 @@ on 0.999 even in bfloat16, int4 weights on 0.99, temperature 0.9 on 0.977, anoth
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What to test: this engine on this device, against a run's bounds or a model folder's."""
+    """The subject of a test: this engine on this device, and a run's or a model folder's bounds."""
 
     engine: str
     device: str
@@ -104,7 +104,7 @@ def _sampled(
     columns = (TextColumn("sampling and replaying groups"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=notes, transient=True) as progress:
         task = progress.add_task("groups", total=len(subject.workload.prompts))
-        # Other seeds each time: a second opinion should be one.
+        # Other seeds each time, so that a second opinion is one.
         salt = time.time_ns()
         for part in sampled(engine, model, subject.policy, subject.workload, salt=salt):
             stats += part
@@ -147,7 +147,7 @@ def _row(reading: Reading) -> tuple[str, ...]:
 
 
 def doubts(fitness: Fitness) -> list[str]:
-    """Return what the groups measured here are too few to say."""
+    """Return the questions that so few groups cannot answer."""
     return [
         f"{reading.statistic.label}: the mean is above the reference, though not beyond chance: "
         f"measure more than {fitness.num_groups} groups (--groups)"
@@ -157,7 +157,7 @@ def doubts(fitness: Fitness) -> list[str]:
 
 
 def remedy(fitness: Fitness) -> str:
-    """Return what the owner of a machine that would be rejected can do about it."""
+    """Return what the owner of a rejected machine can do about it."""
     if fitness.match < WRONG_POLICY_MATCH:
         return (
             "the engine samples other weights or another stream than asked: install the pinned "

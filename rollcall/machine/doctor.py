@@ -1,4 +1,4 @@
-"""`rollcall doctor`: look at this machine and at the market, one line each with the remedy.
+"""`rollcall doctor`: check this machine and the market, with one line and remedy for each finding.
 
 Each check is a function that looks at one thing and returns a `Check`; none changes anything.
 """
@@ -37,7 +37,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One finding; `remedy` is empty where nothing need be done."""
+    """One finding; `remedy` is empty if nothing need be done."""
 
     name: str
     state: State
@@ -158,7 +158,7 @@ def check_chain(rpc: str | None) -> Check:
 
 
 def check_ledger(rpc: str | None, deployment: Path | None) -> Check:
-    """Look whether the deployment's contracts answer on this chain, and whether they are paused."""
+    """Check whether the deployment's contracts answer on this chain, and whether they are paused."""
     if rpc is None or deployment is None:
         return Check("ledger", State.NOTE, "not asked", "name it with --rpc and --deployment FILE")
     from protocol.user_error import UserError
@@ -209,7 +209,7 @@ def _package(name: str, distribution: str, absent: State, remedy: str) -> Check:
 
 
 def _number(rpc: str, method: str, *params: str) -> int:
-    """Return the number that a node answers with; raise `ChainUnreachable` where it gives none."""
+    """Return the number that a node answers with; raise `ChainUnreachable` if it gives none."""
     answer = ask_node(rpc, method, *params)
     try:
         return int(answer["result"], 16)

@@ -1,10 +1,10 @@
-"""Whether a machine's honest work would be paid: what its groups measured, beside a run's bounds.
+"""Whether a machine's honest work would be paid: its groups' figures beside a run's bounds.
 
-Pure. A machine is fit where no group breaks a bound of `judge` and its sequential test
+Pure. A machine is fit if no group breaks a bound of `judge` and its sequential test
 (`protocol/checks/sequential.py`) has no reason ever to cross: the test falls back to zero as long as the
-machine's mean excess per group is negative, and otherwise climbs by it, so that it crosses after
-about bound / mean groups (Wald's identity, without the overshoot). A mean is held against a machine
-where it is above zero at its lower 95 % end; where only its estimate is, more groups are asked for.
+machine's mean excess per group is negative. Otherwise it climbs by the mean, and crosses after about
+bound / mean groups (Wald's identity, without the overshoot). A mean counts against a machine if it is
+above zero at its lower 95 % end; if only its estimate is, more groups are asked for.
 """
 
 import math
@@ -25,12 +25,12 @@ from protocol.verdict import (
 NORMAL_95 = 1.645
 """A mean lies above its estimate less so many standard errors 19 times in 20."""
 LONG_RUN_GROUPS = 10_000
-"""About what a worker of the demo's speed sells in an hour; a test that takes longer to cross is
-reported and not held against the machine."""
+"""Groups that a worker of the demo's speed sells in about an hour; a test that takes longer to cross
+is reported and does not count against the machine."""
 
 
 class Prospect(StrEnum):
-    """What would become of this machine's work."""
+    """The fate of this machine's work."""
 
     EARNS = "earns"
     REJECTED = "rejected"
@@ -45,11 +45,11 @@ class Reading:
     mean: float
     reference: float
     worst_use: float
-    """The share of its bound that the worst group uses: above 1 it is rejected, below 0 it has nothing."""
+    """The share of its bound that the worst group uses: above 1 it is rejected, below 0 it uses none."""
     groups_until_crossing: float | None
-    """Of the sequential test, at this machine's mean; None where it falls back to zero for ever."""
+    """Of the sequential test, at this machine's mean; None if it always falls back to zero."""
     is_certain: bool
-    """Whether so few groups suffice to say that it climbs."""
+    """Whether so few groups are enough to say that the test climbs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Fitness:
 
 
 def assess(stats: Sequence[ReplayStats], bounds: Thresholds) -> Fitness:
-    """Hold measured groups to bounds. Raises `ValueError` without any tokens."""
+    """Compare measured groups with bounds. Raises `ValueError` without any tokens."""
     measured = [group for group in stats if group.num_tokens]
     if not measured:
         raise ValueError("no tokens were measured: sample at least one group")
@@ -129,7 +129,7 @@ def _reading(measured: Sequence[ReplayStats], bounds: Thresholds, statistic: Sta
 def _mean_step(
     measured: Sequence[ReplayStats], bounds: Thresholds, statistic: Statistic
 ) -> tuple[float, float]:
-    """Return the mean of what a group adds to the sequential test, and its standard error."""
+    """Return the mean that a group adds to the sequential test, and its standard error."""
     limits = bounds.bounds(statistic)
     cap = limits.drift // OUTLIERS
     steps = [min(excess(group, statistic, limits), cap) for group in measured]

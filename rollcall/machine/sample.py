@@ -1,10 +1,9 @@
 """Sample honest groups with this machine's engine and replay them here, for `rollcall doctor`.
 
-What a verifier would measure of this machine, before anything is at stake: the run's newest policy
-(or a model folder), the run's own problems, this machine's engine, and the replay that verifiers
-run. What the numbers mean is `fitness.py`'s. Left out: the verifiers' hardware, which is not here;
-the policy and its signature are checked, but that the orchestrator's spec is the one on chain is
-checked by `rollcall join`, not here.
+The figures are a verifier's, before anything is at stake: the run's newest policy (or a model
+folder), the run's own problems, this machine's engine, and the verifiers' replay. `fitness.py` says
+what they mean. Left out: the verifiers' hardware, which is not here. The policy and its signature are
+checked; `rollcall join`, not this file, checks that the orchestrator's spec is the one on chain.
 """
 
 from collections.abc import Callable
@@ -32,7 +31,7 @@ from rollout_worker.replay.self_check import run_workload
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A policy with its problems and the bounds that work from it is held to."""
+    """A policy with its problems, and the bounds for work from it."""
 
     label: str
     folder: Path
@@ -50,7 +49,7 @@ class Subject:
 def from_folder(
     model: Path, thresholds: Path | None, *, problems: str, num_groups: int, max_tokens: int
 ) -> Subject:
-    """Take a model folder, an environment's first problems, and calibrated bounds from a file."""
+    """Take a model folder, an environment's first problems, and a file of calibrated bounds."""
     workload = workload_of(
         model, environment(problems, {}), num_groups=num_groups, group_size=8, max_tokens=max_tokens
     )
@@ -94,7 +93,7 @@ def _run(reader: Reader, run_id: int | None) -> RunInfo:
 
 
 def _brought(reader: Reader, info: RunInfo, folder: Path) -> Weights:
-    """Write what an engine opens, and the tokenizer; return the verified weights."""
+    """Write the model folder for an engine, with the tokenizer; return the verified weights."""
     spec, domain = info.spec, Domain(info.chain_id, info.ledger)
     store = PolicyCache(reader, run_id=info.run_id, spec=spec, domain=domain)
     try:

@@ -1,7 +1,7 @@
-"""What one machine of a calibration computes: sample groups, or replay those that others sampled.
+"""One machine of a calibration: it samples groups, or replays those that others sampled.
 
 `python -m rollcall.machine.variation JOB.json` is a process of its own, because an instruction set and a number of
-threads are chosen when torch is loaded. Which jobs there are is `calibrate.py`'s.
+threads are chosen when torch is loaded. `calibrate.py` chooses the jobs.
 """
 
 import json
@@ -24,12 +24,12 @@ INSTRUCTION_SETS = {
     "avx2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"},
     "default": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"},
 }
-"""As torch names them, and what makes a process of torch compute as a processor of that kind does."""
+"""By torch's name, the settings that make torch compute as a processor of that kind does."""
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A machine: an engine, and what its arithmetic depends on.
+    """A machine: an engine, and the settings that its arithmetic depends on.
 
     Example: Setting("transformers", "avx2", threads=2, sequences=8); "" is this machine's own instruction set
     """
@@ -57,7 +57,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What a calibration measures: a model in a dtype on this machine's engines, over prompts."""
+    """The subject of a calibration: a model in a dtype on this machine's engines, over prompts."""
 
     model: Path
     policies: tuple[Path, ...]
@@ -67,7 +67,7 @@ class Bench:
     device: str
     environment: str
     num_groups: int
-    """Honest ones of each policy on each machine."""
+    """Honest groups of each policy on each machine."""
     max_tokens: int
     temperature_millionths: int
 
@@ -99,7 +99,7 @@ class ChildJob:
     """File of groups, index of the policy, how many groups. A file's index is its salt's too."""
     replays: bool = False
     temperature_factor: float = 1.0
-    """An attack: sample at so many times the temperature that is claimed."""
+    """An attack: sample at this multiple of the claimed temperature."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), default=str)
@@ -124,7 +124,7 @@ def run(job: ChildJob) -> None:
 
 
 def salt_of(file: str) -> int:
-    """Return what a file's seeds are drawn from: no two samples share seeds."""
+    """Return the salt of a file's seeds: no two samples share seeds."""
     return int(Path(file).stem.rpartition("-")[2])
 
 
@@ -172,7 +172,7 @@ def _replay(job: ChildJob) -> None:
 
 
 def stats_file(file: str, setting: Setting) -> Path:
-    """Return where a replay of a file's groups is written."""
+    """Return the path for a replay of a file's groups."""
     return Path(f"{file}.{setting.label.replace(' ', '-')}.jsonl")
 
 
