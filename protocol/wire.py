@@ -16,6 +16,7 @@ from pydantic import (
     Field,
     PlainSerializer,
     ValidationError,
+    ValidationInfo,
 )
 
 from protocol import canonical
@@ -24,8 +25,9 @@ from protocol.errors import Malformed
 ADDRESS_CHARACTERS = 42
 
 
-def _bytes_from_hex(value: Any) -> Any:
-    if isinstance(value, str):
+def _bytes_from_hex(value: Any, info: ValidationInfo) -> Any:
+    # Only in JSON: in canonical bytes a text would be a second form of the same value.
+    if isinstance(value, str) and info.mode == "json":
         if not value.startswith("0x"):
             raise ValueError("bytes are written as 0x followed by hex digits")
         return bytes.fromhex(value[2:])

@@ -130,13 +130,17 @@ def test_a_body_at_the_limit_is_read() -> None:
 
 
 def test_the_canonical_form_is_the_only_one(shared_place: Place) -> None:
+    """Of two forms, what one party takes another could not read, or would find another digest for."""
     alice = shared_place.party("alice")
     submission = alice.submission(alice.leases()[0].lease)
     data = submission.canonical()
     assert Submission.from_canonical(data) == submission
-    longer = data.replace(b"\xaalease_id\xc4\x20", b"\xaalease_id\xc5\x00\x20")
-    response = alice.submit(zstandard.compress(longer + b"\x00"))
-    assert response.json()["code"] == "malformed"
+    longer = data.replace(b"\xa8lease_id\xc4\x20", b"\xa8lease_id\xc5\x00\x20")
+    assert len(longer) == len(data) + 1
+    text = "0x" + submission.lease_id.hex()
+    in_text = canonical.encode(submission.model_dump(mode="python") | {"lease_id": text})
+    for other in (longer, in_text, data + b"\x00"):
+        assert alice.submit(zstandard.compress(other)).json()["code"] == "malformed"
 
 
 def lists_of_lists(num_lists: int, length: int = MEBIBYTE) -> bytes:
