@@ -1,8 +1,8 @@
 """Measure held-out accuracy beside training: a child process of low priority, on one thread.
 
 Training never waits for it. It shares a folder with the trainer (`evaluations.py`). Its standard input
-carries a byte for each piece of news, and ends however the trainer dies, so that no child is left behind. If the child dies, the trainer says so and starts another when the
-next version is due.
+carries a byte for each piece of news, and ends however the trainer dies, so that no child is left behind.
+If the child dies, the trainer says so and starts another when the next version is due.
 """
 
 import contextlib
