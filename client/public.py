@@ -43,8 +43,7 @@ MAX_EPOCH_BYTES = 256 << 20
 MAX_EVENT_BYTES = 1 << 20
 """One line of the event stream; the longest has a thousandth of it."""
 READING = Patience(silent_seconds=0.0, faltering_seconds=15.0)
-"""A mistyped address is reported at once. A queue that restarts is back in a second or two, and a report
-of thousands of reads must not fail on the one that met the restart."""
+"""A mistyped address is reported at once; a read outlasts a queue's restart of a second or two."""
 BRISK = RetryConfig(first_seconds=0.25, most_seconds=0.5)
 
 

@@ -151,8 +151,7 @@ class FraudReport:
 class RetractEpoch:
     """The message that m of n verifiers sign to take back a pending epoch and every later one.
 
-    `header_hash` is the struct hash of the posted header. The header's signers still answer for it
-    for a challenge window.
+    `header_hash` is the posted header's struct hash. Its signers answer for it a challenge window longer.
 
     Example:
         RetractEpoch(1, 0, 0, header.struct_hash())

@@ -23,8 +23,7 @@ _NUM_BYTES: Final = np.uint32(16)
 def random_bits(seed: ArrayLike, position: ArrayLike, token: ArrayLike) -> NDArray[np.uint32]:
     """Return r(s, p, v), 32 uniform bits per broadcast element; exact on every machine.
 
-    `position` is that of the last context token: the prompt's first token is at 0, and the drawn token
-    will be at `position + 1`.
+    `position` is the last context token's (the prompt's first is 0); the drawn one is at `position + 1`.
     """
     seeds = np.asarray(seed, dtype=np.uint64)
     state = np.zeros((), dtype=np.uint32)
