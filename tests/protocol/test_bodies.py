@@ -26,7 +26,7 @@ def frame_of(vector: dict[str, Any]) -> bytes:
 def test_the_lease_is_that_of_the_signed_structs() -> None:
     assert FILE["lease"] == {
         "lease_id": "0x" + LEASE.lease_id.hex(),
-        "policy_digest": "0x" + LEASE.policy_digest.hex(),
+        "digest": "0x" + LEASE.canonical_digest().hex(),
     }
 
 
