@@ -1,10 +1,21 @@
 """The orchestrator's local settings. Everything agreed with others is in `RunSpec` instead."""
 
 from typing import Annotated
+from urllib.parse import parse_qs, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from protocol.wire import Address
+
+PASSWORD_VARIABLE = "ROLLCALL_REDIS_PASSWORD"
+
+
+def _without_password(url: str) -> str:
+    """Refuse a URL that holds a password: settings are printed and shown to others."""
+    user = url.partition("://")[2].rpartition("@")[0]
+    if ":" in user or "password" in parse_qs(urlsplit(url).query):
+        raise ValueError(f"a password is read from {PASSWORD_VARIABLE}: take it out of the URL")
+    return url
 
 
 class Limits(BaseModel):
@@ -74,8 +85,9 @@ class OrchestratorConfig(BaseModel):
     """Address to listen on."""
     port: int = 8000
     """Port to listen on."""
-    redis_url: str = "redis://127.0.0.1:6379/0"
-    """Queues and leases; `unix:///path?db=0` works too. Durability is this server's setting."""
+    redis_url: Annotated[str, AfterValidator(_without_password)] = "redis://127.0.0.1:6379/0"
+    """Queues and leases; `rediss://user@host:6379/0` and `unix:///path?db=0` work too. Its password is read
+    from ROLLCALL_REDIS_PASSWORD. Durability is this server's setting."""
     blob_url: str = "file:///tmp/rollcall/blobs"
     """Payloads: a folder (`file:///…`, made where missing), or `s3://bucket/prefix`."""
     rpc_url: str = "http://127.0.0.1:8545"

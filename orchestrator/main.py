@@ -1,6 +1,7 @@
 """Start one orchestrator (`rollcall serve`): open the doors, serve until a signal. Wiring only."""
 
 import asyncio
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from ledger.deployment import Deployment
 from ledger.ledger import Ledger
 from orchestrator.app import create_app
 from orchestrator.chain import Chain
-from orchestrator.config import OrchestratorConfig
+from orchestrator.config import PASSWORD_VARIABLE, OrchestratorConfig
 from orchestrator.jobs import Service
 from orchestrator.services import Services
 from orchestrator.store.blobs import Blobs
@@ -28,7 +29,8 @@ def open_market(config: OrchestratorConfig, key: bytes) -> Services:
     return Services(
         config,
         key,
-        store=Store(config.redis_url),
+        # Taken out of the environment, so that no child inherits it.
+        store=Store(config.redis_url, os.environ.pop(PASSWORD_VARIABLE, "")),
         blobs=Blobs(config.blob_url),
         chain=Chain(ledger),
     )
@@ -51,6 +53,7 @@ async def main(config: OrchestratorConfig, key: bytes) -> None:
     """Serve until SIGINT or SIGTERM."""
     services = open_market(config, key)
     service = Service(services)
+    await services.store.queue.require_entry()
     if not config.allowed_domains and config.host not in ("127.0.0.1", "localhost", "::1"):
         # Another site could pass on what a wallet signed for it, with the Host header to match.
         log = structlog.get_logger()

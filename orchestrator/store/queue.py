@@ -17,12 +17,14 @@ from importlib.resources import files
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.exceptions import AuthenticationError, NoScriptError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from orchestrator.config import PASSWORD_VARIABLE
 from orchestrator.store import keys
 from protocol.errors import Busy, TooManyRequests
+from protocol.user_error import UserError
 
 Argument = bytes | str | int | float
 
@@ -47,11 +49,24 @@ class PendingCall:
 class Queue:
     """One connection pool and the compiled scripts."""
 
-    def __init__(self, url: str) -> None:
-        self._redis: Redis = Redis.from_url(url, socket_connect_timeout=5, socket_timeout=15)
+    def __init__(self, url: str, password: str = "") -> None:
+        self._redis: Redis = Redis.from_url(
+            url, password=password or None, socket_connect_timeout=5, socket_timeout=15
+        )
         self._scripts = _scripts()
         self._waiting: list[PendingCall] = []
         self._sender: asyncio.Task[None] | None = None
+
+    async def require_entry(self) -> None:
+        """Raise `UserError` where Redis refuses the password; a Redis that is away may yet come."""
+        try:
+            await self._redis.execute_command("PING")
+        except AuthenticationError as error:
+            raise UserError(
+                f"Redis does not let this orchestrator in: set {PASSWORD_VARIABLE} to its `requirepass`"
+            ) from error
+        except (RedisConnectionError, RedisTimeoutError, OSError):
+            return
 
     async def close(self) -> None:
         """Close the connections; scripts still waiting are not answered."""

@@ -23,8 +23,8 @@ from orchestrator.store.workers import WorkerStore
 class Store:
     """The facts of all runs, in one Redis."""
 
-    def __init__(self, url: str) -> None:
-        self.queue = Queue(url)
+    def __init__(self, url: str, password: str = "") -> None:
+        self.queue = Queue(url, password)
         self.runs = RunStore(self.queue)
         self.events = EventStore(self.queue)
         self.leases = LeaseStore(self.queue)

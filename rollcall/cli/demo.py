@@ -38,7 +38,7 @@ def containers(
     folder: Annotated[Path, typer.Option(help="Checkout with compose.yaml.")] = Path(),
     steps: Annotated[int, typer.Option(help="Optimizer steps of the trainer.")] = 50,
 ) -> None:
-    """Write the keys (.env) and configs (compose/) that compose.yaml mounts."""
+    """Write the secrets (.env) and configs (compose/) that compose.yaml hands out."""
     from rollcall.demo.containers import write_containers
 
     if not (folder / "compose.yaml").is_file():

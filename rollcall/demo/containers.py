@@ -1,4 +1,4 @@
-"""`rollcall containers`: the keys and configs that `compose.yaml` mounts.
+"""`rollcall containers`: the keys, the password and the configs that `compose.yaml` hands out.
 
 The market is the demo's, at the compose file's names and volumes. The operator is the orchestrator's
 account, because its consent to another could only be signed after deployment.
@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from protocol.user_error import UserError
 from rollcall.cli.spec import RunPlan
 from rollcall.demo.market import Market, Party, Places, WorkerParty
+from rollcall.demo.services import redis_config
 from rollcall.frame.keys import new_key
 from rollcall.frame.settings import to_toml
 
@@ -19,7 +20,7 @@ PLACES = Places(
     rpc_url="http://anvil:8545",
     redis_url="redis://redis:6379/0",
     blobs=Path("/data/blobs"),
-    deployment=Path("/data/deployment.json"),
+    deployment=Path("/deployment/deployment.json"),
     data=Path("/data"),
     host="0.0.0.0",
     port=8000,
@@ -29,13 +30,12 @@ FIRST_RUN = 1
 
 
 def write_containers(folder: Path, *, steps: int) -> list[Path]:
-    """Write `.env` and `compose/*.toml` below `folder`; raise `UserError` if keys exist."""
+    """Write `.env` and a folder for each service below `compose/`; raise `UserError` if keys exist."""
     environment = folder / ".env"
     if environment.exists():
         raise UserError(f"{environment} exists and holds keys: move it away to make new ones")
     worker = WorkerParty(Party("worker", new_key()), "vllm", groups_per_call=16)
     market = Market(folder / "compose", PLACES, RunPlan(), workers=(worker,), steps=steps)
-    market.folder.mkdir(parents=True, exist_ok=True)
     market.operator = market.orchestrator
     configs: dict[str, BaseModel] = {
         "orchestrator": market.orchestrator_config(),
@@ -44,22 +44,35 @@ def write_containers(folder: Path, *, steps: int) -> list[Path]:
         "verifier": market.verifier_config(),
         "worker": market.worker_config(worker),
     }
-    paths = [_write(market.folder / f"{name}.toml", config) for name, config in configs.items()]
-    parties = {
-        "ORCHESTRATOR_KEY": market.orchestrator,
-        "TRAINER_KEY": market.trainer,
-        "VERIFIER_KEY": market.verifier,
-        "WORKER_KEY": worker.party,
+    texts = {f"{name}/{name}.toml": to_toml(config) for name, config in configs.items()}
+    texts["redis/redis.conf"] = redis_config(market.redis_password)
+    secrets = {
+        "ORCHESTRATOR_KEY": _hex(market.orchestrator),
+        "TRAINER_KEY": _hex(market.trainer),
+        "VERIFIER_KEY": _hex(market.verifier),
+        "WORKER_KEY": _hex(worker.party),
+        "REDIS_PASSWORD": market.redis_password,
     }
-    _write_keys(environment, parties)
-    return [environment, *paths]
+    market.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    market.folder.chmod(0o700)
+    paths = [_write(market.folder / path, text) for path, text in texts.items()]
+    return [_write_private(environment, secrets), *paths]
 
 
-def _write(path: Path, config: BaseModel) -> Path:
-    path.write_text(to_toml(config))
+def _write(path: Path, text: str) -> Path:
+    """Write a config that its service's own user can read; on this machine only our user passes `compose/`."""
+    path.parent.mkdir(exist_ok=True)
+    path.parent.chmod(0o755)
+    path.write_text(text)
+    path.chmod(0o644)
     return path
 
 
-def _write_keys(path: Path, parties: dict[str, Party]) -> None:
+def _write_private(path: Path, values: dict[str, str]) -> Path:
     path.touch(mode=0o600)
-    path.write_text("".join(f"{name}=0x{party.key.hex()}\n" for name, party in parties.items()))
+    path.write_text("".join(f"{name}={value}\n" for name, value in values.items()))
+    return path
+
+
+def _hex(party: Party) -> str:
+    return "0x" + party.key.hex()

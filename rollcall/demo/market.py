@@ -1,10 +1,11 @@
 """The one-machine market: who takes part, and each role's command, config and key.
 
 The commands are those of `compose.yaml` and of `docs/across-machines.md` (a test holds them
-together): `rollcall ROLE --config FILE` with the key in ROLLCALL_KEY.
+together): `rollcall ROLE --config FILE`, with its secrets in the environment.
 """
 
 import json
+import secrets
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -99,10 +100,14 @@ def demo_workers() -> tuple[WorkerParty, ...]:
     )
 
 
-def role_command(name: str, role: str, config: Path, key: bytes) -> Command:
-    """Return one role as a process."""
+def role_command(name: str, role: str, config: Path, key: bytes, *, redis_password: str) -> Command:
+    """Return one role as a process; the orchestrator alone is told the password of Redis."""
+    from orchestrator.config import PASSWORD_VARIABLE
+
     argv = (sys.executable, "-m", "rollcall", COMMAND_OF[role], "--config", str(config))
-    return Command(name, argv, {KEY_VARIABLE: "0x" + key.hex(), **ROLE_ENVIRONMENT})
+    password = {PASSWORD_VARIABLE: redis_password} if role == "orchestrator" else {}
+    environment = {KEY_VARIABLE: "0x" + key.hex(), **password, **ROLE_ENVIRONMENT}
+    return Command(name, argv, environment)
 
 
 class Market:
@@ -128,6 +133,7 @@ class Market:
         self.orchestrator = Party("orchestrator", new_key())
         self.trainer = Party("trainer", new_key())
         self.verifier = Party("verifier", new_key())
+        self.redis_password = secrets.token_hex(32)
 
     @property
     def url(self) -> str:
@@ -226,7 +232,7 @@ class Market:
         """Write a role's config and return its process."""
         path = self.folder / f"{party.name}.toml"
         path.write_text(to_toml(config))
-        return role_command(party.name, role, path, party.key)
+        return role_command(party.name, role, path, party.key, redis_password=self.redis_password)
 
     def _worker_values(self, party: Party) -> dict[str, Any]:
         return {

@@ -121,10 +121,10 @@ def fresh_folder(folder: Path) -> Path:
 def open_market(market: Market, ports: Ports, processes: Processes, view: View) -> Launched:
     """Start Redis, the chain and the orchestrator, and launch the run."""
     view.say("starting Redis and the chain")
-    processes.start(redis_command(market.folder / "redis", ports.redis))
+    processes.start(redis_command(market.folder / "redis", ports.redis, market.redis_password))
     spenders = [party.address for party in market.spenders()]
     processes.start(chain_command(market.folder / "chain", ports.chain, spenders))
-    wait_for_redis(processes, ports.redis)
+    wait_for_redis(processes, ports.redis, market.redis_password)
     wait_for_chain(processes, market.rpc_url)
     view.say("deploying the ledger")
     operator = Account.from_key(market.operator.key)

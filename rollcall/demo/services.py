@@ -31,14 +31,25 @@ def free_port() -> int:
         return port
 
 
-def redis_command(folder: Path, port: int) -> Command:
-    """Return the embedded Redis, which answers a write only when it is in the append-only file."""
+def redis_config(password: str) -> str:
+    """Return a Redis's settings: a write is answered once it is in the append-only file, and it asks
+    for a password.
+
+    The password stands in a file, because any user of a machine may read another's command lines.
+    """
+    entry = [f"requirepass {password}"] if password else []
+    lines = ["appendonly yes", "appendfsync everysec", 'save ""', "daemonize no", *entry]
+    return "\n".join(lines) + "\n"
+
+
+def redis_command(folder: Path, port: int, password: str = "") -> Command:
+    """Return the embedded Redis, on loopback; it takes anybody where no password is given."""
     folder.mkdir(parents=True, exist_ok=True)
-    argv = (
-        *(_redis_binary(), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)),
-        *("--appendonly", "yes", "--appendfsync", "everysec", "--save", "", "--daemonize", "no"),
-    )
-    return Command("redis", argv)
+    config = folder / "redis.conf"
+    config.touch(mode=0o600)
+    config.write_text(redis_config(password))
+    place = ("--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder))
+    return Command("redis", (_redis_binary(), str(config), *place))
 
 
 def chain_command(folder: Path, port: int, fund: Sequence[str]) -> Command:
@@ -56,9 +67,9 @@ def chain_command(folder: Path, port: int, fund: Sequence[str]) -> Command:
     return Command("chain", argv)
 
 
-def wait_for_redis(processes: Processes, port: int) -> None:
+def wait_for_redis(processes: Processes, port: int, password: str = "") -> None:
     """Return once Redis answers; raise `UserError` with its log if it does not."""
-    _wait(processes, "redis", lambda: _redis_answers(port))
+    _wait(processes, "redis", lambda: _redis_answers(port, password))
 
 
 def wait_for_http(processes: Processes, name: str, url: str) -> None:
@@ -98,11 +109,13 @@ def _wait(processes: Processes, name: str, answers: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def _redis_answers(port: int) -> bool:
+def _redis_answers(port: int, password: str) -> bool:
+    entry = f"AUTH {password}\r\n" if password else ""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=1.0) as connection:
-            connection.sendall(b"PING\r\n")
-            return connection.recv(16).startswith(b"+PONG")
+            connection.sendall(f"{entry}PING\r\nQUIT\r\n".encode())
+            with connection.makefile("rb") as answers:
+                return b"+PONG" in answers.read()
     except OSError:
         return False
 

@@ -42,6 +42,7 @@ from trainer.publish import Plan, Publisher
 
 MODEL = Path("models/start")
 STAKE = 10**18
+REDIS_PASSWORD = "of-every-market-on-this-stage"
 WINDOWS = Windows(
     challenge=2, settle=60, resume=2, response=2, appeal=2, ruling=2, unbond=120, revoke=2, least=2
 )
@@ -154,10 +155,10 @@ def live_market(
     funded = [address_of(key_of(name)) for name in names]
     with Processes(folder / "logs") as processes:
         processes.start(chain(folder / "chain", chain_port, funded))
-        processes.start(redis_command(folder / "redis", redis_port))
+        processes.start(redis_command(folder / "redis", redis_port, REDIS_PASSWORD))
         settings = dict(orchestrator_settings or {})
         orchestrator = _orchestrator(folder, port, redis_port, rpc_url, settings)
-        wait_for_redis(processes, redis_port)
+        wait_for_redis(processes, redis_port, REDIS_PASSWORD)
         wait_for_chain(processes, rpc_url)
         give_gas(rpc_url, funded)
         config = _launch_config(
@@ -232,7 +233,9 @@ def _orchestrator(
     }
     config.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in lines.items()))
     argv = (sys.executable, "-m", "rollcall", "serve", "--config", str(config))
-    return Command("orchestrator", argv, {"ROLLCALL_KEY": "0x" + key_of("orchestrator").hex()})
+    key = "0x" + key_of("orchestrator").hex()
+    secrets = {"ROLLCALL_KEY": key, "ROLLCALL_REDIS_PASSWORD": REDIS_PASSWORD}
+    return Command("orchestrator", argv, secrets)
 
 
 def _launch_config(
