@@ -21,6 +21,7 @@ from eth_utils import to_checksum_address
 
 from ledger.artifact import artifact
 from protocol.canonical import keccak256
+from protocol.user_error import hosts_only
 
 CONTRACTS = (
     *("RunLedger", "StakeRegistry", "Disputes", "Council"),
@@ -31,7 +32,10 @@ PANIC = keccak256(b"Panic(uint256)")[:4]
 
 
 class LedgerError(Exception):
-    """Anything the ledger or its chain refuses or fails to do."""
+    """Anything the ledger or its chain refuses or fails to do; of a node's address it shows the host."""
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(hosts_only(text))
 
 
 class ContractError(LedgerError):

@@ -53,7 +53,7 @@ def checksum_address(value: str) -> str:
     digits = value[2:].lower()
     is_hex = len(digits) == ADDRESS_CHARACTERS - 2 and not set(digits) - set("0123456789abcdef")
     if not value.startswith("0x") or not is_hex:
-        raise ValueError(f"{value!r} is not an address (0x and 40 hex digits)")
+        raise ValueError(f"{value[:12]!r}… is not an address (0x and 40 hex digits)")
     nibbles = canonical.keccak256(digits.encode()).hex()
     pairs = zip(digits, nibbles, strict=False)
     return "0x" + "".join(c.upper() if int(n, 16) >= 8 else c for c, n in pairs)

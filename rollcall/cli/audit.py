@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from protocol.user_error import UserError
+from protocol.user_error import UserError, hosts_only
 from rollcall.cli.desk import connect, read_deployment
 from rollcall.cli.options import (
     DEPLOYMENT,
@@ -117,7 +117,7 @@ def audit_market(
                         f"sent {proof.method}: the epoch is void, its signers are slashed"
                     )
     except LedgerError as error:
-        raise UserError(f"the ledger at {rpc}: {error}") from error
+        raise UserError(f"the ledger at {hosts_only(rpc)}: {error}") from error
     return reports
 
 

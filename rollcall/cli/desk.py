@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from protocol.user_error import UserError, one_line
+from protocol.user_error import UserError, hosts_only, one_line
 from rollcall.cli.amounts import Token, symbol_of
 from rollcall.cli.times import moment
 
@@ -245,7 +245,7 @@ def open_desk(
         desk = Desk(ledger, account, say=say, dry_run=dry_run, yes=yes)
     except LedgerError as error:
         raise UserError(
-            f"no ledger answers at {rpc} under the addresses in {deployment}: is it another chain's "
+            f"no ledger answers at {hosts_only(rpc)} under the addresses in {deployment}: is it another chain's "
             f"file, or an older one? ({one_line(error)})"
         ) from error
     with explained(desk):
@@ -273,9 +273,9 @@ def connect(rpc: str, deployment: Deployment, account: LocalAccount | None) -> L
     try:
         return Ledger.connect(rpc, deployment, account)
     except ChainUnreachable as error:
-        why = one_line(error).removeprefix(f"no chain at {rpc}: ")
+        why = one_line(error).removeprefix(f"no chain at {hosts_only(rpc)}: ")
         raise UserError(
-            f"no chain answers at {rpc}: check --rpc and that the node runs ({why})"
+            f"no chain answers at {hosts_only(rpc)}: check --rpc and that the node runs ({why})"
         ) from error
     except WrongChain as error:
         raise UserError(

@@ -11,7 +11,7 @@ from ledger.deployment import Deployment, LedgerTerms, deploy
 from ledger.errors import ChainUnreachable, LedgerError
 from ledger.ledger import Ledger, web3_at
 from ledger.node import ask_node
-from protocol.user_error import UserError, one_line
+from protocol.user_error import UserError, hosts_only, one_line
 from rollcall.cli.desk import read_deployment
 from rollcall.cli.launch_config import LaunchConfig, Windows
 from rollcall.cli.times import duration
@@ -39,7 +39,7 @@ def ensure_deployment(config: LaunchConfig, account: LocalAccount, say: Say) -> 
             ledger.mint(address, config.min_stake)
     except LedgerError as error:
         raise UserError(
-            f"no ledger could be deployed at {config.rpc_url}: {one_line(error)}"
+            f"no ledger could be deployed at {hosts_only(config.rpc_url)}: {one_line(error)}"
         ) from error
     config.deployment.parent.mkdir(parents=True, exist_ok=True)
     made.save(config.deployment)

@@ -29,6 +29,13 @@ def key_from_environment() -> bytes:
     return key
 
 
+def take_key() -> bytes:
+    """Return the key and take it out of the environment, so that no child inherits it."""
+    key = key_from_environment()
+    del os.environ[KEY_VARIABLE]
+    return key
+
+
 def key_if_any() -> bytes | None:
     """Return the key of the environment, or None if none is set."""
     return key_from_environment() if os.environ.get(KEY_VARIABLE, "").strip() else None

@@ -6,6 +6,9 @@ Lines go to standard error: coloured for a person, `key=value` for a file.
 import logging
 import os
 import sys
+from typing import Any
+
+from protocol.user_error import hosts_only
 
 
 def configure_logging(role: str, *, level: str = "info") -> None:
@@ -26,6 +29,7 @@ def configure_logging(role: str, *, level: str = "info") -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
             structlog.processors.format_exc_info,
+            _hosts_only,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
@@ -33,6 +37,13 @@ def configure_logging(role: str, *, level: str = "info") -> None:
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
+
+
+def _hosts_only(_logger: object, _method: str, values: Any) -> Any:
+    """Cut the URLs of a trace at their host: the libraries' errors within name a node's whole address."""
+    if "exception" in values:
+        values["exception"] = hosts_only(values["exception"])
+    return values
 
 
 def quiet_libraries() -> None:

@@ -31,11 +31,11 @@ class Role:
 
     def start(self, path: Path | None, assign: Sequence[str] | None, print_config: bool) -> None:
         """Run the role until it ends; with `print_config` print its settings instead."""
-        from rollcall.frame.keys import key_from_environment
+        from rollcall.frame.keys import take_key
         from rollcall.frame.logs import configure_logging
 
         settings = settings_of(self.config, path, assign, print_config)
-        key = key_from_environment()
+        key = take_key()
         configure_logging(self.name)
         running = _load(self.entry)(settings, key)
         if inspect.iscoroutine(running):

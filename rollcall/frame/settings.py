@@ -57,7 +57,7 @@ def _assign(values: dict[str, Any], assignment: str) -> None:
     for table in tables:
         values = values.setdefault(table, {})
         if not isinstance(values, dict):
-            raise UserError(f"--set {assignment!r}: {table} is a value already, and no table")
+            raise UserError(f"--set {key.strip()}: {table} is a value already, and no table")
     values[leaf] = _value(text.strip())
 
 
