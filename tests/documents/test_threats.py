@@ -11,7 +11,7 @@ ATTACKS = ROOT / "tests" / "adversarial"
 def test_every_attack_is_named_and_every_name_is_a_test() -> None:
     named = set(
         re.findall(
-            r"`((?:tests|sampling|submission|ledger|market|http|verifier|watch|policy)/[\w/]+\.py)`",
+            r"`((?:tests|sampling|submission|ledger|market|http|verifier|watch|policy|secrets)/[\w/]+\.py)`",
             PAGE,
         )
     )
