@@ -209,7 +209,7 @@ def worker_result(
         does=f"int{worker.quantise_bits}" if worker.is_cheat else "",
         named=dict(Counter(v.hypothesis for s in mine for v in s.verdicts if v.hypothesis)),
         num_sent=len(mine),
-        standing=next(r for r in reader.worker(address).runs if r.run_id == run_id),
+        standing=standing_of(reader, run_id, address),
         earned_units=audit.earned.get(address, 0),
         claimed=ledger.claimed(run_id, address),
         balance_gained=ledger.balance(address) - balance_before,
@@ -217,3 +217,24 @@ def worker_result(
         tokens_per_second=float(totals["tokens_per_second"]),
         share_waited=float(totals["share_waited"]),
     )
+
+
+def standing_of(reader: Reader, run_id: int, address: str) -> WorkerInfo:
+    """Return a worker's standing; all zeros if it never leased, as its engine came up after the end."""
+    unseen = WorkerInfo(
+        run_id=run_id,
+        worker=address,
+        accepted_groups=0,
+        accepted_tokens=0,
+        waiting_groups=0,
+        rejected_by_reason={},
+        is_excluded=False,
+        exclusion="",
+        dropped_leases=0,
+        paused="",
+        most_leases=0,
+        notice="",
+        earned=0,
+        last_nonce=0,
+    )
+    return next((r for r in reader.worker(address).runs if r.run_id == run_id), unseen)

@@ -9,10 +9,14 @@ import pytest
 from audit.epoch_record import EpochReport
 from audit.history import Posted
 from audit.run import RunReport
+from client.public import Reader
 from protocol.messages import WorkerInfo
 from rollcall.demo.claims import check_claims
 from rollcall.demo.market import STAKE
-from rollcall.demo.results import Clock, Results, Sold, WorkerResult
+from rollcall.demo.results import Clock, Results, Sold, WorkerResult, standing_of
+from tests.orchestrator.test_settling import earn
+from tests.stage.front import serving
+from tests.stage.place import Place
 from tests.stage.work import spec
 
 HONEST, CHEAT = "0x" + "11" * 20, "0x" + "22" * 20
@@ -165,3 +169,12 @@ def with_cheat(**changes: Any) -> Results:
 
 def with_honest(**changes: Any) -> Results:
     return results(workers=[worker(**changes), cheat()])
+
+
+def test_a_worker_that_never_leased_has_sold_nothing(place: Place) -> None:
+    """Its engine may come up after the last step: the report says so, and is written."""
+    tokens = earn(place)
+    with serving(place) as (front, _), Reader(front.url) as reader:
+        alice, bob = place.ground.address("alice"), place.ground.address("bob")
+        assert standing_of(reader, place.run_id, alice).accepted_tokens == tokens
+        assert standing_of(reader, place.run_id, bob).accepted_groups == 0
