@@ -14,15 +14,16 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from audit.epoch import SpokeFor, work_digest
+from audit.epoch import work_digest
 from audit.epoch_record import EpochReport, Look
 from protocol.checks.draw import Draw, is_vouched, rate_millionths
+from protocol.commitment import SpokeFor, check_receipt
 from protocol.constants import MAX_CLOCK_SKEW_SECONDS
 from protocol.errors import MarketError
 from protocol.messages import Contribution, SubmissionStatus
 from protocol.rollout import Submission
 from protocol.run import RunSpec
-from protocol.signing import Domain, recover, require_signer
+from protocol.signing import Domain, recover
 from protocol.verdict import Outcome, Thresholds, Verdict, follows
 
 
@@ -146,13 +147,11 @@ def _fault_of_draw(
     """Say what is wrong with the epoch or the share by which a group was allegedly drawn."""
     name, receipt = f"nonce {item.nonce} of {item.worker}", status.receipt
     try:
-        digest_of_receipt = public.domain.digest(receipt)
-        orchestrator = public.spec.orchestrator
-        require_signer(digest_of_receipt, receipt.signature, orchestrator, "the receipt")
+        check_receipt(
+            *(receipt, status.lease.lease, digest), spec=public.spec, domain=public.domain
+        )
     except MarketError as error:
         return f"{name}: {error}"
-    if receipt.work_digest != digest:
-        return f"{name}: its receipt is for other work"
     if abs(receipt.received_at - item.submitted_at) > MAX_CLOCK_SKEW_SECONDS + 1:
         return f"{name} is dated {item.submitted_at}, its receipt {receipt.received_at}"
     epoch = status.draw_epoch

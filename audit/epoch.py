@@ -9,15 +9,14 @@ from collections.abc import Callable, Mapping
 from itertools import pairwise
 
 from protocol.canonical import keccak256
+from protocol.commitment import SpokeFor, check_work
 from protocol.constants import NUM_TOKENS_PER_UNIT
-from protocol.messages import Contribution, EpochFile, GroupState, SubmissionStatus
-from protocol.rollout import Submission, Work, lease_id, payload_digest, rollout_seed, task_index
+from protocol.errors import MarketError
+from protocol.messages import Contribution, EpochFile, GroupState, RunInfo, SubmissionStatus
+from protocol.rollout import Submission, Work, rollout_seed, task_index
 from protocol.run import RunSpec
-from protocol.signing import Domain, recover, require_signer
+from protocol.signing import Domain, recover
 
-SpokeFor = Callable[[str, str, int], bool]
-"""Whether a key signed for a worker at a time: it is the worker, or was its hot key then. The time is the
-work's date, because a worker that withdraws its key must not keep an epoch from being signed."""
 IsOwed = Callable[[int], bool]
 """Whether the run owes work of this date, by the ledger."""
 
@@ -107,32 +106,25 @@ def check_group(
     submission: Submission,
     *,
     secret: bytes | None,
-    spec: RunSpec,
+    info: RunInfo,
     domain: Domain,
+    spoke_for: SpokeFor,
 ) -> None:
     """Check one contribution against what the market shows of it; raise `EpochRefused`.
 
     `secret` is that of the lease's epoch, None until it is revealed: seeds cannot be checked before,
     and whoever reads the chain later checks them.
     """
-    lease = status.lease.lease
-    require_signer(
-        domain.digest(lease), status.lease.signature, spec.orchestrator, "the group's lease"
-    )
+    name, signed = f"nonce {item.nonce} of {item.worker}", status.lease
     if status.state is not GroupState.ACCEPTED:
-        raise EpochRefused(f"nonce {item.nonce} of {item.worker} is paid but {status.state}")
-    if (lease.worker, lease.nonce) != (item.worker, item.nonce):
-        raise EpochRefused(f"nonce {item.nonce} of {item.worker} has another lease")
-    if lease.lease_id != lease_id(lease.run_id, lease.worker, lease.nonce):
-        raise EpochRefused(f"the lease id of nonce {item.nonce} does not follow from it")
-    if payload_digest(lease, submission) != item.payload_digest:
-        raise EpochRefused(
-            f"the body of nonce {item.nonce} of {item.worker} is not what was signed"
-        )
-    if submission.num_tokens() != item.tokens or lease.policy_version != item.policy_version:
-        raise EpochRefused(f"nonce {item.nonce} of {item.worker} counts other tokens or policy")
+        raise EpochRefused(f"{name} is paid but {status.state}")
+    digest = work_digest(item, run_id=info.run_id, domain=domain)
+    try:
+        check_work(digest, signed, submission, info=info, domain=domain, spoke_for=spoke_for)
+    except MarketError as error:
+        raise EpochRefused(f"{name}: {error}") from error
     if secret is not None:
-        _check_draws(item, status, secret, spec)
+        _check_draws(item, status, secret, info.spec)
 
 
 def _check_draws(

@@ -14,11 +14,10 @@ from audit.history import Fate, Posted
 from audit.published import Openable, Published
 from ledger.state import Fault, RunState
 from protocol.canonical import keccak256
+from protocol.commitment import SpokeFor
 from protocol.epoch import AccountLeaf, EpochHeader
-from protocol.errors import MarketError
-from protocol.messages import Contribution, SubmissionStatus
+from protocol.messages import Contribution, RunInfo, SubmissionStatus
 from protocol.rollout import Submission
-from protocol.run import RunSpec
 from protocol.signing import Domain
 
 
@@ -118,37 +117,38 @@ def check_draws(
     *,
     secrets: Mapping[int, bytes],
     num_opened: int,
-    spec: RunSpec,
+    info: RunInfo,
     domain: Domain,
+    spoke_for: SpokeFor,
 ) -> None:
     """Recompute each lease's task and seeds from its epoch's secret, and compare the body with its leaf.
 
-    `secrets` are those revealed on chain, by epoch; a lease of an epoch that is still open can only be
-    checked later.
+    `secrets` are those revealed on chain, by epoch; the draws of a lease of an epoch that is open still can
+    only be looked at later.
     """
     for look in looks:
+        name = f"nonce {look.item.nonce} of {look.item.worker}"
         if isinstance(look.shown, str):
-            what = f"nonce {look.item.nonce} of {look.item.worker} is not shown: {look.shown}"
-            report.differences.append(what)
+            report.differences.append(f"{name} is not shown: {look.shown}")
             continue
-        epoch = look.shown[0].lease.lease.epoch
-        if epoch in secrets or epoch >= num_opened:
+        (status, submission), fault = look.shown, ""
+        secret, epoch = secrets.get(status.lease.lease.epoch), status.lease.lease.epoch
+        try:
+            if epoch >= num_opened:
+                raise EpochRefused(f"{name} has a lease of epoch {epoch}, which was never opened")
+            check_group(
+                *(look.item, status, submission),
+                secret=secret,
+                info=info,
+                domain=domain,
+                spoke_for=spoke_for,
+            )
+        except EpochRefused as error:
+            fault = str(error)
+            report.differences.append(fault)
+        if secret is not None or fault:
             report.num_looked_at += 1
-            fault = _draw_fault(look, secrets.get(epoch), spec, domain)
-            report.num_drawn += fault is None
-            report.differences += [fault] if fault else []
-
-
-def _draw_fault(look: Look, secret: bytes | None, spec: RunSpec, domain: Domain) -> str | None:
-    item, shown = look.item, look.shown
-    if secret is None or isinstance(shown, str):
-        return f"the lease of nonce {item.nonce} of {item.worker} is of an epoch never opened"
-    status, submission = shown
-    try:
-        check_group(item, status, submission, secret=secret, spec=spec, domain=domain)
-    except (EpochRefused, MarketError) as error:
-        return str(error)
-    return None
+            report.num_drawn += not fault
 
 
 def check_pay(

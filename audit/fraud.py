@@ -13,6 +13,7 @@ from typing import Any
 from audit.published import Openable, Opened, account_of, account_witness, key_of
 from ledger.state import AccountOpening, Fault, WorkOpening
 from protocol.canonical import keccak256
+from protocol.commitment import SpokeFor
 from protocol.constants import NUM_TOKENS_PER_UNIT
 from protocol.epoch import AccountLeaf, EpochHeader, WorkLeaf
 from protocol.errors import BadSignature
@@ -33,7 +34,7 @@ class Facts:
     posted_at: int
     num_parameters: int
     is_owed: Callable[[int], bool]
-    spoke_for: Callable[[str, str, int], bool]
+    spoke_for: SpokeFor
 
 
 @dataclass(frozen=True, slots=True)

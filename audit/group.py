@@ -12,17 +12,24 @@ from tokenizers import Tokenizer
 
 from audit.lineage import Lineage
 from client.public import Reader
+from protocol.commitment import SpokeFor, check_work
 from protocol.environments.base import Environment, Undecidable
 from protocol.environments.registry import environment
 from protocol.errors import MarketError
 from protocol.messages import RunInfo
 from protocol.policies.lineage import TrainedGroup
-from protocol.rollout import Submission, read_submission, work_of
-from protocol.signing import Domain, require_signer
+from protocol.rollout import Submission, read_submission
+from protocol.signing import Domain
 
 
 def check_groups(
-    reader: Reader, info: RunInfo, lineage: Lineage, *, count: int, say: Callable[[str], None]
+    reader: Reader,
+    info: RunInfo,
+    lineage: Lineage,
+    *,
+    count: int,
+    say: Callable[[str], None],
+    spoke_for: SpokeFor | None,
 ) -> list[str]:
     """Look at `count` groups of the lineage, drawn by its policy digest; return what is wrong."""
     groups = [share.group for step in lineage.steps for share in step.shares]
@@ -32,7 +39,7 @@ def check_groups(
     tokenizer = Tokenizer.from_str(reader.blob(info.spec.tokenizer_digest).decode())
     wrong: list[str] = []
     for number, group in enumerate(chosen, 1):
-        wrong += check_group(reader, info, group, made, tokenizer)
+        wrong += check_group(reader, info, group, made, tokenizer, spoke_for=spoke_for)
         if number % 50 == 0:
             say(f"{number} of {len(chosen)} groups looked at")
     return wrong
@@ -44,6 +51,8 @@ def check_group(
     group: TrainedGroup,
     made: Environment,
     tokenizer: Tokenizer,
+    *,
+    spoke_for: SpokeFor | None,
 ) -> list[str]:
     """Return each statement of the record about a group that its submission contradicts."""
     name = f"group 0x{group.work_digest.hex()[:16]}…"
@@ -53,17 +62,17 @@ def check_group(
         submission = read_submission(body, info.spec.most_submission_bytes)
     except MarketError as error:
         return [f"{name} is not shown: {error.message}"]
-    lease, domain = status.lease.lease, Domain(info.chain_id, info.ledger)
+    domain = Domain(info.chain_id, info.ledger)
     try:
-        require_signer(
-            domain.digest(lease), status.lease.signature, info.spec.orchestrator, "the lease"
+        check_work(
+            *(group.work_digest, status.lease, submission),
+            info=info,
+            domain=domain,
+            spoke_for=spoke_for,
         )
     except MarketError as error:
         return [f"{name}: {error.message}"]
-    work = work_of(lease, submission, gflops=info.spec.gflops(submission.num_tokens()))
-    found = []
-    if domain.digest(work) != group.work_digest:
-        found.append(f"{name}: the submission shown for it has another digest")
+    lease, found = status.lease.lease, []
     if (lease.worker, lease.policy_version) != (group.worker, group.policy_version):
         found.append(
             f"{name} is {lease.worker}'s, of version {lease.policy_version}; the record says "

@@ -65,6 +65,7 @@ def audit_run(
     """Recompute every epoch of a run that was not voided."""
     spec, ledger = record.spec(run_id), record.ledger
     state, public, paid = ledger.run(run_id), public_draws(record, run_id, spec), PaidIndex()
+    info = record.reader.run(run_id).model_copy(update={"spec": spec})
     reports: list[EpochReport] = []
     differences: list[str] = []
     check_leases = _task_check(record, run_id, public, differences)
@@ -87,8 +88,9 @@ def audit_run(
                 looks,
                 secrets=public.secrets,
                 num_opened=state.num_opened,
-                spec=spec,
+                info=info,
                 domain=public.domain,
+                spoke_for=public.spoke_for,
             )
             check_replays(report, looks, records, public)
             check_leases(report, looks)
@@ -131,8 +133,6 @@ def _task_check(
         differences.append(str(error))
     return partial(
         check_tasks,
-        info=reader.run(run_id).model_copy(update={"spec": spec}),
-        domain=public.domain,
         prompt_of=prompt_of,
         policy_of=policies_of(reader, run_id, spec, public.domain),
     )

@@ -1,5 +1,4 @@
-"""Check what each paid group's lease said: the run's terms, the drawn task's own prompt, the trainer's
-weights.
+"""Whether each paid group's lease said what it had to: the drawn task's own prompt, the trainer's weights.
 
 `epoch_record.py` checks that the task itself was drawn. Checking seeds and task alone would leave the
 orchestrator a choice: a friend's lease could name the drawn task and carry an easier one's prompt.
@@ -13,10 +12,8 @@ from tokenizers import Tokenizer
 from audit.epoch_record import EpochReport, Look
 from client.public import Reader
 from protocol.canonical import content_digest
-from protocol.commitment import check_lease
 from protocol.environments.registry import environment
 from protocol.errors import MarketError
-from protocol.messages import RunInfo
 from protocol.policies.manifest import SignedManifest
 from protocol.rollout import SignedLease
 from protocol.run import RunSpec
@@ -67,21 +64,18 @@ def check_tasks(
     report: EpochReport,
     looks: Sequence[Look],
     *,
-    info: RunInfo,
-    domain: Domain,
     prompt_of: PromptOf | None,
     policy_of: PolicyOf,
 ) -> None:
-    """Check each lease against the run's terms, its task's prompt and the trainer's manifest.
+    """Hold each lease's prompt to its task, and its policy to the trainer's manifest.
 
-    `prompt_of` is None if prompts cannot be made here, which is a difference of the run's.
+    That the lease is the run's, on its terms, is `epoch_record.py`'s. `prompt_of` is None where prompts cannot be made here, which is a difference of the run's.
     """
     for look in looks:
         if isinstance(look.shown, str):
             continue  # said already, where leases are looked at
         signed, submission = look.shown[0].lease, look.shown[1]
         try:
-            check_lease(signed, info=info, domain=domain, worker=look.item.worker)
             what = _fault(signed, prompt_of, policy_of)
         except MarketError as error:
             what = str(error)

@@ -1,14 +1,15 @@
-"""What a worker checks before its work, what it signs after, and how it checks the answer. Pure.
+"""What a worker checks before it works, what it signs after, and what others check of both. Pure.
 
-A worker trusts nobody's word: a lease counts only with the orchestrator's signature over the agreed
-terms, and a receipt only with its signature over the very work that was sent.
+Nobody's word is trusted: a lease counts only with the orchestrator's signature over the agreed terms,
+work only with its worker's over the very group, and a receipt only with one over the very work.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import zstandard
 
-from protocol.errors import Malformed
+from protocol.errors import BadSignature, Malformed
 from protocol.messages import RunInfo
 from protocol.rollout import (
     Lease,
@@ -21,7 +22,11 @@ from protocol.rollout import (
     work_of,
 )
 from protocol.run import RunSpec
-from protocol.signing import Domain, require_signer, sign
+from protocol.signing import Domain, recover, require_signer, sign
+
+SpokeFor = Callable[[str, str, int], bool]
+"""Whether a key signed for an account at a time: it is the account, or was its hot key then. What counts is
+the work's date: a worker that withdraws its key must not make its work unreadable, nor its epoch."""
 
 ZSTD_LEVEL = 3
 """Token ids compress to about half at any level; 3 costs 0.1 ms per group."""
@@ -86,16 +91,40 @@ def commit(
     return Commitment(lease=lease, work=work, work_digest=digest, body=body, num_tokens=num_tokens)
 
 
+def check_work(
+    work_digest: bytes,
+    signed: SignedLease,
+    submission: Submission,
+    *,
+    info: RunInfo,
+    domain: Domain,
+    spoke_for: SpokeFor | None,
+) -> None:
+    """Raise a `MarketError` unless this run leased the group, and its worker signed it under the digest.
+
+    `spoke_for` is None where no chain is at hand: whose a hot key is cannot be seen then.
+    """
+    lease, spec = signed.lease, info.spec
+    check_lease(signed, info=info, domain=domain, worker=lease.worker)
+    found = domain.digest(work_of(lease, submission, gflops=spec.gflops(submission.num_tokens())))
+    if submission.lease_id != lease.lease_id or found != work_digest:
+        raise Malformed(
+            f"what is shown as work 0x{work_digest.hex()} is 0x{found.hex()}, with lease id "
+            f"0x{submission.lease_id.hex()}: ask another copy of the orchestrator"
+        )
+    signer = recover(work_digest, submission.signature)
+    if spoke_for and not spoke_for(signer, lease.worker, submission.submitted_at):
+        raise BadSignature(f"the work is signed by {signer}, who did not speak for {lease.worker}")
+
+
 def check_receipt(
-    receipt: Receipt, commitment: Commitment, *, spec: RunSpec, domain: Domain
+    receipt: Receipt, lease: Lease, work_digest: bytes, *, spec: RunSpec, domain: Domain
 ) -> None:
     """Raise a `MarketError` unless the orchestrator signed for this work: that is the claim to pay."""
     require_signer(domain.digest(receipt), receipt.signature, spec.orchestrator, "the receipt")
-    lease = commitment.lease
+    place = lease.run_id, lease.worker, lease.nonce
     if (receipt.work_digest, receipt.run_id, receipt.worker, receipt.nonce) != (
-        commitment.work_digest,
-        lease.run_id,
-        lease.worker,
-        lease.nonce,
+        work_digest,
+        *place,
     ):
-        raise Malformed("the receipt is for other work than was sent")
+        raise Malformed(f"the receipt is not for work 0x{work_digest.hex()}, but for other work")

@@ -143,7 +143,7 @@ class SendingChild:
             receipt = self._market.submit(
                 postage.info.run_id, commitment.body, give_up=lambda: self._is_lost(lease)
             )
-            check_receipt(receipt, commitment, spec=spec, domain=postage.domain)
+            check_receipt(receipt, lease, commitment.work_digest, spec=spec, domain=postage.domain)
         except Unreachable as error:
             return Delivery(*sizes, code="lost", reason=str(error))
         except MarketError as error:

@@ -5,7 +5,8 @@ from typing import Annotated
 import typer
 
 from protocol.user_error import UserError
-from rollcall.cli.options import TRUST, example
+from rollcall.cli.options import DEPLOYMENT, TRUST, DeploymentFile, Rpc, example
+from rollcall.cli.verify import on_chain
 
 OrchestratorUrl = Annotated[
     str, typer.Argument(help="Orchestrator whose published records are read.")
@@ -42,12 +43,15 @@ def provenance(
         bool,
         typer.Option("--json", help="For programs; with the versions that each worker touched."),
     ] = False,
+    rpc: Rpc = None,
+    deployment: DeploymentFile = DEPLOYMENT,
 ) -> None:
     """Show which groups and workers shaped a policy version, as its trainer signed it.
 
     Counts each worker's part of the tokens and of the absolute advantage, step by step back to the
     starting weights. Checks the trainer's signature and the chain of records; with --check also
-    workers' signatures, token counts and rewards, from the submissions. Exits 1 if one is wrong.
+    workers' signatures, token counts and rewards, from the submissions, and with --rpc that a hot key
+    was its worker's. Exits 1 if one is wrong.
     """
     from audit.group import check_groups
     from audit.lineage import read_lineage
@@ -70,7 +74,12 @@ def provenance(
         else:
             show_back(open_console(), lineage, excluded, all_groups=groups)
         if check:
-            _report(check_groups(reader, reader.run(run_id), lineage, count=check, say=_say), check)
+            spoke_for = None if rpc is None else on_chain(reader, rpc, deployment, run_id)
+            info = reader.run(run_id)
+            wrong = check_groups(
+                *(reader, info, lineage), count=check, say=_say, spoke_for=spoke_for
+            )
+            _report(wrong, check)
 
 
 def only_run(url: str, served: list[int], asked: int | None) -> int:

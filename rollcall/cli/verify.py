@@ -24,8 +24,8 @@ from rollcall.frame.logs import quiet_libraries
 from rollcall.frame.roles import Role
 
 if TYPE_CHECKING:
-    from audit.epoch import SpokeFor
     from client.public import Reader
+    from protocol.commitment import SpokeFor
 
 KINDS = ("anchor", "patch", "skip_patch")
 """The kind under which weights are fetched."""
@@ -122,7 +122,7 @@ def explain_one(
     reader, work_digest = Reader(orchestrator), digest_of_work(digest)
     spoke_for: SpokeFor | None = None
     if rpc is not None:
-        spoke_for = _on_chain(reader, rpc, deployment, run_id)
+        spoke_for = on_chain(reader, rpc, deployment, run_id)
     errors = Console(stderr=True)
     if rpc is None:
         errors.print("[dim]the terms are the orchestrator's word: --rpc holds them to the chain[/]")
@@ -160,7 +160,7 @@ def digest_of_work(text: str) -> bytes:
     return digest
 
 
-def _on_chain(reader: Reader, rpc: str, deployment: Path, run_id: int | None) -> SpokeFor:
+def on_chain(reader: Reader, rpc: str, deployment: Path, run_id: int | None) -> SpokeFor:
     """Compare the runs' terms with the chain; return who spoke for whom there."""
     from audit.chain_facts import Keys
     from audit.record import require_agreed

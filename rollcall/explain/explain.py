@@ -13,15 +13,15 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from audit.epoch import SpokeFor
 from client.policies import PolicyCache, PolicyUnreachable, write_model_folder
 from client.public import Fetched, PublicRoutes, Reader
 from protocol.checks.evidence import Consequence, consequence
+from protocol.commitment import SpokeFor, check_work
 from protocol.errors import BadSignature, NotFound
 from protocol.messages import RunInfo, SubmissionStatus
-from protocol.rollout import Submission, read_submission, work_of
+from protocol.rollout import Submission, read_submission
 from protocol.run import RunSpec
-from protocol.signing import Domain, recover, require_signer
+from protocol.signing import Domain, recover
 from protocol.user_error import UserError
 from protocol.verdict import (
     Outcome,
@@ -92,7 +92,13 @@ def explain(
     info, status = find(reader, work_digest, run_id)
     domain = Domain(info.chain_id, info.ledger)
     source = reader.telling(fetched)
-    submission = read_work(source, info, status, domain)
+    submission = read_submission(source.blob(status.body), info.spec.most_submission_bytes)
+    check_work(
+        *(work_digest, status.lease, submission),
+        info=info,
+        domain=domain,
+        spoke_for=spoke_for,
+    )
     replay = replayed(source, info, status, submission, domain, device=device)
     found, terms = replay.findings, info.spec
     chosen = condemned_rollouts(status, len(found))
@@ -108,7 +114,12 @@ def explain(
         rejection=rejection,
         detail=detail,
         judgements=tuple(
-            compare(v, found, replay.named, terms, domain=domain, spoke_for=spoke_for)
+            compare(
+                *(v, found, replay.named, terms),
+                about=(info.run_id, work_digest),
+                domain=domain,
+                spoke_for=spoke_for,
+            )
             for v in status.verdicts
         ),
         tokenizer=Tokenizer.from_str(source.blob(info.spec.tokenizer_digest).decode()),
@@ -130,21 +141,6 @@ def find(
         f"{reader.url} knows no submission 0x{work_digest.hex()} in its runs ({served}): digests are "
         "in receipts, events and epoch files"
     )
-
-
-def read_work(
-    source: PublicRoutes, info: RunInfo, status: SubmissionStatus, domain: Domain
-) -> Submission:
-    """Return the group's body, checked against the lease's signature and the digest."""
-    lease = status.lease.lease
-    require_signer(
-        domain.digest(lease), status.lease.signature, info.spec.orchestrator, "the lease"
-    )
-    submission = read_submission(source.blob(status.body), info.spec.most_submission_bytes)
-    work = work_of(lease, submission, gflops=info.spec.gflops(submission.num_tokens()))
-    if submission.lease_id != lease.lease_id or domain.digest(work) != status.work_digest:
-        raise UserError("the body that is shown is not the work under this digest: ask another")
-    return submission
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,16 +203,19 @@ def compare(
     named: Named | None,
     spec: RunSpec,
     *,
+    about: tuple[int, bytes],
     domain: Domain,
     spoke_for: SpokeFor | None,
 ) -> Judgement:
-    """Compare one verdict with this replay of its rollouts."""
+    """Compare one verdict with this replay of its rollouts; `about` is (run, work)."""
     same = sum(_expected(findings, m.rollout, m.position) == m.expected for m in verdict.mismatches)
 
     def judged(is_reproduced: bool | None, remark: str) -> Judgement:
         return Judgement(verdict, is_reproduced, remark, same)
 
     flaw = signature_flaw(verdict, domain, spoke_for) or _named_elsewhere(verdict, findings)
+    if (verdict.run_id, verdict.work_digest) != about:
+        flaw = f"it is about work 0x{verdict.work_digest.hex()} of run {verdict.run_id}"
     if flaw:
         return judged(False, flaw)
     if verdict.outcome is Outcome.UNDECIDED:

@@ -13,11 +13,11 @@ from audit.omissions import KeptReceipt
 from client.connection import GiveUp, Unreachable
 from client.policies import PolicyCache, PolicyUnreachable, bring_model_folder
 from client.public import PublicRoutes
+from protocol.commitment import check_work
 from protocol.constants import MAX_SUBMISSION_BYTES
 from protocol.errors import MarketError
 from protocol.messages import RunInfo, SubmissionStatus
-from protocol.rollout import Lease, Submission, read_submission, work_of
-from protocol.signing import recover
+from protocol.rollout import Lease, Submission, read_submission
 from rollout_worker.config import ReplayConfig, WorkerConfig
 from rollout_worker.pay.defence import broken_bound
 from rollout_worker.replay.measure import Findings
@@ -81,30 +81,24 @@ class Review:
             found.status.body, max_bytes=MAX_SUBMISSION_BYTES, kind="submission", give_up=give_up
         )
         submission = read_submission(found.body, found.info.spec.most_submission_bytes)
-        lease = (kept.lease if kept else found.status.lease).lease
-        found.problem = self._why_not_ours(digest, lease, submission, found.info)
-        if not found.problem:
-            found.findings = self._replayed(found.info, lease, submission, give_up)
-            found.broken = broken_bound(found.findings, found.status.verdicts, found.info.spec)
+        signed = kept.lease if kept else found.status.lease
+        check_work(
+            *(digest, signed, submission),
+            info=found.info,
+            domain=self._wallet.domain,
+            spoke_for=self._keys.spoke_for,
+        )
+        if signed.lease.worker != self._wallet.identity():
+            found.problem = f"the market shows work of {signed.lease.worker}"
+            return
+        found.findings = self._replayed(found.info, signed.lease, submission, give_up)
+        found.broken = broken_bound(found.findings, found.status.verdicts, found.info.spec)
 
     def _patience(self, accusation: Accusation, give_up: GiveUp) -> GiveUp:
         ledger = self._wallet.ledger
         left = accusation.state.deadline - ledger.block_time() - ledger.appeal_window() / 2
         until = time.monotonic() + left
         return lambda: give_up() or time.monotonic() > until
-
-    def _why_not_ours(
-        self, digest: bytes, lease: Lease, submission: Submission, info: RunInfo
-    ) -> str:
-        """Return why what is shown is not work that this worker signed under the accused digest."""
-        domain = self._wallet.domain
-        work = work_of(lease, submission, gflops=info.spec.gflops(submission.num_tokens()))
-        if domain.digest(work) != digest:
-            return f"what the market shows has the digest 0x{domain.digest(work).hex()}"
-        signer, worker = recover(digest, submission.signature), self._wallet.identity()
-        if not self._keys.spoke_for(signer, worker, submission.submitted_at):
-            return f"what the market shows is signed by {signer}, who did not speak for {worker}"
-        return ""
 
     def _replayed(
         self, info: RunInfo, lease: Lease, submission: Submission, give_up: GiveUp

@@ -20,6 +20,7 @@ from client.verifier import VerifierRoutes
 from ledger.rules import owed_until
 from ledger.state import EpochState, RunState
 from protocol.canonical import keccak256
+from protocol.constants import MAX_SUBMISSION_BYTES
 from protocol.epoch import account_root, accounts_of, header_of
 from protocol.errors import MarketError
 from protocol.messages import Contribution, EpochFile, EpochInfo, EpochStage, RunInfo
@@ -122,7 +123,7 @@ class EpochSigner:
         `now` is the time of a block before `state` was read.
         """
         verifier = self._verifier
-        ledger = verifier.wallet.ledger
+        ledger, keys = verifier.wallet.ledger, Keys(verifier.wallet.ledger)
         chain = ledger.epoch(self._run_id, info.epoch)
         before = ledger.epoch(self._run_id, info.epoch - 1) if info.epoch else None
         data = self._file(info.file)
@@ -142,9 +143,9 @@ class EpochSigner:
             is_owed=owed_until(ledger, self._run_id, state, now=now),
             spec=self._info.spec,
             domain=verifier.domain,
-            spoke_for=Keys(ledger).spoke_for,
+            spoke_for=keys.spoke_for,
         )
-        self._check_standing(file, contributions)
+        self._check_standing(file, contributions, keys)
         digest = verifier.domain.digest(header_of(file, data))
         if digest != info.header_digest or file.prev_account_root != root:
             raise EpochRefused("the proposed header does not follow from its file and the chain")
@@ -161,7 +162,9 @@ class EpochSigner:
             raise EpochRefused(f"the file of epoch {epoch} has not the account root on chain")
         return {a.worker: (a.earned, a.last_nonce) for a in file.accounts}
 
-    def _check_standing(self, file: EpochFile, contributions: dict[bytes, Contribution]) -> None:
+    def _check_standing(
+        self, file: EpochFile, contributions: dict[bytes, Contribution], keys: Keys
+    ) -> None:
         """Hold contributions against this verifier's verdicts, and a sample against the market."""
         for digest, item in contributions.items():
             own = self._book.get(digest)
@@ -171,14 +174,19 @@ class EpochSigner:
         drawn = random.SystemRandom().sample(sorted(contributions), count)
         secrets = {file.epoch: file.secret}
         for digest in drawn:
-            self._check_one(file, digest, contributions[digest], secrets)
+            self._check_one(file, digest, contributions[digest], secrets, keys)
 
     def _check_one(
-        self, file: EpochFile, digest: bytes, item: Contribution, secrets: dict[int, bytes]
+        self,
+        file: EpochFile,
+        digest: bytes,
+        item: Contribution,
+        secrets: dict[int, bytes],
+        keys: Keys,
     ) -> None:
         routes = self._verifier.routes
         status = routes.submission(self._run_id, digest)
-        body = routes.blob(status.body, max_bytes=MAX_EPOCH_BYTES, kind="submission")
+        body = routes.blob(status.body, max_bytes=MAX_SUBMISSION_BYTES, kind="submission")
         of = status.lease.lease.epoch
         if of < file.epoch and of not in secrets:
             secrets[of] = self._revealed(of)
@@ -187,8 +195,9 @@ class EpochSigner:
             status,
             read_submission(body, self._info.spec.most_submission_bytes),
             secret=secrets.get(of),
-            spec=self._info.spec,
+            info=self._info,
             domain=self._verifier.domain,
+            spoke_for=keys.spoke_for,
         )
 
     def _revealed(self, epoch: int) -> bytes:

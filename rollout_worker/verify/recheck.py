@@ -14,18 +14,18 @@ from functools import partial
 
 import structlog
 
-from audit.epoch import SpokeFor
 from client.connection import GiveUp
 from client.policies import PolicyCache, PolicyUnreachable
 from client.public import PublicRoutes
 from protocol.checks.evidence import Consequence, consequence
+from protocol.commitment import SpokeFor, check_work
 from protocol.constants import MAX_SUBMISSION_BYTES, MICRO
 from protocol.environments.base import FULL_SCORE
 from protocol.errors import Malformed, MarketError
 from protocol.messages import AuditTask, RunInfo
 from protocol.policies.manifest import Weights
-from protocol.rollout import Lease, Submission, read_submission, work_of
-from protocol.signing import Domain, recover, require_signer, sign
+from protocol.rollout import Lease, Submission, read_submission
+from protocol.signing import Domain, sign
 from protocol.verdict import (
     NOTHING_MEASURED,
     Mismatch,
@@ -134,24 +134,21 @@ class Rechecker:
 
     def fetch(self, task: AuditTask) -> FetchedGroup:
         """Fetch a group; raise a `MarketError` unless it is what its worker signed."""
-        lease, spec, work_digest = task.lease.lease, self._info.spec, task.work_digest
-        signature = task.lease.signature
-        require_signer(self._domain.digest(lease), signature, spec.orchestrator, "the lease")
         data = self._market.blob(
             task.body, max_bytes=MAX_SUBMISSION_BYTES, kind="submission", give_up=self._give_up
         )
-        submission = read_submission(data, spec.most_submission_bytes)
-        work = work_of(lease, submission, gflops=spec.gflops(submission.num_tokens()))
-        if submission.lease_id != lease.lease_id or self._domain.digest(work) != work_digest:
-            raise Malformed("the body is not the work under this digest")
-        signer = recover(work_digest, submission.signature)
-        # By its date: a cheat must not make its work unreadable by withdrawing the key afterwards.
-        if not self._spoke_for(signer, lease.worker, submission.submitted_at):
-            raise Malformed(f"the work is signed by {signer}, not for {lease.worker}")
+        submission = read_submission(data, self._info.spec.most_submission_bytes)
+        check_work(
+            *(task.work_digest, task.lease, submission),
+            info=self._info,
+            domain=self._domain,
+            spoke_for=self._spoke_for,
+        )
         size = len(submission.rollouts)
         if not task.rollouts or not set(task.rollouts) <= set(range(size)):
             raise Malformed(f"rollouts {list(task.rollouts)} are not some of the group's {size}")
-        return FetchedGroup(work_digest, lease, submission, task.rollouts, task.rewards)
+        lease = task.lease.lease
+        return FetchedGroup(task.work_digest, lease, submission, task.rollouts, task.rewards)
 
     def _in_parts(
         self,

@@ -5,8 +5,8 @@ fixed the right answer beforehand, and this verifier's own replay must all say t
 that other hardware could not have differed.
 """
 
-from audit.epoch import SpokeFor
 from protocol.checks.canary import commitment_text, is_clear
+from protocol.commitment import SpokeFor
 from protocol.errors import BadSignature
 from protocol.messages import CanaryInfo, CanaryInfos, FraudReportTask, SubmissionStatus
 from protocol.run import RunSpec

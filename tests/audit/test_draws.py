@@ -19,6 +19,7 @@ from protocol.constants import MICRO
 from protocol.messages import Contribution, SubmissionStatus
 from protocol.rollout import Rollout, Submission
 from protocol.run import AuditPolicy
+from protocol.signing import sign
 from protocol.verdict import Outcome, Verdict
 from tests.orchestrator.test_dropping import drawn_at
 from tests.orchestrator.test_settling import earn, final
@@ -152,6 +153,30 @@ def test_a_paid_group_without_whole_rollouts_is_told_and_ends_no_audit(
     holds, printed = auditor.audit()
     assert not holds
     assert "is paid and lacks whole tokens of rollouts" in " ".join(printed.split())
+
+
+def test_a_receipt_of_another_nonce_dates_no_draw(
+    auditor: Auditor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Signed by the orchestrator over the right work: but no worker was ever given it."""
+    place, real = auditor.place, PublicRecord.submission
+    earn(place)
+    final(place, 0)
+    domain, key = place.services.chain.domain, place.services.key
+
+    def another(
+        record: PublicRecord, run_id: int, digest: bytes, *, most_bytes: int
+    ) -> tuple[SubmissionStatus, Submission]:
+        status, body = real(record, run_id, digest, most_bytes=most_bytes)
+        receipt = status.receipt.model_copy(update={"nonce": 99})
+        signed = receipt.model_copy(update={"signature": sign(key, domain.digest(receipt))})
+        return status.model_copy(update={"receipt": signed}), body
+
+    assert auditor.audit()[0]
+    monkeypatch.setattr(PublicRecord, "submission", another)
+    holds, printed = auditor.audit()
+    assert not holds
+    assert "but for other work" in " ".join(printed.split())
 
 
 def sell(place: Place) -> bytes:

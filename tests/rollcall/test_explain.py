@@ -69,7 +69,7 @@ def compared(
 ) -> Judgement:
     """Hold a verdict against a replay that finds this outcome, by bounds that make it so."""
     spec = terms(match=0.9 if outcome is Outcome.REJECTED else 0.5)
-    options = {"domain": DOMAIN, "spoke_for": None} | how
+    options = {"about": (1, bytes(32)), "domain": DOMAIN, "spoke_for": None} | how
     return compare(found, FINDINGS, named, spec, **options)  # type: ignore[arg-type]
 
 
@@ -112,6 +112,15 @@ def test_a_verdict_that_does_not_follow_is_contradicted(found: Verdict, said: st
     assert said in judgement.remark
 
 
+def test_a_verdict_on_other_work_says_nothing_of_this() -> None:
+    accepting = verdict(Outcome.ACCEPTED)
+    assert compared(accepting, Outcome.ACCEPTED).is_reproduced
+    for about in ((1, b"\x01" * 32), (2, bytes(32))):
+        judgement = compared(accepting, Outcome.ACCEPTED, about=about)
+        assert judgement.is_reproduced is False
+        assert "it is about work 0x00" in judgement.remark
+
+
 def test_a_hot_key_s_verdict_counts_where_the_registry_knows_it() -> None:
     hot = verdict(Outcome.REJECTED, key=HOT)
     assert "give --rpc" in compared(hot).remark
@@ -138,10 +147,12 @@ def test_a_verdict_is_held_against_the_rollouts_that_it_is_about() -> None:
         ((1,), Outcome.REJECTED, (at_one,)),
     ):
         signed = verdict(outcome, rollouts=rollouts, mismatches=wrong)
-        judged = compare(signed, more, None, spec, domain=DOMAIN, spoke_for=None)
+        judged = compare(
+            signed, more, None, spec, about=(1, bytes(32)), domain=DOMAIN, spoke_for=None
+        )
         assert judged.is_reproduced, judged.remark
     beyond = verdict(Outcome.ACCEPTED, rollouts=(2,))
-    judged = compare(beyond, more, None, spec, domain=DOMAIN, spoke_for=None)
+    judged = compare(beyond, more, None, spec, about=(1, bytes(32)), domain=DOMAIN, spoke_for=None)
     assert judged.is_reproduced is False
     assert "rollouts [2], which the work has not" in judged.remark
 

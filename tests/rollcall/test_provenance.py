@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -13,6 +14,7 @@ from client.public import Reader
 from protocol.errors import BadSignature, Malformed
 from protocol.policies.lineage import NO_LINEAGE, Share, StepRecord, TrainedGroup, shares_of
 from protocol.policies.manifest import Manifest, SignedManifest
+from protocol.rollout import Submission, read_submission
 from protocol.verdict import Outcome
 from rollcall.__main__ import app
 from tests.stage.evidence import NAMED
@@ -120,12 +122,31 @@ def test_a_reward_or_worker_that_the_submission_does_not_bear_out_is_told(
         ({"policy_version": 1}, ["version 1"]),
         ({"work_digest": b"\x07" * 32}, ["is not shown"]),
     ):
-        group = true.model_copy(update=changes)
-        step = Origin(1, (Share(group, 1.0, 1.0),))
+        changed = true.model_copy(update=changes)
+        step = Origin(1, (Share(changed, 1.0, 1.0),))
         forged = Lineage(market.run_id, 1, bytes(32), "", (step,))
-        wrong = check_groups(reader, info, forged, count=1, say=print)
+        wrong = check_groups(reader, info, forged, count=1, say=print, spoke_for=None)
         assert len(wrong) == len(said)
         assert all(words in line for words, line in zip(said, wrong, strict=True))
+
+
+def test_a_group_that_its_worker_did_not_sign_is_told(
+    market: Place, front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The orchestrator shows a work of its own making under the recorded digest, or signs one itself."""
+    reader = Reader(front.url)
+    info, lineage = reader.run(market.run_id), read_lineage(reader, market.run_id)
+    check = partial(check_groups, reader, info, lineage, count=10, say=print)
+    assert check(spoke_for=lambda signer, worker, _: signer == worker) == []
+    strangers = check(spoke_for=lambda *_: False)
+    assert len(strangers) == 4
+    assert all("who did not speak for" in line for line in strangers)
+
+    def unsigned(body: bytes, most: int) -> Submission:
+        return read_submission(body, most).model_copy(update={"signature": bytes(65)})
+
+    monkeypatch.setattr("audit.group.read_submission", unsigned)
+    assert len(check(spoke_for=None)) == 4
 
 
 def test_a_broken_chain_or_signature_is_no_lineage(market: Place, front: Front) -> None:

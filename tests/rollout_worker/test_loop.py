@@ -198,7 +198,9 @@ def test_a_lease_with_altered_terms_or_another_signer_is_not_worked_on(live: Liv
     )
     stolen = receipts_of_folder(live.folder / "seller")[0]
     with pytest.raises(Malformed, match="other work"):
-        check_receipt(stolen, commitment, spec=info.spec, domain=seller.domain)
+        check_receipt(
+            stolen, signed.lease, commitment.work_digest, spec=info.spec, domain=seller.domain
+        )
 
 
 def receipts_of_folder(folder: Path) -> list[Receipt]:

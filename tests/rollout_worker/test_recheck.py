@@ -68,6 +68,8 @@ class Desk:
                     update={
                         "lease_id": lease_id(RUN, address_of(worker), nonce),
                         "run_id": RUN,
+                        "environment": self.shelf.spec.environment,
+                        "rate": self.shelf.spec.rate,
                         "worker": address_of(worker),
                         "nonce": nonce,
                         "policy_digest": digest,
@@ -379,6 +381,23 @@ def test_an_unknown_policy_and_a_missing_body_are_undecided(desk: Desk) -> None:
     assert verdicts[task.work_digest].outcome is Outcome.ACCEPTED
     assert verdicts[unknown.work_digest].outcome is Outcome.UNDECIDED
     assert verdicts[gone.work_digest].outcome is Outcome.UNDECIDED
+
+
+def test_work_under_other_terms_than_the_runs_is_not_replayed(desk: Desk) -> None:
+    """Signed by orchestrator and worker: honest by its lease, and no answer to the run's tasks."""
+    spec, [lease] = desk.shelf.spec, desk.leases(ALICE, 1)
+    desk.bench.engine.load(desk.bench.policy)
+    for changes, said in (
+        ({"temperature_millionths": 1}, "the lease's temperature"),
+        ({"rate": spec.rate + 1}, "the lease's rate"),
+        ({"lease_id": bytes(32)}, "the lease's lease id"),
+    ):
+        other = lease.model_copy(update=changes)
+        [verdict] = desk.rechecker().verdicts(
+            desk.tasks(ALICE, [other], desk.bench.sample([other]))
+        )
+        assert verdict.outcome is Outcome.UNDECIDED
+        assert said in verdict.detail
 
 
 def test_workers_take_turns_and_keep_their_own_order(desk: Desk) -> None:

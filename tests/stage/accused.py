@@ -66,7 +66,9 @@ class Accused:
             now=int(time.time()),
         )
         receipt = seller.routes.submit(self.info.run_id, commitment.body)
-        check_receipt(receipt, commitment, spec=spec, domain=seller.domain)
+        check_receipt(
+            receipt, signed.lease, commitment.work_digest, spec=spec, domain=seller.domain
+        )
         kept = KeptReceipt(receipt=receipt, work=commitment.work, lease=signed)
         seller.receipts.keep(kept)
         return kept

@@ -77,7 +77,7 @@ class LightWorker:
             now=int(time.time()),
         )
         receipt = seller.routes.submit(self.info.run_id, commitment.body)
-        check_receipt(receipt, commitment, spec=spec, domain=seller.domain)
+        check_receipt(receipt, lease, commitment.work_digest, spec=spec, domain=seller.domain)
         assert not receipt.rejection, receipt
         self._keep(receipt, commitment.work, lease)
         return commitment.num_tokens
