@@ -1,9 +1,12 @@
 """What the chain says for an examination: the dates, keys and windows that judge a posted epoch."""
 
+from dataclasses import replace
+
 from audit.fraud import Facts
 from audit.history import Fate, Posted
 from ledger.ledger import Ledger
 from ledger.rules import owed_until
+from ledger.state import RunState
 from protocol.signing import Domain
 from protocol.wire import checksum_address
 
@@ -15,15 +18,20 @@ def domain_of(ledger: Ledger) -> Domain:
 
 def facts_of(ledger: Ledger, posted: Posted, *, now: int) -> Facts:
     """Return what the chain says of a posting; `now` is the time of a block read before this call."""
-    state = ledger.run(posted.run_id)
+    facts = facts_now(ledger, posted.run_id, ledger.run(posted.run_id), now=now)
     # The ledger forgets when a retracted header was posted, and takes the present for it.
-    stands = posted.fate is not Fate.RETRACTED
-    posted_at = ledger.epoch(posted.run_id, posted.epoch).posted_at if stands else now
+    if posted.fate is Fate.RETRACTED:
+        return facts
+    return replace(facts, posted_at=ledger.epoch(posted.run_id, posted.epoch).posted_at)
+
+
+def facts_now(ledger: Ledger, run_id: int, state: RunState, *, now: int) -> Facts:
+    """Return what the chain says of an epoch posted now, at the time of a block before `state` was read."""
     return Facts(
         domain=domain_of(ledger),
-        posted_at=posted_at,
+        posted_at=now,
         num_parameters=state.num_parameters,
-        is_owed=owed_until(ledger, posted.run_id, state, now=now),
+        is_owed=owed_until(ledger, run_id, state, now=now),
         spoke_for=Keys(ledger).spoke_for,
     )
 

@@ -14,8 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from audit.epoch import work_digest
-from audit.epoch_record import EpochReport, Look
+from audit.epoch import EpochReport, Look, work_digest
 from protocol.checks.draw import Draw, is_vouched, rate_millionths
 from protocol.commitment import SpokeFor, check_receipt
 from protocol.constants import MAX_CLOCK_SKEW_SECONDS

@@ -1,7 +1,7 @@
 """Read what anyone can see of a market: the chain's events, the published files, the submissions.
 
-Trusts nothing that it reads: `epoch_record.py` checks files against the chain's hashes, and leases
-against signatures.
+Trusts nothing that it reads: `epoch.py` checks files against the chain's hashes, and leases against
+signatures.
 """
 
 from audit.history import Fate, History, Posted

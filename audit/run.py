@@ -11,22 +11,23 @@ from functools import cache, partial
 
 from audit.chain_facts import Keys, domain_of, facts_of
 from audit.draws import PaidCounts, PublicDraws, Quorum, check_replays
-from audit.epoch import work_digest
-from audit.epoch_record import (
+from audit.epoch import (
+    EpochPlace,
     EpochReport,
     Look,
-    check_chain,
     check_draws,
     check_findings,
-    check_header,
-    check_pay,
+    check_posting,
+    work_digest,
 )
 from audit.fraud import Finding, find
 from audit.hidden.headers import posted_header
+from audit.history import Fate
 from audit.paid import PaidIndex
 from audit.published import Published
 from audit.record import PublicRecord
 from audit.tasks import PromptOf, Unchecked, check_tasks, policies_of, prompts_of
+from ledger.state import RunState
 from protocol.checks.draw import votes_that_condemn
 from protocol.errors import MarketError
 from protocol.messages import Contribution
@@ -145,6 +146,52 @@ def first_proof(reports: Sequence[RunReport]) -> Finding | None:
     return next((epoch.findings[0] for epoch in provable if epoch.findings), None)
 
 
+def check_pay(
+    reports: Sequence[EpochReport],
+    accounts: Mapping[int, Mapping[str, int]],
+    claims: Mapping[str, int],
+    *,
+    state: RunState,
+) -> tuple[Mapping[str, int], list[str]]:
+    """Compare what a run has paid with what its final epochs earned; return these units and what differs.
+
+    `accounts` are each epoch's cumulative units by worker, `claims` the token wei paid so far.
+    Sets each report's share of what has been claimed.
+    """
+    final = [report for report in reports if report.posted.fate is Fate.FINAL]
+    if final and final[-1].posted.epoch not in accounts:
+        return {}, [
+            "what was paid cannot be checked: the newest final epoch's file is not published"
+        ]
+    earned = accounts[final[-1].posted.epoch] if final else {}
+    differences = [
+        f"{worker} was paid {paid}, its work in final epochs earned {earned.get(worker, 0) * state.rate}"
+        for worker, paid in claims.items()
+        if paid > earned.get(worker, 0) * state.rate
+    ]
+    for report in reports:
+        now = accounts.get(report.posted.epoch, {})
+        before = accounts.get(report.posted.epoch - 1, {})
+        report.claimed = sum(
+            max(
+                0,
+                min(claims.get(worker, 0), units * state.rate) - before.get(worker, 0) * state.rate,
+            )
+            for worker, units in now.items()
+        )
+    sums = (
+        ("committed", state.committed, sum(report.posted.cost for report in reports)),
+        ("made final", state.finalised, sum(report.posted.cost for report in final)),
+        ("claimed", state.claimed, sum(claims.values())),
+    )
+    differences += [
+        f"the run says {on_chain} {what}, its epochs and claims add up to {added}"
+        for what, on_chain, added in sums
+        if on_chain != added
+    ]
+    return earned, differences
+
+
 def _audit_file(
     record: PublicRecord,
     report: EpochReport,
@@ -158,10 +205,10 @@ def _audit_file(
     header = published.header(posted.data_hash)
     if header.struct_hash() != posted.header_hash:
         header = posted_header(ledger, posted) or header
-    state = ledger.epoch(posted.run_id, posted.epoch)
-    check_header(report, published, header, secret_hash=state.secret_hash)
+    secret_hash = ledger.epoch(posted.run_id, posted.epoch).secret_hash
+    place = EpochPlace(posted.run_id, posted.epoch, posted.generation, secret_hash, root_before)
     before = record.accounts_before(posted)
-    check_chain(report, published, before, root_before=root_before, rate=rate)
+    check_posting(report, published, header, place, before=before, rate=rate)
     found = find(
         published.under(header),
         facts_of(ledger, posted, now=record.now),

@@ -1,7 +1,8 @@
-"""Whether each paid group's lease said what it had to: the drawn task's own prompt, the trainer's weights.
+"""Check what each paid group's lease said: the drawn task's own prompt, the trainer's weights.
 
-`epoch_record.py` checks that the task itself was drawn. Checking seeds and task alone would leave the
-orchestrator a choice: a friend's lease could name the drawn task and carry an easier one's prompt.
+`epoch.py` checks that the lease is the run's, on its terms, and that the task itself was drawn. Checking
+seeds and task alone would leave the orchestrator a choice: a friend's lease could name the drawn task and
+carry an easier one's prompt.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,7 +10,7 @@ from functools import cache
 
 from tokenizers import Tokenizer
 
-from audit.epoch_record import EpochReport, Look
+from audit.epoch import EpochReport, Look
 from client.public import Reader
 from protocol.canonical import content_digest
 from protocol.environments.registry import environment
@@ -67,9 +68,9 @@ def check_tasks(
     prompt_of: PromptOf | None,
     policy_of: PolicyOf,
 ) -> None:
-    """Hold each lease's prompt to its task, and its policy to the trainer's manifest.
+    """Check each lease against its task's prompt and the trainer's manifest.
 
-    That the lease is the run's, on its terms, is `epoch_record.py`'s. `prompt_of` is None where prompts cannot be made here, which is a difference of the run's.
+    `prompt_of` is None if prompts cannot be made here, which is a difference of the run's.
     """
     for look in looks:
         if isinstance(look.shown, str):

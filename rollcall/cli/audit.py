@@ -27,7 +27,7 @@ from rollcall.cli.options import (
 from rollcall.frame.console import open_console, table
 
 if TYPE_CHECKING:
-    from audit.epoch_record import EpochReport
+    from audit.epoch import EpochReport
     from audit.run import RunReport
 
 MOST_SHOWN = 20

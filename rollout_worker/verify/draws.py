@@ -11,13 +11,13 @@ from functools import cache
 
 from audit.chain_facts import Keys
 from audit.draws import PaidCounts, PublicDraws, Quorum, examine
-from audit.epoch import EpochRefused
+from audit.epoch import EpochRefused, check_group, read_file
 from client.public import MAX_EPOCH_BYTES, PublicRoutes
 from ledger.ledger import Ledger
 from ledger.state import LedgerStatus, RunState
+from protocol.canonical import keccak256
 from protocol.checks.draw import is_drawn, rate_millionths, votes_that_condemn
 from protocol.constants import MAX_CLOCK_SKEW_SECONDS, MAX_SUBMISSION_BYTES
-from protocol.epoch import header_of
 from protocol.messages import Contribution, EpochFile, RunInfo
 from protocol.rollout import read_submission
 from protocol.signing import Domain
@@ -59,6 +59,13 @@ class DrawCheck:
         status = self._routes.submission(public.run_id, digest)
         body = self._routes.blob(status.body, max_bytes=MAX_SUBMISSION_BYTES, kind="submission")
         submission = read_submission(body, public.spec.most_submission_bytes)
+        check_group(
+            *(item, status, submission),
+            secret=public.secrets.get(status.lease.lease.epoch),
+            info=self._info,
+            domain=self._domain,
+            spoke_for=self._keys.spoke_for,
+        )
         _, fault = examine(item, status, submission, records, public)
         if fault is None and status.draw_epoch not in public.secrets:
             fault = (
@@ -97,12 +104,11 @@ class DrawCheck:
         for earlier in range(len(self._secrets), epoch):
             digest = self._routes.epoch(self._info.run_id, earlier).file
             data = self._routes.blob(digest, max_bytes=MAX_EPOCH_BYTES, kind="epoch")
-            file = EpochFile.from_canonical(data)
-            chain = self._ledger.epoch(self._info.run_id, earlier)
-            if header_of(file, data).struct_hash() != chain.header_hash:
+            published, chain = read_file(data), self._ledger.epoch(self._info.run_id, earlier)
+            if published.header(keccak256(data)).struct_hash() != chain.header_hash:
                 raise EpochRefused(f"the file of epoch {earlier} has not the header on chain")
-            self._paid.update(item.worker for item in file.contributions)
-            self._secrets[earlier] = file.secret
+            self._paid.update(item.worker for item in published.file.contributions)
+            self._secrets[earlier] = published.file.secret
 
     def _public(self, state: RunState, secrets: Mapping[int, bytes]) -> PublicDraws:
         num_voters = len(state.verifiers)

@@ -12,16 +12,17 @@ from dataclasses import dataclass
 
 import structlog
 
-from audit.chain_facts import Keys
-from audit.epoch import EpochRefused, check_file, check_group
+from audit.chain_facts import facts_now
+from audit.epoch import EpochPlace, EpochRefused, check_file, check_group, read_file
+from audit.fraud import Facts
+from audit.published import Openable, unknown
 from client.counters import Counters
 from client.public import MAX_EPOCH_BYTES
 from client.verifier import VerifierRoutes
-from ledger.rules import owed_until
 from ledger.state import EpochState, RunState
 from protocol.canonical import keccak256
 from protocol.constants import MAX_SUBMISSION_BYTES
-from protocol.epoch import account_root, accounts_of, header_of
+from protocol.epoch import AccountLeaf
 from protocol.errors import MarketError
 from protocol.messages import Contribution, EpochFile, EpochInfo, EpochStage, RunInfo
 from protocol.rollout import read_submission
@@ -122,48 +123,36 @@ class EpochSigner:
 
         `now` is the time of a block before `state` was read.
         """
-        verifier = self._verifier
-        ledger, keys = verifier.wallet.ledger, Keys(verifier.wallet.ledger)
-        chain = ledger.epoch(self._run_id, info.epoch)
+        domain, ledger = self._verifier.domain, self._verifier.wallet.ledger
         before = ledger.epoch(self._run_id, info.epoch - 1) if info.epoch else None
-        data = self._file(info.file)
-        file = EpochFile.from_canonical(data)
-        if (file.run_id, file.epoch, file.generation) != (
-            self._run_id,
-            info.epoch,
-            state.generation,
-        ):
-            raise EpochRefused("the file is for another run, epoch or generation")
-        root = before.account_root if before else bytes(32)
-        contributions = check_file(
-            file,
-            self._accounts(info.epoch - 1, before),
-            secret_hash=chain.secret_hash,
-            now=now,
-            is_owed=owed_until(ledger, self._run_id, state, now=now),
-            spec=self._info.spec,
-            domain=verifier.domain,
-            spoke_for=keys.spoke_for,
+        place = EpochPlace(
+            *(self._run_id, info.epoch, state.generation),
+            secret_hash=ledger.epoch(self._run_id, info.epoch).secret_hash,
+            root_before=before.account_root if before else bytes(32),
         )
-        self._check_standing(file, contributions, keys)
-        digest = verifier.domain.digest(header_of(file, data))
-        if digest != info.header_digest or file.prev_account_root != root:
-            raise EpochRefused("the proposed header does not follow from its file and the chain")
-        self._draws.check(file, contributions, state)
+        data = self._file(info.file)
+        published, facts = read_file(data), facts_now(ledger, self._run_id, state, now=now)
+        header = published.header(keccak256(data))
+        accounts = self._accounts(info.epoch - 1, before)
+        contributions = check_file(published, header, place, facts, before=accounts)
+        self._check_standing(published.file, contributions, facts)
+        digest = domain.digest(header)
+        if digest != info.header_digest:
+            raise EpochRefused("the proposed header does not follow from its file")
+        self._draws.check(published.file, contributions, state)
         return digest
 
-    def _accounts(self, epoch: int, state: EpochState | None) -> dict[str, tuple[int, int]]:
+    def _accounts(self, epoch: int, state: EpochState | None) -> Openable[AccountLeaf]:
         """Return every account before, from the file whose root is on chain."""
         if state is None:
-            return {}
-        info = self._verifier.routes.epoch(self._run_id, epoch)
-        file = EpochFile.from_canonical(self._file(info.file))
-        if account_root(accounts_of(file)) != state.account_root:
+            return unknown(0)
+        found = read_file(self._file(self._verifier.routes.epoch(self._run_id, epoch).file))
+        if found.account_tree.root != state.account_root:
             raise EpochRefused(f"the file of epoch {epoch} has not the account root on chain")
-        return {a.worker: (a.earned, a.last_nonce) for a in file.accounts}
+        return Openable.whole(found.accounts, found.account_tree)
 
     def _check_standing(
-        self, file: EpochFile, contributions: dict[bytes, Contribution], keys: Keys
+        self, file: EpochFile, contributions: dict[bytes, Contribution], facts: Facts
     ) -> None:
         """Hold contributions against this verifier's verdicts, and a sample against the market."""
         for digest, item in contributions.items():
@@ -174,7 +163,7 @@ class EpochSigner:
         drawn = random.SystemRandom().sample(sorted(contributions), count)
         secrets = {file.epoch: file.secret}
         for digest in drawn:
-            self._check_one(file, digest, contributions[digest], secrets, keys)
+            self._check_one(file, digest, contributions[digest], secrets, facts)
 
     def _check_one(
         self,
@@ -182,7 +171,7 @@ class EpochSigner:
         digest: bytes,
         item: Contribution,
         secrets: dict[int, bytes],
-        keys: Keys,
+        facts: Facts,
     ) -> None:
         routes = self._verifier.routes
         status = routes.submission(self._run_id, digest)
@@ -196,8 +185,8 @@ class EpochSigner:
             read_submission(body, self._info.spec.most_submission_bytes),
             secret=secrets.get(of),
             info=self._info,
-            domain=self._verifier.domain,
-            spoke_for=keys.spoke_for,
+            domain=facts.domain,
+            spoke_for=facts.spoke_for,
         )
 
     def _revealed(self, epoch: int) -> bytes:

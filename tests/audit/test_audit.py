@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from web3 import Web3
 
-from audit.epoch_record import EpochReport, check_pay
+from audit.epoch import EpochReport
 from audit.history import Fate, Posted
+from audit.run import check_pay
 from orchestrator.services import Services
 from protocol.canonical import content_digest, keccak256
 from protocol.messages import EpochFile

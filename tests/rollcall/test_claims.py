@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from audit.epoch_record import EpochReport
+from audit.epoch import EpochReport
 from audit.history import Posted
 from audit.run import RunReport
 from client.public import Reader

@@ -10,6 +10,7 @@ from client.counters import Counters
 from client.public import BlobMismatch
 from client.verifier import VerifierRoutes
 from protocol.errors import Busy
+from protocol.messages import EpochFile
 from rollout_worker.verify.epochs import FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS, EpochSigner
 from tests.orchestrator.test_settling import earn
 from tests.stage.place import Place
@@ -110,4 +111,21 @@ def test_a_file_that_stays_refused_is_looked_at_ever_less_often_and_told_once(
         desk.now += 1.0
     assert not desk.has_signed
     assert len(looks) <= 5 + 600 / LONGEST_WAIT_SECONDS
+    assert desk.counters.snapshot()["epochs_refused"] == 1
+
+
+def test_amounts_that_no_leaf_holds_are_refused_and_end_no_verifier(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = VerifierRoutes.blob
+
+    def large(*arguments: Any, **how: Any) -> bytes:
+        file = EpochFile.from_canonical(real(*arguments, **how))
+        [item] = file.contributions
+        items = (item.model_copy(update={"tokens": (1 << 64) - 1}), item)
+        return file.model_copy(update={"contributions": items}).canonical()
+
+    monkeypatch.setattr(VerifierRoutes, "blob", large)
+    desk.signer.step()
+    assert not desk.has_signed
     assert desk.counters.snapshot()["epochs_refused"] == 1

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from audit.epoch import EpochRefused, check_file
+from audit.epoch import EpochRefused, EpochPlace, check_file
+from audit.fraud import Facts
+from audit.published import Openable, Published
 from protocol.canonical import keccak256
-from protocol.epoch import AccountLeaf, account_root, header_of
+from protocol.epoch import AccountLeaf, account_root, account_tree, header_of
 from protocol.messages import Account, Contribution, EpochFile, EpochStage, GroupState
 from protocol.rollout import Receipt, Work
 from protocol.signing import address_of, sign
@@ -181,17 +183,25 @@ def first_receipt(seller: Seller) -> Receipt:
 ALICE, BOB = key_of("alice"), key_of("bob")
 SPEC = spec_for(first_weights())
 SECRET = keccak256(b"an epoch's secret")
+SETTLED = (AccountLeaf(address_of(BOB), 100, 9),)
+BEFORE = account_tree(SETTLED)
 
 
 def contribution(
-    key: bytes, nonce: int, *, tokens: int = 40, worker: str = "", units: int | None = None
+    key: bytes,
+    nonce: int,
+    *,
+    tokens: int = 40,
+    worker: str = "",
+    units: int | None = None,
+    payload: int | None = None,
 ) -> Contribution:
     worker = worker or address_of(key)
     work = Work(
         run_id=1,
         worker=worker,
         nonce=nonce,
-        payload_digest=keccak256(nonce.to_bytes(8, "big")),
+        payload_digest=keccak256(f"{worker} {payload or nonce}".encode()),
         policy_version=0,
         submitted_at=1_800_000_000,
         tokens=tokens,
@@ -217,16 +227,19 @@ class Draft:
     contributions: list[Contribution]
     accounts: dict[str, tuple[int, int]]
     secret: bytes = SECRET
+    place: tuple[int, int, int] = (1, 1, 0)
+    root_before: bytes = BEFORE.root
     now: int = 1_800_000_000
     not_owed: tuple[int, ...] = ()
 
     def file(self) -> EpochFile:
         ordered = sorted(self.accounts.items(), key=lambda entry: int(entry[0], 16))
+        run_id, epoch, generation = self.place
         return EpochFile(
-            run_id=1,
-            epoch=1,
-            generation=0,
-            prev_account_root=bytes(32),
+            run_id=run_id,
+            epoch=epoch,
+            generation=generation,
+            prev_account_root=self.root_before,
             secret=self.secret,
             contributions=tuple(self.contributions),
             accounts=tuple(
@@ -247,15 +260,19 @@ class Draft:
             owner, until = known.get(signer, (signer, 2**64 - 1))
             return owner == worker and dated < until
 
+        published = Published.of(file or self.file())
         check_file(
-            file or self.file(),
-            {address_of(BOB): (100, 9)},
-            secret_hash=keccak256(SECRET),
-            now=self.now,
-            is_owed=lambda at: at not in self.not_owed,
-            spec=SPEC,
-            domain=DOMAIN,
-            spoke_for=spoke_for,
+            published,
+            published.header(keccak256(published.file.canonical())),
+            EpochPlace(1, 1, 0, keccak256(SECRET), BEFORE.root),
+            Facts(
+                domain=DOMAIN,
+                posted_at=self.now,
+                num_parameters=SPEC.num_parameters,
+                is_owed=lambda at: at not in self.not_owed,
+                spoke_for=spoke_for,
+            ),
+            before=Openable.whole(SETTLED, BEFORE),
         )
 
 
@@ -342,6 +359,20 @@ def pay_for_a_halt(draft: Draft) -> None:
     draft.not_owed = (1_800_000_000,)
 
 
+def pay_one_group_under_two_nonces(draft: Draft) -> None:
+    place = next(i for i, c in enumerate(draft.contributions) if c.worker == address_of(BOB))
+    draft.contributions.insert(place + 1, contribution(BOB, 11, payload=10))
+    draft.accounts[address_of(BOB)] = (180, 11)
+
+
+def be_of_another_generation(draft: Draft) -> None:
+    draft.place = (1, 1, 1)
+
+
+def forget_what_came_before(draft: Draft) -> None:
+    draft.root_before = bytes(32)
+
+
 def swap_the_secret(draft: Draft) -> None:
     draft.secret = keccak256(b"a secret with kinder seeds")
 
@@ -350,13 +381,16 @@ def swap_the_secret(draft: Draft) -> None:
     ("lie", "found"),
     [
         (pay_a_forgery, "is signed by"),
-        (pay_twice, "do not ascend"),
-        (pay_settled_work, "is not after 9"),
-        (pay_more_units, "41 units are paid for 40 tokens"),
-        (credit_a_friend, "accounts are not those"),
-        (forget_an_account, "accounts are not those"),
-        (swap_the_secret, "not the one committed"),
-        (date_work_ahead, "which is after the newest block"),
+        (pay_twice, "stands before"),
+        (pay_one_group_under_two_nonces, "repeats the work of leaf"),
+        (pay_settled_work, "has nonce 9, 9 was paid before"),
+        (pay_more_units, "pays 41 units for 40 tokens"),
+        (credit_a_friend, "is 1 units to nonce 1, not missing"),
+        (forget_an_account, "is missing, not 100 units to nonce 9"),
+        (swap_the_secret, "not the one that was committed"),
+        (be_of_another_generation, r"is of \(run, epoch, generation\) \(1, 1, 1\)"),
+        (forget_what_came_before, "does not go on from the account root before"),
+        (date_work_ahead, "is dated 1800000000, after"),
         (pay_for_a_halt, "owed nothing"),
     ],
 )
@@ -379,7 +413,7 @@ def test_accounts_out_of_order_are_refused_before_a_tree_is_built_of_them() -> N
     swapped = file.model_copy(update={"accounts": file.accounts[::-1]})
     with pytest.raises(ValueError, match="must ascend"):
         header_of(swapped, swapped.canonical())
-    with pytest.raises(EpochRefused, match="accounts do not ascend"):
+    with pytest.raises(EpochRefused, match="accounts 0 and 1 do not ascend"):
         draft.check(file=swapped)
 
 

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from client.verifier import VerifierRoutes
 from orchestrator import intake, views
 from protocol.checks.draw import Draw
+from protocol.messages import SubmissionStatus
 from protocol.verdict import Outcome
 from rollout_worker.verify.draws import DrawCheck
 from tests.audit.test_draws import change_verdict, sell
@@ -57,6 +59,20 @@ def draw_later(place: Place, lying: pytest.MonkeyPatch) -> None:
     )
 
 
+def show_another_body(place: Place, lying: pytest.MonkeyPatch) -> None:
+    """Answer for drawn work with another group, whose tokens its verdicts are then counted by."""
+    shown, other = sell(place), sell(place)
+    for digest in (shown, other):
+        place.party("v0").decide(digest, Outcome.ACCEPTED)
+    body, real = place.status(other).body, VerifierRoutes.submission
+
+    def swapped(routes: VerifierRoutes, run_id: int, digest: bytes, **how: Any) -> SubmissionStatus:
+        status = real(routes, run_id, digest, **how)
+        return status.model_copy(update={"body": body}) if digest == shown else status
+
+    lying.setattr(VerifierRoutes, "submission", swapped)
+
+
 __all__ = ["at_the_runs_time"]
 
 LIES: dict[Callable[[Place, pytest.MonkeyPatch], None], str] = {
@@ -64,6 +80,7 @@ LIES: dict[Callable[[Place, pytest.MonkeyPatch], None], str] = {
     thin: "was drawn at 0 %, its record of 0 groups asks for 100 %",
     forge: "drawn for replay and is paid with 0 of 1 accepting",
     draw_later: "was drawn by epoch 1's secret, which is not out",
+    show_another_body: "what is shown as work 0x",
 }
 
 
@@ -76,7 +93,7 @@ def test_a_verifier_signs_no_pay_for_what_was_not_replayed(
 ) -> None:
     with monkeypatch.context() as lying:
         lie(place, lying)
-        if lie is not draw_later:
+        if lie not in (draw_later, show_another_body):
             lying.undo()
         told = reason(place, tmp_path)
         assert LIES[lie] in told
