@@ -17,7 +17,8 @@ from protocol.errors import Malformed
 from protocol.messages import RunInfo
 from protocol.policies.lineage import NO_LINEAGE, Records, Share, StepRecord, read_record, shares_of
 from protocol.policies.manifest import Manifest
-from protocol.signing import Domain, require_signer
+from protocol.policies.publication import check_manifest
+from protocol.signing import Domain
 from protocol.user_error import UserError
 
 
@@ -148,12 +149,8 @@ def _influence(
 
 
 def _signed(reader: Reader, info: RunInfo, version: int) -> Manifest:
-    signed = reader.manifest(info.run_id, version)
-    domain = Domain(info.chain_id, info.ledger)
-    what = f"the manifest of version {version}"
-    require_signer(domain.digest(signed.manifest), signed.signature, info.spec.trainer, what)
-    if (signed.manifest.run_id, signed.manifest.version) != (info.run_id, version):
-        raise Malformed(f"asked for {what} of run {info.run_id}, got another one")
+    signed, domain = reader.manifest(info.run_id, version), Domain(info.chain_id, info.ledger)
+    check_manifest(signed, run_id=info.run_id, version=version, spec=info.spec, domain=domain)
     return signed.manifest
 
 

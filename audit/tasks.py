@@ -15,10 +15,10 @@ from client.public import Reader
 from protocol.canonical import content_digest
 from protocol.environments.registry import environment
 from protocol.errors import MarketError
-from protocol.policies.manifest import SignedManifest
+from protocol.policies.publication import check_manifest
 from protocol.rollout import SignedLease
 from protocol.run import RunSpec
-from protocol.signing import Domain, require_signer
+from protocol.signing import Domain
 
 PromptOf = Callable[[int], tuple[int, ...]]
 PolicyOf = Callable[[int], bytes]
@@ -53,10 +53,9 @@ def policies_of(reader: Reader, run_id: int, spec: RunSpec, domain: Domain) -> P
     """Return the digest that the trainer signed for each version; a call raises `MarketError`."""
 
     def signed(version: int) -> bytes:
-        found: SignedManifest = reader.manifest(run_id, version)
-        manifest = found.manifest
-        require_signer(domain.digest(manifest), found.signature, spec.trainer, "the manifest")
-        return manifest.policy_digest if manifest.version == version else bytes(32)
+        found = reader.manifest(run_id, version)
+        check_manifest(found, run_id=run_id, version=version, spec=spec, domain=domain)
+        return found.manifest.policy_digest
 
     return cache(signed)
 

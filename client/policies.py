@@ -29,12 +29,12 @@ from protocol.policies.manifest import (
     SignedManifest,
     TensorEntry,
     Weights,
-    policy_digest,
 )
 from protocol.policies.patch import PatchMismatch, anchor_bytes, apply, from_anchor, verify
+from protocol.policies.publication import check_manifest
 from protocol.positions import why_too_long
 from protocol.run import RunSpec
-from protocol.signing import Domain, require_signer
+from protocol.signing import Domain
 
 ITEM_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 MAX_TOKENIZER_BYTES = 64 << 20
@@ -250,39 +250,10 @@ def steps_to(manifest: Manifest) -> list[Edge]:
             "patch" if entry.base_version == manifest.version - 1 else "skip_patch",
         )
         for entry in manifest.patches
-        if entry.base_version < manifest.version
     ]
     if manifest.anchor_version == manifest.version:
         steps.append(Edge(NOTHING, manifest, manifest.anchor, "anchor"))
     return steps
-
-
-def check_manifest(
-    signed: SignedManifest, *, run_id: int, version: int, spec: RunSpec, domain: Domain
-) -> None:
-    """Raise a `MarketError` unless the run's trainer signed exactly this version.
-
-    The size is bounded by the agreed parameter count before anything is downloaded.
-    """
-    manifest = signed.manifest
-    require_signer(domain.digest(manifest), signed.signature, spec.trainer, "the manifest")
-    if (manifest.run_id, manifest.version) != (run_id, version):
-        raise Malformed(
-            f"a manifest of run {manifest.run_id}, version {manifest.version} was served as run "
-            f"{run_id}, version {version}"
-        )
-    names = [entry.name for entry in manifest.tensors]
-    if names != sorted(set(names)):
-        raise Malformed("the manifest's tensors are not strictly in order of name")
-    if policy_digest(manifest.tensors) != manifest.policy_digest:
-        raise PatchMismatch("the manifest's digest is not the root over its own tensors")
-    if version == 0 and manifest.policy_digest != spec.model_digest:
-        raise PatchMismatch("version 0 is not the model that the run agreed on")
-    num_parameters = sum(math.prod(entry.shape) for entry in manifest.tensors)
-    if num_parameters > spec.num_parameters:
-        raise Malformed(
-            f"the manifest has {num_parameters} parameters, the run agreed on {spec.num_parameters}"
-        )
 
 
 def num_bytes(tensors: tuple[TensorEntry, ...]) -> int:

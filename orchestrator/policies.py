@@ -16,22 +16,19 @@ from protocol.policies.lineage import (
     StepRecord,
     read_record,
 )
-from protocol.policies.manifest import Blob, Manifest, SignedManifest, policy_digest
-from protocol.signing import require_signer
+from protocol.policies.manifest import Blob, Manifest, SignedManifest
+from protocol.policies.publication import check_manifest
 
 
 async def publish(services: Services, run: Run, signed: SignedManifest) -> None:
     """Make a policy the newest; the same manifest again is no error."""
-    manifest = signed.manifest
-    require_signer(
-        services.chain.domain.digest(manifest), signed.signature, run.spec.trainer, "the manifest"
-    )
-    _check(run, manifest)
+    manifest, domain = signed.manifest, services.chain.domain
+    version = manifest.version
+    check_manifest(signed, run_id=run.run_id, version=version, spec=run.spec, domain=domain)
     if await _is_known(services, run, signed):
         return
     await _require_blobs(services, manifest)
     await _require_lineage(services, run, manifest)
-    version = manifest.version
     event = event_body(run.run_id, "policy", services.clock(), _sizes(manifest))
     newest = await services.store.policies.publish(
         run.run_id, signed, max_staleness=run.spec.max_staleness, event=event
@@ -70,26 +67,6 @@ async def records_of(services: Services, run: Run, first: int, last: int) -> Rec
     if not found:
         raise NotFound(f"run {run.run_id} has no step records of versions {first} to {last}")
     return Records(run_id=run.run_id, first=first, records=tuple(found))
-
-
-def _check(run: Run, manifest: Manifest) -> None:
-    if manifest.run_id != run.run_id:
-        raise Malformed(f"the manifest is for run {manifest.run_id}, not {run.run_id}")
-    found = policy_digest(manifest.tensors)
-    if found != manifest.policy_digest:
-        raise Malformed(
-            f"the tensors make policy 0x{found.hex()}, the manifest says "
-            f"0x{manifest.policy_digest.hex()}"
-        )
-    if manifest.version == 0 and manifest.policy_digest != run.spec.model_digest:
-        raise Malformed(
-            f"version 0 is 0x{manifest.policy_digest.hex()}, the run agreed on "
-            f"0x{run.spec.model_digest.hex()}: publish the model the spec names"
-        )
-    if not manifest.anchor or manifest.anchor_version > manifest.version:
-        raise Malformed("name an anchor of this version or an older one: new workers start there")
-    if any(patch.base_version >= manifest.version for patch in manifest.patches):
-        raise Malformed("a patch leads from an older version to this one")
 
 
 async def _is_known(services: Services, run: Run, signed: SignedManifest) -> bool:

@@ -2,6 +2,6 @@
 
 Read in this order: wire.md (the specification in numbered sections), constants, errors, canonical, wire, precision,
 run, positions, rollout, commitment, verdict, messages, signing, signin, sampling, merkle, epoch, advantage, user_error;
-policies/ (manifest, patch, lineage); checks/ (draw, calibration, sequential, evidence, drops, withholding, canary);
+policies/ (manifest, publication, patch, lineage); checks/ (draw, calibration, sequential, evidence, drops, withholding, canary);
 environments/.
 """

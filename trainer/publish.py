@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from client.policies import PolicyCache, check_manifest
+from client.policies import PolicyCache
 from client.trainer import TrainerRoutes
 from protocol import signing
 from protocol.errors import NotFound
@@ -26,6 +26,7 @@ from protocol.policies.manifest import (
     entries,
     policy_digest,
 )
+from protocol.policies.publication import check_manifest
 from protocol.run import RunSpec
 from protocol.signing import Domain
 

@@ -159,35 +159,22 @@ class EpochSigner:
             own = self._book.get(digest)
             if own is not None and own.outcome is Outcome.REJECTED:
                 raise EpochRefused(f"nonce {item.nonce} of {item.worker} is work I condemned")
+        routes, most = self._verifier.routes, self._info.spec.most_submission_bytes
         count = min(len(contributions), self._verifier.config.status_checks_per_epoch)
-        drawn = random.SystemRandom().sample(sorted(contributions), count)
         secrets = {file.epoch: file.secret}
-        for digest in drawn:
-            self._check_one(file, digest, contributions[digest], secrets, facts)
-
-    def _check_one(
-        self,
-        file: EpochFile,
-        digest: bytes,
-        item: Contribution,
-        secrets: dict[int, bytes],
-        facts: Facts,
-    ) -> None:
-        routes = self._verifier.routes
-        status = routes.submission(self._run_id, digest)
-        body = routes.blob(status.body, max_bytes=MAX_SUBMISSION_BYTES, kind="submission")
-        of = status.lease.lease.epoch
-        if of < file.epoch and of not in secrets:
-            secrets[of] = self._revealed(of)
-        check_group(
-            item,
-            status,
-            read_submission(body, self._info.spec.most_submission_bytes),
-            secret=secrets.get(of),
-            info=self._info,
-            domain=facts.domain,
-            spoke_for=facts.spoke_for,
-        )
+        for digest in random.SystemRandom().sample(sorted(contributions), count):
+            status = routes.submission(self._run_id, digest)
+            body = routes.blob(status.body, max_bytes=MAX_SUBMISSION_BYTES, kind="submission")
+            of = status.lease.lease.epoch
+            if of < file.epoch and of not in secrets:
+                secrets[of] = self._revealed(of)
+            check_group(
+                *(contributions[digest], status, read_submission(body, most)),
+                secret=secrets.get(of),
+                info=self._info,
+                domain=facts.domain,
+                spoke_for=facts.spoke_for,
+            )
 
     def _revealed(self, epoch: int) -> bytes:
         info = self._verifier.routes.epoch(self._run_id, epoch)

@@ -12,7 +12,14 @@ from orchestrator.events import follow
 from protocol.canonical import content_digest
 from protocol.messages import Event, RunRegistration
 from protocol.policies import patch
-from protocol.policies.manifest import MAX_CHUNK_BYTES, Blob, PatchEntry, SignedManifest
+from protocol.policies.manifest import (
+    MAX_CHUNK_BYTES,
+    Blob,
+    PatchEntry,
+    SignedManifest,
+    entries,
+    policy_digest,
+)
 from tests.stage.ground import make_spec, weights
 from tests.stage.place import Place, open_market
 
@@ -91,6 +98,15 @@ def test_a_policy_is_the_trainers_next_one_and_complete(place: Place) -> None:
     assert code(place.publish(1, anchor=wrong_size)) == "not_found"
     assert code(place.publish(1, policy_digest=b"\x04" * 32)) == "malformed"
     assert code(place.publish(1, anchor=())) == "malformed"
+    assert code(place.publish(1, anchor_version=2)) == "malformed"
+    ahead = (PatchEntry(base_version=1, chunks=(blob,)),)
+    assert code(place.publish(1, patches=ahead)) == "malformed"
+    # No worker takes these, and the run would stand still at the version before.
+    [tensor] = entries(weights(1))
+    larger = tensor.model_copy(update={"shape": (1 << 40,)})
+    for tensors in ((tensor, tensor), (larger,)):
+        false = {"tensors": tensors, "policy_digest": policy_digest(tensors)}
+        assert code(place.publish(1, **false)) == "malformed"
     assert place.publish(1, patches=patches).status_code == 204
     assert place.publish(1, patches=patches).status_code == 204, "the same one again is harmless"
     assert code(place.publish(1)) == "policy_out_of_order"

@@ -4,12 +4,14 @@ import json
 import time
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from audit.group import check_groups
 from audit.lineage import Lineage, Origin, chain, influences, read_lineage
+from audit.tasks import policies_of
 from client.public import Reader
 from protocol.errors import BadSignature, Malformed
 from protocol.policies.lineage import NO_LINEAGE, Share, StepRecord, TrainedGroup, shares_of
@@ -174,6 +176,40 @@ def test_a_manifest_by_another_key_is_no_lineage(
     monkeypatch.setattr(Reader, "manifest", forged)
     with pytest.raises(BadSignature):
         read_lineage(Reader(front.url), market.run_id)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"version": 1}, "version 1, not of run"),
+        ({"policy_digest": bytes(32)}, "it says 0x00"),
+        ({"tensors": ()}, "the manifest's tensors make policy"),
+        ({"anchor": ()}, "name an anchor"),
+    ],
+)
+def test_a_manifest_that_the_trainer_itself_made_false_is_no_lineage_and_no_policy(
+    market: Place,
+    front: Front,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, Any],
+    said: str,
+) -> None:
+    """Signed by the right key: what no worker could load must not pass for what shaped the policy."""
+    reader, real = Reader(front.url), Reader.manifest
+    domain = market.services.chain.domain
+    policy_of = policies_of(reader, market.run_id, market.spec, domain)
+    assert policy_of(1) == reader.manifest(market.run_id, 1).manifest.policy_digest
+
+    def forged(reader: Reader, run_id: int, version: int) -> SignedManifest:
+        manifest = real(reader, run_id, version).manifest.model_copy(update=changes)
+        signature = market.party("trainer").sign(domain.digest(manifest))
+        return SignedManifest(manifest=manifest, signature=signature)
+
+    monkeypatch.setattr(Reader, "manifest", forged)
+    with pytest.raises(Malformed, match=said):
+        read_lineage(reader, market.run_id)
+    with pytest.raises(Malformed, match=said):
+        policy_of(2)
 
 
 def test_mistakes_are_one_line_with_a_remedy(front: Front) -> None:

@@ -38,6 +38,7 @@ from protocol.policies.manifest import (
     entries,
     policy_digest,
 )
+from protocol.policies.publication import check_manifest
 
 Fault = Callable[[str, str, bool], Response | None]
 """(method, path, whether it was done already) → an answer in place of the real one."""
@@ -140,12 +141,15 @@ class Desk:
     def _publish(self, signed: SignedManifest) -> Response:
         manifest = signed.manifest
         domain = signing.Domain(self.info.chain_id, self.info.ledger)
-        signing.require_signer(
-            domain.digest(manifest), signed.signature, self.info.spec.trainer, "the manifest"
+        check_manifest(
+            signed,
+            run_id=self.info.run_id,
+            version=manifest.version,
+            spec=self.info.spec,
+            domain=domain,
         )
         if manifest.version != len(self.policies):
             raise PolicyOutOfOrder(f"version {manifest.version} after {len(self.policies)}")
-        assert manifest.policy_digest == policy_digest(manifest.tensors)
         self._check_lineage(manifest)
         for chunk in (*manifest.anchor, *(c for p in manifest.patches for c in p.chunks)):
             assert len(self.blobs[chunk.digest]) == chunk.size

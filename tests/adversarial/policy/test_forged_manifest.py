@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from client.policies import PolicyUnreachable, check_manifest
-from protocol.errors import MarketError
+from client.policies import PolicyUnreachable
+from protocol.errors import Malformed, MarketError
 from protocol.policies.manifest import policy_digest
-from protocol.policies.patch import PatchMismatch
+from protocol.policies.publication import check_manifest
 from tests.rollout_worker.test_weights import Direct, digest_of, same, store_of
 from tests.stage.policies import DOMAIN, RUN, Shelf, first_weights, shelf_of, stepped
 
@@ -34,7 +34,7 @@ def test_an_older_version_served_as_the_newest_is_refused() -> None:
     shelf = shelf_of(3)
     old = shelf.manifests[1]
     shelf.manifests[2] = old
-    with pytest.raises(PolicyUnreachable, match="version 1 was served as run 1, version 2"):
+    with pytest.raises(PolicyUnreachable, match="version 1, not of run 1, version 2"):
         store_of(Direct(shelf)).reach(2, old.manifest.policy_digest)
 
 
@@ -49,7 +49,7 @@ def test_a_digest_that_is_not_the_root_over_its_tensors_is_refused() -> None:
     shelf = shelf_of(2)
     manifest = shelf.manifests[1].manifest
     shelf.sign(manifest.model_copy(update={"policy_digest": bytes(32)}))
-    with pytest.raises(PatchMismatch, match="not the root"):
+    with pytest.raises(Malformed, match="it says 0x00"):
         check_manifest(shelf.manifests[1], run_id=RUN, version=1, spec=shelf.spec, domain=DOMAIN)
 
 
@@ -57,7 +57,7 @@ def test_version_0_is_the_agreed_model_or_nothing() -> None:
     agreed = shelf_of(1)
     other = Shelf(agreed.spec)
     other.publish(0, stepped(first_weights(), seed=666))
-    with pytest.raises(PatchMismatch, match="not the model that the run agreed on"):
+    with pytest.raises(Malformed, match="not the model that the run agreed on"):
         check_manifest(other.manifests[0], run_id=RUN, version=0, spec=other.spec, domain=DOMAIN)
 
 
