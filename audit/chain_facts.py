@@ -37,17 +37,20 @@ def facts_now(ledger: Ledger, run_id: int, state: RunState, *, now: int) -> Fact
 
 
 class Keys:
-    """The registry's answer to who spoke for whom, asked once for each hot key."""
+    """The registry's answer to who spoke for whom, asked once for each hot key that it knows."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._known: dict[str, tuple[str, int] | None] = {}
+        self._known: dict[str, tuple[str, int]] = {}
 
     def spoke_for(self, signer: str, worker: str, dated: int) -> bool:
         """Whether `signer` is the worker, or a hot key of it that was not revoked by then."""
         if signer == worker:
             return True
         if signer not in self._known:
-            self._known[signer] = self._ledger.signer_of(signer)
-        known = self._known[signer]
-        return known is not None and known[0] == worker and dated < known[1]
+            found = self._ledger.signer_of(signer)
+            if found is None:
+                return False  # it may be registered later
+            self._known[signer] = found
+        owner, until = self._known[signer]
+        return owner == worker and dated < until

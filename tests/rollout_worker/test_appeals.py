@@ -1,14 +1,17 @@
 """What an accused worker's program does by itself: it checks its machine, and appeals where that is right."""
 
 import threading
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 from structlog.testing import capture_logs
 
 from ledger.errors import TransactionPending
 from ledger.state import SlashStatus
+from orchestrator.store.keys import run_prefix
 from protocol.canonical import content_digest, keccak256
 from protocol.rollout import SignedLease
 from protocol.signing import sign
@@ -27,6 +30,7 @@ from tests.stage.accused import (
 )
 from tests.stage.live import (
     MODEL,
+    REDIS_PASSWORD,
     STAKE,
     WINDOWS,
     LiveMarket,
@@ -121,20 +125,21 @@ def test_a_worker_with_four_bit_weights_does_not_appeal_and_says_what_it_saw(
 
 
 def test_two_leases_for_one_nonce_are_named_first(live: LiveMarket, engine: Engine) -> None:
-    """The orchestrator gives the worker other seeds than it shows the verifiers: both it has signed."""
+    """The orchestrator shows other seeds than it gave the worker: both leases have its signature."""
     with accused(live, "misled") as worker:
-        shown = worker.lease()
-        lease = shown.lease.model_copy(update={"seeds": tuple(s ^ 1 for s in shown.lease.seeds)})
-        signature = sign(key_of("orchestrator"), worker.seller.domain.digest(lease))
-        kept = worker.sell(engine, SignedLease(lease=lease, signature=signature))
+        kept = worker.sell(engine)
+        lease = kept.lease.lease
+        other = lease.model_copy(update={"seeds": tuple(s ^ 1 for s in lease.seeds)})
+        signature = sign(key_of("orchestrator"), worker.seller.domain.digest(other))
+        shown = SignedLease(lease=other, signature=signature)
+        show(live, shown)
         slash_id = accuse(live, worker.seller.identity, kept.receipt.work_digest)
         assert step(worker.appeals())
         reason, defence = written(worker, slash_id)
         first = reason.splitlines()[0]
         assert first.startswith(f"TWO LEASES for nonce {lease.nonce}, which differ in seeds")
         assert first.count(f"by {live.spec.orchestrator}") == 2
-        assert defence.shown is not None
-        assert defence.shown.lease == shown
+        assert (defence.kept, defence.shown and defence.shown.lease) == (kept, shown)
 
 
 def test_an_accusation_that_nobody_can_check_is_appealed(live: LiveMarket, engine: Engine) -> None:
@@ -201,6 +206,14 @@ def test_a_worker_that_dies_while_it_appeals_does_so_once(
         assert file.read_bytes() == before
         written(worker, slash_id)
         assert worker.slash(slash_id).status is SlashStatus.DISMISSED
+
+
+def show(live: LiveMarket, signed: SignedLease) -> None:
+    """Have the orchestrator show another lease than it gave."""
+    settings = tomllib.loads((live.folder / "orchestrator.toml").read_text())
+    key = f"{run_prefix(live.run_id)}lease:{signed.lease.lease_id.hex()}"
+    with redis.Redis.from_url(settings["redis_url"], password=REDIS_PASSWORD) as client:
+        assert client.hset(key, "signed", signed.to_json()) == 0, "there is one already"
 
 
 def hide(live: LiveMarket, digest: bytes) -> None:
