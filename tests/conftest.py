@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tests.stage.auditor import Auditor
     from tests.stage.ground import Ground
     from tests.stage.place import Place
+    from tests.stage.policies import Policies
     from tests.stage.world import World
 
 
@@ -64,6 +65,15 @@ def place(ground: "Ground", redis_url: str, tmp_path: Path) -> "Iterator[Place]"
 
     with opened(ground, redis_url, tmp_path / "blobs") as place:
         yield place
+
+
+@pytest.fixture
+def policies(ground: "Ground", redis_url: str, tmp_path: Path) -> "Iterator[Policies]":
+    """A run whose trainer has published nothing yet, and a front of it that may lie."""
+    from tests.stage.policies import policies_of
+
+    with policies_of(ground, redis_url, tmp_path) as policies:
+        yield policies
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,7 @@ from tests.protocol.test_commitment import (
     receipt,
     submission,
 )
-from tests.stage.policies import DOMAIN, RUN
+from tests.stage.terms import DOMAIN, RUN
 
 SECRET = keccak256(b"an epoch's secret")
 LEASE_ID = lease_id(RUN, address_of(WORKER), 3)

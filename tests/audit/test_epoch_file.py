@@ -14,10 +14,10 @@ from protocol.messages import Account, Contribution, EpochFile
 from protocol.rollout import Work
 from protocol.signing import address_of, sign
 from tests.stage.live import key_of
-from tests.stage.policies import DOMAIN, first_weights, spec_for
+from tests.stage.terms import DOMAIN, make_spec
 
 ALICE, BOB = key_of("alice"), key_of("bob")
-SPEC = spec_for(first_weights())
+SPEC = make_spec()
 SECRET = keccak256(b"an epoch's secret")
 SETTLED = (AccountLeaf(address_of(BOB), 100, 9),)
 BEFORE = account_tree(SETTLED)

@@ -28,7 +28,8 @@ from tests.stage.books import (
     with_work,
     work_leaves,
 )
-from tests.stage.world import BUDGET, RESPONSE, REVOKE, SECRET, STAKE, WINDOW, World, key
+from tests.stage.terms import key
+from tests.stage.world import BUDGET, RESPONSE, REVOKE, SECRET, STAKE, WINDOW, World
 
 
 @dataclass

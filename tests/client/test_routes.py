@@ -1,7 +1,7 @@
 """The one client with the real orchestrator in this process: who has which route, and signs in by itself."""
 
-from datetime import datetime, tzinfo
-from typing import Self
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -9,22 +9,19 @@ from client.connection import Connection, Later
 from client.verifier import VerifierRoutes
 from client.worker import WorkerRoutes
 from protocol.messages import LeaseRequest, Leases
+from tests.stage.ground import Ground
 from tests.stage.in_process import InProcess
-from tests.stage.place import HOST, Place, pack
+from tests.stage.place import HOST, Place, opened, pack
+from tests.stage.world import Running
 
 URL = f"http://{HOST}"
 
 
-@pytest.fixture(autouse=True)
-def _at_the_runs_time(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The run's chain and its orchestrator have a clock of their own, far from this machine's."""
-
-    class There(datetime):
-        @classmethod
-        def now(cls, tz: tzinfo | None = None) -> Self:
-            return cls.fromtimestamp(place.ground.clock.now, tz)
-
-    monkeypatch.setattr("client.connection.datetime", There)
+@pytest.fixture
+def place(redis_url: str, tmp_path: Path) -> Iterator[Place]:
+    """A market whose clock is this machine's, as the client's is."""
+    with opened(Ground.build(Running()), redis_url, tmp_path / "blobs") as place:
+        yield place
 
 
 def connected(place: Place, name: str) -> Connection:

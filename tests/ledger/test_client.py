@@ -26,7 +26,8 @@ from ledger.ledger import Ledger
 from ledger.sender import Sender
 from ledger.transactions import Waits
 from protocol.canonical import keccak256
-from tests.stage.world import InProcess, World, key, refused
+from tests.stage.terms import key
+from tests.stage.world import InProcess, World, refused
 
 WINDOWS = ("challenge_window", "settle_window", "resume_delay")
 

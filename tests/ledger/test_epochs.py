@@ -9,7 +9,8 @@ from ledger.errors import LedgerError
 from protocol.canonical import keccak256
 from protocol.epoch import EpochHeader
 from protocol.signing import Domain, sign
-from tests.stage.world import BUDGET, RATE, REVOKE, SECRET, WINDOW, World, key, refused
+from tests.stage.terms import key
+from tests.stage.world import BUDGET, RATE, REVOKE, SECRET, WINDOW, World, refused
 
 
 def test_a_posted_epoch_is_final_exactly_when_its_window_has_passed(world: World) -> None:

@@ -7,7 +7,8 @@ import pytest
 
 from protocol.canonical import keccak256
 from tests.ledger.gate_claims import Claim, deploy_gate
-from tests.stage.world import BUDGET, RATE, WINDOW, World, key, refused
+from tests.stage.terms import key
+from tests.stage.world import BUDGET, RATE, WINDOW, World, refused
 
 KIND = keccak256(b"adult, not sanctioned")
 PERSON = keccak256(b"whoever alice is")

@@ -2,12 +2,12 @@
 
 import pytest
 
+from tests.stage.terms import key
 from tests.stage.world import (
     PERMIT,
     RATE,
     WINDOW,
     World,
-    key,
     refused,
 )
 

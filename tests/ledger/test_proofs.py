@@ -15,7 +15,8 @@ from protocol.canonical import keccak256
 from protocol.epoch import AccountLeaf
 from protocol.merkle import Tree
 from tests.stage.court import NONE, Call, Court, Told, address
-from tests.stage.world import World, key
+from tests.stage.terms import key
+from tests.stage.world import World
 
 NOBODY = (
     "0x0000000000000000000000000000000000000001",

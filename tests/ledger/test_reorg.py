@@ -23,8 +23,8 @@ from ledger.ledger import web3_at
 from ledger.sender import MinedTransaction, Sender
 from ledger.transactions import Waits
 from tests.stage.anvil import Anvil, anvil, lossy, needs_anvil, rich
+from tests.stage.terms import key
 from tests.stage.waiting import wait_until
-from tests.stage.world import key
 
 pytestmark = needs_anvil
 

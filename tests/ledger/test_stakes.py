@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.stage.world import REVOKE, STAKE, World, key, refused
+from tests.stage.terms import key
+from tests.stage.world import REVOKE, STAKE, World, refused
 
 
 def test_registering_stakes_binds_the_key_and_sets_the_payout(world: World) -> None:

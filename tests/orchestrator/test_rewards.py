@@ -13,8 +13,8 @@ from orchestrator.config import Rewards
 from orchestrator.rewards.pool import Child, RewardPool, ScorerLost
 from protocol.environments.registry import environment
 from protocol.rollout import Rollout
-from tests.stage.ground import EOS, MODEL, Ground, make_spec
 from tests.stage.place import Place
+from tests.stage.terms import EOS, MODEL, make_spec
 
 TOKENIZER = (MODEL / "tokenizer.json").read_bytes()
 
@@ -30,15 +30,15 @@ def solution(index: int) -> str:
     return environment("arithmetic", {}).problem(index).solution
 
 
-def pool(ground: Ground, **settings: float) -> RewardPool:
+def pool(**settings: float) -> RewardPool:
     made = RewardPool(Rewards.model_validate(settings))
-    made.learn(1, make_spec(ground), TOKENIZER)
+    made.learn(1, make_spec(), TOKENIZER)
     return made
 
 
-def test_groups_asked_for_together_are_scored_apart(ground: Ground) -> None:
+def test_groups_asked_for_together_are_scored_apart() -> None:
     async def score() -> list[tuple[int, ...] | None]:
-        rewards = pool(ground)
+        rewards = pool()
         rewards.start()
         jobs = [(1, n, [tokens(solution(n)), tokens(solution(n + 1))]) for n in range(100)]
         found = await asyncio.gather(*(rewards.score(job) for job in jobs))
@@ -48,11 +48,11 @@ def test_groups_asked_for_together_are_scored_apart(ground: Ground) -> None:
     assert set(asyncio.run(score())) == {(10_000, 0)}
 
 
-def test_a_child_that_hangs_is_killed_and_its_neighbours_are_scored(ground: Ground) -> None:
+def test_a_child_that_hangs_is_killed_and_its_neighbours_are_scored() -> None:
     """A stopped process stands for any completion that keeps a scorer busy for ever."""
 
     async def score() -> tuple[object, int]:
-        rewards = pool(ground, timeout_seconds=3)
+        rewards = pool(timeout_seconds=3)
         rewards.start()
         good = (1, 5, [tokens(solution(5)), tokens("#0")])
         assert await rewards.score(good) == (10_000, 0)
@@ -68,7 +68,7 @@ def test_a_child_that_hangs_is_killed_and_its_neighbours_are_scored(ground: Grou
 
 
 def test_a_group_that_fails_twice_is_undecided_and_the_next_one_is_scored(
-    ground: Ground, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     real = Child.score
 
@@ -81,7 +81,7 @@ def test_a_group_that_fails_twice_is_undecided_and_the_next_one_is_scored(
     monkeypatch.setattr(Child, "score", hangs_on_task_7)
 
     async def score() -> list[object]:
-        rewards = pool(ground)
+        rewards = pool()
         rewards.start()
         jobs = [(1, n, [tokens(solution(n)), tokens("#0")]) for n in (6, 7, 8)]
         found = await asyncio.gather(*(rewards.score(job) for job in jobs))
@@ -91,9 +91,9 @@ def test_a_group_that_fails_twice_is_undecided_and_the_next_one_is_scored(
     assert asyncio.run(score()) == [(10_000, 0), None, (10_000, 0)]
 
 
-def test_a_child_that_needs_too_much_memory_ends_and_hurts_nobody(ground: Ground) -> None:
+def test_a_child_that_needs_too_much_memory_ends_and_hurts_nobody() -> None:
     async def score() -> object:
-        rewards = pool(ground, memory_bytes=1 << 20)
+        rewards = pool(memory_bytes=1 << 20)
         rewards.start()
         found = await rewards.score((1, 5, [tokens(solution(5))]))
         await rewards.close()
@@ -120,11 +120,11 @@ def test_an_undecided_group_is_paid_and_not_trained_on(
     assert place.take_batch(0) is None
 
 
-def test_the_child_gets_no_secrets(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_child_gets_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROLLCALL_KEY", "0x" + "11" * 32)
 
     async def environment_of_child() -> bytes:
-        rewards = pool(ground)
+        rewards = pool()
         rewards.start()
         await rewards.score((1, 5, [tokens(solution(5))]))
         data = Path(f"/proc/{child_pids()[0]}/environ").read_bytes()
@@ -149,7 +149,7 @@ def child_pids() -> list[str]:
     return [str(child.pid) for child in found]
 
 
-def test_a_defect_in_scoring_is_survived(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_defect_in_scoring_is_survived(monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer with too few groups, as no child should give, must not end the serving task."""
     real = Child.score
 
@@ -158,7 +158,7 @@ def test_a_defect_in_scoring_is_survived(ground: Ground, monkeypatch: pytest.Mon
         return answers[1:]
 
     async def score() -> list[tuple[int, ...] | None]:
-        rewards = pool(ground)
+        rewards = pool()
         rewards.start()
         good = (1, 5, [tokens(solution(5)), tokens("#0")])
         with monkeypatch.context() as patched:
@@ -193,13 +193,11 @@ def test_what_a_library_prints_is_no_answer() -> None:
     assert b"a warning" in child.stderr
 
 
-def test_a_group_on_which_scoring_raises_is_undecided_and_the_next_one_is_scored(
-    ground: Ground,
-) -> None:
+def test_a_group_on_which_scoring_raises_is_undecided_and_the_next_one_is_scored() -> None:
     """A task that does not exist raises in the child, as a defect of an environment would."""
 
     async def score() -> tuple[list[tuple[int, ...] | None], int]:
-        rewards = pool(ground)
+        rewards = pool()
         rewards.start()
         good = (1, 5, [tokens(solution(5)), tokens("#0")])
         asked = asyncio.gather(rewards.score((1, -1, good[2])), rewards.score(good))

@@ -15,7 +15,7 @@ from orchestrator.store.records import Epoch
 from protocol.canonical import keccak256
 from protocol.epoch import header_of
 from protocol.messages import Account, Contribution, EpochStage
-from tests.stage.ground import Ground, make_spec
+from tests.stage.terms import make_spec
 
 WORKERS = tuple("0x" + f"{n:040d}" for n in (1, 2, 3))
 
@@ -34,14 +34,14 @@ def work(worker: str, nonce: int, units: int = 10, submitted_at: int = 100) -> C
     )
 
 
-def test_pacing_lets_out_what_can_still_be_trained_on(ground: Ground) -> None:
-    spec = make_spec(ground)  # two groups per batch, staleness of one
+def test_pacing_lets_out_what_can_still_be_trained_on() -> None:
+    spec = make_spec()  # two groups per batch, staleness of one
     assert most_groups(spec, newest_version=0) == 4
     assert most_groups(spec, newest_version=3) == 10
 
 
-def test_the_budget_is_counted_in_longest_groups(ground: Ground) -> None:
-    spec = make_spec(ground)  # 2 rollouts of at most 48 tokens
+def test_the_budget_is_counted_in_longest_groups() -> None:
+    spec = make_spec()  # 2 rollouts of at most 48 tokens
     assert most_units(spec) == 96
 
 

@@ -20,8 +20,8 @@ from protocol.policies.manifest import (
     entries,
     policy_digest,
 )
-from tests.stage.ground import make_spec, weights
 from tests.stage.place import Place, open_market
+from tests.stage.terms import make_spec, weights
 
 GOLDEN = Path(__file__).with_name("openapi.json")
 
@@ -57,15 +57,15 @@ def test_a_text_signed_by_another_wallet_is_refused(place: Place) -> None:
 
 def test_a_run_is_served_only_as_it_was_agreed(place: Place) -> None:
     def ask(run_id: int, **changes: object) -> str:
-        body = RunRegistration(run_id=run_id, spec=make_spec(place.ground, **changes))
+        body = RunRegistration(run_id=run_id, spec=make_spec(**changes))
         return code(place.request("POST", "/v1/runs", body.to_json()))
 
     assert ask(place.run_id, max_tokens=49) == "refused"
     assert ask(10**9) == "not_found"
-    other = make_spec(place.ground, orchestrator=place.ground.address("alice"))
+    other = make_spec(orchestrator=place.ground.address("alice"))
     run_id = place.ground.create_run(other, num_verifiers=1, threshold=1)
     assert ask(run_id, orchestrator=place.ground.address("alice")) == "refused"
-    other = make_spec(place.ground, environment_digest=b"\x01" * 32)
+    other = make_spec(environment_digest=b"\x01" * 32)
     run_id = place.ground.create_run(other, num_verifiers=1, threshold=1)
     assert ask(run_id, environment_digest=b"\x01" * 32) == "refused"
     assert place.register().status_code == 200, "asking again is harmless"

@@ -18,10 +18,10 @@ from protocol.rollout import (
     work_of,
 )
 from protocol.signing import address_of, sign
-from tests.stage.policies import DOMAIN, ORCHESTRATOR, RUN, first_weights, spec_for
+from tests.stage.terms import DOMAIN, RUN, make_spec, person
 
 WORKER, HOT, STRANGER = (bytes([n]) * 32 for n in (11, 12, 13))
-SPEC = spec_for(first_weights())
+SPEC = make_spec(group_size=4, max_prompt_tokens=16, max_tokens=16)
 INFO = RunInfo(
     run_id=RUN,
     spec=SPEC,
@@ -55,7 +55,7 @@ GROUP = tuple(Rollout.of([token, 2], [-0.5, -1.0]) for token in range(4))
 NOW = 1_800_000_000
 
 
-def lease(*, by: bytes = ORCHESTRATOR, **changes: Any) -> SignedLease:
+def lease(*, by: bytes = bytes(person("orchestrator").key), **changes: Any) -> SignedLease:
     made = Lease.model_validate(HONEST | changes)
     return SignedLease(lease=made, signature=sign(by, DOMAIN.digest(made)))
 
@@ -169,7 +169,7 @@ def test_work_that_its_worker_did_not_sign_is_refused() -> None:
             check(lease(), found)
 
 
-def receipt(*, by: bytes = ORCHESTRATOR, **changes: Any) -> Receipt:
+def receipt(*, by: bytes = bytes(person("orchestrator").key), **changes: Any) -> Receipt:
     fields = {
         "run_id": RUN,
         "worker": address_of(WORKER),

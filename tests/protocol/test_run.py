@@ -7,9 +7,9 @@ import pytest
 from protocol.errors import Malformed
 from protocol.run import RunSpec
 from tests.stage.bounds import thresholds
-from tests.stage.policies import first_weights, spec_for
+from tests.stage.terms import make_spec
 
-SPEC = spec_for(first_weights())
+SPEC = make_spec()
 
 
 def refusal(**changes: object) -> str:

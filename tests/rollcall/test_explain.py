@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from protocol.checks.evidence import Hypothesis
-from protocol.policies.manifest import entries, policy_digest
 from protocol.run import RunSpec
 from protocol.signing import Domain, address_of, sign
 from protocol.user_error import UserError
@@ -17,7 +16,7 @@ from rollout_worker.replay.hypotheses import Named
 from rollout_worker.replay.measure import Findings, stats_of
 from tests.stage.bounds import thresholds
 from tests.stage.live import key_of
-from tests.stage.policies import first_weights, spec_for
+from tests.stage.terms import digest_of, make_spec, weights
 
 DOMAIN = Domain(31337, "0x" + "11" * 20)
 KEY, HOT = key_of("a verifier"), key_of("its hot key")
@@ -56,9 +55,9 @@ def verdict(outcome: Outcome, *, key: bytes = KEY, **changes: object) -> Verdict
 
 def terms(*, match: float) -> RunSpec:
     """Return a run whose replays must find this share of winners, whatever the margins and gaps."""
-    weights = first_weights()
-    bounds = thresholds(policy_digest(entries(weights)), match=match, margin=1, gap=1)
-    return spec_for(weights, thresholds=bounds)
+    model_digest = digest_of(weights(0))
+    bounds = thresholds(model_digest, match=match, margin=1, gap=1)
+    return make_spec(model_digest=model_digest, thresholds=bounds)
 
 
 def compared(

@@ -5,7 +5,8 @@ import pytest
 from protocol.user_error import UserError
 from rollcall.cli import keys, stake
 from tests.stage.counter import Counter, told
-from tests.stage.world import REVOKE, STAKE, UNBOND, World, key
+from tests.stage.terms import key
+from tests.stage.world import REVOKE, STAKE, UNBOND, World
 
 TEN_WEI = "0.00000000000000001"
 

@@ -11,11 +11,12 @@ from protocol.rollout import Lease, Receipt, SignedLease
 from protocol.signing import address_of, personal_digest, sign
 from protocol.verdict import Outcome, ReplayStats, Verdict
 from rollout_worker.verify.reports import why_not_accuse
+from tests.stage.bounds import thresholds
 from tests.stage.live import key_of
-from tests.stage.policies import DOMAIN, ORCHESTRATOR, RUN, first_weights, spec_for
+from tests.stage.terms import DOMAIN, RUN, digest_of, make_spec, person, weights
 
 LAZY, OTHER, CANARY = key_of("lazy"), key_of("other"), address_of(key_of("canary"))
-SPEC = spec_for(first_weights())
+SPEC = make_spec(thresholds=thresholds(digest_of(weights(0)), match=0.9, margin=0.05, gap=0.1))
 THRESHOLDS = SPEC.thresholds
 WORK, RECEIVED_AT = bytes([7]) * 32, 1_800_000_000
 
@@ -65,7 +66,7 @@ class Case:
     own: Verdict = CONDEMNED
     answer: str = "rejected"
     committed_at: int = RECEIVED_AT - 60
-    committed_by: bytes = ORCHESTRATOR
+    committed_by: bytes = bytes(person("orchestrator").key)
     opened_as: str = ""
     is_open: bool = True
     evidence: bytes = b""

@@ -24,7 +24,7 @@ from rollout_worker.main import attempt, open_seller, serve
 from rollout_worker.pay.receipts import ReceiptBook
 from rollout_worker.session import End, Seller
 from tests.stage.live import LiveMarket, key_of, live_market, nudged
-from tests.stage.policies import first_weights, spec_for
+from tests.stage.terms import make_spec, run_info
 from tests.stage.waiting import wait_until
 
 ENGINE = "transformers-cpu"
@@ -274,20 +274,7 @@ ABILITY = Ability(ENGINE, min_rate=5, wanted="any")
 
 
 def run_at(rate: int, run_id: int, **changes: object) -> RunInfo:
-    spec = spec_for(first_weights(), rate=rate)
-    values: dict[str, object] = {
-        "run_id": run_id,
-        "spec": spec,
-        "chain_id": 1,
-        "ledger": "0x5FbDB2315678afecb367f032d93F642f64180aa3",
-        "token": "0x5FbDB2315678afecb367f032d93F642f64180aa3",
-        "status": RunStatus.OPEN,
-        "newest_version": 0,
-        "epoch": 0,
-        "budget_left_units": 1,
-        "min_stake": "0",
-    }
-    return RunInfo.model_validate({**values, **changes})
+    return run_info(make_spec(rate=rate), run_id=run_id, **changes)
 
 
 def test_the_best_paid_run_is_chosen_and_the_older_one_where_rates_tie() -> None:

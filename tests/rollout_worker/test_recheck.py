@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -10,31 +9,28 @@ from pathlib import Path
 import pytest
 import zstandard
 
+from client.connection import Connection
 from client.policies import PolicyCache
 from client.public import PublicRoutes
 from protocol.canonical import content_digest
 from protocol.checks.evidence import Consequence, Hypothesis, consequence
 from protocol.checks.sequential import OUTLIERS
-from protocol.messages import AuditTask, RunInfo, RunStatus
-from protocol.policies.manifest import Weights
+from protocol.messages import AuditTask
+from protocol.policies.manifest import Weights, entries, policy_digest
+from protocol.policies.patch import anchor_bytes, split
 from protocol.rollout import Lease, Rollout, SignedLease, Submission, lease_id, work_of
 from protocol.run import RunSpec
-from protocol.signing import address_of, sign
+from protocol.signing import Domain, address_of, sign
 from protocol.verdict import Outcome, Statistic, Verdict
 from rollout_worker.engines.rounded import rounded
 from rollout_worker.replay.measure import Findings, ReplayModel
 from rollout_worker.verify.drift import DriftBook
 from rollout_worker.verify.recheck import FetchedGroup, Rechecker, by_turns
-from tests.rollout_worker.test_client import market_at
-from tests.stage.policies import (
-    DOMAIN,
-    ORCHESTRATOR,
-    RUN,
-    Shelf,
-    serving,
-    spec_for,
-)
-from tests.stage.sampling_lab import EOS, MODEL, Lab, exact
+from tests.stage.ground import Ground
+from tests.stage.in_process import InProcess
+from tests.stage.place import HOST, Place, opened
+from tests.stage.sampling_lab import MODEL, Lab, exact
+from tests.stage.terms import digest_of, run_info
 
 VERIFIER = bytes([9]) * 32
 ALICE, BOB = bytes([11]) * 32, bytes([12]) * 32
@@ -53,23 +49,36 @@ class Desk:
     """A run whose policy is the starting model, and audits of groups that were made for it."""
 
     bench: Lab
-    shelf: Shelf
+    place: Place
     routes: PublicRoutes
     folder: Path
     nonces: Iterator[int]
 
+    @property
+    def domain(self) -> Domain:
+        return self.place.services.chain.domain
+
+    def publish(self, version: int) -> None:
+        """Publish the starting model as a version."""
+        tensors = entries(self.bench.policy)
+        anchor = tuple(self.place.upload(part) for part in split(anchor_bytes(self.bench.policy)))
+        answer = self.place.publish(
+            version, tensors=tensors, policy_digest=policy_digest(tensors), anchor=anchor
+        )
+        assert answer.status_code == 204, answer.text
+
     def leases(self, worker: bytes, count: int) -> list[Lease]:
-        digest = self.shelf.manifests[0].manifest.policy_digest
+        run_id, digest = self.place.run_id, self.place.spec.model_digest
         changed = []
         for lease in self.bench.leases(count):
             nonce = next(self.nonces)
             changed.append(
                 lease.model_copy(
                     update={
-                        "lease_id": lease_id(RUN, address_of(worker), nonce),
-                        "run_id": RUN,
-                        "environment": self.shelf.spec.environment,
-                        "rate": self.shelf.spec.rate,
+                        "lease_id": lease_id(run_id, address_of(worker), nonce),
+                        "run_id": run_id,
+                        "environment": self.place.spec.environment,
+                        "rate": self.place.spec.rate,
                         "worker": address_of(worker),
                         "nonce": nonce,
                         "policy_digest": digest,
@@ -85,15 +94,21 @@ class Desk:
         groups: Sequence[Sequence[Rollout]],
         *,
         drawn: tuple[int, ...] = WHOLE,
+        are_stored: bool = True,
     ) -> list[AuditTask]:
-        """Sign and shelve groups as their worker and the orchestrator would."""
+        """Sign groups as their worker and the orchestrator would, and store their bodies."""
         return [
-            self._task(worker, lease, tuple(group), drawn)
+            self._task(worker, lease, tuple(group), drawn, are_stored)
             for lease, group in zip(leases, groups, strict=True)
         ]
 
     def _task(
-        self, worker: bytes, lease: Lease, group: tuple[Rollout, ...], drawn: tuple[int, ...]
+        self,
+        worker: bytes,
+        lease: Lease,
+        group: tuple[Rollout, ...],
+        drawn: tuple[int, ...],
+        is_stored: bool,
     ) -> AuditTask:
         unsigned = Submission(
             lease_id=lease.lease_id,
@@ -103,19 +118,24 @@ class Desk:
             submitted_at=0,
             signature=bytes(65),
         )
-        gflops = self.shelf.spec.gflops(unsigned.num_tokens())
-        work = DOMAIN.digest(work_of(lease, unsigned, gflops=gflops))
+        gflops = self.place.spec.gflops(unsigned.num_tokens())
+        work = self.domain.digest(work_of(lease, unsigned, gflops=gflops))
         submission = unsigned.model_copy(update={"signature": sign(worker, work)})
         body = zstandard.compress(submission.canonical())
-        self.shelf.blobs[content_digest(body)] = body
-        signed = SignedLease(lease=lease, signature=sign(ORCHESTRATOR, DOMAIN.digest(lease)))
+        if is_stored:
+            self.place.upload(body)
         return AuditTask(
             audit_id=work,
             work_digest=work,
-            lease=signed,
+            lease=self.signed(lease),
             body=content_digest(body),
             rollouts=drawn,
         )
+
+    def signed(self, lease: Lease) -> SignedLease:
+        """Sign a lease as the orchestrator, which may sign two with one id."""
+        signature = sign(self.place.services.key, self.domain.digest(lease))
+        return SignedLease(lease=lease, signature=signature)
 
     def rechecker(
         self,
@@ -126,17 +146,11 @@ class Desk:
         suspects: Callable[[Weights], ReplayModel] = lambda _: suspects(),
     ) -> Rechecker:
         """Open the verifier's program again, on the files that an earlier one left."""
-        info = RunInfo(
-            run_id=RUN,
-            spec=spec or self.shelf.spec,
-            chain_id=DOMAIN.chain_id,
-            ledger=DOMAIN.ledger,
-            token=address_of(bytes([5]) * 32),
-            status=RunStatus.OPEN,
-            newest_version=0,
-            epoch=0,
-            budget_left_units=1,
-            min_stake="0",
+        info = run_info(
+            spec or self.place.spec,
+            run_id=self.place.run_id,
+            chain_id=self.domain.chain_id,
+            ledger=self.domain.ledger,
         )
 
         def open_model(_: Weights) -> ReplayModel:
@@ -147,10 +161,12 @@ class Desk:
         return Rechecker(
             self.routes,
             info,
-            PolicyCache(self.routes, run_id=RUN, spec=info.spec, domain=DOMAIN, keep=2),
+            PolicyCache(
+                self.routes, run_id=info.run_id, spec=info.spec, domain=self.domain, keep=2
+            ),
             verifier=address_of(VERIFIER),
             key=VERIFIER,
-            domain=DOMAIN,
+            domain=self.domain,
             spoke_for=lambda signer, worker, _: signer == worker,
             drifts=DriftBook(self.folder / "drift.jsonl"),
             most_seconds=most_seconds,
@@ -161,24 +177,21 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
+def desk(ground: Ground, redis_url: str, tmp_path: Path) -> Iterator[Desk]:
     bench = exact()
-    spec = spec_for(
-        bench.policy,
-        vocabulary_size=128,
-        eos_token_id=EOS,
+    with opened(
+        *(ground, redis_url, tmp_path / "blobs"),
+        is_published=False,
+        model_digest=digest_of(bench.policy),
         group_size=8,
-        max_prompt_tokens=64,
         max_tokens=64,
-        compute_dtype=bench.thresholds.compute_dtype,
         thresholds=bench.thresholds,
-    )
-    shelf = Shelf(spec, chunk_bytes=1 << 20)
-    shelf.publish(0, bench.policy)
-    with ExitStack() as stack:
-        server = stack.enter_context(serving(shelf))
-        routes = stack.enter_context(market_at(server.url, tmp_path))
-        yield Desk(bench, shelf, routes, tmp_path, itertools.count(1))
+    ) as place:
+        transport = InProcess(place.client)
+        routes = PublicRoutes(Connection(f"http://{HOST}", transport=transport))
+        desk = Desk(bench, place, routes, tmp_path, itertools.count(1))
+        desk.publish(0)
+        yield desk
 
 
 def int8(desk: Desk, worker: bytes, count: int) -> list[AuditTask]:
@@ -226,7 +239,7 @@ anew."""
 
 
 def test_groups_that_pass_alone_alarm_together_and_stay_paid(desk: Desk) -> None:
-    tasks, spec = int8(desk, ALICE, 12), desk.shelf.spec
+    tasks, spec = int8(desk, ALICE, 12), desk.place.spec
     off = desk.rechecker(spec=with_bounds(spec, group=FAR, drift=FAR)).verdicts(tasks)
     assert outcomes(off) == ["accepted"] * 12  # the attack, with both tests off
     assert alarms(off) == []
@@ -238,7 +251,7 @@ def test_groups_that_pass_alone_alarm_together_and_stay_paid(desk: Desk) -> None
 
 
 def test_an_alarm_names_the_statistic_the_groups_and_the_bound(desk: Desk) -> None:
-    verdicts = desk.rechecker(spec=blind(desk.shelf.spec)).verdicts(int8(desk, ALICE, 12))
+    verdicts = desk.rechecker(spec=blind(desk.place.spec)).verdicts(int8(desk, ALICE, 12))
     alarming = next(v for v in verdicts if v.drifts)
     assert alarming.outcome is Outcome.ACCEPTED
     assert "over the last 4 groups replayed" in alarming.detail
@@ -256,7 +269,7 @@ def test_a_cheat_is_named_and_honest_work_beside_it_passes(desk: Desk) -> None:
     replayed = [v for v in left if v.outcome is not Outcome.UNDECIDED]
     assert {(v.outcome, v.hypothesis) for v in replayed} == {(Outcome.REJECTED, Hypothesis.INT8)}
     assert all("weights rounded to int8: " in v.detail for v in replayed)
-    thresholds = desk.shelf.spec.thresholds
+    thresholds = desk.place.spec.thresholds
     assert {consequence(v, thresholds) for v in replayed} == {Consequence.NAMED}
     unreplayed = [v for v in left if v.outcome is Outcome.UNDECIDED]
     assert unreplayed  # what was in hand beyond the first sixteen groups
@@ -265,7 +278,7 @@ def test_a_cheat_is_named_and_honest_work_beside_it_passes(desk: Desk) -> None:
 
 
 def test_a_worker_condemned_under_one_policy_is_left_under_the_next(desk: Desk) -> None:
-    desk.shelf.publish(1, desk.bench.policy, anchor=True)
+    desk.publish(1)
     newer = [
         lease.model_copy(update={"policy_version": 1})
         for worker in (ALICE, BOB)
@@ -303,7 +316,7 @@ def test_only_the_drawn_rollouts_are_replayed_and_judged(desk: Desk) -> None:
 
 
 def test_a_restarted_verifier_goes_on_with_its_tests_and_counts_a_group_once(desk: Desk) -> None:
-    tasks, spec = int8(desk, ALICE, 11), blind(desk.shelf.spec)
+    tasks, spec = int8(desk, ALICE, 11), blind(desk.place.spec)
     whole = desk.rechecker(spec=spec).verdicts(tasks)
     assert alarms(whole) == EVERY_FOURTH[:2]
     (desk.folder / "drift.jsonl").unlink()
@@ -360,7 +373,7 @@ def test_a_cheat_is_rejected_where_no_second_model_can_be_opened_to_name_it(desk
 
     verdicts = desk.rechecker(suspects=open_suspects).verdicts(int8(desk, ALICE, 2))
     assert {(v.outcome, v.hypothesis) for v in verdicts} == {(Outcome.REJECTED, "")}
-    thresholds = desk.shelf.spec.thresholds
+    thresholds = desk.place.spec.thresholds
     assert {consequence(v, thresholds) for v in verdicts} == {Consequence.UNPAID}
 
 
@@ -373,10 +386,11 @@ def test_what_is_not_begun_in_time_is_undecided(desk: Desk) -> None:
 
 
 def test_an_unknown_policy_and_a_missing_body_are_undecided(desk: Desk) -> None:
-    [task, gone] = honest(desk, BOB, 2)
+    [task] = honest(desk, BOB, 1)
+    lost = desk.leases(BOB, 1)
+    [gone] = desk.tasks(BOB, lost, desk.bench.sample(lost), are_stored=False)
     lease = desk.leases(BOB, 1)[0].model_copy(update={"policy_version": 7})
     [unknown] = desk.tasks(BOB, [lease], desk.bench.sample([lease]))
-    del desk.shelf.blobs[gone.body]
     verdicts = {v.work_digest: v for v in desk.rechecker().verdicts([task, unknown, gone])}
     assert verdicts[task.work_digest].outcome is Outcome.ACCEPTED
     assert verdicts[unknown.work_digest].outcome is Outcome.UNDECIDED
@@ -385,7 +399,7 @@ def test_an_unknown_policy_and_a_missing_body_are_undecided(desk: Desk) -> None:
 
 def test_work_under_other_terms_than_the_runs_is_not_replayed(desk: Desk) -> None:
     """Signed by orchestrator and worker: honest by its lease, and no answer to the run's tasks."""
-    spec, [lease] = desk.shelf.spec, desk.leases(ALICE, 1)
+    spec, [lease] = desk.place.spec, desk.leases(ALICE, 1)
     desk.bench.engine.load(desk.bench.policy)
     for changes, said in (
         ({"temperature_millionths": 1}, "the lease's temperature"),

@@ -8,13 +8,13 @@ import pytest
 from ledger.ledger import Ledger, web3_at
 from protocol.canonical import keccak256
 from protocol.errors import NotFound, Refused
-from protocol.messages import RunInfo, RunStatus
+from protocol.messages import RunInfo
 from rollout_worker.config import ChainConfig
 from rollout_worker.wallet import MOST_EVIDENCE_BYTES, Hindrance, RunPermit, Wallet
-from tests.stage.policies import first_weights, spec_for
+from tests.stage.terms import make_spec, run_info
 from tests.stage.world import RATE, STAKE, World
 
-SPEC = spec_for(first_weights(), rate=RATE)
+SPEC = make_spec(rate=RATE)
 
 
 @pytest.fixture(scope="module")
@@ -45,16 +45,12 @@ def wallet_of(
 
 
 def info_of(world: World) -> RunInfo:
-    return RunInfo(
+    return run_info(
+        SPEC,
         run_id=world.run_id,
-        spec=SPEC,
         chain_id=world.deployment.chain_id,
         ledger=world.deployment.ledger,
         token=world.deployment.token,
-        status=RunStatus.OPEN,
-        newest_version=0,
-        epoch=0,
-        budget_left_units=1_000,
         min_stake=str(STAKE),
     )
 

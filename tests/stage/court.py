@@ -21,7 +21,8 @@ from protocol.epoch import AccountLeaf, EpochHeader, RetractEpoch, WorkLeaf
 from protocol.merkle import Tree
 from protocol.rollout import Work
 from protocol.signing import Domain, sign
-from tests.stage.world import SECRET, World, key
+from tests.stage.terms import key
+from tests.stage.world import SECRET, World
 
 GIGA = 10**9
 WORK, ACCOUNTS, OMISSION, ESCALATION = 1, 2, 3, 4

@@ -52,7 +52,8 @@ from protocol.signin import STATEMENT, SignIn
 from protocol.signing import personal_digest, sign
 from protocol.verdict import Outcome, Verdict
 from tests.stage.evidence import evidence
-from tests.stage.ground import ENGINE, EOS, MODEL, Ground, make_spec, weights
+from tests.stage.ground import ENGINE, Ground
+from tests.stage.terms import EOS, MODEL, make_spec, weights
 
 HOST = "market.test"
 Found = Mapping[str, Any] | None
@@ -258,8 +259,8 @@ class Place:
         return Blob(digest=digest, size=len(data))
 
     def manifest(self, version: int, **changes: Any) -> SignedManifest:
+        """Return a signed policy; `changes` are fields of Manifest, set before it is signed."""
         tensors = entries(weights(version))
-        anchor = patch.anchor_bytes(weights(version))
         fields = {
             "run_id": self.run_id,
             "version": version,
@@ -267,11 +268,16 @@ class Place:
             "tensors": tensors,
             "patches": (),
             "anchor_version": version,
-            "anchor": (self.upload(anchor),),
-            "lineage": self.lineage(version),
             "created_at": self.ground.clock.now,
+            **changes,
         }
-        manifest = Manifest.model_validate(fields | changes)
+        if "anchor" not in changes:
+            fields["anchor"] = (self.upload(patch.anchor_bytes(weights(version))),)
+        if "lineage" not in changes:
+            fields["lineage"] = self.lineage(version)
+        return self.signed(Manifest.model_validate(fields))
+
+    def signed(self, manifest: Manifest) -> SignedManifest:
         digest = self.services.chain.domain.digest(manifest)
         return SignedManifest(manifest=manifest, signature=self.party("trainer").sign(digest))
 
@@ -297,15 +303,19 @@ class Place:
         return None if found is None else bytes(found)
 
     def publish(self, version: int, **changes: Any) -> Any:
-        body = PolicyPublication(signed=self.manifest(version, **changes))
+        return self.take_policy(self.manifest(version, **changes))
+
+    def take_policy(self, signed: SignedManifest) -> Any:
+        body = PolicyPublication(signed=signed)
         return self.party("trainer").post(self.path("policies"), body.to_json())
 
-    def open(self) -> None:
-        """Register the run, publish version 0 and open the first epoch."""
+    def open(self, *, is_published: bool = True) -> None:
+        """Register the run, publish version 0 unless its trainer will, and open the first epoch."""
         response = self.register()
         assert response.status_code == 200, response.text
-        self.upload((MODEL / "tokenizer.json").read_bytes())
-        assert self.publish(0).status_code == 204
+        if is_published:
+            self.upload((MODEL / "tokenizer.json").read_bytes())
+            assert self.publish(0).status_code == 204
         self.tick()
 
     def status(self, work_digest: bytes) -> SubmissionStatus:
@@ -364,10 +374,11 @@ def opened(
     threshold: int = 1,
     config: dict[str, Any] | None = None,
     params: dict[str, Any] | None = None,
+    is_published: bool = True,
     **changes: Any,
 ) -> Iterator[Place]:
     """Yield a place whose run is served and open; `changes` are fields of RunSpec, `params` of RunParams."""
-    spec = make_spec(ground, **changes)
+    spec = make_spec(**changes)
     run_id = ground.create_run(
         spec, num_verifiers=num_verifiers, threshold=threshold, **(params or {})
     )
@@ -375,7 +386,7 @@ def opened(
     with TestClient(create_app(services), base_url=f"http://{HOST}") as client:
         place = Place(ground, spec, run_id, services, client)
         place.wait(0)
-        place.open()
+        place.open(is_published=is_published)
         yield place
 
 

@@ -1,16 +1,18 @@
-"""A trainer's side of policies, and an HTTP server that can serve them badly. Real bytes, real sockets."""
+"""Small policies of a place's run, published to its app and read through a front that may lie."""
 
-import re
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 
-from protocol.canonical import content_digest
-from protocol.messages import ErrorBody, Session, SessionRequest
+from client.cache import ContentCache
+from client.connection import Connection
+from client.counters import Counters
+from client.policies import PolicyCache
+from client.retry import RetryConfig
+from client.worker import WorkerRoutes
 from protocol.policies.manifest import (
     Blob,
     HostTensor,
@@ -19,18 +21,20 @@ from protocol.policies.manifest import (
     SignedManifest,
     Weights,
     entries,
-    policy_digest,
 )
 from protocol.policies.patch import anchor_bytes, encode
-from protocol.run import AuditPolicy, RunSpec
-from protocol.signing import Domain, address_of, sign
-from tests.stage.bounds import thresholds
+from protocol.run import RunSpec
+from protocol.signing import Domain, sign
+from tests.stage.front import Answered, Front, facing
+from tests.stage.ground import Ground
+from tests.stage.place import Place, opened
+from tests.stage.terms import digest_of, person
 
-TRAINER = bytes([1]) * 32
-ORCHESTRATOR = bytes([2]) * 32
-DOMAIN = Domain(31337, "0x5FbDB2315678afecb367f032d93F642f64180aa3")
-RUN = 1
+TRAINER = bytes(person("trainer").key)
+READER = bytes(person("alice").key)
 SHAPES = {"embed": (64, 16), "head": (16, 64), "norm": (16,)}
+CHUNK_BYTES = 1_000
+FAST = RetryConfig(first_seconds=0.01, most_seconds=0.05)
 
 
 def first_weights() -> dict[str, HostTensor]:
@@ -55,202 +59,132 @@ def stepped(weights: Weights, seed: int) -> dict[str, HostTensor]:
     return moved
 
 
-def spec_for(weights: Weights, **changes: object) -> RunSpec:
-    model_digest = policy_digest(entries(weights))
-    values: dict[str, object] = {
-        "name": "policies",
-        "environment": "arithmetic",
-        "environment_digest": bytes(32),
-        "num_tasks": 1 << 20,
-        "held_out_start": 1 << 40,
-        "num_held_out": 0,
-        "model_digest": model_digest,
-        "model_config_digest": bytes(32),
-        "tokenizer_digest": bytes(32),
-        "num_parameters": sum(tensor.bits.size for tensor in weights.values()),
-        "vocabulary_size": 64,
-        "eos_token_id": 2,
-        "group_size": 4,
-        "groups_per_batch": 4,
-        "max_staleness": 2,
-        "max_prompt_tokens": 16,
-        "max_tokens": 16,
-        "rate": 10,
-        "lease_seconds": 60,
-        "epoch_seconds": 60,
-        "max_worker_leases": 64,
-        "audit": AuditPolicy(),
-        "thresholds": thresholds(model_digest, match=0.9, margin=0.05, gap=0.1),
-        "orchestrator": address_of(ORCHESTRATOR),
-        "trainer": address_of(TRAINER),
-    }
-    return RunSpec.model_validate({**values, **changes})
+def same(left: Weights, right: Weights) -> bool:
+    return entries(left) == entries(right)
 
 
 @dataclass
-class Shelf:
-    """Everything a trainer has published: blobs by digest, signed manifests by version."""
+class Policies:
+    """What a run's trainer has published, and the front through which others read it."""
 
-    spec: RunSpec
-    key: bytes = TRAINER
+    place: Place
+    front: Front
+    folder: Path
     weights: dict[int, Weights] = field(default_factory=dict)
     manifests: dict[int, SignedManifest] = field(default_factory=dict)
-    blobs: dict[bytes, bytes] = field(default_factory=dict)
-    chunk_bytes: int = 1_000
+    kinds: list[str] = field(default_factory=list)
+    """What was read in whole by `cache`, in order."""
+
+    @property
+    def run_id(self) -> int:
+        return self.place.run_id
+
+    @property
+    def spec(self) -> RunSpec:
+        return self.place.spec
+
+    @property
+    def domain(self) -> Domain:
+        return self.place.services.chain.domain
+
+    # ------------------------------------------------------------ publishing
+
+    def grow(
+        self, num_versions: int, *, anchor_every: int = 100, skips: tuple[int, ...] = ()
+    ) -> "Policies":
+        """Publish versions 0 … num_versions − 1, each with a patch from the one before."""
+        weights: Weights = first_weights()
+        self.publish(0, weights)
+        for version in range(1, num_versions):
+            weights = stepped(weights, version)
+            bases = tuple(version - back for back in (1, *skips) if version >= back)
+            self.publish(version, weights, bases=bases, anchor=version % anchor_every == 0)
+        return self
 
     def publish(
         self, version: int, weights: Weights, *, bases: tuple[int, ...] = (), anchor: bool = False
-    ) -> Manifest:
-        patches = tuple(
-            PatchEntry(base_version=base, chunks=self.put(encode(self.weights[base], weights)))
-            for base in bases
-        )
+    ) -> None:
+        self.manifests[version] = self.made(version, weights, bases=bases, anchor=anchor)
+        self.weights[version] = weights
+        answer = self.place.take_policy(self.manifests[version])
+        assert answer.status_code == 204, answer.text
+
+    def made(
+        self, version: int, weights: Weights, *, bases: tuple[int, ...] = (), anchor: bool = False
+    ) -> SignedManifest:
+        """Return a policy whose blobs are up and which is not published."""
         newest = self.manifests[version - 1].manifest if version else None
         tensors = entries(weights)
-        manifest = Manifest(
-            run_id=RUN,
-            version=version,
-            policy_digest=policy_digest(tensors),
+        return self.place.manifest(
+            version,
+            policy_digest=digest_of(weights),
             tensors=tensors,
-            patches=patches,
+            patches=tuple(
+                PatchEntry(base_version=base, chunks=self.put(encode(self.weights[base], weights)))
+                for base in bases
+            ),
             anchor_version=version if anchor or newest is None else newest.anchor_version,
             anchor=self.put(anchor_bytes(weights)) if anchor or newest is None else newest.anchor,
-            created_at=1_800_000_000,
-        )
-        self.weights[version] = weights
-        self.sign(manifest)
-        return manifest
-
-    def sign(self, manifest: Manifest, *, served_as: int | None = None) -> None:
-        version = manifest.version if served_as is None else served_as
-        self.manifests[version] = SignedManifest(
-            manifest=manifest, signature=sign(self.key, DOMAIN.digest(manifest))
         )
 
     def put(self, data: bytes) -> tuple[Blob, ...]:
-        parts = [data[i : i + self.chunk_bytes] for i in range(0, len(data), self.chunk_bytes)]
-        self.blobs.update({content_digest(part): part for part in parts})
-        return tuple(Blob(digest=content_digest(part), size=len(part)) for part in parts)
+        parts = [data[i : i + CHUNK_BYTES] for i in range(0, len(data), CHUNK_BYTES)]
+        return tuple(self.place.upload(part) for part in parts)
+
+    # ------------------------------------------------------------ lying and reading
+
+    def serve(
+        self, manifest: Manifest, *, version: int | None = None, key: bytes = TRAINER
+    ) -> None:
+        """Have the front serve a manifest of somebody's making, under its version or another."""
+        signed = SignedManifest(
+            manifest=manifest, signature=sign(key, self.domain.digest(manifest))
+        )
+        path = self.place.path(f"policies/{manifest.version if version is None else version}")
+        self.front.lies[path] = Answered(200, signed.to_json())
+
+    def blob(self, digest: bytes) -> bytes:
+        """Return what is really under a digest."""
+        found: bytes = self.place.get(f"/v1/blobs/0x{digest.hex()}").content
+        return found
+
+    def cache(self, *, spec: RunSpec | None = None, keep: int = 2) -> PolicyCache:
+        """Return a worker's own copy of the policies, with nothing in it."""
+        routes = routes_to(self.front.url, self.folder, told=self._note, is_cached=False)
+        return PolicyCache(
+            routes, run_id=self.run_id, spec=spec or self.spec, domain=self.domain, keep=keep
+        )
+
+    def _note(self, kind: str, received: int, size: int) -> None:
+        if received == size:
+            self.kinds.append(kind)
+
+    def digest(self, version: int) -> bytes:
+        return self.manifests[version].manifest.policy_digest
 
 
-def shelf_of(num_versions: int, *, anchor_every: int = 100, skips: tuple[int, ...] = ()) -> Shelf:
-    """Publish versions 0 … num_versions − 1, each with a patch from the one before."""
-    weights: Weights = first_weights()
-    shelf = Shelf(spec_for(weights))
-    shelf.publish(0, weights)
-    for version in range(1, num_versions):
-        weights = stepped(weights, version)
-        bases = tuple(version - back for back in (1, *skips) if version >= back)
-        shelf.publish(version, weights, bases=bases, anchor=version % anchor_every == 0)
-    return shelf
-
-
-@dataclass
-class Server:
-    """An HTTP server over a shelf, with the faults a network or a liar has."""
-
-    shelf: Shelf
-    url: str = ""
-    requests: list[str] = field(default_factory=list)
-    ranges: list[str] = field(default_factory=list)
-    cut_after: dict[bytes, int] = field(default_factory=dict)
-    """Blobs whose next download breaks off after so many bytes."""
-    busy: int = 0
-    """How many requests to answer with 503 first."""
-    dead_tokens: set[str] = field(default_factory=set)
-    sessions: int = 0
-
-    def blob(self, digest: bytes) -> bytes | None:
-        return self.shelf.blobs.get(digest)
+def routes_to(
+    url: str,
+    folder: Path,
+    *,
+    told: Callable[[str, int, int], None] | None = None,
+    is_cached: bool = True,
+) -> WorkerRoutes:
+    """Connect somebody who reads, and retries fast."""
+    counters = Counters(folder, "worker")
+    connection = Connection(url, READER, chain_id=31337, counters=counters, retry=FAST)
+    cache = ContentCache(folder / "cache", max_bytes=1 << 20) if is_cached else None
+    return WorkerRoutes(connection, cache, counters, fetched=told)
 
 
 @contextmanager
-def serving(shelf: Shelf) -> Iterator[Server]:
-    server = Server(shelf)
-    http = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(server))
-    server.url = f"http://127.0.0.1:{http.server_address[1]}"
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        yield server
-    finally:
-        http.shutdown()
-        thread.join()
-        http.server_close()
-
-
-def _handler_of(server: Server) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-        def do_GET(self) -> None:
-            server.requests.append(self.path)
-            if self._is_busy():
-                return
-            if found := re.fullmatch(r"/v1/runs/1/policies/(\d+)", self.path):
-                manifest = server.shelf.manifests.get(int(found[1]))
-                self._json(200, manifest.to_json()) if manifest else self._missing()
-            elif found := re.fullmatch(r"/v1/blobs/0x([0-9a-f]{64})", self.path):
-                self._blob(bytes.fromhex(found[1]))
-            else:
-                self._missing()
-
-        def do_POST(self) -> None:
-            server.requests.append(self.path)
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            if self._is_busy():
-                return
-            if self.path == "/v1/session":
-                server.sessions += 1
-                address = SessionRequest.from_json(body).message.split("\n")[1]
-                session = Session(
-                    token=f"token-{server.sessions}", address=address, expires_at=1 << 40
-                )
-                self._json(200, session.to_json())
-            elif self.headers.get("Authorization", "")[7:] in server.dead_tokens:
-                self._refuse(401, "token_expired")
-            else:
-                self.send_response(204)
-                self.send_header("Retry-After", "0.25")
-                self.end_headers()
-
-        def _is_busy(self) -> bool:
-            if server.busy <= 0:
-                return False
-            server.busy -= 1
-            self._refuse(503, "busy")
-            return True
-
-        def _blob(self, digest: bytes) -> None:
-            data = server.blob(digest)
-            if data is None:
-                self._missing()
-                return
-            start = 0
-            if asked := self.headers.get("Range"):
-                server.ranges.append(asked)
-                start = int(asked.removeprefix("bytes=").removesuffix("-"))
-            self.send_response(206 if asked else 200)
-            self.send_header("Content-Length", str(len(data) - start))
-            self.end_headers()
-            end = server.cut_after.pop(digest, len(data))
-            self.wfile.write(data[start:end])
-            if end < len(data):
-                self.close_connection = True
-
-        def _missing(self) -> None:
-            self._refuse(404, "not_found")
-
-        def _refuse(self, status: int, code: str) -> None:
-            self._json(status, ErrorBody(code=code, message=code).to_json())
-
-        def _json(self, status: int, data: bytes) -> None:
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-    return Handler
+def policies_of(ground: Ground, redis_url: str, folder: Path) -> Iterator[Policies]:
+    """Open a run on the first weights, none of them published."""
+    model_digest = digest_of(first_weights())
+    with (
+        opened(
+            ground, redis_url, folder / "blobs", is_published=False, model_digest=model_digest
+        ) as place,
+        facing(place) as front,
+    ):
+        yield Policies(place, front, folder)

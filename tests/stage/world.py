@@ -1,11 +1,11 @@
 """The people and the chain that the ledger's tests share: a real EVM behind web3, in process."""
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from web3 import Web3
 from web3.providers import BaseProvider
@@ -19,6 +19,7 @@ from ledger.sender import Sender
 from ledger.state import RunParams
 from protocol.canonical import keccak256
 from protocol.epoch import AccountLeaf, EpochHeader, FraudReport, account_tree
+from tests.stage.terms import key
 from tests.stage.whole import WholeLedger
 
 START = 1_800_000_000
@@ -62,6 +63,21 @@ class Clock:
         return self.now
 
 
+class Running(Clock):
+    """A clock that goes on by itself, with this machine's: for programs that read that one."""
+
+    def __init__(self) -> None:
+        self._ahead = 0
+
+    @property
+    def now(self) -> int:
+        return int(time.time()) + self._ahead
+
+    @now.setter
+    def now(self, value: int) -> None:
+        self._ahead = value - int(time.time())
+
+
 class InProcess(BaseProvider):
     """web3's transport straight into a chain in this process."""
 
@@ -77,11 +93,6 @@ class InProcess(BaseProvider):
             if error.data is not None:
                 content["data"] = error.data
             return {"jsonrpc": "2.0", "id": 1, "error": content}
-
-
-def key(name: str) -> LocalAccount:
-    """Return an account that is the same in every run."""
-    return Account.from_key(keccak256(name.encode()))
 
 
 @dataclass

@@ -10,7 +10,8 @@ from protocol.epoch import EpochHeader
 from protocol.signing import sign
 from tests.stage.ledger_epochs import Epoch
 from tests.stage.ledger_lab import Lab
-from tests.stage.world import SECRET, STAKE, key, refused
+from tests.stage.terms import key
+from tests.stage.world import SECRET, STAKE, refused
 
 MOST = 64
 PENDING = 8

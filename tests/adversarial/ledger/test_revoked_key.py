@@ -9,7 +9,8 @@ from protocol.epoch import EpochHeader
 from protocol.signing import sign
 from tests.stage.ledger_epochs import Epoch, work_of
 from tests.stage.ledger_lab import QUORUM, Lab
-from tests.stage.world import REVOKE, STAKE, key, refused
+from tests.stage.terms import key
+from tests.stage.world import REVOKE, STAKE, refused
 
 
 def test_judged_by_todays_keys_honest_work_becomes_a_forgery(lab: Lab) -> None:

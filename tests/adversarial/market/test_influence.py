@@ -12,8 +12,9 @@ from protocol import canonical
 from protocol.constants import MICRO
 from protocol.messages import Batch, Leases
 from protocol.verdict import Outcome
-from tests.stage.ground import STAKE, Ground, key
+from tests.stage.ground import STAKE, Ground
 from tests.stage.place import Place, opened
+from tests.stage.terms import key
 
 NUM_GROUPS = 8
 SYBILS = tuple(f"influence sybil {n}" for n in range(6))

@@ -10,13 +10,14 @@ from orchestrator.jobs import Service
 from orchestrator.store import keys
 from protocol.canonical import content_digest
 from protocol.messages import RunList, RunRegistration
-from tests.stage.ground import Ground, make_spec
+from tests.stage.ground import Ground
 from tests.stage.place import Place, open_market, opened
+from tests.stage.terms import make_spec
 
 
 def registered(place: Place, **changes: Any) -> int:
     """Register another run of the same operator; returns its id."""
-    spec = make_spec(place.ground, **changes)
+    spec = make_spec(**changes)
     run_id = place.ground.create_run(spec, num_verifiers=1, threshold=1)
     place.wait(0)
     body = RunRegistration(run_id=run_id, spec=spec)
@@ -75,7 +76,7 @@ def test_a_run_whose_data_are_gone_does_not_keep_a_restart_from_the_others(
 
 def test_a_strangers_run_is_refused_though_it_names_this_orchestrator(place: Place) -> None:
     """Its creator could upload blobs without end and choose which files are read."""
-    spec = make_spec(place.ground, name="strangers")
+    spec = make_spec(name="strangers")
     ledger = place.ground.by("carol")
     from ledger.state import RunParams
 

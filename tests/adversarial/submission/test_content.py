@@ -12,8 +12,8 @@ import pytest
 from orchestrator.rules import admission
 from protocol.messages import GroupState
 from protocol.rollout import Receipt, Rollout
-from tests.stage.ground import EOS
 from tests.stage.place import Place
+from tests.stage.terms import EOS
 
 Rollouts = list[Rollout]
 MOST = 48

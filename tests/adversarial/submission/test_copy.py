@@ -4,8 +4,8 @@ import pytest
 
 from orchestrator.rules import admission
 from protocol.rollout import Rollout
-from tests.stage.ground import EOS
 from tests.stage.place import Place
+from tests.stage.terms import EOS
 
 
 def long_group(logprob: float) -> list[Rollout]:

@@ -5,8 +5,9 @@ from pathlib import Path
 from protocol.messages import RunRegistration
 from protocol.rollout import work_of
 from protocol.signing import Domain
-from tests.stage.ground import Ground, make_spec
+from tests.stage.ground import Ground
 from tests.stage.place import Place, opened, pack
+from tests.stage.terms import make_spec
 
 
 def test_a_group_of_one_run_is_not_taken_in_another(
@@ -14,7 +15,7 @@ def test_a_group_of_one_run_is_not_taken_in_another(
 ) -> None:
     with opened(ground, redis_url, tmp_path) as place:
         alice = place.party("alice")
-        spec = make_spec(ground, name="another")
+        spec = make_spec(name="another")
         other = ground.create_run(spec, num_verifiers=1, threshold=1)
         place.wait(0)
         body = RunRegistration(run_id=other, spec=spec)

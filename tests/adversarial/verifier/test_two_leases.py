@@ -9,11 +9,9 @@ import pytest
 from protocol import rollout
 from protocol.canonical import encode, keccak256
 from protocol.messages import AuditTask
-from protocol.rollout import Lease, SignedLease, Submission
-from protocol.signing import sign
+from protocol.rollout import Lease, Submission
 from protocol.verdict import Outcome
 from tests.rollout_worker.test_recheck import ALICE, Desk, desk, honest
-from tests.stage.policies import DOMAIN, ORCHESTRATOR
 
 __all__ = ["desk"]
 
@@ -24,10 +22,9 @@ def bind_the_id_alone(lease: Lease, submission: Submission) -> bytes:
     return keccak256(encode([*terms, submission.rollouts_root(), submission.num_tokens()]))
 
 
-def shown_another(task: AuditTask) -> AuditTask:
+def shown_another(desk: Desk, task: AuditTask) -> AuditTask:
     lease = task.lease.lease.model_copy(update={"seeds": task.lease.lease.seeds[::-1]})
-    signed = SignedLease(lease=lease, signature=sign(ORCHESTRATOR, DOMAIN.digest(lease)))
-    return task.model_copy(update={"lease": signed})
+    return task.model_copy(update={"lease": desk.signed(lease)})
 
 
 def test_honest_work_is_not_judged_by_a_lease_it_was_not_made_for(
@@ -36,11 +33,11 @@ def test_honest_work_is_not_judged_by_a_lease_it_was_not_made_for(
     with monkeypatch.context() as off:
         off.setattr(rollout, "payload_digest", bind_the_id_alone)
         tasks = honest(desk, ALICE, 1)
-        framed = desk.rechecker().verdicts([shown_another(task) for task in tasks])
+        framed = desk.rechecker().verdicts([shown_another(desk, task) for task in tasks])
         assert [v.outcome for v in framed] == [Outcome.REJECTED]
         (desk.folder / "drift.jsonl").unlink(missing_ok=True)
     tasks = honest(desk, ALICE, 1)
-    verdicts = desk.rechecker().verdicts([shown_another(task) for task in tasks])
+    verdicts = desk.rechecker().verdicts([shown_another(desk, task) for task in tasks])
     assert [v.outcome for v in verdicts] == [Outcome.UNDECIDED]
     assert "what is shown as work" in verdicts[0].detail
     assert [v.outcome for v in desk.rechecker().verdicts(tasks)] == [Outcome.ACCEPTED]
