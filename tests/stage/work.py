@@ -1,8 +1,8 @@
 """Honest work for trainer tests: groups really sampled from the starting model, with its rewards."""
 
+import itertools
 from collections.abc import Sequence
-from functools import lru_cache
-from pathlib import Path
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -10,76 +10,45 @@ import torch
 import zstandard
 from transformers import GenerationConfig
 
-from protocol import signing
 from protocol.canonical import content_digest
 from protocol.environments.arithmetic import Arithmetic
-from protocol.messages import Batch, BatchGroup, RunInfo, RunStatus
-from protocol.policies.manifest import entries, policy_digest
+from protocol.messages import BatchGroup
 from protocol.policies.patch import from_anchor
 from protocol.precision import ComputeDtype
 from protocol.rollout import Rollout, Submission
-from protocol.run import AuditPolicy, RunSpec
-from tests.stage.bounds import thresholds
-from tests.stage.desk import Desk
+from protocol.run import RunSpec
+from tests.stage.terms import MODEL, digest_of, make_spec, person
 from trainer.batch import Group, pack, read_group
 from trainer.model import Policy, load, open_model, open_policy
 
-KEY = bytes(range(1, 33))
-WORKER = signing.address_of(bytes(range(2, 34)))
-MODEL = Path(__file__).parents[2] / "models" / "start"
-RUN = 7
+KEY = bytes(person("trainer").key)
+WORKER = person("alice").address
 
 
 def spec(**changes: object) -> RunSpec:
-    compute_dtype = ComputeDtype(str(changes.get("compute_dtype", ComputeDtype.FLOAT32)))
-    environment = Arithmetic({})
-    weights = from_anchor((MODEL / "model.safetensors").read_bytes())
-    model_digest = policy_digest(entries(weights))
-    values: dict[str, object] = {
-        "name": "test",
-        "environment": "arithmetic",
-        "environment_digest": environment.digest,
+    """Return a run of the starting model; `changes` are fields of RunSpec."""
+    return make_spec(**terms(**changes))
+
+
+def terms(**changes: Any) -> dict[str, Any]:
+    """Return the fields of RunSpec in which such a run is its own."""
+    fields: dict[str, Any] = {
         "num_tasks": 1 << 20,
         "held_out_start": 1 << 32,
         "num_held_out": 64,
-        "model_digest": model_digest,
-        "model_config_digest": content_digest((MODEL / "config.json").read_bytes()),
-        "tokenizer_digest": content_digest((MODEL / "tokenizer.json").read_bytes()),
-        "num_parameters": 410_368,
-        "vocabulary_size": 128,
-        "eos_token_id": 2,
+        "model_digest": start_digest(),
         "group_size": 4,
         "groups_per_batch": 4,
         "max_staleness": 4,
         "max_prompt_tokens": 32,
         "max_tokens": 32,
-        "rate": 1,
-        "lease_seconds": 60,
-        "epoch_seconds": 60,
-        "max_worker_leases": 8,
-        "audit": AuditPolicy(),
-        "thresholds": thresholds(
-            model_digest, compute_dtype=compute_dtype, match=0, margin=0, gap=0
-        ),
-        "orchestrator": signing.address_of(bytes(range(3, 35))),
-        "trainer": signing.address_of(KEY),
     }
-    return RunSpec.model_validate(values | changes)
+    return fields | changes
 
 
-def info(run: RunSpec) -> RunInfo:
-    return RunInfo(
-        run_id=RUN,
-        spec=run,
-        chain_id=31337,
-        ledger=signing.address_of(bytes(range(4, 36))),
-        token=signing.address_of(bytes(range(5, 37))),
-        status=RunStatus.OPEN,
-        newest_version=-1,
-        epoch=0,
-        budget_left_units=10**9,
-        min_stake="0",
-    )
+@cache
+def start_digest() -> bytes:
+    return digest_of(from_anchor((MODEL / "model.safetensors").read_bytes()))
 
 
 def policy(*, chunk: int = 1 << 20) -> Policy:
@@ -106,26 +75,18 @@ def sampled(
     return _sampled(count, group_size, version)
 
 
-@lru_cache
+@cache
 def _sampled(count: int, group_size: int, version: int) -> Sequence[tuple[BatchGroup, bytes]]:
-    torch.set_num_threads(1)
-    environment, model, sampler = Arithmetic({}), policy(), network()
-    vocabulary = _characters()
     found: list[tuple[BatchGroup, bytes]] = []
-    torch.manual_seed(11)
-    for index in range(100_000):
-        problem = environment.problem(index)
-        prompt = [vocabulary.index(character) for character in problem.prompt]
-        rows = _generate(sampler, prompt, group_size)
-        texts = ["".join(vocabulary[t] for t in row if t > 3) for row in rows]
-        scores = [environment.score(problem, text) for text in texts]
+    for index in itertools.count():
+        prompt = tuple(_characters().index(c) for c in Arithmetic({}).problem(index).prompt)
+        rollouts, scores = completions(index, prompt, group_size)
         if len(set(scores)) == 1:
             continue
-        rollouts = _rollouts(model, prompt, rows)
         submission = Submission(
             lease_id=content_digest(str(index).encode()),
             engine="transformers-cpu",
-            prompt=tuple(prompt),
+            prompt=prompt,
             rollouts=rollouts,
             submitted_at=1_800_000_000,
             signature=bytes(65),
@@ -137,12 +98,26 @@ def _sampled(count: int, group_size: int, version: int) -> Sequence[tuple[BatchG
             index=index,
             policy_version=version,
             body=content_digest(body),
-            rewards=tuple(int(score) for score in scores),
+            rewards=scores,
         )
         found.append((entry, body))
         if len(found) == count:
             return found
     raise AssertionError("unreachable")
+
+
+@cache
+def completions(
+    index: int, prompt: tuple[int, ...], count: int
+) -> tuple[tuple[Rollout, ...], tuple[int, ...]]:
+    """Return what the starting model samples for a task, the same each time, and its rewards."""
+    torch.set_num_threads(1)
+    torch.manual_seed(index)
+    environment, vocabulary = Arithmetic({}), _characters()
+    rows = _generate(_sampler(), list(prompt), count)
+    texts = ["".join(vocabulary[t] for t in row if t > 3) for row in rows]
+    scores = tuple(int(environment.score(environment.problem(index), text)) for text in texts)
+    return _rollouts(_reference(), list(prompt), rows), scores
 
 
 def groups(count: int, *, group_size: int = 4) -> list[Group]:
@@ -153,22 +128,17 @@ def groups(count: int, *, group_size: int = 4) -> list[Group]:
     ]
 
 
-def desk(num_steps: int, *, groups_per_batch: int = 4) -> Desk:
-    """A desk with `num_steps` batches, all sampled by version 0."""
-    work = sampled(num_steps * groups_per_batch)
-    batches = [
-        Batch(
-            run_id=RUN,
-            step=step,
-            groups=tuple(
-                entry for entry, _ in work[step * groups_per_batch : (step + 1) * groups_per_batch]
-            ),
-        )
-        for step in range(num_steps)
-    ]
-    return Desk(info(spec()), batches, {entry.body: body for entry, body in work})
+@cache
+def _sampler() -> Any:
+    return network()
 
 
+@cache
+def _reference() -> Policy:
+    return policy()
+
+
+@cache
 def _characters() -> list[str]:
     from tokenizers import Tokenizer
 

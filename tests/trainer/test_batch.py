@@ -15,6 +15,7 @@ from protocol.errors import Malformed, TooLarge
 from protocol.messages import BatchGroup
 from protocol.rollout import Rollout, Submission
 from tests.stage import work
+from tests.stage.terms import MODEL
 from trainer.batch import BatchRollout, Group, count, pack, read_group, select
 from trainer.loss import Clip, Tokens, Whole, grpo
 
@@ -36,7 +37,7 @@ def packed_gradients(groups: list[Group], *, max_tokens: int, chunk: int) -> dic
 
 def reference_gradients(groups: list[Group]) -> dict[str, Tensor]:
     """One sample at a time through the library's own forward."""
-    model = AutoModelForCausalLM.from_pretrained(work.MODEL, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(MODEL, dtype=torch.float32)
     num_tokens = count(groups)[0]
     for group in groups:
         for one in group.completions:

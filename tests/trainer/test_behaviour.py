@@ -5,13 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-import zstandard
 
-from protocol.canonical import content_digest
-from protocol.messages import Batch
-from protocol.rollout import Rollout, Submission
+from protocol.rollout import Rollout
 from tests.stage import work
-from tests.stage.desk import Desk, serving
+from tests.stage.training import Opening
 from tests.trainer.test_loop import config, live
 from trainer.batch import pack
 from trainer.behaviour import recompute
@@ -19,38 +16,28 @@ from trainer.behaviour import recompute
 pytestmark = pytest.mark.usefixtures("deterministic")
 
 
-def lying(desk: Desk) -> Desk:
-    """Have every worker claim its tokens one nat less likely where the rollout is worse than others."""
-    batches = []
-    for batch in desk.batches:
-        entries = []
-        for entry in batch.groups:
-            body = desk.blobs[entry.body]
-            told = Submission.from_canonical(zstandard.ZstdDecompressor().decompress(body))
-            rollouts = tuple(
-                r if reward else Rollout.of(r.token_ids(), r.worker_logprobs() - 0.6)
-                for r, reward in zip(told.rollouts, entry.rewards, strict=True)
-            )
-            changed = told.model_copy(update={"rollouts": rollouts})
-            data = zstandard.ZstdCompressor().compress(changed.canonical())
-            desk.blobs[content_digest(data)] = data
-            entries.append(entry.model_copy(update={"body": content_digest(data)}))
-        batches.append(Batch(run_id=batch.run_id, step=batch.step, groups=tuple(entries)))
-    desk.batches = batches
-    return desk
+def lie(rollout: Rollout, reward: int) -> Rollout:
+    """Claim tokens 0.6 nats less likely if the rollout is worse than others."""
+    if reward:
+        return rollout
+    return Rollout.of(rollout.token_ids(), rollout.worker_logprobs() - 0.6)
 
 
-def trained(folder: Path, behaviour: str, *, with_lies: bool) -> bytes:
-    """The policy after two steps: of fresh groups, then of stale ones."""
-    with serving(lying(work.desk(2)) if with_lies else work.desk(2)) as desk:
-        live(desk, config(desk, folder, steps=2, evaluate_every=0, behaviour=behaviour))
-        return desk.policies[-1].manifest.policy_digest
+def trained(opening: Opening, folder: Path, behaviour: str, *, with_lies: bool) -> bytes:
+    """Return the policy after two steps: of fresh groups, then of stale ones."""
+    with opening(2, telling=lie if with_lies else None) as market:
+        live(market, config(market, folder, steps=2, evaluate_every=0, behaviour=behaviour))
+        return market.policies[-1].manifest.policy_digest
 
 
-def test_false_claims_move_the_policy_only_where_they_are_believed(tmp_path: Path) -> None:
-    believed = [trained(tmp_path / f"w{i}", "worker", with_lies=bool(i)) for i in range(2)]
+def test_false_claims_move_the_policy_only_where_they_are_believed(
+    opening: Opening, tmp_path: Path
+) -> None:
+    believed = [trained(opening, tmp_path / f"w{i}", "worker", with_lies=bool(i)) for i in range(2)]
     assert believed[0] != believed[1], "the attack, with the defence off"
-    recomputed = [trained(tmp_path / f"r{i}", "recomputed", with_lies=bool(i)) for i in range(2)]
+    recomputed = [
+        trained(opening, tmp_path / f"r{i}", "recomputed", with_lies=bool(i)) for i in range(2)
+    ]
     assert recomputed[0] == recomputed[1]
 
 

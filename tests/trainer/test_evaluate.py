@@ -7,13 +7,14 @@ import torch
 
 from protocol.environments.arithmetic import Arithmetic
 from tests.stage import work
+from tests.stage.terms import MODEL
 from trainer.evaluate import HeldOut, draw, held_out
 
 
 def problems(count: int, *, batch: int = 64, seed: int = 3, **changes: object) -> HeldOut:
     return held_out(
         work.spec(**changes),
-        work.MODEL / "tokenizer.json",
+        MODEL / "tokenizer.json",
         num_problems=count,
         batch=batch,
         seed=seed,

@@ -6,13 +6,13 @@ import pytest
 
 from protocol.policies.manifest import Weights
 from protocol.policies.patch import anchor_bytes, from_anchor
-from tests.stage import work
+from tests.stage.terms import MODEL
 from trainer.evaluations import Evaluations, superseded
 
 
 @pytest.fixture(scope="module")
 def weights() -> Weights:
-    return from_anchor((work.MODEL / "model.safetensors").read_bytes())
+    return from_anchor((MODEL / "model.safetensors").read_bytes())
 
 
 def measure(evaluations: Evaluations) -> int | None:

@@ -10,11 +10,11 @@ from pathlib import Path
 import psutil
 import pytest
 import structlog
-from starlette.responses import Response
 
 from client.trainer import open_trainer_routes
 from tests.stage import work
-from tests.stage.desk import Desk, serving
+from tests.stage.front import Answered, Asked, Fault, no_fault
+from tests.stage.training import Opening, Training
 from tests.trainer.test_evaluate import problems
 from tests.trainer.test_kill import process
 from tests.trainer.test_loop import config, live
@@ -29,9 +29,9 @@ STEPS = 6
 pytestmark = pytest.mark.usefixtures("deterministic")
 
 
-def measuring(desk: Desk, folder: Path, **changes: object) -> TrainerConfig:
+def measuring(market: Training, folder: Path, **changes: object) -> TrainerConfig:
     return config(
-        desk, folder, steps=STEPS, evaluate_every=2, num_evaluation_problems=16, **changes
+        market, folder, steps=STEPS, evaluate_every=2, num_evaluation_problems=16, **changes
     )
 
 
@@ -56,9 +56,9 @@ def versions(evaluations: Evaluations) -> list[int]:
     return [finding["version"] for finding in evaluations.findings()]
 
 
-def test_findings_are_those_of_the_published_weights(tmp_path: Path) -> None:
-    with serving(work.desk(STEPS)) as desk:
-        live(desk, measuring(desk, tmp_path))
+def test_findings_are_those_of_the_published_weights(opening: Opening, tmp_path: Path) -> None:
+    with opening(STEPS) as market:
+        live(market, measuring(market, tmp_path))
     found = {line["version"]: line for line in Evaluations(tmp_path / "evaluations").findings()}
     assert {0, STEPS} <= found.keys() <= {0, 2, 4, STEPS}
     expected = problems(16, seed=0).evaluate(work.network())
@@ -67,19 +67,21 @@ def test_findings_are_those_of_the_published_weights(tmp_path: Path) -> None:
     assert found[0]["num_held_out"] == 16
 
 
-def test_a_busy_evaluator_delays_neither_step_nor_publication(tmp_path: Path) -> None:
+def test_a_busy_evaluator_delays_neither_step_nor_publication(
+    opening: Opening, tmp_path: Path
+) -> None:
     """It is stopped from before the first batch until the last step is acknowledged."""
     with (
-        serving(work.desk(STEPS)) as desk,
-        open_trainer_routes(desk.url, work.RUN, work.KEY) as client,
-        open_trainer(measuring(desk, tmp_path), work.KEY, client, threading.Event()) as trainer,
+        opening(STEPS) as market,
+        open_trainer_routes(market.url, market.run_id, work.KEY) as client,
+        open_trainer(measuring(market, tmp_path), work.KEY, client, threading.Event()) as trainer,
     ):
         evaluations = Evaluations(tmp_path / "evaluations")
-        desk.fault = stopping_its_evaluator(trainer)
+        market.fault = stopping_its_evaluator(trainer)
         training = threading.Thread(target=trainer.train)
         training.start()
-        until(lambda: desk.acked == list(range(STEPS)))
-        assert len(desk.policies) == STEPS + 1
+        until(lambda: market.acked == list(range(STEPS)))
+        assert len(market.policies) == STEPS + 1
         assert {2, 4}.isdisjoint(versions(evaluations))
         assert STEPS in evaluations.waiting()
         assert training.is_alive()
@@ -88,17 +90,12 @@ def test_a_busy_evaluator_delays_neither_step_nor_publication(tmp_path: Path) ->
         assert versions(evaluations) == [0, STEPS]
 
 
-def stopping_its_evaluator(trainer: Trainer) -> Callable[[str, str, bool], Response | None]:
-    def fault(method: str, path: str, done: bool) -> None:
-        if path.endswith("/batches") and not done and desk_is_at_first(trainer):
+def stopping_its_evaluator(trainer: Trainer) -> Fault:
+    def fault(asked: Asked, answered: Answered | None) -> None:
+        if asked.path.endswith("/batches") and not answered and trainer.progress.version == 0:
             os.kill(pid_of(trainer), signal.SIGSTOP)
-        del method
 
     return fault
-
-
-def desk_is_at_first(trainer: Trainer) -> bool:
-    return trainer.progress.version == 0
 
 
 def pid_of(trainer: Trainer) -> int:
@@ -107,24 +104,25 @@ def pid_of(trainer: Trainer) -> int:
     return trainer.evaluator.process.pid
 
 
-def test_a_killed_evaluator_is_said_and_replaced_and_training_goes_on(tmp_path: Path) -> None:
+def test_a_killed_evaluator_is_said_and_replaced_and_training_goes_on(
+    opening: Opening, tmp_path: Path
+) -> None:
     killed: list[int] = []
     with (
-        serving(work.desk(STEPS)) as desk,
-        open_trainer_routes(desk.url, work.RUN, work.KEY) as client,
-        open_trainer(measuring(desk, tmp_path), work.KEY, client, threading.Event()) as trainer,
+        opening(STEPS) as market,
+        open_trainer_routes(market.url, market.run_id, work.KEY) as client,
+        open_trainer(measuring(market, tmp_path), work.KEY, client, threading.Event()) as trainer,
         structlog.testing.capture_logs() as log,
     ):
 
-        def fault(method: str, path: str, done: bool) -> None:
-            del method
-            if path.endswith("/batches") and not done and not killed:
+        def fault(asked: Asked, answered: Answered | None) -> None:
+            if asked.path.endswith("/batches") and not answered and not killed:
                 killed.append(pid_of(trainer))
                 os.kill(killed[0], signal.SIGKILL)
 
-        desk.fault = fault
+        market.fault = fault
         trainer.train()
-        assert desk.acked == list(range(STEPS))
+        assert market.acked == list(range(STEPS))
         assert pid_of(trainer) != killed[0]
     said = [line for line in log if "evaluator" in line["event"]]
     assert [line["code"] for line in said] == [-signal.SIGKILL]
@@ -132,43 +130,44 @@ def test_a_killed_evaluator_is_said_and_replaced_and_training_goes_on(tmp_path: 
 
 
 def test_an_evaluator_that_dies_last_ends_nothing_and_the_next_life_measures(
+    opening: Opening,
     tmp_path: Path,
 ) -> None:
-    with serving(work.desk(STEPS)) as desk:
-        settings = measuring(desk, tmp_path)
+    with opening(STEPS) as market:
+        settings = measuring(market, tmp_path)
         with (
-            open_trainer_routes(desk.url, work.RUN, work.KEY) as client,
+            open_trainer_routes(market.url, market.run_id, work.KEY) as client,
             open_trainer(settings, work.KEY, client, threading.Event()) as trainer,
         ):
 
-            def fault(method: str, path: str, done: bool) -> None:
-                del method
-                if path.endswith(f"/batches/{STEPS - 1}/ack") and done:
+            def fault(asked: Asked, answered: Answered | None) -> None:
+                if asked.path.endswith(f"/batches/{STEPS - 1}/ack") and answered:
                     os.kill(pid_of(trainer), signal.SIGSTOP)
 
-            desk.fault = fault
+            market.fault = fault
             training = threading.Thread(target=trainer.train)
             training.start()
-            until(lambda: len(desk.acked) == STEPS)
+            until(lambda: len(market.acked) == STEPS)
             os.kill(pid_of(trainer), signal.SIGKILL)
             training.join()
-        live(desk, settings)
+        market.fault = no_fault
+        live(market, settings)
         assert {0, STEPS} <= set(versions(Evaluations(tmp_path / "evaluations")))
 
 
-def test_a_killed_trainer_leaves_no_evaluator_behind(tmp_path: Path) -> None:
-    with serving(work.desk(1)) as desk, process(desk, tmp_path, evaluate_every=2) as trainer:
+def test_a_killed_trainer_leaves_no_evaluator_behind(opening: Opening, tmp_path: Path) -> None:
+    with opening(1) as market, process(market, tmp_path, evaluate_every=2) as trainer:
         evaluator = child_of(trainer.pid)
         trainer.send_signal(signal.SIGKILL)
         trainer.wait()
         evaluator.wait()
 
 
-def test_an_interrupted_trainer_ends_with_its_evaluator(tmp_path: Path) -> None:
+def test_an_interrupted_trainer_ends_with_its_evaluator(opening: Opening, tmp_path: Path) -> None:
     """Ctrl-C reaches both: the trainer ends between steps, and its evaluator with it."""
-    with serving(work.desk(1)) as desk, process(desk, tmp_path, evaluate_every=2) as trainer:
+    with opening(1) as market, process(market, tmp_path, evaluate_every=2) as trainer:
         evaluator = child_of(trainer.pid)
-        until(lambda: len(desk.asked) > 0)
+        until(lambda: any(a.path.endswith("/batches") for a in market.front.requests))
         evaluator.send_signal(signal.SIGINT)
         trainer.send_signal(signal.SIGINT)
         assert trainer.wait() == 0

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.stage import work
-from tests.stage.desk import Desk, serving
+from tests.stage.training import Opening, Training
 from tests.stage.waiting import require_alive, started
 from tests.trainer.test_loop import config, digests, lines
 
@@ -27,28 +27,28 @@ STEPS = 4
 
 
 @contextmanager
-def process(desk: Desk, folder: Path, **changes: object) -> Iterator["subprocess.Popen[str]"]:
+def process(market: Training, folder: Path, **changes: object) -> Iterator["subprocess.Popen[str]"]:
     folder.mkdir(parents=True, exist_ok=True)
     settings = folder / "config.json"
-    settings.write_text(config(desk, folder, **changes).model_dump_json())
+    settings.write_text(config(market, folder, **changes).model_dump_json())
     words = [sys.executable, "-c", PROGRAM, str(settings), work.KEY.hex()]
     with started(words, env={**os.environ, "OMP_NUM_THREADS": "1"}) as child:
         yield child
 
 
-def wait_for(desk: Desk, count: int, child: "subprocess.Popen[str]") -> None:
-    while len(desk.policies) < count:
+def wait_for(market: Training, count: int, child: "subprocess.Popen[str]") -> None:
+    while len(market.policies) < count:
         require_alive(child)
         time.sleep(0.001)
 
 
 @pytest.mark.slow
-def test_a_killed_process_goes_on_to_the_same_weights(tmp_path: Path) -> None:
-    with serving(work.desk(STEPS)) as desk:
-        with process(desk, tmp_path / "a") as child:
+def test_a_killed_process_goes_on_to_the_same_weights(opening: Opening, tmp_path: Path) -> None:
+    with opening(STEPS) as market:
+        with process(market, tmp_path / "a") as child:
             assert child.wait() == 0
-        expected = digests(desk)
-    with serving(work.desk(STEPS)) as other:
+        expected = digests(market)
+    with opening(STEPS) as other:
         for published in (1, 3):
             with process(other, tmp_path / "b") as child:
                 wait_for(other, published, child)
@@ -61,9 +61,9 @@ def test_a_killed_process_goes_on_to_the_same_weights(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_terminated_process_ends_cleanly_while_it_waits(tmp_path: Path) -> None:
-    with serving(work.desk(2)) as desk, process(desk, tmp_path) as child:
-        wait_for(desk, 3, child)
+def test_a_terminated_process_ends_cleanly_while_it_waits(opening: Opening, tmp_path: Path) -> None:
+    with opening(2) as market, process(market, tmp_path) as child:
+        wait_for(market, 3, child)
         child.terminate()
         assert child.wait() == 0
-        assert desk.acked == [0, 1]
+        assert market.acked == [0, 1]

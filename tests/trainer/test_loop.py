@@ -2,21 +2,21 @@
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from starlette.responses import Response
 
 from client.trainer import open_trainer_routes
+from protocol.canonical import content_digest
 from protocol.errors import Malformed, MarketError
 from protocol.messages import Batch
-from protocol.signing import Domain
 from tests.stage import work
-from tests.stage.bounds import thresholds
-from tests.stage.desk import Desk, refusal, serving
+from tests.stage.front import Answered, Asked, Fault, blob_path, refusal
+from tests.stage.terms import MODEL
+from tests.stage.training import Opening, Training, training
 from trainer.config import TrainerConfig
 from trainer.loop import Stopped, WrongRun
 from trainer.main import open_trainer
@@ -28,11 +28,11 @@ STEPS = 4
 pytestmark = pytest.mark.usefixtures("deterministic")
 
 
-def config(desk: Desk, folder: Path, **changes: Any) -> TrainerConfig:
+def config(market: Training, folder: Path, **changes: Any) -> TrainerConfig:
     values = {
-        "orchestrator": desk.url,
-        "run_id": work.RUN,
-        "model_dir": work.MODEL,
+        "orchestrator": market.url,
+        "run_id": market.run_id,
+        "model_dir": MODEL,
         "work_dir": folder,
         "steps": STEPS,
         "evaluate_every": 0,
@@ -43,11 +43,11 @@ def config(desk: Desk, folder: Path, **changes: Any) -> TrainerConfig:
     return TrainerConfig.model_validate(values | changes)
 
 
-def live(desk: Desk, settings: TrainerConfig, stop: threading.Event | None = None) -> None:
+def live(market: Training, settings: TrainerConfig, stop: threading.Event | None = None) -> None:
     """One life of a trainer's process."""
     stop = stop or threading.Event()
     with (
-        open_trainer_routes(desk.url, work.RUN, work.KEY) as client,
+        open_trainer_routes(market.url, market.run_id, work.KEY) as client,
         open_trainer(settings, work.KEY, client, stop) as trainer,
     ):
         trainer.train()
@@ -63,29 +63,31 @@ def lines(folder: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def straight(tmp_path_factory: pytest.TempPathFactory) -> tuple[Desk, Path]:
-    """The desk and folder of a trainer that nothing happened to."""
+def straight(
+    redis_server: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Training, Path]]:
+    """The run and folder of a trainer that nothing happened to."""
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("straight")
-    with serving(work.desk(STEPS)) as desk:
-        live(desk, config(desk, folder))
-    return desk, folder
+    with training(redis_server + "?db=2", folder / "blobs", STEPS) as market:
+        live(market, config(market, folder))
+        yield market, folder
 
 
-def digests(desk: Desk) -> list[bytes]:
-    return [signed.manifest.policy_digest for signed in desk.policies]
+def digests(market: Training) -> list[bytes]:
+    return [signed.manifest.policy_digest for signed in market.policies]
 
 
 def test_every_version_is_published_once_and_reached_by_every_way(
-    straight: tuple[Desk, Path],
+    straight: tuple[Training, Path],
 ) -> None:
-    desk, folder = straight
-    assert desk.acked == list(range(STEPS))
-    assert len(set(digests(desk))) == STEPS + 1
-    assert digests(desk)[0] == desk.info.spec.model_digest
+    market, folder = straight
+    assert market.acked == list(range(STEPS))
+    assert len(set(digests(market))) == STEPS + 1
+    assert digests(market)[0] == market.place.spec.model_digest
     for version in range(STEPS + 1):
-        desk.weights(version)
-    bases = [[p.base_version for p in s.manifest.patches] for s in desk.policies]
+        market.weights(version)
+    bases = [[p.base_version for p in s.manifest.patches] for s in market.policies]
     assert bases == [[], [0], [1, 0], [2, 1], [3, 2, 0]]
     found = lines(folder)
     assert [line["version"] for line in found] == list(range(STEPS + 1))
@@ -95,23 +97,21 @@ def test_every_version_is_published_once_and_reached_by_every_way(
     assert found[4]["staleness"] == {"3": 4}
 
 
-Point = Callable[[str, str, bool], bool]
-
-
-def at(method: str, ending: str, *, answered: bool, time: int = 1) -> Callable[[], Point]:
+def at(method: str, ending: str, *, answered: bool, time: int = 1) -> Callable[[], Fault]:
     """A kill at the `time`-th such request: before it is seen, or after it is done."""
 
-    def arm() -> Point:
+    def arm() -> Fault:
         count = 0
 
-        def strikes(found_method: str, path: str, done: bool) -> bool:
+        def strike(asked: Asked, found: Answered | None) -> Answered | None:
             nonlocal count
-            if (found_method, done) != (method, answered) or not path.endswith(ending):
-                return False
-            count += 1
-            return count == time
+            if (asked.method, found is not None) != (method, answered):
+                return None
+            count += asked.path.endswith(ending)
+            is_now = asked.path.endswith(ending) and count == time
+            return refusal(Malformed("struck down")) if is_now else None
 
-        return strikes
+        return strike
 
     return arm
 
@@ -129,29 +129,26 @@ def at(method: str, ending: str, *, answered: bool, time: int = 1) -> Callable[[
     ],
 )
 def test_a_trainer_that_dies_at_any_point_goes_on_as_if_it_had_not(
-    arm: Callable[[], Point], straight: tuple[Desk, Path], tmp_path: Path
+    arm: Callable[[], Fault], straight: tuple[Training, Path], opening: Opening, tmp_path: Path
 ) -> None:
-    strikes = arm()
-
-    def fault(method: str, path: str, done: bool) -> Response | None:
-        return refusal(Malformed("struck down")) if strikes(method, path, done) else None
-
-    with serving(work.desk(STEPS)) as desk:
-        desk.fault = fault
+    with opening(STEPS) as market:
+        market.fault = arm()
         with pytest.raises(Malformed, match="struck down"):
-            live(desk, config(desk, tmp_path))
-        live(desk, config(desk, tmp_path))
-        assert digests(desk) == digests(straight[0])
-        assert desk.acked == list(range(STEPS))
-        assert desk.weights(STEPS) == straight[0].weights(STEPS)
+            live(market, config(market, tmp_path))
+        live(market, config(market, tmp_path))
+        assert digests(market) == digests(straight[0])
+        assert market.acked == list(range(STEPS))
+        assert market.weights(STEPS) == straight[0].weights(STEPS)
     assert lines(tmp_path) == lines(straight[1])
 
 
-def test_microbatches_do_not_change_the_step_beyond_rounding(tmp_path: Path) -> None:
-    with serving(work.desk(1)) as desk:
+def test_microbatches_do_not_change_the_step_beyond_rounding(
+    opening: Opening, tmp_path: Path
+) -> None:
+    with opening(1) as market:
         settings = {"steps": 1}
-        live(desk, config(desk, tmp_path / "small", microbatch_tokens=64, **settings))
-    with serving(work.desk(1)) as other:
+        live(market, config(market, tmp_path / "small", microbatch_tokens=64, **settings))
+    with opening(1) as other:
         live(other, config(other, tmp_path / "large", microbatch_tokens=10_000, **settings))
     small, large = lines(tmp_path / "small")[1], lines(tmp_path / "large")[1]
     assert small["loss"] == pytest.approx(large["loss"], abs=1e-6)
@@ -159,113 +156,134 @@ def test_microbatches_do_not_change_the_step_beyond_rounding(tmp_path: Path) -> 
     assert small["forwarded_tokens"] > large["forwarded_tokens"]
 
 
-def test_an_orchestrator_that_restarts_is_waited_out(tmp_path: Path) -> None:
+def test_an_orchestrator_that_restarts_is_waited_out(opening: Opening, tmp_path: Path) -> None:
     troubles = iter(["lost session", "busy", "page", "lost session"])
 
-    with serving(work.desk(1)) as desk:
+    with opening(1) as market:
 
-        def fault(method: str, path: str, done: bool) -> Response | None:
-            if done or method == "GET" or path == "/session":
+        def fault(asked: Asked, answered: Answered | None) -> Answered | None:
+            if answered or asked.method == "GET" or asked.path == "/v1/session":
                 return None
             match next(troubles, None):
                 case "lost session":
-                    desk.tokens.clear()
+                    market.lose_sessions()
                 case "busy":
-                    return Response(status_code=503, headers={"Retry-After": "0.05"})
+                    return Answered(503, headers={"Retry-After": "0.05"})
                 case "page":
-                    return Response("<html>bad gateway</html>", status_code=502)
+                    return Answered(502, b"<html>bad gateway</html>")
             return None
 
-        desk.fault = fault
-        live(desk, config(desk, tmp_path, steps=1))
-        assert desk.acked == [0]
-        assert len(desk.nonces) >= 2
+        market.fault = fault
+        live(market, config(market, tmp_path, steps=1))
+        assert market.acked == [0]
+        signed_in = [asked for asked in market.front.requests if asked.path == "/v1/session"]
+        assert len(signed_in) >= 2
 
 
-def test_a_waiting_trainer_stops_when_asked(tmp_path: Path) -> None:
+def test_a_waiting_trainer_stops_when_asked(opening: Opening, tmp_path: Path) -> None:
     stop = threading.Event()
-    with serving(work.desk(1)) as desk:
+    with opening(1) as market:
         threading.Timer(1.0, stop.set).start()
         with pytest.raises(Stopped):
-            live(desk, config(desk, tmp_path, steps=2), stop)
-        assert desk.acked == [0]
+            live(market, config(market, tmp_path, steps=2), stop)
+        assert market.acked == [0]
 
 
-def test_a_trainer_that_computes_other_weights_than_it_published_says_so(tmp_path: Path) -> None:
-    with serving(work.desk(1)) as desk:
-        live(desk, config(desk, tmp_path / "a", steps=1))
-        desk.acked.clear()
+def test_a_trainer_that_computes_other_weights_than_it_published_says_so(
+    opening: Opening, tmp_path: Path
+) -> None:
+    with opening(1) as market:
+        live(market, config(market, tmp_path / "a", steps=1))
         with pytest.raises(Diverged, match="version 1 is published with other weights"):
             live(
-                desk,
-                config(desk, tmp_path / "b", steps=1, learning_rate=1e-3),
+                market,
+                config(market, tmp_path / "b", steps=1, learning_rate=1e-3),
             )
-        assert len(desk.policies) == 2
+        assert len(market.policies) == 2
 
 
-def test_a_batch_offered_twice_is_not_trained_on_twice(tmp_path: Path) -> None:
-    with serving(work.desk(2)) as desk:
-        first = desk.batches[0]
-        desk.batches[1] = Batch(run_id=work.RUN, step=1, groups=first.groups)
-        live(desk, config(desk, tmp_path, steps=2))
-        assert digests(desk)[2] == digests(desk)[1]
+def offering_twice(market: Training) -> Fault:
+    """Before step 1 asks for its batch, give it the groups of step 0."""
+
+    def fault(asked: Asked, answered: Answered | None) -> None:
+        if asked.path.endswith("/batches") and not answered and market.acked == [0]:
+            market.offer_again(1, groups_of=0)
+
+    return fault
+
+
+def test_a_batch_offered_twice_is_not_trained_on_twice(opening: Opening, tmp_path: Path) -> None:
+    with opening(2) as market:
+        market.fault = offering_twice(market)
+        live(market, config(market, tmp_path, steps=2))
+        assert digests(market)[2] == digests(market)[1]
     assert lines(tmp_path)[2]["dropped"] == {"already_trained": 4}
 
 
-@pytest.mark.parametrize("other", ["trainer", "model_digest", "tokenizer_digest"])
-def test_a_run_that_is_not_this_trainers_is_refused(other: str, tmp_path: Path) -> None:
-    with serving(work.desk(1)) as desk:
-        value = work.WORKER if other == "trainer" else bytes(32)
-        changes: dict[str, object] = {other: value}
-        if other == "model_digest":
-            changes["thresholds"] = thresholds(bytes(32))
-        desk.info = work.info(work.spec(**changes))
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"trainer": work.WORKER},
+        {"model_digest": content_digest(b"another model")},
+        {"tokenizer_digest": content_digest(b"another tokenizer")},
+    ],
+)
+def test_a_run_that_is_not_this_trainers_is_refused(
+    other: dict[str, object], opening: Opening, tmp_path: Path
+) -> None:
+    with opening(1, **other) as market:
         with pytest.raises(WrongRun):
-            live(desk, config(desk, tmp_path))
-        assert not desk.policies
+            live(market, config(market, tmp_path))
+        assert not market.policies
 
 
-def test_other_bytes_for_a_blob_are_not_taken(tmp_path: Path) -> None:
-    with serving(work.desk(1)) as desk:
-        first, second = (group.body for group in desk.batches[0].groups[:2])
-        desk.blobs[first] = desk.blobs[second]
+def test_other_bytes_for_a_blob_are_not_taken(opening: Opening, tmp_path: Path) -> None:
+    with opening(1) as market:
+
+        def swap(asked: Asked, answered: Answered | None) -> None:
+            if asked.path.endswith("/batches") and answered:
+                first, second = Batch.from_json(answered.content).groups[:2]
+                lie = Answered(200, market.blob(second.body))
+                market.front.lies[blob_path(first.body)] = lie
+
+        market.fault = swap
         with pytest.raises(MarketError, match="whose digest is"):
-            live(desk, config(desk, tmp_path))
+            live(market, config(market, tmp_path))
 
 
-def test_the_trainer_signs_what_it_trained_on(straight: tuple[Desk, Path]) -> None:
-    desk, folder = straight
+def test_the_trainer_signs_what_it_trained_on(straight: tuple[Training, Path]) -> None:
+    market, folder = straight
     trained = [line["trained_tokens"] for line in lines(folder)[1:]]
-    records = [desk.record(version) for version in range(1, STEPS + 1)]
+    records = [market.record(version) for version in range(1, STEPS + 1)]
     assert [sum(sum(group.tokens) for group in record.groups) for record in records] == trained
     assert all(
-        record.previous == desk.policies[record.version - 1].manifest.lineage for record in records
+        record.previous == market.policies[record.version - 1].manifest.lineage
+        for record in records
     )
 
 
-def test_a_batch_offered_twice_leaves_no_trace_in_the_second_record(tmp_path: Path) -> None:
-    with serving(work.desk(2)) as desk:
-        first = desk.batches[0]
-        desk.batches[1] = Batch(run_id=work.RUN, step=1, groups=first.groups)
-        live(desk, config(desk, tmp_path, steps=2))
-        assert any(sum(group.tokens) for group in desk.record(1).groups)
-        assert not any(sum(group.tokens) for group in desk.record(2).groups)
+def test_a_batch_offered_twice_leaves_no_trace_in_the_second_record(
+    opening: Opening, tmp_path: Path
+) -> None:
+    with opening(2) as market:
+        market.fault = offering_twice(market)
+        live(market, config(market, tmp_path, steps=2))
+        assert any(sum(group.tokens) for group in market.record(1).groups)
+        assert not any(sum(group.tokens) for group in market.record(2).groups)
 
 
-def test_a_resumed_trainer_finds_every_version_it_may_need(straight: tuple[Desk, Path]) -> None:
+def test_a_resumed_trainer_finds_every_version_it_may_need(straight: tuple[Training, Path]) -> None:
     """Stale groups are recomputed under their own versions, which a new process does not hold."""
-    with (
-        serving(straight[0]) as desk,
-        open_trainer_routes(desk.url, work.RUN, work.KEY) as client,
-    ):
+    market = straight[0]
+    with open_trainer_routes(market.url, market.run_id, work.KEY) as client:
         for version in range(STEPS + 1):
             publisher = Publisher(
                 client=client,
-                domain=Domain(desk.info.chain_id, desk.info.ledger),
-                run_id=work.RUN,
-                spec=desk.info.spec,
+                domain=market.place.services.chain.domain,
+                run_id=market.run_id,
+                spec=market.place.spec,
                 key=work.KEY,
                 plan=Plan(3, (2,)),
             )
             found = publisher.weights(version)
-            assert {n: t.bits.tobytes() for n, t in found.items()} == desk.weights(version)
+            assert {n: t.bits.tobytes() for n, t in found.items()} == market.weights(version)

@@ -15,7 +15,8 @@ from protocol.policies.manifest import HostTensor, Weights
 from protocol.policies.patch import from_anchor
 from protocol.precision import ComputeDtype, cast
 from tests.stage import work
-from tests.stage.desk import serving
+from tests.stage.terms import MODEL
+from tests.stage.training import Opening
 from tests.trainer.test_loop import config, lines, live
 from trainer.behaviour import recompute
 from trainer.main import open_trainer
@@ -33,23 +34,22 @@ from trainer.scaling import (
 
 
 def starting() -> Weights:
-    return from_anchor((work.MODEL / "model.safetensors").read_bytes())
+    return from_anchor((MODEL / "model.safetensors").read_bytes())
 
 
 @pytest.mark.parametrize("agreed", list(ComputeDtype))
 def test_a_cpu_computes_in_float32_whatever_the_run_says(
-    agreed: ComputeDtype, tmp_path: Path
+    agreed: ComputeDtype, opening: Opening, tmp_path: Path
 ) -> None:
-    with serving(work.desk(1)) as desk:
-        desk.info = work.info(work.spec(compute_dtype=agreed))
-        with (
-            open_trainer_routes(desk.url, work.RUN, work.KEY) as client,
-            open_trainer(
-                config(desk, tmp_path, steps=1), work.KEY, client, threading.Event()
-            ) as trainer,
-        ):
-            assert trainer.policy.dtype is torch.float32
-            assert trainer.scale == LossScale(1.0)
+    with (
+        opening(1, compute_dtype=agreed) as market,
+        open_trainer_routes(market.url, market.run_id, work.KEY) as client,
+        open_trainer(
+            config(market, tmp_path, steps=1), work.KEY, client, threading.Event()
+        ) as trainer,
+    ):
+        assert trainer.policy.dtype is torch.float32
+        assert trainer.scale == LossScale(1.0)
 
 
 def test_a_gpu_computes_in_what_the_run_says() -> None:
@@ -86,7 +86,7 @@ def half_policy() -> Policy:
 
 def packed_network() -> nn.Module:
     policy, _ = open_policy(
-        work.MODEL,
+        MODEL,
         device="cpu",
         compute_dtype=ComputeDtype.FLOAT32,
         temperature=1.0,
@@ -165,33 +165,35 @@ def test_an_infinite_gradient_is_noticed() -> None:
     assert not unscale([master], LossScale(FIRST))
 
 
-def test_float16_steps_move_and_an_overflowing_one_is_left_out_and_said(tmp_path: Path) -> None:
-    moving = in_lives(tmp_path / "moving", (3,), FIRST)
+def test_float16_steps_move_and_an_overflowing_one_is_left_out_and_said(
+    opening: Opening, tmp_path: Path
+) -> None:
+    moving = in_lives(opening, tmp_path / "moving", (3,), FIRST)
     assert len(set(moving)) == 4
     assert [line["overflowed"] for line in lines(tmp_path / "moving")[1:]] == [0.0, 0.0, 0.0]
     for name, lives in (("straight", (3,)), ("restarted", (1, 2, 3))):
-        assert set(in_lives(tmp_path / name, lives, 2.0**40)) == {moving[0]}
+        assert set(in_lives(opening, tmp_path / name, lives, 2.0**40)) == {moving[0]}
         found = lines(tmp_path / name)[1:]
         assert [line["overflowed"] for line in found] == [1.0, 1.0, 1.0]
         assert [line["loss_scale"] for line in found] == [2.0**40, 2.0**39, 2.0**38]
         assert [line["trained_tokens"] for line in found] == [0, 0, 0]
 
 
-def in_lives(folder: Path, lives: Sequence[int], scale: float) -> list[bytes]:
+def in_lives(opening: Opening, folder: Path, lives: Sequence[int], scale: float) -> list[bytes]:
     """Train in float16 to each of these versions, a new trainer each; return the policies' digests."""
-    with serving(work.desk(3)) as desk:
+    with opening(3) as market:
         for steps in lives:
             with (
-                open_trainer_routes(desk.url, work.RUN, work.KEY) as client,
+                open_trainer_routes(market.url, market.run_id, work.KEY) as client,
                 open_trainer(
-                    config(desk, folder, steps=steps), work.KEY, client, threading.Event()
+                    config(market, folder, steps=steps), work.KEY, client, threading.Event()
                 ) as trainer,
             ):
                 in_half_precision(trainer.policy)
                 if trainer.progress.version < 0:
                     trainer.scale = LossScale(scale)
                 trainer.train()
-        return [signed.manifest.policy_digest for signed in desk.policies]
+        return [signed.manifest.policy_digest for signed in market.policies]
 
 
 def in_half_precision(policy: Policy) -> None:
@@ -203,11 +205,12 @@ def in_half_precision(policy: Policy) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", list(ComputeDtype))
-def test_a_gpu_trains_in_the_runs_dtype(dtype: ComputeDtype, tmp_path: Path) -> None:
-    with serving(work.desk(2)) as desk:
-        desk.info = work.info(work.spec(compute_dtype=dtype))
-        live(desk, config(desk, tmp_path, steps=2, device="cuda"))
-        assert len({signed.manifest.policy_digest for signed in desk.policies}) == 3
+def test_a_gpu_trains_in_the_runs_dtype(
+    dtype: ComputeDtype, opening: Opening, tmp_path: Path
+) -> None:
+    with opening(2, compute_dtype=dtype) as market:
+        live(market, config(market, tmp_path, steps=2, device="cuda"))
+        assert len({signed.manifest.policy_digest for signed in market.policies}) == 3
     found = lines(tmp_path)[2]
     assert found["ratio_mean"] == pytest.approx(1.0, abs=0.05)
     assert found.get("loss_scale") == (FIRST if dtype is ComputeDtype.FLOAT16 else None)
