@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from benchmarks.gas.market import BUDGET, STAKE, TOKENS, WINDOW, Market, Posted, person
 from benchmarks.gas.rows import Row
 from protocol.signing import sign
-from tests.stage.ledger_epochs import Epoch
+from tests.stage.epochs import Epoch
 
 
 @dataclass
@@ -111,7 +111,7 @@ class Life:
         epoch, header = self.line.last.epoch, self.line.last.header
         claim = self.market.ledger.functions.claim
         return self.market.gas(
-            claim(header.run_id, header.epoch, epoch.account_proof(index)), self.market.finder
+            claim(header.run_id, header.epoch, epoch.account(index)), self.market.finder
         )
 
     def honest(self, line: Line, num_contributions: int) -> Epoch:

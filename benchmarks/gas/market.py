@@ -6,7 +6,7 @@ the contract's function and nothing that a client adds.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 from eth_account import Account
@@ -21,7 +21,7 @@ from ledger.state import RunParams
 from protocol.canonical import keccak256
 from protocol.epoch import EpochHeader
 from protocol.signing import Domain, sign
-from tests.stage.ledger_epochs import NUM_PARAMETERS, Epoch, epoch_of
+from tests.stage.epochs import Epoch, epoch_of
 
 STAKE = 10**21
 RATE = 10**12
@@ -32,6 +32,8 @@ SPEC_URI = "https://market.example/v1/runs/1/spec"
 DATA_URI = "https://market.example/v1/runs/1/epochs/12"
 NUM_VERIFIERS, THRESHOLD = 5, 3
 TOKENS = 512
+NUM_PARAMETERS = 494_032_768
+"""Of the model these epochs are about: gflops follow from tokens by it."""
 
 
 def person(name: str) -> LocalAccount:
@@ -183,13 +185,20 @@ class Market:
         """Return an honest epoch dated now, after `before`."""
         accounts = before.epoch.accounts if before else ()
         salt = run_id.to_bytes(8, "big") + len(works).to_bytes(8, "big")
-        return epoch_of(self.domain, run_id, works, at=self.now(), before=accounts, salt=salt)
+        return epoch_of(
+            *(self.domain, run_id, works),
+            at=self.now(),
+            num_parameters=NUM_PARAMETERS,
+            before=accounts,
+            salt=salt,
+        )
 
     def header(self, epoch: Epoch, before: Posted | None, **lie: Any) -> EpochHeader:
         """Return the header that comes after `before`."""
         number = before.header.epoch + 1 if before else 0
         root = before.header.account_root if before else bytes(32)
-        return epoch.header(number, 0, root, **lie)
+        place: dict[str, Any] = {"epoch": number, "prev_account_root": root}
+        return replace(epoch.header, **place | lie)
 
     def open(self, run_id: int, by: str = "") -> int:
         """Open the next epoch as its operator; return the gas."""

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from benchmarks.gas.market import RATE, TOKENS, Market, person
+from benchmarks.gas.market import NUM_PARAMETERS, RATE, TOKENS, Market, person
 from benchmarks.gas.rows import Design
 from protocol.canonical import keccak256
-from tests.stage.ledger_epochs import gflops_of
+from tests.stage.epochs import gflops_of
 
 NUM_EACH = 10
 NUM_BATCHED = 200
@@ -25,7 +25,9 @@ def _each_on_chain(market: Market, paid_every: int) -> Design:
     used = []
     for nonce in range(1, NUM_EACH + 1):
         digest = keccak256(nonce.to_bytes(8, "big"))
-        call = ledger.functions.contribute(digest, nonce, 1, TOKENS, gflops_of(TOKENS))
+        call = ledger.functions.contribute(
+            digest, nonce, 1, TOKENS, gflops_of(TOKENS, NUM_PARAMETERS)
+        )
         used.append(market.gas(call, worker))
     # The first contribution also makes the worker's account: it is not the price of one more.
     each = sum(used[1:]) / (NUM_EACH - 1)

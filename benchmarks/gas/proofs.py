@@ -14,7 +14,7 @@ from protocol.canonical import keccak256
 from protocol.epoch import EpochHeader
 from protocol.rollout import Receipt
 from protocol.signing import sign
-from tests.stage.ledger_epochs import Epoch, work_of
+from tests.stage.epochs import Epoch, work_of
 
 DEAREST_PROOF = 244_000
 """Of the design's: its proofs used 143,000 to 244,000."""
@@ -31,7 +31,7 @@ class Proofs:
         self.life, self.market = life, life.market
         self.big, self.last = life.big, life.line.last
         self.prove = life.market.disputes.functions
-        self.middle = len(self.big.work) // 2
+        self.middle = len(self.big.leaves) // 2
 
     def rows(self) -> Iterator[Row]:
         """Yield what each proof uses, then what each dispute does."""
@@ -47,42 +47,38 @@ class Proofs:
 
     def leaves(self) -> Iterator[Row]:
         at = self.middle
-        foreign = self.big.with_signature(at, sign(b"\1" * 32, keccak256(b"another text")))
+        foreign = self.big.with_leaf(at, sign(b"\1" * 32, keccak256(b"another text")))
         doubled = self.big.with_leaf(at, tokens=2 * TOKENS)
         yield self.proven(
             "proveBadLeaf, signature",
             foreign,
-            lambda h: self.prove.proveBadLeaf(
-                astuple(h), foreign.work_proof(at), foreign.signatures[at]
-            ),
+            lambda h: self.prove.proveBadLeaf(astuple(h), foreign.work(at), foreign.signature(at)),
         )
         yield self.proven(
             "proveBadLeaf, units",
             doubled,
-            lambda h: self.prove.proveBadLeaf(astuple(h), doubled.work_proof(at), b""),
+            lambda h: self.prove.proveBadLeaf(astuple(h), doubled.work(at), b""),
         )
 
     def sums(self) -> Iterator[Row]:
-        at, end = self.middle, len(self.big.work) - 1
-        summed = self.big.with_leaf(at, epoch_sum=self.big.work[at].epoch_sum + 1)
+        at, end = self.middle, len(self.big.leaves) - 1
+        summed = self.big.with_leaf(at, epoch_sum=self.big.leaves[at].epoch_sum + 1)
         yield self.proven(
             "proveBadPair",
             summed,
-            lambda h: self.prove.proveBadPair(
-                astuple(h), summed.work_proof(at - 1), summed.work_proof(at)
-            ),
+            lambda h: self.prove.proveBadPair(astuple(h), summed.work(at - 1), summed.work(at)),
         )
         yield self.proven(
             "proveBadEdge",
             self.big,
-            lambda h: self.prove.proveBadEdge(astuple(h), self.big.work_proof(end)),
-            total=self.big.work[end].epoch_sum + 1,
+            lambda h: self.prove.proveBadEdge(astuple(h), self.big.work(end)),
+            total=self.big.leaves[end].epoch_sum + 1,
         )
 
     def replays(self) -> Iterator[Row]:
         """Prove that an epoch pays once more what the one before it paid."""
-        work = self.big.work_proof(self.middle)
-        paid = self.big.account_proof(self._account_index(self.big.work[self.middle].worker))
+        work = self.big.work(self.middle)
+        paid = self.big.account(self._account_index(self.big.leaves[self.middle].worker))
         with self.market.undone():
             first, _ = self.market.posted(self.big, self.last)
             self.market.open(self.life.line.run_id)
@@ -95,37 +91,37 @@ class Proofs:
 
     def accounts(self) -> Iterator[Row]:
         accounts = list(self.big.accounts)
-        swapped = self.big.with_accounts([accounts[1], accounts[0], *accounts[2:]])
+        swapped = self.big.bend(accounts=[accounts[1], accounts[0], *accounts[2:]])
         yield self.proven(
             "proveAccountOrder",
             swapped,
             lambda h: self.prove.proveAccountOrder(
-                astuple(h), swapped.account_proof(0), swapped.account_proof(1)
+                astuple(h), swapped.account(0), swapped.account(1)
             ),
         )
-        worker = self.big.work[self.middle].worker
+        worker = self.big.leaves[self.middle].worker
         index = self._account_index(worker)
         accounts[index] = replace(accounts[index], earned=accounts[index].earned + 1)
-        padded = self.big.with_accounts(accounts)
+        padded = self.big.bend(accounts=accounts)
         yield self.proven("proveBadAccount", padded, partial(self._bad_account, padded, worker))
 
     def _bad_account(self, padded: Epoch, worker: str, header: EpochHeader) -> Any:
         assert self.last is not None
         index = self._account_index(worker)
-        last = max(n for n, leaf in enumerate(padded.work) if leaf.worker == worker)
+        last = max(n for n, leaf in enumerate(padded.leaves) if leaf.worker == worker)
         return self.prove.proveBadAccount(
             astuple(header),
             worker,
-            [self.last.epoch.account_proof(index)],
-            [padded.work_proof(last), padded.work_proof(last + 1)],
-            [padded.account_proof(index)],
+            [self.last.epoch.account(index)],
+            [padded.work(last), padded.work(last + 1)],
+            [padded.account(index)],
         )
 
     # ------------------------------------------------------------ disputes
 
     def demands(self) -> Iterator[Row]:
         """Ask for a hundred leaves all over the tree, and open them."""
-        step = len(self.big.work) // NUM_DEMANDED
+        step = len(self.big.leaves) // NUM_DEMANDED
         indices = list(range(0, step * NUM_DEMANDED, step))
         with self.market.undone():
             posted, _ = self.market.posted(self.big, self.last)
@@ -137,8 +133,8 @@ class Proofs:
                 header,
                 indices,
                 list(range(NUM_DEMANDED)),
-                [self.big.work_proof(index) for index in indices],
-                [self.big.signatures[index] for index in indices],
+                [self.big.work(index) for index in indices],
+                [self.big.signature(index) for index in indices],
             )
             gas = self.market.gas(answer, self.market.operator)
             yield Row(f"answer to {NUM_DEMANDED} leaves", gas)
@@ -146,11 +142,11 @@ class Proofs:
 
     def omission(self) -> Iterator[Row]:
         """Show a receipt for the nonce that every worker's last leaf skips."""
-        after = next(n for n in range(self.middle, len(self.big.work)) if self._skips_before(n))
+        after = next(n for n in range(self.middle, len(self.big.leaves)) if self._skips_before(n))
         with self.market.undone():
             # The operator's stake is what an omission costs.
             self.market.join_registry(self.market.operator)
-            self.market.join_run(self.big.work[after].worker, self.life.line.run_id)
+            self.market.join_run(self.big.leaves[after].worker, self.life.line.run_id)
             posted, _ = self.market.posted(self.big, self.last)
             receipt = self._bonded(self._omitted(posted, after))
             yield Row("proveOmission", int(receipt["gasUsed"]))
@@ -160,7 +156,7 @@ class Proofs:
 
     def _omitted(self, posted: Posted, after: int) -> Any:
         assert self.last is not None
-        left, right = self.big.work[after - 1 : after + 1]
+        left, right = self.big.leaves[after - 1 : after + 1]
         work = work_of(replace(left, nonce=left.nonce + 1))
         receipt = Receipt.model_construct(
             run_id=work.run_id,
@@ -175,8 +171,8 @@ class Proofs:
             astuple(posted.header),
             (tuple(work.__dict__.values()), receipt.received_at),
             signature,
-            [self.big.work_proof(after - 1), self.big.work_proof(after)],
-            [self.last.epoch.account_proof(self._account_index(right.worker))],
+            [self.big.work(after - 1), self.big.work(after)],
+            [self.last.epoch.account(self._account_index(right.worker))],
         )
 
     def escalation(self) -> Iterator[Row]:
@@ -210,7 +206,7 @@ class Proofs:
         return bytes(event["args"]["disputeId"])
 
     def _skips_before(self, index: int) -> bool:
-        left, right = self.big.work[index - 1 : index + 1]
+        left, right = self.big.leaves[index - 1 : index + 1]
         return left.worker == right.worker and right.nonce == left.nonce + 2
 
     def _account_index(self, worker: str) -> int:

@@ -16,7 +16,8 @@ from protocol.messages import EpochFile
 from protocol.user_error import UserError
 from tests.orchestrator.test_settling import earn, final
 from tests.stage.auditor import Auditor
-from tests.stage.lying import padded, post, proposed, stake_again
+from tests.stage.epochs import padded
+from tests.stage.lying import post, proposed, stake_again
 from tests.stage.place import Place
 
 

@@ -23,9 +23,9 @@ from tests.stage.court import (
     UPHELD,
     WORK,
     Court,
-    Told,
     address,
 )
+from tests.stage.epochs import Epoch
 from tests.stage.world import RESPONSE, RULING, STAKE, TERMS, UNBOND, WINDOW, World
 
 BOND = STAKE // 100
@@ -43,7 +43,7 @@ def court(world: World) -> Court:
 
 
 @pytest.fixture
-def posted(court: Court) -> Told:
+def posted(court: Court) -> Epoch:
     """An honest epoch of 120 groups by two workers."""
     plan = [(name, nonce, 5) for name in ("alice", "bob") for nonce in range(1, MANY // 2 + 1)]
     return court.post(court.tell(plan))
@@ -52,7 +52,7 @@ def posted(court: Court) -> Told:
 def answer(
     court: Court,
     dispute: bytes,
-    told: Told,
+    told: Epoch,
     indices: Sequence[int],
     slots: Sequence[int],
     *,
@@ -69,7 +69,7 @@ def finalise(court: Court) -> None:
     court.world.transact(court.ledger.functions.advance(court.world.run_id))
 
 
-def epoch(court: Court, told: Told) -> Any:
+def epoch(court: Court, told: Epoch) -> Any:
     return court.ledger.functions.epochOf(told.header.run_id, told.header.epoch).call()
 
 
@@ -85,7 +85,7 @@ def balance(court: Court, name: str) -> int:
 
 
 def test_a_hundred_leaves_are_asked_for_at_once_and_answered_in_parts(
-    court: Court, posted: Told
+    court: Court, posted: Epoch
 ) -> None:
     indices = list(range(100))
     before = balance(court, "stranger")
@@ -110,7 +110,7 @@ def test_a_hundred_leaves_are_asked_for_at_once_and_answered_in_parts(
     assert court.stands(posted) == FINAL
 
 
-def test_an_answer_shows_leaf_signature_and_path_to_everybody(court: Court, posted: Told) -> None:
+def test_an_answer_shows_leaf_signature_and_path_to_everybody(court: Court, posted: Epoch) -> None:
     dispute = court.disputed("demand", posted.stated, WORK, [7])
     receipt = answer(court, dispute, posted, [7], [0])
     [shown] = court.said("WorkAnswered", receipt)
@@ -126,12 +126,12 @@ def test_an_answer_shows_leaf_signature_and_path_to_everybody(court: Court, post
     )
 
 
-def test_only_what_was_demanded_answers_a_demand(court: Court, posted: Told) -> None:
+def test_only_what_was_demanded_answers_a_demand(court: Court, posted: Epoch) -> None:
     dispute = court.disputed("demand", posted.stated, WORK, [3, 4])
     work, signature = posted.work(3), posted.signature(3)
-    other = posted.with_header(data_hash=bytes(32))
+    other = posted.bend(data_hash=bytes(32))
 
-    def refusal(told: Told, indices: Any, slots: Any, shown: Any, signatures: Any) -> str | None:
+    def refusal(told: Epoch, indices: Any, slots: Any, shown: Any, signatures: Any) -> str | None:
         return court.refusal(
             ("answerWork", (dispute, told.stated, indices, slots, shown, signatures))
         )
@@ -151,7 +151,7 @@ def test_only_what_was_demanded_answers_a_demand(court: Court, posted: Told) -> 
     assert refusal(posted, [3, 4], [0], [work], [signature]) is None
 
 
-def test_only_leaves_that_there_are_can_be_asked_for(court: Court, posted: Told) -> None:
+def test_only_leaves_that_there_are_can_be_asked_for(court: Court, posted: Epoch) -> None:
     """Or a demand for the leaf after the last would void an honest epoch."""
 
     def refusal(tree: int, indices: list[int]) -> str | None:
@@ -169,7 +169,7 @@ def test_only_leaves_that_there_are_can_be_asked_for(court: Court, posted: Told)
 
 def test_withheld_leaves_become_money_unless_they_are_asked_for(court: Court) -> None:
     # Alice's account grows out of a work tree that nobody has ever seen.
-    hidden = court.tell([("alice", 1, 500)]).with_header(work_root=keccak256(b"hidden"))
+    hidden = court.tell([("alice", 1, 500)]).bend(work_root=keccak256(b"hidden"))
     court.post(hidden)
     with court.aside():
         court.world.wait(WINDOW)
@@ -200,7 +200,7 @@ def test_withheld_leaves_become_money_unless_they_are_asked_for(court: Court) ->
     assert court.registry.functions.bonds().call() == 0
 
 
-def test_answers_put_finality_off_a_bounded_number_of_times(court: Court, posted: Told) -> None:
+def test_answers_put_finality_off_a_bounded_number_of_times(court: Court, posted: Epoch) -> None:
     most = court.disputes.functions.MAX_ROUNDS().call()
     for index in range(most):
         dispute = court.disputed("demand", posted.stated, WORK, [index])
@@ -222,7 +222,7 @@ def test_answers_put_finality_off_a_bounded_number_of_times(court: Court, posted
     assert court.stands(posted) == FINAL
 
 
-def test_nothing_is_held_that_could_be_final_by_now(court: Court, posted: Told) -> None:
+def test_nothing_is_held_that_could_be_final_by_now(court: Court, posted: Epoch) -> None:
     court.world.clock.now = epoch(court, posted).finalAt
     for call in (
         ("demand", (posted.stated, WORK, [0])),
@@ -234,14 +234,14 @@ def test_nothing_is_held_that_could_be_final_by_now(court: Court, posted: Told) 
 
 
 def test_a_dispute_about_a_voided_epoch_is_moot_and_touches_nothing(court: Court) -> None:
-    lie = court.post(court.tell([("alice", 1, 5)]).with_header(total=6))
+    lie = court.post(court.tell([("alice", 1, 5)]).bend(total=6))
     demand = court.disputed("demand", lie.stated, WORK, [0])
     appeal = court.disputed("escalate", lie.stated, keccak256(b"bad"), by="bob")
     with pytest.raises(ContractError, match="TooEarly"):
         court.do("expire", demand)
     court.do("proveBadEdge", lie.stated, lie.work(0), by="alice")
     # The same place is told truly now, and somebody holds it for reasons of their own.
-    true = court.tell([("alice", 1, 5)]).with_header(generation=1)
+    true = court.tell([("alice", 1, 5)]).bend(generation=1)
     stake = court.registry.functions.stake(STAKE)
     for name in ("v0", "v1"):
         approve = court.token.functions.approve(court.registry.address, STAKE)
@@ -286,7 +286,7 @@ def test_windows_that_stake_would_not_outlast_are_refused(court: Court) -> None:
 # ---------------------------------------------------------------- omissions
 
 
-def omission(told: Told, receipt: Any, signature: bytes) -> Any:
+def omission(told: Epoch, receipt: Any, signature: bytes) -> Any:
     """Return the call that shows a receipt's work between its neighbours, and not paid before."""
     _, worker, nonce, *_ = receipt[0]
     around, before = told.work_around(worker, nonce), told.before_witness(worker)
@@ -299,7 +299,7 @@ def test_skipped_work_is_lost_unless_its_receipt_is_shown(court: Court) -> None:
     receipt, signature = court.receipt(work, court.now)
     told = court.post(court.tell([("alice", 1, 5), ("alice", 3, 5), ("bob", 1, 5)]))
     with court.aside():
-        # Told again without the omission, what was skipped would be a stale nonce.
+        # Epoch again without the omission, what was skipped would be a stale nonce.
         later = court.post(court.tell_of([(work, court.signed(work, "alice"))], told))
         mine = next(i for i, a in enumerate(later.before) if a.worker == address("alice"))
         stale = later.stated, later.work(0), later.account_before(mine)
@@ -344,7 +344,7 @@ def test_old_work_is_overdue_after_an_unbonding_period(court: Court) -> None:
     receipt, signature = court.receipt(work, court.now)
     for early, refusal in ((1, "NotYetDue"), (0, None)):
         with court.aside():
-            told: Told | None = None
+            told: Epoch | None = None
             for nonce in (1, 2, 3):
                 told = court.post(court.tell([("bob", nonce, 5)], told))
             world.clock.now = receipt[1] + UNBOND - early
@@ -357,7 +357,7 @@ def test_only_work_that_could_have_been_paid_can_have_been_skipped(court: Court)
     world = court.world
     told = court.tell([("alice", 1, 5), ("alice", 3, 5), ("bob", 4, 5)])
 
-    def refusal(epoch: Told, name: str = "alice", at: int | None = None, **changes: Any) -> Any:
+    def refusal(epoch: Epoch, name: str = "alice", at: int | None = None, **changes: Any) -> Any:
         work = court.work(name, changes.pop("nonce", 2), 50, **changes)
         received = court.now if at is None else at
         receipt, signature = court.receipt(work, received)
@@ -419,7 +419,7 @@ def test_an_epoch_that_was_taken_back_skips_nothing(court: Court) -> None:
 # ---------------------------------------------------------------- escalations
 
 
-def test_an_arbiter_that_finds_fraud_voids_and_slashes(court: Court, posted: Told) -> None:
+def test_an_arbiter_that_finds_fraud_voids_and_slashes(court: Court, posted: Epoch) -> None:
     before = balance(court, "stranger")
     reason = keccak256(b"its file was never published")
     dispute = court.disputed("escalate", posted.stated, reason)
@@ -439,7 +439,7 @@ def test_an_arbiter_that_finds_fraud_voids_and_slashes(court: Court, posted: Tol
 
 
 def test_an_arbiter_that_finds_nothing_costs_the_accuser_its_bond(
-    court: Court, posted: Told
+    court: Court, posted: Epoch
 ) -> None:
     dispute = court.disputed("escalate", posted.stated, keccak256(b"spite"))
     court.do("rule", dispute, False, by="arbiter")
@@ -452,7 +452,7 @@ def test_an_arbiter_that_finds_nothing_costs_the_accuser_its_bond(
     assert court.stands(posted) == FINAL
 
 
-def test_whoever_says_the_same_twice_is_heard_once(court: Court, posted: Told) -> None:
+def test_whoever_says_the_same_twice_is_heard_once(court: Court, posted: Epoch) -> None:
     for call in (
         ("escalate", (posted.stated, keccak256(b"spite"))),
         ("demand", (posted.stated, WORK, [0])),

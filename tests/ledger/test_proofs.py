@@ -14,7 +14,8 @@ from ledger.errors import ContractError
 from protocol.canonical import keccak256
 from protocol.epoch import AccountLeaf
 from protocol.merkle import Tree
-from tests.stage.court import NONE, Call, Court, Told, address
+from tests.stage.court import NONE, Court, address
+from tests.stage.epochs import Call, Epoch
 from tests.stage.terms import key
 from tests.stage.world import World
 
@@ -34,7 +35,7 @@ def court(world: World) -> Court:
     return court
 
 
-def proofs(told: Told) -> Iterator[Call]:
+def proofs(told: Epoch) -> Iterator[Call]:
     """Yield the calls that whoever holds all of an epoch would try, the cheapest first."""
     places = range(len(told.leaves))
     for index in places:
@@ -48,7 +49,7 @@ def proofs(told: Told) -> Iterator[Call]:
         yield told.bad_account(worker)
 
 
-def workers_of(told: Told) -> list[str]:
+def workers_of(told: Epoch) -> list[str]:
     accounts = [leaf.worker for leaf in (*told.before, *told.accounts)]
     return sorted({leaf.worker for leaf in told.leaves} | set(accounts))
 
@@ -91,7 +92,7 @@ def test_padding_becomes_money_unless_it_is_proven(court: Court) -> None:
 
 def test_a_voided_epoch_takes_every_later_one_with_it_and_can_be_told_again(court: Court) -> None:
     first = court.tell([("alice", 1, 5)])
-    lie = court.post(first.with_header(total=6))
+    lie = court.post(first.bend(total=6))
     later = court.post(court.tell([("bob", 1, 5)], lie), "v1", "v2")
     court.do("proveBadEdge", lie.stated, lie.work(0))
     assert (court.stands(lie), court.stands(later)) == (NONE, NONE)
@@ -149,7 +150,7 @@ def test_an_account_left_out_changed_or_made_up_is_proven(court: Court, name: st
     )
     for accounts, worker in ((rest, name), (changed, name), (made_up, "w5")):
         with court.aside():
-            told = court.post(true.with_accounts(accounts))
+            told = court.post(true.bend(accounts=accounts))
             assert court.takes(told.bad_account(address(worker)))
 
 
@@ -232,8 +233,8 @@ def test_a_signature_that_is_none_speaks_for_nobody(court: Court) -> None:
 
 
 def test_taking_a_lie_back_does_not_save_its_signers(court: Court) -> None:
-    lie = court.post(court.tell([("alice", 1, 5)]).with_header(total=6))
-    later = court.post(court.tell([("bob", 1, 5)], lie).with_header(gflops=9), "v1", "v2")
+    lie = court.post(court.tell([("alice", 1, 5)]).bend(total=6))
+    later = court.post(court.tell([("bob", 1, 5)], lie).bend(gflops=9), "v1", "v2")
     proof = "proveBadEdge", (lie.stated, lie.work(0))
     court.retract(lie, "v0", "v1")
     court.world.transact(court.ledger.functions.advance(1))
@@ -252,7 +253,7 @@ def test_work_that_was_taken_back_and_told_anew_is_no_duplicate(court: Court) ->
     first = court.post(court.tell([("alice", 1, 5)]))
     second = court.post(court.tell([("bob", 1, 5)], first))
     court.retract(first, "v0", "v1")
-    anew = court.tell([("alice", 1, 5), ("bob", 1, 5)]).with_header(generation=1)
+    anew = court.tell([("alice", 1, 5), ("bob", 1, 5)]).bend(generation=1)
     court.post(anew)
     for mine in range(2):
         call = "proveDuplicate", (second.stated, second.work(0), anew.stated, anew.work(mine))
@@ -268,7 +269,7 @@ def test_an_account_tree_told_anew_cannot_condemn_a_header_that_was_taken_back(
     second = court.post(court.tell([], first))
     court.retract(first, "v0", "v1")
     # The same root under a smaller count: the last account would seem never to have been.
-    told = first.with_header(generation=1, account_count=3)
+    told = first.bend(generation=1, account_count=3)
     court.post(told, "v0", "v1")
     last = second.before[-1].worker
     witness: tuple[list[Any], ...]
@@ -311,11 +312,11 @@ def test_a_proof_among_a_hundred_thousand_groups_costs_what_was_promised(court: 
     def account(place: int) -> Any:
         return *astuple(accounts[place]), place, account_tree.proof(place)
 
-    roots = {"work_root": work_tree.root, "account_root": account_tree.root}
-    counts = {"work_count": GROUPS, "account_count": WORKERS}
-    first = court.post(true.with_header(**roots, **counts))
-    later = {"epoch": 1, "prev_account_root": account_tree.root, "total": 1}
-    told = court.post(first.with_header(**later))
+    roots: dict[str, Any] = {"work_root": work_tree.root, "account_root": account_tree.root}
+    counts: dict[str, Any] = {"work_count": GROUPS, "account_count": WORKERS}
+    first = court.post(true.bend(**roots, **counts))
+    later: dict[str, Any] = {"epoch": 1, "prev_account_root": account_tree.root, "total": 1}
+    told = court.post(first.bend(**later))
     gap = [account(half), account(half + 1)]
     calls: dict[str, tuple[Any, ...]] = {
         "proveBadLeaf": (leaf(0), true.signatures[unsigned.signature_hash]),

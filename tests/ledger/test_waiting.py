@@ -4,7 +4,8 @@ import pytest
 
 from protocol.canonical import keccak256
 from tests.ledger.test_demands import epoch, omission
-from tests.stage.court import PENDING, RETRACTED, WORK, Court, Told
+from tests.stage.court import PENDING, RETRACTED, WORK, Court
+from tests.stage.epochs import Epoch
 from tests.stage.world import RESPONSE, World
 
 
@@ -18,7 +19,7 @@ def court(world: World) -> Court:
     return court
 
 
-def skipping(court: Court) -> tuple[Told, list[bytes]]:
+def skipping(court: Court) -> tuple[Epoch, list[bytes]]:
     """Return an epoch that skips a receipt of each worker, and the dispute each opened about it."""
     receipts = {
         name: court.receipt(court.work(name, 2, 50), court.now) for name in ("alice", "bob")

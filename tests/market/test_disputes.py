@@ -21,6 +21,7 @@ from protocol.signing import Domain, address_of, sign
 from rollcall.demo.processes import Command
 from rollcall.demo.services import chain_command
 from tests.stage.anvil import executable, needs_anvil
+from tests.stage.epochs import padded, retold
 from tests.stage.light import LightWorker, selling, verifying
 from tests.stage.live import (
     STAKE,
@@ -34,7 +35,6 @@ from tests.stage.waiting import wait_until
 
 VERIFIERS = ("v0", "v1", "v2", "v3")
 STEWARDS = ("s0", "s1")
-PADDING = 1_000_000
 
 
 def anvil_command(folder: Path, port: int, fund: object) -> Command:
@@ -201,31 +201,10 @@ def proposed_file(live: LiveMarket, reader: LightWorker, epoch: int = 0) -> Epoc
     return EpochFile.from_canonical(seller.routes.blob(info.file, max_bytes=1 << 24, kind="epoch"))
 
 
-def padded(file: EpochFile) -> EpochFile:
-    """Return the file with a group that is paid a million times its tokens, in sums that agree."""
-    first = file.contributions[0]
-    fat = first.model_copy(update={"units": first.units + PADDING})
-    accounts = tuple(
-        account.model_copy(update={"earned": account.earned + PADDING})
-        if account.worker == first.worker
-        else account
-        for account in file.accounts
-    )
-    contributions = (fat, *file.contributions[1:])
-    return file.model_copy(update={"contributions": contributions, "accounts": accounts})
-
-
 def skipping(file: EpochFile, worker: str) -> EpochFile:
     """Return the file without the worker's last group but one, in sums that agree."""
     skipped = [c for c in file.contributions if c.worker == worker][-2]
-    accounts = tuple(
-        account.model_copy(update={"earned": account.earned - skipped.units})
-        if account.worker == worker
-        else account
-        for account in file.accounts
-    )
-    contributions = tuple(c for c in file.contributions if c is not skipped)
-    return file.model_copy(update={"contributions": contributions, "accounts": accounts})
+    return retold(file, [c for c in file.contributions if c is not skipped])
 
 
 def post(live: LiveMarket, file: EpochFile, *signers: str) -> None:

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from audit.history import Fate, History
 from tests.orchestrator.test_settling import earn
+from tests.stage.epochs import padded
 from tests.stage.front import serving
 from tests.stage.ground import STAKE
-from tests.stage.lying import padded, post, proposed, stake_again
+from tests.stage.lying import post, proposed, stake_again
 from tests.stage.place import Place
 from tests.stage.waiting import require_alive, started, wait_until
 

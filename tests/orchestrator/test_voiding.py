@@ -12,16 +12,14 @@ from orchestrator.store.queue import Queue
 from protocol.errors import NotFound
 from protocol.messages import EpochFile, EpochStage
 from protocol.verdict import Outcome
+from tests.stage.epochs import PADDING, padded, without
 from tests.stage.ground import STAKE, Ground
 from tests.stage.lying import (
-    PADDING,
-    padded,
     post,
     proposed,
     prove_first_leaf_false,
     retract,
     stake_again,
-    without,
 )
 from tests.stage.place import Place, opened
 

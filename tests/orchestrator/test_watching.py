@@ -10,8 +10,9 @@ from orchestrator.watch import EpochWatch
 from protocol.messages import EpochStage
 from tests.orchestrator.test_settling import earn
 from tests.stage.books import header_of
+from tests.stage.epochs import padded
 from tests.stage.ground import STAKE
-from tests.stage.lying import padded, post, proposed, stake_again
+from tests.stage.lying import post, proposed, stake_again
 from tests.stage.place import Place
 
 

@@ -1,7 +1,7 @@
 """What tests stand on, and no test: real chains, stores, markets and people, made here once.
 
 From the ground up: waiting, bounds, terms (a run's terms and people), containers; world, whole, anvil (the ledger on an
-EVM in process, or beside it); books, court, ledger_epochs, ledger_lab (epochs told truly or with a lie); ground, place,
+EVM in process, or beside it); epochs, books, court, ledger_lab (epochs told truly or bent by a lie); ground, place,
 in_process, front (a run and the real app on it, in this process or on a port with a line's faults); evidence, lying,
 counter, auditor, accused, signer; policies, work, training (a trainer's side); live, light (a market of processes, with
 engines or without); sampling_lab, activation_states (what is sampled and replayed).

@@ -12,12 +12,12 @@ from audit.published import Openable, Opened, Published
 from protocol.canonical import keccak256
 from protocol.epoch import AccountLeaf, EpochHeader, WorkLeaf
 from protocol.merkle import Tree
-from protocol.messages import Account, Contribution, EpochFile
+from protocol.messages import Contribution, EpochFile
 from protocol.rollout import Work
-from protocol.signing import Domain, address_of, sign
+from protocol.signing import Domain, address_of
+from tests.stage.epochs import file_of, gflops_of, signed
 
 NUM_PARAMETERS = 2_000_000
-GIGA = 10**9
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,9 @@ class Book:
             "gflops": gflops(tokens),
             **changes,
         }
-        units = fields.pop("units", fields["tokens"])
+        units = fields.pop("units", None)
         work = Work.model_validate({"run_id": self.run_id, **fields})
-        signature = sign(self.keys[name], self.domain.digest(work))
-        return Contribution.model_validate({**fields, "units": units, "signature": signature})
+        return signed(work, self.keys[name], self.domain, units=units)
 
     def file(
         self,
@@ -59,22 +58,14 @@ class Book:
         generation: int = 0,
     ) -> EpochFile:
         """Return the file that follows from the work and the file before."""
-        ordered = sorted(work, key=lambda item: (int(item.worker, 16), item.nonce))
-        accounts = {a.worker: a for a in (before.accounts if before else ())}
-        for item in ordered:
-            had = accounts.get(item.worker)
-            earned = (had.earned if had else 0) + item.units
-            accounts[item.worker] = Account(
-                worker=item.worker, earned=earned, last_nonce=item.nonce
-            )
-        return EpochFile(
-            run_id=self.run_id,
+        return file_of(
+            self.run_id,
+            work,
+            before.accounts if before else (),
             epoch=epoch,
             generation=generation,
             prev_account_root=Published.of(before).account_tree.root if before else bytes(32),
             secret=secret,
-            contributions=tuple(ordered),
-            accounts=tuple(accounts[w] for w in sorted(accounts, key=lambda w: int(w, 16))),
         )
 
     def facts(self, owed: Callable[[int], bool] = lambda _at: True, **changes: Any) -> Facts:
@@ -89,7 +80,7 @@ class Book:
 
 
 def gflops(tokens: int) -> int:
-    return -(-2 * NUM_PARAMETERS * tokens // GIGA)
+    return gflops_of(tokens, NUM_PARAMETERS)
 
 
 def header_of(file: EpochFile) -> EpochHeader:

@@ -1,12 +1,11 @@
-"""Epochs whose leaves are really signed, told truly or with a lie, and the calls that dispute them.
+"""Who tells epochs at the deployed contracts, truly or with a lie, and the calls that dispute them.
 
 The contracts are spoken to as web3 sees them, without our client: what is shown here holds for any
 caller. Nothing here judges; the EVM does.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -17,109 +16,16 @@ from web3.logs import DISCARD
 
 from ledger.artifact import artifact
 from protocol.canonical import keccak256
-from protocol.epoch import AccountLeaf, EpochHeader, RetractEpoch, WorkLeaf
-from protocol.merkle import Tree
+from protocol.epoch import RetractEpoch
 from protocol.rollout import Work
 from protocol.signing import Domain, sign
+from tests.stage.epochs import Call, Epoch, contribution, file_of, gflops_of
 from tests.stage.terms import key
 from tests.stage.world import SECRET, World
 
-GIGA = 10**9
 WORK, ACCOUNTS, OMISSION, ESCALATION = 1, 2, 3, 4
 OPEN, ANSWERED, UPHELD, MOOT = 1, 2, 3, 4
 NONE, PENDING, FINAL, RETRACTED = 0, 1, 2, 3
-UNSUMMED: dict[str, Any] = dict.fromkeys(("worker_sum", "epoch_sum", "token_sum", "gflop_sum"), 0)
-Call = tuple[str, tuple[Any, ...]]
-
-
-@dataclass(frozen=True)
-class Told:
-    """An epoch as a quorum tells it: its header, its trees, and every signature by its hash."""
-
-    header: EpochHeader
-    leaves: tuple[WorkLeaf, ...]
-    accounts: tuple[AccountLeaf, ...]
-    before: tuple[AccountLeaf, ...]
-    signatures: Mapping[bytes, bytes]
-
-    @cached_property
-    def trees(self) -> tuple[Tree, Tree, Tree]:
-        lists = (self.leaves, self.accounts, self.before)
-        work, accounts, before = (Tree([leaf.digest() for leaf in leaves]) for leaves in lists)
-        return work, accounts, before
-
-    @property
-    def stated(self) -> tuple[Any, ...]:
-        return astuple(self.header)
-
-    def work(self, index: int) -> tuple[Any, ...]:
-        """Return the contract's `WorkProof` of one leaf."""
-        return astuple(self.leaves[index]), index, self.trees[0].proof(index)
-
-    def account(self, index: int) -> tuple[Any, ...]:
-        return *astuple(self.accounts[index]), index, self.trees[1].proof(index)
-
-    def account_before(self, index: int) -> tuple[Any, ...]:
-        return *astuple(self.before[index]), index, self.trees[2].proof(index)
-
-    def signature(self, index: int) -> bytes:
-        """Return the leaf's signature; its worker's, for a leaf whose hash names none."""
-        return self.signatures.get(self.leaves[index].signature_hash, b"\1" * 65)
-
-    # ------------------------------------------------------------ lying
-
-    def with_header(self, **changes: Any) -> "Told":
-        return replace(self, header=replace(self.header, **changes))
-
-    def with_leaves(self, leaves: Iterable[WorkLeaf], **changes: Any) -> "Told":
-        """Return the epoch over other leaves; the header names their tree and nothing else new."""
-        leaves = tuple(leaves)
-        root = Tree([leaf.digest() for leaf in leaves]).root
-        header = replace(self.header, work_root=root, work_count=len(leaves))
-        return replace(self, leaves=leaves, header=replace(header, **changes))
-
-    def with_leaf(self, index: int, **changes: Any) -> "Told":
-        leaves = list(self.leaves)
-        leaves[index] = replace(leaves[index], **changes)
-        return self.with_leaves(leaves)
-
-    def with_accounts(self, accounts: Iterable[AccountLeaf]) -> "Told":
-        accounts = tuple(accounts)
-        root = Tree([leaf.digest() for leaf in accounts]).root
-        header = replace(self.header, account_root=root, account_count=len(accounts))
-        return replace(self, accounts=accounts, header=header)
-
-    # ------------------------------------------------------------ witnesses
-
-    def account_witness(self, worker: str) -> list[tuple[Any, ...]]:
-        known = self.accounts[: self.header.account_count]
-        return [self.account(index) for index in _around(_workers(known), worker)]
-
-    def before_witness(self, worker: str) -> list[tuple[Any, ...]]:
-        return [self.account_before(index) for index in _around(_workers(self.before), worker)]
-
-    def work_witness(self, worker: str) -> list[tuple[Any, ...]]:
-        """Return the worker's last leaf with the next one, or the gap where its leaves would be."""
-        workers = _workers(self.leaves[: self.header.work_count])
-        mine = [index for index, other in enumerate(workers) if other == int(worker, 16)]
-        if not mine:
-            return [self.work(index) for index in _around(workers, worker)]
-        return [self.work(i) for i in (mine[-1], mine[-1] + 1) if i < len(workers)]
-
-    def work_around(self, worker: str, nonce: int) -> list[tuple[Any, ...]]:
-        """Return the neighbours between which this work would stand."""
-        keys = [(int(leaf.worker, 16), leaf.nonce) for leaf in self.leaves]
-        at = sum(other < (int(worker, 16), nonce) for other in keys)
-        return [self.work(index) for index in (at - 1, at) if 0 <= index < len(keys)]
-
-    def bad_account(self, worker: str) -> Call:
-        """Return the proof that a worker's account is wrong, with the witnesses that fit."""
-        witnesses = (
-            self.before_witness(worker),
-            self.work_witness(worker),
-            self.account_witness(worker),
-        )
-        return "proveBadAccount", (self.stated, worker, *witnesses)
 
 
 class Court:
@@ -148,7 +54,7 @@ class Court:
         return int(self.world.chain.head.header.timestamp)
 
     def gflops(self, tokens: int) -> int:
-        return -(-2 * self.num_parameters * tokens // GIGA)
+        return gflops_of(tokens, self.num_parameters)
 
     @contextmanager
     def aside(self) -> Iterator[None]:
@@ -182,51 +88,26 @@ class Court:
     def tell(
         self,
         plan: Sequence[tuple[str, int, int]],
-        before: Told | None = None,
+        before: Epoch | None = None,
         **changes: Any,
-    ) -> Told:
+    ) -> Epoch:
         """Return the true epoch of this (name, nonce, tokens) work, after the one before."""
         work = [self.work(name, nonce, tokens) for name, nonce, tokens in plan]
         names = {address(name): name for name, _, _ in plan}
         return self.tell_of([(w, self.signed(w, names[w.worker])) for w in work], before, **changes)
 
     def tell_of(
-        self, signed: Iterable[tuple[Work, bytes]], before: Told | None = None, **changes: Any
-    ) -> Told:
+        self, signed: Iterable[tuple[Work, bytes]], before: Epoch | None = None, **changes: Any
+    ) -> Epoch:
         """Return the epoch whose sums, trees and totals follow from this work, whatever it says."""
-        ordered = sorted(signed, key=lambda pair: (int(pair[0].worker, 16), pair[0].nonce))
-        leaves = summed(
-            WorkLeaf(
-                **work.__dict__,
-                signature_hash=keccak256(signature),
-                units=work.tokens,
-                **UNSUMMED,
-            )
-            for work, signature in ordered
-        )
-        accounts = {leaf.worker: leaf for leaf in (before.accounts if before else ())}
-        for leaf in leaves:
-            had = accounts.get(leaf.worker, AccountLeaf(leaf.worker, 0, 0))
-            accounts[leaf.worker] = AccountLeaf(leaf.worker, had.earned + leaf.units, leaf.nonce)
-        last = leaves[-1] if leaves else None
-        header = EpochHeader(
-            run_id=self.world.run_id,
+        file = file_of(
+            self.world.run_id,
+            [contribution(work, signature) for work, signature in signed],
+            before.accounts if before else (),
             epoch=before.header.epoch + 1 if before else 0,
-            generation=0,
             prev_account_root=before.header.account_root if before else bytes(32),
-            work_root=Tree([leaf.digest() for leaf in leaves]).root,
-            account_root=bytes(32),
-            work_count=len(leaves),
-            account_count=0,
-            total=last.epoch_sum if last else 0,
-            tokens=last.token_sum if last else 0,
-            gflops=last.gflop_sum if last else 0,
-            data_hash=keccak256(b"data"),
         )
-        signatures = {keccak256(signature): signature for _, signature in ordered}
-        told = Told(header, leaves, (), before.accounts if before else (), signatures)
-        ascending = sorted(accounts.values(), key=lambda leaf: int(leaf.worker, 16))
-        return told.with_accounts(ascending).with_header(**changes)
+        return Epoch.of(file, before.accounts if before else ()).bend(**changes)
 
     # ------------------------------------------------------------ posting
 
@@ -234,16 +115,16 @@ class Court:
         call = self.ledger.functions.openEpoch(self.world.run_id, keccak256(SECRET))
         self.world.transact(call, "operator")
 
-    def posting(self, told: Told, *names: str) -> Any:
+    def posting(self, told: Epoch, *names: str) -> Any:
         """Return the call that posts an epoch under these verifiers' signatures (v0 and v1)."""
         bitmap, signatures = self._quorum(told.header.struct_hash(), names)
         return self.ledger.functions.postEpoch(told.stated, SECRET, bitmap, signatures, "file://")
 
-    def post(self, told: Told, *names: str) -> Told:
+    def post(self, told: Epoch, *names: str) -> Epoch:
         self.world.transact(self.posting(told, *names))
         return told
 
-    def retract(self, told: Told, *names: str) -> None:
+    def retract(self, told: Epoch, *names: str) -> None:
         header = told.header
         words = RetractEpoch(header.run_id, header.epoch, header.generation, header.struct_hash())
         bitmap, signatures = self._quorum(words.struct_hash(), names)
@@ -259,7 +140,7 @@ class Court:
         digest = keccak256(b"\x19\x01" + self.separator + struct_hash)
         return sign(bytes(self.world.people[name].key), digest)
 
-    def stands(self, told: Told) -> int:
+    def stands(self, told: Epoch) -> int:
         """Return the header's `Posting`."""
         header = told.header
         call = self.ledger.functions.postingOf(header.run_id, header.epoch, header.struct_hash())
@@ -343,37 +224,6 @@ class Court:
 
 def address(name: str) -> str:
     return str(key(name).address)
-
-
-def summed(leaves: Iterable[WorkLeaf]) -> tuple[WorkLeaf, ...]:
-    """Return the leaves with the four running sums that follow from them."""
-    done: list[WorkLeaf] = []
-    for leaf in leaves:
-        last = done[-1] if done else None
-        mine = last.worker_sum if last and last.worker == leaf.worker else 0
-        done.append(
-            replace(
-                leaf,
-                worker_sum=mine + leaf.units,
-                epoch_sum=(last.epoch_sum if last else 0) + leaf.units,
-                token_sum=(last.token_sum if last else 0) + leaf.tokens,
-                gflop_sum=(last.gflop_sum if last else 0) + leaf.gflops,
-            )
-        )
-    return tuple(done)
-
-
-def _workers(leaves: Sequence[WorkLeaf] | Sequence[AccountLeaf]) -> list[int]:
-    return [int(leaf.worker, 16) for leaf in leaves]
-
-
-def _around(workers: Sequence[int], worker: str) -> list[int]:
-    """Return where a worker stands, or the neighbours between which it would."""
-    sought = int(worker, 16)
-    if sought in workers:
-        return [workers.index(sought)]
-    at = sum(other < sought for other in workers)
-    return [index for index in (at - 1, at) if 0 <= index < len(workers)]
 
 
 def _kind(part: dict[str, Any]) -> str:

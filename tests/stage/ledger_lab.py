@@ -4,7 +4,7 @@ Calls the contracts as an attacker would, not through the typed client, which re
 """
 
 from collections.abc import Sequence
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from typing import Any
 
 from eth_account.signers.local import LocalAccount
@@ -14,7 +14,7 @@ from web3.logs import DISCARD
 from ledger.artifact import artifact
 from protocol.epoch import AccountLeaf, EpochHeader
 from protocol.signing import Domain, Signable, sign
-from tests.stage.ledger_epochs import Epoch, epoch_of
+from tests.stage.epochs import Epoch, epoch_of
 from tests.stage.world import SECRET, WINDOW, World
 
 QUORUM = ("v0", "v1")
@@ -130,7 +130,12 @@ class Lab:
         if run.num_posted:
             before = self.world.by("stranger").epoch(self.world.run_id, run.num_posted - 1)
             root = before.account_root
-        return epoch.header(run.num_posted, run.generation, root, **lie)
+        place = {
+            "epoch": run.num_posted,
+            "generation": run.generation,
+            "prev_account_root": root,
+        }
+        return replace(epoch.header, **place | lie)
 
     def post(self, epoch: Epoch, *signers: str, **lie: Any) -> EpochHeader:
         """Open and post an epoch under these verifiers' signatures."""
@@ -163,7 +168,7 @@ class Lab:
         payout = self.world.by(by).payout_of(self.address(name))
         before = self.balance(payout)
         index = [leaf.worker for leaf in epoch.accounts].index(self.address(name))
-        proof = epoch.account_proof(index)
+        proof = epoch.account(index)
         self.send(self.ledger.functions.claim(self.world.run_id, number, proof), by)
         return self.balance(payout) - before
 
@@ -176,7 +181,7 @@ class Lab:
 
     def bad_edge(self, epoch: Epoch, header: EpochHeader) -> Any:
         """Return the call that proves the padding."""
-        last = epoch.work_proof(len(epoch.work) - 1)
+        last = epoch.work(len(epoch.leaves) - 1)
         return self.disputes.functions.proveBadEdge(astuple(header), last)
 
     def dispute_id(self, receipt: Any) -> bytes:

@@ -3,37 +3,14 @@
 from audit.published import Published
 from protocol.canonical import content_digest, keccak256
 from protocol.epoch import EpochHeader, RetractEpoch, header_of, uri_of
-from protocol.messages import Account, EpochFile
+from protocol.messages import EpochFile
 from tests.stage.place import Place
-
-PADDING = 1_000_000
 
 
 def proposed(place: Place, epoch: int) -> EpochFile:
     """Return the file that is to be signed or was, with the epoch's secret in it."""
     info = place.epoch(epoch)
     return EpochFile.from_canonical(place.get(f"/v1/blobs/0x{info.file.hex()}").content)
-
-
-def padded(file: EpochFile) -> EpochFile:
-    """Return the file with its first group paid a million units more, in sums that agree."""
-    first = file.contributions[0]
-    fat = first.model_copy(update={"units": first.units + PADDING})
-    accounts = tuple(
-        account.model_copy(update={"earned": account.earned + PADDING})
-        if account.worker == first.worker
-        else account
-        for account in file.accounts
-    )
-    contributions = (fat, *file.contributions[1:])
-    return file.model_copy(update={"contributions": contributions, "accounts": accounts})
-
-
-def without(file: EpochFile, worker: str) -> EpochFile:
-    """Return the file as if a worker, whom no earlier epoch paid, had done nothing."""
-    accounts: tuple[Account, ...] = tuple(a for a in file.accounts if a.worker != worker)
-    contributions = tuple(c for c in file.contributions if c.worker != worker)
-    return file.model_copy(update={"contributions": contributions, "accounts": accounts})
 
 
 def post(place: Place, file: EpochFile, *signers: str, publish: bool = True) -> EpochHeader:

@@ -27,7 +27,7 @@ def test_in_the_ledger_it_delays_itself_only_and_names_another_address(lab: Lab)
     lab.finalise()
     for name in ("alice", "bob"):
         [index] = [n for n, leaf in enumerate(epoch.accounts) if leaf.worker == lab.address(name)]
-        call = lab.ledger.functions.claim(2, 0, epoch.account_proof(index))
+        call = lab.ledger.functions.claim(2, 0, epoch.account(index))
         if name == "bob":
             lab.send(call)
             continue

@@ -11,7 +11,7 @@ def test_without_memory_a_leaf_pays_as_often_as_it_is_shown(lab: Lab) -> None:
     [index] = [n for n, leaf in enumerate(epoch.accounts) if leaf.worker == lab.address("alice")]
     before = lab.balance("alice")
     for _ in range(3):
-        lab.send(weak.functions.claim(epoch.account_proof(index)))
+        lab.send(weak.functions.claim(epoch.account(index)))
     assert lab.balance("alice") - before == 3 * 100
 
 
@@ -41,10 +41,10 @@ def test_a_second_place_in_a_false_tree_pays_nothing_more(lab: Lab) -> None:
     # A quorum that lies writes alice down twice. Even where nobody objects, she is paid once.
     honest = lab.epoch(alice=100, bob=50)
     [alice] = [leaf for leaf in honest.accounts if leaf.worker == lab.address("alice")]
-    lying = honest.with_accounts([alice, alice])
+    lying = honest.bend(accounts=[alice, alice])
     lab.post(lying)
     lab.finalise()
-    proofs = [lying.account_proof(index) for index in (0, 1)]
+    proofs = [lying.account(index) for index in (0, 1)]
     lab.send(lab.ledger.functions.claim(lab.world.run_id, 0, proofs[0]))
     with refused("NothingToClaim"):
         lab.send(lab.ledger.functions.claim(lab.world.run_id, 0, proofs[1]))

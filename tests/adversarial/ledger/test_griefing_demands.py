@@ -4,7 +4,7 @@ from dataclasses import astuple
 
 from ledger.state import DisputeKind
 from protocol.epoch import EpochHeader
-from tests.stage.ledger_epochs import Epoch
+from tests.stage.epochs import Epoch
 from tests.stage.ledger_lab import Lab
 from tests.stage.world import RATE, STAKE, WINDOW, refused
 
@@ -71,7 +71,7 @@ def ask(lab: Lab, header: EpochHeader, index: int, *, by: str) -> bytes:
 
 
 def answer(lab: Lab, epoch: Epoch, header: EpochHeader, index: int, dispute: bytes) -> None:
-    opened, signature = epoch.work_proof(index), epoch.signatures[index]
+    opened, signature = epoch.work(index), epoch.signature(index)
     call = lab.disputes.functions.answerWork(
         dispute, astuple(header), [index], [0], [opened], [signature]
     )

@@ -57,7 +57,7 @@ def test_a_token_that_fails_at_paying_delays_and_loses_nothing(lab: Lab, name: s
     lab.post(epoch)
     lab.finalise()
     switch(lab, token, True)
-    claim = lab.ledger.functions.claim(lab.world.run_id, 0, epoch.account_proof(0))
+    claim = lab.ledger.functions.claim(lab.world.run_id, 0, epoch.account(0))
     with refused("ERC20InvalidSender" if name == "ListToken" else "SafeERC20FailedOperation"):
         lab.send(claim)
     assert lab.run().claimed == 0

@@ -8,7 +8,7 @@ from eth_account.signers.local import LocalAccount
 from ledger.ledger import Ledger
 from protocol.epoch import EpochHeader
 from protocol.signing import sign
-from tests.stage.ledger_epochs import Epoch
+from tests.stage.epochs import Epoch
 from tests.stage.ledger_lab import Lab
 from tests.stage.terms import key
 from tests.stage.world import SECRET, STAKE, refused

@@ -11,7 +11,7 @@ from protocol.canonical import keccak256
 from protocol.epoch import EpochHeader
 from protocol.rollout import Receipt, Work
 from protocol.signing import sign
-from tests.stage.ledger_epochs import Epoch
+from tests.stage.epochs import Epoch
 from tests.stage.ledger_lab import QUORUM, Lab
 from tests.stage.world import STAKE, refused
 
@@ -48,10 +48,10 @@ def hidden_lie(lab: Lab) -> tuple[Epoch, EpochHeader, bytes]:
     """Post a padded epoch and open the operator's own omission; return its dispute."""
     at = int(lab.world.chain.head.header.timestamp)
     epoch = lab.epoch(first_nonce=300, alice=100)
-    header = lab.post(epoch, total=epoch.work[-1].epoch_sum + 50)
+    header = lab.post(epoch, total=epoch.leaves[-1].epoch_sum + 50)
     lab.allow("stranger", lab.registry, STAKE)
     receipt, signature = own_receipt(lab, lab.address("alice"), at)
-    shown = [epoch.work_proof(0)]
+    shown = [epoch.work(0)]
     call = lab.disputes.functions.proveOmission(astuple(header), receipt, signature, shown, [])
     return epoch, header, lab.dispute_id(lab.send(call, "stranger"))
 

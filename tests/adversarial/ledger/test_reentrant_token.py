@@ -34,8 +34,8 @@ def test_a_claim_within_a_claim_is_refused(lab: Lab) -> None:
     lab.post(second)
     lab.finalise()
     # The inner claim would be good by itself: it is of a later epoch, which pays more.
-    inner = lab.ledger.functions.claim(2, 1, second.account_proof(0))
-    outer = lab.ledger.functions.claim(2, 0, first.account_proof(0))
+    inner = lab.ledger.functions.claim(2, 1, second.account(0))
+    outer = lab.ledger.functions.claim(2, 0, first.account(0))
     aim(lab, token, inner)
     lab.send(outer)
     assert token.functions.numReentered().call() == 0

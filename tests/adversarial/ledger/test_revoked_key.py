@@ -7,7 +7,7 @@ from eth_account.signers.local import LocalAccount
 
 from protocol.epoch import EpochHeader
 from protocol.signing import sign
-from tests.stage.ledger_epochs import Epoch, work_of
+from tests.stage.epochs import Epoch, work_of
 from tests.stage.ledger_lab import QUORUM, Lab
 from tests.stage.terms import key
 from tests.stage.world import REVOKE, STAKE, refused
@@ -59,12 +59,10 @@ def posted_by(lab: Lab, hot: LocalAccount) -> tuple[Epoch, EpochHeader]:
     # The chain's newest block stands at the time that the clock shows.
     lab.send(lab.token.functions.mint(lab.address("bob"), 1))
     epoch = lab.epoch(bob=100)
-    signature = sign(bytes(hot.key), lab.domain.digest(work_of(epoch.work[0])))
-    epoch = epoch.with_signature(0, signature)
+    signature = sign(bytes(hot.key), lab.domain.digest(work_of(epoch.leaves[0])))
+    epoch = epoch.with_leaf(0, signature)
     return epoch, lab.post(epoch)
 
 
 def forged(lab: Lab, epoch: Epoch, header: EpochHeader) -> Any:
-    return lab.disputes.functions.proveBadLeaf(
-        astuple(header), epoch.work_proof(0), epoch.signatures[0]
-    )
+    return lab.disputes.functions.proveBadLeaf(astuple(header), epoch.work(0), epoch.signature(0))

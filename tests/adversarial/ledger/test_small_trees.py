@@ -14,7 +14,7 @@ def test_without_a_count_padding_and_inner_nodes_are_leaves(lab: Lab) -> None:
     weak = lab.weak("AnswersWithPadding", tree.root)
     sibling, uncle = tree.proof(2)
     assert sibling == ZERO_WORD
-    lab.send(weak.functions.answer(ZERO_WORD, 3, [epoch.work_digests[2], uncle]))
+    lab.send(weak.functions.answer(ZERO_WORD, 3, [epoch.leaves[2].digest(), uncle]))
     assert weak.functions.isAnswered(3).call(), "a leaf that nobody can show was shown"
     lab.send(weak.functions.answer(tree.root, 7, []))
     assert weak.functions.isAnswered(7).call(), "the root is its own leaf"
@@ -22,7 +22,11 @@ def test_without_a_count_padding_and_inner_nodes_are_leaves(lab: Lab) -> None:
 
 def test_the_ledgers_paths_have_one_length_and_end_at_the_count(lab: Lab) -> None:
     epoch = lab.epoch(alice=[10, 20, 30])
-    root, digests, tree = epoch.work_tree.root, epoch.work_digests, epoch.work_tree
+    root, digests, tree = (
+        epoch.work_tree.root,
+        [leaf.digest() for leaf in epoch.leaves],
+        epoch.work_tree,
+    )
     verify = lab.weak("Probe").functions.verify
     for index in range(3):
         assert verify(root, digests[index], index, 3, tree.proof(index)).call()
@@ -40,9 +44,9 @@ def test_leaves_that_do_not_exist_cannot_be_opened_and_cost_the_stake(lab: Lab) 
     lab.allow("bob", lab.registry, STAKE)
     demand = lab.disputes.functions.demand(astuple(header), DisputeKind.WORK, [3])
     dispute = lab.dispute_id(lab.send(demand, "bob"))
-    forged = (*epoch.work_proof(2)[:1], 3, [epoch.work_digests[2], epoch.work_tree.proof(2)[1]])
+    forged = (*epoch.work(2)[:1], 3, [epoch.leaves[2].digest(), epoch.work_tree.proof(2)[1]])
     answer = lab.disputes.functions.answerWork(
-        dispute, astuple(header), [3], [0], [forged], [epoch.signatures[2]]
+        dispute, astuple(header), [3], [0], [forged], [epoch.signature(2)]
     )
     with refused("BadOpening", index=3):
         lab.send(answer)
@@ -83,11 +87,11 @@ def test_an_empty_epoch_says_nothing_and_nothing_can_be_said_against_it(lab: Lab
 def test_one_honest_leaf_is_its_own_edge_and_no_fault(lab: Lab) -> None:
     epoch = lab.epoch(alice=100)
     header = lab.post(epoch)
-    work, account = epoch.work_proof(0), epoch.account_proof(0)
+    work, account = epoch.work(0), epoch.account(0)
     prove, alice = lab.disputes.functions, lab.address("alice")
     attempts = [
         ("NoFault", prove.proveBadEdge(astuple(header), work)),
-        ("NoFault", prove.proveBadLeaf(astuple(header), work, epoch.signatures[0])),
+        ("NoFault", prove.proveBadLeaf(astuple(header), work, epoch.signature(0))),
         ("NotAdjacent", prove.proveBadPair(astuple(header), work, work)),
         ("NotAdjacent", prove.proveAccountOrder(astuple(header), account, account)),
         ("NoFault", prove.proveDuplicate(astuple(header), work, astuple(header), work)),
@@ -107,7 +111,7 @@ def test_one_honest_leaf_is_its_own_edge_and_no_fault(lab: Lab) -> None:
 def test_one_false_leaf_is_caught_at_either_edge(lab: Lab) -> None:
     honest = lab.epoch(alice=100)
     lies = {
-        "first": honest.with_leaf(0, epoch_sum=honest.work[0].epoch_sum - 1),
+        "first": honest.with_leaf(0, epoch_sum=honest.leaves[0].epoch_sum - 1),
         "last": honest,
     }
     for edge, epoch in lies.items():
@@ -121,9 +125,9 @@ def test_one_false_leaf_is_caught_at_either_edge(lab: Lab) -> None:
 def test_one_account_of_somebody_who_did_nothing_is_caught(lab: Lab) -> None:
     honest = lab.epoch(alice=100)
     [alice] = honest.accounts
-    stolen = honest.with_accounts([replace(alice, worker=lab.address("bob"))])
+    stolen = honest.bend(accounts=[replace(alice, worker=lab.address("bob"))])
     header = lab.post(stolen)
-    work, account = stolen.work_proof(0), stolen.account_proof(0)
+    work, account = stolen.work(0), stolen.account(0)
     for name in ("alice", "bob"):
         with lab.world.undone():
             prove = lab.disputes.functions.proveBadAccount
