@@ -30,15 +30,10 @@ from protocol.verdict import Outcome, Thresholds, Verdict, follows
 class Quorum:
     """Whose verdicts count (everyone who ever had a place), and how many are enough.
 
-    `num_voters` are the verifiers less those that the orchestrator says lost their vote. By its word a
-    group may be paid with verdicts that disagree, never with fewer than `threshold`.
-
-    Example: Quorum(threshold=2, num_to_condemn=2, num_voters=3, members=("0x…", "0x…", "0x…"))
+    Example: Quorum(threshold=2, members=("0x…", "0x…", "0x…"))
     """
 
     threshold: int
-    num_to_condemn: int
-    num_voters: int
     members: tuple[str, ...]
 
 
@@ -187,12 +182,7 @@ def _fault_of_replay(
         if _counts(verdict, drawn, public)
     }
     found = list(outcomes.values())
-    if is_vouched(
-        found,
-        threshold=quorum.threshold,
-        num_to_condemn=quorum.num_to_condemn,
-        num_voters=quorum.num_voters,
-    ):
+    if is_vouched(found, threshold=quorum.threshold):
         return None
     return (
         f"nonce {item.nonce} of {item.worker} was drawn for replay and is paid with "

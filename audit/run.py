@@ -28,7 +28,6 @@ from audit.published import Published
 from audit.record import PublicRecord
 from audit.tasks import PromptOf, Unchecked, check_tasks, policies_of, prompts_of
 from ledger.state import RunState
-from protocol.checks.draw import votes_that_condemn
 from protocol.errors import MarketError
 from protocol.messages import Contribution
 from protocol.run import RunSpec
@@ -111,8 +110,6 @@ def public_draws(record: PublicRecord, run_id: int, spec: RunSpec) -> PublicDraw
         domain=domain_of(ledger),
         quorum=Quorum(
             threshold=state.threshold,
-            num_to_condemn=votes_that_condemn(state.threshold, len(state.verifiers)),
-            num_voters=sum(v.has_vote for v in record.reader.verifiers(run_id)),
             members=state.roster,
         ),
         spoke_for=Keys(ledger).spoke_for,

@@ -235,6 +235,8 @@ class VerifierInfo(Wire):
     num_undecided: U63
     num_odd: U63
     """Verdicts that a quorum of the others overruled."""
+    splits: dict[str, int]
+    """By other verifier: groups that wait, or waited, because the two disagree and nobody was left to ask."""
     canaries_failed: U63
     """Passed canaries are not told: the verifier would learn which of its tasks they were."""
 

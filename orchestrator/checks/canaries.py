@@ -119,7 +119,7 @@ def infos(run: Run) -> CanaryInfos:
 
 async def verifier_infos(services: Services, run: Run) -> VerifierInfos:
     """Return how the run's verifiers have judged."""
-    found = []
+    found, splits = [], await services.store.verifiers.splits(run.run_id)
     for verifier in run.chain.verifiers:
         record = await services.store.verifiers.record(run.run_id, verifier)
         failed_on = record.failed_on
@@ -132,6 +132,7 @@ async def verifier_infos(services: Services, run: Run) -> VerifierInfos:
                 num_rejected=record.num_rejected,
                 num_undecided=record.num_undecided,
                 num_odd=record.num_odd,
+                splits=splits.get(verifier, {}),
                 canaries_failed=record.canaries_failed,
             )
         )

@@ -13,7 +13,7 @@ from protocol.messages import GroupState
 from protocol.verdict import Outcome
 
 SPLIT = "split"
-"""What a group was found to be where all voted and no quorum agreed."""
+"""What a group was found to be where all voted and no quorum agreed: it waits for another verifier."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Ballots:
     worker: str
     state: GroupState
     found: str = ""
-    """What closed the vote: an outcome, `SPLIT`, or empty while it is open."""
+    """What closed the vote: an outcome; empty or `SPLIT` while it is open."""
     canary: str = ""
     """What a replay must find, where the group is a canary."""
     votes: Mapping[str, Outcome] = field(default_factory=dict)
@@ -162,7 +162,6 @@ class Ask(Effect):
 @dataclass(frozen=True, slots=True)
 class Accept(Effect):
     digest: str
-    may_train: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +175,14 @@ class Reject(Effect):
 class CloseVote(Effect):
     digest: str
     found: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoteSplit(Effect):
+    """Nobody is left to ask, and no quorum agrees; `pairs` are those that disagree and were not counted yet."""
+
+    digest: str
+    pairs: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)

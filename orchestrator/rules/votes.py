@@ -6,7 +6,8 @@ Pure: facts and a vote in, effects out. The store writes the effects only if the
 The ladder. A quorum of `to_accept` accepting votes pays a group; `to_condemn` rejecting ones leave it
 unpaid. Stake goes only where as many voters' own figures name what was done, or are gross in two groups
 of the worker. As many alarms of their sequential tests pause a worker. Where all have voted and neither
-quorum is there, the group is paid and not trained on.
+quorum is there, the group waits until the operator puts another verifier in the place of one: paid, it would be
+the shield of any cheat with one verifier in league; unpaid, any verifier could starve a worker.
 
 A canary is a group whose answer was fixed before it was sent. Whoever misjudges one loses its vote, also
 where it was already given; whoever misjudges a second one is accused.
@@ -15,6 +16,7 @@ where it was already given; whoever misjudges a second one is accused.
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import combinations
 
 from orchestrator.rules.ballots import (
     SPLIT,
@@ -33,6 +35,7 @@ from orchestrator.rules.ballots import (
     NoteAlarm,
     NoteGross,
     NoteOdd,
+    NoteSplit,
     OpenBallots,
     PassCanary,
     Pause,
@@ -175,22 +178,34 @@ class _Counting:
         votes, terms = _votes(self._facts, self._cast, digest), self._terms
         num_accepted = self._num(votes, {Outcome.ACCEPTED})
         num_rejected = self._num(votes, {Outcome.REJECTED})
-        num_voters = len(self._voters())
         if num_rejected >= terms.to_condemn:
             self._condemn(digest)
         elif num_accepted >= terms.to_accept:
-            self._accept(digest, may_train=True, found=Outcome.ACCEPTED)
-        elif num_accepted + num_rejected >= num_voters >= terms.to_accept:
-            # None is left to ask: not condemned, so paid; not vouched for, so not trained on.
-            self._accept(digest, may_train=False, found=SPLIT)
+            self._accept(digest)
         else:
+            if num_accepted + num_rejected == len(self._voters()):
+                self._split(digest)
             num_wanted = terms.to_accept - max(num_accepted, num_rejected)
             self._do(Ask(digest, num_wanted, self._now))
 
-    def _accept(self, digest: str, *, may_train: bool, found: str) -> None:
-        self._do(Accept(digest, may_train))
+    def _split(self, digest: str) -> None:
+        """None is left to ask. Whoever can bring that about could as well sign no epoch."""
+        ballots, votes = self._facts.groups[digest], _votes(self._facts, self._cast, digest)
+        voters = self._voters()
+        pairs = tuple(
+            (one, other)
+            for one, other in combinations(sorted(voters), 2)
+            if votes[one] != votes[other]
+            and (ballots.found != SPLIT or self._cast.verifier in (one, other))
+        )
+        if pairs:
+            self._do(NoteSplit(digest, pairs))
+            self._tell("split", {"digest": "0x" + digest})
+
+    def _accept(self, digest: str) -> None:
+        self._do(Accept(digest))
         self.states[digest] = GroupState.ACCEPTED
-        self._close(digest, found)
+        self._close(digest, Outcome.ACCEPTED)
 
     def _condemn(self, digest: str) -> None:
         cast, worker = self._cast, self._facts.groups[digest].worker
@@ -220,8 +235,6 @@ class _Counting:
 
     def _close(self, digest: str, found: str) -> None:
         self._do(CloseVote(digest, found), OpenBallots(digest), DropPlaces(digest))
-        if found == SPLIT:
-            return
         for voter, vote in _decided(_votes(self._facts, self._cast, digest)).items():
             if vote != found:
                 self._odd(digest, voter, vote, found)
@@ -235,7 +248,7 @@ class _Counting:
         """A vote that comes after the decision changes nothing, and is held against the decision."""
         cast, found = self._cast, self._facts.groups[self._cast.digest].found
         self._do(Announce("verdict", cast.summary))
-        if found and found not in (SPLIT, cast.outcome):
+        if found and found != cast.outcome:
             self._odd(cast.digest, cast.verifier, cast.outcome, found)
 
     def _alarm(self, worker: str) -> None:

@@ -51,6 +51,7 @@ may touch them all. Nothing here expires unless it says so: it is the run's reco
     rollcall:{RUN}:votes_of:ADDR  set     digests with a vote of this verifier that wait for more
     rollcall:{RUN}:verifier:ADDR  hash    accepted, rejected, undecided, odd,
                                           canaries_failed, failed_on (digest that cost the vote)
+    rollcall:{RUN}:splits         hash    "ADDR ADDR" → groups on which these two left no quorum
     rollcall:{RUN}:voteless       set     verifiers that failed a canary
     rollcall:{RUN}:accusations    set     DIGEST:ADDR verifiers that failed a second one, to be reported
     rollcall:{RUN}:canaries       hash    commitment → `records.Canary` JSON

@@ -1,5 +1,6 @@
 """Verifiers: what they are handed, how they judged, and who has lost its vote."""
 
+from collections import defaultdict
 from dataclasses import dataclass
 
 from orchestrator.store import keys
@@ -37,6 +38,14 @@ class VerifierStore:
         return VerifierRecord.of(
             await self.queue.hash(f"{keys.run_prefix(run_id)}verifier:{verifier}")
         )
+
+    async def splits(self, run_id: int) -> dict[str, dict[str, int]]:
+        """Return by verifier and other verifier on how many groups the two left no quorum."""
+        found: dict[str, dict[str, int]] = defaultdict(dict)
+        for pair, count in (await self.queue.hash(keys.run_prefix(run_id) + "splits")).items():
+            one, other = pair.decode().split()
+            found[one][other] = found[other][one] = int(count)
+        return found
 
     async def voteless(self, run_id: int) -> frozenset[str]:
         """Return the verifiers that lost their vote to a canary."""

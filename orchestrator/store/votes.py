@@ -179,8 +179,8 @@ class Writes:
                 return (("drop_places", digest, self.num_verifiers),)
             case ballots.Ask(digest, num_wanted, at):
                 return (("ask", digest, self.num_verifiers, num_wanted, at),)
-            case ballots.Accept(digest, may_train):
-                return (("accept", digest, int(may_train)),)
+            case ballots.Accept(digest):
+                return (("accept", digest),)
             case ballots.Reject(digest, rejection, detail):
                 return (("reject", digest, rejection, detail),)
             case ballots.CloseVote(digest, found):
@@ -192,6 +192,9 @@ class Writes:
 
     def _sanction(self, effect: Effect) -> tuple[Command, ...]:  # noqa: PLR0911 - one per effect
         match effect:
+            case ballots.NoteSplit(digest, pairs):
+                found = ("HSET", f"group:{digest}", "found", ballots.SPLIT)
+                return (found, *(("HINCRBY", "splits", " ".join(pair), 1) for pair in pairs))
             case ballots.NoteGross(worker, digest):
                 return (("SADD", f"gross:{worker}", digest),)
             case ballots.Exclude(worker, detail):

@@ -71,15 +71,6 @@ def votes_that_condemn(threshold: int, num_verifiers: int) -> int:
     return max(threshold, min(INDEPENDENT_REPLAYS, num_verifiers))
 
 
-def is_vouched(
-    outcomes: Sequence[Outcome], *, threshold: int, num_to_condemn: int, num_voters: int
-) -> bool:
-    """Return whether one outcome per verifier is enough to pay a drawn group.
-
-    `threshold` accepting ones are. The outcomes of all that have a vote are too, if too few condemn the
-    group: then it is paid and not trained on.
-    """
-    accepting = outcomes.count(Outcome.ACCEPTED)
-    rejecting = outcomes.count(Outcome.REJECTED)
-    is_split = accepting + rejecting >= max(threshold, num_voters) and rejecting < num_to_condemn
-    return accepting >= threshold or is_split
+def is_vouched(outcomes: Sequence[Outcome], *, threshold: int) -> bool:
+    """Return whether one outcome per verifier is enough to pay a drawn group."""
+    return outcomes.count(Outcome.ACCEPTED) >= threshold

@@ -4,9 +4,9 @@ Owns the settings and their defaults; `launch.py` and `demo/deploying.py` act on
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from protocol.wire import Address
 from rollcall.cli.spec import RunPlan
@@ -65,7 +65,7 @@ class LaunchConfig(BaseModel):
     verifiers: tuple[Address, ...]
     """Accounts that replay and sign epochs."""
     threshold: Annotated[int, Field(ge=1, le=64)] = 1
-    """How many verifiers must agree; more than half."""
+    """How many verifiers must agree: more than half, and not all of several."""
     endow: tuple[Address, ...] = ()
     """Accounts that get a stake's worth of test tokens, and gas if the node has
     `anvil_setBalance`. Only with `deploy = "with_test_token"`."""
@@ -100,3 +100,14 @@ class LaunchConfig(BaseModel):
     """How long the chain waits."""
     plan: RunPlan = RunPlan()
     """The run itself."""
+
+    @model_validator(mode="after")
+    def _bears_a_liar(self) -> Self:
+        num = len(self.verifiers)
+        if 1 < num <= self.threshold:
+            raise ValueError(
+                f"threshold {self.threshold} of {num} verifiers: any one of them could shield a cheat, starve a "
+                f"worker and stop every epoch; name {max(3, num)} or more in `verifiers`, with threshold = "
+                f"{max(3, num) - 1}"
+            )
+        return self

@@ -81,12 +81,22 @@ def _verifiers_table(verifiers: Mapping[int, tuple[VerifierInfo, ...]]) -> Table
             str(run_id),
             item.verifier,
             *map("{:,}".format, _counts(item)),
+            ", ".join(f"{n:,} with {other}" for other, n in sorted(item.splits.items())) or "none",
             "counts" if item.has_vote else f"[red]lost[/]: {item.reason}",
         )
         for run_id, found in verifiers.items()
         for item in found
     )
-    columns = ("run", "verifier", "accepted", "rejected", "undecided", "overruled", "vote")
+    columns = (
+        "run",
+        "verifier",
+        "accepted",
+        "rejected",
+        "undecided",
+        "overruled",
+        "splits",
+        "vote",
+    )
     return table("verifiers", columns, rows)
 
 

@@ -127,20 +127,6 @@ def test_two_of_three_must_agree(
         assert mine.is_excluded == (states[-1] == "rejected")
 
 
-def test_where_verifiers_disagree_for_good_the_group_is_paid_and_not_trained_on(
-    ground: Ground, redis_url: str, tmp_path: Path
-) -> None:
-    with opened(ground, redis_url, tmp_path / "b", num_verifiers=2, threshold=2) as place:
-        digest = one_group(place)
-        assert place.party("v0").decide(digest, ACCEPTED) == "replay"
-        assert place.party("v1").decide(digest, REJECTED) == "accepted"
-        run = place.services.runs[place.run_id]
-        assert (
-            place.call(place.services.store.queue.call, "ZCARD", run_prefix(run.run_id) + "ready")
-            == 0
-        )
-
-
 @pytest.mark.parametrize(
     ("threshold", "num_verifiers", "votes"), [(1, 1, 1), (2, 2, 2), (2, 3, 2), (3, 5, 3), (1, 3, 2)]
 )

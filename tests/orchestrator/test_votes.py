@@ -25,6 +25,7 @@ from orchestrator.rules.ballots import (
     NoteAlarm,
     NoteGross,
     NoteOdd,
+    NoteSplit,
     OpenBallots,
     PassCanary,
     Pause,
@@ -173,6 +174,8 @@ def test_a_decided_vote_is_sealed_until_the_group_is_decided() -> None:
         (VoteTerms.of(("v0", "v1"), threshold=1), [REJECTED], "replay"),
         (VoteTerms.of(("v0", "v1"), threshold=1), [ACCEPTED], "accepted"),
         (VoteTerms.of(("v0", "v1"), threshold=1), [REJECTED, ACCEPTED], "accepted"),
+        (VoteTerms.of(("v0", "v1"), threshold=2), [REJECTED, ACCEPTED], "replay"),
+        (VoteTerms.of(("v0", "v1", "v2"), threshold=3), [ACCEPTED, ACCEPTED, REJECTED], "replay"),
         (VoteTerms.of(("v0", "v1"), threshold=1), [REJECTED, REJECTED], "rejected"),
     ],
 )
@@ -190,22 +193,47 @@ def test_an_open_group_asks_for_as_many_more_as_could_decide_it() -> None:
     assert of(does(split, cast("v2", REJECTED), FIVE), Ask) == [Ask(GROUP, 1, NOW)]
 
 
-def test_where_all_disagree_the_group_is_paid_and_not_trained_on() -> None:
+def test_where_all_disagree_the_group_waits_for_another_verifier() -> None:
     two = VoteTerms.of(("v0", "v1"), threshold=2)
     counted = does(facts({"v0": ACCEPTED}), cast("v1", REJECTED), two)
-    assert of(counted, Accept) == [Accept(GROUP, may_train=False)]
-    assert of(counted, CloseVote) == [CloseVote(GROUP, SPLIT)]
-    assert not of(counted, NoteOdd), "neither of them is the odd one"
+    assert counted.state is GroupState.REPLAY
+    assert of(counted, NoteSplit) == [NoteSplit(GROUP, (("v0", "v1"),))]
+    assert counted.news == ("split",)
+    assert of(counted, Ask) == [Ask(GROUP, 1, NOW)]
+    assert not of(counted, Accept, Reject, CloseVote, OpenBallots, NoteOdd)
     agreed = does(facts({"v0": ACCEPTED}), cast("v1", ACCEPTED), two)
-    assert of(agreed, Accept) == [Accept(GROUP, may_train=True)]
+    assert of(agreed, Accept) and not of(agreed, NoteSplit)
+
+
+@pytest.mark.parametrize(("vote", "state"), [(ACCEPTED, "accepted"), (REJECTED, "rejected")])
+def test_who_takes_a_verifiers_place_decides_a_split(vote: Outcome, state: str) -> None:
+    """v1 left: its vote counts no more, and the newcomer agrees with one of those that stayed."""
+    waits = facts({"v0": vote, "v1": ACCEPTED if vote is REJECTED else REJECTED}, found=SPLIT)
+    terms = VoteTerms.of(("v0", "v2"), threshold=2)
+    counted = does(waits, cast("v2", vote), terms)
+    assert counted.state == state
+    assert of(counted, CloseVote) == [CloseVote(GROUP, state)]
+
+
+def test_each_pair_is_counted_once_for_a_group_that_waits() -> None:
+    four = VoteTerms.of(("v0", "v1", "v2", "v3"), threshold=3)
+    votes = {"v0": ACCEPTED, "v1": ACCEPTED, "v2": REJECTED}
+    first = does(facts(votes), cast("v3", REJECTED), four)
+    pairs = (("v0", "v2"), ("v0", "v3"), ("v1", "v2"), ("v1", "v3"))
+    assert of(first, NoteSplit) == [NoteSplit(GROUP, pairs)]
+    replaced = VoteTerms.of(("v0", "v1", "v2", "v4"), threshold=3)
+    known = facts({**votes, "v3": REJECTED}, found=SPLIT)
+    again = does(known, cast("v4", REJECTED), replaced)
+    assert of(again, NoteSplit) == [NoteSplit(GROUP, (("v0", "v4"), ("v1", "v4")))]
 
 
 def test_fewer_voters_than_the_threshold_decide_nothing() -> None:
     lost = facts({"v0": ACCEPTED}, voteless=frozenset({"v1", "v2"}))
     counted = does(lost, cast("v1", REJECTED))
     assert counted.state is GroupState.REPLAY
+    assert not of(counted, NoteSplit), "one is left: it splits with nobody"
     one_lost = facts({"v0": ACCEPTED}, voteless=frozenset({"v2"}))
-    assert does(one_lost, cast("v1", REJECTED)).state is GroupState.ACCEPTED
+    assert of(does(one_lost, cast("v1", REJECTED)), NoteSplit)
 
 
 def test_votes_of_strangers_and_of_those_without_a_vote_do_not_count() -> None:
@@ -220,7 +248,6 @@ def test_votes_of_strangers_and_of_those_without_a_vote_do_not_count() -> None:
         ("accepted", REJECTED, True),
         ("accepted", ACCEPTED, False),
         ("rejected", ACCEPTED, True),
-        (SPLIT, REJECTED, False),
         ("", REJECTED, False),
     ],
 )
@@ -368,7 +395,7 @@ def test_a_lost_vote_is_taken_out_of_every_group_that_waits() -> None:
     split = replace(waiting, votes={"v0": REJECTED, "v1": ACCEPTED, "v2": REJECTED})
     known = replace(known, groups={**known.groups, "bb": split})
     counted = does(known, cast("v1", REJECTED))
-    assert of(counted, Accept) == [Accept("bb", may_train=False)], "the two left disagree"
+    assert of(counted, NoteSplit) == [NoteSplit("bb", (("v1", "v2"),))], "the two left disagree"
 
 
 def test_a_canary_closes_when_all_who_have_a_vote_have_answered() -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from protocol.user_error import UserError
 from rollcall.cli.launch import params_of, warnings_of
@@ -23,7 +24,7 @@ def config(**changes: object) -> LaunchConfig:
         "orchestrator": "http://market",
         "orchestrator_address": WHO,
         "trainer_address": WHO,
-        "verifiers": ("0x" + "33" * 20, "0x" + "22" * 20),
+        "verifiers": ("0x" + "33" * 20, "0x" + "22" * 20, "0x" + "44" * 20),
         "threshold": 2,
         "plan": RunPlan(model=ROOT / "models/start"),
     }
@@ -40,16 +41,31 @@ def test_every_term_of_a_run_reaches_the_chain(world: World) -> None:
     assert (params.permit_period, params.gate) == (77, WHO)
     assert (params.base_model, params.num_parameters) == (spec.model_digest, spec.num_parameters)
     assert params.spec_hash == spec.canonical_digest()
-    assert params.verifiers == ("0x" + "22" * 20, "0x" + "33" * 20)
+    assert params.verifiers == ("0x" + "22" * 20, "0x" + "33" * 20, "0x" + "44" * 20)
 
 
 def test_a_single_verifier_is_said_loudly(world: World) -> None:
     spec = spec_of(config().plan, orchestrator=WHO, trainer=WHO)
-    two = params_of(config(), world.deployment, spec)
+    three = params_of(config(), world.deployment, spec)
     one = params_of(config(verifiers=(WHO,), threshold=1), world.deployment, spec)
-    assert warnings_of(two) == ()
+    assert warnings_of(three) == ()
     [warning] = warnings_of(one)
     assert warning.startswith("WARNING: this run has a single verifier")
+
+
+@pytest.mark.parametrize(
+    ("num", "threshold", "remedy"),
+    [(1, 1, ""), (2, 2, "name 3 or more in `verifiers`, with threshold = 2"), (3, 2, ""),
+     (3, 3, "name 3 or more in `verifiers`, with threshold = 2"),
+     (5, 5, "name 5 or more in `verifiers`, with threshold = 4"), (5, 4, "")],
+)  # fmt: skip
+def test_a_run_in_which_all_must_agree_is_refused(num: int, threshold: int, remedy: str) -> None:
+    values = {"verifiers": tuple(f"0x{n:040x}" for n in range(1, num + 1)), "threshold": threshold}
+    if not remedy:
+        config(**values)
+        return
+    with pytest.raises(ValidationError, match=remedy):
+        config(**values)
 
 
 def test_every_term_of_a_deployment_is_handed_on() -> None:

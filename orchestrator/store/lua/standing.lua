@@ -79,7 +79,7 @@ local function decided(digest, worker, nonce)
   return ended(worker, nonce)
 end
 
-local function accept(digest, may_train)
+local function accept(digest)
   local g = redis.call('HMGET', p .. 'group:' .. digest,
     'worker', 'nonce', 'tokens', 'units', 'version', 'is_trainable', 'candidate', 'rewards')
   local worker = g[1]
@@ -90,7 +90,7 @@ local function accept(digest, may_train)
   redis.call('HINCRBY', p .. 'worker:' .. worker, 'accepted_tokens', g[3])
   redis.call('HINCRBY', p .. 'state', 'unsettled', g[4])
   local oldest = tonumber(redis.call('HGET', p .. 'state', 'oldest') or '0')
-  if may_train and g[6] == '1' and tonumber(g[5]) >= oldest then
+  if g[6] == '1' and tonumber(g[5]) >= oldest then
     local seq = redis.call('HINCRBY', p .. 'state', 'seq', 1)
     redis.call('ZADD', p .. 'ready', seq, g[7])
   end

@@ -32,7 +32,7 @@ if state ~= 'rejected' then
   owe(worker, -tonumber(ARGV[15]), tonumber(ARGV[14]))
 end
 if state == 'accepted' then
-  accept(digest, true)
+  accept(digest)
 elseif state == 'replay' then
   redis.call('HSET', p .. 'group:' .. digest, 'state', 'replay')
   redis.call('SADD', p .. 'replay:' .. worker, digest)

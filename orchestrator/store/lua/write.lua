@@ -5,7 +5,7 @@ local max_events = ARGV[4]
 
 local steps = {
   -- From `standing.lua`: a group's change of state, the end of its vote, and a worker's end.
-  accept = function(digest, may_train) accept(digest, may_train == '1') end,
+  accept = accept,
   reject = reject,
   exclude = exclude,
   drop_places = drop_places,

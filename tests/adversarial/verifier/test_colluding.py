@@ -6,7 +6,6 @@ one was failed; they end it: neither colluder can tell an accomplice's false gro
 
 from pathlib import Path
 
-from orchestrator.store.keys import run_prefix
 from protocol.messages import GroupState
 from protocol.verdict import Outcome
 from tests.orchestrator.test_canaries import ALICE, BOB, code, deliver, examined, info
@@ -70,11 +69,7 @@ def test_work_they_passed_alone_before_is_not_decided_by_their_votes(
         place.party("v1").judge(false_work, Outcome.ACCEPTED)
         assert place.status(false_work).state is GroupState.REPLAY, "one vote of two counts"
         place.party(HONEST).decide(false_work, Outcome.REJECTED)
-        assert place.status(false_work).state is GroupState.ACCEPTED, "paid: they disagree for good"
-        prefix = run_prefix(place.run_id)
-        assert place.call(place.services.store.queue.call, "ZCARD", prefix + "ready") == 0, (
-            "not trained on"
-        )
+        assert place.status(false_work).state is GroupState.REPLAY, "unpaid: they disagree for good"
 
 
 def test_the_honest_verifier_cannot_be_framed_by_the_majority(
