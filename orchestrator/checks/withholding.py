@@ -34,12 +34,12 @@ what is still undecided counts as missing: a replay that nobody can make must no
 
 async def tick(services: Services, run: Run) -> None:
     """Look at every worker that is due. May be repeated, and done by several copies at once."""
-    for worker in await services.store.tallies.due(run.run_id):
+    for worker, count in (await services.store.tallies.due(run.run_id)).items():
         case = await case_of(services, run, worker)
         evidence = is_withholding(case) if case else None
         if case is not None and evidence is not None:
             await _exclude(services, run, case, evidence)
-        await services.store.tallies.looked_at(run.run_id, worker)
+        await services.store.tallies.looked_at(run.run_id, worker, count)
 
 
 def reason_of(worker: str, excluded_for: str) -> str:

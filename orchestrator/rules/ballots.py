@@ -69,7 +69,8 @@ class Ballots:
 class Suspicion:
     """What is known against a worker."""
 
-    is_excluded: bool = False
+    is_sanctioned: bool = False
+    """Whether it was excluded for false work before; for what else does not shield its stake."""
     gross: frozenset[str] = frozenset()
     """Its groups with gross evidence."""
     alarms: frozenset[str] = frozenset()
@@ -77,30 +78,18 @@ class Suspicion:
 
 
 @dataclass(frozen=True, slots=True)
-class Failing:
-    """What is known of a verifier that the vote makes fail a canary."""
-
-    num_failed: int = 0
-    """Canaries that it failed before."""
-    waiting: tuple[str, ...] = ()
-    """Groups with a vote of it that wait for more."""
-
-
-@dataclass(frozen=True, slots=True)
 class VoteFacts:
-    """All that a vote is counted by, read at one moment.
+    """All that a vote is counted by, read at one moment."""
 
-    `groups` has the vote's own, and those in which a failing verifier's vote is taken away; `workers` theirs.
-    """
-
-    groups: Mapping[str, Ballots]
-    workers: Mapping[str, Suspicion]
+    group: Ballots
+    worker: Suspicion
     is_handed: bool
     """Whether the replay was ever handed to the voter."""
     voteless: frozenset[str] = frozenset()
     examined: frozenset[str] = frozenset()
     """Verifiers whose answer to this canary was counted."""
-    failing: Mapping[str, Failing] = field(default_factory=dict)
+    num_failed: Mapping[str, int] = field(default_factory=dict)
+    """Canaries that verifiers failed before."""
 
 
 class Effect:

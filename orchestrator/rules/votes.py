@@ -78,34 +78,30 @@ class Counted:
 
 
 def count(facts: VoteFacts, cast: Cast, terms: VoteTerms, now: float) -> Counted:
-    """Return what a vote does: each verifier has one on each group that was handed to it."""
-    ballots = facts.groups[cast.digest]
-    before = ballots.votes.get(cast.verifier, Outcome.UNDECIDED)
-    if before is not Outcome.UNDECIDED:
-        is_same = cast.outcome in (before, Outcome.UNDECIDED)
-        return Counted(Reply.SAME if is_same else Reply.CONFLICT, ballots.state, earlier=before)
+    """Return what a vote does: each verifier has one on each group that was handed to it.
+
+    An undecided one may be decided later. Said again it does nothing: its place is offered to others when the
+    time to answer is up, and no stream of events is filled with it.
+    """
+    before, state = facts.group.votes.get(cast.verifier), facts.group.state
+    if before is not None and cast.outcome in (before, Outcome.UNDECIDED):
+        return Counted(Reply.SAME, state, earlier=before)
+    if before not in (None, Outcome.UNDECIDED):
+        return Counted(Reply.CONFLICT, state, earlier=before)
     if not facts.is_handed:
-        return Counted(Reply.FOREIGN, ballots.state)
+        return Counted(Reply.FOREIGN, state)
     counting = _Counting(facts, cast, terms, now)
     counting.count()
     return Counted(
         Reply.COUNTED,
-        counting.states[cast.digest],
+        counting.state,
         tuple(counting.effects),
         tuple(counting.news),
     )
 
 
-def failing(facts: VoteFacts, cast: Cast, terms: VoteTerms) -> tuple[str, ...]:
-    """Return who fails the canary by this vote, for what is known of them is among the facts."""
-    if not facts.groups[cast.digest].canary or cast.outcome is Outcome.UNDECIDED:
-        return ()
-    return _examined(facts, cast, terms)[1]
-
-
-def _votes(facts: VoteFacts, cast: Cast, digest: str) -> dict[str, Outcome]:
-    votes = dict(facts.groups[digest].votes)
-    return votes | {cast.verifier: cast.outcome} if digest == cast.digest else votes
+def _votes(facts: VoteFacts, cast: Cast) -> dict[str, Outcome]:
+    return {**facts.group.votes, cast.verifier: cast.outcome}
 
 
 def _examined(
@@ -116,8 +112,8 @@ def _examined(
     An answer that nobody else found may be a fault of whoever made the canary: a verifier fails it only
     where another passed it, or where there is no other.
     """
-    answer = facts.groups[cast.digest].canary
-    given = _decided(_votes(facts, cast, cast.digest))
+    answer = facts.group.canary
+    given = _decided(_votes(facts, cast))
     is_confirmed = answer in given.values() or len(terms.verifiers) == 1
     fresh = [voter for voter in given if voter not in facts.examined]
     passed = tuple(voter for voter in fresh if given[voter] == answer)
@@ -134,12 +130,12 @@ class _Counting:
     def __init__(self, facts: VoteFacts, cast: Cast, terms: VoteTerms, now: float) -> None:
         self._facts, self._cast, self._terms, self._now = facts, cast, terms, now
         self._voteless = set(facts.voteless)
-        self.states = {digest: ballots.state for digest, ballots in facts.groups.items()}
+        self.state = facts.group.state
         self.effects: list[Effect] = []
         self.news: list[str] = []
 
     def count(self) -> None:
-        cast, ballots = self._cast, self._facts.groups[self._cast.digest]
+        cast, ballots = self._cast, self._facts.group
         self._do(RecordVote(cast.digest, cast.verifier, cast.outcome, cast.finding))
         is_open = ballots.state is GroupState.REPLAY
         if cast.outcome is Outcome.UNDECIDED:
@@ -154,7 +150,7 @@ class _Counting:
         if ballots.canary:
             self._examine()
         elif is_open:
-            self._tally(cast.digest)
+            self._tally()
         else:
             self._take_note()
         if cast.is_alarm and cast.verifier in self._voters():
@@ -174,118 +170,117 @@ class _Counting:
     def _num(self, votes: Mapping[str, object], wanted: Collection[object]) -> int:
         return sum(votes.get(voter) in wanted for voter in self._voters())
 
-    def _tally(self, digest: str) -> None:
-        votes, terms = _votes(self._facts, self._cast, digest), self._terms
+    def _tally(self) -> None:
+        votes, terms = _votes(self._facts, self._cast), self._terms
         num_accepted = self._num(votes, {Outcome.ACCEPTED})
         num_rejected = self._num(votes, {Outcome.REJECTED})
         if num_rejected >= terms.to_condemn:
-            self._condemn(digest)
+            self._condemn()
         elif num_accepted >= terms.to_accept:
-            self._accept(digest)
+            self._accept()
         else:
             if num_accepted + num_rejected == len(self._voters()):
-                self._split(digest)
-            num_wanted = terms.to_accept - max(num_accepted, num_rejected)
-            self._do(Ask(digest, num_wanted, self._now))
+                self._split()
+            num_wanted = min(terms.to_accept - num_accepted, terms.to_condemn - num_rejected)
+            self._do(Ask(self._cast.digest, num_wanted, self._now))
 
-    def _split(self, digest: str) -> None:
+    def _split(self) -> None:
         """None is left to ask. Whoever can bring that about could as well sign no epoch."""
-        ballots, votes = self._facts.groups[digest], _votes(self._facts, self._cast, digest)
-        voters = self._voters()
+        cast, votes = self._cast, _votes(self._facts, self._cast)
         pairs = tuple(
-            (one, other)
-            for one, other in combinations(sorted(voters), 2)
-            if votes[one] != votes[other]
-            and (ballots.found != SPLIT or self._cast.verifier in (one, other))
+            pair
+            for pair in combinations(sorted(self._voters()), 2)
+            if votes[pair[0]] != votes[pair[1]]
+            and (self._facts.group.found != SPLIT or cast.verifier in pair)
         )
         if pairs:
-            self._do(NoteSplit(digest, pairs))
-            self._tell("split", {"digest": "0x" + digest})
+            self._do(NoteSplit(cast.digest, pairs))
+            self._tell("split", {"digest": "0x" + cast.digest})
 
-    def _accept(self, digest: str) -> None:
-        self._do(Accept(digest))
-        self.states[digest] = GroupState.ACCEPTED
-        self._close(digest, Outcome.ACCEPTED)
+    def _accept(self) -> None:
+        self._do(Accept(self._cast.digest))
+        self.state = GroupState.ACCEPTED
+        self._close(Outcome.ACCEPTED)
 
-    def _condemn(self, digest: str) -> None:
-        cast, worker = self._cast, self._facts.groups[digest].worker
-        self._do(Reject(digest, cast.rejection, cast.detail))
-        self.states[digest] = GroupState.REJECTED
-        self._close(digest, Outcome.REJECTED)
-        findings = dict(self._facts.groups[digest].findings)
-        if digest == cast.digest:
-            findings[cast.verifier] = cast.finding
+    def _condemn(self) -> None:
+        cast = self._cast
+        self._do(Reject(cast.digest, cast.rejection, cast.detail))
+        self.state = GroupState.REJECTED
+        self._close(Outcome.REJECTED)
+        findings = {**self._facts.group.findings, cast.verifier: cast.finding}
         named, gross = Consequence.NAMED, Consequence.GROSS
         if self._num(findings, {named}) >= self._terms.to_condemn:
-            self._sanction(worker, digest, also="")
+            self._sanction(also="")
         elif self._num(findings, {named, gross}) >= self._terms.to_condemn:
-            self._do(NoteGross(worker, digest))
-            others = sorted(self._facts.workers[worker].gross - {digest})
+            self._do(NoteGross(self._facts.group.worker, cast.digest))
+            others = sorted(self._facts.worker.gross - {cast.digest})
             if others:
-                self._sanction(worker, digest, also=others[0])
+                self._sanction(also=others[0])
 
-    def _sanction(self, worker: str, digest: str, *, also: str) -> None:
+    def _sanction(self, *, also: str) -> None:
         """Work that no honest machine makes: its worker loses its place, and its stake is asked for."""
-        if self._facts.workers[worker].is_excluded:
+        if self._facts.worker.is_sanctioned:
             return
-        why = f"replay of 0x{digest} found false work: {self._cast.rejection}"
-        self._do(Exclude(worker, why), Announce("exclusion", self._cast.summary))
-        if self._cast.is_reportable:
-            self._do(StartReport(digest, also))
+        cast = self._cast
+        why = f"replay of 0x{cast.digest} found false work: {cast.rejection}"
+        self._do(Exclude(self._facts.group.worker, why), Announce("exclusion", cast.summary))
+        if cast.is_reportable:
+            self._do(StartReport(cast.digest, also))
 
-    def _close(self, digest: str, found: str) -> None:
+    def _close(self, found: str) -> None:
+        digest = self._cast.digest
         self._do(CloseVote(digest, found), OpenBallots(digest), DropPlaces(digest))
-        for voter, vote in _decided(_votes(self._facts, self._cast, digest)).items():
+        for voter, vote in _decided(_votes(self._facts, self._cast)).items():
             if vote != found:
-                self._odd(digest, voter, vote, found)
+                self._odd(voter, vote, found)
 
-    def _odd(self, digest: str, voter: str, vote: Outcome, found: str) -> None:
+    def _odd(self, voter: str, vote: Outcome, found: str) -> None:
+        digest = "0x" + self._cast.digest
         self._do(NoteOdd(voter))
-        fields = {"verifier": voter, "digest": "0x" + digest, "outcome": vote.value, "found": found}
+        fields = {"verifier": voter, "digest": digest, "outcome": vote.value, "found": found}
         self._tell("odd_one_out", fields)
 
     def _take_note(self) -> None:
         """A vote that comes after the decision changes nothing, and is held against the decision."""
-        cast, found = self._cast, self._facts.groups[self._cast.digest].found
+        cast, found = self._cast, self._facts.group.found
         self._do(Announce("verdict", cast.summary))
         if found and found != cast.outcome:
-            self._odd(cast.digest, cast.verifier, cast.outcome, found)
+            self._odd(cast.verifier, cast.outcome, found)
 
     def _alarm(self, worker: str) -> None:
         """Work that passes one by one and drifts together: its worker is paid, and pauses."""
         self._do(NoteAlarm(worker, self._cast.verifier))
-        alarms = self._facts.workers[worker].alarms | {self._cast.verifier}
+        alarms = self._facts.worker.alarms | {self._cast.verifier}
         if len(alarms & set(self._voters())) >= self._terms.to_condemn:
             fields = {"worker": worker, "detail": self._cast.detail}
             self._do(Pause(worker, self._cast.detail), Announce("paused", fields))
             self.news.append("worker_paused")
 
     def _examine(self) -> None:
-        digest, ballots = self._cast.digest, self._facts.groups[self._cast.digest]
+        digest, ballots = self._cast.digest, self._facts.group
         passed, failed = _examined(self._facts, self._cast, self._terms)
         self._do(*(PassCanary(digest, voter) for voter in passed))
         for voter in failed:
             self._strike(voter)
-        given = _decided(_votes(self._facts, self._cast, digest))
+        given = _decided(_votes(self._facts, self._cast))
         if ballots.state is not GroupState.REPLAY or not given.keys() >= set(self._voters()):
             return
         self._do(CloseCanary(digest), OpenBallots(digest, Outcome.ACCEPTED), DropPlaces(digest))
-        self.states[digest] = GroupState.ACCEPTED
+        self.state = GroupState.ACCEPTED
         if ballots.canary not in given.values() and len(self._terms.verifiers) > 1:
             self.news.append("canary_contradicted")
 
     def _strike(self, voter: str) -> None:
-        """The first failed canary costs the vote, the second the stake; each group is counted without it."""
-        digest, known = self._cast.digest, self._facts.failing[voter]
-        self._do(FailCanary(digest, voter, self._facts.groups[digest].worker))
-        if known.num_failed == 1:
+        """The first failed canary costs the vote, the second the stake.
+
+        Groups that wait with a vote of it are left alone: without it none is decided that was open, and each
+        has a place open, whose taker's vote is counted without it and asks for as many as are wanted then.
+        """
+        digest, num_failed = self._cast.digest, self._facts.num_failed.get(voter, 0)
+        self._do(FailCanary(digest, voter, self._facts.group.worker))
+        if num_failed == 1:
             self._do(Accuse(voter, digest))
-        if known.num_failed:
-            return
-        self._voteless.add(voter)
-        self._do(TakeVote(voter, digest))
-        self._tell("vote_lost", {"verifier": voter, "digest": "0x" + digest})
-        for waiting in known.waiting:
-            ballots = self._facts.groups[waiting]
-            if self.states[waiting] is GroupState.REPLAY and not ballots.canary:
-                self._tally(waiting)
+        if not num_failed:
+            self._voteless.add(voter)
+            self._do(TakeVote(voter, digest))
+            self._tell("vote_lost", {"verifier": voter, "digest": "0x" + digest})

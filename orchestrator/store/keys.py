@@ -27,7 +27,7 @@ may touch them all. Nothing here expires unless it says so: it is the run's reco
                                           dropped
     rollcall:{RUN}:rewards:VERSION hash   open (leases undecided), ADDR:leased, ADDR:finished, ADDR:sum,
                                           ADDR:squares (of accepted groups' mean rewards); TALLY_SECONDS
-    rollcall:{RUN}:looks          set     workers that are due for a test of withholding
+    rollcall:{RUN}:looks          zset    worker due for a test of withholding → rewarded when it fell due
     rollcall:{RUN}:open           zset    ADDR:nonce → deadline
     rollcall:{RUN}:undecided:ADDR zset    nonces leased or waiting for a verdict
     rollcall:{RUN}:earned:ADDR    zset    digest → nonce of accepted work that no posted epoch has
@@ -48,7 +48,6 @@ may touch them all. Nothing here expires unless it says so: it is the run's reco
     rollcall:{RUN}:gross:ADDR     set     digests of a worker's groups with gross evidence
     rollcall:{RUN}:alarms:ADDR    set     verifiers whose sequential test of the worker alarmed; HANDED_SECONDS
     rollcall:{RUN}:ballots:DIGEST hash    verifier → its vote's event, until all may see it; HANDED_SECONDS
-    rollcall:{RUN}:votes_of:ADDR  set     digests with a vote of this verifier that wait for more
     rollcall:{RUN}:verifier:ADDR  hash    accepted, rejected, undecided, odd,
                                           canaries_failed, failed_on (digest that cost the vote)
     rollcall:{RUN}:splits         hash    "ADDR ADDR" → groups on which these two left no quorum

@@ -21,13 +21,16 @@ class VersionTally:
 class TallyStore:
     queue: Queue
 
-    async def due(self, run_id: int) -> tuple[str, ...]:
-        """Return the workers that are due for a look."""
-        found = await self.queue.call("SMEMBERS", keys.run_prefix(run_id) + "looks")
-        return tuple(worker.decode() for worker in found)
+    async def due(self, run_id: int) -> dict[str, int]:
+        """Return the workers that are due for a look, with their number of accepted groups at which they were."""
+        found = await self.queue.call(
+            "ZRANGE", keys.run_prefix(run_id) + "looks", 0, -1, "WITHSCORES"
+        )
+        return {worker.decode(): int(count) for worker, count in found}
 
-    async def looked_at(self, run_id: int, worker: str) -> None:
-        await self.queue.call("SREM", keys.run_prefix(run_id) + "looks", worker)
+    async def looked_at(self, run_id: int, worker: str, count: int) -> None:
+        """Note that a worker was looked at which was due at `count`, unless it is due again by now."""
+        await self.queue.script("looked_at", run_id, worker, count)
 
     async def num_rewarded(self, run_id: int, worker: str) -> int:
         """Return the worker's accepted groups with a reward."""

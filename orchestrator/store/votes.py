@@ -7,15 +7,15 @@ so no writer has to say that it changed something.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import msgpack
 
-from orchestrator.rules import ballots, votes
+from orchestrator.rules import ballots
 from orchestrator.rules.ballots import (
     Ballots,
     Cast,
     Effect,
-    Failing,
     Suspicion,
     VoteFacts,
     VoteTerms,
@@ -41,49 +41,14 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
-    """Whose facts are read."""
-
-    groups: tuple[str, ...]
-    workers: tuple[str, ...]
-    failing: tuple[str, ...] = ()
-
-    def reads(self, cast: Cast) -> list[Command]:
-        """Return the reads in the order in which `_facts` takes their answers."""
-        found: list[Command] = [
-            ("SISMEMBER", f"handed:{cast.digest}", cast.verifier),
-            ("SMEMBERS", "voteless"),
-            ("SMEMBERS", f"examined:{cast.digest}"),
-        ]
-        for digest in self.groups:
-            found.append(("HMGET", f"group:{digest}", "worker", "state", "found", "canary"))
-            found.append(("HGETALL", f"votes:{digest}"))
-            found.append(("HGETALL", f"findings:{digest}"))
-        for worker in self.workers:
-            found.append(("HGET", f"worker:{worker}", "excluded"))
-            found.append(("SMEMBERS", f"gross:{worker}"))
-            found.append(("SMEMBERS", f"alarms:{worker}"))
-        for verifier in self.failing:
-            found.append(("HGET", f"verifier:{verifier}", "canaries_failed"))
-            found.append(("SMEMBERS", f"votes_of:{verifier}"))
-        return found
-
-
-@dataclass(frozen=True, slots=True)
 class VoteStore:
     queue: Queue
 
     async def read(self, run_id: int, cast: Cast, worker: str, terms: VoteTerms) -> Seen:
-        """Read a vote's facts at one moment; of a verifier that fails a canary by it, its other votes too."""
-        scope = Scope((cast.digest,), (worker,))
-        while True:
-            reads = _packed(scope.reads(cast))
-            digest, answers = await self.queue.script("read", run_id, reads)
-            facts = _facts(scope, answers)
-            wider = _scope(facts, cast, terms)
-            if wider == scope:
-                return Seen(facts, reads, digest)
-            scope = wider
+        """Read a vote's facts at one moment."""
+        reads = _packed(_reads(cast, worker, terms))
+        digest, answers = await self.queue.script("read", run_id, reads)
+        return Seen(_facts(answers, terms), reads, digest)
 
     async def write(self, seen: Seen, effects: Sequence[Effect], writes: "Writes") -> bool:
         """Write a vote's effects; return False, and write nothing, where its facts have changed."""
@@ -92,50 +57,46 @@ class VoteStore:
         return bool(await self.queue.script("write", writes.run_id, *arguments))
 
 
-def _scope(facts: VoteFacts, cast: Cast, terms: VoteTerms) -> Scope:
-    """Return whose facts the vote is counted by, by what is known so far."""
-    failing = votes.failing(facts, cast, terms)
-    waiting = {d for v in failing if v in facts.failing for d in facts.failing[v].waiting}
-    groups = (cast.digest, *sorted(waiting - {cast.digest}))
-    workers = {facts.groups[digest].worker for digest in groups if digest in facts.groups}
-    return Scope(groups, tuple(sorted(workers)), failing)
+def _reads(cast: Cast, worker: str, terms: VoteTerms) -> list[Command]:
+    """Return the reads in the order in which `_facts` takes their answers."""
+    return [
+        ("HMGET", f"group:{cast.digest}", "worker", "state", "found", "canary"),
+        ("HGETALL", f"votes:{cast.digest}"),
+        ("HGETALL", f"findings:{cast.digest}"),
+        ("HMGET", f"worker:{worker}", "excluded", "excluded_for"),
+        ("SMEMBERS", f"gross:{worker}"),
+        ("SMEMBERS", f"alarms:{worker}"),
+        ("SISMEMBER", f"handed:{cast.digest}", cast.verifier),
+        ("SMEMBERS", "voteless"),
+        ("SMEMBERS", f"examined:{cast.digest}"),
+        *(("HGET", f"verifier:{verifier}", "canaries_failed") for verifier in terms.verifiers),
+    ]
 
 
-def _facts(scope: Scope, answers: Iterable[object]) -> VoteFacts:
+def _facts(answers: Iterable[Any], terms: VoteTerms) -> VoteFacts:
     left = iter(answers)
 
-    def number() -> int:
-        return int(next(left) or 0)  # type: ignore[call-overload]
-
-    def members() -> frozenset[str]:
-        return frozenset(member.decode() for member in next(left))  # type: ignore[attr-defined]
+    def words() -> list[str]:
+        return [(value or b"").decode() for value in next(left)]
 
     def pairs() -> dict[str, str]:
-        flat = [value.decode() for value in next(left)]  # type: ignore[attr-defined]
+        flat = words()
         return dict(zip(flat[::2], flat[1::2], strict=True))
 
-    def group() -> Ballots:
-        worker, state, found, canary = (
-            (value or b"").decode()
-            for value in next(left)  # type: ignore[attr-defined]
-        )
-        return Ballots(
-            worker,
-            GroupState(state),
-            found,
-            canary,
-            {voter: Outcome(vote) for voter, vote in pairs().items()},
-            {voter: Consequence(finding) for voter, finding in pairs().items()},
-        )
+    def members() -> frozenset[str]:
+        return frozenset(words())
 
-    is_handed, voteless, examined = bool(number()), members(), members()
+    owner, state, found, canary = words()
+    votes = {voter: Outcome(vote) for voter, vote in pairs().items()}
+    findings = {voter: Consequence(finding) for voter, finding in pairs().items()}
+    excluded, excluded_for = words()
     return VoteFacts(
-        groups={digest: group() for digest in scope.groups},
-        workers={w: Suspicion(number() == 1, members(), members()) for w in scope.workers},
-        is_handed=is_handed,
-        voteless=voteless,
-        examined=examined,
-        failing={v: Failing(number(), tuple(sorted(members()))) for v in scope.failing},
+        group=Ballots(owner, GroupState(state), found, canary, votes, findings),
+        worker=Suspicion(excluded == "1" and not excluded_for, members(), members()),
+        is_handed=bool(next(left)),
+        voteless=members(),
+        examined=members(),
+        num_failed={verifier: int(next(left) or 0) for verifier in terms.verifiers},
     )
 
 
@@ -168,7 +129,6 @@ class Writes:
                 return (
                     ("HSET", f"ballots:{digest}", verifier, self._event("verdict", summary)),
                     ("EXPIRE", f"ballots:{digest}", keys.HANDED_SECONDS),
-                    ("SADD", f"votes_of:{verifier}", digest),
                 )
             case ballots.OpenBallots(digest, only):
                 return (("open_ballots", digest, only.value if only else ""),)
@@ -198,7 +158,7 @@ class Writes:
             case ballots.NoteGross(worker, digest):
                 return (("SADD", f"gross:{worker}", digest),)
             case ballots.Exclude(worker, detail):
-                return (("exclude", worker, detail),)
+                return (("exclude", worker, detail, self.num_verifiers),)
             case ballots.StartReport(digest, also) if self.report is not None:
                 report = self.report.model_copy(update={"also": bytes.fromhex(also or "00" * 32)})
                 return (("HSET", "reports", digest, report.to_json()),)
@@ -223,7 +183,6 @@ class Writes:
                 return (
                     ("SADD", "voteless", verifier),
                     ("HSET", f"verifier:{verifier}", "failed_on", digest),
-                    ("DEL", f"votes_of:{verifier}"),
                 )
             case ballots.Accuse(verifier, digest):
                 return (("SADD", "accusations", f"{digest}:{verifier}"),)

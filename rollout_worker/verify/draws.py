@@ -16,7 +16,7 @@ from client.public import MAX_EPOCH_BYTES, PublicRoutes
 from ledger.ledger import Ledger
 from ledger.state import LedgerStatus, RunState
 from protocol.canonical import keccak256
-from protocol.checks.draw import is_drawn, rate_millionths, votes_that_condemn
+from protocol.checks.draw import is_drawn, rate_millionths
 from protocol.constants import MAX_CLOCK_SKEW_SECONDS, MAX_SUBMISSION_BYTES
 from protocol.messages import Contribution, EpochFile, RunInfo
 from protocol.rollout import read_submission
@@ -111,19 +111,13 @@ class DrawCheck:
             self._secrets[earlier] = published.file.secret
 
     def _public(self, state: RunState, secrets: Mapping[int, bytes]) -> PublicDraws:
-        num_voters = len(state.verifiers)
         # A run that was ever halted may owe some accepted work to nobody: the nonce bounds the record then.
         is_whole = state.status is LedgerStatus.ACTIVE and not state.halted_at
         return PublicDraws(
             run_id=self._info.run_id,
             spec=self._info.spec,
             domain=self._domain,
-            quorum=Quorum(
-                threshold=state.threshold,
-                num_to_condemn=votes_that_condemn(state.threshold, num_voters),
-                num_voters=num_voters,
-                members=state.roster,
-            ),
+            quorum=Quorum(threshold=state.threshold, members=state.roster),
             spoke_for=self._keys.spoke_for,
             secrets=secrets,
             opened_at=cache(self._opened_at),

@@ -197,4 +197,4 @@ def test_the_queue_counts_as_the_rule_does(strict: Place) -> None:
 
 def test_a_worker_is_due_for_a_look_as_often_as_the_protocol_says() -> None:
     script = files("orchestrator.store").joinpath("lua/standing.lua").read_text()
-    assert f"'rewarded', 1) % {NUM_GROUPS_PER_LOOK} == 0" in script
+    assert f"count % {NUM_GROUPS_PER_LOOK} == 0" in script

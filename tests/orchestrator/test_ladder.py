@@ -6,18 +6,22 @@ what was done, or find gross evidence in two groups.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import sha1
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from orchestrator import replays
+from orchestrator.rules.ballots import Suspicion
 from orchestrator.store.keys import run_prefix
+from orchestrator.store.queue import Script
 from protocol.checks.evidence import Consequence
+from protocol.checks.withholding import WITHHELD
 from protocol.messages import FraudReportTask, FraudReportTasks, GroupState
 from protocol.verdict import Outcome
 from tests.orchestrator.test_dropping import standing
-from tests.orchestrator.test_verdicts import code, one_group
+from tests.orchestrator.test_verdicts import code, events, one_group
 from tests.stage.evidence import GROSS, NAMED
 from tests.stage.ground import Ground
 from tests.stage.place import Found, Place, opened
@@ -261,3 +265,52 @@ def test_a_convenient_rollout_vouches_where_nobody_asks_which_it_was(
         other = tuple({0, 1, 2, 3} - set(task.rollouts))[:1]
         assert verifier.judge(digest, ACCEPTED, rollouts=other).status_code == 200
         assert place.status(digest).state is GroupState.ACCEPTED
+
+
+@pytest.mark.parametrize("shields", [True, False])
+def test_an_exclusion_for_withholding_does_not_shield_the_stake(
+    three: Place, monkeypatch: pytest.MonkeyPatch, shields: bool
+) -> None:
+    """Who keeps a few groups back on purpose is excluded with its stake whole; its false work comes to light later."""
+    if shields:
+        monkeypatch.setattr(
+            "orchestrator.store.votes.Suspicion", lambda _, *known: Suspicion(True, *known)
+        )
+    digest, alice = one_group(three), three.party("alice")
+    tallies = three.services.store.tallies
+    assert three.call(tallies.withhold, three.run_id, alice.address, WITHHELD, "{}")
+    assert "dropped poor ones" in standing(three, alice).exclusion
+    for name in ("v0", "v1"):
+        three.party(name).decide(digest, REJECTED, NAMED)
+    assert [report.worker for report in reports(three)] == [alice.address] * (not shields)
+    if not shields:
+        assert standing(three, alice).exclusion.startswith("a replay found false work")
+
+
+@pytest.mark.parametrize("opens", [False, True])
+def test_exclusion_opens_the_sealed_votes_on_the_workers_other_groups(
+    three: Place, opens: bool
+) -> None:
+    """Else nobody ever sees them, and their places are kept for a week."""
+    queue = three.services.store.queue
+    if not opens:
+        left_sealed = (
+            "open_ballots(max_events, digest, '')\n    drop_places(digest, num_verifiers)\n"
+        )
+        queue._scripts["write"] = without(queue._scripts["write"], left_sealed)
+    other = one_group(three)
+    three.party("v2").decide(other, ACCEPTED)
+    rejected_by(three, NAMED, NAMED)
+    prefix = run_prefix(three.run_id)
+    assert three.status(other).rejection == "worker_excluded"
+    assert events(three).count("verdict") == 2 + opens
+    assert bool(three.call(queue.call, "EXISTS", f"{prefix}ballots:{other.hex()}")) != opens
+    places = three.call(queue.call, "ZRANGE", prefix + "audits", 0, -1)
+    assert any(other.hex() in place.decode() for place in places) != opens
+
+
+def without(script: Script, part: str) -> Script:
+    """Return a script with a part taken out."""
+    assert part in script.source
+    source = script.source.replace(part, "")
+    return Script(source, sha1(source.encode(), usedforsecurity=False).hexdigest())

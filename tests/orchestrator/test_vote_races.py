@@ -59,23 +59,29 @@ def two_processes(
 def meet(
     place: Place, other: Any, monkeypatch: pytest.MonkeyPatch, first: Verdict, second: Verdict
 ) -> None:
-    """Count two verdicts in two processes, neither of which writes before both have read."""
-    read, both_read, num_read = VoteStore.read, asyncio.Event(), 0
+    """Count two verdicts in two processes, neither of which writes before both have read; the first writes first."""
+    read, both_read, first_wrote, num_read = VoteStore.read, asyncio.Event(), asyncio.Event(), 0
 
-    async def read_together(*arguments: Any) -> Any:
+    async def read_together(votes: VoteStore, run_id: int, cast: Any, *arguments: Any) -> Any:
         nonlocal num_read
-        seen = await read(*arguments)
+        seen = await read(votes, run_id, cast, *arguments)
         num_read += 1
         if num_read == 2:
             both_read.set()
         await both_read.wait()
+        if cast.verifier == second.verifier and cast.digest == second.work_digest.hex():
+            await first_wrote.wait()
         return seen
+
+    async def count_first(run: Any) -> None:
+        try:
+            await replays.count(place.services, run, first)
+        finally:
+            first_wrote.set()
 
     async def both() -> None:
         runs = (place.services.runs[place.run_id], await other.run(place.run_id))
-        await asyncio.gather(
-            replays.count(place.services, runs[0], first), replays.count(other, runs[1], second)
-        )
+        await asyncio.gather(count_first(runs[0]), replays.count(other, runs[1], second))
 
     with monkeypatch.context() as patched:
         patched.setattr(VoteStore, "read", read_together)
@@ -163,6 +169,32 @@ def test_two_right_answers_at_once_strike_a_wrong_one_once(
         assert wrong.canaries_failed == (1 if compared else 2)
 
 
+@pytest.mark.parametrize("compared", [False, True])
+def test_a_vote_that_is_lost_meanwhile_makes_no_quorum(
+    ground: Ground, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compared: bool
+) -> None:
+    """v0 loses its vote to a canary while v1 votes as v0 did: one vote of two is left."""
+    chosen = {"canaries": {"false": [ground.address("bob")], "share": 0.4}}
+    with two_processes(ground, redis_url, tmp_path, compared=compared, config=chosen) as (
+        place,
+        other,
+    ):
+        for name in ("v0", "v1", "v2"):
+            ground.by(name).join_run(place.run_id)
+        place.call(canaries.tick, place.services, place.services.runs[place.run_id])
+        place.wait(2)
+        canary, work = one_group(place, "bob"), one_group(place)
+        for digest in (canary, work):
+            place.party("v0").decide(digest, ACCEPTED)
+        for name in ("v1", "v2"):
+            place.party(name).audits(256)
+        struck = place.party("v2").verdict(canary, REJECTED)
+        meet(place, other, monkeypatch, struck, place.party("v1").verdict(work, ACCEPTED))
+        assert not infos(place)[ground.address("v0")].has_vote
+        expected = GroupState.REPLAY if compared else GroupState.ACCEPTED
+        assert place.status(work).state == expected
+
+
 def test_who_is_overtaken_each_time_is_told_to_send_again(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,7 +206,7 @@ def test_who_is_overtaken_each_time_is_told_to_send_again(
         seen = await read(votes, *arguments)
         run = place.services.runs[place.run_id]
         key = f"{run_prefix(run.run_id)}alarms:{place.party('alice').address}"
-        await votes.queue.call("SADD", key, f"another{len(seen.facts.workers)}{seen.digest!r}")
+        await votes.queue.call("SADD", key, f"another{seen.digest!r}")
         return seen
 
     with monkeypatch.context() as patched:

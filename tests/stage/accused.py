@@ -23,7 +23,7 @@ from rollout_worker.session import Seller
 from rollout_worker.wallet import Wallet
 from tests.stage.live import STAKE, LiveMarket, key_of
 
-VERIFIERS = ("v0", "v1")
+VERIFIERS = ("v0", "v1", "v2")
 
 
 def quorum(*names: str) -> tuple[str, ...]:

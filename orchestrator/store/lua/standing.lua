@@ -64,9 +64,8 @@ local function rewarded(worker, version, rewards)
   redis.call('HINCRBY', tallies, worker .. ':finished', 1)
   redis.call('HINCRBY', tallies, worker .. ':sum', mean)
   redis.call('HINCRBY', tallies, worker .. ':squares', mean * mean)
-  if redis.call('HINCRBY', p .. 'worker:' .. worker, 'rewarded', 1) % 64 == 0 then
-    redis.call('SADD', p .. 'looks', worker)
-  end
+  local count = redis.call('HINCRBY', p .. 'worker:' .. worker, 'rewarded', 1)
+  if count % 64 == 0 then redis.call('ZADD', p .. 'looks', count, worker) end
 end
 
 -- Returns the policy version where the lease was undecided until now.
@@ -107,39 +106,6 @@ local function reject(digest, reason, detail)
   end
 end
 
--- Accepted work that no epoch has taken yet is neither paid nor trained on any more.
-local function revoke(digest, detail)
-  local g = redis.call('HMGET', p .. 'group:' .. digest,
-    'worker', 'tokens', 'units', 'candidate')
-  redis.call('ZREM', p .. 'earned:' .. g[1], digest)
-  redis.call('HINCRBY', p .. 'worker:' .. g[1], 'accepted_groups', -1)
-  redis.call('HINCRBY', p .. 'worker:' .. g[1], 'accepted_tokens', -g[2])
-  redis.call('HINCRBY', p .. 'state', 'unsettled', -g[3])
-  reject(digest, 'worker_excluded', detail)
-end
-
--- A worker whose work was found false: nothing of it is leased, trained on or paid from here on.
--- Work already written into an epoch stays: verifiers are signing exactly that file.
-local function exclude(worker, detail)
-  local w = p .. 'worker:' .. worker
-  redis.call('HSET', w, 'excluded', '1')
-  for _, nonce in ipairs(redis.call('SMEMBERS', p .. 'held:' .. worker)) do
-    close_lease(worker, nonce, true)
-    ended(worker, nonce)
-  end
-  for _, digest in ipairs(redis.call('SMEMBERS', p .. 'replay:' .. worker)) do
-    reject(digest, 'worker_excluded', detail)
-  end
-  local settling = tonumber(redis.call('HGET', w, 'settling') or '0')
-  local earned = redis.call('ZRANGE', p .. 'earned:' .. worker, 0, -1, 'WITHSCORES')
-  for i = 1, #earned, 2 do
-    redis.call('ZREM', p .. 'ready', redis.call('HGET', p .. 'group:' .. earned[i], 'candidate'))
-    if tonumber(earned[i + 1]) > settling then
-      revoke(earned[i], detail)
-    end
-  end
-end
-
 local function group(digest) return p .. 'group:' .. digest end
 
 local function num_slots(digest, num_verifiers)
@@ -154,13 +120,12 @@ local function drop_places(digest, num_verifiers)
   redis.call('DEL', p .. 'slots:' .. digest)
 end
 
--- Announce the sealed votes, all or those of one outcome; none waits any more.
+-- Announce the sealed votes, all or those of one outcome.
 local function open_ballots(max_events, digest, only)
   local votes = redis.call('HGETALL', p .. 'votes:' .. digest)
   for i = 1, #votes, 2 do
     local body = redis.call('HGET', p .. 'ballots:' .. digest, votes[i])
     if body and (only == '' or votes[i + 1] == only) then event(max_events, 'verdict', body) end
-    redis.call('SREM', p .. 'votes_of:' .. votes[i], digest)
   end
   redis.call('DEL', p .. 'ballots:' .. digest)
 end

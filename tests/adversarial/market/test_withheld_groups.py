@@ -10,11 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from orchestrator.checks import withholding
 from orchestrator.store.keys import run_prefix
 from protocol.advantage import group_advantages
 from protocol.checks.drops import DropPolicy
-from protocol.checks.withholding import Case, is_withholding
+from protocol.checks.withholding import NUM_GROUPS_PER_LOOK, Case, is_withholding
 from protocol.constants import MICRO
 from protocol.environments.base import FULL_SCORE
 from protocol.messages import Event, ReturnedLeases, WorkerInfo, WorkerInfos
@@ -191,3 +193,22 @@ def exclusion(place: Place) -> dict[str, Any]:
     bodies = [fields[b"body"] for _, fields in entries if fields[b"kind"] == b"exclusion"]
     assert len(bodies) == 1
     return dict(Event.from_json(bodies[0]).fields)
+
+
+def test_a_look_that_falls_due_during_a_look_is_not_lost(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between reading what is due and noting that it was done, the worker delivers its next 64 groups."""
+    worker, looks = place.ground.address("alice"), run_prefix(place.run_id) + "looks"
+    queue, seen = place.services.store.queue, []
+
+    async def case_of(*_: object) -> None:
+        seen.append(await queue.call("ZSCORE", looks, worker))
+        if len(seen) == 1:
+            await queue.call("ZADD", looks, 2 * NUM_GROUPS_PER_LOOK, worker)
+
+    monkeypatch.setattr(withholding, "case_of", case_of)
+    place.call(queue.call, "ZADD", looks, NUM_GROUPS_PER_LOOK, worker)
+    for _ in range(3):
+        place.call(withholding.tick, place.services, place.services.runs[place.run_id])
+    assert seen == [NUM_GROUPS_PER_LOOK, 2 * NUM_GROUPS_PER_LOOK]

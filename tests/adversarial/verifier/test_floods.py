@@ -1,11 +1,18 @@
 """Floods of verdicts and of report signatures: by a verifier, by a worker, while others are to be paid."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from orchestrator.rules import votes
+from orchestrator.rules.ballots import VoteFacts
+from orchestrator.rules.votes import Counted
 from protocol.messages import EpochStage
 from protocol.verdict import Outcome
+from tests.orchestrator.test_verdicts import events, one_group
 from tests.stage.ground import Ground
 from tests.stage.place import Place, opened
 
@@ -58,3 +65,29 @@ def test_a_flood_is_turned_away_and_nobody_is_paid_later_for_it(
         assert place.epoch(0).stage is EpochStage.FINAL
         window = place.services.runs[place.run_id].chain.challenge_window
         assert ground.clock.now - began <= place.spec.epoch_seconds + window + 30
+
+
+def forgetful_of(count: Callable[..., Counted]) -> Callable[..., Counted]:
+    """Return a count that does not know what the voter said before."""
+
+    def forgetful(facts: VoteFacts, *others: Any) -> Counted:
+        return count(replace(facts, group=replace(facts.group, votes={})), *others)
+
+    return forgetful
+
+
+@pytest.mark.parametrize("defended", [False, True])
+def test_a_verifier_that_cannot_decide_over_and_over_fills_no_stream(
+    place: Place, monkeypatch: pytest.MonkeyPatch, defended: bool
+) -> None:
+    """The stream of events has room for so many: what others must see would be pushed out."""
+    if not defended:
+        monkeypatch.setattr(votes, "count", forgetful_of(votes.count))
+    digest, verifier = one_group(place), place.party("v0")
+    verifier.audits()
+    for _ in range(20):
+        assert verifier.judge(digest, Outcome.UNDECIDED).status_code == 200
+    assert events(place).count("verdict") == (1 if defended else 20)
+    place.wait(61)
+    assert [task.work_digest for task in verifier.audits()] == [digest], "offered again"
+    assert verifier.judge(digest, Outcome.ACCEPTED).json()["state"] == "accepted"
