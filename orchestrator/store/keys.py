@@ -39,6 +39,7 @@ may touch them all. Nothing here expires unless it says so: it is the run's reco
     rollcall:{RUN}:ready          zset    BatchGroup JSON → arrival; admitted and not yet in a batch
     rollcall:{RUN}:waiting        zset    digest → policy version; trainable, waiting for a verdict
     rollcall:{RUN}:audits         zset    DIGEST:slot → when it may be handed out
+    rollcall:{RUN}:looked         hash    verifier → rank in `audits` where its last look beyond the oldest ended
     rollcall:{RUN}:asked:DIGEST   set     verifiers that were handed the replay; ASKED_SECONDS
     rollcall:{RUN}:handed:DIGEST  set     all to whom it was ever handed: they may judge; HANDED_SECONDS
     rollcall:{RUN}:slots:DIGEST   hash    slot → verifier holding it
