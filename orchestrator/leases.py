@@ -6,7 +6,7 @@ from orchestrator import stakes
 from orchestrator.auth import SignedIn
 from orchestrator.checks.withholding import reason_of
 from orchestrator.rules.pacing import Pace
-from orchestrator.rules.schedule import Opening, make_lease, most_groups, most_units
+from orchestrator.rules.schedule import Opening, make_lease, most_flat, most_groups, most_units
 from orchestrator.run import Run
 from orchestrator.services import Services
 from orchestrator.store.events import event_body
@@ -150,6 +150,8 @@ async def _reserve(
         units_unfinal=run.unfinal // run.spec.rate,
         units_per_group=most_units(run.spec),
         share_millionths=await stakes.pace_share(services, run, worker),
+        most_flat=most_flat(run.spec),
+        epoch=opening.epoch,
     )
     reserved = await services.store.leases.reserve(
         *(run.run_id, worker, count, pace), version=opening.version, deadline=opening.deadline

@@ -9,6 +9,11 @@ is out, in one round trip, so the counting itself is Lua; a test holds the two a
 Groups in all of these may not be more than the newest version can still train on, whence
 
     paced = room − (ready − surplus) − waiting − running,  room = most groups ever − consumed
+
+Groups without signal (rewards that are all equal) are paid and no step consumes them, so they have a bound of
+their own until the next batch is taken: so many in the first epoch, as many more in the next, in the two after
+that, in the next four. A policy of which they are most still fills its batches, one that can fill none spends
+the bound a few times and not the escrow, and what once was stuck is never stuck for ever.
 """
 
 from dataclasses import dataclass
@@ -30,6 +35,10 @@ class Pace:
     units_per_group: int
     share_millionths: int
     """One worker's part of the pace."""
+    most_flat: int
+    """Groups without signal that may be accepted, or wait for that, before a batch is taken."""
+    epoch: int = 0
+    """The one that leases are drawn from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +57,11 @@ class Counts:
     """Leases that the worker has open."""
     own: int = 0
     """Of its groups, those that wait or are ready."""
+    flat: int = 0
+    """Accepted without signal since a batch was taken."""
+    own_flat: int = 0
+    flat_since: int = 0
+    """The epoch of the first lease after that."""
     debt: int = 0
     """Of its dropped leases."""
 
@@ -87,11 +101,16 @@ def paced(counts: Counts, pace: Pace) -> int:
     """
     room = pace.most_groups - counts.consumed
     surplus = min(counts.ready, counts.surplus)
-    everyones = room - (counts.ready - surplus) - counts.waiting - counts.running
+    most_flat = pace.most_flat * (max(0, pace.epoch - counts.flat_since) + 1).bit_length()
+    everyones = min(
+        room - (counts.ready - surplus) - counts.waiting - counts.running,
+        most_flat - counts.flat - max(0, counts.replaying - counts.waiting),
+    )
     if pace.share_millionths >= MICRO:
         return everyones
     most = max(1, room * pace.share_millionths // MICRO)
-    return min(everyones, most - counts.held - counts.own)
+    most_own = max(1, most_flat * pace.share_millionths // MICRO)
+    return min(everyones, most - counts.held - counts.own, most_own - counts.own_flat)
 
 
 def units_left(*, unposted: int, unfinal: int, unsettled: int, posted: int) -> int:

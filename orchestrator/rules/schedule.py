@@ -7,11 +7,16 @@ that could only become stale is not leased.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from protocol.canonical import keccak256
 from protocol.constants import NUM_TOKENS_PER_UNIT
 from protocol.rollout import Lease, lease_id, rollout_seed, task_index
 from protocol.run import RunSpec
+
+FLAT_PER_GROUP: Final = 4
+"""With the strictest staleness a policy of whose groups four fifths are without signal still fills each batch
+at once; with a staleness of 4, one of whose groups 95 % are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,11 @@ class Opening:
 def most_groups(spec: RunSpec, *, newest_version: int) -> int:
     """Return how many groups may ever have been consumed, be ready, waiting or running by now."""
     return (spec.max_staleness + newest_version + 1) * spec.groups_per_batch
+
+
+def most_flat(spec: RunSpec) -> int:
+    """Return how many groups without signal are bought at most while no step is made."""
+    return FLAT_PER_GROUP * (spec.max_staleness + 1) * spec.groups_per_batch
 
 
 def most_units(spec: RunSpec) -> int:

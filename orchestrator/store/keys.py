@@ -37,6 +37,8 @@ may touch them all. Nothing here expires unless it says so: it is the run's reco
     rollcall:{RUN}:group:DIGEST   hash    one submission's record (`records.Group`)
     rollcall:{RUN}:seen:ROOT      string  lease that first sent these tokens; SEEN_SECONDS
     rollcall:{RUN}:ready          zset    BatchGroup JSON → arrival; admitted and not yet in a batch
+    rollcall:{RUN}:flat           hash    groups without signal accepted since a batch was taken: all, ADDR;
+                                          since (the epoch of the first lease after it)
     rollcall:{RUN}:waiting        zset    digest → policy version; trainable, waiting for a verdict
     rollcall:{RUN}:audits         zset    DIGEST:slot → when it may be handed out
     rollcall:{RUN}:looked         hash    verifier → rank in `audits` where its last look beyond the oldest ended

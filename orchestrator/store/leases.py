@@ -42,6 +42,7 @@ class LeaseStore:
             *(worker, count, deadline, pace.drops.max_leases, pace.most_groups),
             *(pace.units_unposted, pace.units_per_group, pace.share_millionths),
             *(pace.units_unfinal, pace.drops.allowance, version, keys.TALLY_SECONDS),
+            *(pace.most_flat, pace.epoch),
         )
         if outcome in {b"excluded", b"paused"}:
             return Reserved(outcome.decode(), 0, 0, why=detail.decode())

@@ -24,6 +24,7 @@ OPEN = Pace(
     units_unfinal=1_000,
     units_per_group=10,
     share_millionths=MICRO,
+    most_flat=400,
 )
 
 
@@ -48,6 +49,17 @@ OPEN = Pace(
         (Counts(held=1, own=1), {"share_millionths": 30_000}, (Grant.GRANTED, 1)),
         (Counts(held=1, own=2), {"share_millionths": 30_000}, (Grant.PACED, 0)),
         (Counts(), {"share_millionths": 0}, (Grant.GRANTED, 1)),
+        (Counts(flat=399), {}, (Grant.GRANTED, 1)),
+        (Counts(flat=400), {}, (Grant.PACED, 0)),
+        (Counts(flat=399, replaying=1), {}, (Grant.PACED, 0)),
+        (Counts(flat=399, replaying=1, waiting=1), {}, (Grant.GRANTED, 1)),
+        (Counts(flat=400, flat_since=7), {"epoch": 7}, (Grant.PACED, 0)),
+        (Counts(flat=400, flat_since=7), {"epoch": 8}, (Grant.GRANTED, 4)),
+        (Counts(flat=800, flat_since=7), {"epoch": 9}, (Grant.PACED, 0)),
+        (Counts(flat=800, flat_since=7), {"epoch": 10}, (Grant.GRANTED, 4)),
+        (Counts(flat=99, own_flat=99), {"share_millionths": 250_000}, (Grant.GRANTED, 1)),
+        (Counts(flat=100, own_flat=100), {"share_millionths": 250_000}, (Grant.PACED, 0)),
+        (Counts(flat=100), {"share_millionths": 250_000}, (Grant.GRANTED, 4)),
     ],
 )
 def test_both_sides_of_what_bounds_leases(
@@ -97,6 +109,8 @@ class Bench:
         fields = [word for name in state for word in (name, getattr(counts, name))]
         await call("HSET", p + "state", *fields)
         await call("HSET", f"{p}worker:{WORKER}", "drop_debt", counts.debt)
+        flat = ("all", counts.flat, WORKER, counts.own_flat, "since", counts.flat_since)
+        await call("HSET", p + "flat", *flat)
         for n in range(counts.held):
             await call("SADD", f"{p}held:{WORKER}", n)
         for n in range(counts.running):
@@ -181,7 +195,7 @@ COUNTS = st.builds(
     Counts,
     running=FEW, waiting=FEW, ready=FEW, surplus=FEW, consumed=FEW, replaying=FEW,
     unsettled=UNITS, posted=UNITS, held=st.integers(0, 2), own=FEW,
-    debt=st.integers(0, 13_000_000),
+    debt=st.integers(0, 13_000_000), flat=UNITS, own_flat=UNITS, flat_since=FEW,
 )  # fmt: skip
 RULES = st.builds(
     DropRule,
@@ -200,6 +214,8 @@ PACES = st.builds(
     units_unfinal=st.integers(60, 160),
     units_per_group=st.integers(1, 6),
     share_millionths=st.integers(200_000, MICRO),
+    most_flat=st.integers(4, 24),
+    epoch=st.integers(0, 9),
 )
 SLOW = settings(
     max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -2,7 +2,7 @@
 -- ARGV: worker, count, deadline, most outstanding per worker, most groups (pacing), units the escrow
 -- has beyond posted epochs, most units of a group, one worker's share of the pace in millionths, units
 -- the escrow has beyond final epochs, debt of dropped leases without consequence, policy version, seconds
--- to keep its tallies.
+-- to keep its tallies, most groups without signal, epoch.
 -- Returns {outcome, first nonce, count, debt, the worker's group that a replay rejected last}; of too many leases {outcome, how many may be held, 0, debt}.
 local worker, count = ARGV[1], tonumber(ARGV[2])
 local w = p .. 'worker:' .. worker
@@ -32,6 +32,13 @@ local running, waiting, ready = size('ZCARD', 'open'), size('ZCARD', 'waiting'),
 local room = tonumber(ARGV[5]) - state('consumed')
 local paced = room - (ready - math.min(ready, state('surplus'))) - waiting - running
 
+-- most_flat: those without signal count until a batch is taken (`take_batch.lua`).
+redis.call('HSETNX', p .. 'flat', 'since', ARGV[14])
+local function flat(field) return tonumber(redis.call('HGET', p .. 'flat', field) or '0') end
+local _, doublings = math.frexp(math.max(0, tonumber(ARGV[14]) - flat('since')) + 1)
+local most_flat = tonumber(ARGV[13]) * doublings
+paced = math.min(paced, most_flat - flat('all') - math.max(0, state('replaying') - waiting))
+
 -- Of it, this worker's part.
 local share = tonumber(ARGV[8])
 if share < 1000000 then
@@ -43,6 +50,7 @@ if share < 1000000 then
     own = own + (string.find(candidate, worker, 1, true) and 1 or 0)
   end
   paced = math.min(paced, math.max(1, math.floor(room * share / 1000000)) - own)
+  paced = math.min(paced, math.max(1, math.floor(most_flat * share / 1000000)) - flat(worker))
 end
 
 -- units_left: what the escrow has beyond all that is committed.

@@ -88,6 +88,10 @@ local function accept(digest)
   redis.call('HINCRBY', p .. 'worker:' .. worker, 'accepted_groups', 1)
   redis.call('HINCRBY', p .. 'worker:' .. worker, 'accepted_tokens', g[3])
   redis.call('HINCRBY', p .. 'state', 'unsettled', g[4])
+  if g[6] ~= '1' then
+    redis.call('HINCRBY', p .. 'flat', 'all', 1)
+    redis.call('HINCRBY', p .. 'flat', worker, 1)
+  end
   local oldest = tonumber(redis.call('HGET', p .. 'state', 'oldest') or '0')
   if g[6] == '1' and tonumber(g[5]) >= oldest then
     local seq = redis.call('HINCRBY', p .. 'state', 'seq', 1)

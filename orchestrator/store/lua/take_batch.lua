@@ -14,6 +14,7 @@ for i = 5, #ARGV do
 end
 redis.call('HINCRBY', p .. 'state', 'consumed', #ARGV - 4)
 redis.call('HSET', p .. 'state', 'surplus', 0)
+redis.call('DEL', p .. 'flat')
 redis.call('HSET', p .. 'batches', ARGV[1], ARGV[2])
 event(ARGV[3], 'batch', ARGV[4])
 return {'taken', ARGV[2]}

@@ -2,11 +2,15 @@
 
 from pathlib import Path
 
+import pytest
+
+from orchestrator import leases
+from orchestrator.rules.schedule import most_flat
 from protocol.messages import Leases
 from protocol.rollout import Lease
 from protocol.verdict import Outcome
 from tests.stage.ground import BUDGET, Ground
-from tests.stage.place import opened
+from tests.stage.place import Place, opened
 
 
 def test_a_worker_that_fills_the_pace_alone_cannot_end_the_run(
@@ -60,3 +64,48 @@ def test_a_task_that_cannot_be_leased_holds_no_places(
         alice = place.party("alice")
         for _ in range(3):
             assert alice.lease(4).json()["code"] == "busy"
+
+
+def sell_flat(place: Place, rounds: int) -> int:
+    """Sell groups whose rewards are all equal for as long as there are leases; return how many."""
+    alice, verifier, sold = place.party("alice"), place.party("v0"), 0
+    for _ in range(rounds):
+        response = alice.lease(4)
+        if response.status_code == 204:
+            break
+        for lease in leases_of(response.content):
+            receipt = alice.deliver(lease, place.rollouts(lease, right=(True,)))
+            sold += verifier.decide(receipt.work_digest, Outcome.ACCEPTED) == "accepted"
+    return sold
+
+
+@pytest.mark.parametrize("paced", [False, True])
+def test_groups_without_signal_do_not_empty_the_escrow_without_a_step(
+    ground: Ground, redis_url: str, tmp_path: Path, paced: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A policy that has collapsed, or tasks of one answer: no batch is ever full, and all is paid."""
+    if not paced:
+        monkeypatch.setattr(leases, "most_flat", lambda _: 10**9)
+    with opened(ground, redis_url, tmp_path) as place:
+        most = most_flat(place.spec)
+        assert sell_flat(place, rounds=15) == (most if paced else 60)
+        assert place.take_batch(0) is None
+        if paced:
+            place.tick(seconds=11)  # another epoch opens: as many more, then for twice as long none
+            assert sell_flat(place, rounds=20) == most
+            place.tick(seconds=11)
+            assert sell_flat(place, rounds=20) == 0
+            place.tick(seconds=11)
+            assert sell_flat(place, rounds=20) == most
+
+
+def test_who_delivers_groups_without_signal_keeps_nobody_else_out(
+    ground: Ground, redis_url: str, tmp_path: Path
+) -> None:
+    """Half of the bound is the most of one worker that may fill half of a batch."""
+    with opened(ground, redis_url, tmp_path, max_worker_share_millionths=500_000) as place:
+        assert sell_flat(place, rounds=20) == most_flat(place.spec) // 2
+        bob, verifier = place.party("bob"), place.party("v0")
+        for signed in bob.leases(2):
+            receipt = bob.deliver(signed.lease)
+            assert verifier.decide(receipt.work_digest, Outcome.ACCEPTED) == "accepted"

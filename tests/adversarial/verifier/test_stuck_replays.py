@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from orchestrator.store.keys import run_prefix
-from orchestrator.store.queue import Script
 from tests.orchestrator.test_ladder import without
 from tests.orchestrator.test_verdicts import one_group
 from tests.stage.ground import Ground
