@@ -16,6 +16,7 @@ from orchestrator.run import Run
 from orchestrator.services import Services
 from orchestrator.store.events import event_body
 from orchestrator.store.records import GroupRecord
+from protocol.canonical import content_digest
 from protocol.checks.draw import Draw, rate_millionths
 from protocol.constants import (
     MAX_CLOCK_SKEW_SECONDS,
@@ -104,6 +105,8 @@ async def _begin(
         raise Excluded(f"{why}: nothing more is taken")
     await _require_worker_signed(services, lease, digest, submission)
     _require_timely(lease, submission, now)
+    if not known.is_open:
+        raise LeaseExpired(f"lease {lease.nonce} was returned or has expired")
     await services.require_owed(run, submission.submitted_at)
     return Arrival(
         lease=lease,
@@ -175,7 +178,9 @@ async def _judge(services: Services, run: Run, known: Arrival, finding: Objectio
 async def _record(
     services: Services, run: Run, known: Arrival, judged: Judged, body: bytes
 ) -> Receipt | bytes:
-    blob = await services.blobs.add(body)
+    # What admission rejects is replayed by nobody: its digest is enough to recognise it by.
+    is_kept = judged.finding is None
+    blob = await services.blobs.add(body) if is_kept else content_digest(body)
     receipt = _receipt(services, known, judged.finding)
     group = _group(known, judged, blob, receipt)
     outcome, detail = await services.store.groups.submit(
@@ -186,6 +191,8 @@ async def _record(
         now=services.clock(),
         event=_event(run, known, judged, services.clock()),
     )
+    if is_kept and outcome != "taken" and not await _is_named(services, run, known.digest, blob):
+        await services.blobs.remove(blob)
     match outcome:
         case "same":
             return bytes(detail)
@@ -204,6 +211,12 @@ async def _record(
     if judged.finding is None:
         services.metrics.tokens.labels(run.run_id).inc(known.work.tokens)
     return receipt
+
+
+async def _is_named(services: Services, run: Run, digest: bytes, blob: bytes) -> bool:
+    """Return whether the work's record names this body: one that was sent twice at once is kept by the first."""
+    group = await services.store.groups.group(run.run_id, digest)
+    return group is not None and group.body == blob
 
 
 def _receipt(services: Services, known: Arrival, finding: Objection | None) -> Receipt:

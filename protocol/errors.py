@@ -9,7 +9,7 @@
     ├── Refused 409          well formed, against the rules now; never retry unchanged
     │   ├── LeaseExpired     ├── LeaseForeign      ├── LeaseUsed       ├── RunNotOpen
     │   ├── NotJoined        ├── Excluded          ├── ConflictingVerdict  ├── AuditForeign
-    │   ├── VoteLost         ├── SelfCheckDue
+    │   ├── VoteLost         ├── SelfCheckDue      ├── TooManyRejected
     │   ├── PolicyOutOfOrder ├── ClockSkew         ├── Replayed        ├── StepOutOfOrder
     ├── TooLarge 413
     └── Busy 503             try again after `retry_after_seconds`
@@ -91,6 +91,10 @@ class Excluded(Refused):
 
 class SelfCheckDue(Refused):
     """The worker's sequential test raised an alarm: no leases until its machine passes a self-check."""
+
+
+class TooManyRejected(Refused):
+    """More of the worker's groups were rejected than accepted: no leases for a while."""
 
 
 class ConflictingVerdict(Refused):

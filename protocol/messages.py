@@ -129,7 +129,7 @@ class SubmissionStatus(Wire):
     detail: str
     lease: SignedLease
     body: Bytes32
-    """Blob of the submission's compressed body."""
+    """Blob of the submission's compressed body; of one that admission rejects the digest alone is kept."""
     receipt: Receipt
     rewards: Annotated[tuple[int, ...], AsTuple]
     """Ten-thousandths, one per rollout, recomputed; empty if they were not."""

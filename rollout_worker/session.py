@@ -21,7 +21,14 @@ from client.counters import Counters
 from client.policies import FetchedPolicy, PolicyCache, PolicyUnreachable
 from client.worker import WorkerRoutes
 from protocol.commitment import check_lease
-from protocol.errors import Excluded, MarketError, NotJoined, RunNotOpen, SelfCheckDue
+from protocol.errors import (
+    Excluded,
+    MarketError,
+    NotJoined,
+    RunNotOpen,
+    SelfCheckDue,
+    TooManyRejected,
+)
 from protocol.messages import LeaseRequest, RunInfo
 from protocol.rollout import Lease, Receipt, Rollout, SignedLease, Work
 from protocol.signing import Domain
@@ -210,7 +217,7 @@ class Shift:
             request = LeaseRequest(count=seller.config.groups_per_call)
             try:
                 answer = seller.routes.lease(self._info.run_id, request, give_up=seller.stop.is_set)
-            except (RunNotOpen, NotJoined) as error:
+            except (RunNotOpen, NotJoined, TooManyRejected) as error:
                 self._rest(error)
                 return ()
             if isinstance(answer, Later):
@@ -287,7 +294,7 @@ class Shift:
         return End.OUTBID if best and best.spec.rate > self._info.spec.rate else None
 
     def _rest(self, error: MarketError) -> None:
-        """Leave a run that is over; wait for one that is halted, out of money or yet to see us."""
+        """Leave a run that is over; wait for one that is halted, out of money, yet to see us or weary of us."""
         seller = self._seller
         info = seller.routes.run(self._info.run_id, give_up=self._is_leaving)
         if info.status in OVER:

@@ -77,6 +77,15 @@ class Blobs:
                 Path(new).unlink()
             raise _unreachable() from error
 
+    async def remove(self, digest: bytes) -> None:
+        """Remove a blob that no record names."""
+        try:
+            await obstore.delete_async(self._store, _path(digest))
+        except FileNotFoundError:
+            return
+        except BaseError as error:
+            raise _unreachable() from error
+
     async def get(self, digest: bytes) -> bytes:
         """Return a blob; raise `NotFound` where there is none."""
         try:

@@ -27,6 +27,8 @@ class Begun:
     excluded_for: str
     newest_version: int
     drop_debt: int
+    is_open: bool
+    """Whether the lease was neither used nor returned, and did not expire."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class GroupStore:
             also=(keys.bucket(worker),),
         )
         require_no_wait(answer[0], worker)
-        _, signed, used, receipt, num_accepted, excluded, newest, reason, debt = answer
+        _, signed, used, receipt, num_accepted, excluded, newest, reason, debt, is_open = answer
         return Begun(
             lease=SignedLease.from_json(signed).lease if signed is not None else None,
             used=used.decode() if used is not None else None,
@@ -62,6 +64,7 @@ class GroupStore:
             excluded_for=reason.decode(),
             newest_version=int(newest or 0),
             drop_debt=int(debt),
+            is_open=bool(is_open),
         )
 
     async def submit(
@@ -84,7 +87,7 @@ class GroupStore:
             *(digest.hex(), group.state.value),
             *(copy_key.hex() if copy_key is not None else "", keys.SEEN_SECONDS, now),
             *(num_votes, keys.NUM_EVENTS_KEPT, event, group.packed()),
-            *(drops.per_drop, drops.most, drops.per_group),
+            *(drops.per_drop, drops.most, drops.per_group, keys.UNUSED_SECONDS),
         )
         return outcome.decode(), detail
 

@@ -19,7 +19,9 @@ may touch them all. Nothing here expires unless it says so: it is the run's reco
                                           with a reward), excluded_for (where not for false work),
                                           last_rejected (by replay: digest and detail),
                                           paused (what its sequential test found; no leases meanwhile),
-                                          record_from (accepted_groups when that was)
+                                          record_from (accepted_groups when that was),
+                                          num_excess (groups rejected beyond those accepted),
+                                          leased_until (its newest lease's deadline)
     rollcall:{RUN}:present        zset    worker → when it last asked for a lease
     rollcall:{RUN}:stakes         hash    worker → its stake when it last asked
     rollcall:{RUN}:held:ADDR      set     nonces of open leases
@@ -33,8 +35,10 @@ may touch them all. Nothing here expires unless it says so: it is the run's reco
     rollcall:{RUN}:earned:ADDR    zset    digest → nonce of accepted work that no posted epoch has
     rollcall:{RUN}:posted:ADDR    zset    digest → nonce of work in posted epochs that are not final
     rollcall:{RUN}:replay:ADDR    set     digests waiting for a verdict
-    rollcall:{RUN}:lease:ID       hash    worker, nonce, signed, used (digest)
-    rollcall:{RUN}:group:DIGEST   hash    one submission's record (`records.Group`)
+    rollcall:{RUN}:lease:ID       hash    worker, nonce, signed, used (digest); UNUSED_SECONDS, for ever once a
+                                          group that admission took answers it
+    rollcall:{RUN}:group:DIGEST   hash    one submission's record (`records.GroupRecord`); UNUSED_SECONDS where
+                                          admission rejected it
     rollcall:{RUN}:seen:ROOT      string  lease that first sent these tokens; SEEN_SECONDS
     rollcall:{RUN}:ready          zset    BatchGroup JSON → arrival; admitted and not yet in a batch
     rollcall:{RUN}:flat           hash    groups without signal accepted since a batch was taken: all, ADDR;
@@ -83,6 +87,8 @@ SEEN_SECONDS: Final = 7 * 86_400
 ASKED_SECONDS: Final = 86_400
 HANDED_SECONDS: Final = 7 * 86_400
 """How late a verdict may come: longer than any verifier's restart."""
+UNUSED_SECONDS: Final = 2 * 86_400
+"""A day longer than the longest lease: until then whoever sent a rejected group may ask why."""
 NUM_EVENTS_KEPT: Final = 100_000
 """About 25 MB; a demo of 100 steps makes a tenth of it."""
 SETTLER_SECONDS: Final = 60

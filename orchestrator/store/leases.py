@@ -58,6 +58,7 @@ class LeaseStore:
             fields = ("worker", lease.worker, "nonce", lease.nonce)
             key = f"{prefix}lease:{lease.lease_id.hex()}"
             commands.append(("HSET", key, *fields, "signed", signed.to_json()))
+            commands.append(("EXPIRE", key, keys.UNUSED_SECONDS))
         commands.append(event_command(run_id, "lease", event))
         await self.queue.pipeline(commands)
 

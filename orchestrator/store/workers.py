@@ -32,6 +32,12 @@ class WorkerStore:
         excluded, why = await self.queue.call("HMGET", key, "excluded", "excluded_for")
         return (why or b"").decode() if excluded == b"1" else None
 
+    async def excess(self, run_id: int, worker: str) -> tuple[int, int]:
+        """Return how many more of a worker's groups were rejected than accepted, and its newest lease's deadline."""
+        key = f"{keys.run_prefix(run_id)}worker:{worker}"
+        excess, until = await self.queue.call("HMGET", key, "num_excess", "leased_until")
+        return int(excess or 0), int(until or 0)
+
     async def excluded(self, run_id: int, workers: Iterable[str]) -> set[str]:
         """Return those of the workers that are excluded."""
         ordered, prefix = sorted(workers), keys.run_prefix(run_id)

@@ -248,6 +248,11 @@ class Place:
         clock = self.ground.clock
         clock.now = max(clock.now, self.ground.by("stranger").block_time()) + seconds
 
+    def forgive(self, name: str) -> None:
+        """Forget how many of a worker's groups were rejected: others' tests were that many workers."""
+        key = f"{run_prefix(self.run_id)}worker:{self.ground.address(name)}"
+        self.call(self.services.store.queue.call, "HDEL", key, "num_excess")
+
     def register(self) -> Any:
         body = RunRegistration(run_id=self.run_id, spec=self.spec)
         return self.request("POST", "/v1/runs", body.to_json())

@@ -60,6 +60,7 @@ if affordable < 1 then return {'no_budget', 0, 0, debt} end
 count = math.min(count, free, paced, affordable)
 if count < 1 then return {'paced', 0, 0, debt} end
 redis.call('SADD', p .. 'workers', worker)
+redis.call('HSET', w, 'leased_until', ARGV[3])
 local last = redis.call('HINCRBY', w, 'nonce', count)
 local tallies = p .. 'rewards:' .. ARGV[11]
 redis.call('HINCRBY', tallies, 'open', count)

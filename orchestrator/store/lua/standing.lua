@@ -68,6 +68,13 @@ local function rewarded(worker, version, rewards)
   if count % 64 == 0 then redis.call('ZADD', p .. 'looks', count, worker) end
 end
 
+-- How many more of a worker's groups were rejected than accepted, which `rules/rejections.py` goes by.
+local function weigh(worker, change)
+  local w = p .. 'worker:' .. worker
+  local excess = tonumber(redis.call('HGET', w, 'num_excess') or '0') + change
+  redis.call('HSET', w, 'num_excess', math.max(0, excess))
+end
+
 -- Returns the policy version where the lease was undecided until now.
 local function decided(digest, worker, nonce)
   redis.call('ZREM', p .. 'undecided:' .. worker, nonce)
@@ -87,6 +94,7 @@ local function accept(digest)
   redis.call('ZADD', p .. 'earned:' .. worker, g[2], digest)
   redis.call('HINCRBY', p .. 'worker:' .. worker, 'accepted_groups', 1)
   redis.call('HINCRBY', p .. 'worker:' .. worker, 'accepted_tokens', g[3])
+  weigh(worker, -1)
   redis.call('HINCRBY', p .. 'state', 'unsettled', g[4])
   if g[6] ~= '1' then
     redis.call('HINCRBY', p .. 'flat', 'all', 1)
@@ -105,6 +113,7 @@ local function reject(digest, reason, detail)
   redis.call('HSET', p .. 'group:' .. digest,
     'state', 'rejected', 'rejection', reason, 'detail', detail)
   redis.call('HINCRBY', p .. 'worker:' .. g[1], 'rejected:' .. reason, 1)
+  if reason ~= 'stale_policy' then weigh(g[1], 1) end
   if string.sub(reason, 1, 7) == 'replay_' then
     redis.call('HSET', p .. 'worker:' .. g[1], 'last_rejected', '0x' .. digest .. ': ' .. detail)
   end

@@ -1,6 +1,6 @@
 -- Record a submission, once per lease. ARGV: lease id, worker, nonce, digest, state, tokens' root or
 -- '', seconds to remember it, now, audit votes needed, most events, event body, the group's fields in MessagePack,
--- what a dropped lease costs, most such debt, what a group pays off.
+-- what a dropped lease costs, most such debt, what a group pays off, seconds to keep what admission rejects.
 -- Returns {outcome, detail}: 'taken'; 'same' with the receipt; 'used', 'closed'; 'excluded' with why, or ''
 -- for false work; 'duplicate' with the first lease.
 local lease, worker, nonce, digest, state = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
@@ -29,6 +29,7 @@ redis.call('HSET', p .. 'lease:' .. lease, 'used', digest)
 redis.call('HSET', p .. 'group:' .. digest, unpack(cmsgpack.unpack(ARGV[12])))
 event(ARGV[10], 'submission', ARGV[11])
 if state ~= 'rejected' then
+  redis.call('PERSIST', p .. 'lease:' .. lease)
   owe(worker, -tonumber(ARGV[15]), tonumber(ARGV[14]))
 end
 if state == 'accepted' then
@@ -53,5 +54,6 @@ else
   -- Sending what cannot be accepted keeps a group back as well as sending nothing.
   dropped(worker, nonce, tonumber(ARGV[13]), tonumber(ARGV[14]))
   reject(digest, g[1], g[2])
+  redis.call('EXPIRE', p .. 'group:' .. digest, ARGV[16])
 end
 return {'taken', ''}
