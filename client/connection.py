@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 import httpx
 import structlog
 
+from client.clock import MarketClock
 from client.counters import Counters
 from client.retry import Backoff, RetryConfig
 from protocol import errors
@@ -144,6 +145,7 @@ class Connection:
         self._tally = counters
         self._backoff = Backoff(retry, random.Random())
         self._endless = httpx.Timeout(retry.timeout_seconds, read=None)
+        self.clock = MarketClock(warns=key is not None)  # a reader's output is its answer
         self._session: Session | None = None
         self._signing_in = threading.Lock()
         with self._mapped():
@@ -214,13 +216,15 @@ class Connection:
         plain = {"Accept-Encoding": "identity", **(headers or {})}
         below = path[1:] if path.startswith("/") else f"v1/{path}"
         timeout = self._endless if is_endless else httpx.USE_CLIENT_DEFAULT
-        has_begun = False
+        has_begun, asked_at = False, self.clock.local()
         with (
             self._mapped(lambda: has_begun),
             self._http.stream(
                 method, below, content=body, headers=plain, timeout=timeout
             ) as response,
         ):
+            if "Age" not in response.headers:  # a cache's answer has the date of another
+                self.clock.learn(response.headers.get("Date"), asked_at=asked_at)
             if not response.is_success:
                 raise refusal(response)
             has_begun = True
@@ -267,7 +271,7 @@ class Connection:
     def _token(self) -> str:
         with self._signing_in:
             session = self._session
-            if session is None or session.expires_at - time.time() < REFRESH_SECONDS:
+            if session is None or session.expires_at - self.clock.now() < REFRESH_SECONDS:
                 session = self._session = self._sign_in()
             return session.token
 
@@ -288,7 +292,7 @@ class Connection:
             uri=f"{base.scheme}://{host}",
             chain_id=self._chain_id,
             nonce=secrets.token_hex(12),
-            issued_at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            issued_at=datetime.fromtimestamp(self.clock.now(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         ).text()
         request = SessionRequest(message=text, signature=sign(self._key, personal_digest(text)))
         return Session.from_json(self._once("POST", "session", request.to_json()).content)

@@ -66,6 +66,7 @@ class PublicRoutes:
         fetched: Fetched | None = None,
     ) -> None:
         self.url = connection.url
+        self.clock = connection.clock
         self._connection = connection
         self._cache = cache
         self._tally = counters

@@ -2,13 +2,15 @@
 
 The order matters. Cheap refusals come before expensive work; the body is durable before the record
 names it; the record is written in one atomic step, so a crash anywhere leaves either nothing or
-all, and the worker's repetition gets the same receipt.
+all, and the worker's repetition gets the same receipt. Late is decided on arrival: what came in time is
+in time, however long scoring takes.
 """
 
 from dataclasses import dataclass
 
 from orchestrator.auth import SignedIn
 from orchestrator.checks.withholding import reason_of
+from orchestrator.rewards import scoring
 from orchestrator.rules import admission
 from orchestrator.rules.admission import Objection
 from orchestrator.rules.batch import is_trainable
@@ -66,10 +68,12 @@ class Judged:
     """What a replay must find, where the worker is one that verifiers are tested with."""
 
 
-async def take(services: Services, run: Run, account: SignedIn, body: bytes) -> Receipt | bytes:
+async def take(
+    services: Services, run: Run, account: SignedIn, body: bytes, *, arrived_at: float
+) -> Receipt | bytes:
     """Return the receipt (as JSON bytes where it was given before); raise what refuses the body."""
     submission = read_submission(body, run.spec.most_submission_bytes)
-    known = await _begin(services, run, account, submission)
+    known = await _begin(services, run, account, submission, arrived_at)
     if isinstance(known, bytes):
         return known
     finding = admission.admit(
@@ -80,15 +84,15 @@ async def take(services: Services, run: Run, account: SignedIn, body: bytes) -> 
 
 
 async def _begin(
-    services: Services, run: Run, account: SignedIn, submission: Submission
+    services: Services, run: Run, account: SignedIn, submission: Submission, arrived_at: float
 ) -> Arrival | bytes:
     """Establish the sender; return the old receipt's JSON where this very submission is known."""
-    now, limits = services.clock(), services.config.limits
+    limits = services.config.limits
     known = await services.store.groups.begin(
         *(run.run_id, submission.lease_id, account.identity),
         rate=limits.requests_per_second,
         burst=limits.request_burst,
-        now=now,
+        now=arrived_at,
     )
     lease = known.lease
     if lease is None:
@@ -104,10 +108,12 @@ async def _begin(
         why = reason_of(lease.worker, known.excluded_for)
         raise Excluded(f"{why}: nothing more is taken")
     await _require_worker_signed(services, lease, digest, submission)
-    _require_timely(lease, submission, now)
+    if known.in_time != digest.hex():
+        _require_timely(lease, submission, arrived_at)
     if not known.is_open:
         raise LeaseExpired(f"lease {lease.nonce} was returned or has expired")
     await services.require_owed(run, submission.submitted_at)
+    await scoring.hold_if_near(services, lease, digest, arrived_at)
     return Arrival(
         lease=lease,
         submission=submission,
@@ -116,7 +122,7 @@ async def _begin(
         num_accepted=known.num_accepted,
         drop_debt=known.drop_debt,
         newest_version=known.newest_version,
-        received_at=int(now),
+        received_at=int(arrived_at),
     )
 
 
@@ -155,14 +161,13 @@ def _require_timely(lease: Lease, submission: Submission, now: float) -> None:
 async def _judge(services: Services, run: Run, known: Arrival, finding: Objection | None) -> Judged:
     if finding is not None:
         return Judged(GroupState.REJECTED, finding, (), False, None)
-    rollouts = [rollout.tokens for rollout in known.submission.rollouts]
-    rewards = await services.rewards.score((run.run_id, known.lease.index, rollouts)) or ()
     is_careless = run.spec.drop_rule.is_on_probation(known.drop_debt)
     by_record = rate_millionths(run.spec.audit, num_accepted=known.num_accepted)
     rate = MICRO if is_careless else by_record
     # The epoch that is open now: the lease's own may already be revealed.
     draw = Draw(epoch=max(0, run.chain.num_opened - 1), rate=rate)
     is_audited = draw.selects(services.secret(run.run_id, draw.epoch), known.digest)
+    rewards = await scoring.rewards_of(services, known.lease, known.digest, known.submission)
     canary = run.canaries.get(known.lease.worker)
     return Judged(
         GroupState.REPLAY if is_audited or canary else GroupState.ACCEPTED,

@@ -2,11 +2,10 @@
 
 from functools import partial
 
-from orchestrator import stakes
+from orchestrator import pauses, stakes
 from orchestrator.auth import SignedIn
 from orchestrator.checks.withholding import reason_of
 from orchestrator.rules.pacing import Pace
-from orchestrator.rules.rejections import rest_seconds
 from orchestrator.rules.schedule import Opening, make_lease, most_flat, most_groups, most_units
 from orchestrator.run import Run
 from orchestrator.services import Services
@@ -21,7 +20,6 @@ from protocol.errors import (
     RunNotOpen,
     SelfCheckDue,
     TooManyLeases,
-    TooManyRejected,
 )
 from protocol.messages import LeaseRequest, Leases
 from protocol.rollout import SignedLease
@@ -39,7 +37,7 @@ async def grant(
     run.require_open(services.clock())
     await services.require_owed(run, int(services.clock()))
     await _require_wanted(services, run, account.identity)
-    await _require_rested(services, run, account.identity)
+    await pauses.require_rested(services, run, account.identity)
     policy = await services.newest_policy(run)
     if policy is None or run.chain.num_opened <= run.num_revealed:
         return None
@@ -137,19 +135,6 @@ async def _require_wanted(services: Services, run: Run, worker: str) -> None:
         if excluded_for is not None:
             raise Excluded(_no_more_leases(worker, excluded_for)) from None
         raise
-
-
-async def _require_rested(services: Services, run: Run, worker: str) -> None:
-    """Raise `TooManyRejected` where too many more of the worker's groups were rejected than accepted."""
-    num_excess, leased_until = await services.store.workers.excess(run.run_id, worker)
-    seconds = rest_seconds(num_excess, lease_seconds=run.spec.lease_seconds)
-    left = leased_until - run.spec.lease_seconds + seconds - services.clock()
-    if seconds and left > 0:
-        raise TooManyRejected(
-            f"{num_excess} more groups of {worker} were rejected than accepted: no leases for {left:.0f} s; mend "
-            "what its receipts name (see `rollcall doctor`), for each good group takes one off",
-            retry_after_seconds=left,
-        )
 
 
 def _no_more_leases(worker: str, excluded_for: str) -> str:

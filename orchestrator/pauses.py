@@ -1,16 +1,17 @@
-"""End a worker's pause: its sequential test alarmed, and its machine has been looked at.
+"""Workers that get no leases for a while: after an alarm, until their machine was looked at; after rejections, for a time.
 
-The pause itself begins in `rules/votes.py`, with the vote that carries the alarm. A self-check is the
+The pause begins in `rules/votes.py`, with the vote that carries the alarm. A self-check is the
 worker's word, so it earns no trust: its record has begun again, so that all its groups are replayed as a
 newcomer's are, and so has the test of each verifier that alarmed.
 """
 
 import structlog
 
+from orchestrator.rules.rejections import rest_seconds
 from orchestrator.run import Run
 from orchestrator.services import Services
 from protocol.checks.sequential import check
-from protocol.errors import Refused
+from protocol.errors import Refused, TooManyRejected
 from protocol.messages import SelfCheck
 
 
@@ -25,3 +26,16 @@ async def resume(services: Services, run: Run, worker: str, found: SelfCheck) ->
         return
     structlog.get_logger().info("worker resumes", run_id=run.run_id, worker=worker)
     await services.announce(run.run_id, "resumed", worker=worker)
+
+
+async def require_rested(services: Services, run: Run, worker: str) -> None:
+    """Raise `TooManyRejected` where too many more of the worker's groups were rejected than accepted."""
+    num_excess, leased_until = await services.store.workers.excess(run.run_id, worker)
+    seconds = rest_seconds(num_excess, lease_seconds=run.spec.lease_seconds)
+    left = leased_until - run.spec.lease_seconds + seconds - services.clock()
+    if seconds and left > 0:
+        raise TooManyRejected(
+            f"{num_excess} more groups of {worker} were rejected than accepted: no leases for {left:.0f} s; mend "
+            "what its receipts name (see `rollcall doctor`), for each good group takes one off",
+            retry_after_seconds=left,
+        )

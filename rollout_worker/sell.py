@@ -136,7 +136,7 @@ class SendingChild:
             spec=spec,
             domain=postage.domain,
             key=postage.key,
-            now=int(time.time()),
+            now=int(self._market.clock.now()),
         )
         sizes = (lease.nonce, commitment.num_tokens, len(commitment.body))
         try:
@@ -151,7 +151,7 @@ class SendingChild:
         return Delivery(*sizes, receipt=receipt.to_json(), work=commitment.work.to_json())
 
     def _is_lost(self, lease: Lease) -> bool:
-        if time.time() > lease.deadline:
+        if self._market.clock.now() > lease.deadline:
             return True
         if self._closed_at is None and self._closing.is_set():
             self._closed_at = time.monotonic()

@@ -267,7 +267,7 @@ class Shift:
     def _take(self) -> tuple[Lease, ...]:
         """Take the checked leases at the front that share one policy."""
         first = self._backlog[0].lease if self._backlog else None
-        taken = []
+        taken, late = [], []
         while (
             self._backlog and first and self._backlog[0].lease.policy_digest == first.policy_digest
         ):
@@ -275,9 +275,18 @@ class Shift:
             check_lease(
                 signed, info=self._info, domain=self._seller.domain, worker=self._seller.identity
             )
-            if signed.lease.deadline > time.time():
+            if signed.lease.deadline > self._seller.routes.clock.now():
                 taken.append(signed.lease)
                 self._promised[signed.lease.nonce] = signed
+            else:
+                late.append(signed.lease)
+        if late:
+            self._log.warning(
+                "leases too late to begin",
+                count=len(late),
+                remedy="ask for fewer at a time: lower groups_per_call",
+            )
+            self._give_back(tuple(late))
         return tuple(taken)
 
     def _reason_to_leave(self) -> End | None:

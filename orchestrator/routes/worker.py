@@ -115,7 +115,9 @@ async def submit(run: RunId, request: Request) -> Response:
     began, services = time.perf_counter(), services_of(request)
     account = account_of(services, request)
     body = await read_body(request, MAX_SUBMISSION_BYTES)
-    receipt = await intake.take(services, await services.run(run), account, body)
+    arrived_at = services.clock()
+    served = await services.run(run)
+    receipt = await intake.take(services, served, account, body, arrived_at=arrived_at)
     services.metrics.submit_seconds.observe(time.perf_counter() - began)
     return answer(receipt)
 

@@ -29,6 +29,8 @@ class Begun:
     drop_debt: int
     is_open: bool
     """Whether the lease was neither used nor returned, and did not expire."""
+    in_time: str
+    """The digest of the submission that the lease is held open for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class GroupStore:
             also=(keys.bucket(worker),),
         )
         require_no_wait(answer[0], worker)
-        _, signed, used, receipt, num_accepted, excluded, newest, reason, debt, is_open = answer
+        _, signed, used, receipt, num_accepted, excluded, newest, reason, debt, *state = answer
         return Begun(
             lease=SignedLease.from_json(signed).lease if signed is not None else None,
             used=used.decode() if used is not None else None,
@@ -64,7 +66,8 @@ class GroupStore:
             excluded_for=reason.decode(),
             newest_version=int(newest or 0),
             drop_debt=int(debt),
-            is_open=bool(is_open),
+            is_open=bool(state[0]),
+            in_time=state[1].decode(),
         )
 
     async def submit(

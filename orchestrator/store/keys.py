@@ -35,8 +35,9 @@ may touch them all. Nothing here expires unless it says so: it is the run's reco
     rollcall:{RUN}:earned:ADDR    zset    digest → nonce of accepted work that no posted epoch has
     rollcall:{RUN}:posted:ADDR    zset    digest → nonce of work in posted epochs that are not final
     rollcall:{RUN}:replay:ADDR    set     digests waiting for a verdict
-    rollcall:{RUN}:lease:ID       hash    worker, nonce, signed, used (digest); UNUSED_SECONDS, for ever once a
-                                          group that admission took answers it
+    rollcall:{RUN}:lease:ID       hash    worker, nonce, signed, used (digest), in_time (the digest of work that came
+                                          before the deadline); UNUSED_SECONDS, for ever once a group that
+                                          admission took answers it
     rollcall:{RUN}:group:DIGEST   hash    one submission's record (`records.GroupRecord`); UNUSED_SECONDS where
                                           admission rejected it
     rollcall:{RUN}:seen:ROOT      string  lease that first sent these tokens; SEEN_SECONDS

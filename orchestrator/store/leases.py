@@ -8,7 +8,7 @@ from orchestrator.store import keys
 from orchestrator.store.events import event_command
 from orchestrator.store.queue import Argument, Queue
 from protocol.checks.drops import DropRule
-from protocol.rollout import SignedLease
+from protocol.rollout import Lease, SignedLease
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,17 @@ class LeaseStore:
             commands.append(("EXPIRE", key, keys.UNUSED_SECONDS))
         commands.append(event_command(run_id, "lease", event))
         await self.queue.pipeline(commands)
+
+    async def hold(self, lease: Lease, digest: bytes, *, until: float) -> None:
+        """Keep an open lease from expiring before a time, and note which work it is held for."""
+        prefix = keys.run_prefix(lease.run_id)
+        member = f"{lease.worker}:{lease.nonce}"
+        await self.queue.pipeline(
+            [
+                ("ZADD", prefix + "open", "XX", "GT", until, member),
+                ("HSET", f"{prefix}lease:{lease.lease_id.hex()}", "in_time", digest.hex()),
+            ]
+        )
 
     async def signed(self, run_id: int, lease_id: bytes) -> SignedLease:
         key = f"{keys.run_prefix(run_id)}lease:{lease_id.hex()}"

@@ -190,7 +190,7 @@ class Watch:
             limit = int(self._info.min_stake)
         if int(task.amount) > limit:
             return f"amount {task.amount} is above {limit}"
-        if abs(task.reported_at - time.time()) > REPORT_SKEW_SECONDS:
+        if abs(task.reported_at - self._verifier.routes.clock.now()) > REPORT_SKEW_SECONDS:
             return f"reported_at {task.reported_at} is not now"
         if task.run_id != self._run_id:
             return f"the report is for run {task.run_id}"

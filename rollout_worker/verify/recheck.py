@@ -130,7 +130,9 @@ class Rechecker:
 
     def renewed(self, verdict: Verdict) -> Verdict:
         """Return an earlier finding signed for now: a verdict's time may not lie far back."""
-        return self._signed(verdict.model_copy(update={"decided_at": int(time.time())}))
+        return self._signed(
+            verdict.model_copy(update={"decided_at": int(self._market.clock.now())})
+        )
 
     def fetch(self, task: AuditTask) -> FetchedGroup:
         """Fetch a group; raise a `MarketError` unless it is what its worker signed."""
@@ -285,7 +287,7 @@ class Rechecker:
             hypothesis=hypothesis,
             explained=explained,
             mismatches=mismatches,
-            decided_at=int(time.time()),
+            decided_at=int(self._market.clock.now()),
             signature=bytes(65),
         )
         return self._signed(verdict)

@@ -7,45 +7,13 @@ local steps = {
   -- From `standing.lua`: a group's change of state, the end of its vote, and a worker's end.
   accept = accept,
   reject = reject,
+  exclude = function(...) exclude(max_events, ...) end,
   drop_places = drop_places,
   open_ballots = function(digest, only) open_ballots(max_events, digest, only) end,
   close_canary = close_canary,
   -- Append to the run's event stream.
   announce = function(kind, body) event(max_events, kind, body) end,
 }
-
--- Accepted work that no epoch has taken yet is neither paid nor trained on any more.
-local function revoke(digest, detail)
-  local g = redis.call('HMGET', group(digest), 'worker', 'tokens', 'units', 'candidate')
-  redis.call('ZREM', p .. 'earned:' .. g[1], digest)
-  redis.call('HINCRBY', p .. 'worker:' .. g[1], 'accepted_groups', -1)
-  redis.call('HINCRBY', p .. 'worker:' .. g[1], 'accepted_tokens', -g[2])
-  redis.call('HINCRBY', p .. 'state', 'unsettled', -g[3])
-  reject(digest, 'worker_excluded', detail)
-end
-
--- A worker whose work was found false: nothing of it is leased, trained on or paid from here on.
--- Work already written into an epoch stays: verifiers are signing exactly that file.
-function steps.exclude(worker, detail, num_verifiers)
-  local w = p .. 'worker:' .. worker
-  redis.call('HSET', w, 'excluded', '1')
-  redis.call('HDEL', w, 'excluded_for')
-  for _, nonce in ipairs(redis.call('SMEMBERS', p .. 'held:' .. worker)) do
-    close_lease(worker, nonce, true)
-    ended(worker, nonce)
-  end
-  for _, digest in ipairs(redis.call('SMEMBERS', p .. 'replay:' .. worker)) do
-    reject(digest, 'worker_excluded', detail)
-    open_ballots(max_events, digest, '')
-    drop_places(digest, num_verifiers)
-  end
-  local settling = tonumber(redis.call('HGET', w, 'settling') or '0')
-  local earned = redis.call('ZRANGE', p .. 'earned:' .. worker, 0, -1, 'WITHSCORES')
-  for i = 1, #earned, 2 do
-    redis.call('ZREM', p .. 'ready', redis.call('HGET', group(earned[i]), 'candidate'))
-    if tonumber(earned[i + 1]) > settling then revoke(earned[i], detail) end
-  end
-end
 
 -- The voter's place in the queue of replays is gone, or offered again from `at` on.
 function steps.free_place(digest, verifier, at)

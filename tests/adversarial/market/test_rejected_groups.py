@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import leases
+from orchestrator import leases, pauses
 from orchestrator.rewards.pool import RewardPool
 from orchestrator.rules.rejections import MOST_REST_SECONDS, NUM_FORGIVEN, rest_seconds
 from orchestrator.store.blobs import Blobs
@@ -59,7 +59,7 @@ def test_a_lease_of_a_day_makes_the_rest_no_shorter_than_itself() -> None:
 def test_where_rejection_is_free_one_worker_sends_as_many_as_it_likes(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leases, "rest_seconds", lambda *_, **__: 0)
+    monkeypatch.setattr(pauses, "rest_seconds", lambda *_, **__: 0)
     assert send_junk(place.party("alice"), MANY) == MANY
 
 
