@@ -14,7 +14,8 @@ from orchestrator.rules.ballots import Cast, VoteTerms
 from orchestrator.rules.votes import Counted, Reply
 from orchestrator.run import Run
 from orchestrator.services import Services
-from orchestrator.store.records import GroupRecord, Report
+from orchestrator.store.records import GroupRecord
+from orchestrator.store.reports import Report
 from orchestrator.store.verifiers import HANDED_SECONDS
 from orchestrator.store.votes import Writes
 from protocol.checks.draw import Draw

@@ -6,7 +6,7 @@ from tokenizers import Tokenizer
 
 from ledger.state import LedgerStatus, RunState
 from orchestrator.rules.admission import AdmissionTerms
-from orchestrator.store.records import Canary
+from orchestrator.store.canaries import Canary
 from protocol.environments.base import Environment
 from protocol.errors import Busy, RunNotOpen
 from protocol.messages import RunStatus

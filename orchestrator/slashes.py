@@ -13,7 +13,7 @@ from ledger.errors import ContractError
 from ledger.state import SlashStatus
 from orchestrator.run import Run
 from orchestrator.services import Services
-from orchestrator.store.records import Report
+from orchestrator.store.reports import Report
 from protocol.epoch import FraudReport
 from protocol.errors import Forbidden, NotFound
 from protocol.messages import FraudReportSignature, FraudReportTask, FraudReportTasks

@@ -13,7 +13,8 @@ import structlog
 
 from orchestrator.run import Run
 from orchestrator.services import Services
-from orchestrator.store.records import Canary, GroupRecord
+from orchestrator.store.canaries import Canary
+from orchestrator.store.records import GroupRecord
 from protocol.canonical import keccak256
 from protocol.checks.canary import CANARY, Answer, CanaryOpening, commitment_text
 from protocol.errors import Refused

@@ -4,7 +4,17 @@ from dataclasses import dataclass
 
 from orchestrator.store import keys
 from orchestrator.store.queue import Queue
-from orchestrator.store.records import Canary
+from protocol.checks.canary import CanaryOpening
+from protocol.wire import U64, Signature, Wire
+
+
+class Canary(Wire):
+    """A canary worker: what was committed to when, and whether the public knows it by now."""
+
+    opening: CanaryOpening
+    committed_at: U64
+    signature: Signature
+    is_open: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,17 +1,13 @@
-"""What is kept of submissions, workers, verifiers, epochs and reports: frozen, read back strictly."""
+"""What is kept of submissions and epochs: frozen, read back strictly. Other records stand beside their stores."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
 import msgpack
-from pydantic import Field
 
-from protocol.checks.canary import CanaryOpening
-from protocol.messages import EpochStage, FraudReportTask, GroupState
-from protocol.wire import U32, U63, U64, Address, AsTuple, Bytes32, Signature, Wire
-
-REJECTED = b"rejected:"
+from protocol.messages import EpochStage, GroupState
+from protocol.wire import U32, U63, U64, Address, AsTuple, Bytes32, Wire
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,77 +86,6 @@ class GroupRecord:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerRecord:
-    """A worker's standing in a run. A canary worker's groups count as anyone sees them."""
-
-    accepted_groups: int
-    accepted_tokens: int
-    rejected_by_reason: dict[str, int]
-    is_excluded: bool
-    excluded_for: str
-    """Empty for false work."""
-    paused: str
-    """What its sequential test found; empty where it may lease."""
-    num_dropped: int
-    drop_debt: int
-    earned: int
-    last_settled: int
-
-    @classmethod
-    def of(cls, fields: Mapping[bytes, bytes]) -> "WorkerRecord":
-        """Read the hash."""
-
-        def number(*names: bytes) -> int:
-            return sum(int(fields.get(name, 0)) for name in names)
-
-        return cls(
-            accepted_groups=number(b"accepted_groups", b"canaries"),
-            accepted_tokens=number(b"accepted_tokens", b"canary_tokens"),
-            rejected_by_reason={
-                name.removeprefix(REJECTED).decode(): int(count)
-                for name, count in fields.items()
-                if name.startswith(REJECTED)
-            },
-            is_excluded=fields.get(b"excluded") == b"1",
-            excluded_for=fields.get(b"excluded_for", b"").decode(),
-            paused=fields.get(b"paused", b"").decode(),
-            num_dropped=number(b"dropped"),
-            drop_debt=number(b"drop_debt"),
-            earned=number(b"earned"),
-            last_settled=number(b"settled"),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class VerifierRecord:
-    """How a verifier has judged."""
-
-    num_accepted: int
-    num_rejected: int
-    num_undecided: int
-    num_odd: int
-    canaries_failed: int
-    failed_on: str
-    """The digest that cost its vote; empty where it has one."""
-
-    @classmethod
-    def of(cls, fields: Mapping[bytes, bytes]) -> "VerifierRecord":
-        """Read the hash."""
-
-        def number(name: bytes) -> int:
-            return int(fields.get(name, 0))
-
-        return cls(
-            num_accepted=number(b"accepted"),
-            num_rejected=number(b"rejected"),
-            num_undecided=number(b"undecided"),
-            num_odd=number(b"odd"),
-            canaries_failed=number(b"canaries_failed"),
-            failed_on=fields.get(b"failed_on", b"").decode(),
-        )
-
-
 def _integers(joined: bytes) -> tuple[int, ...]:
     return tuple(int(part) for part in joined.split(b",")) if joined else ()
 
@@ -186,18 +111,3 @@ class Epoch(Wire):
     header_hash: Bytes32
     work: Annotated[tuple[SettledWork, ...], AsTuple]
     total_units: U64
-
-
-class Report(FraudReportTask):
-    """A fraud report: what verifiers sign, and how far it has gone on chain."""
-
-    stage: Annotated[str, Field(pattern="^(signing|proposed|executed|dismissed)$")] = "signing"
-
-
-class Canary(Wire):
-    """A canary worker: what was committed to when, and whether the public knows it by now."""
-
-    opening: CanaryOpening
-    committed_at: U64
-    signature: Signature
-    is_open: bool = False

@@ -1,10 +1,19 @@
 """Fraud reports, their signatures, and the verifiers that are to be reported."""
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
 
 from orchestrator.store import keys
 from orchestrator.store.queue import Queue
-from orchestrator.store.records import Report
+from protocol.messages import FraudReportTask
+
+
+class Report(FraudReportTask):
+    """A fraud report: what verifiers sign, and how far it has gone on chain."""
+
+    stage: Annotated[str, Field(pattern="^(signing|proposed|executed|dismissed)$")] = "signing"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,42 @@
 """Verifiers: what they are handed, how they judged, and who has lost its vote."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from orchestrator.store import keys
 from orchestrator.store.queue import Queue
-from orchestrator.store.records import VerifierRecord
 
 HANDED_SECONDS = keys.HANDED_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class VerifierRecord:
+    """How a verifier has judged."""
+
+    num_accepted: int
+    num_rejected: int
+    num_undecided: int
+    num_odd: int
+    canaries_failed: int
+    failed_on: str
+    """The digest that cost its vote; empty where it has one."""
+
+    @classmethod
+    def of(cls, fields: Mapping[bytes, bytes]) -> "VerifierRecord":
+        """Read the hash."""
+
+        def number(name: bytes) -> int:
+            return int(fields.get(name, 0))
+
+        return cls(
+            num_accepted=number(b"accepted"),
+            num_rejected=number(b"rejected"),
+            num_undecided=number(b"undecided"),
+            num_odd=number(b"odd"),
+            canaries_failed=number(b"canaries_failed"),
+            failed_on=fields.get(b"failed_on", b"").decode(),
+        )
 
 
 @dataclass(frozen=True, slots=True)

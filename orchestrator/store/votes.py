@@ -23,7 +23,7 @@ from orchestrator.rules.ballots import (
 from orchestrator.store import keys
 from orchestrator.store.events import event_body
 from orchestrator.store.queue import Argument, Queue
-from orchestrator.store.records import Report
+from orchestrator.store.reports import Report
 from protocol.checks.evidence import Consequence
 from protocol.messages import GroupState
 from protocol.verdict import Outcome, Verdict

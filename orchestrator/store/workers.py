@@ -1,11 +1,54 @@
 """Workers: their standing, who is at work with how much at stake, pauses."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from orchestrator.store import keys
 from orchestrator.store.queue import Queue
-from orchestrator.store.records import WorkerRecord
+
+REJECTED = b"rejected:"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRecord:
+    """A worker's standing in a run. A canary worker's groups count as anyone sees them."""
+
+    accepted_groups: int
+    accepted_tokens: int
+    rejected_by_reason: dict[str, int]
+    is_excluded: bool
+    excluded_for: str
+    """Empty for false work."""
+    paused: str
+    """What its sequential test found; empty where it may lease."""
+    num_dropped: int
+    drop_debt: int
+    earned: int
+    last_settled: int
+
+    @classmethod
+    def of(cls, fields: Mapping[bytes, bytes]) -> "WorkerRecord":
+        """Read the hash."""
+
+        def number(*names: bytes) -> int:
+            return sum(int(fields.get(name, 0)) for name in names)
+
+        return cls(
+            accepted_groups=number(b"accepted_groups", b"canaries"),
+            accepted_tokens=number(b"accepted_tokens", b"canary_tokens"),
+            rejected_by_reason={
+                name.removeprefix(REJECTED).decode(): int(count)
+                for name, count in fields.items()
+                if name.startswith(REJECTED)
+            },
+            is_excluded=fields.get(b"excluded") == b"1",
+            excluded_for=fields.get(b"excluded_for", b"").decode(),
+            paused=fields.get(b"paused", b"").decode(),
+            num_dropped=number(b"dropped"),
+            drop_debt=number(b"drop_debt"),
+            earned=number(b"earned"),
+            last_settled=number(b"settled"),
+        )
 
 
 @dataclass(frozen=True, slots=True)

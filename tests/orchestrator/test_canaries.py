@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 
 from orchestrator.checks import canaries
+from orchestrator.store.canaries import Canary
 from orchestrator.store.keys import run_prefix
-from orchestrator.store.records import Canary
 from protocol.checks.canary import CanaryOpening, commitment_text, replays_until_failed
 from protocol.constants import MICRO
 from protocol.epoch import FraudReport

@@ -78,7 +78,7 @@ def test_a_worker_whose_cheat_is_named_is_excluded_unpaid_and_slashed(place: Pla
 
 def sign_report(place: Place, work_digest: bytes) -> None:
     """Have the verifier sign the one fraud report there is."""
-    from orchestrator.store.records import Report
+    from orchestrator.store.reports import Report
     from protocol.epoch import FraudReport
 
     raw = place.call(

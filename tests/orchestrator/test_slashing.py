@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from orchestrator.store.keys import run_prefix
-from orchestrator.store.records import Report
+from orchestrator.store.reports import Report
 from protocol.epoch import FraudReport
 from protocol.messages import FraudReportSignature, FraudReportTask, FraudReportTasks
 from protocol.verdict import Outcome
