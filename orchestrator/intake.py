@@ -64,6 +64,8 @@ class Judged:
     is_trainable: bool
     copy_key: bytes | None
     draw: Draw | None = None
+    secret_epoch: int | None = None
+    """Whose secret drew it; None where it needs none."""
     canary: str = ""
     """What a replay must find, where the worker is one that verifiers are tested with."""
 
@@ -163,8 +165,9 @@ async def _judge(services: Services, run: Run, known: Arrival, finding: Objectio
         return Judged(GroupState.REJECTED, finding, (), False, None)
     is_careless = run.spec.drop_rule.is_on_probation(known.drop_debt)
     by_record = rate_millionths(run.spec.audit, num_accepted=known.num_accepted)
-    rate = MICRO if is_careless else by_record
     # The epoch that is open now: the lease's own may already be revealed.
+    has_secret = run.chain.num_opened > run.num_revealed
+    rate = MICRO if is_careless or not has_secret else by_record
     draw = Draw(epoch=max(0, run.chain.num_opened - 1), rate=rate)
     is_audited = draw.selects(services.secret(run.run_id, draw.epoch), known.digest)
     rewards = await scoring.rewards_of(services, known.lease, known.digest, known.submission)
@@ -176,6 +179,7 @@ async def _judge(services: Services, run: Run, known: Arrival, finding: Objectio
         is_trainable(rewards),
         admission.copy_key(known.submission),
         draw,
+        draw.epoch if has_secret else None,
         canary.opening.answer if canary else "",
     )
 
@@ -193,6 +197,7 @@ async def _record(
         copy_key=judged.copy_key,
         num_votes=len(run.chain.verifiers) if judged.canary else run.chain.threshold,
         drops=run.spec.drop_rule,
+        secret_epoch=judged.secret_epoch,
         now=services.clock(),
         event=_event(run, known, judged, services.clock()),
     )
@@ -207,6 +212,11 @@ async def _record(
             raise LeaseExpired(f"lease {known.lease.nonce} was returned or has expired")
         case "excluded":
             raise Excluded(reason_of(known.lease.worker, detail.decode()))
+        case "revealed":
+            await services.look(run)
+            return await _record(
+                services, run, known, await _judge(services, run, known, None), body
+            )
         case "duplicate":
             finding = admission.duplicate(bytes.fromhex(detail.decode()))
             copied = Judged(GroupState.REJECTED, finding, (), False, None)

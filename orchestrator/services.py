@@ -62,6 +62,8 @@ class Services:
         self._master = keccak256(b"rollcall epoch secrets" + key)
         self.session_secret = keccak256(b"rollcall sessions" + key)
         self.canary_secret = keccak256(b"rollcall canaries" + key)
+        self.batch_secret = keccak256(b"rollcall batches" + key)
+        """No epoch's: those are public once it is frozen."""
 
     async def close(self) -> None:
         await self.rewards.close()

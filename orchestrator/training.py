@@ -66,8 +66,8 @@ def _seed(services: Services, run: Run, step: int, turn: int) -> bytes:
     """Return what draws a batch's places: unknown to workers, and another one every lease time, so that
     a draw whose workers deliver nothing does not stand.
     """
-    secret = services.secret(run.run_id, max(0, run.chain.num_opened - 1))
-    return keccak256(b"batch" + secret + step.to_bytes(32, "big") + turn.to_bytes(32, "big"))
+    words = b"".join(number.to_bytes(32, "big") for number in (run.run_id, step, turn))
+    return keccak256(services.batch_secret + words)
 
 
 async def ack(services: Services, run: Run, step: int) -> None:

@@ -79,10 +79,14 @@ class GroupStore:
         copy_key: bytes | None,
         num_votes: int,
         drops: DropRule,
+        secret_epoch: int | None,
         now: float,
         event: str,
     ) -> tuple[str, bytes]:
-        """Record a submission, once per lease; return the outcome and its detail (`lua/submit.lua`)."""
+        """Record a submission, once per lease; return the outcome and its detail (`lua/submit.lua`).
+
+        `secret_epoch` is whose secret drew it, None where the draw needs none.
+        """
         outcome, detail = await self.queue.script(
             "submit",
             run_id,
@@ -91,6 +95,7 @@ class GroupStore:
             *(copy_key.hex() if copy_key is not None else "", keys.SEEN_SECONDS, now),
             *(num_votes, keys.NUM_EVENTS_KEPT, event, group.packed()),
             *(drops.per_drop, drops.most, drops.per_group, keys.UNUSED_SECONDS),
+            "" if secret_epoch is None else secret_epoch,
         )
         return outcome.decode(), detail
 

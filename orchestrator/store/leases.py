@@ -16,7 +16,7 @@ class Reserved:
     """What was reserved, or why nothing was."""
 
     outcome: str
-    """granted, paced, no_budget, too_many, excluded, paused."""
+    """granted, paced, no_budget, too_many, excluded, paused, revealed."""
     first: int
     """The first nonce; of too many leases, how many may be held."""
     count: int
@@ -33,9 +33,16 @@ class LeaseStore:
     queue: Queue
 
     async def reserve(
-        self, run_id: int, worker: str, count: int, pace: Pace, *, version: int, deadline: int
+        self,
+        run_id: int,
+        worker: str,
+        count: int,
+        pace: Pace,
+        *,
+        version: int,
+        deadline: int,
     ) -> Reserved:
-        """Reserve up to `count` nonces of a worker."""
+        """Reserve up to `count` nonces of a worker; none where the epoch's secret is in a file."""
         outcome, first, granted, detail, *rest = await self.queue.script(
             "grant",
             run_id,

@@ -124,7 +124,7 @@ class Bench:
             owner = WORKER if n < counts.own - own_waiting else "0x" + "bb" * 20
             await call("ZADD", p + "ready", n, f'{{"n":{n},"worker":"{owner}"}}')
         reserved = await self.store.leases.reserve(
-            self.run_id, WORKER, wanted, pace, version=0, deadline=9
+            self.run_id, WORKER, wanted, pace, epoch=0, version=0, deadline=9
         )
         return reserved.outcome, reserved.count
 
@@ -138,7 +138,7 @@ class Bench:
         pace = replace(pace, units_unfinal=10**6)
         for n, end in enumerate(history):
             kept = await self.store.leases.reserve(
-                self.run_id, WORKER, 1, pace, version=0, deadline=9
+                self.run_id, WORKER, 1, pace, epoch=0, version=0, deadline=9
             )
             if end == "d":
                 await self.store.leases.free(self.run_id, WORKER, [kept.first], rule)
@@ -173,6 +173,7 @@ class Bench:
             copy_key=None,
             num_votes=1,
             drops=rule,
+            secret_epoch=None,
             now=1.0,
             event="{}",
         )

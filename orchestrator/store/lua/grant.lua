@@ -2,9 +2,10 @@
 -- ARGV: worker, count, deadline, most outstanding per worker, most groups (pacing), units the escrow
 -- has beyond posted epochs, most units of a group, one worker's share of the pace in millionths, units
 -- the escrow has beyond final epochs, debt of dropped leases without consequence, policy version, seconds
--- to keep its tallies, most groups without signal, epoch.
+-- to keep its tallies, most groups without signal, the epoch whose secret the leases are drawn from.
 -- Returns {outcome, first nonce, count, debt, the worker's group that a replay rejected last}; of too many leases {outcome, how many may be held, 0, debt}.
 local worker, count = ARGV[1], tonumber(ARGV[2])
+if is_revealed(ARGV[14]) then return {'revealed', 0, 0, 0} end
 local w = p .. 'worker:' .. worker
 if redis.call('HGET', w, 'excluded') == '1' then
   redis.call('ZREM', p .. 'present', worker)

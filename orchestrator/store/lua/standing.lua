@@ -7,6 +7,11 @@ local function event(max_events, kind, body)
   redis.call('XADD', p .. 'events', 'MAXLEN', '~', max_events, '*', 'kind', kind, 'body', body)
 end
 
+-- Whether an epoch's secret is in a file: a copy that looked at the chain a while ago does not know.
+local function is_revealed(epoch)
+  return tonumber(epoch) < tonumber(redis.call('HGET', p .. 'state', 'revealed') or '0')
+end
+
 -- A lease ends, used or not. Its nonce is decided only where no group takes its place.
 local function close_lease(worker, nonce, is_decided)
   local was_open = redis.call('ZREM', p .. 'open', worker .. ':' .. nonce)

@@ -1,7 +1,8 @@
 -- Record a submission, once per lease. ARGV: lease id, worker, nonce, digest, state, tokens' root or
 -- '', seconds to remember it, now, audit votes needed, most events, event body, the group's fields in MessagePack,
--- what a dropped lease costs, most such debt, what a group pays off, seconds to keep what admission rejects.
--- Returns {outcome, detail}: 'taken'; 'same' with the receipt; 'used', 'closed'; 'excluded' with why, or ''
+-- what a dropped lease costs, most such debt, what a group pays off, seconds to keep what admission rejects, the epoch by
+-- whose secret it was drawn or not ('' where none is secret).
+-- Returns {outcome, detail}: 'taken'; 'same' with the receipt; 'used', 'closed', 'revealed'; 'excluded' with why, or ''
 -- for false work; 'duplicate' with the first lease.
 local lease, worker, nonce, digest, state = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local used = redis.call('HGET', p .. 'lease:' .. lease, 'used')
@@ -15,6 +16,9 @@ if redis.call('HGET', p .. 'worker:' .. worker, 'excluded') == '1' then
 end
 if not redis.call('ZSCORE', p .. 'open', worker .. ':' .. nonce) then
   return {'closed', ''}
+end
+if ARGV[17] ~= '' and is_revealed(ARGV[17]) then
+  return {'revealed', ''}
 end
 if ARGV[6] ~= '' then
   local seen = p .. 'seen:' .. ARGV[6]
