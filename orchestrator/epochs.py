@@ -13,10 +13,11 @@ an epoch skipped is in the next one whatever the reason was, and everybody waits
 """
 
 import asyncio
+from collections.abc import Iterable
 
 import structlog
 
-from ledger.state import EpochState, LedgerStatus
+from ledger.state import LedgerStatus
 from orchestrator import reconciling
 from orchestrator.reconciling import mark_posted
 from orchestrator.rules import settle
@@ -24,15 +25,15 @@ from orchestrator.rules.settle import OpenEpoch
 from orchestrator.run import Run
 from orchestrator.services import Services
 from orchestrator.store.events import event_body
-from orchestrator.store.records import Epoch, SettledWork
-from orchestrator.unsettled import payable, unsettled
+from orchestrator.store.records import Epoch
+from orchestrator.unsettled import has_undecided, payable
 from protocol.canonical import keccak256
 from protocol.epoch import EpochHeader, header_of, uri_of
 from protocol.errors import NotFound, Refused
 from protocol.messages import (
     Account,
+    Contribution,
     EpochFile,
-    EpochInfo,
     EpochSignature,
     EpochStage,
 )
@@ -57,36 +58,6 @@ async def tick(services: Services, run: Run) -> None:
         await _settle(services, run, run.chain.num_posted)
 
 
-async def epoch_info(services: Services, run: Run, epoch: int) -> EpochInfo:
-    """Return where an epoch stands; raise `NotFound` for one that was never opened."""
-    if (
-        epoch >= run.chain.num_opened
-        and epoch >= (await services.chain.recent(run.run_id)).num_opened
-    ):
-        raise NotFound(f"run {run.run_id} has not opened epoch {epoch}")
-    record = await services.store.epochs.epoch(run.run_id, epoch)
-    if record is None:
-        zero = bytes(32)
-        return EpochInfo(
-            run_id=run.run_id,
-            epoch=epoch,
-            stage=EpochStage.OPEN,
-            file=zero,
-            header_digest=zero,
-            signers=(),
-        )
-    signatures = await services.store.epochs.signatures(record)
-    stage = EpochStage.FINAL if epoch < run.chain.num_final else record.stage
-    return EpochInfo(
-        run_id=run.run_id,
-        epoch=epoch,
-        stage=stage,
-        file=record.file,
-        header_digest=record.header_digest,
-        signers=tuple(signer.decode() for signer in sorted(signatures)),
-    )
-
-
 async def add_signature(services: Services, run: Run, epoch: int, signed: EpochSignature) -> None:
     """Keep a verifier's signature of an epoch's header."""
     record = await services.store.epochs.epoch(run.run_id, epoch)
@@ -108,10 +79,12 @@ async def _open_next(services: Services, run: Run) -> None:
         if opened - run.chain.num_posted >= MAX_PENDING - 1:
             return
         age = run.chain_time - await _opened_at(services, run, opened - 1)
-        if age < run.spec.epoch_seconds or not await _payable(services, run, opened - 1):
+        is_due = age >= run.spec.epoch_seconds and await payable(services, run, opened - 1)
+        if not is_due and not run.is_behind:
             return
     secret_hash = keccak256(services.secret(run.run_id, opened))
     epoch = await services.chain.open_epoch(run.run_id, secret_hash)
+    run.is_behind = False
     run.chain = await services.chain.run(run.run_id)
     structlog.get_logger().info("epoch opened", run_id=run.run_id, epoch=epoch)
 
@@ -129,15 +102,12 @@ async def _settle(services: Services, run: Run, epoch: int) -> None:
     if record is None:
         return
     signatures = await services.store.epochs.signatures(record)
-    if len(signatures) < run.chain.threshold or _waits_for_final(run):
+    pending = run.chain.num_posted - run.chain.num_final
+    if len(signatures) < run.chain.threshold or pending >= MAX_PENDING:
         return
     quorum = await services.chain.quorum(run.chain, record.header_digest, signatures)
     if quorum is not None:
         await _post(services, run, record, quorum)
-
-
-def _waits_for_final(run: Run) -> bool:
-    return run.chain.num_posted - run.chain.num_final >= MAX_PENDING
 
 
 async def _is_closed(services: Services, run: Run, epoch: int) -> bool:
@@ -148,31 +118,19 @@ async def _is_closed(services: Services, run: Run, epoch: int) -> bool:
     """
     if epoch < run.chain.num_opened - 1 and run.chain.status is not LedgerStatus.STOPPED:
         return True
-    if run.is_open or not await _payable(services, run, run.chain.num_opened - 1):
+    if run.is_open or not await payable(services, run, run.chain.num_opened - 1):
         return False
-    if not await _has_undecided(services, run):
+    if not await has_undecided(services, run):
         return True
     if run.chain.status is not LedgerStatus.STOPPED:
         return False
     return run.chain.settle_until - run.chain_time < run.chain.settle_window // 4
 
 
-async def _has_undecided(services: Services, run: Run) -> bool:
-    for worker in await services.store.workers.all(run.run_id):
-        if await services.store.groups.has_undecided(run.run_id, worker):
-            return True
-    return False
-
-
-async def _payable(services: Services, run: Run, epoch: int) -> bool:
-    return bool(await payable(services, run, await unsettled(services, run, epoch)))
-
-
 async def _freeze(services: Services, run: Run, epoch: int) -> Epoch | None:
     """Write the epoch's file, header and record; None where the work changed underneath."""
-    found = await unsettled(services, run, epoch)
-    work = await payable(services, run, found)
-    before = await _epoch_before(services, run, epoch)
+    work = await payable(services, run, epoch)
+    before = await services.chain.epoch(run.run_id, epoch - 1) if epoch else None
     opened = OpenEpoch(
         run_id=run.run_id,
         epoch=epoch,
@@ -180,9 +138,8 @@ async def _freeze(services: Services, run: Run, epoch: int) -> Epoch | None:
         prev_account_root=before.account_root if before else bytes(32),
         secret=services.secret(run.run_id, epoch),
     )
-    file = settle.epoch_file(opened, work, await _accounts_before(services, run, epoch))
-    data = await asyncio.to_thread(file.canonical)
-    header = await asyncio.to_thread(header_of, file, data)
+    accounts = await _accounts_before(services, run, epoch)
+    data, header = await asyncio.to_thread(_written, opened, tuple(work.values()), accounts)
     record = Epoch(
         run_id=run.run_id,
         epoch=epoch,
@@ -191,28 +148,30 @@ async def _freeze(services: Services, run: Run, epoch: int) -> Epoch | None:
         file=await services.blobs.add(data),
         header_digest=services.chain.domain.digest(header),
         header_hash=header.struct_hash(),
-        work=tuple(
-            SettledWork(
-                digest=found.digests[(item.worker, item.nonce)],
-                worker=item.worker,
-                nonce=item.nonce,
-                units=item.units,
-            )
-            for item in work
-        ),
+        num_groups=len(work),
         total_units=header.total,
     )
-    if not await services.store.epochs.freeze(record):
+    if not await services.store.epochs.freeze(record, work):
         return None
     run.num_revealed = max(run.num_revealed, epoch + 1)
+    run.is_behind = len(work) >= settle.MOST_GROUPS
     log = structlog.get_logger()
     log.info("epoch frozen", run_id=run.run_id, epoch=epoch, groups=len(work), units=header.total)
     return record
 
 
+def _written(
+    opened: OpenEpoch, work: Iterable[Contribution], accounts: Iterable[Account]
+) -> tuple[bytes, EpochHeader]:
+    file = settle.epoch_file(opened, work, accounts)
+    data = file.canonical()
+    return data, header_of(file, data)
+
+
 async def _post(services: Services, run: Run, record: Epoch, quorum: dict[str, bytes]) -> None:
-    file = EpochFile.from_canonical(await services.blobs.get(record.file))
-    header: EpochHeader = await asyncio.to_thread(header_of, file, file.canonical())
+    data = await services.blobs.get(record.file)
+    file = await asyncio.to_thread(EpochFile.from_canonical, data)
+    header = await asyncio.to_thread(header_of, file, data)
     await services.chain.post_epoch(header, file.secret, quorum, uri_of(record.file))
     # In this order: leases must not be granted on money that is committed and counted nowhere.
     run.chain = await services.chain.run(run.run_id)
@@ -241,16 +200,12 @@ async def _credit(services: Services, run: Run, epoch: int) -> None:
             run.trouble = error.message
             raise
         run.trouble = ""
-    file = EpochFile.from_canonical(await services.blobs.get(record.file))
+    accounts = await _accounts(services, record)
     final = record.model_copy(update={"stage": EpochStage.FINAL})
-    fields = {"epoch": epoch, "units": record.total_units, "accounts": len(file.accounts)}
+    fields = {"epoch": epoch, "units": record.total_units, "accounts": len(accounts)}
     event = event_body(run.run_id, "epoch_final", services.clock(), fields)
-    await services.store.epochs.credit(final, file.accounts, event)
+    await services.store.epochs.credit(final, accounts, event)
     structlog.get_logger().info("epoch final", run_id=run.run_id, **fields)
-
-
-async def _epoch_before(services: Services, run: Run, epoch: int) -> EpochState | None:
-    return await services.chain.epoch(run.run_id, epoch - 1) if epoch else None
 
 
 async def _accounts_before(services: Services, run: Run, epoch: int) -> tuple[Account, ...]:
@@ -259,4 +214,9 @@ async def _accounts_before(services: Services, run: Run, epoch: int) -> tuple[Ac
     record = await services.store.epochs.epoch(run.run_id, epoch - 1)
     if record is None:
         raise NotFound(f"epoch {epoch - 1} of run {run.run_id} was posted without this queue")
-    return EpochFile.from_canonical(await services.blobs.get(record.file)).accounts
+    return await _accounts(services, record)
+
+
+async def _accounts(services: Services, record: Epoch) -> tuple[Account, ...]:
+    data = await services.blobs.get(record.file)
+    return (await asyncio.to_thread(EpochFile.from_canonical, data)).accounts

@@ -6,6 +6,7 @@ aside; here it is taken up again, once, whatever became of the epoch and whereve
 What each difference means is `fate_of`'s, which is pure; the rest carries it out.
 """
 
+import asyncio
 from enum import StrEnum
 
 import structlog
@@ -93,14 +94,14 @@ async def reconcile(services: Services, run: Run) -> bool:
 async def mark_posted(services: Services, run: Run, record: Epoch) -> None:
     """Set an epoch's work aside: it is committed on chain, and neither leased against nor final."""
     posted = record.model_copy(update={"stage": EpochStage.POSTED})
-    fields = {"epoch": record.epoch, "units": record.total_units, "groups": len(record.work)}
+    fields = {"epoch": record.epoch, "units": record.total_units, "groups": record.num_groups}
     event = event_body(run.run_id, "epoch_posted", services.clock(), fields)
     await services.store.epochs.mark_posted(posted, event)
     structlog.get_logger().info("epoch posted", run_id=run.run_id, **fields)
 
 
 async def _restore(services: Services, run: Run, record: Epoch, kept: Epoch | None) -> None:
-    fields = {"epoch": record.epoch, "units": record.total_units, "groups": len(record.work)}
+    fields = {"epoch": record.epoch, "units": record.total_units, "groups": record.num_groups}
     event = event_body(run.run_id, "epoch_voided", services.clock(), fields)
     await services.store.epochs.restore(record, kept, event)
     log = structlog.get_logger()
@@ -123,7 +124,7 @@ async def adopt(services: Services, run: Run, epoch: int) -> Epoch:
             "PUT it under /v1/blobs where that is its address, or stop the run; nothing can be "
             "settled on top of it"
         )
-    file = EpochFile.from_canonical(data)
+    file = await asyncio.to_thread(EpochFile.from_canonical, data)
     return Epoch(
         run_id=run.run_id,
         epoch=epoch,
@@ -132,7 +133,7 @@ async def adopt(services: Services, run: Run, epoch: int) -> Epoch:
         file=content_digest(data),
         header_digest=bytes(32),
         header_hash=header_hash,
-        work=(),
+        num_groups=len(file.contributions),
         total_units=sum(item.units for item in file.contributions),
     )
 

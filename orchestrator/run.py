@@ -30,6 +30,8 @@ class Run:
     """Epochs from 0 on whose secret was in a file: no lease may be drawn from them any more."""
     shut_at: float | None = None
     """When this process first saw that the run owes no more work; None while it does."""
+    is_behind: bool = False
+    """Whether the last epoch frozen was full: the next does not wait for its time."""
     trouble: str = ""
     """Why no work can be settled, where settlement found so."""
     tokenizer: Tokenizer | None = None

@@ -1,4 +1,4 @@
-"""Read-only views for anyone: a run, a submission, a worker."""
+"""Read-only views for anyone: a run, a submission, an epoch, a worker."""
 
 import asyncio
 
@@ -10,7 +10,10 @@ from orchestrator.run import Run
 from orchestrator.services import Services
 from orchestrator.store.records import GroupRecord
 from protocol.checks.draw import Draw
+from protocol.errors import NotFound
 from protocol.messages import (
+    EpochInfo,
+    EpochStage,
     GroupState,
     RunInfo,
     RunList,
@@ -76,6 +79,31 @@ def _shown_draw(run: Run, group: GroupRecord) -> Draw:
     if not is_out or group.canary or group.state is not GroupState.ACCEPTED:
         return Draw(epoch=0, rate=0)
     return Draw(epoch=group.draw_epoch, rate=group.draw_rate)
+
+
+async def epoch_info(services: Services, run: Run, epoch: int) -> EpochInfo:
+    """Return where an epoch stands; raise `NotFound` for one that was never opened."""
+    if (
+        epoch >= run.chain.num_opened
+        and epoch >= (await services.chain.recent(run.run_id)).num_opened
+    ):
+        raise NotFound(f"run {run.run_id} has not opened epoch {epoch}")
+    record = await services.store.epochs.epoch(run.run_id, epoch)
+    if record is None:
+        zero, stage = bytes(32), EpochStage.OPEN
+        return EpochInfo(
+            run_id=run.run_id, epoch=epoch, stage=stage, file=zero, header_digest=zero, signers=()
+        )
+    signatures = await services.store.epochs.signatures(record)
+    stage = EpochStage.FINAL if epoch < run.chain.num_final else record.stage
+    return EpochInfo(
+        run_id=run.run_id,
+        epoch=epoch,
+        stage=stage,
+        file=record.file,
+        header_digest=record.header_digest,
+        signers=tuple(signer.decode() for signer in sorted(signatures)),
+    )
 
 
 async def worker_infos(services: Services, worker: str) -> WorkerInfos:

@@ -77,7 +77,7 @@ class Wire(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     MAX_ITEMS: ClassVar[int] = 1 << 22
-    """Most elements in canonical bytes: an epoch of 400,000 groups has so many."""
+    """Most elements in canonical bytes: an epoch of 131,072 groups and 700,000 accounts has so many."""
 
     def canonical(self) -> bytes:
         """Return the bytes that are hashed, and compressed if the body is binary."""

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from orchestrator import epochs, events, policies, slashes, views
+from orchestrator import events, policies, slashes, views
 from orchestrator.auth import sign_in
 from orchestrator.checks import canaries
 from orchestrator.services import Services
@@ -118,7 +118,7 @@ async def get_lineage(
 @router.get("/runs/{run}/epochs/{epoch}", response_model=EpochInfo)
 async def get_epoch(services: TheServices, run: TheRun, epoch: Number) -> Response:
     """An epoch's stage, the blob with every contribution, and the digest verifiers sign."""
-    return answer(await epochs.epoch_info(services, run, epoch))
+    return answer(await views.epoch_info(services, run, epoch))
 
 
 @router.get("/runs/{run}/fraud-reports", response_model=FraudReportTasks)

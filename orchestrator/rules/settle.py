@@ -8,8 +8,14 @@ is left out; work dated after the newest block waits, for it would be if the run
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from protocol.messages import Account, Contribution, EpochFile
+
+MOST_GROUPS: Final = 1 << 17
+"""Groups of one epoch; the rest waits for the next. The ledger takes 2^20, but a file of so many has more
+elements than anyone reads (`protocol/wire.py`): this leaves room for 700,000 accounts. Whatever is over can
+be settled in the eight epochs that may be pending."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,28 +40,23 @@ class OpenEpoch:
     secret: bytes
 
 
-def settled_work(
-    standings: Iterable[Standing], *, now: int, is_owed: Callable[[int], bool]
-) -> tuple[Contribution, ...]:
-    """Return the work that can be paid now, in the order of the work tree.
+def payable(
+    standing: Standing, *, now: int, is_owed: Callable[[int], bool]
+) -> tuple[list[Contribution], bool]:
+    """Return what of a worker's work can be paid now, and whether what follows it may be, too.
 
     `now` is the newest block's time; `is_owed` says whether work dated then is owed by the run.
     """
-    found = [work for standing in standings for work in _decided(standing, now, is_owed)]
-    return tuple(sorted(found, key=_order))
-
-
-def _decided(
-    standing: Standing, now: int, is_owed: Callable[[int], bool]
-) -> Iterable[Contribution]:
+    found: list[Contribution] = []
     for work in sorted(standing.accepted, key=_order):
         if standing.first_waiting is not None and work.nonce >= standing.first_waiting:
-            return
+            return found, False
         if not is_owed(work.submitted_at):
             continue
         if work.submitted_at > now:
-            return
-        yield work
+            return found, False
+        found.append(work)
+    return found, True
 
 
 def epoch_file(

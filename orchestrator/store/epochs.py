@@ -1,12 +1,15 @@
 """Epochs: frozen, signed, posted, taken back, credited; each a step that may be repeated."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
+
+import msgpack
 
 from orchestrator.store import keys
-from orchestrator.store.queue import Argument, Queue
+from orchestrator.store.queue import Queue
 from orchestrator.store.records import Epoch
-from protocol.messages import Account
+from protocol.messages import Account, Contribution
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,33 +25,30 @@ class EpochStore:
         """Return how many epochs' accounts are what workers have earned."""
         return int(await self.queue.call("HGET", keys.run_prefix(run_id) + "state", "final") or 0)
 
-    async def freeze(self, record: Epoch) -> bool:
-        """Write an epoch's record and bind its work to it; return False where any of it was revoked."""
-        work = [(item.digest.hex(), item.worker, item.nonce) for item in record.work]
-        arguments = (record.epoch, record.to_json(), *_flat(work))
+    async def freeze(self, record: Epoch, work: Mapping[bytes, Contribution]) -> bool:
+        """Write an epoch's record and bind its work to it, by digest and in order of nonce; return False
+        where any of it was revoked, or another copy was faster.
+        """
+        rows = [[d.hex(), item.worker, item.nonce, item.units] for d, item in work.items()]
+        arguments = (record.epoch, record.to_json(), _packed(rows))
         return bool(await self.queue.script("freeze_epoch", record.run_id, *arguments))
 
     async def mark_posted(self, record: Epoch, event: str) -> None:
         """Set an epoch's work aside: it is committed on chain, and not final."""
-        arguments = (record.epoch, record.to_json(), keys.NUM_EVENTS_KEPT, event, *_work(record))
+        arguments = (record.epoch, record.to_json(), keys.NUM_EVENTS_KEPT, event)
         await self.queue.script("settle_epoch", record.run_id, *arguments)
 
     async def restore(self, record: Epoch, kept: Epoch | None, event: str) -> None:
         """Make an epoch's work unsettled again; `kept` is what its record becomes, None to forget it."""
         json = kept.to_json() if kept is not None else b""
-        arguments = (record.epoch, json, keys.NUM_EVENTS_KEPT, event, *_work(record))
+        arguments = (record.epoch, json, keys.NUM_EVENTS_KEPT, event)
         await self.queue.script("restore_epoch", record.run_id, *arguments)
 
     async def credit(self, record: Epoch, accounts: Iterable[Account], event: str) -> None:
         """Tell workers what they have earned, from the accounts of a final epoch."""
-        earned = [(a.worker, a.earned, a.last_nonce) for a in accounts]
-        work = [(item.digest.hex(), item.worker, item.units) for item in record.work]
-        await self.queue.script(
-            "credit_epoch",
-            record.run_id,
-            *(record.epoch, record.to_json(), keys.NUM_EVENTS_KEPT, event),
-            *(len(earned), *_flat(earned), *_flat(work)),
-        )
+        rows = [[a.worker, a.earned, a.last_nonce] for a in accounts]
+        arguments = (record.epoch, record.to_json(), keys.NUM_EVENTS_KEPT, event, _packed(rows))
+        await self.queue.script("credit_epoch", record.run_id, *arguments)
 
     async def sign(self, record: Epoch, verifier: str, signature: bytes) -> None:
         """Keep a verifier's signature of an epoch's header."""
@@ -64,9 +64,6 @@ def _signed(record: Epoch) -> str:
     return f"{prefix}signed:{record.epoch}:{record.header_digest.hex()}"
 
 
-def _work(record: Epoch) -> list[Argument]:
-    return _flat((w.digest.hex(), w.worker, w.nonce, w.units) for w in record.work)
-
-
-def _flat(rows: Iterable[tuple[Argument, ...]]) -> list[Argument]:
-    return [value for row in rows for value in row]
+def _packed(rows: list[list[Any]]) -> bytes:
+    # One argument however many rows there are: Redis takes a million arguments at most.
+    return bytes(msgpack.packb(rows, use_bin_type=False))

@@ -69,6 +69,7 @@ may touch them all. Nothing here expires unless it says so: it is the run's reco
     rollcall:{RUN}:policies       hash    version → SignedManifest JSON
     rollcall:{RUN}:lineage        hash    version → digest of its step record, a blob
     rollcall:{RUN}:epochs         hash    epoch → `records.Epoch` JSON
+    rollcall:{RUN}:work:N         string  epoch N's groups, in MessagePack, until it is final
     rollcall:{RUN}:signed:N:D     hash    verifier → signature of epoch N's header with digest D
     rollcall:{RUN}:reports        hash    DIGEST, or DIGEST:ADDR about a verifier → `records.Report` JSON
     rollcall:{RUN}:accused:KEY    hash    of a report: verifier → its signature

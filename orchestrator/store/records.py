@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
 
 import msgpack
 
 from protocol.messages import EpochStage, GroupState
-from protocol.wire import U32, U63, U64, Address, AsTuple, Bytes32, Wire
+from protocol.wire import U32, U63, U64, Bytes32, Wire
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +89,6 @@ def _integers(joined: bytes) -> tuple[int, ...]:
     return tuple(int(part) for part in joined.split(b",")) if joined else ()
 
 
-class SettledWork(Wire):
-    """A group bound to an epoch: enough to spend it once the epoch is posted."""
-
-    digest: Bytes32
-    worker: Address
-    nonce: U63
-    units: U64
-
-
 class Epoch(Wire):
     """An epoch's record from the moment its work is frozen. `header_hash` is what the chain keeps."""
 
@@ -109,5 +99,5 @@ class Epoch(Wire):
     file: Bytes32
     header_digest: Bytes32
     header_hash: Bytes32
-    work: Annotated[tuple[SettledWork, ...], AsTuple]
+    num_groups: U32
     total_units: U64

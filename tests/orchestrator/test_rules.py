@@ -74,7 +74,7 @@ def test_work_dated_after_the_newest_block_waits_with_all_that_follows_it() -> N
 def settled(
     standing: Standing, *, now: int = 1_000, is_owed: Callable[[int], bool] = lambda _: True
 ) -> list[int]:
-    found = settle.settled_work([standing], now=now, is_owed=is_owed)
+    found, _ = settle.payable(standing, now=now, is_owed=is_owed)
     return [item.nonce for item in found]
 
 
@@ -113,7 +113,7 @@ def test_what_became_of_an_epoch_follows_from_our_record_and_the_chain(
             file=bytes(32),
             header_digest=bytes(32),
             header_hash=OURS,
-            work=(),
+            num_groups=0,
             total_units=0,
         )
     found = fate_of(record, epoch=epoch, num_posted=4, generation=7, header_hash=header_hash)

@@ -12,6 +12,12 @@ local function is_revealed(epoch)
   return tonumber(epoch) < tonumber(redis.call('HGET', p .. 'state', 'revealed') or '0')
 end
 
+-- The groups bound to an epoch: digest, worker, nonce, units of each; none of somebody else's.
+local function work_of(epoch)
+  local packed = redis.call('GET', p .. 'work:' .. epoch)
+  return packed and cmsgpack.unpack(packed) or {}
+end
+
 -- A lease ends, used or not. Its nonce is decided only where no group takes its place.
 local function close_lease(worker, nonce, is_decided)
   local was_open = redis.call('ZREM', p .. 'open', worker .. ':' .. nonce)
