@@ -18,13 +18,12 @@ from collections.abc import Iterable
 import structlog
 
 from ledger.state import LedgerStatus
-from orchestrator import reconciling
+from orchestrator import reconciling, restoring
 from orchestrator.reconciling import mark_posted
 from orchestrator.rules import settle
 from orchestrator.rules.settle import OpenEpoch
 from orchestrator.run import Run
 from orchestrator.services import Services
-from orchestrator.store.events import event_body
 from orchestrator.store.records import Epoch
 from orchestrator.unsettled import has_undecided, payable
 from protocol.canonical import keccak256
@@ -50,6 +49,7 @@ async def tick(services: Services, run: Run) -> None:
     # The work of what others post after this is not marked yet: it waits a round.
     reconciled = run.chain.num_posted
     await _finish(services, run)
+    await restoring.restore(services, run)
     if run.chain.status is LedgerStatus.CLOSED:
         return
     if run.is_open:
@@ -75,6 +75,8 @@ async def _open_next(services: Services, run: Run) -> None:
     and there is work to settle.
     """
     opened = run.chain.num_opened
+    if opened - run.chain.num_posted >= MAX_PENDING:
+        return
     if opened > run.num_revealed:
         if opened - run.chain.num_posted >= MAX_PENDING - 1:
             return
@@ -187,25 +189,7 @@ async def _finish(services: Services, run: Run) -> None:
             run.chain = await services.chain.run(run.run_id)
     credited = await services.store.epochs.num_credited(run.run_id)
     for epoch in range(credited, run.chain.num_final):
-        await _credit(services, run, epoch)
-
-
-async def _credit(services: Services, run: Run, epoch: int) -> None:
-    """Tell workers what they have earned, from the accounts whose root is final."""
-    record = await services.store.epochs.epoch(run.run_id, epoch)
-    if record is None:
-        try:
-            record = await reconciling.adopt(services, run, epoch)
-        except NotFound as error:
-            run.trouble = error.message
-            raise
-        run.trouble = ""
-    accounts = await _accounts(services, record)
-    final = record.model_copy(update={"stage": EpochStage.FINAL})
-    fields = {"epoch": epoch, "units": record.total_units, "accounts": len(accounts)}
-    event = event_body(run.run_id, "epoch_final", services.clock(), fields)
-    await services.store.epochs.credit(final, accounts, event)
-    structlog.get_logger().info("epoch final", run_id=run.run_id, **fields)
+        await reconciling.credit(services, run, epoch)
 
 
 async def _accounts_before(services: Services, run: Run, epoch: int) -> tuple[Account, ...]:
@@ -214,9 +198,4 @@ async def _accounts_before(services: Services, run: Run, epoch: int) -> tuple[Ac
     record = await services.store.epochs.epoch(run.run_id, epoch - 1)
     if record is None:
         raise NotFound(f"epoch {epoch - 1} of run {run.run_id} was posted without this queue")
-    return await _accounts(services, record)
-
-
-async def _accounts(services: Services, record: Epoch) -> tuple[Account, ...]:
-    data = await services.blobs.get(record.file)
-    return (await asyncio.to_thread(EpochFile.from_canonical, data)).accounts
+    return await reconciling.accounts(services, record)

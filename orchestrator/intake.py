@@ -17,6 +17,7 @@ from orchestrator.rules.batch import is_trainable
 from orchestrator.run import Run
 from orchestrator.services import Services
 from orchestrator.store.events import event_body
+from orchestrator.store.journal import Kind, TakenGroup
 from orchestrator.store.records import GroupRecord
 from protocol.canonical import content_digest
 from protocol.checks.draw import Draw, rate_millionths
@@ -43,6 +44,8 @@ from protocol.signing import recover, sign
 class Arrival:
     """A submission whose sender is established, with what the queue knows about it."""
 
+    signed: bytes
+    """The lease as it was signed, in JSON."""
     lease: Lease
     submission: Submission
     work: Work
@@ -98,6 +101,7 @@ async def _begin(
     )
     lease = known.lease
     if lease is None:
+        await services.store.runs.require_restored(run.run_id)
         raise NotFound(f"no lease 0x{submission.lease_id.hex()} in run {run.run_id}")
     if lease.worker != account.identity:
         raise LeaseForeign(f"the lease is {lease.worker}'s, the session is {account.identity}'s")
@@ -117,6 +121,7 @@ async def _begin(
     await services.require_owed(run, submission.submitted_at)
     await scoring.hold_if_near(services, lease, digest, arrived_at)
     return Arrival(
+        signed=known.signed or b"",
         lease=lease,
         submission=submission,
         work=work,
@@ -192,17 +197,26 @@ async def _record(
     blob = await services.blobs.add(body) if is_kept else content_digest(body)
     receipt = _receipt(services, known, judged.finding)
     group = _group(known, judged, blob, receipt)
+    num_votes = len(run.chain.verifiers) if judged.canary else run.chain.threshold
+    event = _event(run, known, judged, services.clock())
+    # Before the queue, which may forget it: a receipt is kept whatever becomes of Redis.
+    entry = (run.run_id, Kind.GROUP, known.digest.hex())
+    taken = TakenGroup(known.signed, group, judged.copy_key, num_votes, event)
+    if judged.finding is None:
+        await services.journal.keep(*entry, taken.packed())
     outcome, detail = await services.store.groups.submit(
         *(run.run_id, known.digest, group),
         copy_key=judged.copy_key,
-        num_votes=len(run.chain.verifiers) if judged.canary else run.chain.threshold,
+        num_votes=num_votes,
         drops=run.spec.drop_rule,
         secret_epoch=judged.secret_epoch,
         now=services.clock(),
-        event=_event(run, known, judged, services.clock()),
+        event=event,
     )
     if is_kept and outcome != "taken" and not await _is_named(services, run, known.digest, blob):
         await services.blobs.remove(blob)
+    if outcome not in {"taken", "same"} and judged.finding is None:
+        await services.journal.drop(*entry)
     match outcome:
         case "same":
             return bytes(detail)

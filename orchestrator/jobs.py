@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from ledger.errors import LedgerError
-from orchestrator import epochs, leases, permits, slashes
+from orchestrator import epochs, leases, permits, restoring, slashes
 from orchestrator.checks import canaries, withholding
 from orchestrator.run import Run
 from orchestrator.services import Services
@@ -53,6 +53,7 @@ class Service:
         self._owner = secrets.token_hex(8)
         self._tasks: list[asyncio.Task[None]] = []
         self._epochs = EpochWatch(services.config.watch_folder)
+        self._has_all_runs = False
         self.failure: BaseException | None = None
         """What ended a job that should never end."""
 
@@ -127,6 +128,9 @@ class Service:
     async def _runs(self) -> list[Run]:
         log = structlog.get_logger()
         try:
+            if not self._has_all_runs:
+                await restoring.restore_runs(self._market)
+                self._has_all_runs = True
             await self._market.recover()
         except (MarketError, LedgerError) as error:
             log.warning("runs not recovered", error=str(error))

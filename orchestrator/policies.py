@@ -7,6 +7,7 @@ given, so that no trainer leaves one out of what it signs.
 from orchestrator.run import Run
 from orchestrator.services import Services
 from orchestrator.store.events import event_body
+from orchestrator.store.journal import Kind, numbered
 from protocol.errors import Malformed, NotFound, PolicyOutOfOrder
 from protocol.messages import Batch
 from protocol.policies.lineage import (
@@ -29,6 +30,7 @@ async def publish(services: Services, run: Run, signed: SignedManifest) -> None:
         return
     await _require_blobs(services, manifest)
     await _require_lineage(services, run, manifest)
+    await services.journal.keep(run.run_id, Kind.POLICY, numbered(version), signed.to_json())
     event = event_body(run.run_id, "policy", services.clock(), _sizes(manifest))
     newest = await services.store.policies.publish(
         run.run_id, signed, max_staleness=run.spec.max_staleness, event=event
@@ -45,6 +47,7 @@ async def manifest_of(services: Services, run: Run, version: str) -> bytes:
         version = str(newest if newest is not None else -1)
     raw = await services.store.policies.manifest(run.run_id, version)
     if raw is None:
+        await services.store.runs.require_restored(run.run_id)
         raise NotFound(f"run {run.run_id} has no policy version {version}")
     return raw
 

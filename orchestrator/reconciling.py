@@ -18,7 +18,7 @@ from orchestrator.store.records import Epoch
 from protocol.canonical import content_digest, keccak256
 from protocol.epoch import blob_of
 from protocol.errors import NotFound
-from protocol.messages import EpochFile, EpochStage
+from protocol.messages import Account, EpochFile, EpochStage
 
 
 class EpochPosition(StrEnum):
@@ -106,6 +106,30 @@ async def _restore(services: Services, run: Run, record: Epoch, kept: Epoch | No
     await services.store.epochs.restore(record, kept, event)
     log = structlog.get_logger()
     log.warning("epoch taken back", run_id=run.run_id, generation=record.generation, **fields)
+
+
+async def credit(services: Services, run: Run, epoch: int) -> None:
+    """Tell workers what they have earned, from the accounts whose root is final."""
+    record = await services.store.epochs.epoch(run.run_id, epoch)
+    if record is None:
+        try:
+            record = await adopt(services, run, epoch)
+        except NotFound as error:
+            run.trouble = error.message
+            raise
+        run.trouble = ""
+    credited = await accounts(services, record)
+    final = record.model_copy(update={"stage": EpochStage.FINAL})
+    fields = {"epoch": epoch, "units": record.total_units, "accounts": len(credited)}
+    event = event_body(run.run_id, "epoch_final", services.clock(), fields)
+    await services.store.epochs.credit(final, credited, event)
+    structlog.get_logger().info("epoch final", run_id=run.run_id, **fields)
+
+
+async def accounts(services: Services, record: Epoch) -> tuple[Account, ...]:
+    """Return an epoch's accounts, from its file."""
+    data = await services.blobs.get(record.file)
+    return (await asyncio.to_thread(EpochFile.from_canonical, data)).accounts
 
 
 async def adopt(services: Services, run: Run, epoch: int) -> Epoch:

@@ -23,6 +23,7 @@ from orchestrator.rules.schedule import epoch_secret
 from orchestrator.run import Run
 from orchestrator.store.blobs import Blobs
 from orchestrator.store.events import event_body
+from orchestrator.store.journal import Journal
 from orchestrator.store.store import Store
 from protocol.canonical import keccak256
 from protocol.environments.registry import environment
@@ -53,6 +54,7 @@ class Services:
         self.address = address_of(key)
         self.store = store
         self.blobs = blobs
+        self.journal = Journal(blobs)
         self.chain = chain
         self.clock = clock
         self.metrics = Metrics()
@@ -79,6 +81,7 @@ class Services:
             return self.runs[run_id]
         run = await self._make(run_id, spec)
         await self.refresh(run)
+        await self.journal.keep_spec(run_id, spec.to_json())
         await self.store.runs.add(run_id, spec)
         self.runs[run_id] = run
         log = structlog.get_logger()

@@ -5,6 +5,7 @@ from orchestrator.rules import batch
 from orchestrator.run import Run
 from orchestrator.services import Services
 from orchestrator.store.events import event_body
+from orchestrator.store.journal import Kind, numbered
 from protocol.canonical import keccak256
 from protocol.environments.base import FULL_SCORE
 from protocol.errors import NotFound, StepOutOfOrder
@@ -28,16 +29,23 @@ async def take(services: Services, run: Run, step: int) -> bytes | None:
             return None
         taken = {group.work_digest for group in chosen}
         event = event_body(run.run_id, "batch", services.clock(), _summary(step, chosen))
+        offered = Batch(run_id=run.run_id, step=step, groups=chosen)
+        await _note(services, run, step, offered.to_json())
         fixed = await services.store.batches.take(
             run.run_id,
-            Batch(run_id=run.run_id, step=step, groups=chosen),
+            offered,
             [raw for raw, group in zip(ready, groups, strict=True) if group.work_digest in taken],
             event,
         )
         if fixed is not None:
+            await _note(services, run, step, fixed)
             services.metrics.batches.labels(run.run_id).inc()
             return fixed
     return None
+
+
+async def _note(services: Services, run: Run, step: int, batch: bytes) -> None:
+    await services.journal.keep(run.run_id, Kind.BATCH, numbered(step), batch)
 
 
 async def _choose(
@@ -74,12 +82,14 @@ async def ack(services: Services, run: Run, step: int) -> None:
     """Spend the groups of a step that is durable at the trainer."""
     raw = await services.store.batches.batch(run.run_id, step)
     if raw is None:
+        await services.store.runs.require_restored(run.run_id)
         raise NotFound(f"no batch of step {step} was taken")
     await services.store.batches.acknowledge(run.run_id, Batch.from_json(raw))
 
 
 async def _require_next(services: Services, run: Run, step: int) -> None:
     """Steps come in order, and at most one batch beyond the acknowledged ones is out."""
+    await services.store.runs.require_restored(run.run_id)
     acked = await services.store.batches.acknowledged(run.run_id)
     if not acked < step <= acked + 2:
         raise StepOutOfOrder(

@@ -118,7 +118,10 @@ class Publisher:
             return NO_LINEAGE
         before = self._published(version - 1)
         if before is None:
-            raise Diverged(f"version {version} is to be published, version {version - 1} is not")
+            raise Diverged(
+                f"version {version} is to be published, version {version - 1} is not: give the "
+                "orchestrator its blobs back, in whose journal/ it is, or start a new run"
+            )
         record = StepRecord(
             run_id=self.run_id,
             version=version,

@@ -42,6 +42,14 @@ class BatchStore:
         )
         return None if outcome == b"gone" else bytes(answer)
 
+    async def restore(self, run_id: int, batch: Batch) -> bool:
+        """Fix a batch that was handed out; return whether it was forgotten."""
+        groups = ((group.work_digest.hex(), group.to_json()) for group in batch.groups)
+        flat = [value for pair in groups for value in pair]
+        return bool(
+            await self.queue.script("restore_batch", run_id, batch.step, batch.to_json(), *flat)
+        )
+
     async def acknowledge(self, run_id: int, batch: Batch) -> None:
         """Spend a batch: its step is durable at the trainer."""
         digests = (group.work_digest.hex() for group in batch.groups)

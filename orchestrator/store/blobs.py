@@ -47,14 +47,48 @@ class Blobs:
     async def add(self, data: bytes) -> bytes:
         """Store bytes and return their digest."""
         digest = content_digest(data)
-        if self._folder is not None and len(data) <= SMALL_BYTES:
-            self._write(self._folder / _path(digest), data)
-            return digest
+        await self._put(_path(digest), data)
+        return digest
+
+    async def keep(self, name: str, data: bytes) -> None:
+        """Store bytes under a name of the caller's, in place of what was there."""
+        await self._put(name, data)
+
+    async def names(self, folder: str) -> list[str]:
+        """Return what is kept in a folder, each with the folder before it, in order."""
+        found: list[str] = []
         try:
-            await obstore.put_async(self._store, _path(digest), data, use_multipart=False)
+            async for page in obstore.list(self._store, folder):
+                found += [entry["path"] for entry in page]
         except BaseError as error:
             raise _unreachable() from error
-        return digest
+        return sorted(found)
+
+    async def kept(self, name: str) -> bytes:
+        return await self._get(name, f"{name} is not among the blobs")
+
+    async def drop(self, names: list[str]) -> None:
+        """Remove what was kept under names; those that are gone already are no error."""
+        with suppress(FileNotFoundError):
+            await obstore.delete_async(self._store, names)
+
+    async def _put(self, path: str, data: bytes) -> None:
+        if self._folder is not None and len(data) <= SMALL_BYTES:
+            self._write(self._folder / path, data)
+            return
+        try:
+            await obstore.put_async(self._store, path, data, use_multipart=False)
+        except BaseError as error:
+            raise _unreachable() from error
+
+    async def _get(self, path: str, missing: str) -> bytes:
+        try:
+            result = await obstore.get_async(self._store, path)
+            return bytes(await result.bytes_async())
+        except FileNotFoundError as error:
+            raise NotFound(missing) from error
+        except BaseError as error:
+            raise _unreachable() from error
 
     def _write(self, path: Path, data: bytes) -> None:
         """Write a file as the store does: under a name of its own, then renamed into place."""
@@ -88,13 +122,7 @@ class Blobs:
 
     async def get(self, digest: bytes) -> bytes:
         """Return a blob; raise `NotFound` where there is none."""
-        try:
-            result = await obstore.get_async(self._store, _path(digest))
-            return bytes(await result.bytes_async())
-        except FileNotFoundError as error:
-            raise _missing(digest) from error
-        except BaseError as error:
-            raise _unreachable() from error
+        return await self._get(_path(digest), _missing(digest))
 
     async def get_range(self, digest: bytes, start: int, end: int) -> bytes:
         """Return bytes [start, end) of a blob."""
@@ -103,7 +131,7 @@ class Blobs:
                 await obstore.get_range_async(self._store, _path(digest), start=start, end=end)
             )
         except FileNotFoundError as error:
-            raise _missing(digest) from error
+            raise NotFound(_missing(digest)) from error
         except BaseError as error:
             raise _unreachable() from error
 
@@ -124,8 +152,8 @@ def _path(digest: bytes) -> str:
     return f"{name[:2]}/{name}"
 
 
-def _missing(digest: bytes) -> NotFound:
-    return NotFound(f"no blob 0x{digest.hex()} here: ask for a digest that a manifest names")
+def _missing(digest: bytes) -> str:
+    return f"no blob 0x{digest.hex()} here: ask for a digest that a manifest names"
 
 
 def _unreachable() -> Busy:

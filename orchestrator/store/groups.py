@@ -16,6 +16,8 @@ from protocol.verdict import Verdict
 class Begun:
     """What the store knows about a submission that arrives."""
 
+    signed: bytes | None
+    """Its lease, as it was signed."""
     lease: Lease | None
     used: str | None
     """The digest of the submission that the lease has."""
@@ -58,6 +60,7 @@ class GroupStore:
         require_no_wait(answer[0], worker)
         _, signed, used, receipt, num_accepted, excluded, newest, reason, debt, *state = answer
         return Begun(
+            signed=signed,
             lease=SignedLease.from_json(signed).lease if signed is not None else None,
             used=used.decode() if used is not None else None,
             receipt=receipt,
@@ -102,6 +105,12 @@ class GroupStore:
     async def group(self, run_id: int, digest: bytes) -> GroupRecord | None:
         fields = await self.queue.hash(f"{keys.run_prefix(run_id)}group:{digest.hex()}")
         return GroupRecord.of(fields) if fields else None
+
+    async def known(self, run_id: int, digests: Sequence[bytes]) -> set[bytes]:
+        """Return those of the digests that have a record."""
+        prefix = keys.run_prefix(run_id)
+        found = await self.queue.pipeline([("EXISTS", f"{prefix}group:{d.hex()}") for d in digests])
+        return {digest for digest, is_known in zip(digests, found, strict=True) if is_known}
 
     async def worker(self, run_id: int, digest: bytes) -> str:
         """Return whose a known group is."""

@@ -11,7 +11,9 @@ may touch them all. Nothing here expires unless it says so: it is the run's reco
                                           the caps kept out of the next one), unsettled, posted
                                           (units), replaying (groups), revealed (epochs whose
                                           secret is in a file), final (epochs credited),
-                                          freed_until (deadline to which leases were freed)
+                                          freed_until (deadline to which leases were freed), life
+                                          (id of the server that the run was restored in), floor
+                                          (nonces below which none is given)
     rollcall:{RUN}:workers        set     workers ever leased to
     rollcall:{RUN}:worker:ADDR    hash    nonce, accepted_groups, accepted_tokens, excluded, settling,
                                           settled (last nonce), earned, rejected:REASON, dropped,

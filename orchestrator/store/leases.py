@@ -16,7 +16,7 @@ class Reserved:
     """What was reserved, or why nothing was."""
 
     outcome: str
-    """granted, paced, no_budget, too_many, excluded, paused, revealed."""
+    """granted, paced, no_budget, too_many, excluded, paused, revealed, forgetful."""
     first: int
     """The first nonce; of too many leases, how many may be held."""
     count: int
@@ -79,6 +79,12 @@ class LeaseStore:
                 ("HSET", f"{prefix}lease:{lease.lease_id.hex()}", "in_time", digest.hex()),
             ]
         )
+
+    async def reopen(self, run_id: int, signed: SignedLease) -> None:
+        """Hold a lease open that was granted and forgotten, so that its group can be taken again."""
+        lease = signed.lease
+        about = (lease.lease_id.hex(), lease.worker, lease.nonce, lease.policy_version)
+        await self.queue.script("reopen_lease", run_id, *about, lease.deadline, signed.to_json())
 
     async def signed(self, run_id: int, lease_id: bytes) -> SignedLease:
         key = f"{keys.run_prefix(run_id)}lease:{lease_id.hex()}"

@@ -6,7 +6,16 @@ from dataclasses import dataclass
 
 from orchestrator.store import keys
 from orchestrator.store.queue import Queue
+from protocol.errors import Busy
 from protocol.run import RunSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """One life of Redis, from a start of its server to the next."""
+
+    server: str
+    is_known: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +40,27 @@ class RunStore:
         return self.queue.lock(run_id, job, owner, keys.SETTLER_SECONDS)
 
     async def add(self, run_id: int, spec: RunSpec) -> None:
-        await self.queue.call("HSET", keys.RUNS, run_id, spec.to_json())
+        await self.add_json(run_id, spec.to_json())
+
+    async def add_json(self, run_id: int, spec: bytes) -> None:
+        await self.queue.call("HSET", keys.RUNS, run_id, spec)
+
+    async def life(self, run_id: int) -> Life:
+        """Return which life Redis is in, and whether the run was restored in it."""
+        server, known = await self.queue.script("life", run_id)
+        return Life(server.decode(), known == server)
+
+    async def begin_life(self, run_id: int, server: str, *, floor: int, revealed: int) -> None:
+        """Lease again, with nonces above `floor` and from epochs after the first `revealed`."""
+        await self.queue.script("begin_life", run_id, server, floor, revealed)
+
+    async def require_restored(self, run_id: int) -> None:
+        """Raise `Busy` where what is missing may only be forgotten."""
+        if not (await self.life(run_id)).is_known:
+            raise Busy(
+                "the queue was set back or emptied and is being restored; send the same again",
+                retry_after_seconds=1.0,
+            )
 
     async def specs(self) -> Mapping[int, bytes]:
         """Return the spec of every run served, as JSON: one that cannot be read keeps no other from it."""

@@ -99,6 +99,10 @@ class Bench:
     runner: asyncio.Runner
     run_id: int = 10_000
 
+    async def _begin(self) -> None:
+        life = await self.store.runs.life(self.run_id)
+        await self.store.runs.begin_life(self.run_id, life.server, floor=0, revealed=0)
+
     def granted(self, counts: Counts, pace: Pace, wanted: int) -> tuple[str, int]:
         self.run_id += 1
         return self.runner.run(self._granted(counts, pace, wanted))
@@ -123,6 +127,7 @@ class Bench:
         for n in range(counts.ready):
             owner = WORKER if n < counts.own - own_waiting else "0x" + "bb" * 20
             await call("ZADD", p + "ready", n, f'{{"n":{n},"worker":"{owner}"}}')
+        await self._begin()
         reserved = await self.store.leases.reserve(
             self.run_id, WORKER, wanted, pace, epoch=0, version=0, deadline=9
         )
@@ -134,6 +139,7 @@ class Bench:
         return self.runner.run(self._debts(rule, history))
 
     async def _debts(self, rule: DropRule, history: str) -> list[int]:
+        await self._begin()
         pace, found = replace(OPEN, drops=rule, most_groups=10**6, units_unposted=10**6), []
         pace = replace(pace, units_unfinal=10**6)
         for n, end in enumerate(history):

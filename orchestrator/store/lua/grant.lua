@@ -6,6 +6,7 @@
 -- Returns {outcome, first nonce, count, debt, the worker's group that a replay rejected last}; of too many leases {outcome, how many may be held, 0, debt}.
 local worker, count = ARGV[1], tonumber(ARGV[2])
 if is_revealed(ARGV[14]) then return {'revealed', 0, 0, 0} end
+if redis.call('HGET', p .. 'state', 'life') ~= life() then return {'forgetful', 0, 0, 0} end
 local w = p .. 'worker:' .. worker
 if redis.call('HGET', w, 'excluded') == '1' then
   redis.call('ZREM', p .. 'present', worker)
@@ -62,6 +63,10 @@ count = math.min(count, free, paced, affordable)
 if count < 1 then return {'paced', 0, 0, debt} end
 redis.call('SADD', p .. 'workers', worker)
 redis.call('HSET', w, 'leased_until', ARGV[3])
+local floor = math.max(state('floor'), tonumber(redis.call('HGET', w, 'settled') or '0'))
+if tonumber(redis.call('HGET', w, 'nonce') or '0') < floor then
+  redis.call('HSET', w, 'nonce', string.format('%.0f', floor))
+end
 local last = redis.call('HINCRBY', w, 'nonce', count)
 local tallies = p .. 'rewards:' .. ARGV[11]
 redis.call('HINCRBY', tallies, 'open', count)

@@ -18,6 +18,11 @@ local function work_of(epoch)
   return packed and cmsgpack.unpack(packed) or {}
 end
 
+-- The life of Redis: its server has another id after each start, and may have forgotten what was written.
+local function life()
+  return string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+end
+
 -- A lease ends, used or not. Its nonce is decided only where no group takes its place.
 local function close_lease(worker, nonce, is_decided)
   local was_open = redis.call('ZREM', p .. 'open', worker .. ':' .. nonce)
