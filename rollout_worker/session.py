@@ -36,6 +36,7 @@ from rollout_worker.choose import OVER, Ability, choose
 from rollout_worker.config import WorkerConfig
 from rollout_worker.engines.base import Engine
 from rollout_worker.generate import generate_groups
+from rollout_worker.growing_file import NotWritten
 from rollout_worker.pay.receipts import ReceiptBook
 from rollout_worker.sell import Delivery, Outbox, Postage
 from rollout_worker.wallet import RunPermit
@@ -113,6 +114,7 @@ class Shift:
         self._is_lowered = False
         self._rejected = ""
         self._ended: End | None = None
+        self._fault: NotWritten | None = None
         self._looked_at = time.monotonic()
         self._log = structlog.get_logger().bind(run=info.run_id)
 
@@ -133,6 +135,8 @@ class Shift:
                 self._seller.counters.write()
         finally:
             self._close(coming)
+            if self._fault is not None:
+                raise self._fault
 
     def _is_leaving(self) -> bool:
         return self._ended is not None or self._seller.stop.is_set()
@@ -348,7 +352,10 @@ class Shift:
             return
         receipt = Receipt.from_json(delivery.receipt)
         work = Work.from_json(delivery.work)
-        self._seller.receipts.keep(KeptReceipt(receipt=receipt, work=work, lease=lease))
+        try:
+            self._seller.receipts.keep(KeptReceipt(receipt=receipt, work=work, lease=lease))
+        except NotWritten as error:  # work without evidence is not worth doing
+            self._fault, self._ended = error, End.INTERRUPTED
         counters.add_to("bytes", "submission", delivery.num_bytes)
         if receipt.rejection:
             counters.add_to("rejected", receipt.rejection)

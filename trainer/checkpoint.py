@@ -13,15 +13,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from protocol.user_error import UserError
 from trainer.model import Policy
 from trainer.scaling import LossScale
 
 PREFIX = "version-"
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 """The state of torch's AdamW, per parameter."""
+
+
+class NotSaved(UserError):
+    """A checkpoint could not be written; the one before is whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +47,19 @@ class Progress:
 def save(
     folder: Path, progress: Progress, policy: Policy, optimizer: torch.optim.AdamW, *, keep: int
 ) -> Path:
-    """Write the checkpoint durably, then remove all but the newest `keep`."""
+    """Write the checkpoint durably, then remove all but the newest `keep`; raise `NotSaved`."""
+    try:
+        return _save(folder, progress, policy, optimizer, keep=keep)
+    except (OSError, SafetensorError) as error:
+        raise NotSaved(
+            f"the checkpoint of version {progress.version} does not fit below {folder} ({error}): free "
+            "space and start the trainer again; it goes on from the checkpoint before"
+        ) from error
+
+
+def _save(
+    folder: Path, progress: Progress, policy: Policy, optimizer: torch.optim.AdamW, *, keep: int
+) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"{PREFIX}{progress.version:08d}"
     temporary = folder / f".{final.name}.partial"

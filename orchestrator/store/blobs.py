@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 import obstore
+import structlog
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
 
@@ -61,7 +62,7 @@ class Blobs:
             async for page in obstore.list(self._store, folder):
                 found += [entry["path"] for entry in page]
         except BaseError as error:
-            raise _unreachable() from error
+            raise _unreachable(error) from error
         return sorted(found)
 
     async def kept(self, name: str) -> bytes:
@@ -79,7 +80,7 @@ class Blobs:
         try:
             await obstore.put_async(self._store, path, data, use_multipart=False)
         except BaseError as error:
-            raise _unreachable() from error
+            raise _unreachable(error) from error
 
     async def _get(self, path: str, missing: str) -> bytes:
         try:
@@ -88,7 +89,7 @@ class Blobs:
         except FileNotFoundError as error:
             raise NotFound(missing) from error
         except BaseError as error:
-            raise _unreachable() from error
+            raise _unreachable(error) from error
 
     def _write(self, path: Path, data: bytes) -> None:
         """Write a file as the store does: under a name of its own, then renamed into place."""
@@ -109,7 +110,7 @@ class Blobs:
         except OSError as error:
             with suppress(OSError):
                 Path(new).unlink()
-            raise _unreachable() from error
+            raise _unreachable(error) from error
 
     async def remove(self, digest: bytes) -> None:
         """Remove a blob that no record names."""
@@ -133,7 +134,7 @@ class Blobs:
         except FileNotFoundError as error:
             raise NotFound(_missing(digest)) from error
         except BaseError as error:
-            raise _unreachable() from error
+            raise _unreachable(error) from error
 
     async def size(self, digest: bytes) -> int | None:
         """Return a blob's size, or None where there is none."""
@@ -142,7 +143,7 @@ class Blobs:
         except FileNotFoundError:
             return None
         except BaseError as error:
-            raise _unreachable() from error
+            raise _unreachable(error) from error
         return int(found["size"])
 
 
@@ -156,5 +157,8 @@ def _missing(digest: bytes) -> str:
     return f"no blob 0x{digest.hex()} here: ask for a digest that a manifest names"
 
 
-def _unreachable() -> Busy:
+def _unreachable(error: Exception) -> Busy:
+    """Tell the operator why; whoever asks is told that it may pass."""
+    log = structlog.get_logger()
+    log.error("blob store failed", reason=str(error)[:512], remedy="make room, or check blob_url")
     return Busy("the blob store does not answer; send the same again", retry_after_seconds=1.0)

@@ -15,6 +15,7 @@ import structlog
 
 from audit.omissions import KeptReceipt
 from protocol.errors import Malformed
+from rollout_worker.growing_file import append
 
 LENGTH = 4
 MOST_BYTES = 1 << 20
@@ -38,8 +39,7 @@ class ReceiptBook:
         with self._lock:
             if not self._ends_whole:
                 self._cut_torn_end()
-            with self._path.open("ab", buffering=0) as file:
-                file.write(len(data).to_bytes(LENGTH, "big") + data)
+            append(self._path, len(data).to_bytes(LENGTH, "big") + data)
 
     def all(self) -> list[KeptReceipt]:
         """Return every receipt, oldest first."""

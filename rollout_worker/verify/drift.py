@@ -11,6 +11,7 @@ from protocol.checks.sequential import Alarm, Drift, crossed, folded
 from protocol.errors import Malformed
 from protocol.verdict import ReplayStats, Thresholds
 from protocol.wire import Address, Bytes32, Wire
+from rollout_worker.growing_file import append
 
 
 class Entry(Wire):
@@ -56,8 +57,7 @@ class DriftBook:
         entry = Entry(
             worker=worker, work_digest=work_digest, drift=Drift() if alarm else drift, alarm=alarm
         )
-        with self._path.open("ab") as book:
-            book.write(entry.to_json() + b"\n")
+        append(self._path, entry.to_json() + b"\n")
         self._take(entry)
         return alarm
 

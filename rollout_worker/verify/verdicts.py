@@ -4,6 +4,7 @@ from pathlib import Path
 
 from protocol.errors import Malformed
 from protocol.verdict import Outcome, Verdict
+from rollout_worker.growing_file import append
 
 
 class VerdictBook:
@@ -34,6 +35,5 @@ class VerdictBook:
         """Record a decision before it is sent; an undecided one may be tried again."""
         if verdict.outcome is Outcome.UNDECIDED:
             return
-        with self._path.open("ab") as book:
-            book.write(verdict.to_json() + b"\n")
+        append(self._path, verdict.to_json() + b"\n")
         self._by_work[verdict.work_digest] = verdict
