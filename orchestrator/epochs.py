@@ -198,4 +198,4 @@ async def _accounts_before(services: Services, run: Run, epoch: int) -> tuple[Ac
     record = await services.store.epochs.epoch(run.run_id, epoch - 1)
     if record is None:
         raise NotFound(f"epoch {epoch - 1} of run {run.run_id} was posted without this queue")
-    return await reconciling.accounts(services, record)
+    return await reconciling.accounts(services, run, record)

@@ -84,6 +84,11 @@ async def reconcile(services: Services, run: Run) -> bool:
                 await _restore(services, run, record, kept)
             case EpochPosition.VOIDED if record is not None:
                 await _restore(services, run, record, None)
+            case EpochPosition.WAITS if record is not None:
+                if (
+                    await services.blobs.size(record.file) is None
+                ):  # nobody can sign it: frozen anew
+                    await _restore(services, run, record, None)
             case EpochPosition.FOREIGN:
                 are_ours = False
                 if record is not None:
@@ -118,7 +123,7 @@ async def credit(services: Services, run: Run, epoch: int) -> None:
             run.trouble = error.message
             raise
         run.trouble = ""
-    credited = await accounts(services, record)
+    credited = await accounts(services, run, record)
     final = record.model_copy(update={"stage": EpochStage.FINAL})
     fields = {"epoch": epoch, "units": record.total_units, "accounts": len(credited)}
     event = event_body(run.run_id, "epoch_final", services.clock(), fields)
@@ -126,9 +131,17 @@ async def credit(services: Services, run: Run, epoch: int) -> None:
     structlog.get_logger().info("epoch final", run_id=run.run_id, **fields)
 
 
-async def accounts(services: Services, record: Epoch) -> tuple[Account, ...]:
+async def accounts(services: Services, run: Run, record: Epoch) -> tuple[Account, ...]:
     """Return an epoch's accounts, from its file."""
-    data = await services.blobs.get(record.file)
+    try:
+        data = await services.blobs.get(record.file)
+    except NotFound as error:
+        run.trouble = (
+            f"the file of epoch {record.epoch} is lost: PUT it under /v1/blobs/0x{record.file.hex()} "
+            "(each worker has one in the epochs/ of its data_dir, each verifier in its cache)"
+        )
+        raise NotFound(run.trouble) from error
+    run.trouble = ""
     return (await asyncio.to_thread(EpochFile.from_canonical, data)).accounts
 
 

@@ -7,6 +7,7 @@ from tokenizers import Tokenizer
 from ledger.state import LedgerStatus, RunState
 from orchestrator.rules.admission import AdmissionTerms
 from orchestrator.store.canaries import Canary
+from protocol.constants import MAX_CLOCK_SKEW_SECONDS
 from protocol.environments.base import Environment
 from protocol.errors import Busy, RunNotOpen
 from protocol.messages import RunStatus
@@ -96,6 +97,11 @@ class Run:
             raise RunNotOpen(
                 f"{name}'s permit ended at {self.chain.permit_until}: no work is leased until its "
                 "operator renews or resumes it"
+            )
+        if self.chain_time - now > MAX_CLOCK_SKEW_SECONDS:
+            raise RunNotOpen(
+                f"{name}'s orchestrator is {self.chain_time - now:.0f} s behind its chain, which may owe "
+                "nothing for work dated then: its operator must set that machine's clock"
             )
         if len(self.voters) < self.chain.threshold:
             raise RunNotOpen(

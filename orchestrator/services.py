@@ -65,7 +65,6 @@ class Services:
         self.session_secret = keccak256(b"rollcall sessions" + key)
         self.canary_secret = keccak256(b"rollcall canaries" + key)
         self.batch_secret = keccak256(b"rollcall batches" + key)
-        """No epoch's: those are public once it is frozen."""
 
     async def close(self) -> None:
         await self.rewards.close()

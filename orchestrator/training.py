@@ -30,7 +30,8 @@ async def take(services: Services, run: Run, step: int) -> bytes | None:
         taken = {group.work_digest for group in chosen}
         event = event_body(run.run_id, "batch", services.clock(), _summary(step, chosen))
         offered = Batch(run_id=run.run_id, step=step, groups=chosen)
-        await _note(services, run, step, offered.to_json())
+        name = (run.run_id, Kind.BATCH, numbered(step))
+        await services.journal.keep(*name, offered.to_json())
         fixed = await services.store.batches.take(
             run.run_id,
             offered,
@@ -38,14 +39,10 @@ async def take(services: Services, run: Run, step: int) -> bytes | None:
             event,
         )
         if fixed is not None:
-            await _note(services, run, step, fixed)
+            await services.journal.keep(*name, fixed)
             services.metrics.batches.labels(run.run_id).inc()
             return fixed
     return None
-
-
-async def _note(services: Services, run: Run, step: int, batch: bytes) -> None:
-    await services.journal.keep(run.run_id, Kind.BATCH, numbered(step), batch)
 
 
 async def _choose(

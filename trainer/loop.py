@@ -143,12 +143,12 @@ class Trainer:
         self._record(0, manifest, {}, None)
 
     def _read(self, batch: Batch) -> Selection:
-        """Fetch and decode the batch's groups, leaving out what may not be trained on."""
-        spec, config = self.info.spec, self.config
+        """Fetch and decode the batch's groups, leaving out what is lost or may not be trained on."""
+        spec, config, most = self.info.spec, self.config, MAX_SUBMISSION_BYTES
         groups, unreadable = [], Counter[str]()
         for entry in batch.groups:
-            body = self.client.blob(entry.body, max_bytes=MAX_SUBMISSION_BYTES, kind="submission")
             try:
+                body = self.client.blob(entry.body, max_bytes=most, kind="submission")
                 group = batches.read_group(
                     entry,
                     body,

@@ -44,6 +44,7 @@ from rollout_worker.replay.measure import (
     stats_of,
 )
 from rollout_worker.verify.drift import DriftBook
+from rollout_worker.verify.living import LivingReplayer
 
 REPLAYED_TOGETHER = 16
 """Groups of one call to the model: enough to fill its passes, few enough to stop and look between."""
@@ -99,13 +100,11 @@ class Rechecker:
         self._spoke_for = spoke_for
         self._drifts = drifts
         self._most_seconds = most_seconds
-        self._open_model = open_model
         self._give_up = give_up
         self._open_suspects = open_suspects
-        self._model: Replayer | None = None
+        self._model = LivingReplayer(open_model)
         self._suspects: ReplayModel | None = None
         """Holds whatever weights were tried last."""
-        self._loaded = b""
         self._log = structlog.get_logger().bind(run=info.run_id)
 
     def verdicts(self, tasks: Sequence[AuditTask]) -> list[Verdict]:
@@ -193,7 +192,6 @@ class Rechecker:
             self._bring(version, digest)
         except (PolicyUnreachable, ValueError, RuntimeError, MemoryError) as error:
             return [self._undecided(item.work_digest, str(error)) for item in group]
-        assert self._model is not None
         try:
             parts = [only(i.lease, i.submission.rollouts, i.rollouts) for i in group]
             found = self._model.findings(parts)
@@ -205,11 +203,7 @@ class Rechecker:
 
     def _bring(self, version: int, digest: bytes) -> None:
         policy = self._store.reach(version, digest, give_up=self._give_up)
-        if self._model is None:
-            self._model = self._open_model(policy.weights)
-        if self._loaded != digest:
-            self._model.load(policy.weights)
-            self._loaded = digest
+        self._model.load(digest, policy.weights)
 
     def _judged(self, item: FetchedGroup, found: Sequence[Findings]) -> Verdict:
         stats = stats_of(found, item.advantages_micro())

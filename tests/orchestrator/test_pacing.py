@@ -129,7 +129,7 @@ class Bench:
             await call("ZADD", p + "ready", n, f'{{"n":{n},"worker":"{owner}"}}')
         await self._begin()
         reserved = await self.store.leases.reserve(
-            self.run_id, WORKER, wanted, pace, epoch=0, version=0, deadline=9
+            self.run_id, WORKER, wanted, pace, version=0, deadline=9
         )
         return reserved.outcome, reserved.count
 
@@ -144,7 +144,7 @@ class Bench:
         pace = replace(pace, units_unfinal=10**6)
         for n, end in enumerate(history):
             kept = await self.store.leases.reserve(
-                self.run_id, WORKER, 1, pace, epoch=0, version=0, deadline=9
+                self.run_id, WORKER, 1, pace, version=0, deadline=9
             )
             if end == "d":
                 await self.store.leases.free(self.run_id, WORKER, [kept.first], rule)
