@@ -12,7 +12,7 @@ import torch
 from client.trainer import open_trainer_routes
 from protocol.canonical import content_digest
 from protocol.errors import Malformed, MarketError
-from protocol.messages import Batch
+from protocol.messages import Batch, BatchGroup
 from tests.stage import work
 from tests.stage.front import Answered, Asked, Fault, blob_path, refusal
 from tests.stage.terms import MODEL
@@ -287,3 +287,23 @@ def test_a_resumed_trainer_finds_every_version_it_may_need(straight: tuple[Train
             )
             found = publisher.weights(version)
             assert {n: t.bits.tobytes() for n, t in found.items()} == market.weights(version)
+
+
+def test_a_group_whose_body_is_lost_is_left_out_and_the_record_says_so(
+    opening: Opening, tmp_path: Path
+) -> None:
+    with opening(1) as market:
+        lost: list[BatchGroup] = []
+
+        def lose(asked: Asked, answered: Answered | None) -> None:
+            if asked.path.endswith("/batches") and answered and not lost:
+                lost.append(Batch.from_json(answered.content).groups[0])
+                digest = lost[0].body
+                market.place.call(market.place.services.blobs.remove, digest)
+
+        market.fault = lose
+        live(market, config(market, tmp_path, steps=1))
+        tokens = {group.work_digest: sum(group.tokens) for group in market.record(1).groups}
+        assert tokens.pop(lost[0].work_digest) == 0
+        assert any(tokens.values())
+        assert market.acked == [0]
