@@ -60,7 +60,7 @@ class Blobs:
         found: list[str] = []
         try:
             async for page in obstore.list(self._store, folder):
-                found += [entry["path"] for entry in page]
+                found += [entry["path"] for entry in page if not _is_torn(entry["path"])]
         except BaseError as error:
             raise _unreachable(error) from error
         return sorted(found)
@@ -70,8 +70,11 @@ class Blobs:
 
     async def drop(self, names: list[str]) -> None:
         """Remove what was kept under names; those that are gone already are no error."""
-        with suppress(FileNotFoundError):
-            await obstore.delete_async(self._store, names)
+        try:
+            with suppress(FileNotFoundError):
+                await obstore.delete_async(self._store, names)
+        except BaseError as error:
+            raise _unreachable(error) from error
 
     async def _put(self, path: str, data: bytes) -> None:
         if self._folder is not None and len(data) <= SMALL_BYTES:
@@ -151,6 +154,11 @@ def _path(digest: bytes) -> str:
     """Spread blobs over 256 folders: one flat folder of a million files is slow to list."""
     name = digest.hex()
     return f"{name[:2]}/{name}"
+
+
+def _is_torn(path: str) -> bool:
+    """Return whether a crash left this behind: a file has a # in its name until it is whole."""
+    return "#" in path or "%23" in path
 
 
 def _missing(digest: bytes) -> str:

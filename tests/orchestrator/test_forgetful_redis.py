@@ -56,6 +56,8 @@ def test_what_has_a_receipt_is_replayed_and_paid_though_redis_forgot_it(
     mark = 0 if is_emptied else fragile.redis.mark()
     signed = place.party("alice").leases()[0]
     receipt = place.party("alice").deliver(signed.lease)
+    torn = fragile.folder / "journal" / str(place.run_id) / "groups" / "ab12#ab12"
+    torn.write_bytes(b"left by a crash in the middle of a write")
     fragile.lose(mark)
     assert place.get(place.path(f"submissions/0x{receipt.work_digest.hex()}")).status_code == 404
     place.tick()
