@@ -117,12 +117,7 @@ class Blobs:
 
     async def remove(self, digest: bytes) -> None:
         """Remove a blob that no record names."""
-        try:
-            await obstore.delete_async(self._store, _path(digest))
-        except FileNotFoundError:
-            return
-        except BaseError as error:
-            raise _unreachable() from error
+        await self.drop([_path(digest)])
 
     async def get(self, digest: bytes) -> bytes:
         """Return a blob; raise `NotFound` where there is none."""

@@ -9,7 +9,7 @@ import pytest
 from protocol.signing import address_of
 from protocol.verdict import Outcome, Verdict
 from tests.stage.evidence import evidence
-from tests.stage.ground import law
+from tests.stage.terms import law
 
 PROGRAM = """
 import resource, sys
