@@ -28,7 +28,7 @@ class Metrics:
             registry=self.registry,
         )
         self.verdicts = Counter(
-            *("rollcall_verdicts", "Verdicts by outcome", ("run", "outcome")),
+            *("rollcall_verdicts", "Verdicts, whatever they say: votes are sealed", ("run",)),
             registry=self.registry,
         )
         self.verifier_findings = Counter(

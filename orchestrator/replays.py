@@ -122,7 +122,7 @@ async def count(services: Services, run: Run, verdict: Verdict) -> VerdictReply:
     counted = await _counted(services, run, verdict, group.worker)
     _require_taken(verdict, counted)
     if counted.reply is Reply.COUNTED:
-        services.metrics.verdicts.labels(run.run_id, verdict.outcome.value).inc()
+        services.metrics.verdicts.labels(run.run_id).inc()
         _notice(services, run, verdict, counted.news)
     return VerdictReply(state=counted.state)
 

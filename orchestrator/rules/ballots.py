@@ -124,6 +124,13 @@ class OpenBallots(Effect):
 
 
 @dataclass(frozen=True, slots=True)
+class CountVotes(Effect):
+    """Add votes to their verifiers' public counters: of an open group they would tell what was voted."""
+
+    votes: tuple[tuple[str, Outcome], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class FreePlace(Effect):
     """The voter's place in the queue of replays is gone, or offered again from a time on."""
 

@@ -27,6 +27,7 @@ from orchestrator.rules.ballots import (
     Cast,
     CloseCanary,
     CloseVote,
+    CountVotes,
     DropPlaces,
     Effect,
     Exclude,
@@ -138,6 +139,8 @@ class _Counting:
         cast, ballots = self._cast, self._facts.group
         self._do(RecordVote(cast.digest, cast.verifier, cast.outcome, cast.finding))
         is_open = ballots.state is GroupState.REPLAY
+        if cast.outcome is Outcome.UNDECIDED or not is_open:
+            self._do(CountVotes(((cast.verifier, cast.outcome),)))
         if cast.outcome is Outcome.UNDECIDED:
             self._do(Announce("verdict", cast.summary))
             if is_open:
@@ -229,10 +232,15 @@ class _Counting:
 
     def _close(self, found: str) -> None:
         digest = self._cast.digest
-        self._do(CloseVote(digest, found), OpenBallots(digest), DropPlaces(digest))
+        self._do(CloseVote(digest, found))
+        self._open_ballots()
         for voter, vote in _decided(_votes(self._facts, self._cast)).items():
             if vote != found:
                 self._odd(voter, vote, found)
+
+    def _open_ballots(self, only: Outcome | None = None) -> None:
+        digest, votes = self._cast.digest, _decided(_votes(self._facts, self._cast))
+        self._do(OpenBallots(digest, only), CountVotes(tuple(votes.items())), DropPlaces(digest))
 
     def _odd(self, voter: str, vote: Outcome, found: str) -> None:
         digest = "0x" + self._cast.digest
@@ -265,7 +273,8 @@ class _Counting:
         given = _decided(_votes(self._facts, self._cast))
         if ballots.state is not GroupState.REPLAY or not given.keys() >= set(self._voters()):
             return
-        self._do(CloseCanary(digest), OpenBallots(digest, Outcome.ACCEPTED), DropPlaces(digest))
+        self._do(CloseCanary(digest))
+        self._open_ballots(Outcome.ACCEPTED)
         self.state = GroupState.ACCEPTED
         if ballots.canary not in given.values() and len(self._terms.verifiers) > 1:
             self.news.append("canary_contradicted")

@@ -123,7 +123,6 @@ class Writes:
                     ("HSET", f"votes:{digest}", verifier, outcome.value),
                     ("HSET", f"verdicts:{digest}", verifier, self.verdict.to_json()),
                     ("HSET", f"findings:{digest}", verifier, finding.value),
-                    ("HINCRBY", f"verifier:{verifier}", outcome.value, 1),
                 )
             case ballots.SealBallot(digest, verifier, summary):
                 return (
@@ -132,6 +131,8 @@ class Writes:
                 )
             case ballots.OpenBallots(digest, only):
                 return (("open_ballots", digest, only.value if only else ""),)
+            case ballots.CountVotes(votes):
+                return tuple(("HINCRBY", f"verifier:{v}", vote.value, 1) for v, vote in votes)
             case ballots.FreePlace(digest, verifier, offered_at):
                 at = "" if offered_at is None else offered_at
                 return (("free_place", digest, verifier, at),)
