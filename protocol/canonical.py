@@ -20,6 +20,9 @@ PLAIN: Final = frozenset({type(None), bool, str, bytes})
 LOWEST: Final = -(1 << 63)
 HIGHEST: Final = (1 << 64) - 1
 
+MOST_KEYS: Final = 64
+"""Of a map; the largest message has half as many fields. A reader reports each field that it does not know."""
+
 BUFFER_BYTES: Final = 1024
 """The first buffer of an encoding; it grows. The library's 256 KiB cost more than most values."""
 
@@ -46,21 +49,22 @@ def encode(value: Value) -> bytes:
     return bytes(packer.pack(_ordered(value)))
 
 
-def decode(data: bytes, *, max_items: int = 1 << 22) -> Any:
+def decode(data: bytes, *, max_items: int = 1 << 22, max_lists: int = 1 << 22) -> Any:
     """Return the value whose encoding is exactly `data`.
 
     Raises `Malformed` for anything else: trailing bytes, floats, unordered or repeated keys, long
-    forms of short values, or more than `max_items` elements in all lists and maps together. Without
-    that limit a few kilobytes under zstd become lists of lists that take a gigabyte and ten seconds.
+    forms of short values, a map of more than `MOST_KEYS`, more than `max_lists` lists and maps, or more
+    than `max_items` elements in all of them together: a few kilobytes under zstd otherwise become lists
+    of lists that fill a gigabyte and ten seconds.
     """
-    count = _Counter(max_items)
+    count = _Counter(max_items, max_lists)
     try:
         value = msgpack.unpackb(
             data,
             raw=False,
             strict_map_key=True,
             max_array_len=max_items,
-            max_map_len=max_items,
+            max_map_len=MOST_KEYS,
             max_ext_len=0,
             list_hook=count,
             object_hook=count,
@@ -77,15 +81,19 @@ def decode(data: bytes, *, max_items: int = 1 << 22) -> Any:
 
 
 class _Counter:
-    """Counts the elements of lists and maps as they are read, and ends the reading at the limit."""
+    """Counts lists, maps and their elements as they are read, and ends the reading at a limit."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, most_lists: int) -> None:
         self._most = self._left = most
+        self._most_lists = self._left_lists = most_lists
 
     def __call__(self, items: Any) -> Any:
         self._left -= len(items)
+        self._left_lists -= 1
         if self._left < 0:
             raise ValueError(f"more than {self._most} elements")
+        if self._left_lists < 0:
+            raise ValueError(f"more than {self._most_lists} lists and maps")
         return items
 
 

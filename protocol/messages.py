@@ -5,7 +5,7 @@ canonical bytes). Routes are listed in `protocol/wire.md` section 5.
 """
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -18,6 +18,8 @@ from protocol.run import RunSpec
 from protocol.verdict import ReplayStats, Verdict
 from protocol.wire import U32, U63, U64, Address, Ascending, AsTuple, Bytes32, Name, Signature, Wire
 
+FEW = 1 << 9
+"""Elements of a request that anybody may send: the largest, a run's terms, has a hundred."""
 SELF_CHECK_GROUPS = 64
 """Fewest groups of a self-check: an alarm takes at least four, and drift as faint as shows in 64 pays."""
 
@@ -58,6 +60,8 @@ class RunInfo(Wire):
 class RunRegistration(Wire):
     """Ask an orchestrator to serve a run that names its key and whose spec's hash is on chain."""
 
+    MAX_ITEMS: ClassVar[int] = FEW
+
     run_id: U63
     spec: RunSpec
 
@@ -68,6 +72,8 @@ class RunList(Wire):
 
 class SessionRequest(Wire):
     """An EIP-4361 message and the wallet's EIP-191 signature of it."""
+
+    MAX_ITEMS: ClassVar[int] = FEW
 
     message: Annotated[str, Field(max_length=4096)]
     signature: Signature
@@ -81,6 +87,8 @@ class Session(Wire):
 
 class LeaseRequest(Wire):
     """Ask for up to `count` leases."""
+
+    MAX_ITEMS: ClassVar[int] = FEW
 
     count: Annotated[int, Field(ge=1, le=1024)]
 
@@ -96,6 +104,8 @@ class Leases(Wire):
 class ReturnedLeases(Wire):
     """Leases a worker gives back unfinished, so that their places are free before the deadline."""
 
+    MAX_ITEMS: ClassVar[int] = 1 << 11
+
     lease_ids: Annotated[tuple[Bytes32, ...], AsTuple, Field(max_length=1024)]
 
 
@@ -104,6 +114,8 @@ class SelfCheck(Wire):
 
     It is the worker's word alone: it only ends the pause, and later work is replayed as a newcomer's.
     """
+
+    MAX_ITEMS: ClassVar[int] = 1 << 14
 
     policy_version: U32
     stats: Annotated[
@@ -149,6 +161,8 @@ class PolicyPublication(Wire):
 class BatchRequest(Wire):
     """The trainer asks for the batch of `step`; asking again gives the same batch until its ack."""
 
+    MAX_ITEMS: ClassVar[int] = FEW
+
     step: U32
 
 
@@ -189,6 +203,8 @@ class AuditTask(Wire):
 
 
 class AuditRequest(Wire):
+    MAX_ITEMS: ClassVar[int] = FEW
+
     count: Annotated[int, Field(ge=1, le=256)] = 1
 
 
@@ -220,6 +236,8 @@ class FraudReportTasks(Wire):
 
 
 class FraudReportSignature(Wire):
+    MAX_ITEMS: ClassVar[int] = FEW
+
     work_digest: Bytes32
     signature: Signature
 
@@ -318,6 +336,8 @@ class EpochInfo(Wire):
 
 
 class EpochSignature(Wire):
+    MAX_ITEMS: ClassVar[int] = FEW
+
     signature: Signature
 
 

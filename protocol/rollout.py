@@ -21,10 +21,12 @@ from protocol.constants import (
 from protocol.errors import Malformed, TooLarge
 from protocol.wire import U32, U63, U64, Address, AsTuple, Bytes, Bytes32, Name, Signature, Wire
 
-SMALL_BYTES = 1 << 16
 INFLATE_STEP = 512
-"""Compressed bytes inflated at a time. A zstd block of 4 bytes makes at most 128 KiB, so a step makes
-at most 16 MiB before the cap is looked at."""
+"""Compressed bytes inflated at a time, at most."""
+STEP_SHIFT = 15
+"""A zstd block of 4 bytes makes at most 128 KiB: a step makes at most 2^15 times its bytes, or four times
+the cap, before the cap is looked at."""
+WINDOW_BYTES = 1 << 27
 
 
 class Lease(Wire):
@@ -101,6 +103,8 @@ class Submission(Wire):
 
     MAX_ITEMS: ClassVar[int] = 1 << 16
     """The longest prompt and the largest group have 34,000; strangers may send no more."""
+    MAX_LISTS: ClassVar[int] = 2 * MAX_GROUP_SIZE
+    """The largest group has three more than rollouts."""
 
     lease_id: Bytes32
     engine: Name
@@ -179,20 +183,21 @@ def inflate(body: bytes, most: int) -> bytes:
     if len(body) > MAX_SUBMISSION_BYTES:
         raise TooLarge(f"{len(body)} bytes; a submission has at most {MAX_SUBMISSION_BYTES}")
     try:
-        if 0 < zstandard.frame_content_size(body) <= min(SMALL_BYTES, most):
-            # It claims to be small: one call, which fails if the content is larger.
-            reader = zstandard.ZstdDecompressor(max_window_size=SMALL_BYTES)
-            return reader.decompress(body, max_output_size=SMALL_BYTES, allow_extra_data=False)
+        if 0 < zstandard.frame_content_size(body) <= most:
+            # One call, which fails where the content is not as large as stated.
+            reader = zstandard.ZstdDecompressor(max_window_size=WINDOW_BYTES)
+            return reader.decompress(body, max_output_size=most, allow_extra_data=False)
         return _inflate_stepwise(body, most)
     except zstandard.ZstdError as error:
         raise Malformed(f"the body is not one zstd frame: {error}") from error
 
 
 def _inflate_stepwise(body: bytes, most: int) -> bytes:
-    reader = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj()
+    reader = zstandard.ZstdDecompressor(max_window_size=WINDOW_BYTES).decompressobj()
+    step = max(16, min(INFLATE_STEP, most >> STEP_SHIFT))
     parts, total = [], 0
-    for start in range(0, len(body), INFLATE_STEP):
-        end = min(start + INFLATE_STEP, len(body))
+    for start in range(0, len(body), step):
+        end = min(start + step, len(body))
         part = reader.decompress(body[start:end])
         total += len(part)
         if total > most:

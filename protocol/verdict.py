@@ -5,7 +5,7 @@ decision of a replay, purely from the measured figures and the calibrated bounds
 """
 
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -201,6 +201,8 @@ class Verdict(Wire):
 
     Signed fields are all but `mismatches`, which `evidence_digest` binds.
     """
+
+    MAX_ITEMS: ClassVar[int] = 1 << 10
 
     run_id: U63
     work_digest: Bytes32

@@ -14,15 +14,20 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
     PlainSerializer,
     ValidationError,
     ValidationInfo,
 )
+from pydantic_core.core_schema import CoreSchema, no_info_before_validator_function
 
 from protocol import canonical
 from protocol.errors import Malformed
 
 ADDRESS_CHARACTERS = 42
+MOST_NAME = 64
+MOST_TEXT = 500
+"""Characters of a sender's own field name, and of what was found wrong with it, that a refusal repeats."""
 
 
 def _bytes_from_hex(value: Any, info: ValidationInfo) -> Any:
@@ -77,7 +82,10 @@ class Wire(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     MAX_ITEMS: ClassVar[int] = 1 << 22
-    """Most elements in canonical bytes: an epoch of 131,072 groups and 700,000 accounts has so many."""
+    """Elements that either form may hold: an epoch of 131,072 groups and 700,000 accounts has so many. What a stranger sends
+    may hold a fraction of it."""
+    MAX_LISTS: ClassVar[int] = 1 << 22
+    """Lists and maps among them, in canonical bytes: each costs a hundred times what a number does."""
 
     def canonical(self) -> bytes:
         """Return the bytes that are hashed, and compressed if the body is binary."""
@@ -93,11 +101,15 @@ class Wire(BaseModel):
     @classmethod
     def from_canonical(cls, data: bytes) -> Self:
         """Read canonical bytes; raise `Malformed` naming the field that is wrong."""
-        return cls._checked(canonical.decode(data, max_items=cls.MAX_ITEMS))
+        return cls._checked(
+            canonical.decode(data, max_items=cls.MAX_ITEMS, max_lists=cls.MAX_LISTS)
+        )
 
     @classmethod
     def from_json(cls, data: bytes | str) -> Self:
         """Read JSON; raise `Malformed` naming the field that is wrong."""
+        if (count := num_elements(data)) > cls.MAX_ITEMS:
+            raise Malformed(f"{count} elements, a {cls.__name__} has at most {cls.MAX_ITEMS}")
         try:
             return cls.model_validate_json(data)
         except ValidationError as error:
@@ -111,10 +123,16 @@ class Wire(BaseModel):
             raise Malformed(describe(error)) from error
 
 
+def num_elements(data: bytes | str) -> int:
+    """Return at least as many elements as JSON can hold, before any is made: each begins after one of these."""
+    data = data.encode() if isinstance(data, str) else data
+    return data.count(b",") + data.count(b"[") + data.count(b"{")
+
+
 def describe(error: ValidationError) -> str:
     """Return one line that names each wrong field and the expected value, never the whole input."""
     parts = (
-        f"{'.'.join(str(p) for p in item['loc']) or 'message'}: {item['msg']}"
+        f"{'.'.join(str(p)[:MOST_NAME] for p in item['loc']) or 'message'}: {item['msg'][:MOST_TEXT]}"
         for item in error.errors(include_url=False, include_input=False)[:5]
     )
     return "; ".join(parts)
@@ -124,7 +142,17 @@ def _tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-AsTuple = BeforeValidator(_tuple)
+class _AsTuple:
+    """A tuple whose first wrong element ends its reading: a report of each costs a hundred times its byte."""
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        schema: Any = {**handler(source), "fail_fast": True}
+        return no_info_before_validator_function(_tuple, schema)
+
+
+AsTuple = _AsTuple()
 """`Annotated[tuple[X, ...], AsTuple]`: lists are what both decoders produce."""
 
 
