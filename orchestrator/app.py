@@ -10,6 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from orchestrator.budgets import Trust
 from orchestrator.events import Streams
 from orchestrator.jobs import Service
 from orchestrator.routes import blobs, public, trainer, verifier, worker
@@ -34,6 +35,7 @@ def create_app(services: Services, service: Service | None = None) -> FastAPI:
         responses={"default": {"model": ErrorBody}},
     )
     app.state.services = services
+    app.state.trust = Trust()
     limits = services.config.limits
     app.state.event_streams = Streams(
         limits.max_event_streams, limits.max_event_streams_per_address

@@ -28,6 +28,8 @@ class SignedIn:
 
     identity: str
     signer: str
+    is_staked: bool = False
+    """Whether the identity had something at stake when it signed in."""
 
 
 async def sign_in(
@@ -59,13 +61,15 @@ async def sign_in(
     if not await services.store.runs.spend_nonce(text.nonce + text.address, seconds=seconds):
         raise Replayed(f"nonce {text.nonce} was used before: sign a text with a new one")
     identity = await services.chain.identity_of(text.address)
-    return issue(services, SignedIn(identity, text.address))
+    is_staked = await services.chain.stake_of(identity) > 0
+    return issue(services, SignedIn(identity, text.address, is_staked))
 
 
 def issue(services: Services, account: SignedIn) -> Session:
     """Return a bearer token for an account."""
     expires_at = int(services.clock()) + services.config.session_seconds
     claims = {"sub": account.identity, "key": account.signer, "exp": expires_at}
+    claims["staked"] = account.is_staked
     token = jwt.encode(claims, services.session_secret, algorithm=ALGORITHM)
     return Session(token=token, address=account.identity, expires_at=expires_at)
 
@@ -93,7 +97,8 @@ def _claims(token: str, secret: bytes) -> tuple[SignedIn, int]:
         )
     except jwt.InvalidTokenError as error:
         raise TokenExpired("the token is not one of this orchestrator's: sign in again") from error
-    return SignedIn(claims["sub"], claims["key"]), int(claims["exp"])
+    account = SignedIn(claims["sub"], claims["key"], bool(claims.get("staked")))
+    return account, int(claims["exp"])
 
 
 def require_role(account: SignedIn, allowed: Collection[str], role: str) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from ledger.errors import ChainUnreachable
+from ledger.errors import ChainUnreachable, ContractError
 from ledger.ledger import Ledger
 from ledger.rules import owed_until
 from ledger.state import EpochState, RunState, SlashState
@@ -67,10 +67,20 @@ class Chain:
         return await self._read(lambda: self._ledger.run(run_id))
 
     async def recent(self, run_id: int) -> RunState:
-        """Return a run's state of the last second: for what strangers ask."""
-        return await self._cached(
-            ("run", run_id), lambda: self._ledger.run(run_id), lambda _: NEGATIVE_SECONDS
+        """Return a run's state of the last second: for what strangers ask. Raises `NotFound`."""
+        found = await self._cached(
+            ("run", run_id), lambda: self._run_or_refusal(run_id), lambda _: NEGATIVE_SECONDS
         )
+        if isinstance(found, ContractError):
+            raise NotFound(f"run {run_id} is not on this ledger: {found}") from found
+        return found
+
+    def _run_or_refusal(self, run_id: int) -> RunState | ContractError:
+        """A refusal is kept as well: numbers of no run cost a stranger nothing to think of."""
+        try:
+            return self._ledger.run(run_id)
+        except ContractError as error:
+            return error
 
     async def answers(self) -> None:
         """Raise `Busy` unless the chain answered within the last second: for what strangers ask."""

@@ -6,9 +6,11 @@ all, and the worker's repetition gets the same receipt. Late is decided on arriv
 in time, however long scoring takes.
 """
 
+import asyncio
 from dataclasses import dataclass
 
 from orchestrator.auth import SignedIn
+from orchestrator.budgets import Payer
 from orchestrator.checks.withholding import reason_of
 from orchestrator.rewards import scoring
 from orchestrator.rules import admission
@@ -23,6 +25,7 @@ from protocol.canonical import content_digest
 from protocol.checks.draw import Draw, rate_millionths
 from protocol.constants import (
     MAX_CLOCK_SKEW_SECONDS,
+    MAX_SUBMISSION_BYTES,
     MICRO,
     NUM_TOKENS_PER_UNIT,
 )
@@ -36,8 +39,11 @@ from protocol.errors import (
     NotFound,
 )
 from protocol.messages import BatchGroup, Contribution, GroupState
-from protocol.rollout import Lease, Receipt, Submission, Work, read_submission, work_of
+from protocol.rollout import Lease, Receipt, Submission, Work, read_submission, stated_size, work_of
 from protocol.signing import recover, sign
+
+SMALL_BYTES = 1 << 16
+"""What inflates to no more by its own word is read at once; handing it to a thread costs as much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +79,23 @@ class Judged:
     """What a replay must find, where the worker is one that verifiers are tested with."""
 
 
+def most_bytes(run: Run) -> int:
+    """Return how long a body may be: the largest that inflates to what the run allows, and some more."""
+    return min(MAX_SUBMISSION_BYTES, run.spec.most_submission_bytes + SMALL_BYTES)
+
+
 async def take(
-    services: Services, run: Run, account: SignedIn, body: bytes, *, arrived_at: float
+    services: Services,
+    run: Run,
+    account: SignedIn,
+    payer: Payer,
+    body: bytes,
+    *,
+    arrived_at: float,
 ) -> Receipt | bytes:
     """Return the receipt (as JSON bytes where it was given before); raise what refuses the body."""
-    submission = read_submission(body, run.spec.most_submission_bytes)
-    known = await _begin(services, run, account, submission, arrived_at)
+    submission = await _read(services, body, run.spec.most_submission_bytes)
+    known = await _begin(services, run, account, payer, submission, arrived_at)
     if isinstance(known, bytes):
         return known
     finding = admission.admit(
@@ -88,15 +105,28 @@ async def take(
     return await _record(services, run, known, judged, body)
 
 
+async def _read(services: Services, body: bytes, most: int) -> Submission:
+    """Read a body, a large one in a thread: inflating 64 MiB must not hold up who sends a kilobyte."""
+    if 0 < stated_size(body) <= SMALL_BYTES:
+        return read_submission(body, most)
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(services.readers, read_submission, body, most)
+
+
 async def _begin(
-    services: Services, run: Run, account: SignedIn, submission: Submission, arrived_at: float
+    services: Services,
+    run: Run,
+    account: SignedIn,
+    payer: Payer,
+    submission: Submission,
+    arrived_at: float,
 ) -> Arrival | bytes:
     """Establish the sender; return the old receipt's JSON where this very submission is known."""
-    limits = services.config.limits
     known = await services.store.groups.begin(
         *(run.run_id, submission.lease_id, account.identity),
-        rate=limits.requests_per_second,
-        burst=limits.request_burst,
+        payer=payer.name,
+        rate=payer.rate,
+        burst=payer.burst,
         now=arrived_at,
     )
     lease = known.lease

@@ -16,6 +16,7 @@ from protocol.errors import (
     Busy,
     Excluded,
     MarketError,
+    NotFound,
     NotJoined,
     RunNotOpen,
     SelfCheckDue,
@@ -76,6 +77,12 @@ async def give_back(
     if nonces:
         freed = await services.store.leases.free(run.run_id, worker, nonces, _blame(services, run))
         services.metrics.expired.labels(run.run_id).inc(freed)
+
+
+async def require_leased(services: Services, run: Run, worker: str) -> None:
+    """Raise `NotFound` where a worker never had a lease: then no body of its can be one's."""
+    if not await services.store.leases.has_leased(run.run_id, worker):
+        raise NotFound(f"{worker} has no lease of run {run.run_id}: ask for one first")
 
 
 async def expire(services: Services, run: Run, *, latest: float, limit: int = 1000) -> int:

@@ -6,12 +6,11 @@ orchestrator is asked for it.
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 from tokenizers import Tokenizer
 
-from ledger.errors import ContractError
-from ledger.state import RunState
 from orchestrator.chain import Chain
 from orchestrator.config import OrchestratorConfig
 from orchestrator.metrics import Metrics
@@ -59,6 +58,8 @@ class Services:
         self.clock = clock
         self.metrics = Metrics()
         self.rewards = RewardPool(config.rewards)
+        self.readers = ThreadPoolExecutor(2, "body")
+        """For large bodies: their own, for the chain is read by the loop's."""
         self.runs: dict[int, Run] = {}
         self._look_again_at: dict[int, float] = {}
         self._master = keccak256(b"rollcall epoch secrets" + key)
@@ -67,6 +68,7 @@ class Services:
         self.batch_secret = keccak256(b"rollcall batches" + key)
 
     async def close(self) -> None:
+        self.readers.shutdown(wait=False, cancel_futures=True)
         await self.rewards.close()
         await self.store.close()
 
@@ -174,7 +176,7 @@ class Services:
         await self.store.events.append(run_id, kind, body)
 
     async def _make(self, run_id: int, spec: RunSpec) -> Run:
-        state = await self._on_chain(run_id)
+        state = await self.chain.recent(run_id)
         acts_for = await self.chain.identity_of(self.address)
         require_servable(run_id, spec, state, orchestrator=self.address, acts_for=acts_for)
         made = environment(spec.environment, spec.environment_config)
@@ -185,12 +187,6 @@ class Services:
             )
         terms = AdmissionTerms(spec.vocabulary_size, spec.eos_token_id, spec.max_staleness)
         return Run(run_id, spec, state.spec_hash, made, state, terms)
-
-    async def _on_chain(self, run_id: int) -> RunState:
-        try:
-            return await self.chain.run(run_id)
-        except ContractError as error:
-            raise NotFound(f"run {run_id} is not on this ledger: {error}") from error
 
     async def _load_tokenizer(self, run: Run) -> None:
         if await self.blobs.size(run.spec.tokenizer_digest) is None:

@@ -11,7 +11,9 @@ from fastapi import Depends, Path, Request
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
+from orchestrator import budgets
 from orchestrator.auth import SignedIn, account_of
+from orchestrator.budgets import Payer
 from orchestrator.run import Run
 from orchestrator.services import Services
 from protocol.errors import Malformed, TooLarge
@@ -50,8 +52,13 @@ async def read_body(request: Request, most: int) -> bytes:
 
 
 async def read(request: Request, message: type[Message], most: int) -> Message:
-    """Return the body as a protocol message; raise `Malformed` naming the wrong field."""
-    return message.from_json(await read_body(request, most))
+    """Return the body as a protocol message; raise `Malformed` naming the wrong field, at its price."""
+    body = await read_body(request, most)
+    try:
+        return message.from_json(body)
+    except Malformed:
+        await budgets.charge(services_of(request), request, budgets.MALFORMED)
+        raise
 
 
 async def read_verdict(request: Request, account: SignedIn, work_digest: str) -> Verdict:
@@ -112,29 +119,31 @@ async def the_run(request: Request, run: RunId) -> Run:
 
 
 async def the_account(request: Request) -> SignedIn:
-    """Return who asks, at the cost of one request of theirs."""
+    """Return who asks, at the cost of one request of its payer's."""
     services = services_of(request)
     account = account_of(services, request)
-    limits = services.config.limits
-    await services.store.runs.admit_request(
-        account.identity,
-        rate=limits.requests_per_second,
-        burst=limits.request_burst,
-        now=services.clock(),
-    )
+    await budgets.spend(services, request, payer_of(request, account))
     return account
 
 
 async def a_stranger(request: Request) -> None:
     """Let an unauthenticated request pass, at the cost of one request of its address."""
-    services = services_of(request)
-    limits = services.config.limits
-    await services.store.runs.admit_request(
-        request.client.host if request.client else "unknown",
-        rate=limits.address_requests_per_second,
-        burst=limits.address_request_burst,
-        now=services.clock(),
-    )
+    await budgets.spend(services_of(request), request, payer_of(request))
+
+
+def payer_of(request: Request, account: SignedIn | None = None) -> Payer:
+    """Return who pays for a request."""
+    host = request.client.host if request.client else None
+    return budgets.payer_of(services_of(request).config.limits, host, account)
+
+
+def costs(requests: int) -> Any:
+    """Let what a stranger asks count as so many more requests of its address."""
+
+    async def charge(request: Request) -> None:
+        await budgets.charge(services_of(request), request, requests)
+
+    return Depends(charge)
 
 
 def word(text: str) -> bytes:

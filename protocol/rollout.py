@@ -17,6 +17,7 @@ from protocol.constants import (
     MAX_GROUP_SIZE,
     MAX_SUBMISSION_BYTES,
     MICRO,
+    SUBMISSION_ROOM_BYTES,
 )
 from protocol.errors import Malformed, TooLarge
 from protocol.wire import U32, U63, U64, Address, AsTuple, Bytes, Bytes32, Name, Signature, Wire
@@ -27,6 +28,10 @@ STEP_SHIFT = 15
 """A zstd block of 4 bytes makes at most 128 KiB: a step makes at most 2^15 times its bytes, or four times
 the cap, before the cap is looked at."""
 WINDOW_BYTES = 1 << 27
+GROUP_BYTES_PER_ITEM = 10
+FEW_ITEMS = 64
+"""Of four groups' bytes a prompt's token takes 20 and a rollout, three elements, 32: this many elements hold
+any group of the run, and no list that takes longer to read than an honest one."""
 
 
 class Lease(Wire):
@@ -175,7 +180,8 @@ def read_submission(body: bytes, most: int) -> Submission:
     `most` is `RunSpec.most_submission_bytes`. All parties read bodies by this function, so that all can
     read a body that one takes. Raises `TooLarge` as soon as more comes out, and `Malformed`.
     """
-    return Submission.from_canonical(inflate(body, most))
+    few = max(0, most - SUBMISSION_ROOM_BYTES) // GROUP_BYTES_PER_ITEM + FEW_ITEMS
+    return Submission.from_canonical(inflate(body, most), max_items=few)
 
 
 def inflate(body: bytes, most: int) -> bytes:
@@ -183,13 +189,21 @@ def inflate(body: bytes, most: int) -> bytes:
     if len(body) > MAX_SUBMISSION_BYTES:
         raise TooLarge(f"{len(body)} bytes; a submission has at most {MAX_SUBMISSION_BYTES}")
     try:
-        if 0 < zstandard.frame_content_size(body) <= most:
+        if 0 < stated_size(body) <= most:
             # One call, which fails where the content is not as large as stated.
             reader = zstandard.ZstdDecompressor(max_window_size=WINDOW_BYTES)
             return reader.decompress(body, max_output_size=most, allow_extra_data=False)
         return _inflate_stepwise(body, most)
     except zstandard.ZstdError as error:
         raise Malformed(f"the body is not one zstd frame: {error}") from error
+
+
+def stated_size(body: bytes) -> int:
+    """Return what a frame says of its content's size, −1 where it says nothing or is none; `inflate` holds it to it."""
+    try:
+        return zstandard.frame_content_size(body)
+    except zstandard.ZstdError:
+        return -1
 
 
 def _inflate_stepwise(body: bytes, most: int) -> bytes:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from orchestrator import events, policies, slashes, views
+from orchestrator import budgets, events, policies, slashes, views
 from orchestrator.auth import sign_in
 from orchestrator.checks import canaries
 from orchestrator.services import Services
@@ -18,6 +18,7 @@ from orchestrator.wiring import (
     TheRun,
     TheServices,
     answer,
+    costs,
     read,
     takes,
     word,
@@ -52,7 +53,12 @@ MOST_RECORDS = 1024
 """Versions that one request may ask the records of."""
 
 
-@router.post("/session", response_model=Session, openapi_extra=takes(SessionRequest))
+@router.post(
+    "/session",
+    response_model=Session,
+    openapi_extra=takes(SessionRequest),
+    dependencies=[costs(budgets.SIGN_IN)],
+)
 async def open_session(services: TheServices, request: Request) -> Response:
     """Exchange a signed text, used once, for a token."""
     asked = await read(request, SessionRequest, services.config.limits.max_json_bytes)
@@ -66,7 +72,12 @@ async def list_runs(services: TheServices) -> Response:
     return answer(await views.run_list(services))
 
 
-@router.post("/runs", response_model=RunInfo, openapi_extra=takes(RunRegistration))
+@router.post(
+    "/runs",
+    response_model=RunInfo,
+    openapi_extra=takes(RunRegistration),
+    dependencies=[costs(budgets.REGISTRATION)],
+)
 async def register_run(services: TheServices, request: Request) -> Response:
     """Serve a run whose spec's hash is on chain and which names this orchestrator."""
     asked = await read(request, RunRegistration, services.config.limits.max_json_bytes)
@@ -107,10 +118,15 @@ async def get_policy(services: TheServices, run: TheRun, version: str) -> Respon
 
 @router.get("/runs/{run}/lineage")
 async def get_lineage(
-    services: TheServices, run: TheRun, first: Version = 1, last: Version = MOST_RECORDS
+    services: TheServices,
+    run: TheRun,
+    request: Request,
+    first: Version = 1,
+    last: Version = MOST_RECORDS,
 ) -> Response:
     """Canonical `Records` of what made versions `first` … `last`, as many as one answer holds."""
     last = min(last, first + MOST_RECORDS - 1)
+    await budgets.charge(services, request, max(0, last - first) // budgets.RECORDS)
     records = await policies.records_of(services, run, first, last)
     return Response(records.canonical(), media_type="application/octet-stream")
 

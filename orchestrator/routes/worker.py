@@ -9,7 +9,7 @@ from fastapi.routing import APIRoute
 from pydantic import TypeAdapter, ValidationError
 from starlette.types import Receive, Scope, Send
 
-from orchestrator import intake, leases, pauses
+from orchestrator import budgets, intake, leases, pauses
 from orchestrator.auth import account_of
 from orchestrator.checks import canaries
 from orchestrator.wiring import (
@@ -20,13 +20,14 @@ from orchestrator.wiring import (
     answer,
     done,
     nothing_yet,
+    payer_of,
     read,
     read_body,
     services_of,
     takes,
     takes_bytes,
 )
-from protocol.constants import MAX_SUBMISSION_BYTES
+from protocol.errors import Malformed, MarketError, TooLarge
 from protocol.messages import (
     LeaseRequest,
     Leases,
@@ -60,6 +61,8 @@ async def self_check(
     services: TheServices, run: TheRun, account: TheAccount, request: Request
 ) -> Response:
     """End the caller's pause with its own measurement; all its groups are replayed until enough are good."""
+    if not await services.store.workers.is_paused(run.run_id, account.identity):
+        return done()
     found = await read(request, SelfCheck, services.config.limits.max_json_bytes)
     await pauses.resume(services, run, account.identity, found)
     return done()
@@ -109,15 +112,31 @@ direct = APIRouter(route_class=Direct)
 async def submit(run: RunId, request: Request) -> Response:
     """The signed receipt, also where admission rejects; the same submission gets the same one.
 
-    The account's rate is counted in the same round trip that reads the lease. The busiest route:
-    it takes nothing by dependency, whose resolution costs a tenth of a millisecond.
+    A request is counted before its body is read, or, of a sender whose last ones were good, in the round
+    trip that reads the lease. The busiest route: it takes nothing by dependency, whose resolution costs a
+    tenth of a millisecond.
     """
     began, services = time.perf_counter(), services_of(request)
     account = account_of(services, request)
-    body = await read_body(request, MAX_SUBMISSION_BYTES)
-    arrived_at = services.clock()
-    served = await services.run(run)
-    receipt = await intake.take(services, served, account, body, arrived_at=arrived_at)
+    served, payer = await services.run(run), payer_of(request, account)
+    sender, trust = (run, account.identity), request.app.state.trust
+    if not trust.use(sender):
+        await budgets.spend(services, request, payer)
+        await leases.require_leased(services, served, account.identity)
+    request.state.payer = payer
+    try:
+        body = await read_body(request, intake.most_bytes(served))
+        arrived_at = services.clock()
+        receipt = await intake.take(
+            services, served, account, payer, body, arrived_at=arrived_at
+        )
+    except MarketError as error:
+        trust.lose(sender)
+        if isinstance(error, (Malformed, TooLarge)):
+            await budgets.charge(services, request, budgets.MALFORMED)
+        raise
+    if isinstance(receipt, Receipt) and not receipt.rejection:
+        trust.earn(sender)
     services.metrics.submit_seconds.observe(time.perf_counter() - began)
     return answer(receipt)
 

@@ -48,16 +48,24 @@ class GroupStore:
     queue: Queue
 
     async def begin(
-        self, run_id: int, lease_id: bytes, worker: str, *, rate: float, burst: int, now: float
+        self,
+        run_id: int,
+        lease_id: bytes,
+        worker: str,
+        *,
+        payer: str,
+        rate: float,
+        burst: int,
+        now: float,
     ) -> Begun:
-        """Spend one request of the worker and return what its submission is judged by."""
+        """Spend one request of the payer and return what the worker's submission is judged by."""
         answer = await self.queue.script(
             "begin",
             run_id,
             *(lease_id.hex(), worker, rate, burst, now),
-            also=(keys.bucket(worker),),
+            also=(keys.bucket(payer),),
         )
-        require_no_wait(answer[0], worker)
+        require_no_wait(answer[0], payer)
         _, signed, used, receipt, num_accepted, excluded, newest, reason, debt, *state = answer
         return Begun(
             signed=signed,

@@ -91,14 +91,17 @@ class LeaseStore:
         return SignedLease.from_json(await self.queue.call("HGET", key, "signed"))
 
     async def held(self, run_id: int, worker: str, lease_ids: Iterable[bytes]) -> list[int]:
-        """Return the nonces of those leases that are the worker's; not one step."""
-        nonces = []
-        for lease_id in lease_ids:
-            key = f"{keys.run_prefix(run_id)}lease:{lease_id.hex()}"
-            owner, nonce = await self.queue.call("HMGET", key, "worker", "nonce")
-            if owner is not None and owner.decode() == worker:
-                nonces.append(int(nonce))
-        return nonces
+        """Return the nonces of those leases that are the worker's."""
+        prefix = keys.run_prefix(run_id)
+        reads = [
+            ("HMGET", f"{prefix}lease:{lease.hex()}", "worker", "nonce") for lease in lease_ids
+        ]
+        found = await self.queue.pipeline(reads) if reads else []
+        return [int(nonce) for owner, nonce in found if owner == worker.encode()]
+
+    async def has_leased(self, run_id: int, worker: str) -> bool:
+        """Return whether a worker ever had a lease."""
+        return bool(await self.queue.call("SISMEMBER", f"{keys.run_prefix(run_id)}workers", worker))
 
     async def num_held(self, run_id: int, worker: str) -> int:
         return int(await self.queue.call("SCARD", f"{keys.run_prefix(run_id)}held:{worker}"))

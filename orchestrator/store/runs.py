@@ -31,9 +31,15 @@ class RunStore:
         key = keys.used_nonce(nonce)
         return bool(await self.queue.call("SET", key, 1, "NX", "EX", seconds))
 
-    async def admit_request(self, who: str, *, rate: float, burst: int, now: float) -> None:
-        """Spend one request of `who`; raise `TooManyRequests` saying when to come back."""
-        await self.queue.admit_request(who, rate=rate, burst=burst, now=now)
+    async def admit_request(
+        self, who: str, cost: int, *, rate: float, burst: int, now: float
+    ) -> None:
+        """Spend what a request of `who` costs; raise `TooManyRequests` saying when to come back."""
+        await self.queue.admit_request(who, cost, rate=rate, burst=burst, now=now)
+
+    async def charge(self, who: str, cost: int, *, rate: float, burst: int, now: float) -> None:
+        """Spend what a request that was admitted cost beyond its admission."""
+        await self.queue.charge(who, cost, rate=rate, burst=burst, now=now)
 
     def alone(self, run_id: int, job: str, owner: str) -> AbstractAsyncContextManager[bool]:
         """Hold a run's job while inside; yields whether it was free or already ours."""

@@ -89,6 +89,10 @@ class WorkerStore:
         )
         return {worker for worker, value in zip(ordered, found, strict=True) if value == b"1"}
 
+    async def is_paused(self, run_id: int, worker: str) -> bool:
+        key = f"{keys.run_prefix(run_id)}worker:{worker}"
+        return bool(await self.queue.call("HGET", key, "paused"))
+
     async def end_pause(self, run_id: int, worker: str) -> bool:
         """Let a paused worker lease again; return whether it was paused."""
         return bool(

@@ -1,9 +1,9 @@
--- Read all that judging a submission needs, in one round trip. KEYS[2] is the worker's bucket.
+-- Read all that judging a submission needs, in one round trip. KEYS[2] is its payer's bucket.
 -- ARGV: lease id, worker, rate, burst, now.
 -- Returns {wait, signed lease, used digest, its receipt, accepted groups with lower nonces (since the last pause),
 -- excluded, newest, why it is excluded or '', debt of dropped leases, its deadline where it is open,
 -- the digest of work that came in time}.
-local wait = bucket(KEYS[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]))
+local wait = bucket(KEYS[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), 1)
 if wait ~= 0 then
   return {wait}
 end

@@ -224,16 +224,17 @@ local function voters(listed)
   return found, count
 end
 
--- A token bucket; returns 0 where the request may pass, or the seconds to wait as text.
-local function bucket(key, rate, burst, now)
+-- A token bucket; returns 0 where the request may pass, or the seconds to wait as text. One token admits a
+-- request of any cost: it owes the rest, a burst at most.
+local function bucket(key, rate, burst, now, cost, is_owed)
   local b = redis.call('HMGET', key, 'tokens', 'at')
   local tokens = tonumber(b[1]) or burst
   local at = tonumber(b[2]) or now
   tokens = math.min(burst, tokens + math.max(0, now - at) * rate)
-  if tokens < 1 then
+  if tokens < 1 and not is_owed then
     return tostring((1 - tokens) / rate)
   end
-  redis.call('HSET', key, 'tokens', tostring(tokens - 1), 'at', tostring(now))
-  redis.call('EXPIRE', key, 60)
+  redis.call('HSET', key, 'tokens', tostring(math.max(-burst, tokens - cost)), 'at', tostring(now))
+  redis.call('EXPIRE', key, math.max(60, math.ceil(2 * burst / rate)))
   return 0
 end

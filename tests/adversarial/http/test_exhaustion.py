@@ -58,8 +58,9 @@ def status(connection: socket.socket) -> int:
 
 def drip(place: Place, port: int, seconds: float = float("inf")) -> socket.socket:
     """Announce a submission and send a byte of it every 50 ms until it is answered, or for a while."""
-    token = place.party("alice").token
-    head = (f"authorization: Bearer {token}", "content-length: 1000000")
+    alice = place.party("alice")
+    alice.leases()
+    head = (f"authorization: Bearer {alice.token}", "content-length: 100000")
     connection = ask(port, "POST", place.path("submissions"), *head)
     ends = time.monotonic() + seconds
     connection.setblocking(False)

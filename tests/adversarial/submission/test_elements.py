@@ -21,7 +21,7 @@ from protocol.wire import Wire
 from tests.stage.place import Place
 
 MOST = 1 << 17
-MANY = 60_000
+MANY = 6_000
 
 
 def list_of(name: str, element: bytes, count: int = MANY) -> bytes:

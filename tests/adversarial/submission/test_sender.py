@@ -71,6 +71,8 @@ def test_a_hot_key_signs_and_signs_in_for_its_identity(place: Place) -> None:
 def test_a_foreign_lease_cannot_be_used(place: Place) -> None:
     alice, bob = place.party("alice"), place.party("bob")
     lease = alice.leases()[0].lease
+    assert code(bob.submit(bob.submission(lease))) == "not_found", "who has none is not read"
+    bob.leases()
     assert code(bob.submit(bob.submission(lease))) == "lease_foreign"
     assert code(bob.submit(alice.submission(lease))) == "lease_foreign"
     assert alice.deliver(lease).rejection == ""

@@ -1,0 +1,106 @@
+"""Who pays for a request, and how much: what one stranger costs, one stranger pays.
+
+Accounts are free, so one with nothing at stake pays from what its network address may spend, like a request
+without an account; one with a stake pays for itself. A payer with one request left may make any; what that
+costs beyond one is owed, and so is what a malformed body adds: the next requests wait for it.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from starlette.requests import Request
+
+from orchestrator.auth import SignedIn
+from orchestrator.config import Limits
+from orchestrator.services import Services
+
+SIGN_IN = 5
+"""Requests that a sign-in counts as: a signature, and two reads of the chain where the wallet is new."""
+REGISTRATION = 40
+"""Asking for a run to be served: reads of the chain."""
+RECORDS = 16
+"""Step records that count as one request: each is a blob."""
+MALFORMED = 5
+"""What a body that cannot be read adds: a refused one must cost its sender more than a good one."""
+IPV6_BLOCK_BITS = 64
+"""What one subscriber is given at least: counted singly, its addresses would be 2^64 strangers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Payer:
+    """Whose bucket a request is taken from, and how that fills."""
+
+    name: str
+    rate: float
+    burst: int
+
+
+def payer_of(limits: Limits, host: str | None, account: SignedIn | None = None) -> Payer:
+    """Return who pays for what an account, or somebody without one, asks from a host."""
+    if account is not None and account.is_staked:
+        return Payer(account.identity, limits.requests_per_second, limits.request_burst)
+    return Payer(
+        block_of(host or "unknown"),
+        limits.address_requests_per_second,
+        limits.address_request_burst,
+    )
+
+
+@lru_cache(maxsize=4096)
+def block_of(host: str) -> str:
+    """Return the addresses that are counted as one: an IPv4 address, or an IPv6 /64."""
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        return host  # a Unix socket's, or a test's
+    if isinstance(address, IPv6Address):
+        address = address.ipv4_mapped or address
+    if isinstance(address, IPv4Address):
+        return str(address)
+    shift = 128 - IPV6_BLOCK_BITS
+    return f"{IPv6Address(int(address) >> shift << shift)}/{IPV6_BLOCK_BITS}"
+
+
+async def spend(services: Services, request: Request, payer: Payer, cost: int = 1) -> None:
+    """Take a request from its payer; raise `TooManyRequests` where it owes."""
+    request.state.payer = payer
+    await services.store.runs.admit_request(
+        *(payer.name, cost), rate=payer.rate, burst=payer.burst, now=services.clock()
+    )
+
+
+async def charge(services: Services, request: Request, cost: int) -> None:
+    """Add to what a request that was admitted has cost its payer."""
+    payer: Payer = request.state.payer
+    await services.store.runs.charge(
+        *(payer.name, cost), rate=payer.rate, burst=payer.burst, now=services.clock()
+    )
+
+
+class Trust:
+    """Senders whose last bodies were good: the next may be read in the round trip that counts its request.
+
+    A few at a time, and none after a refusal: then a request is counted before its body is read.
+    """
+
+    MOST_BODIES = 64
+    MOST_SENDERS = 10_000
+
+    def __init__(self) -> None:
+        self._left: dict[tuple[int, str], int] = {}
+
+    def use(self, sender: tuple[int, str]) -> bool:
+        """Return whether a body may be read at once, and take one from those that may."""
+        left = self._left.get(sender, 0)
+        if left:
+            self._left[sender] = left - 1
+        return left > 0
+
+    def earn(self, sender: tuple[int, str]) -> None:
+        if len(self._left) >= self.MOST_SENDERS:
+            self._left.clear()
+        self._left[sender] = min(self.MOST_BODIES, self._left.get(sender, 0) + 2)
+
+    def lose(self, sender: tuple[int, str]) -> None:
+        self._left.pop(sender, None)
