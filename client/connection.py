@@ -11,7 +11,7 @@ import random
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -46,7 +46,13 @@ LATER_SECONDS = 0.5
 MOST_LATER_SECONDS = 3_600.0
 """The longest wait that a server can impose, whatever it says."""
 MAX_ANSWER_BYTES = 64 << 20
-"""Most bytes read of an answer; the largest, a page of step records, is a fraction of it."""
+"""What is read of an answer at most; the largest, a page of step records, is a fraction of it."""
+MAX_REFUSAL_BYTES = 1 << 16
+"""Of a refusal, or of a proxy's page in its place."""
+GRACE_SECONDS = 30.0
+SLOWEST_BYTES_PER_SECOND = 512
+"""An answer that has come slower than this after its grace is lost: a byte a second would hold its reader
+for ever."""
 REFRESH_SECONDS = 5
 """A token this close to its end is renewed before use instead of being refused."""
 PASSING = (
@@ -164,7 +170,7 @@ class Connection:
 
     def get(self, path: str, *, give_up: GiveUp | None = None) -> Answer:
         """Read what is public. A path that begins with / is the server's, any other is below v1/."""
-        return self.retrying(lambda: self._once("GET", path), give_up)
+        return self.retrying(lambda: self._once("GET", path, give_up=give_up), give_up)
 
     def send(
         self,
@@ -178,7 +184,7 @@ class Connection:
     ) -> Answer:
         """Send a request, signed in unless it needs no key."""
         once = self._signed_in if is_signed else self._once
-        return self.retrying(lambda: once(method, path, body, content_type), give_up)
+        return self.retrying(lambda: once(method, path, body, content_type, give_up), give_up)
 
     def retrying(self, attempt: Callable[[], Result], give_up: GiveUp | None = None) -> Result:
         """Attempt until there is an answer. Nothing else waits for the orchestrator."""
@@ -207,6 +213,7 @@ class Connection:
         headers: Mapping[str, str] | None = None,
         body: bytes = b"",
         is_endless: bool = False,
+        give_up: GiveUp | None = None,
     ) -> Iterator[httpx.Response]:
         """Lend one good response, unread; raise the refusal that a bad one carries, or `Unreachable`.
 
@@ -226,28 +233,58 @@ class Connection:
             if "Age" not in response.headers:  # a cache's answer has the date of another
                 self.clock.learn(response.headers.get("Date"), asked_at=asked_at)
             if not response.is_success:
-                raise refusal(response)
+                parts = self.parts(response, give_up)
+                raise refusal(response, parts)
             has_begun = True
             yield response
 
-    def _once(self, method: str, path: str, body: bytes = b"", content_type: str = JSON) -> Answer:
-        return self._answer(method, path, body, {"Content-Type": content_type})
+    def parts(self, response: httpx.Response, give_up: GiveUp | None = None) -> Iterator[bytes]:
+        """Yield a body as it comes; raise `Unreachable` where its reader gives up, `Lost` where it drips."""
+        began, received = time.monotonic(), 0
+        for part in response.iter_raw():
+            received += len(part)
+            if (give_up or self._give_up)():
+                raise Unreachable(f"gave up after {received} bytes of {response.url}")
+            late = time.monotonic() - began - GRACE_SECONDS
+            if received < late * SLOWEST_BYTES_PER_SECOND:
+                raise httpx.ReadTimeout(f"only {received} bytes in {late + GRACE_SECONDS:.0f} s")
+            yield part
 
-    def _signed_in(self, method: str, path: str, body: bytes, content_type: str) -> Answer:
+    def _once(
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        content_type: str = JSON,
+        give_up: GiveUp | None = None,
+    ) -> Answer:
+        return self._answer(method, path, body, {"Content-Type": content_type}, give_up)
+
+    def _signed_in(
+        self, method: str, path: str, body: bytes, content_type: str, give_up: GiveUp | None
+    ) -> Answer:
         for is_last in (False, True):
             token = self._token()
             headers = {"Authorization": f"Bearer {token}", "Content-Type": content_type}
             try:
-                return self._answer(method, path, body, headers)
+                return self._answer(method, path, body, headers, give_up)
             except TokenExpired:
                 self._forget(token)
                 if is_last:
                     raise
         raise AssertionError("the last refusal is raised")
 
-    def _answer(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
-        with self.exchange(method, path, body=body, headers=headers) as response:
-            return Answer(response.status_code, read(response), response.headers)
+    def _answer(
+        self,
+        method: str,
+        path: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        give_up: GiveUp | None,
+    ) -> Answer:
+        with self.exchange(method, path, body=body, headers=headers, give_up=give_up) as response:
+            content = read(response, self.parts(response, give_up), MAX_ANSWER_BYTES)
+            return Answer(response.status_code, content, response.headers)
 
     def _seconds_for(self, error: Lost | Busy) -> float:
         if isinstance(error, Lost) and not error.has_begun:
@@ -298,25 +335,25 @@ class Connection:
         return Session.from_json(self._once("POST", "session", request.to_json()).content)
 
 
-def read(response: httpx.Response) -> bytes:
-    """Read a body to its end, whatever length it claims; raise `TooLarge` past `MAX_ANSWER_BYTES`."""
+def read(response: httpx.Response, parts: Iterable[bytes], most: int) -> bytes:
+    """Read a body to its end, whatever length it claims; raise `TooLarge` past `most`."""
     received = bytearray()
-    for part in response.iter_raw():
+    for part in parts:
         received += part
-        if len(received) > MAX_ANSWER_BYTES:
-            raise TooLarge(f"{response.url} answers with more than {MAX_ANSWER_BYTES} bytes")
+        if len(received) > most:
+            raise TooLarge(f"{response.url} answers with more than {most} bytes")
     return bytes(received)
 
 
-def refusal(response: httpx.Response) -> MarketError:
-    """Return the refusal in a bad answer. A redirect is bad too: it did nothing."""
+def refusal(response: httpx.Response, parts: Iterable[bytes]) -> MarketError:
+    """Return the refusal in an answer that is not a good one; a redirect is none: nothing was done."""
     try:
-        body = ErrorBody.from_json(read(response))
-    except Malformed:  # a proxy's page, or a process that died halfway
+        body = ErrorBody.from_json(read(response, parts, MAX_REFUSAL_BYTES))
+    except (Malformed, TooLarge):  # a proxy's page, or a process that died halfway
         body = ErrorBody(code="", message=f"HTTP {response.status_code} from {response.url}")
-    after = body.retry_after_seconds
-    if after is None:
-        after = seconds_of(response.headers.get("Retry-After"))
+    after = seconds_of(response.headers.get("Retry-After"))
+    if body.retry_after_seconds is not None:
+        after = bounded(body.retry_after_seconds)
     kind = errors.by_code().get(body.code)
     if kind is None:  # a proxy's answer, or a newer release's code
         kind = Busy if response.status_code >= SERVER_ERROR else MarketError

@@ -190,16 +190,21 @@ class PublicRoutes:
 
     def _download(self, digest: bytes, max_bytes: int, kind: str, give_up: GiveUp | None) -> bytes:
         received = bytearray()
-        self._connection.retrying(lambda: self._receive(digest, received, max_bytes, kind), give_up)
+        self._connection.retrying(
+            lambda: self._receive(digest, received, max_bytes, kind, give_up), give_up
+        )
         return bytes(received)
 
-    def _receive(self, digest: bytes, received: bytearray, max_bytes: int, kind: str) -> None:
+    def _receive(
+        self, digest: bytes, received: bytearray, max_bytes: int, kind: str, give_up: GiveUp | None
+    ) -> None:
         """Append to what an earlier attempt received, by asking only for the rest."""
         headers = {"Range": f"bytes={len(received)}-"} if received else {}
-        with self._connection.exchange("GET", f"blobs/0x{digest.hex()}", headers=headers) as answer:
+        path = f"blobs/0x{digest.hex()}"
+        with self._connection.exchange("GET", path, headers=headers, give_up=give_up) as answer:
             if answer.status_code != PARTIAL_CONTENT:
                 received.clear()
-            for part in answer.iter_raw():
+            for part in self._connection.parts(answer, give_up):
                 received += part
                 self._count(kind, len(part))
                 if len(received) > max_bytes:

@@ -15,10 +15,12 @@ OVER = (RunStatus.STOPPED, RunStatus.CLOSED)
 class Ability:
     """What a worker can serve and wants.
 
-    Example: Ability("vllm-cpu", min_rate=0, wanted="any")
+    Example: Ability("vllm-cpu", token="0x5FbDB2315678afecb367f032d93F642f64180aa3", min_rate=0, wanted="any")
     """
 
     engine: str
+    token: str
+    """The one payment token whose rates are compared: anybody may make a token, and pay much of it."""
     min_rate: int
     wanted: Literal["any"] | tuple[int, ...]
     draws_natively: bool = False
@@ -40,6 +42,9 @@ def obstacle(info: RunInfo, ability: Ability) -> str | None:
             ability.draws_natively
             and (spec.compute_dtype is ComputeDtype.FLOAT32 or spec.temperature != 1)
         ),
+        f"it pays in token {info.token}, this worker works for {ability.token}: name it as `token`": (
+            info.token != ability.token
+        ),
         f"it pays {spec.rate} per unit, min_rate is {ability.min_rate}": (
             spec.rate < ability.min_rate
         ),
@@ -50,10 +55,7 @@ def obstacle(info: RunInfo, ability: Ability) -> str | None:
 def choose(
     runs: Sequence[RunInfo], ability: Ability, *, barred: AbstractSet[int] = frozenset()
 ) -> RunInfo | None:
-    """Return the run with the highest rate that can be served, the older one where rates tie.
-
-    Rates are compared as numbers: an orchestrator's runs are taken to share one payment token.
-    """
+    """Return the run with the highest rate that can be served, the older one where rates tie."""
     open_runs = [
         info for info in runs if info.run_id not in barred and obstacle(info, ability) is None
     ]

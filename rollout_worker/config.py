@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from client.retry import RetryConfig
+from protocol.wire import Address
 
 Positive = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
@@ -108,8 +109,10 @@ class WorkerConfig(RoleConfig):
     """The engine."""
     groups_per_call: Annotated[int, Field(ge=1, le=1024)] = 16
     """Leases asked for and generated together; twice as many are held while the next ones wait."""
+    token: Address | Literal[""] = ""
+    """Payment token to work for; empty: the one that the ledger takes stakes in."""
     min_rate: Annotated[int, Field(ge=0)] = 0
-    """Lowest price per unit to work for."""
+    """Lowest price per unit to work for, in that token."""
     prove_omissions: bool = True
     """Prove on chain, under a bond, that an epoch skipped this worker's receipted work. Needs gas and
     tokens; where either is missing it is logged."""

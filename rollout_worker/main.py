@@ -27,6 +27,7 @@ from protocol.checks.sequential import check
 from protocol.errors import MarketError, Refused
 from protocol.messages import SELF_CHECK_GROUPS, RunInfo
 from protocol.run import RunSpec
+from protocol.wire import checksum_address
 from rollout_worker.choose import Ability, choose, is_over, obstacles
 from rollout_worker.config import WorkerConfig
 from rollout_worker.engines.base import Engine, engine_name
@@ -220,6 +221,7 @@ def open_seller(
     wallet.prepare()
     ability = Ability(
         engine=engine_name(config.engine.name, config.engine.device),
+        token=config.token or checksum_address(wallet.ledger.deployment.token),
         min_rate=config.min_rate,
         wanted=config.runs,
         draws_natively=config.engine.name == "vllm" and config.engine.device.startswith("cuda"),

@@ -154,6 +154,8 @@ class Wallet:
             )
         if state.rate != info.spec.rate:
             raise Refused(f"run {info.run_id} pays {state.rate} per unit, not {info.spec.rate}")
+        if checksum_address(state.token) != info.token:
+            raise Refused(f"run {info.run_id} pays in token {state.token}, not in {info.token}")
         if state.num_parameters != info.spec.num_parameters:
             raise Refused(
                 f"run {info.run_id} counts {state.num_parameters:,} parameters on chain and "

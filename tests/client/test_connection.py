@@ -13,7 +13,9 @@ import pytest
 
 from client.connection import (
     FOREIGN,
+    GRACE_SECONDS,
     MAX_ANSWER_BYTES,
+    MAX_REFUSAL_BYTES,
     MOST_LATER_SECONDS,
     PASSING,
     Connection,
@@ -183,13 +185,66 @@ def test_an_answer_without_an_end_is_cut_off(status: int) -> None:
         return httpx.Response(status, stream=body, headers={"Content-Length": "2"})
 
     with reader_of(endless) as routes:
-        with pytest.raises(TooLarge):
+        most, kind = (
+            (MAX_ANSWER_BYTES, TooLarge) if status == 200 else (MAX_REFUSAL_BYTES, MarketError)
+        )
+        with pytest.raises(kind):
             routes.runs()
-        assert body.count == MAX_ANSWER_BYTES // len(part) + 1
+        assert body.count == most // len(part) + 1
         body.count = 0
-        with pytest.raises(TooLarge):
+        with pytest.raises(kind):
             routes.blob(bytes(32), max_bytes=3 * len(part))
         assert body.count <= MAX_ANSWER_BYTES // len(part) + 1
+
+
+@pytest.mark.parametrize("status", [200, 503])
+def test_a_server_that_drips_does_not_hold_a_reader_that_gives_up(status: int) -> None:
+    """A byte within every timeout is never silence: without looking between them, a reader stays for ever."""
+    most = 1_000
+    body = Body(itertools.repeat(b" ", 50 * most))
+
+    def dripping(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(status, stream=body)
+
+    for ask in (PublicRoutes.runs, lambda r, give_up: r.blob(bytes(32), give_up=give_up)):
+        body.parts, body.count = itertools.repeat(b" ", 50 * most), 0
+        with reader_of(dripping) as routes, pytest.raises(Unreachable, match="gave up after"):
+            ask(routes, give_up=lambda: body.count >= most)
+        assert body.count == most
+    with pytest.MonkeyPatch.context() as without:
+        without.setattr(Connection, "parts", lambda _, response, give_up=None: response.iter_raw())  # noqa: ARG005
+        body.parts, body.count = itertools.repeat(b" ", 50 * most), 0
+        with reader_of(dripping) as routes, pytest.raises(MarketError):
+            routes.runs(give_up=lambda: body.count >= most)
+        assert body.count == 50 * most, "read to an end that a server need not send"
+
+
+def test_an_answer_that_drips_is_lost_and_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = itertools.count(0.0, GRACE_SECONDS / 10)
+    monkeypatch.setattr("client.connection.time.monotonic", lambda: next(clock))
+    body = Body(itertools.repeat(b" ", 10_000))
+    patience = Patience(silent_seconds=0.0, faltering_seconds=0.0)
+
+    def dripping(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, stream=body)
+
+    with reader_of(dripping, patience=patience) as routes, pytest.raises(Unreachable):
+        routes.runs()
+    assert body.count < 20
+
+
+@pytest.mark.parametrize("text", ["1e300", "-5", "NaN"])
+def test_no_server_puts_off_who_asks_for_longer_than_can_be_waited(text: str) -> None:
+    """Whoever waits for what a refusal says must be able to: 1e300 seconds end a thread by an error."""
+    words = b'{"code":"run_not_open","message":"later","retry_after_seconds":%s}'
+    for body, headers in ((words % text.encode(), {}), (b"{}", {"Retry-After": text})):
+
+        def refusing(_: httpx.Request, body: bytes = body, asked: Any = headers) -> httpx.Response:
+            return answer(409, body, **asked)
+
+        with reader_of(refusing) as routes, pytest.raises(MarketError) as caught:
+            routes.runs()
+        assert 0 <= (caught.value.retry_after_seconds or 0.0) <= MOST_LATER_SECONDS
 
 
 def test_a_reader_takes_the_file_of_an_epoch_as_large_as_a_verifier_signs() -> None:

@@ -270,11 +270,25 @@ def test_a_worker_killed_outright_leaves_no_process_and_sells_on_after_a_restart
 
 # which run
 
-ABILITY = Ability(ENGINE, min_rate=5, wanted="any")
+TOKEN = "0x5FbDB2315678afecb367f032d93F642f64180aa3"
+ABILITY = Ability(ENGINE, token=TOKEN, min_rate=5, wanted="any")
 
 
 def run_at(rate: int, run_id: int, **changes: object) -> RunInfo:
-    return run_info(make_spec(rate=rate), run_id=run_id, **changes)
+    spec = spec_for(first_weights(), rate=rate)
+    values: dict[str, object] = {
+        "run_id": run_id,
+        "spec": spec,
+        "chain_id": 1,
+        "ledger": "0x5FbDB2315678afecb367f032d93F642f64180aa3",
+        "token": TOKEN,
+        "status": RunStatus.OPEN,
+        "newest_version": 0,
+        "epoch": 0,
+        "budget_left_units": 1,
+        "min_stake": "0",
+    }
+    return RunInfo.model_validate({**values, **changes})
 
 
 def test_the_best_paid_run_is_chosen_and_the_older_one_where_rates_tie() -> None:
@@ -294,11 +308,22 @@ def test_the_best_paid_run_is_chosen_and_the_older_one_where_rates_tie() -> None
         (run_at(10, 1, newest_version=-1), "published nothing"),
         (run_at(10, 1, budget_left_units=0), "budget is spent"),
         (run_at(4, 1), "min_rate is 5"),
+        (run_at(10**18, 1, token="0x" + "11" * 20), "it pays in token 0x1111"),
     ],
 )
 def test_a_run_that_cannot_be_served_is_left_with_its_reason(run: RunInfo, why: str) -> None:
     assert why in str(obstacle(run, ABILITY))
     assert choose([run], ABILITY) is None
+
+
+def test_a_run_that_pays_much_of_another_token_outbids_nobody() -> None:
+    """Anybody may make a token and a run that pays a billion of it: nothing, for as long as a worker stays."""
+    worthless = run_at(10**18, 1, token="0x" + "11" * 20)
+    runs = [worthless, run_at(10, 2)]
+    chosen = choose(runs, ABILITY)
+    assert chosen is not None
+    assert chosen.run_id == 2
+    assert max(runs, key=lambda info: info.spec.rate) is worthless, "what comparing all rates chose"
 
 
 def test_a_run_at_the_very_limits_is_served() -> None:
@@ -307,7 +332,7 @@ def test_a_run_at_the_very_limits_is_served() -> None:
 
 
 def test_configured_runs_are_over_when_each_is_stopped_or_barred() -> None:
-    ability = Ability(ENGINE, min_rate=0, wanted=(1, 2))
+    ability = Ability(ENGINE, token=TOKEN, min_rate=0, wanted=(1, 2))
     stopped = run_at(10, 1, status=RunStatus.STOPPED)
     halted = run_at(10, 2, status=RunStatus.HALTED)
     assert not is_over([stopped, halted], ability)
