@@ -46,7 +46,7 @@ LATER_SECONDS = 0.5
 MOST_LATER_SECONDS = 3_600.0
 """The longest wait that a server can impose, whatever it says."""
 MAX_ANSWER_BYTES = 64 << 20
-"""What is read of an answer at most; the largest, a page of step records, is a fraction of it."""
+"""Most bytes read of an answer; the largest, a page of step records, is a fraction of it."""
 MAX_REFUSAL_BYTES = 1 << 16
 """Of a refusal, or of a proxy's page in its place."""
 GRACE_SECONDS = 30.0
@@ -346,7 +346,7 @@ def read(response: httpx.Response, parts: Iterable[bytes], most: int) -> bytes:
 
 
 def refusal(response: httpx.Response, parts: Iterable[bytes]) -> MarketError:
-    """Return the refusal in an answer that is not a good one; a redirect is none: nothing was done."""
+    """Return the refusal in a bad answer. A redirect is bad too: it did nothing."""
     try:
         body = ErrorBody.from_json(read(response, parts, MAX_REFUSAL_BYTES))
     except (Malformed, TooLarge):  # a proxy's page, or a process that died halfway

@@ -14,6 +14,8 @@ from starlette.requests import Request
 from orchestrator.auth import SignedIn
 from orchestrator.config import Limits
 from orchestrator.services import Services
+from orchestrator.store.queue import too_early
+from protocol.errors import TooManyRequests
 
 SIGN_IN = 5
 """Requests that a sign-in counts as: a signature, and two reads of the chain where the wallet is new."""
@@ -23,6 +25,8 @@ RECORDS = 16
 """Step records that count as one request: each is a blob."""
 MALFORMED = 5
 """What a body that cannot be read adds: a refused one must cost its sender more than a good one."""
+MOST_EARLY = 10_000
+"""Payers that are remembered to owe; Redis knows of all."""
 IPV6_BLOCK_BITS = 64
 """What one subscriber is given at least: counted singly, its addresses would be 2^64 strangers."""
 
@@ -63,11 +67,24 @@ def block_of(host: str) -> str:
 
 
 async def spend(services: Services, request: Request, payer: Payer, cost: int = 1) -> None:
-    """Take a request from its payer; raise `TooManyRequests` where it owes."""
+    """Take a request from its payer; raise `TooManyRequests` where it owes.
+
+    Who came too early is told so from memory until then: a refusal must cost less than what it refuses.
+    """
     request.state.payer = payer
-    await services.store.runs.admit_request(
-        *(payer.name, cost), rate=payer.rate, burst=payer.burst, now=services.clock()
-    )
+    now = services.clock()
+    left = services.early.get(payer.name, now) - now
+    if left > 0:
+        raise too_early(payer.name, left)
+    try:
+        await services.store.runs.admit_request(
+            *(payer.name, cost), rate=payer.rate, burst=payer.burst, now=now
+        )
+    except TooManyRequests as error:
+        if len(services.early) >= MOST_EARLY:
+            services.early.clear()
+        services.early[payer.name] = now + (error.retry_after_seconds or 0.0)
+        raise
 
 
 async def charge(services: Services, request: Request, cost: int) -> None:

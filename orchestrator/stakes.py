@@ -1,8 +1,8 @@
 """Who is at work for a run, and with how much at stake: what the caps of `rules/batch.py` are measured on.
 
 A worker is at work from when it asks for a lease until it has not asked for `PRESENT_LEASES` lease
-times. Asking costs nothing, and nothing is gained by it alone: stake that asks and does not deliver
-only narrows the others' part, and holds up a batch once it is all but 1 ÷ multiple of the stake at work.
+times, except while it is idle (`rules/pacing.py`): stake that asks and never delivers narrows the others'
+part for one lease time, and then no more.
 """
 
 from collections.abc import Iterable

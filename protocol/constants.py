@@ -33,10 +33,6 @@ MAX_SUBMISSION_INFLATED_BYTES: Final = 64 << 20
 """Compressed and inflated size of one submission. 256 rollouts × 16,384 tokens × 8 bytes is 32 MiB;
 the inflated cap is checked before anything is allocated, which is what stops a compressed bomb."""
 
-SUBMISSION_ROOM_BYTES: Final = 1 << 16
-"""What a body may inflate to beside four of its run's largest groups: a group that is too long is then
-told so by admission."""
-
 NANO: Final = 1_000_000_000
 """Margins and gaps cross the wire as integers in billionths of a nat: in float32 an honest token's gap
 is about 2e-6 nats, which millionths could not tell from 1e-6."""

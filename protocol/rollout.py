@@ -17,7 +17,6 @@ from protocol.constants import (
     MAX_GROUP_SIZE,
     MAX_SUBMISSION_BYTES,
     MICRO,
-    SUBMISSION_ROOM_BYTES,
 )
 from protocol.errors import Malformed, TooLarge
 from protocol.wire import U32, U63, U64, Address, AsTuple, Bytes, Bytes32, Name, Signature, Wire
@@ -28,10 +27,6 @@ STEP_SHIFT = 15
 """A zstd block of 4 bytes makes at most 128 KiB: a step makes at most 2^15 times its bytes, or four times
 the cap, before the cap is looked at."""
 WINDOW_BYTES = 1 << 27
-GROUP_BYTES_PER_ITEM = 10
-FEW_ITEMS = 64
-"""Of four groups' bytes a prompt's token takes 20 and a rollout, three elements, 32: this many elements hold
-any group of the run, and no list that takes longer to read than an honest one."""
 
 
 class Lease(Wire):
@@ -180,8 +175,7 @@ def read_submission(body: bytes, most: int) -> Submission:
     `most` is `RunSpec.most_submission_bytes`. All parties read bodies by this function, so that all can
     read a body that one takes. Raises `TooLarge` as soon as more comes out, and `Malformed`.
     """
-    few = max(0, most - SUBMISSION_ROOM_BYTES) // GROUP_BYTES_PER_ITEM + FEW_ITEMS
-    return Submission.from_canonical(inflate(body, most), max_items=few)
+    return Submission.from_canonical(inflate(body, most))
 
 
 def inflate(body: bytes, most: int) -> bytes:

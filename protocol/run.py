@@ -16,7 +16,6 @@ from protocol.constants import (
     MAX_SUBMISSION_INFLATED_BYTES,
     MICRO,
     PROTOCOL_VERSION,
-    SUBMISSION_ROOM_BYTES,
 )
 from protocol.precision import ComputeDtype
 from protocol.verdict import Thresholds
@@ -144,7 +143,7 @@ class RunSpec(Wire):
         Above that nothing is worth reading; below, admission says that a group is too long.
         """
         largest = self.group_size * 8 * self.max_tokens + 5 * self.max_prompt_tokens
-        return min(MAX_SUBMISSION_INFLATED_BYTES, SUBMISSION_ROOM_BYTES + 4 * largest)
+        return min(MAX_SUBMISSION_INFLATED_BYTES, 65_536 + 4 * largest)
 
     def gflops(self, num_tokens: int) -> int:
         """Return the estimated compute of sampling `num_tokens`, in 10⁹ FLOP, rounded up.

@@ -99,13 +99,10 @@ class Wire(BaseModel):
         return self.model_dump_json().encode()
 
     @classmethod
-    def from_canonical(cls, data: bytes, *, max_items: int | None = None) -> Self:
-        """Read canonical bytes; raise `Malformed` naming the field that is wrong.
-
-        `max_items` is for a reader that knows of a lower bound than every reader's.
-        """
-        most = cls.MAX_ITEMS if max_items is None else min(max_items, cls.MAX_ITEMS)
-        return cls._checked(canonical.decode(data, max_items=most, max_lists=cls.MAX_LISTS))
+    def from_canonical(cls, data: bytes) -> Self:
+        """Read canonical bytes; raise `Malformed` naming the field that is wrong."""
+        bounds = {"max_items": cls.MAX_ITEMS, "max_lists": cls.MAX_LISTS}
+        return cls._checked(canonical.decode(data, **bounds))
 
     @classmethod
     def from_json(cls, data: bytes | str) -> Self:

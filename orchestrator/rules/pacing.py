@@ -64,6 +64,17 @@ class Counts:
     """The epoch of the first lease after that."""
     debt: int = 0
     """Of its dropped leases."""
+    accepted: int = 0
+    """Groups of it that were ever accepted."""
+    idle: int = 0
+    """Of the leases that run, those granted to idle workers."""
+
+    def is_idle(self, drops: DropRule) -> bool:
+        """Return whether the worker only drops leases, or too many: what it holds keeps no other out.
+
+        Else identities that deliver nothing would hold all places for the price of their stakes alone.
+        """
+        return self.debt > drops.allowance or (self.debt > 0 and not self.accepted)
 
 
 class Grant(StrEnum):
@@ -102,8 +113,9 @@ def paced(counts: Counts, pace: Pace) -> int:
     room = pace.most_groups - counts.consumed
     surplus = min(counts.ready, counts.surplus)
     most_flat = pace.most_flat * (max(0, pace.epoch - counts.flat_since) + 1).bit_length()
+    running = counts.running - (0 if counts.is_idle(pace.drops) else counts.idle)
     everyones = min(
-        room - (counts.ready - surplus) - counts.waiting - counts.running,
+        room - (counts.ready - surplus) - counts.waiting - running,
         most_flat - counts.flat - max(0, counts.replaying - counts.waiting),
     )
     if pace.share_millionths >= MICRO:

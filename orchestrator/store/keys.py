@@ -33,6 +33,7 @@ may touch them all. Nothing here expires unless it says so: it is the run's reco
                                           ADDR:squares (of accepted groups' mean rewards); TALLY_SECONDS
     rollcall:{RUN}:looks          zset    worker due for a test of withholding → rewarded when it fell due
     rollcall:{RUN}:open           zset    ADDR:nonce → deadline
+    rollcall:{RUN}:idle           zset    those of them that keep nobody out (`rules/pacing.py`)
     rollcall:{RUN}:undecided:ADDR zset    nonces leased or waiting for a verdict
     rollcall:{RUN}:earned:ADDR    zset    digest → nonce of accepted work that no posted epoch has
     rollcall:{RUN}:posted:ADDR    zset    digest → nonce of work in posted epochs that are not final

@@ -191,11 +191,14 @@ def _unreachable() -> Busy:
 def require_no_wait(wait: bytes | int, who: str) -> None:
     """Raise `TooManyRequests` where a script's bucket was empty."""
     if wait:
-        seconds = float(wait)
-        raise TooManyRequests(
-            f"too many requests from {who}: come back in {seconds:.2f} s",
-            retry_after_seconds=round(seconds + 0.01, 2),
-        )
+        raise too_early(who, float(wait))
+
+
+def too_early(who: str, seconds: float) -> TooManyRequests:
+    return TooManyRequests(
+        f"too many requests from {who}: come back in {seconds:.2f} s",
+        retry_after_seconds=round(seconds + 0.01, 2),
+    )
 
 
 def _scripts() -> dict[str, Script]:

@@ -112,13 +112,16 @@ class Bench:
         state = ("surplus", "consumed", "replaying", "unsettled", "posted")
         fields = [word for name in state for word in (name, getattr(counts, name))]
         await call("HSET", p + "state", *fields)
-        await call("HSET", f"{p}worker:{WORKER}", "drop_debt", counts.debt)
+        standing = ("drop_debt", counts.debt, "accepted_groups", counts.accepted)
+        await call("HSET", f"{p}worker:{WORKER}", *standing)
         flat = ("all", counts.flat, WORKER, counts.own_flat, "since", counts.flat_since)
         await call("HSET", p + "flat", *flat)
         for n in range(counts.held):
             await call("SADD", f"{p}held:{WORKER}", n)
         for n in range(counts.running):
             await call("ZADD", p + "open", 1, f"somebody:{n}")
+            if n < counts.idle:
+                await call("ZADD", p + "idle", 1, f"somebody:{n}")
         own_waiting = min(counts.own, counts.waiting)
         for n in range(counts.waiting):
             await call("ZADD", p + "waiting", 0, f"d{n}")
@@ -202,7 +205,8 @@ COUNTS = st.builds(
     Counts,
     running=FEW, waiting=FEW, ready=FEW, surplus=FEW, consumed=FEW, replaying=FEW,
     unsettled=UNITS, posted=UNITS, held=st.integers(0, 2), own=FEW,
-    debt=st.integers(0, 13_000_000), flat=UNITS, own_flat=UNITS, flat_since=FEW,
+    debt=st.one_of(st.just(0), st.integers(0, 13_000_000)), accepted=FEW, idle=FEW,
+    flat=UNITS, own_flat=UNITS, flat_since=FEW,
 )  # fmt: skip
 RULES = st.builds(
     DropRule,
@@ -236,6 +240,7 @@ def test_lua_grants_what_the_law_grants(
 ) -> None:
     counts = replace(counts, own=min(counts.own, counts.waiting + counts.ready))
     counts = replace(counts, debt=min(counts.debt, pace.drops.most))
+    counts = replace(counts, idle=min(counts.idle, counts.running))
     outcome, count = grant(counts, pace, wanted)
     assert bench.granted(counts, pace, wanted) == (outcome.value, count)
 

@@ -25,6 +25,11 @@ local function state(name) return tonumber(redis.call('HGET', p .. 'state', name
 local most, allowance = tonumber(ARGV[4]), tonumber(ARGV[10])
 local debt = tonumber(redis.call('HGET', w, 'drop_debt') or '0')
 if debt > allowance then most = math.max(1, math.floor(most * (2 * allowance - debt) / allowance)) end
+
+-- is_idle: leases of who only drops keep no other out, and its stake is not at work.
+local accepted = tonumber(redis.call('HGET', w, 'accepted_groups') or '0')
+local is_idle = debt > allowance or (debt > 0 and accepted == 0)
+if is_idle then redis.call('ZREM', p .. 'present', worker) end
 local held = size('SCARD', 'held:' .. worker)
 local free = most - held
 if free < 1 then return {'too_many', most, 0, debt} end
@@ -33,6 +38,7 @@ if free < 1 then return {'too_many', most, 0, debt} end
 local running, waiting, ready = size('ZCARD', 'open'), size('ZCARD', 'waiting'), size('ZCARD', 'ready')
 local room = tonumber(ARGV[5]) - state('consumed')
 local paced = room - (ready - math.min(ready, state('surplus'))) - waiting - running
+if not is_idle then paced = paced + size('ZCARD', 'idle') end
 
 -- most_flat: those without signal count until a batch is taken (`take_batch.lua`).
 redis.call('HSETNX', p .. 'flat', 'since', ARGV[14])
@@ -75,6 +81,7 @@ redis.call('EXPIRE', tallies, ARGV[12])
 for nonce = last - count + 1, last do
   redis.call('HSET', p .. 'leased:' .. worker, nonce, ARGV[11])
   redis.call('ZADD', p .. 'open', ARGV[3], worker .. ':' .. nonce)
+  if is_idle then redis.call('ZADD', p .. 'idle', ARGV[3], worker .. ':' .. nonce) end
   redis.call('SADD', p .. 'held:' .. worker, nonce)
   redis.call('ZADD', p .. 'undecided:' .. worker, nonce, nonce)
 end

@@ -26,6 +26,7 @@ end
 -- A lease ends, used or not. Its nonce is decided only where no group takes its place.
 local function close_lease(worker, nonce, is_decided)
   local was_open = redis.call('ZREM', p .. 'open', worker .. ':' .. nonce)
+  redis.call('ZREM', p .. 'idle', worker .. ':' .. nonce)
   redis.call('SREM', p .. 'held:' .. worker, nonce)
   if is_decided then
     redis.call('ZREM', p .. 'undecided:' .. worker, nonce)
