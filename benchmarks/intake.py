@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,7 +33,7 @@ from rollcall.demo.services import free_port
 
 if TYPE_CHECKING:
     from protocol.rollout import Lease
-    from tests.stage.place import Party
+    from tests.stage.place import Party, Place
 
 NUM_SUBMISSIONS = 4_000
 NUM_FULL = 50_000
@@ -79,8 +79,16 @@ def serve(what: str, port: int, redis_url: str, folder: Path, count: int) -> Non
     uvicorn.run(app, port=port, log_level="error", access_log=False)
 
 
-def orchestrator_app(redis_url: str, folder: Path, count: int) -> FastAPI:
-    """Open a run, write `count` signed submissions as HTTP requests, and return the app."""
+def orchestrator_app(
+    redis_url: str,
+    folder: Path,
+    count: int,
+    also: "Callable[[Place], None]" = lambda _: None,
+) -> FastAPI:
+    """Open a run, write `count` signed submissions as HTTP requests, and return the app.
+
+    `also` is called with the place before the folder is ready.
+    """
     from orchestrator.app import create_app
     from protocol.run import AuditPolicy
     from tests.stage.ground import Ground
@@ -105,6 +113,7 @@ def orchestrator_app(redis_url: str, folder: Path, count: int) -> FastAPI:
                 for signed in alice.leases(min(count, 500)):
                     count -= 1
                     out.write(request_bytes(path, alice.token, body_of(alice, signed.lease)))
+        also(place)
     (folder / "ready").touch()
     return create_app(open_market(ground, redis_url, folder / "blobs", config))
 
@@ -182,11 +191,13 @@ def redis_process(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def server(what: str, redis_url: str, folder: Path, count: int) -> Iterator[tuple[int, int]]:
+def server(
+    what: str, redis_url: str, folder: Path, count: int, module: str = "benchmarks.intake"
+) -> Iterator[tuple[int, int]]:
     """Run one side; yields its port and process id once it listens."""
     port = free_port()
     arguments = ["--serve", what, str(port), redis_url, str(folder), str(count)]
-    process = subprocess.Popen([sys.executable, "-m", "benchmarks.intake", *arguments])
+    process = subprocess.Popen([sys.executable, "-m", module, *arguments])
     try:
         while True:
             with socket.socket() as probe:
