@@ -12,6 +12,7 @@ NAMES = (
     "attacks.streams",
     "claims",
     "gas",
+    "hostile",
     "intake",
     "overhead",
     "replay",

@@ -18,7 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,25 +42,30 @@ if TYPE_CHECKING:
     from tests.stage.place import Place
 
 NUM_REQUESTS = 100_000
+ROUNDS = 4
+"""Stretches of honest work alone and under attack, in turns: another load on the machine meets both."""
 OUT = Path("build/bench/hostile.json")
 ELEMENTS = b"\x81\xa8rollouts\xdc\xea\x60" + bytes(60_000)
 """Sixty thousand rollouts that are none, in 32 bytes under zstd."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Phase:
-    """Honest submissions over one stretch; what it added is beside what each of them adds by itself."""
+    """Honest submissions over some stretches; what those added is beside what each of them adds by itself."""
 
-    submissions: int
-    seconds: float
-    percentile_ms: float
-    rss_mib: float
-    redis_bytes: int
-    disk_bytes: int
+    took: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+    rss_bytes: int = 0
+    redis_bytes: int = 0
+    disk_bytes: int = 0
 
     @property
     def rate(self) -> float:
-        return self.submissions / self.seconds
+        return len(self.took) / self.seconds
+
+    @property
+    def percentile_ms(self) -> float:
+        return 1e3 * sorted(self.took)[len(self.took) * 99 // 100]
 
 
 def hostile_requests(place: "Place") -> dict[str, bytes]:
@@ -163,44 +168,44 @@ async def honest(
     return took
 
 
-def used(folder: Path, redis_url: str) -> tuple[int, int]:
-    """Return the bytes that Redis holds, and those of blobs on disk."""
-    import redis
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The orchestrator under load, and where it keeps what it keeps."""
 
-    with redis.Redis.from_url(redis_url) as client:
-        held = int(client.info("memory")["used_memory"])
-    return held, sum(
-        path.stat().st_size for path in (folder / "blobs").rglob("*") if path.is_file()
-    )
+    port: int
+    process: psutil.Process
+    folder: Path
+    redis_url: str
+
+    def used(self) -> tuple[int, int, int]:
+        """Return the bytes that the process and Redis hold, and those of blobs on disk."""
+        import redis
+
+        with redis.Redis.from_url(self.redis_url) as client:
+            held = int(client.info("memory")["used_memory"])
+        files = (path for path in (self.folder / "blobs").rglob("*") if path.is_file())
+        return self.process.memory_info().rss, held, sum(path.stat().st_size for path in files)
 
 
-def measure(
-    port: int,
-    process: psutil.Process,
+def add_stretch(
+    phase: Phase,
+    server: Server,
     requests: Sequence[bytes],
-    *,
-    folder: Path,
-    redis_url: str,
     attacker: subprocess.Popen[bytes] | None = None,
-) -> Phase:
-    """Send submissions and look at what they and the attacker leave behind."""
-    rss, (held, disk) = process.memory_info().rss, used(folder, redis_url)
-    began = time.perf_counter()
-    took = sorted(asyncio.run(honest(port, requests, attacker)))
-    seconds = time.perf_counter() - began
-    now_held, now_disk = used(folder, redis_url)
-    return Phase(
-        submissions=len(took),
-        seconds=seconds,
-        percentile_ms=1e3 * took[len(took) * 99 // 100],
-        rss_mib=(process.memory_info().rss - rss) / 2**20,
-        redis_bytes=now_held - held,
-        disk_bytes=now_disk - disk,
-    )
+) -> None:
+    """Send submissions and note what they and the attacker leave behind."""
+    before, began = server.used(), time.perf_counter()
+    phase.took += asyncio.run(honest(server.port, requests, attacker))
+    phase.seconds += time.perf_counter() - began
+    rss, held, disk = (now - then for now, then in zip(server.used(), before, strict=True))
+    phase.rss_bytes += rss
+    phase.redis_bytes += held
+    phase.disk_bytes += disk
 
 
-def run(num_requests: int, num_submissions: int) -> tuple[Phase, Phase, dict[str, dict[str, int]]]:
-    """Measure honest work alone, then under attack; return how each kind was answered too."""
+def run(num_requests: int, num_submissions: int) -> tuple[Phase, Phase, dict[str, Counter[str]]]:
+    """Measure honest work alone and under attack, in turns; return how each kind was answered too."""
+    alone, beside, answered = Phase(), Phase(), dict[str, Counter[str]]()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         total = 2 * num_submissions + WAVE
@@ -208,37 +213,37 @@ def run(num_requests: int, num_submissions: int) -> tuple[Phase, Phase, dict[str
             redis_process(folder) as redis_url,
             server("market", redis_url, folder, total, "benchmarks.hostile") as (port, pid),
         ):
-            requests, process = read_requests(folder / "requests"), psutil.Process(pid)
+            found = Server(port, psutil.Process(pid), folder, redis_url)
+            requests = read_requests(folder / "requests")
             asyncio.run(load(port, requests[:WAVE]))
-            first, second = (
-                requests[WAVE : WAVE + num_submissions],
-                requests[WAVE + num_submissions :],
-            )
-            place = {"folder": folder, "redis_url": redis_url}
-            alone = measure(port, process, first, **place)  # type: ignore[arg-type]
-            words = ["--attack", str(port), str(folder), str(num_requests)]
-            attacker = subprocess.Popen(
-                [sys.executable, "-m", "benchmarks.hostile", *words], stdout=subprocess.PIPE
-            )
-            beside = measure(port, process, second, attacker=attacker, **place)  # type: ignore[arg-type]
-            answered, _ = attacker.communicate()
-            return alone, beside, json.loads(answered)
+            size = num_submissions // ROUNDS
+            for start in range(WAVE, WAVE + 2 * size * ROUNDS, 2 * size):
+                add_stretch(alone, found, requests[start : start + size])
+                words = ["--attack", str(port), str(folder), str(num_requests // ROUNDS)]
+                attacker = subprocess.Popen(
+                    [sys.executable, "-m", "benchmarks.hostile", *words], stdout=subprocess.PIPE
+                )
+                add_stretch(beside, found, requests[start + size : start + 2 * size], attacker)
+                for kind, codes in json.loads(attacker.communicate()[0]).items():
+                    answered.setdefault(kind, Counter()).update(codes)
+    return alone, beside, answered
 
 
-def report(alone: Phase, beside: Phase, answered: dict[str, dict[str, int]]) -> dict[str, float]:
+def report(alone: Phase, beside: Phase, answered: dict[str, Counter[str]]) -> dict[str, float]:
     """Print the table; return the ratios."""
     for name, phase in (("alone", alone), ("beside", beside)):
-        each = phase.submissions
+        each = len(phase.took)
         print(
             f"{name:7} {each:6} submissions  {phase.rate:6.0f} /s   99 % within {phase.percentile_ms:7.1f} ms   "
-            f"{phase.rss_mib:+.1f} MiB   each {phase.redis_bytes / each:.0f} B of Redis, "
+            f"{phase.rss_bytes / 2**20:+.1f} MiB   each {phase.redis_bytes / each:.0f} B of Redis, "
             f"{phase.disk_bytes / each:.0f} B of blobs"
         )
+    share = len(beside.took) / len(alone.took)
     ratios = {
         "rate": beside.rate / alone.rate,
         "percentile": beside.percentile_ms / alone.percentile_ms,
-        "redis": beside.redis_bytes / beside.submissions * alone.submissions / alone.redis_bytes,
-        "disk": beside.disk_bytes / beside.submissions * alone.submissions / alone.disk_bytes,
+        "redis": beside.redis_bytes / alone.redis_bytes / share,
+        "disk": beside.disk_bytes / alone.disk_bytes / share,
     }
     print("   ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items()))
     for kind, codes in answered.items():
@@ -250,7 +255,9 @@ def main() -> None:
     """Print the table and write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=NUM_REQUESTS)
-    parser.add_argument("--submissions", type=int, help="in each half; a fifth of the requests")
+    parser.add_argument(
+        "--submissions", type=int, help="alone, and as many beside; a fifth of the requests"
+    )
     parser.add_argument("--serve", nargs=5, help=argparse.SUPPRESS)
     parser.add_argument("--attack", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -267,8 +274,8 @@ def main() -> None:
     )
     ratios = report(alone, beside, answered)
     OUT.parent.mkdir(parents=True, exist_ok=True)
-    found = {"ratios": ratios, "alone": asdict(alone), "beside": asdict(beside), "codes": answered}
-    OUT.write_text(json.dumps(found, indent=1) + "\n")
+    sides = {name: asdict(phase) for name, phase in (("alone", alone), ("beside", beside))}
+    OUT.write_text(json.dumps({"ratios": ratios, **sides, "codes": answered}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

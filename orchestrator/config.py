@@ -35,6 +35,14 @@ class Limits(BaseModel):
     """Largest JSON body; manifests of big models may need more."""
     body_seconds: float = 30.0
     """A request's body must be here within this: 8 MiB of a submission at 2.3 Mbit/s."""
+    head_seconds: float = 10.0
+    """A request's head must be here within this, from when its connection is open and free."""
+    max_connections_per_address: int = 1000
+    """Connections that one network address may hold."""
+    max_upload_bytes_per_day: int = 1 << 30
+    """New blobs that a verifier or an operator may store in a day; epoch files that were lost are some."""
+    max_trainer_bytes_per_day: int = 1 << 40
+    """New blobs that a trainer may store in a day: a policy's parts, of every version."""
     max_event_streams: int = 64
     """Event streams open at a time."""
     max_event_streams_per_address: int = 16

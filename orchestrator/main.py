@@ -16,6 +16,7 @@ from ledger.ledger import Ledger
 from orchestrator.app import create_app
 from orchestrator.chain import Chain
 from orchestrator.config import PASSWORD_VARIABLE, OrchestratorConfig
+from orchestrator.connections import limited
 from orchestrator.jobs import Service
 from orchestrator.services import Services
 from orchestrator.store.blobs import Blobs
@@ -61,6 +62,7 @@ async def main(config: OrchestratorConfig, key: bytes) -> None:
     server = Server(
         uvicorn.Config(
             create_app(services, service),
+            http=limited(config.limits),
             host=config.host,
             port=config.port,
             log_level="warning",

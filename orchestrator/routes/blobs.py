@@ -63,17 +63,23 @@ async def put_blob(
     services: TheServices, digest: str, account: TheAccount, request: Request
 ) -> Response:
     """Store at most 4 MiB: the trainers, verifiers and operators of the runs served here."""
-    await _require_known(services, account)
-    await services.blobs.put(word(digest), await read_body(request, MAX_CHUNK_BYTES))
+    most, name = await _require_known(services, account), word(digest)
+    body = await read_body(request, MAX_CHUNK_BYTES)
+    if await services.blobs.size(name) is None:
+        await services.store.runs.count_upload(account.identity, len(body), most=most)
+    await services.blobs.put(name, body)
     return done()
 
 
-async def _require_known(services: Services, account: SignedIn) -> None:
+async def _require_known(services: Services, account: SignedIn) -> int:
+    """Return how many bytes a day the account may store; raise `Forbidden` where it may none."""
     await services.recover()
+    limits, names = services.config.limits, {account.identity, account.signer}
+    if any(run.spec.trainer in names for run in services.runs.values()):
+        return limits.max_trainer_bytes_per_day
     for run in services.runs.values():
-        known = {run.spec.trainer, run.chain.operator, *run.chain.verifiers}
-        if account.identity in known or account.signer in known:
-            return
+        if names & {run.chain.operator, *run.chain.verifiers}:
+            return limits.max_upload_bytes_per_day
     raise Forbidden(
         f"{account.identity} is no trainer, verifier or operator of a run served here: "
         "register the run first"

@@ -12,13 +12,13 @@ from starlette.types import Receive, Scope, Send
 from orchestrator import budgets, events, policies, slashes, views
 from orchestrator.auth import sign_in
 from orchestrator.checks import canaries
-from orchestrator.services import Services
 from orchestrator.wiring import (
     AStranger,
     TheRun,
     TheServices,
     answer,
     costs,
+    payer_of,
     read,
     takes,
     word,
@@ -162,11 +162,10 @@ async def follow_events(services: TheServices, run: TheRun, request: Request) ->
     after = after or events.FIRST
     if not EVENT_ID.fullmatch(after):
         raise Malformed(f"{after[:40]!r} is not an event id")
-    address = request.client.host if request.client else "unknown"
     streams: events.Streams = request.app.state.event_streams
-    streams.open(address)
-    body = _stream(services, run.run_id, after)
-    return Streamed(body, partial(streams.close, address))
+    place = streams.open(payer_of(request).name)
+    body = events.follow(services.store, run.run_id, after=after, place=place)
+    return Streamed(body, partial(streams.close, place))
 
 
 @probes.get("/metrics")
@@ -204,8 +203,3 @@ class Streamed(StreamingResponse):
             await super().__call__(scope, receive, send)
         finally:
             self._close()
-
-
-async def _stream(services: Services, run_id: int, after: str) -> AsyncIterator[bytes]:
-    async for piece in events.follow(services.store, run_id, after=after):
-        yield piece

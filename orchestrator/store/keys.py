@@ -6,6 +6,7 @@ may touch them all. Nothing here expires unless it says so: it is the run's reco
     rollcall:runs                 hash    run id → RunSpec JSON
     rollcall:used:NONCE           string  a sign-in nonce; twice the clock skew, then stale anyway
     rollcall:bucket:WHO           hash    token bucket (tokens, at); 60 s after the last request
+    rollcall:uploads:WHO          string  bytes of new blobs since the first; UPLOADS_SECONDS
     rollcall:{RUN}:state          hash    newest, oldest (version still usable), acked, seq,
                                           consumed (groups in batches), surplus (ready groups that
                                           the caps kept out of the next one), unsettled, posted
@@ -97,6 +98,7 @@ UNUSED_SECONDS: Final = 2 * 86_400
 NUM_EVENTS_KEPT: Final = 100_000
 """About 25 MB; a demo of 100 steps makes a tenth of it."""
 SETTLER_SECONDS: Final = 60
+UPLOADS_SECONDS: Final = 86_400
 TALLY_SECONDS: Final = 30 * 86_400
 """A test of withholding goes back 512 versions; a version that is older than this adds little."""
 
@@ -108,6 +110,10 @@ def run_prefix(run_id: int) -> str:
 
 def used_nonce(nonce: str) -> str:
     return f"rollcall:used:{nonce}"
+
+
+def uploads(who: str) -> str:
+    return f"rollcall:uploads:{who}"
 
 
 def bucket(who: str) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from orchestrator.store import keys
 from orchestrator.store.queue import Queue
-from protocol.errors import Busy
+from protocol.errors import Busy, TooManyRequests
 from protocol.run import RunSpec
 
 
@@ -40,6 +40,18 @@ class RunStore:
     async def charge(self, who: str, cost: int, *, rate: float, burst: int, now: float) -> None:
         """Spend what a request that was admitted cost beyond its admission."""
         await self.queue.charge(who, cost, rate=rate, burst=burst, now=now)
+
+    async def count_upload(self, who: str, num_bytes: int, *, most: int) -> None:
+        """Count new bytes of a day; raise `TooManyRequests` where they are more than `most`."""
+        key = keys.uploads(who)
+        begun = ("SET", key, 0, "NX", "EX", keys.UPLOADS_SECONDS)
+        _, total = await self.queue.pipeline([begun, ("INCRBY", key, num_bytes)])
+        if total > most:
+            raise TooManyRequests(
+                f"{who} stored {total} bytes of new blobs in a day, at most {most} are taken: come back "
+                "later, or have the orchestrator's limits raised",
+                retry_after_seconds=60.0,
+            )
 
     def alone(self, run_id: int, job: str, owner: str) -> AbstractAsyncContextManager[bool]:
         """Hold a run's job while inside; yields whether it was free or already ours."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.app import create_app
-from orchestrator.events import follow
+from orchestrator.events import StreamPlace, follow
 from protocol.canonical import content_digest
 from protocol.messages import Event, RunRegistration
 from protocol.policies import patch
@@ -130,7 +130,8 @@ def test_events_tell_the_story_in_order_and_go_on_after_an_id(place: Place) -> N
     alice.deliver(alice.leases()[0].lease)
 
     async def read(after: str, count: int) -> list[bytes]:
-        stream = follow(place.services.store, place.run_id, after=after)
+        watched = StreamPlace("anybody")
+        stream = follow(place.services.store, place.run_id, after=after, place=watched)
         return [await anext(stream) for _ in range(count)]
 
     pieces = place.call(read, "0-0", 3)

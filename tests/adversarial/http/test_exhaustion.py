@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,10 @@ import pytest
 import uvicorn
 
 from orchestrator.app import create_app
+from orchestrator.connections import limited
+from orchestrator.events import Streams
 from protocol.canonical import content_digest
+from protocol.errors import TooManyRequests
 from protocol.policies.manifest import MAX_CHUNK_BYTES
 from tests.stage.ground import Ground
 from tests.stage.place import Place, open_market
@@ -30,7 +33,12 @@ def serving(ground: Ground, redis_url: str, folder: Path, **limits: Any) -> Iter
     """Yield the port of a second copy of the orchestrator."""
     services = open_market(ground, redis_url, folder, {"limits": limits})
     settings = uvicorn.Config(
-        create_app(services), port=0, log_config=None, access_log=False, timeout_graceful_shutdown=1
+        create_app(services),
+        http=limited(services.config.limits) if limits else "auto",
+        port=0,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=1,
     )
     server = uvicorn.Server(settings)
     thread = threading.Thread(target=server.run)
@@ -123,6 +131,87 @@ def test_one_address_cannot_hold_every_event_stream(
         assert code == 200, "a place that is left is free again"
         for connection in held:
             connection.close()
+
+
+def test_a_few_addresses_cannot_keep_all_others_from_watching() -> None:
+    streams = Streams(64, 16)
+    held = [streams.open(f"10.0.0.{n % 4}") for n in range(64)]
+    newcomers = [streams.open(f"192.0.2.{n}") for n in range(40)]
+    assert not any(place.is_over for place in newcomers)
+    assert sum(place.is_over for place in held) == 40
+    with pytest.raises(TooManyRequests):
+        for _ in range(64):
+            streams.open("192.0.2.1")
+    streams.close(held[0])
+    for place in newcomers:
+        streams.close(place)
+    assert not streams.open("192.0.2.9").is_over
+
+
+def is_held(connection: socket.socket, seconds: float) -> bool:
+    """Return whether the server still holds a connection over which nothing whole was asked."""
+    connection.settimeout(seconds)
+    try:
+        return connection.recv(1) != b""
+    except TimeoutError:
+        return True
+    except ConnectionResetError:
+        return False
+
+
+def test_a_head_that_does_not_come_is_not_waited_for(
+    place: Place, redis_url: str, tmp_path: Path
+) -> None:
+    with serving(place.ground, redis_url, tmp_path, head_seconds=0.3) as port:
+        for words in (b"", b"GET /healthz HTTP/1.1\r\nhost: mark"):
+            with socket.create_connection(("127.0.0.1", port)) as connection:
+                connection.sendall(words)
+                assert not is_held(connection, 30)
+        with ask(port, "GET", "/healthz") as connection:
+            assert status(connection) == 200
+            assert not is_held(connection, 30), "nor for a second one"
+    with (
+        serving(place.ground, redis_url, tmp_path) as port,
+        socket.create_connection(("127.0.0.1", port)) as connection,
+    ):
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nhost: mark")
+        assert is_held(connection, 1.5), "the server's own protocol waits for ever"
+
+
+def test_one_address_holds_a_bounded_number_of_connections(
+    place: Place, redis_url: str, tmp_path: Path
+) -> None:
+    with serving(place.ground, redis_url, tmp_path, max_connections_per_address=3) as port:
+        held = [ask(port, "GET", "/healthz") for _ in range(3)]
+        assert [status(connection) for connection in held] == [200] * 3
+        with socket.create_connection(("127.0.0.1", port)) as fourth:
+            assert not is_held(fourth, 30)
+        held.pop().close()
+        code = 0
+        while code != 200:
+            with ask(port, "GET", "/healthz") as again, suppress(OSError, IndexError):
+                code = status(again)
+        for connection in held:
+            connection.close()
+
+
+def test_what_a_party_may_store_in_a_day_is_bounded(place: Place) -> None:
+    """Whoever is named by a run could fill the disk: its upload is no gift of the run's."""
+    limits = place.services.config.limits.model_copy(update={"max_upload_bytes_per_day": 100})
+    verifier = place.party("v0")
+
+    def store(size: int) -> int:
+        data = os.urandom(size)
+        digest = "0x" + content_digest(data).hex()
+        return int(verifier.put(f"/v1/blobs/{digest}", data).status_code)
+
+    assert [store(60) for _ in range(3)] == [204] * 3, "by default a gigabyte"
+    place.services.config = place.services.config.model_copy(update={"limits": limits})
+    assert store(60) == 429
+    known = place.upload(b"a part of a policy")
+    assert (
+        verifier.put(f"/v1/blobs/0x{known.digest.hex()}", b"a part of a policy").status_code == 204
+    )
 
 
 @pytest.mark.parametrize("event_id", ["-", "1-2-3", "²", "1-", "9" * 30, "*", ">", "1 COUNT 9"])
