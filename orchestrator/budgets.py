@@ -5,6 +5,7 @@ without an account; one with a stake pays for itself. A payer with one request l
 costs beyond one is owed, and so is what a malformed body adds: the next requests wait for it.
 """
 
+import asyncio
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -25,6 +26,8 @@ RECORDS = 16
 """Step records that count as one request: each is a blob."""
 MALFORMED = 5
 """What a body that cannot be read adds: a refused one must cost its sender more than a good one."""
+HELD_SECONDS = 0.5
+"""How long who owes waits for its refusal, at most."""
 MOST_EARLY = 10_000
 """Payers that are remembered to owe; Redis knows of all."""
 IPV6_BLOCK_BITS = 64
@@ -69,12 +72,14 @@ def block_of(host: str) -> str:
 async def spend(services: Services, request: Request, payer: Payer, cost: int = 1) -> None:
     """Take a request from its payer; raise `TooManyRequests` where it owes.
 
-    Who came too early is told so from memory until then: a refusal must cost less than what it refuses.
+    Who came too early is told so from memory, and after a while: a refusal must cost less than what it
+    refuses, and who does not wait must not ask as fast as it is refused.
     """
     request.state.payer = payer
     now = services.clock()
     left = services.early.get(payer.name, now) - now
     if left > 0:
+        await asyncio.sleep(min(left, HELD_SECONDS))
         raise too_early(payer.name, left)
     try:
         await services.store.runs.admit_request(

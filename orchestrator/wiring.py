@@ -16,7 +16,7 @@ from orchestrator.auth import SignedIn, account_of
 from orchestrator.budgets import Payer
 from orchestrator.run import Run
 from orchestrator.services import Services
-from protocol.errors import Malformed, TooLarge
+from protocol.errors import Malformed, TooLarge, Unauthorized
 from protocol.verdict import Verdict
 from protocol.wire import Wire
 
@@ -120,10 +120,18 @@ async def the_run(request: Request, run: RunId) -> Run:
 
 async def the_account(request: Request) -> SignedIn:
     """Return who asks, at the cost of one request of its payer's."""
-    services = services_of(request)
-    account = account_of(services, request)
-    await budgets.spend(services, request, payer_of(request, account))
+    account = await signed_in(request)
+    await budgets.spend(services_of(request), request, payer_of(request, account))
     return account
+
+
+async def signed_in(request: Request) -> SignedIn:
+    """Return whose token a request has; one that is none costs its address a request."""
+    try:
+        return account_of(services_of(request), request)
+    except Unauthorized:
+        await a_stranger(request)
+        raise
 
 
 async def a_stranger(request: Request) -> None:

@@ -10,7 +10,6 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.types import Receive, Scope, Send
 
 from orchestrator import budgets, intake, leases, pauses
-from orchestrator.auth import account_of
 from orchestrator.checks import canaries
 from orchestrator.wiring import (
     RunId,
@@ -24,6 +23,7 @@ from orchestrator.wiring import (
     read,
     read_body,
     services_of,
+    signed_in,
     takes,
     takes_bytes,
 )
@@ -117,7 +117,7 @@ async def submit(run: RunId, request: Request) -> Response:
     tenth of a millisecond.
     """
     began, services = time.perf_counter(), services_of(request)
-    account = account_of(services, request)
+    account = await signed_in(request)
     served, payer = await services.run(run), payer_of(request, account)
     sender, trust = (run, account.identity), request.app.state.trust
     if not trust.use(sender):

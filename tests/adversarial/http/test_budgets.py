@@ -1,5 +1,6 @@
 """Attack: a stranger who makes others pay, by new accounts, new addresses, or bodies before any count."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ def test_new_wallets_are_not_new_budgets(
 ) -> None:
     with opened(ground, redis_url, tmp_path / "a") as place:
         alice = place.party("alice")
+        monkeypatch.setattr(budgets, "HELD_SECONDS", 0.0)
         assert 429 not in asked(place, 12), "in a wide budget nothing is noticed"
         place.services.config = place.services.config.model_copy(update={"limits": FEW})
         assert asked(place, 12).count(429) > 5
@@ -122,6 +124,28 @@ def test_a_body_is_not_read_for_who_has_no_lease_or_no_budget(
 
 async def _anybody(*_: object) -> None:
     return None
+
+
+def test_a_token_that_is_none_is_paid_by_its_address(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budgets, "HELD_SECONDS", 0.0)
+    place.services.config = place.services.config.model_copy(update={"limits": FEW})
+    for path in ("submissions", "leases"):
+        forged = {"authorization": f"Bearer {path}"}
+        codes = [
+            place.request("POST", place.path(path), b"", forged).status_code for _ in range(80)
+        ]
+        assert codes[-1] == 429, path
+
+
+def test_who_owes_waits_for_its_refusal(place: Place) -> None:
+    place.services.config = place.services.config.model_copy(update={"limits": FEW})
+    while place.get("/v1/runs").status_code != 429:
+        pass
+    began = time.monotonic()
+    assert place.get("/v1/runs").status_code == 429
+    assert time.monotonic() - began >= budgets.HELD_SECONDS
 
 
 def test_trust_is_a_few_bodies_and_ends_with_a_refusal() -> None:
