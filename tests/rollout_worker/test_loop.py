@@ -275,20 +275,7 @@ ABILITY = Ability(ENGINE, token=TOKEN, min_rate=5, wanted="any")
 
 
 def run_at(rate: int, run_id: int, **changes: object) -> RunInfo:
-    spec = spec_for(first_weights(), rate=rate)
-    values: dict[str, object] = {
-        "run_id": run_id,
-        "spec": spec,
-        "chain_id": 1,
-        "ledger": "0x5FbDB2315678afecb367f032d93F642f64180aa3",
-        "token": TOKEN,
-        "status": RunStatus.OPEN,
-        "newest_version": 0,
-        "epoch": 0,
-        "budget_left_units": 1,
-        "min_stake": "0",
-    }
-    return RunInfo.model_validate({**values, **changes})
+    return run_info(make_spec(rate=rate), run_id=run_id, **{"token": TOKEN, **changes})
 
 
 def test_the_best_paid_run_is_chosen_and_the_older_one_where_rates_tie() -> None:

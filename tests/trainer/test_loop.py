@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from client.public import PublicRoutes
-from client.trainer import TrainerRoutes, open_trainer_routes
+from client.trainer import open_trainer_routes
+from protocol.canonical import content_digest
 from protocol.errors import Malformed, MarketError
 from protocol.messages import Batch, BatchGroup
 from tests.stage import work
@@ -237,42 +237,18 @@ def test_a_run_that_is_not_this_trainers_is_refused(
         assert not market.policies
 
 
-def test_other_bytes_for_a_blob_are_not_taken(tmp_path: Path) -> None:
-    with serving(work.desk(1)) as desk:
-        first, second = (group.body for group in desk.batches[0].groups[:2])
-        desk.blobs[first] = desk.blobs[second]
-        live(desk, config(desk, tmp_path, steps=1))
-        assert left_out(desk) == {first}
+def test_other_bytes_for_a_blob_are_not_taken(opening: Opening, tmp_path: Path) -> None:
+    with opening(1) as market:
 
+        def swap(asked: Asked, answered: Answered | None) -> None:
+            if asked.path.endswith("/batches") and answered:
+                first, second = Batch.from_json(answered.content).groups[:2]
+                lie = Answered(200, market.blob(second.body))
+                market.front.lies[blob_path(first.body)] = lie
 
-def test_a_lost_body_of_a_taken_batch_costs_its_group_and_not_the_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The batch of a step never changes: a trainer that ends at it ends at every start."""
-    with serving(work.desk(1)) as desk:
-        lost = desk.batches[0].groups[0].body
-        del desk.blobs[lost]
-        with monkeypatch.context() as without:
-            without.setattr(TrainerRoutes, "blob", insisting)
-            for _ in range(2):
-                with pytest.raises(LookupError):
-                    live(desk, config(desk, tmp_path, steps=1))
-        live(desk, config(desk, tmp_path, steps=1))
-        assert (desk.acked, left_out(desk)) == ([0], {lost})
-
-
-def insisting(routes: TrainerRoutes, digest: bytes, **options: Any) -> bytes:
-    """Fetch a blob and take its absence for the end."""
-    try:
-        return PublicRoutes.blob(routes, digest, **options)
-    except MarketError as error:
-        raise LookupError(error.message) from error
-
-
-def left_out(desk: Desk) -> set[bytes]:
-    """Return the bodies of the first step's groups that the trainer signed no token of."""
-    groups = zip(desk.record(1).groups, desk.batches[0].groups, strict=True)
-    return {entry.body for trained, entry in groups if not any(trained.tokens)}
+        market.fault = swap
+        with pytest.raises(MarketError, match="whose digest is"):
+            live(market, config(market, tmp_path))
 
 
 def test_the_trainer_signs_what_it_trained_on(straight: tuple[Training, Path]) -> None:
