@@ -6,7 +6,6 @@ waiting for a lost or busy orchestrator, with jittered exponential back-off (AWS
 retried: repeating it unchanged cannot help. No exception of httpx leaves this file.
 """
 
-import math
 import random
 import secrets
 import threading
@@ -23,7 +22,7 @@ import structlog
 
 from client.clock import MarketClock
 from client.counters import Counters
-from client.retry import Backoff, RetryConfig
+from client.retry import ENDLESS, Backoff, GiveUp, Lost, Patience, RetryConfig, Unreachable, never
 from protocol import errors
 from protocol.errors import Busy, Malformed, MarketError, TokenExpired, TooLarge
 from protocol.messages import ErrorBody, Session, SessionRequest
@@ -33,8 +32,6 @@ from protocol.user_error import UserError
 
 Result = TypeVar("Result")
 Transport = httpx.BaseTransport
-GiveUp = Callable[[], bool]
-"""Asked while the orchestrator is out of reach: True ends the retries with `Unreachable`."""
 
 JSON = "application/json"
 BYTES = "application/octet-stream"
@@ -66,31 +63,6 @@ FOREIGN = (httpx.HTTPError, httpx.InvalidURL, httpx.CookieConflict, httpx.Stream
 """The roots of httpx's exceptions."""
 
 
-class Unreachable(UserError):
-    """The orchestrator did not answer, or not before the caller gave up."""
-
-
-class Lost(Unreachable):
-    """One failed attempt; `has_begun` says whether an answer broke off."""
-
-    def __init__(self, message: str, *, has_begun: bool) -> None:
-        super().__init__(message)
-        self.has_begun = has_begun
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """For how long a request is repeated, counted from its first failure."""
-
-    silent_seconds: float = math.inf
-    """While nobody answers."""
-    faltering_seconds: float = math.inf
-    """While the orchestrator is busy, or its answers break off."""
-
-
-ENDLESS = Patience()
-
-
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A good response, read to its end."""
@@ -112,11 +84,6 @@ class Later:
     """The orchestrator has nothing now; ask again after `seconds`."""
 
     seconds: float
-
-
-def never() -> bool:
-    """Keep trying for as long as it takes."""
-    return False
 
 
 class Connection:

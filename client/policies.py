@@ -19,8 +19,8 @@ from typing import Protocol
 
 import structlog
 
-from client.connection import GiveUp
 from client.public import PublicRoutes
+from client.retry import GiveUp
 from protocol.errors import Malformed, MarketError, Refused
 from protocol.policies.manifest import (
     Blob,

@@ -8,16 +8,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Self, TypeVar
 
 from client.cache import ContentCache
-from client.connection import (
-    PARTIAL_CONTENT,
-    Answer,
-    Connection,
-    GiveUp,
-    Patience,
-    Transport,
-)
+from client.connection import PARTIAL_CONTENT, Answer, Connection, Transport
 from client.counters import Counters
-from client.retry import RetryConfig
+from client.retry import GiveUp, Patience, RetryConfig
 from protocol.canonical import content_digest
 from protocol.errors import Malformed, TooLarge
 from protocol.messages import (

@@ -1,12 +1,18 @@
-"""How long to wait before a request is made again: doubling, capped, jittered."""
+"""When a request is made again, and for how long: doubling waits, capped and jittered, and who gives up."""
 
+import math
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from protocol.user_error import UserError
+
 Seconds = Annotated[float, Field(gt=0)]
+GiveUp = Callable[[], bool]
+"""Asked while the orchestrator is out of reach: True ends the retries with `Unreachable`."""
 
 
 class RetryConfig(BaseModel):
@@ -38,3 +44,33 @@ class Backoff:
         while True:
             yield ceiling * self._draw.uniform(0.5, 1.0)
             ceiling = min(2 * ceiling, self._config.most_seconds)
+
+
+class Unreachable(UserError):
+    """The orchestrator did not answer, or not before the caller gave up."""
+
+
+class Lost(Unreachable):
+    """One failed attempt; `has_begun` says whether an answer broke off."""
+
+    def __init__(self, message: str, *, has_begun: bool) -> None:
+        super().__init__(message)
+        self.has_begun = has_begun
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """For how long a request is repeated, counted from its first failure."""
+
+    silent_seconds: float = math.inf
+    """While nobody answers."""
+    faltering_seconds: float = math.inf
+    """While the orchestrator is busy, or its answers break off."""
+
+
+ENDLESS = Patience()
+
+
+def never() -> bool:
+    """Keep trying for as long as it takes."""
+    return False

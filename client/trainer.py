@@ -1,8 +1,8 @@
 """A trainer's routes: batches to learn from, policies and blobs to publish."""
 
-from client.connection import BYTES, Connection, GiveUp, Later, Transport, never
+from client.connection import BYTES, Connection, Later, Transport
 from client.public import PublicRoutes
-from client.retry import RetryConfig
+from client.retry import GiveUp, RetryConfig, never
 from protocol.canonical import content_digest
 from protocol.errors import Malformed
 from protocol.messages import Batch, BatchRequest, PolicyPublication

@@ -1,7 +1,8 @@
 """A verifier's routes: groups to replay, verdicts, and signatures of epochs and fraud reports."""
 
-from client.connection import GiveUp, Later
+from client.connection import Later
 from client.public import PublicRoutes
+from client.retry import GiveUp
 from protocol.messages import (
     AuditRequest,
     AuditTasks,

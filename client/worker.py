@@ -1,7 +1,8 @@
 """A worker's routes: leases, submissions, self-checks. Its connection has the key it signs in with."""
 
-from client.connection import BYTES, GiveUp, Later
+from client.connection import BYTES, Later
 from client.public import PublicRoutes
+from client.retry import GiveUp
 from protocol.messages import LeaseRequest, Leases, ReturnedLeases, SelfCheck
 from protocol.rollout import Receipt
 

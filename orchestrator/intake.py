@@ -95,7 +95,7 @@ async def take(
 ) -> Receipt | bytes:
     """Return the receipt (as JSON bytes where it was given before); raise what refuses the body."""
     submission = await _read(services, body, run.spec.most_submission_bytes)
-    known = await _begin(services, run, account, payer, submission, arrived_at)
+    known = await _begin(services, run, account, payer, submission, arrived_at=arrived_at)
     if isinstance(known, bytes):
         return known
     finding = admission.admit(
@@ -119,6 +119,7 @@ async def _begin(
     account: SignedIn,
     payer: Payer,
     submission: Submission,
+    *,
     arrived_at: float,
 ) -> Arrival | bytes:
     """Establish the sender; return the old receipt's JSON where this very submission is known."""

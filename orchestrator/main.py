@@ -54,7 +54,7 @@ async def main(config: OrchestratorConfig, key: bytes) -> None:
     """Serve until SIGINT or SIGTERM."""
     services = open_market(config, key)
     service = Service(services)
-    await services.store.queue.require_entry()
+    await services.store.require_entry()
     if not config.allowed_domains and config.host not in ("127.0.0.1", "localhost", "::1"):
         # Another site could pass on what a wallet signed for it, with the Host header to match.
         log = structlog.get_logger()

@@ -13,7 +13,7 @@ from pathlib import Path
 import structlog
 
 from client.cache import ContentCache
-from client.connection import Connection, Unreachable
+from client.connection import Connection
 from client.counters import Counters
 from client.policies import (
     PolicyCache,
@@ -21,6 +21,7 @@ from client.policies import (
     bring_model_folder,
     bring_tokenizer,
 )
+from client.retry import Unreachable
 from client.worker import WorkerRoutes
 from ledger.errors import LedgerError
 from protocol.checks.sequential import check

@@ -21,8 +21,8 @@ from multiprocessing.synchronize import Event
 
 import structlog
 
-from client.connection import Connection, Unreachable
-from client.retry import RetryConfig
+from client.connection import Connection
+from client.retry import RetryConfig, Unreachable
 from client.worker import WorkerRoutes
 from protocol.commitment import check_receipt, commit
 from protocol.errors import MarketError

@@ -16,9 +16,10 @@ from enum import StrEnum
 import structlog
 
 from audit.omissions import KeptReceipt
-from client.connection import Later, Unreachable
+from client.connection import Later
 from client.counters import Counters
 from client.policies import FetchedPolicy, PolicyCache, PolicyUnreachable
+from client.retry import Unreachable
 from client.worker import WorkerRoutes
 from protocol.commitment import check_lease
 from protocol.errors import (

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import structlog
 import torch
 
-from client.connection import Unreachable
+from client.retry import Unreachable
 from client.trainer import TrainerRoutes, open_trainer_routes
 from protocol.messages import RunInfo
 from protocol.policies.manifest import entries, policy_digest

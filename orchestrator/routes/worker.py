@@ -127,9 +127,7 @@ async def submit(run: RunId, request: Request) -> Response:
     try:
         body = await read_body(request, intake.most_bytes(served))
         arrived_at = services.clock()
-        receipt = await intake.take(
-            services, served, account, payer, body, arrived_at=arrived_at
-        )
+        receipt = await intake.take(services, served, account, payer, body, arrived_at=arrived_at)
     except MarketError as error:
         trust.lose(sender)
         if isinstance(error, (Malformed, TooLarge)):

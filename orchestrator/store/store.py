@@ -39,5 +39,8 @@ class Store:
         self.policies = PolicyStore(self.queue)
         self.epochs = EpochStore(self.queue)
 
+    async def require_entry(self) -> None:
+        await self.queue.require_entry()
+
     async def close(self) -> None:
         await self.queue.close()

@@ -113,8 +113,9 @@ def put_on_chain(
 
 def register(orchestrator: str, run_id: int, spec: RunSpec, say: Say) -> None:
     """Tell the orchestrator about a run; it checks the spec against the hash on chain."""
-    from client.connection import Connection, Unreachable
+    from client.connection import Connection
     from client.operator import OperatorRoutes
+    from client.retry import Unreachable
     from protocol.errors import MarketError
     from protocol.messages import RunRegistration
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from client.connection import Unreachable
 from client.public import Reader
+from client.retry import Unreachable
 from protocol.checks.withholding import WITHHELD
 from protocol.errors import MarketError
 from protocol.messages import Event

@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from client.connection import Unreachable
 from client.public import probe
+from client.retry import Unreachable
 from ledger.errors import ChainUnreachable
 from ledger.node import ask_node
 from protocol.errors import MarketError

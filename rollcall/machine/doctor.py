@@ -15,8 +15,8 @@ from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from pathlib import Path
 
-from client.connection import Unreachable
 from client.public import probe
+from client.retry import Unreachable
 from ledger.errors import ChainUnreachable
 from ledger.node import ask_node
 from protocol.constants import MAX_CLOCK_SKEW_SECONDS

@@ -16,8 +16,8 @@ from pathlib import Path
 import structlog
 
 from audit.accusations import Accusation, Accusations
-from client.connection import GiveUp, Unreachable
 from client.public import PublicRoutes
+from client.retry import GiveUp, Unreachable
 from ledger.errors import LedgerError
 from ledger.state import SlashStatus
 from protocol.errors import MarketError

@@ -14,8 +14,8 @@ import structlog
 
 from audit.omissions import Due, Omission, omissions
 from audit.published import Openable, Published
-from client.connection import GiveUp, Unreachable
 from client.public import MAX_EPOCH_BYTES, BlobMismatch, PublicRoutes
+from client.retry import GiveUp, Unreachable
 from ledger.errors import ContractError, LedgerError
 from ledger.ledger import Ledger
 from ledger.state import DisputeStatus, EpochState, Posting

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from audit.accusations import Accusation
 from audit.chain_facts import Keys
 from audit.omissions import KeptReceipt
-from client.connection import GiveUp, Unreachable
 from client.policies import PolicyCache, PolicyUnreachable, bring_model_folder
 from client.public import PublicRoutes
+from client.retry import GiveUp, Unreachable
 from protocol.commitment import check_work
 from protocol.constants import MAX_SUBMISSION_BYTES
 from protocol.errors import MarketError

@@ -15,9 +15,10 @@ import structlog
 
 from audit.chain_facts import Keys
 from client.cache import ContentCache
-from client.connection import Connection, Later, Unreachable
+from client.connection import Connection, Later
 from client.counters import Counters
 from client.policies import PolicyCache, bring_model_folder
+from client.retry import Unreachable
 from client.verifier import VerifierRoutes
 from ledger.errors import LedgerError
 from protocol.checks.evidence import Consequence, consequence

@@ -14,9 +14,9 @@ from functools import partial
 
 import structlog
 
-from client.connection import GiveUp
 from client.policies import PolicyCache, PolicyUnreachable
 from client.public import PublicRoutes
+from client.retry import GiveUp
 from protocol.checks.evidence import Consequence, consequence
 from protocol.commitment import SpokeFor, check_work
 from protocol.constants import MAX_SUBMISSION_BYTES, MICRO

@@ -20,8 +20,6 @@ from client.connection import (
     PASSING,
     Connection,
     Later,
-    Patience,
-    Unreachable,
 )
 from client.public import (
     MAX_EPOCH_BYTES,
@@ -31,7 +29,7 @@ from client.public import (
     PublicRoutes,
     Reader,
 )
-from client.retry import RetryConfig
+from client.retry import Patience, RetryConfig, Unreachable
 from client.trainer import TrainerRoutes
 from protocol.canonical import content_digest
 from protocol.errors import Busy, Malformed, MarketError, TooLarge

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from client.cache import ContentCache
-from client.connection import Later, Unreachable
+from client.connection import Later
 from client.public import BlobMismatch
-from client.retry import Backoff, RetryConfig
+from client.retry import Backoff, RetryConfig, Unreachable
 from client.worker import WorkerRoutes
 from protocol.canonical import content_digest
 from protocol.errors import Busy, NotFound, TokenExpired, TooLarge

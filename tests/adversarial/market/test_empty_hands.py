@@ -23,6 +23,7 @@ PACE = Pace(
     units_unfinal=10**9,
     units_per_group=1,
     share_millionths=MICRO,
+    most_flat=10**6,
 )
 HOARDERS = tuple(f"0x{n:040x}" for n in range(1, 51))
 HONEST = "0x" + "aa" * 20
