@@ -129,4 +129,4 @@ def _describe(app: FastAPI) -> dict[str, Any]:
 
 def _messages() -> list[type[Wire]]:
     found = [value for value in vars(messages).values() if isinstance(value, type)]
-    return [value for value in found if issubclass(value, Wire) and value is not Wire]
+    return [value for value in found if issubclass(value, Wire) and value.model_fields]

@@ -43,6 +43,14 @@ class Payer:
     burst: int
 
 
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who sends a submission, and who pays for its requests."""
+
+    identity: str
+    payer: Payer
+
+
 def payer_of(limits: Limits, host: str | None, account: SignedIn | None = None) -> Payer:
     """Return who pays for what an account, or somebody without one, asks from a host."""
     if account is not None and account.is_staked:

@@ -9,8 +9,7 @@ in time, however long scoring takes.
 import asyncio
 from dataclasses import dataclass
 
-from orchestrator.auth import SignedIn
-from orchestrator.budgets import Payer
+from orchestrator.budgets import Sender
 from orchestrator.checks.withholding import reason_of
 from orchestrator.rewards import scoring
 from orchestrator.rules import admission
@@ -38,8 +37,9 @@ from protocol.errors import (
     LeaseUsed,
     NotFound,
 )
+from protocol.inflate import stated_size
 from protocol.messages import BatchGroup, Contribution, GroupState
-from protocol.rollout import Lease, Receipt, Submission, Work, read_submission, stated_size, work_of
+from protocol.rollout import Lease, Receipt, Submission, Work, read_submission, work_of
 from protocol.signing import recover, sign
 
 SMALL_BYTES = 1 << 16
@@ -87,15 +87,14 @@ def most_bytes(run: Run) -> int:
 async def take(
     services: Services,
     run: Run,
-    account: SignedIn,
-    payer: Payer,
+    sender: Sender,
     body: bytes,
     *,
     arrived_at: float,
 ) -> Receipt | bytes:
     """Return the receipt (as JSON bytes where it was given before); raise what refuses the body."""
     submission = await _read(services, body, run.spec.most_submission_bytes)
-    known = await _begin(services, run, account, payer, submission, arrived_at=arrived_at)
+    known = await _begin(services, run, sender, submission, arrived_at)
     if isinstance(known, bytes):
         return known
     finding = admission.admit(
@@ -114,28 +113,22 @@ async def _read(services: Services, body: bytes, most: int) -> Submission:
 
 
 async def _begin(
-    services: Services,
-    run: Run,
-    account: SignedIn,
-    payer: Payer,
-    submission: Submission,
-    *,
-    arrived_at: float,
+    services: Services, run: Run, sender: Sender, submission: Submission, arrived_at: float
 ) -> Arrival | bytes:
     """Establish the sender; return the old receipt's JSON where this very submission is known."""
     known = await services.store.groups.begin(
-        *(run.run_id, submission.lease_id, account.identity),
-        payer=payer.name,
-        rate=payer.rate,
-        burst=payer.burst,
+        *(run.run_id, submission.lease_id, sender.identity),
+        payer=sender.payer.name,
+        rate=sender.payer.rate,
+        burst=sender.payer.burst,
         now=arrived_at,
     )
     lease = known.lease
     if lease is None:
         await services.store.runs.require_restored(run.run_id)
         raise NotFound(f"no lease 0x{submission.lease_id.hex()} in run {run.run_id}")
-    if lease.worker != account.identity:
-        raise LeaseForeign(f"the lease is {lease.worker}'s, the session is {account.identity}'s")
+    if lease.worker != sender.identity:
+        raise LeaseForeign(f"the lease is {lease.worker}'s, the session is {sender.identity}'s")
     gflops = run.spec.gflops(submission.num_tokens())
     work = work_of(lease, submission, gflops=gflops)
     digest = services.chain.domain.digest(work)

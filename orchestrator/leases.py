@@ -82,6 +82,7 @@ async def give_back(
 async def require_leased(services: Services, run: Run, worker: str) -> None:
     """Raise `NotFound` where a worker never had a lease: then no body of its can be one's."""
     if not await services.store.leases.has_leased(run.run_id, worker):
+        await services.store.runs.require_restored(run.run_id)
         raise NotFound(f"{worker} has no lease of run {run.run_id}: ask for one first")
 
 

@@ -18,10 +18,14 @@ from protocol.run import RunSpec
 from protocol.verdict import ReplayStats, Verdict
 from protocol.wire import U32, U63, U64, Address, Ascending, AsTuple, Bytes32, Name, Signature, Wire
 
-FEW = 1 << 9
-"""Elements of a request that anybody may send: the largest, a run's terms, has a hundred."""
 SELF_CHECK_GROUPS = 64
 """Fewest groups of a self-check: an alarm takes at least four, and drift as faint as shows in 64 pays."""
+
+
+class Request(Wire):
+    """What anybody may send: the largest, a run's terms, has a hundred elements."""
+
+    MAX_ITEMS: ClassVar[int] = 1 << 9
 
 
 class ErrorBody(Wire):
@@ -57,10 +61,8 @@ class RunInfo(Wire):
     """In the token's smallest denomination, as decimal text: it may exceed 64 bits."""
 
 
-class RunRegistration(Wire):
+class RunRegistration(Request):
     """Ask an orchestrator to serve a run that names its key and whose spec's hash is on chain."""
-
-    MAX_ITEMS: ClassVar[int] = FEW
 
     run_id: U63
     spec: RunSpec
@@ -70,10 +72,8 @@ class RunList(Wire):
     runs: Annotated[tuple[RunInfo, ...], AsTuple]
 
 
-class SessionRequest(Wire):
+class SessionRequest(Request):
     """An EIP-4361 message and the wallet's EIP-191 signature of it."""
-
-    MAX_ITEMS: ClassVar[int] = FEW
 
     message: Annotated[str, Field(max_length=4096)]
     signature: Signature
@@ -85,10 +85,8 @@ class Session(Wire):
     expires_at: U64
 
 
-class LeaseRequest(Wire):
+class LeaseRequest(Request):
     """Ask for up to `count` leases."""
-
-    MAX_ITEMS: ClassVar[int] = FEW
 
     count: Annotated[int, Field(ge=1, le=1024)]
 
@@ -158,10 +156,8 @@ class PolicyPublication(Wire):
     signed: SignedManifest
 
 
-class BatchRequest(Wire):
+class BatchRequest(Request):
     """The trainer asks for the batch of `step`; asking again gives the same batch until its ack."""
-
-    MAX_ITEMS: ClassVar[int] = FEW
 
     step: U32
 
@@ -202,9 +198,7 @@ class AuditTask(Wire):
     """Ten-thousandths, one per rollout of the group; empty if they are not known."""
 
 
-class AuditRequest(Wire):
-    MAX_ITEMS: ClassVar[int] = FEW
-
+class AuditRequest(Request):
     count: Annotated[int, Field(ge=1, le=256)] = 1
 
 
@@ -235,9 +229,7 @@ class FraudReportTasks(Wire):
     tasks: Annotated[tuple[FraudReportTask, ...], AsTuple]
 
 
-class FraudReportSignature(Wire):
-    MAX_ITEMS: ClassVar[int] = FEW
-
+class FraudReportSignature(Request):
     work_digest: Bytes32
     signature: Signature
 
@@ -335,9 +327,7 @@ class EpochInfo(Wire):
     signers: Annotated[tuple[Address, ...], AsTuple]
 
 
-class EpochSignature(Wire):
-    MAX_ITEMS: ClassVar[int] = FEW
-
+class EpochSignature(Request):
     signature: Signature
 
 

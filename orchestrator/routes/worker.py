@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.types import Receive, Scope, Send
 
 from orchestrator import budgets, intake, leases, pauses
+from orchestrator.budgets import Sender
 from orchestrator.checks import canaries
 from orchestrator.wiring import (
     RunId,
@@ -118,23 +119,24 @@ async def submit(run: RunId, request: Request) -> Response:
     """
     began, services = time.perf_counter(), services_of(request)
     account = await signed_in(request)
-    served, payer = await services.run(run), payer_of(request, account)
-    sender, trust = (run, account.identity), request.app.state.trust
-    if not trust.use(sender):
-        await budgets.spend(services, request, payer)
+    served = await services.run(run)
+    sender = Sender(account.identity, payer_of(request, account))
+    name, trust = (run, account.identity), request.app.state.trust
+    if not trust.use(name):
+        await budgets.spend(services, request, sender.payer)
         await leases.require_leased(services, served, account.identity)
-    request.state.payer = payer
+    request.state.payer = sender.payer
     try:
         body = await read_body(request, intake.most_bytes(served))
         arrived_at = services.clock()
-        receipt = await intake.take(services, served, account, payer, body, arrived_at=arrived_at)
+        receipt = await intake.take(services, served, sender, body, arrived_at=arrived_at)
     except MarketError as error:
-        trust.lose(sender)
+        trust.lose(name)
         if isinstance(error, (Malformed, TooLarge)):
             await budgets.charge(services, request, budgets.MALFORMED)
         raise
     if isinstance(receipt, Receipt) and not receipt.rejection:
-        trust.earn(sender)
+        trust.earn(name)
     services.metrics.submit_seconds.observe(time.perf_counter() - began)
     return answer(receipt)
 

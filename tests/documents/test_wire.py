@@ -23,7 +23,7 @@ def messages() -> dict[str, type[Wire]]:
     found: dict[str, type[Wire]] = {}
     for module in pkgutil.walk_packages(protocol.__path__, "protocol."):
         for name, kind in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
-            if issubclass(kind, Wire) and kind is not Wire and kind.__module__ == module.name:
+            if issubclass(kind, Wire) and kind.model_fields and kind.__module__ == module.name:
                 found[name] = kind
     return {name: kind for name, kind in found.items() if name not in LOCAL}
 

@@ -162,7 +162,7 @@ def is_held(connection: socket.socket, seconds: float) -> bool:
 def test_a_head_that_does_not_come_is_not_waited_for(
     place: Place, redis_url: str, tmp_path: Path
 ) -> None:
-    with serving(place.ground, redis_url, tmp_path, head_seconds=0.3) as port:
+    with serving(place.ground, redis_url, tmp_path, head_seconds=2) as port:
         for words in (b"", b"GET /healthz HTTP/1.1\r\nhost: mark"):
             with socket.create_connection(("127.0.0.1", port)) as connection:
                 connection.sendall(words)

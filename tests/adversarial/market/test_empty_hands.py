@@ -82,6 +82,8 @@ def test_who_only_drops_keeps_nobody_out(redis_url: str, defended: bool) -> None
     async def play() -> list[int]:
         store = Store(redis_url)
         hoarded = Hoarded(store)
+        life = await store.runs.life(RUN)
+        await store.runs.begin_life(RUN, life.server, floor=0, revealed=0)
         found = [await hoarded.lease_time(defended=defended) for _ in range(16)]
         await store.close()
         return found

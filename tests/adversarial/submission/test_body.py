@@ -16,8 +16,9 @@ from protocol.constants import (
     MAX_SUBMISSION_INFLATED_BYTES,
 )
 from protocol.errors import Malformed, TooLarge
+from protocol.inflate import inflate
 from protocol.messages import BatchGroup
-from protocol.rollout import Rollout, Submission, inflate, read_submission
+from protocol.rollout import Rollout, Submission, read_submission
 from tests.stage.place import Place, pack
 from trainer.batch import read_group
 

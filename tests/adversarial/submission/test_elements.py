@@ -14,8 +14,9 @@ from pydantic import BeforeValidator, ValidationError
 from protocol import canonical, messages, wire
 from protocol.canonical import encode
 from protocol.errors import Malformed
+from protocol.inflate import inflate
 from protocol.messages import LeaseRequest, ReturnedLeases, RunRegistration, SelfCheck
-from protocol.rollout import Rollout, Submission, inflate, read_submission
+from protocol.rollout import Rollout, Submission, read_submission
 from protocol.verdict import NOTHING_MEASURED, Verdict
 from protocol.wire import Wire
 from tests.stage.place import Place
@@ -55,7 +56,9 @@ def test_a_list_of_wrong_elements_is_reported_once(
     with pytest.raises(Malformed) as read:
         read_submission(body, MOST)
     assert reports_of(read.value) <= len(Submission.model_fields)
-    assert shared_place.party("alice").submit(body).json()["code"] == "malformed"
+    alice = shared_place.party("alice")
+    alice.leases()
+    assert alice.submit(body).json()["code"] == "malformed"
 
 
 def test_lists_and_maps_end_before_they_are_built(monkeypatch: pytest.MonkeyPatch) -> None:
