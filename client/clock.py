@@ -23,10 +23,15 @@ WARN_SECONDS = 5.0
 """From here on a clock is wrong, and not merely a long way off."""
 
 
+def machine_time() -> float:
+    """Return this machine's time, as it is set when asked."""
+    return time.time()
+
+
 class MarketClock:
     """This machine's clock, corrected by an orchestrator's answers; threads may share it."""
 
-    def __init__(self, clock: Callable[[], float] = time.time, *, warns: bool = True) -> None:
+    def __init__(self, clock: Callable[[], float] = machine_time, *, warns: bool = True) -> None:
         self._clock = clock
         self._warns = warns
         self._offset = 0.0
@@ -35,8 +40,12 @@ class MarketClock:
 
     def now(self) -> float:
         """Return the orchestrator's time, as far as it is known and believed."""
+        return self._clock() + self.offset()
+
+    def offset(self) -> float:
+        """Return the seconds that are added to this machine's time."""
         most = float(MAX_CLOCK_SKEW_SECONDS)
-        return self._clock() + max(-most, min(most, self._offset))
+        return max(-most, min(most, self._offset))
 
     def local(self) -> float:
         return self._clock()

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -290,13 +290,14 @@ class Connection:
             raise UserError(f"{self.url} is asked for what takes a key and its chain")
         base = self._http.base_url
         host = base.netloc.decode()
+        now = datetime.now(UTC) + timedelta(seconds=self.clock.offset())
         text = SignIn(
             domain=host,
             address=self.address,
             uri=f"{base.scheme}://{host}",
             chain_id=self._chain_id,
             nonce=secrets.token_hex(12),
-            issued_at=datetime.fromtimestamp(self.clock.now(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            issued_at=now.strftime("%Y-%m-%dT%H:%M:%SZ"),
         ).text()
         request = SessionRequest(message=text, signature=sign(self._key, personal_digest(text)))
         return Session.from_json(self._once("POST", "session", request.to_json()).content)
