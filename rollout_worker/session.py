@@ -286,11 +286,8 @@ class Shift:
             else:
                 late.append(signed.lease)
         if late:
-            self._log.warning(
-                "leases too late to begin",
-                count=len(late),
-                remedy="ask for fewer at a time: lower groups_per_call",
-            )
+            remedy = "ask for fewer at a time: lower groups_per_call"
+            self._log.warning("leases too late to begin", count=len(late), remedy=remedy)
             self._give_back(tuple(late))
         return tuple(taken)
 

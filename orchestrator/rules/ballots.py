@@ -175,7 +175,7 @@ class CloseVote(Effect):
 
 @dataclass(frozen=True, slots=True)
 class NoteSplit(Effect):
-    """Nobody is left to ask, and no quorum agrees; `pairs` are those that disagree and were not counted yet."""
+    """Nobody is left to ask, and no quorum agrees: `pairs` that disagree, and were not counted yet."""
 
     digest: str
     pairs: tuple[tuple[str, str], ...]

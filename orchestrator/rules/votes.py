@@ -81,8 +81,7 @@ class Counted:
 def count(facts: VoteFacts, cast: Cast, terms: VoteTerms, now: float) -> Counted:
     """Return what a vote does: each verifier has one on each group that was handed to it.
 
-    An undecided one may be decided later. Said again it does nothing: its place is offered to others when the
-    time to answer is up, and no stream of events is filled with it.
+    An undecided one may be decided later. Said again it does nothing: it would fill the stream of events.
     """
     before, state = facts.group.votes.get(cast.verifier), facts.group.state
     if before is not None and cast.outcome in (before, Outcome.UNDECIDED):
@@ -93,12 +92,7 @@ def count(facts: VoteFacts, cast: Cast, terms: VoteTerms, now: float) -> Counted
         return Counted(Reply.FOREIGN, state)
     counting = _Counting(facts, cast, terms, now)
     counting.count()
-    return Counted(
-        Reply.COUNTED,
-        counting.state,
-        tuple(counting.effects),
-        tuple(counting.news),
-    )
+    return Counted(Reply.COUNTED, counting.state, tuple(counting.effects), tuple(counting.news))
 
 
 def _votes(facts: VoteFacts, cast: Cast) -> dict[str, Outcome]:
@@ -282,8 +276,7 @@ class _Counting:
     def _strike(self, voter: str) -> None:
         """The first failed canary costs the vote, the second the stake.
 
-        Groups that wait with a vote of it are left alone: without it none is decided that was open, and each
-        has a place open, whose taker's vote is counted without it and asks for as many as are wanted then.
+        Groups that wait with its vote are left alone: each has a place open, whose taker is counted without it.
         """
         digest, num_failed = self._cast.digest, self._facts.num_failed.get(voter, 0)
         self._do(FailCanary(digest, voter, self._facts.group.worker))

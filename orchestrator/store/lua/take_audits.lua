@@ -36,9 +36,8 @@ local function hand_out(place, available_at)
   if redis.call('HGET', p .. 'group:' .. digest, 'state') ~= 'replay' then
     redis.call('ZREM', p .. 'audits', place)
     return 0
-  elseif not may_take(digest, available_at) then
-    return 1
   end
+  if not may_take(digest, available_at) then return 1 end
   redis.call('SADD', p .. 'asked:' .. digest, verifier)
   redis.call('EXPIRE', p .. 'asked:' .. digest, ARGV[6])
   redis.call('SADD', p .. 'handed:' .. digest, verifier)
