@@ -15,7 +15,6 @@ from starlette.requests import Request
 from orchestrator.auth import SignedIn
 from orchestrator.config import Limits
 from orchestrator.services import Services
-from orchestrator.store.queue import too_early
 from protocol.errors import TooManyRequests
 
 SIGN_IN = 5
@@ -88,7 +87,7 @@ async def spend(services: Services, request: Request, payer: Payer, cost: int = 
     left = services.early.get(payer.name, now) - now
     if left > 0:
         await asyncio.sleep(min(left, HELD_SECONDS))
-        raise too_early(payer.name, left)
+        raise TooManyRequests.of(payer.name, left)
     try:
         await services.store.runs.admit_request(
             *(payer.name, cost), rate=payer.rate, burst=payer.burst, now=now

@@ -136,6 +136,14 @@ class Busy(MarketError):
 class TooManyRequests(Busy):
     status = 429
 
+    @classmethod
+    def of(cls, who: str, seconds: float) -> "TooManyRequests":
+        """Return the refusal of who may ask again in so many seconds."""
+        return cls(
+            f"too many requests from {who}: come back in {seconds:.2f} s",
+            retry_after_seconds=round(seconds + 0.01, 2),
+        )
+
 
 class TooManyLeases(Busy):
     status = 429

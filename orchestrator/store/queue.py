@@ -191,14 +191,7 @@ def _unreachable() -> Busy:
 def require_no_wait(wait: bytes | int, who: str) -> None:
     """Raise `TooManyRequests` where a script's bucket was empty."""
     if wait:
-        raise too_early(who, float(wait))
-
-
-def too_early(who: str, seconds: float) -> TooManyRequests:
-    return TooManyRequests(
-        f"too many requests from {who}: come back in {seconds:.2f} s",
-        retry_after_seconds=round(seconds + 0.01, 2),
-    )
+        raise TooManyRequests.of(who, float(wait))
 
 
 def _scripts() -> dict[str, Script]:
