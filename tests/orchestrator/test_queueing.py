@@ -171,7 +171,7 @@ def test_an_account_that_asks_too_often_is_told_when_to_come_back(
         )
         refused = alice.post(place.path("leases"), ask)
         assert refused.json()["code"] == "too_many_requests"
-        assert float(refused.headers["retry-after"]) == pytest.approx(0.5, abs=0.02)
+        assert float(refused.headers["retry-after"]) == pytest.approx(0.5, abs=0.1)
         assert by_code()["too_many_requests"].status == 429
         place.wait(1)
         assert alice.post(place.path("leases"), ask).status_code == 200
