@@ -1,8 +1,8 @@
 """Find accepted work that a posted epoch skipped, provably.
 
 Pure. Nonces ascend across a run's epochs, so unpaid work below a nonce that was paid is lost for good:
-the leaves on both sides of its place, and the account before, show it. Work received an unbonding period
-before the epoch opened is lost too. `IDisputes.proveOmission` says what the ledger asks for; the proof
+the leaves on both sides of its place, and the account before, show it. Work received a settle window
+before the epoch opened is overdue. `IDisputes.proveOmission` says what the ledger asks for; the proof
 needs the receipt, which only the worker has.
 """
 

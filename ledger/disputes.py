@@ -6,10 +6,12 @@ from typing import Any
 
 from web3 import Web3
 
-from ledger.calls import Door, only, ordered, require_word
+from ledger.calls import only, ordered, require_word
+from ledger.owed import Owing, work_struct
 from ledger.sender import MinedTransaction
 from ledger.state import (
     AccountOpening,
+    Condemnation,
     DisputeKind,
     DisputeState,
     RunState,
@@ -20,7 +22,7 @@ from protocol.epoch import EpochHeader, FraudReport
 from protocol.rollout import Receipt, Work
 
 
-class Disputing(Door):
+class Disputing(Owing):
     """The disputes' functions. The registry is allowed exactly the bond, before it is needed."""
 
     # ---------------------------------------------------------------- proofs
@@ -119,18 +121,24 @@ class Disputing(Door):
         before: Sequence[AccountOpening],
     ) -> bytes:
         """Show that an epoch skipped work with a signed receipt; return the dispute's id."""
-        words = list(vars(work).values())
-        words[1] = Web3.to_checksum_address(work.worker)
-        promise = (tuple(words), receipt.received_at)
+        promise = (work_struct(work), receipt.received_at)
         openings = (_structs(around), _structs(before))
         call = self._disputes.functions.proveOmission(
             astuple(header), promise, receipt.signature, *openings
         )
         return self._dispute(call, self.bond_of(header.run_id))
 
-    def answer_omission(self, dispute_id: bytes) -> MinedTransaction:
-        """Answer that the worker stands accused."""
-        return self._send(self._disputes.functions.answerOmission(require_word(dispute_id)))
+    def answer_omission(
+        self,
+        dispute_id: bytes,
+        run_id: int = 0,
+        work_hash: bytes = bytes(32),
+        verdicts: Sequence[Condemnation] = (),
+    ) -> MinedTransaction:
+        """Answer that the worker stands accused, or else by a quorum's verdicts on the run's work."""
+        shown = [astuple(verdict) for verdict in verdicts]
+        words = (require_word(dispute_id), run_id, require_word(work_hash), shown)
+        return self._send(self._disputes.functions.answerOmission(*words))
 
     def escalate(self, header: EpochHeader, reason: bytes) -> bytes:
         """Hold an epoch until an arbiter rules; return the dispute's id."""

@@ -81,7 +81,9 @@ def _after(run: RunListing, name: str, values: dict[str, Any]) -> RunListing:
         case "RunStopped":
             changes = {"status": LedgerStatus.STOPPED}
         case "RunClosed":
-            changes = {"status": LedgerStatus.CLOSED, "budget": run.budget - values["refund"]}
+            changes = {"status": LedgerStatus.CLOSED}
+        case "UncommittedCredited":
+            changes = {"budget": run.budget - values["amount"]}
         case "EpochFinal":
             changes = {
                 "num_final": values["epoch"] + 1,

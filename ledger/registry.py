@@ -84,7 +84,3 @@ class Stakes(Door):
     def stake_credit(self, account: str) -> int:
         """Return returned bonds, bounties and slashed stake that `account` may withdraw."""
         return int(self._call(self._registry.functions.creditOf(account)))
-
-    def unbond_period(self) -> int:
-        """Return how many seconds stake stays slashable after it starts to leave."""
-        return int(self._call(self._registry.functions.unbondPeriod()))

@@ -71,9 +71,9 @@ class Runs(Door):
         return self._send(self._ledger.functions.stopRun(run_id))
 
     def close_run(self, run_id: int) -> int:
-        """Close a stopped run; return what was credited to its operator."""
+        """Close a stopped run; return what it never committed, which waits for receipts."""
         receipt = self._send(self._ledger.functions.closeRun(run_id))
-        return int(only(receipt, "RunClosed", self._ledger).values["refund"])
+        return int(only(receipt, "RunClosed", self._ledger).values["uncommitted"])
 
     # ---------------------------------------------------------------- epochs
 

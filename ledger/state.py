@@ -7,8 +7,12 @@ from typing import Any
 
 from eth_utils import to_checksum_address
 
-from protocol.canonical import keccak256
+from protocol.canonical import encode, keccak256
 from protocol.epoch import AccountLeaf, WorkLeaf
+from protocol.verdict import Verdict
+
+CONDEMNED = (1 << 48) - 1
+"""What `Disputes.claimedAt` says of work that a quorum's verdicts struck out."""
 
 
 class Office(Enum):
@@ -109,6 +113,31 @@ class AccountOpening:
         leaf = self.leaf
         worker = to_checksum_address(leaf.worker)
         return (worker, leaf.earned, leaf.last_nonce, self.index, list(self.proof))
+
+
+@dataclass(frozen=True, slots=True)
+class Condemnation:
+    """A verifier's signed verdict that work is false, as the ledger reads it."""
+
+    place: int
+    reason: bytes
+    evidence_digest: bytes
+    decided_at: int
+    signature: bytes
+
+    @classmethod
+    def of(cls, verdict: Verdict, place: int) -> "Condemnation":
+        """Build from a verdict; `place` is its verifier's in the run's roster."""
+        reason, evidence = encode(verdict.rejection), verdict.evidence_digest()
+        return cls(place, reason, evidence, verdict.decided_at, verdict.signature)
+
+
+@dataclass(frozen=True, slots=True)
+class OwedDates:
+    """Until when receipts for a closed run are taken, and from when it pays them and refunds the rest."""
+
+    claims_until: int
+    paid_from: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +255,7 @@ class RunState:
     gflops: int
     halt_votes: int
     resume_votes: int
+    closed_at: int
     roster: tuple[str, ...]
     stewards: tuple[str, ...]
 

@@ -63,11 +63,11 @@ class Domain:
 
     def digest(self, message: Signable) -> bytes:
         """Return the 32 bytes that are signed for `message`."""
-        return keccak256(b"\x19\x01" + _separator(self) + hash_struct(message))
+        return keccak256(b"\x19\x01" + separator(self) + hash_struct(message))
 
 
 @lru_cache(maxsize=64)
-def _separator(domain: Domain) -> bytes:
+def separator(domain: Domain) -> bytes:
     return keccak256(
         keccak256(DOMAIN_TYPE.encode())
         + keccak256(DOMAIN_NAME.encode())

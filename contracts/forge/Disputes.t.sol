@@ -268,15 +268,37 @@ contract DisputesTest is Prover {
         bytes32 disputeId = omit(5, clock(), 0, false, 0);
         vm.prank(verifiers[2]);
         vm.expectPartialRevert(IDisputes.NotAccused.selector);
-        disputes.answerOmission(disputeId);
+        answerOmission(disputeId);
         accuse(report(runId, workers[0], "work", 1), 3);
         vm.prank(verifiers[2]);
-        disputes.answerOmission(disputeId);
+        answerOmission(disputeId);
         same(epoch().holds, 0, "released");
         check(registry.creditOf(verifiers[2]) > 0, "a quarter of the bond");
         later(WINDOW);
         ledger.advance(runId);
         same(run(runId).numFinal, 1, "final");
+    }
+
+    function test_AQuorumsVerdictsAnswerAnOmission() public {
+        bytes32 disputeId = omit(5, clock(), 0, false, 0);
+        IRunLedger.WorkLeaf memory skipped = leaf(runId, workers[0], 5, 7, posted().leaves[0].submittedAt);
+        (IDisputes.Receipt memory receipt,) = receiptFor(skipped, clock(), operator);
+        bytes32 hash = hashOf(receipt.work);
+        IDisputes.Condemnation[] memory verdicts = condemned(receipt.work, 2);
+        IDisputes.Condemnation[] memory few = condemned(receipt.work, 1);
+        vm.expectPartialRevert(IRunLedger.QuorumTooSmall.selector);
+        disputes.answerOmission(disputeId, runId, hash, few);
+        // About other work than is asked about they say nothing.
+        receipt.work.nonce = 3;
+        bytes32 other = hashOf(receipt.work);
+        few = condemned(receipt.work, 2);
+        vm.expectPartialRevert(IDisputes.BadWitness.selector);
+        disputes.answerOmission(disputeId, runId, other, few);
+        vm.expectPartialRevert(IRunLedger.WrongSigner.selector);
+        disputes.answerOmission(disputeId, runId, hash, few);
+        disputes.answerOmission(disputeId, runId, hash, verdicts);
+        same(epoch().holds, 0, "released");
+        same(registry.stakeOf(operator), STAKE, "the operator did nothing wrong");
     }
 
     function test_AnAcquittalDoesNotMakeAnOmissionOfWorkLeftOutInGoodFaith() public {
@@ -285,7 +307,7 @@ contract DisputesTest is Prover {
         disputes.appealSlash(slashId, "");
         vm.prank(arbiter);
         disputes.resolveAppeal(slashId, false);
-        disputes.answerOmission(omit(5, clock(), 0, false, 0));
+        answerOmission(omit(5, clock(), 0, false, 0));
         same(epoch().holds, 0, "released");
     }
 

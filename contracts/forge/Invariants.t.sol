@@ -54,6 +54,7 @@ contract InvariantsTest is Base {
         metersAreThoseOfTheRuns();
         holdsAreThoseOfOpenDisputes();
         whatIsFinalNeverChanges();
+        booksAreThoseOfTheWorkers();
         liesAreProvableAndTruthsAreNot();
     }
 
@@ -200,6 +201,20 @@ contract InvariantsTest is Base {
                 }
                 same(epoch.holds, holds, "holds");
             }
+        }
+    }
+
+    function booksAreThoseOfTheWorkers() internal view {
+        for (uint256 runId = 1; runId <= ledger.numRuns(); ++runId) {
+            (uint256 sum, uint256 count) = (0, 0);
+            for (uint256 i = 0; i < market.numPeople(); ++i) {
+                uint128 owed = disputes.owedOf(runId, market.everybody(i));
+                sum += owed;
+                if (owed > 0) ++count;
+            }
+            (uint128 units, uint64 claimants) = disputes.booksOf(runId);
+            same(units, sum, "owed");
+            same(claimants, count, "claimants");
         }
     }
 

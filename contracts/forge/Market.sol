@@ -23,6 +23,7 @@ contract Market is Prover {
     ReentrantToken internal hostile;
     bytes32[] internal disputeIds;
     bytes32[] internal slashIds;
+    IDisputes.Work[] internal claimedWork;
     mapping(bytes32 disputeId => Demand) internal demands;
     mapping(bytes32 headerHash => bytes) internal files;
     mapping(bytes32 headerHash => bytes) internal honestFiles;
@@ -76,7 +77,7 @@ contract Market is Prover {
 
     /// @notice What anybody may do, weighted: most of the time something must be at stake.
     function actions() external pure returns (bytes4[] memory all) {
-        bytes4[43] memory list = [
+        bytes4[50] memory list = [
             this.open.selector,
             this.settle.selector,
             this.settle.selector,
@@ -101,6 +102,13 @@ contract Market is Prover {
             this.answer.selector,
             this.omit.selector,
             this.answerOmission.selector,
+            this.claimOwed.selector,
+            this.claimOwed.selector,
+            this.answerOwed.selector,
+            this.answerOwed.selector,
+            this.stopOverdue.selector,
+            this.payOwed.selector,
+            this.payOwed.selector,
             this.escalate.selector,
             this.rule.selector,
             this.expire.selector,
@@ -408,7 +416,7 @@ contract Market is Prover {
     function answerOmission(uint256 seed) external observed {
         bytes32 disputeId = anyDispute(seed);
         vm.prank(anyone(seed >> 8));
-        disputes.answerOmission(disputeId);
+        answerOmission(disputeId);
     }
 
     function escalate(uint256 seed) external observed {
@@ -436,6 +444,62 @@ contract Market is Prover {
             i = (i + 1) % disputeIds.length;
         }
         return disputeIds[i];
+    }
+
+    // ------------------------------------------------------------ what no epoch has
+
+    /// @notice Claim by receipts what no epoch has, or what one has paid.
+    function claimOwed(uint256 seed) external observed {
+        uint256 runId = anyRun(seed);
+        address worker = workers[(seed >> 8) % 3];
+        uint64 nonce = lastNonce += 2;
+        uint32 numPosted = run(runId).numPosted;
+        if (seed & 1 << 16 == 0 && numPosted > 0) {
+            EpochFile memory file = fileOf(runId, numPosted - 1);
+            need(file.leaves.length > 0);
+            (worker, nonce) = (file.leaves[0].worker, file.leaves[0].nonce);
+        }
+        uint64 when = clock() - SETTLE;
+        if (!ledger.isOwed(runId, when)) when = owedSecond(runId);
+        IDisputes.Receipt[] memory receipts = new IDisputes.Receipt[](1);
+        bytes[] memory signatures = new bytes[](1);
+        uint64 tokens = 1 + uint64(seed >> 24) % (seed & 7 == 0 ? 6000 : 300);
+        (receipts[0], signatures[0]) = receiptFor(leaf(runId, worker, nonce, tokens, when), when, operator);
+        topUp(worker, 1);
+        vm.prank(worker);
+        disputes.claimOwed(receipts, signatures);
+        claimedWork.push(receipts[0].work);
+    }
+
+    /// @notice Answer by the epoch that paid, or by verdicts.
+    function answerOwed(uint256 seed) external observed {
+        need(claimedWork.length > 0);
+        IDisputes.Work memory work = claimedWork[(seed >> 8) % claimedWork.length];
+        if (seed & 1 == 1) return disputes.answerCondemned(work, condemned(work, 2));
+        for (uint32 i = run(work.runId).numPosted; i > 0; --i) {
+            EpochFile memory file = fileOf(work.runId, i - 1);
+            for (uint256 j = 0; j < file.leaves.length; ++j) {
+                if (file.leaves[j].worker != work.worker || file.leaves[j].nonce != work.nonce) continue;
+                vm.prank(anyone(seed >> 64));
+                return disputes.answerPaid(work, file.header, openWork(file, j));
+            }
+        }
+        revert NotNow();
+    }
+
+    function stopOverdue(uint256 seed) external observed {
+        // It ends a run; most of the time something must go on.
+        need(claimedWork.length > 0 && seed % 8 == 0);
+        disputes.stopOverdue(claimedWork[(seed >> 8) % claimedWork.length]);
+    }
+
+    function payOwed(uint256 seed) external observed {
+        uint256 runId = anyRun(seed);
+        if (seed & 256 == 0) return disputes.refundRun(runId);
+        // One that is owed, where there is one.
+        address worker = workers[(seed >> 16) % 3];
+        for (uint256 i = 0; i < 3 && disputes.owedOf(runId, worker) == 0; ++i) worker = workers[i];
+        disputes.payOwed(runId, worker);
     }
 
     // ------------------------------------------------------------ slashing
@@ -617,6 +681,11 @@ contract Market is Prover {
         }
         later(SETTLE + 1);
         if (status != IRunLedger.Status.Closed) ledger.closeRun(runId);
+        later(SETTLE + RESPONSE);
+        for (uint256 i = 0; i < workers.length; ++i) {
+            if (disputes.owedOf(runId, workers[i]) > 0) disputes.payOwed(runId, workers[i]);
+        }
+        if (run(runId).budget > run(runId).committed) disputes.refundRun(runId);
         uint32 count = run(runId).numFinal;
         if (count == 0) return;
         EpochFile memory file = fileOf(runId, count - 1);

@@ -287,9 +287,11 @@ contract RunsTest is World {
         vm.expectPartialRevert(IRunLedger.SettleWindowOver.selector);
         ledger.postEpoch(next.header, SECRET, 3, signatures, "");
         ledger.closeRun(runId);
-        same(ledger.creditOf(operator, address(token)), BUDGET - 100 * RATE, "the rest");
         claim(file, 0);
         same(run(runId).claimed, 100 * RATE, "claims go on");
+        later(SETTLE + RESPONSE);
+        disputes.refundRun(runId);
+        same(ledger.creditOf(operator, address(token)), BUDGET - 100 * RATE, "the rest");
         vm.expectPartialRevert(IRunLedger.WrongStatus.selector);
         ledger.closeRun(runId);
     }

@@ -45,6 +45,9 @@ abstract contract World is Base {
     bytes32 internal constant RECEIPT = keccak256(
         "Receipt(uint256 runId,address worker,uint64 nonce,bytes32 workDigest,uint64 receivedAt,bytes32 rejectionDigest)"
     );
+    bytes32 internal constant VERDICT = keccak256(
+        "Verdict(uint256 runId,bytes32 workDigest,address verifier,bytes32 outcomeDigest,bytes32 evidenceDigest,uint64 decidedAt)"
+    );
 
     ICouncil public council;
     IStakeRegistry public registry;
@@ -309,6 +312,35 @@ abstract contract World is Base {
             )
         );
         signature = signed(signer, digestOf(hash));
+    }
+
+    /// @notice The first `count` verifiers' verdicts that this work is false.
+    function condemned(IDisputes.Work memory work, uint256 count)
+        internal
+        view
+        returns (IDisputes.Condemnation[] memory verdicts)
+    {
+        (, address[] memory places,) = ledger.runOf(work.runId);
+        verdicts = new IDisputes.Condemnation[](count);
+        bytes32 workDigest = digestOf(hashOf(work));
+        for (uint256 i = 0; i < count; ++i) {
+            bytes memory reason = abi.encodePacked(hex"af", "replay_mismatch");
+            bytes32 outcome = keccak256(abi.encodePacked(hex"92a8", "rejected", reason));
+            bytes32 evidence = keccak256(abi.encode(i));
+            bytes32 hash =
+                keccak256(abi.encode(VERDICT, work.runId, workDigest, places[i], outcome, evidence, clock()));
+            bytes memory signature = signed(places[i], digestOf(hash));
+            verdicts[i] = IDisputes.Condemnation(i, reason, evidence, clock(), signature);
+        }
+    }
+
+    function hashOf(IDisputes.Work memory work) internal pure returns (bytes32) {
+        return keccak256(abi.encode(EpochFiles.WORK, work));
+    }
+
+    /// @notice Answer that the worker stands accused.
+    function answerOmission(bytes32 disputeId) internal {
+        disputes.answerOmission(disputeId, 0, 0, new IDisputes.Condemnation[](0));
     }
 
     function claim(EpochFile memory file, uint256 index) internal {

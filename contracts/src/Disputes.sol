@@ -3,15 +3,19 @@ pragma solidity 0.8.37;
 
 import {Address} from "@openzeppelin/contracts/utils/Address.sol";
 
+import {DisputesBase} from "./DisputesBase.sol";
 import {EpochHash} from "./EpochHash.sol";
 import {FraudProofs} from "./FraudProofs.sol";
 import {Openings} from "./Openings.sol";
+import {Owed} from "./Owed.sol";
 import {Slashing} from "./Slashing.sol";
+import {ICouncil} from "./interfaces/ICouncil.sol";
 import {IRunLedger} from "./interfaces/IRunLedger.sol";
+import {IStakeRegistry} from "./interfaces/IStakeRegistry.sol";
 
 /// @title Fraud proofs, demands, omissions, escalations and slashing; documented in IDisputes
 /// @dev What follows from a fault, and what is held under a bond. `FraudProofs` says what a fault is, `Slashing` has the
-///      reports against workers.
+///      reports against workers, `Owed` what receipts are worth.
 contract Disputes is Slashing {
     using Address for address;
 
@@ -26,26 +30,35 @@ contract Disputes is Slashing {
     uint256 public constant MAX_INDICES = 100;
     /// @dev A search among 10^8 leaves takes four. Each makes honest workers wait a response and a challenge window more.
     uint8 public constant MAX_ROUNDS = 4;
-    /// @dev A demanded leaf's bond, as a part of the run's minimum stake.
-    uint128 public constant BONDS_PER_STAKE = 100;
-
-    /// @dev A contract of its own because one with both would exceed the EVM's 24,576 bytes.
-    address public immutable proofs;
-    uint48 public immutable responseWindow;
+    uint128 public constant BONDS_PER_STAKE = BONDS;
+    /// @dev The code that what receipts are worth is delegated to.
+    address private immutable _owedCode;
 
     mapping(bytes32 disputeId => Dispute) private _disputes;
     /// @dev Open ones about each header.
     mapping(bytes32 headerHash => uint256) private _numOmissions;
 
     constructor(IRunLedger ledger_, uint48 responseWindow_, uint64 appealWindow_, uint64 rulingWindow_)
-        Slashing(ledger_, appealWindow_, rulingWindow_)
+        DisputesBase(
+            ledger_,
+            IStakeRegistry(ledger_.registry()),
+            ICouncil(ledger_.council()),
+            address(new FraudProofs(ledger_)),
+            IStakeRegistry(ledger_.registry()).unbondPeriod(),
+            responseWindow_
+        )
+        Slashing(appealWindow_, rulingWindow_)
     {
-        _checkWindow(responseWindow_);
+        // The contracts name one another as immutables, so this one, deployed last, checks the circle.
+        if (_registry.slasher() != address(this) || _ledger.disputes() != address(this)) {
+            revert WrongWiring(_registry.slasher(), _ledger.disputes());
+        }
         // Signers' stake outlasts a challenge window (RunLedger keeps it under half of unbonding) and then these two.
         uint64 held = responseWindow_ + rulingWindow_;
-        if (held * 2 >= unbondPeriod) revert BadWindow(held, MIN_WINDOW, (unbondPeriod - 1) / 2);
-        proofs = address(new FraudProofs(ledger, registry));
-        responseWindow = responseWindow_;
+        if (responseWindow_ < MIN_WINDOW || rulingWindow_ < MIN_WINDOW || held * 2 >= _unbondPeriod) {
+            revert BadWindow(held, MIN_WINDOW, (_unbondPeriod - 1) / 2);
+        }
+        _owedCode = address(new Owed(_ledger, _registry, _council, _proofs, _unbondPeriod, responseWindow_));
     }
 
     // ------------------------------------------------------------------ proofs
@@ -122,7 +135,7 @@ contract Disputes is Slashing {
         _checkIndices(header, tree, indices);
         _checkRounds(header);
         uint128 bond = uint128(indices.length) * _bondOf(header.runId);
-        return _open(header, tree, responseWindow, bond, keccak256(abi.encode(indices)), indices, address(0));
+        return _open(header, tree, _responseWindow, bond, keccak256(abi.encode(indices)), indices, address(0));
     }
 
     function answerWork(
@@ -190,7 +203,7 @@ contract Disputes is Slashing {
         return _open(
             header,
             DisputeKind.Omission,
-            responseWindow,
+            _responseWindow,
             _bondOf(header.runId),
             EpochHash.work(receipt.work),
             new uint32[](0),
@@ -198,11 +211,89 @@ contract Disputes is Slashing {
         );
     }
 
-    function answerOmission(bytes32 disputeId) external {
+    function answerOmission(
+        bytes32 disputeId,
+        uint256 runId,
+        bytes32 workHash,
+        Condemnation[] calldata verdicts
+    ) external {
         Dispute storage dispute = _requireHeld(disputeId, DisputeKind.Omission);
         // Also where it was acquitted since: the work was left out while it stood accused, and cannot come back in order.
-        if (!isReported[dispute.runId][dispute.worker]) revert NotAccused(msg.sender, dispute.worker);
+        if (!_reported[dispute.runId][dispute.worker]) {
+            if (verdicts.length == 0) revert NotAccused(msg.sender, dispute.worker);
+            if (runId != dispute.runId || workHash != dispute.indicesHash) revert BadWitness(dispute.worker);
+            _requireProven();
+        }
         _reject(disputeId, false, msg.sender);
+    }
+
+    // ------------------------------------------------------------------ what no epoch has
+
+    function claimOwed(Receipt[] calldata, bytes[] calldata) external {
+        _delegate();
+    }
+
+    function answerPaid(Work calldata, IRunLedger.EpochHeader calldata, WorkProof calldata) external {
+        _delegate();
+    }
+
+    function answerCondemned(Work calldata, Condemnation[] calldata) external {
+        _delegate();
+    }
+
+    function stopOverdue(Work calldata) external {
+        _delegate();
+    }
+
+    function payOwed(uint256, address) external {
+        _delegate();
+    }
+
+    function refundRun(uint256) external {
+        _delegate();
+    }
+
+    // ------------------------------------------------------------------ reading
+
+    function ledger() external view returns (IRunLedger) {
+        return _ledger;
+    }
+
+    function registry() external view returns (IStakeRegistry) {
+        return _registry;
+    }
+
+    function council() external view returns (ICouncil) {
+        return _council;
+    }
+
+    function unbondPeriod() external view returns (uint64) {
+        return _unbondPeriod;
+    }
+
+    function proofs() external view returns (address) {
+        return _proofs;
+    }
+
+    function responseWindow() external view returns (uint48) {
+        return _responseWindow;
+    }
+
+    function claimedAt(bytes32 workHash) external view returns (uint48) {
+        return _claimedAt[workHash];
+    }
+
+    function owedOf(uint256 runId, address worker) external view returns (uint128) {
+        return _owed[runId][worker];
+    }
+
+    function booksOf(uint256 runId) external view returns (uint128 units, uint64 claimants) {
+        Books storage books = _books[runId];
+        return (books.units, books.claimants);
+    }
+
+    function decidedAt(uint256 runId) external view returns (uint64 claimsUntil, uint64 paidFrom) {
+        return _decidedAt(_run(runId));
     }
 
     // ------------------------------------------------------------------ escalations
@@ -239,12 +330,18 @@ contract Disputes is Slashing {
         }
         _close(disputeId, DisputeStatus.Moot);
         // Voiding has reset the epoch's holds; a release would then end somebody else's.
-        if (isHeld) ledger.releaseEpoch(dispute.runId, dispute.epoch, false);
-        registry.returnBond(dispute.by, dispute.bond);
+        if (isHeld) _ledger.releaseEpoch(dispute.runId, dispute.epoch, false);
+        _registry.returnBond(dispute.by, dispute.bond);
     }
 
     function disputeOf(bytes32 disputeId) external view returns (Dispute memory) {
         return _disputes[disputeId];
+    }
+
+    /// @dev The same call, on this storage, by the other half of the code. Its refusals come through.
+    function _delegate() private {
+        // slither-disable-next-line unused-return -- none of these functions returns anything
+        _owedCode.functionDelegateCall(msg.data);
     }
 
     /// @dev Proven, so void, and the signers pay.
@@ -253,12 +350,6 @@ contract Disputes is Slashing {
         Target memory target = _targetOf(header.runId, header.epoch, EpochHash.header(header));
         _void(header.runId, header.epoch, target, fault, msg.sender);
         _slashSigners(header.runId, target.signerBitmap, msg.sender);
-    }
-
-    /// @dev `FraudProofs` has a view under each proof's own selector, so it is asked with the call as it came.
-    function _requireProven() private view {
-        // slither-disable-next-line unused-return -- a proof that fails reverts, and one that holds says nothing
-        proofs.functionStaticCall(msg.data);
     }
 
     /// @dev The epoch is void, the disputer is the finder, and the bond returns. Signers pay, but for an omission: what
@@ -272,7 +363,7 @@ contract Disputes is Slashing {
             : dispute.kind == DisputeKind.Omission ? Fault.Omission : Fault.Unanswered;
         _close(disputeId, DisputeStatus.Upheld);
         if (fault == Fault.Omission) {
-            ledger.releaseEpoch(runId, dispute.epoch, false);
+            _ledger.releaseEpoch(runId, dispute.epoch, false);
             _requireOmissionsOnly(runId, dispute.epoch);
         }
         _void(runId, dispute.epoch, target, fault, by);
@@ -281,15 +372,15 @@ contract Disputes is Slashing {
         } else {
             _slashSigners(runId, target.signerBitmap, by);
         }
-        registry.returnBond(by, dispute.bond);
+        _registry.returnBond(by, dispute.bond);
     }
 
     /// @dev Void the epoch and every later one, or forget the retracted header.
     function _void(uint256 runId, uint32 epoch, Target memory target, Fault fault, address prover) private {
         emit FraudProven(runId, epoch, target.headerHash, fault, prover);
         bool keepsSigners = fault == Fault.Omission;
-        if (target.posting == IRunLedger.Posting.Pending) ledger.voidEpoch(runId, epoch, keepsSigners);
-        else ledger.clearRetracted(runId, target.headerHash);
+        if (target.posting == IRunLedger.Posting.Pending) _ledger.voidEpoch(runId, epoch, keepsSigners);
+        else _ledger.clearRetracted(runId, target.headerHash);
     }
 
     /// @dev Signers that an omission spares must not escape what others hold against them, so it waits for demands and
@@ -307,7 +398,7 @@ contract Disputes is Slashing {
     function _slashSigners(uint256 runId, uint64 signerBitmap, address finder) private {
         uint128 minStake = _minStakeOf(runId);
         for (uint256 i = 0; signerBitmap >> i != 0; ++i) {
-            if ((signerBitmap >> i) & 1 == 1) _take(ledger.verifierAt(runId, i), minStake, finder);
+            if ((signerBitmap >> i) & 1 == 1) _take(_ledger.verifierAt(runId, i), minStake, finder);
         }
     }
 
@@ -322,8 +413,8 @@ contract Disputes is Slashing {
     /// @dev The epoch stands, and the disputer loses its bond.
     function _reject(bytes32 disputeId, bool prolong, address finder) private {
         Dispute storage dispute = _close(disputeId, DisputeStatus.Answered);
-        ledger.releaseEpoch(dispute.runId, dispute.epoch, prolong);
-        registry.forfeitBond(dispute.bond, finder);
+        _ledger.releaseEpoch(dispute.runId, dispute.epoch, prolong);
+        _registry.forfeitBond(dispute.bond, finder);
     }
 
     function _close(bytes32 disputeId, DisputeStatus status) private returns (Dispute storage dispute) {
@@ -364,8 +455,8 @@ contract Disputes is Slashing {
             disputeId, header.runId, header.epoch, kind, msg.sender, dispute.deadline, indices, subject
         );
         if (kind == DisputeKind.Omission) ++_numOmissions[headerHash];
-        ledger.holdEpoch(header.runId, header.epoch);
-        registry.postBond(msg.sender, bond);
+        _ledger.holdEpoch(header.runId, header.epoch);
+        _registry.postBond(msg.sender, bond);
     }
 
     function _requirePending(IRunLedger.EpochHeader calldata header) private view returns (bytes32 headerHash) {
@@ -436,27 +527,18 @@ contract Disputes is Slashing {
     }
 
     function _targetOf(uint256 runId, uint32 epoch, bytes32 headerHash) private view returns (Target memory) {
-        (IRunLedger.Posting posting, uint64 signers) = ledger.postingOf(runId, epoch, headerHash);
+        (IRunLedger.Posting posting, uint64 signers) = _ledger.postingOf(runId, epoch, headerHash);
         return Target(headerHash, posting, signers);
     }
 
     function _epoch(uint256 runId, uint32 epoch) private view returns (IRunLedger.Epoch memory) {
-        return ledger.epochOf(runId, epoch);
-    }
-
-    function _run(uint256 runId) private view returns (IRunLedger.Run memory run) {
-        // slither-disable-next-line unused-return -- the members are not asked for
-        (run,,) = ledger.runOf(runId);
+        return _ledger.epochOf(runId, epoch);
     }
 
     /// @dev The bit of `unanswered` that stands for `index`.
     function _bitOf(uint32[] calldata indices, uint256 slot, uint256 index) private pure returns (uint128) {
         if (slot >= indices.length || indices[slot] != index) revert NotDemanded(index);
         return uint128(1 << slot);
-    }
-
-    function _bondOf(uint256 runId) private view returns (uint128) {
-        return _minStakeOf(runId) / BONDS_PER_STAKE;
     }
 
     function _requireLength(uint256 given, uint256 expected) private pure {

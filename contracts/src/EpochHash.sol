@@ -28,6 +28,11 @@ library EpochHash {
     bytes32 internal constant RECEIPT = keccak256(
         "Receipt(uint256 runId,address worker,uint64 nonce,bytes32 workDigest,uint64 receivedAt,bytes32 rejectionDigest)"
     );
+    bytes32 internal constant VERDICT = keccak256(
+        "Verdict(uint256 runId,bytes32 workDigest,address verifier,bytes32 outcomeDigest,bytes32 evidenceDigest,uint64 decidedAt)"
+    );
+    /// @dev MessagePack's list of two texts, of which the first is the outcome (`protocol/canonical.py`).
+    bytes10 internal constant REJECTED = hex"92a872656a6563746564";
     bytes32 internal constant NO_REJECTION = keccak256("");
 
     function account(address worker, uint128 earned, uint64 lastNonce) internal pure returns (bytes32) {
@@ -81,6 +86,21 @@ library EpochHash {
         return keccak256(
             abi.encode(
                 RECEIPT, value.runId, value.worker, value.nonce, workDigest, receivedAt, NO_REJECTION
+            )
+        );
+    }
+
+    /// @notice A verifier's verdict that the work is false, for the reason whose encoding it brings.
+    function rejection(
+        uint256 runId,
+        bytes32 workDigest,
+        address verifier,
+        IDisputes.Condemnation calldata value
+    ) internal pure returns (bytes32) {
+        bytes32 outcome = keccak256(abi.encodePacked(REJECTED, value.reason));
+        return keccak256(
+            abi.encode(
+                VERDICT, runId, workDigest, verifier, outcome, value.evidenceDigest, value.decidedAt
             )
         );
     }

@@ -10,20 +10,20 @@ import {IDisputes} from "./interfaces/IDisputes.sol";
 import {IRunLedger} from "./interfaces/IRunLedger.sol";
 import {IStakeRegistry} from "./interfaces/IStakeRegistry.sol";
 
-/// @title What makes a posted epoch false; documented in IDisputes
-/// @notice Holds nothing and changes nothing: each function returns if the epoch is false and reverts if it is not.
+/// @title What makes a posted epoch false, and what a receipt is worth; documented in IDisputes
+/// @notice Holds nothing and changes nothing: each function returns if what it is shown holds and reverts if not.
 ///         `Disputes` puts its own calls to these functions and decides what follows.
 /// @dev Three steps each: the header was posted, the leaves are in its trees, and what they say cannot all be true. Sums
 ///      are compared as 256-bit words, so no lie can stop its own proof by an overflow.
 contract FraudProofs {
-    IRunLedger public immutable ledger;
-    IStakeRegistry public immutable registry;
-    uint64 public immutable unbondPeriod;
+    IRunLedger private immutable _ledger;
+    IStakeRegistry private immutable _registry;
+    uint64 private immutable _unbondPeriod;
 
-    constructor(IRunLedger ledger_, IStakeRegistry registry_) {
-        ledger = ledger_;
-        registry = registry_;
-        unbondPeriod = registry_.unbondPeriod();
+    constructor(IRunLedger ledger_) {
+        _ledger = ledger_;
+        _registry = IStakeRegistry(ledger_.registry());
+        _unbondPeriod = _registry.unbondPeriod();
     }
 
     function proveBadLeaf(
@@ -38,7 +38,7 @@ contract FraudProofs {
         // Nobody knows any more when a retracted header was posted; it was not later than now.
         uint64 postedAt = uint64(block.timestamp);
         // slither-disable-next-line unused-return -- the accounts are not asked for
-        if (posting == IRunLedger.Posting.Pending) (postedAt,) = ledger.postedOf(header.runId, header.epoch);
+        if (posting == IRunLedger.Posting.Pending) (postedAt,) = _ledger.postedOf(header.runId, header.epoch);
         if (
             uint256(leaf.units) * EpochHash.TOKENS_PER_UNIT == leaf.tokens
                 && _isPayable(header.runId, signed, postedAt)
@@ -139,11 +139,12 @@ contract FraudProofs {
         IRunLedger.AccountProof[] calldata before
     ) external view {
         IRunLedger.Posting posting = _postingOf(header);
-        _requireReceipt(header.runId, receipt, signature);
-        IRunLedger.Epoch memory epoch = ledger.epochOf(header.runId, header.epoch);
+        IRunLedger.Run memory run = _runOf(header.runId);
+        _requireReceipt(header.runId, run, receipt, signature);
+        IRunLedger.Epoch memory epoch = _ledger.epochOf(header.runId, header.epoch);
         IDisputes.Work calldata work = receipt.work;
         // Somebody who joined can be paid or reported; of an invented worker an operator's leaked key could tell for ever.
-        if (!ledger.isJoined(header.runId, work.worker)) revert IDisputes.NotJoined(header.runId, work.worker);
+        if (!_ledger.isJoined(header.runId, work.worker)) revert IDisputes.NotJoined(header.runId, work.worker);
         // A receipt given after posting is for the next epoch.
         if (receipt.receivedAt > epoch.postedAt || !_isPayable(header.runId, work, epoch.postedAt)) {
             revert IDisputes.NoFault();
@@ -153,20 +154,99 @@ contract FraudProofs {
         (,, uint64 lastNonce) = Openings.accountOf(header.prevAccountRoot, count, work.worker, before);
         if (work.nonce <= lastNonce) revert IDisputes.NoFault();
         bool isLaterPaid = Openings.requireSkipped(header, work.worker, work.nonce, around);
-        uint256 dueAt = uint256(receipt.receivedAt) + unbondPeriod;
+        uint256 dueAt = _dueAt(run, receipt);
         // Nor for ever: what is older than that was settled or given up long ago.
-        bool isOverdue = dueAt <= epoch.openedAt && epoch.openedAt <= dueAt + unbondPeriod;
+        bool isOverdue = dueAt <= epoch.openedAt && epoch.openedAt <= dueAt + _unbondPeriod;
         if (!isLaterPaid && !isOverdue) revert IDisputes.NotYetDue(work.nonce);
     }
 
+    // ------------------------------------------------------------------ receipts and what answers them
+
+    function claimOwed(IDisputes.Receipt[] calldata receipts, bytes[] calldata signatures) external view {
+        if (signatures.length != receipts.length) {
+            revert IDisputes.LengthMismatch(signatures.length, receipts.length);
+        }
+        (uint256 runId, address worker) = (receipts[0].work.runId, receipts[0].work.worker);
+        if (!_ledger.isJoined(runId, worker)) revert IDisputes.NotJoined(runId, worker);
+        IRunLedger.Run memory run = _runOf(runId);
+        for (uint256 i = 0; i < receipts.length; ++i) {
+            IDisputes.Receipt calldata receipt = receipts[i];
+            _requireReceipt(runId, run, receipt, signatures[i]);
+            IDisputes.Work calldata work = receipt.work;
+            // Work of no units would be a claimant's that is owed nothing.
+            bool isNothing = work.worker != worker || work.tokens < EpochHash.TOKENS_PER_UNIT;
+            if (isNothing || !_isPayable(runId, work, uint64(block.timestamp))) {
+                revert IDisputes.NotPayable(work.nonce);
+            }
+            if (run.status != IRunLedger.Status.Closed && _dueAt(run, receipt) > block.timestamp) {
+                revert IDisputes.NotYetDue(work.nonce);
+            }
+        }
+    }
+
+    function answerPaid(
+        IDisputes.Work calldata work,
+        IRunLedger.EpochHeader calldata header,
+        IDisputes.WorkProof calldata paid
+    ) external view {
+        // slither-disable-next-line unused-return -- who signed is not asked for
+        (IRunLedger.Posting posting,) = _ledger.postingOf(work.runId, header.epoch, EpochHash.header(header));
+        Openings.requireWork(header, paid);
+        if (
+            (posting != IRunLedger.Posting.Pending && posting != IRunLedger.Posting.Final)
+                || paid.leaf.worker != work.worker || paid.leaf.nonce != work.nonce
+        ) revert IDisputes.BadWitness(work.worker);
+    }
+
+    function answerCondemned(IDisputes.Work calldata work, IDisputes.Condemnation[] calldata verdicts) external view {
+        _requireCondemned(work.runId, EpochHash.work(work), verdicts);
+    }
+
+    /// @dev Whether they are about the dispute is for `Disputes`.
+    function answerOmission(
+        bytes32,
+        uint256 runId,
+        bytes32 workHash,
+        IDisputes.Condemnation[] calldata verdicts
+    ) external view {
+        _requireCondemned(runId, workHash, verdicts);
+    }
+
     // ------------------------------------------------------------------ rules
+
+    /// @dev As many verifiers as sign an epoch, each by its own replay. They may have left since: a verdict stays true.
+    function _requireCondemned(uint256 runId, bytes32 workHash, IDisputes.Condemnation[] calldata verdicts)
+        private
+        view
+    {
+        IRunLedger.Run memory run = _runOf(runId);
+        if (verdicts.length < run.threshold) revert IRunLedger.QuorumTooSmall(verdicts.length, run.threshold);
+        bytes32 workDigest = _digest(workHash);
+        for (uint256 i = 0; i < verdicts.length; ++i) {
+            IDisputes.Condemnation calldata verdict = verdicts[i];
+            // Each once.
+            if (i > 0 && verdict.place <= verdicts[i - 1].place) revert IRunLedger.NoSuchVerifier(verdict.place);
+            address verifier = _ledger.verifierAt(runId, verdict.place);
+            bytes32 digest = _digest(EpochHash.rejection(runId, workDigest, verifier, verdict));
+            // slither-disable-next-line unused-return -- a signature that fails recovers to nobody, who is refused below
+            (address signer,,) = ECDSA.tryRecoverCalldata(digest, verdict.signature);
+            if (!_registry.spokeFor(signer, verifier, verdict.decidedAt)) {
+                revert IRunLedger.WrongSigner(signer, verifier);
+            }
+        }
+    }
+
+    /// @dev A run has its settle window to pay what it took, running or stopped.
+    function _dueAt(IRunLedger.Run memory run, IDisputes.Receipt calldata receipt) private pure returns (uint256) {
+        return uint256(receipt.receivedAt) + run.settleWindow;
+    }
 
     /// @dev Whether this work can be paid by an epoch posted then: what a leaf must be, and what was skipped must have
     ///      been.
     function _isPayable(uint256 runId, IDisputes.Work memory work, uint64 postedAt) private view returns (bool) {
         if (work.runId != runId || work.nonce == 0 || work.submittedAt > postedAt) return false;
-        uint256 gflops = (2 * uint256(ledger.numParametersOf(runId)) * work.tokens + 1e9 - 1) / 1e9;
-        return work.gflops == gflops && ledger.isOwed(runId, work.submittedAt);
+        uint256 gflops = (2 * uint256(_ledger.numParametersOf(runId)) * work.tokens + 1e9 - 1) / 1e9;
+        return work.gflops == gflops && _ledger.isOwed(runId, work.submittedAt);
     }
 
     function _isSigned(
@@ -178,7 +258,7 @@ contract FraudProofs {
         if (hash != leaf.signatureHash) revert IDisputes.WrongSignature(hash, leaf.signatureHash);
         // slither-disable-next-line unused-return -- a signature that fails recovers to nobody, who is refused below
         (address signer,,) = ECDSA.tryRecoverCalldata(_digest(EpochHash.work(signed)), signature);
-        return signer != address(0) && registry.spokeFor(signer, leaf.worker, leaf.submittedAt);
+        return signer != address(0) && _registry.spokeFor(signer, leaf.worker, leaf.submittedAt);
     }
 
     function _follows(IRunLedger.WorkLeaf calldata left, IRunLedger.WorkLeaf calldata right)
@@ -194,17 +274,17 @@ contract FraudProofs {
             && right.gflopSum == uint256(left.gflopSum) + right.gflops;
     }
 
-    function _requireReceipt(uint256 runId, IDisputes.Receipt calldata receipt, bytes calldata signature)
-        private
-        view
-    {
+    function _requireReceipt(
+        uint256 runId,
+        IRunLedger.Run memory run,
+        IDisputes.Receipt calldata receipt,
+        bytes calldata signature
+    ) private view {
         bytes32 workDigest = _digest(EpochHash.work(receipt.work));
         bytes32 digest = _digest(EpochHash.receipt(receipt.work, workDigest, receipt.receivedAt));
         // slither-disable-next-line unused-return -- a signature that fails recovers to nobody, who is refused below
         (address signer,,) = ECDSA.tryRecoverCalldata(digest, signature);
-        // slither-disable-next-line unused-return -- the members are not asked for
-        (IRunLedger.Run memory run,,) = ledger.runOf(runId);
-        if (signer == address(0) || !registry.spokeFor(signer, run.operator, receipt.receivedAt)) {
+        if (receipt.work.runId != runId || !_registry.spokeFor(signer, run.operator, receipt.receivedAt)) {
             revert IDisputes.NotOperatorsKey(signer, run.operator);
         }
     }
@@ -218,7 +298,7 @@ contract FraudProofs {
     {
         bytes32 headerHash = EpochHash.header(header);
         // slither-disable-next-line unused-return -- who signed is for Disputes
-        (posting,) = ledger.postingOf(header.runId, header.epoch, headerHash);
+        (posting,) = _ledger.postingOf(header.runId, header.epoch, headerHash);
         if (posting != IRunLedger.Posting.Pending && posting != IRunLedger.Posting.Retracted) {
             revert IDisputes.NotDisputable(header.runId, header.epoch, headerHash);
         }
@@ -235,10 +315,10 @@ contract FraudProofs {
         if (header.epoch == 0) return 0;
         uint32 before = header.epoch - 1;
         if (posting == IRunLedger.Posting.Retracted) {
-            _requireFinal(header.runId, before, ledger.epochOf(header.runId, before).headerHash);
+            _requireFinal(header.runId, before, _ledger.epochOf(header.runId, before).headerHash);
         }
         // slither-disable-next-line unused-return -- when it was posted is not asked for
-        (, uint32 count) = ledger.postedOf(header.runId, before);
+        (, uint32 count) = _ledger.postedOf(header.runId, before);
         return count;
     }
 
@@ -255,18 +335,23 @@ contract FraudProofs {
             revert IDisputes.NotDisputable(other.runId, other.epoch, otherHash);
         }
         // slither-disable-next-line unused-return -- who signed is for Disputes
-        (IRunLedger.Posting otherPosting,) = ledger.postingOf(other.runId, other.epoch, otherHash);
+        (IRunLedger.Posting otherPosting,) = _ledger.postingOf(other.runId, other.epoch, otherHash);
         bool isBeside = posting == IRunLedger.Posting.Pending && otherPosting == IRunLedger.Posting.Pending;
         if (!isBeside) _requireFinal(other.runId, other.epoch, otherHash);
     }
 
     function _requireFinal(uint256 runId, uint32 epoch, bytes32 headerHash) private view {
         // slither-disable-next-line unused-return -- who signed is for Disputes
-        (IRunLedger.Posting posting,) = ledger.postingOf(runId, epoch, headerHash);
+        (IRunLedger.Posting posting,) = _ledger.postingOf(runId, epoch, headerHash);
         if (posting != IRunLedger.Posting.Final) revert IDisputes.NotDisputable(runId, epoch, headerHash);
     }
 
+    function _runOf(uint256 runId) private view returns (IRunLedger.Run memory run) {
+        // slither-disable-next-line unused-return -- the members are not asked for
+        (run,,) = _ledger.runOf(runId);
+    }
+
     function _digest(bytes32 structHash) private view returns (bytes32) {
-        return MessageHashUtils.toTypedDataHash(ledger.domainSeparator(), structHash);
+        return MessageHashUtils.toTypedDataHash(_ledger.domainSeparator(), structHash);
     }
 }

@@ -173,6 +173,10 @@ contract RunLedger is RunEpochs, ReentrancyGuardTransient, Multicall {
         _steer();
     }
 
+    function creditUncommitted(uint256, address, uint256) external {
+        _steer();
+    }
+
     function retractEpoch(uint256, uint32, uint256, bytes[] calldata) external {
         _steer();
     }

@@ -92,7 +92,7 @@ contract RunSteering is RunFinality {
 
     function stopRun(uint256 runId) external {
         IRunLedger.Run storage run = _requireRun(runId);
-        _requireOperator(run);
+        if (msg.sender != disputes) _requireOperator(run);
         _recordLapse(runId, run);
         if (run.status != IRunLedger.Status.Active && run.status != IRunLedger.Status.Halted) {
             revert IRunLedger.WrongStatus(runId, run.status);
@@ -110,11 +110,19 @@ contract RunSteering is RunFinality {
         if (block.timestamp < earliest) revert IRunLedger.TooEarly(block.timestamp, earliest);
         _advance(runId, run);
         if (run.numFinal < run.numPosted) revert IRunLedger.EpochsPending(run.numFinal, run.numPosted);
-        uint128 refund = run.budget - run.committed;
         run.status = IRunLedger.Status.Closed;
-        run.budget = run.committed;
-        creditOf[run.operator][run.token] += refund;
-        emit IRunLedger.RunClosed(runId, refund);
+        run.closedAt = _now();
+        emit IRunLedger.RunClosed(runId, run.budget - run.committed);
+    }
+
+    function creditUncommitted(uint256 runId, address to, uint256 amount) external onlyDisputes {
+        IRunLedger.Run storage run = _requireRun(runId);
+        if (run.status != IRunLedger.Status.Closed) revert IRunLedger.WrongStatus(runId, run.status);
+        uint256 most = run.budget - run.committed;
+        if (amount > most) revert IRunLedger.AmountTooLarge(amount, most);
+        run.budget -= uint128(amount);
+        creditOf[to][run.token] += amount;
+        emit IRunLedger.UncommittedCredited(runId, to, amount);
     }
 
     // ------------------------------------------------------------------ taking back

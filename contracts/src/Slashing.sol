@@ -3,40 +3,23 @@ pragma solidity 0.8.37;
 
 import {MessageHashUtils} from "@openzeppelin/contracts/utils/cryptography/MessageHashUtils.sol";
 
+import {DisputesBase} from "./DisputesBase.sol";
 import {EpochHash} from "./EpochHash.sol";
-import {ICouncil} from "./interfaces/ICouncil.sol";
 import {IDisputes} from "./interfaces/IDisputes.sol";
-import {IRunLedger} from "./interfaces/IRunLedger.sol";
-import {IStakeRegistry} from "./interfaces/IStakeRegistry.sol";
 
 /// @title The part of Disputes that decides reports against workers; documented in IDisputes
-abstract contract Slashing is IDisputes {
+abstract contract Slashing is IDisputes, DisputesBase {
     /// @dev Only a development chain goes near this; a market asks for days.
     uint64 public constant MIN_WINDOW = 1 seconds;
 
-    IRunLedger public immutable ledger;
-    IStakeRegistry public immutable registry;
-    ICouncil public immutable council;
-    uint64 public immutable unbondPeriod;
     uint64 public immutable appealWindow;
     uint64 public immutable rulingWindow;
 
     mapping(bytes32 slashId => Slash) private _slashes;
     mapping(uint256 runId => mapping(address worker => uint256)) public atRiskOf;
-    mapping(uint256 runId => mapping(address worker => bool)) public isReported;
 
-    /// @dev The contracts name one another as immutables, so this one, deployed last, checks the circle.
-    constructor(IRunLedger ledger_, uint64 appealWindow_, uint64 rulingWindow_) {
-        IStakeRegistry registry_ = IStakeRegistry(ledger_.registry());
-        if (registry_.slasher() != address(this) || ledger_.disputes() != address(this)) {
-            revert WrongWiring(registry_.slasher(), ledger_.disputes());
-        }
-        unbondPeriod = registry_.unbondPeriod();
+    constructor(uint64 appealWindow_, uint64 rulingWindow_) {
         _checkWindow(appealWindow_);
-        _checkWindow(rulingWindow_);
-        ledger = ledger_;
-        registry = registry_;
-        council = ICouncil(ledger_.council());
         appealWindow = appealWindow_;
         rulingWindow = rulingWindow_;
     }
@@ -49,10 +32,10 @@ abstract contract Slashing is IDisputes {
         Slash storage slash = _slashes[slashId];
         if (slash.status != SlashStatus.None) revert AlreadyReported(slashId, slash.status);
         _checkReport(report);
-        ledger.requireQuorum(report.runId, _digest(EpochHash.report(report)), signerBitmap, signatures);
+        _ledger.requireQuorum(report.runId, _digest(EpochHash.report(report)), signerBitmap, signatures);
 
         atRiskOf[report.runId][report.worker] += report.amount;
-        isReported[report.runId][report.worker] = true;
+        _reported[report.runId][report.worker] = true;
         slash.status = SlashStatus.Proposed;
         slash.deadline = uint64(block.timestamp) + appealWindow;
         slash.amount = report.amount;
@@ -61,7 +44,7 @@ abstract contract Slashing is IDisputes {
         slash.evidenceDigest = report.evidenceDigest;
         // The registry is our own and calls nobody. It may find nothing to hold: the accusation still counts, because
         // it is what answers for work that was left unpaid.
-        slash.held = registry.hold(report.worker, report.amount);
+        slash.held = _registry.hold(report.worker, report.amount);
         emit SlashProposed(
             slashId,
             report.runId,
@@ -75,7 +58,7 @@ abstract contract Slashing is IDisputes {
 
     function appealSlash(bytes32 slashId, bytes32 reason) external {
         Slash storage slash = _requireSlash(slashId, SlashStatus.Proposed);
-        if (msg.sender != slash.worker && registry.ownerOf(msg.sender) != slash.worker) {
+        if (msg.sender != slash.worker && _registry.ownerOf(msg.sender) != slash.worker) {
             revert NotAccused(msg.sender, slash.worker);
         }
         _requireBefore(slash.deadline);
@@ -101,6 +84,10 @@ abstract contract Slashing is IDisputes {
         _dismiss(slashId);
     }
 
+    function isReported(uint256 runId, address worker) external view returns (bool) {
+        return _reported[runId][worker];
+    }
+
     function slashOf(bytes32 slashId) external view returns (Slash memory) {
         return _slashes[slashId];
     }
@@ -109,49 +96,31 @@ abstract contract Slashing is IDisputes {
         return keccak256(abi.encode(runId, worker, workDigest));
     }
 
-    // ------------------------------------------------------------------ shared with the proofs and disputes
-
-    /// @dev What somebody signed under the market's one domain.
-    function _digest(bytes32 structHash) internal view returns (bytes32) {
-        return MessageHashUtils.toTypedDataHash(ledger.domainSeparator(), structHash);
-    }
-
-    /// @dev Take up to `amount` of a stake, now, with a finder's part.
-    function _take(address from, uint128 amount, address finder) internal {
-        // slither-disable-next-line unused-return -- where nothing is left to take, the epoch is void all the same
-        registry.seize(from, amount, finder);
-    }
-
-    function _requireBefore(uint64 deadline) internal view {
-        if (block.timestamp >= deadline) revert TooLate(uint64(block.timestamp), deadline);
-    }
-
-    function _requireFrom(uint64 earliest) internal view {
-        if (block.timestamp < earliest) revert TooEarly(uint64(block.timestamp), earliest);
-    }
+    // ------------------------------------------------------------------ shared with disputes
 
     /// @dev No window outlasts the stake that it decides about.
     function _checkWindow(uint64 given) internal view {
-        if (given < MIN_WINDOW || given >= unbondPeriod) {
-            revert BadWindow(given, MIN_WINDOW, unbondPeriod - 1);
+        if (given < MIN_WINDOW || given >= _unbondPeriod) {
+            revert BadWindow(given, MIN_WINDOW, _unbondPeriod - 1);
         }
     }
 
-    function _minStakeOf(uint256 runId) internal view returns (uint128) {
-        return ledger.minStakeOf(runId);
-    }
-
     function _requireArbiter() internal view {
-        council.requireArbiter(msg.sender);
+        _council.requireArbiter(msg.sender);
     }
 
     // ------------------------------------------------------------------ rules
 
+    /// @dev What somebody signed under the market's one domain.
+    function _digest(bytes32 structHash) private view returns (bytes32) {
+        return MessageHashUtils.toTypedDataHash(_ledger.domainSeparator(), structHash);
+    }
+
     function _checkReport(FraudReport calldata report) private view {
         if (report.amount == 0) revert ZeroAmount();
-        if (!ledger.isJoined(report.runId, report.worker)) revert NotJoined(report.runId, report.worker);
+        if (!_ledger.isJoined(report.runId, report.worker)) revert NotJoined(report.runId, report.worker);
         uint64 nowAt = uint64(block.timestamp);
-        uint64 earliest = nowAt > unbondPeriod ? nowAt - unbondPeriod : 0;
+        uint64 earliest = nowAt > _unbondPeriod ? nowAt - _unbondPeriod : 0;
         if (report.reportedAt > nowAt || report.reportedAt < earliest) {
             revert BadReportTime(report.reportedAt, earliest, nowAt);
         }
@@ -164,7 +133,7 @@ abstract contract Slashing is IDisputes {
         slash.status = SlashStatus.Executed;
         emit SlashExecuted(slashId, slash.worker, slash.held);
         // No finder: whoever reports or sends this must not gain by it.
-        registry.slash(slash.worker, slash.held, address(0));
+        _registry.slash(slash.worker, slash.held, address(0));
     }
 
     function _dismiss(bytes32 slashId) private {
@@ -172,7 +141,7 @@ abstract contract Slashing is IDisputes {
         slash.status = SlashStatus.Dismissed;
         atRiskOf[slash.runId][slash.worker] -= slash.amount;
         emit SlashDismissed(slashId, slash.worker);
-        registry.release(slash.worker, slash.held);
+        _registry.release(slash.worker, slash.held);
     }
 
     function _requireSlash(bytes32 slashId, SlashStatus status) private view returns (Slash storage slash) {

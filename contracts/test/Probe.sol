@@ -48,6 +48,15 @@ contract Probe {
         return EpochHash.receipt(value, workDigest, receivedAt);
     }
 
+    function rejection(
+        uint256 runId,
+        bytes32 workDigest,
+        address verifier,
+        IDisputes.Condemnation calldata value
+    ) external pure returns (bytes32) {
+        return EpochHash.rejection(runId, workDigest, verifier, value);
+    }
+
     function tokensPerUnit() external pure returns (uint256) {
         return EpochHash.TOKENS_PER_UNIT;
     }

@@ -31,6 +31,7 @@ class Guarded(StrEnum):
     QUORUM = "m of n staked verifiers, by signature"
     OWNER = "the key's identity"
     ACCUSED = "the accused or its hot keys"
+    WORKER = "the worker or its hot keys"
     ARBITER = "an arbiter"
     GUARDIAN = "a guardian"
     ADMIN = "the timelock"
@@ -44,7 +45,7 @@ class Guarded(StrEnum):
 SOURCES = {
     "RunLedger": ("RunLedger", "RunEpochs", "RunSteering"),
     "StakeRegistry": ("StakeRegistry",),
-    "Disputes": ("Disputes", "Slashing"),
+    "Disputes": ("Disputes", "Slashing", "Owed"),
     "Council": ("Council",),
     "AttesterGate": ("AttesterGate",),
 }
@@ -56,9 +57,11 @@ GUARDS = {
     "equireQuorum(": frozenset({Guarded.QUORUM}),
     "_requireArbiter(": frozenset({Guarded.ARBITER}),
     "onlyRole(GUARDIAN)": frozenset({Guarded.GUARDIAN}),
+    "msg.sender != disputes": frozenset({Guarded.DISPUTES}),
     "onlyDisputes": frozenset({Guarded.DISPUTES}),
     "onlySlasher": frozenset({Guarded.DISPUTES}),
     "msg.sender != slash.worker": frozenset({Guarded.ACCUSED}),
+    "_registry.ownerOf(msg.sender) != worker": frozenset({Guarded.WORKER}),
     "record.owner != msg.sender": frozenset({Guarded.OWNER}),
     "[msg.sender]": frozenset({Guarded.FOR_ITSELF}),
     "permit(msg.sender,": frozenset({Guarded.FOR_ITSELF}),
@@ -174,7 +177,7 @@ def _row(power: Power, limits: dict[tuple[str, str], tuple[str, str]]) -> str:
 
 
 def _body(contract: str, function: str) -> str:
-    """Return the last definition: `RunLedger` passes some calls on to `RunSteering`."""
+    """Return the last definition: `RunLedger` and `Disputes` pass some calls on to the other half of their code."""
     texts = [_functions_in(name).get(function) for name in SOURCES[contract]]
     bodies = [text for text in texts if text is not None]
     if not bodies:

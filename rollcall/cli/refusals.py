@@ -81,6 +81,15 @@ SENTENCES = {
     "TooEarly": "this can be done from {earliest:moment} on",
     # ------------------------------------------------------------ disputes
     "WrongStatus(slashId)": "accusation {slashId:hex} is {status:slash}",
+    "WasReported": "a quorum reported {worker} in run {runId}: what no epoch has is not owed to it",
+    "NotTheWorker": "{caller} is neither {worker} nor its hot key, and a false claim costs its stake",
+    "NotJoined": "{worker} has not joined run {runId}: nothing is owed to it",
+    "NotYetDue": "the work of nonce {nonce} is not overdue: epochs may still pay it",
+    "NotPayable": "no epoch could pay the work of nonce {nonce}: it is dated when nothing was owed",
+    "AlreadyClaimed": "the work of nonce {nonce} is claimed already",
+    "NotClaimed": "nothing claims the work of nonce {nonce} any more: it was answered",
+    "NothingOwed": "run {runId} owes {worker} nothing by receipts",
+    "NothingLeft": "run {runId} has {uncommitted:amount} left and its receipts claim {owed:amount}",
     "NotAccused": "{caller} is neither {worker}, who is accused, nor its hot key",
     "TooLate": "the time for this ended at {deadline:moment}",
     # ------------------------------------------------------------ tokens

@@ -163,7 +163,7 @@ def stop(desk: Desk, run_id: RunId) -> None:
 
 @at_ledger(commands, "close", "rollcall run close 1", "rollcall withdraw")
 def close(desk: Desk, run_id: RunId) -> None:
-    """Close a stopped run; its operator is credited what no epoch took. Anyone may."""
+    """Close a stopped run: no epoch follows, and workers may claim by their receipts. Anyone may."""
     from ledger.state import LedgerStatus
 
     run = desk.run(run_id)
@@ -175,9 +175,31 @@ def close(desk: Desk, run_id: RunId) -> None:
     desk.send(
         f"close run {run_id}",
         *("close_run", run_id),
-        done=lambda refund: (
-            f"run {run_id} is closed; {token.show(refund)} are credited to {run.operator}, who "
-            "takes them with `rollcall withdraw`. Claims go on forever"
+        done=lambda left: (
+            f"run {run_id} is closed; {token.show(left)} are in no epoch. `rollcall run refund "
+            f"{run_id}` credits them once receipts have had their time. Claims go on forever"
+        ),
+    )
+
+
+@at_ledger(commands, "refund", "rollcall run refund 1", "rollcall withdraw")
+def refund(desk: Desk, run_id: RunId) -> None:
+    """Credit the operator what a closed run neither paid nor owes by receipts. Anyone may."""
+    run, dates = desk.run(run_id), desk.ledger.owed_dates(run_id)
+    if dates is None:
+        raise UserError(f"run {run_id} is not closed: `rollcall run close {run_id}` comes first")
+    token, now = desk.token_at(run.token), desk.now()
+    units, num_workers = desk.ledger.owed_in_all(run_id)
+    if units:
+        desk.say(f"{num_workers} workers claim {token.show(units * run.rate)} by receipts")
+    if now < dates.paid_from:
+        raise UserError(f"receipts have time until {moment(dates.paid_from, now)}: refund it then")
+    desk.send(
+        f"refund run {run_id}",
+        *("refund_run", run_id),
+        done=lambda amount: (
+            f"run {run_id}: {token.show(amount)} are credited to {run.operator}, who takes them "
+            "with `rollcall withdraw`"
         ),
     )
 

@@ -25,6 +25,7 @@ from protocol.errors import MarketError, NotFound
 from protocol.merkle import Tree
 from protocol.messages import EpochFile
 from rollout_worker.pay.receipts import ReceiptBook
+from rollout_worker.pay.unposted import last_nonce_of
 
 
 class EpochShelf:
@@ -96,20 +97,31 @@ class Bookkeeper:
         self._disputes: set[bytes] = set()
         self._cursor = ledger.events()
         self._uris: dict[bytes, str] = {}
+        self._paid_nonce: int | None = None
         self._log = structlog.get_logger().bind(run=run_id)
 
     def step(self) -> None:
         """Fetch what is new on chain, show what was skipped, drop what is superfluous."""
         self._end_disputes()
         state = self._ledger.run(self._run_id)
+        if not state.num_posted:
+            self._paid_nonce = 0
         for epoch in range(max(0, state.num_final - 1), state.num_posted):
             chain = self._ledger.epoch(self._run_id, epoch)
             found = self._file(epoch, chain)
+            if found is not None and epoch == state.num_posted - 1:
+                self._paid_nonce = last_nonce_of(found.accounts, self._worker)
             if found is None or epoch < state.num_final or not self._proves:
                 continue
             if chain.header_hash not in self._examined:
                 self._examine(chain, found)
         self._shelf.drop_before(state.num_final - 1)
+
+    def unposted(self) -> tuple[int, int]:
+        """Return how many groups were taken and are in no posted epoch that was seen, and their tokens."""
+        if self._paid_nonce is None:
+            return 0, 0  # not looked yet
+        return self._receipts.promised_above(self._run_id, self._paid_nonce)
 
     def _file(self, epoch: int, chain: EpochState) -> Published | None:
         """Return an epoch's file from this disk, else from the market; None where neither has it."""
@@ -147,7 +159,7 @@ class Bookkeeper:
         header = found.header(keccak256(found.file.canonical()))
         due = Due(
             posted_at=chain.posted_at,
-            overdue_at=chain.opened_at - self._ledger.unbond_period(),
+            overdue_at=chain.opened_at - self._ledger.run(self._run_id).settle_window,
             is_owed=lambda at: self._ledger.is_owed(self._run_id, at),
         )
         skipped = next(

@@ -32,6 +32,8 @@ class ReceiptBook:
         self._path = path
         self._lock = threading.Lock()
         self._ends_whole = False
+        self._tokens: dict[int, dict[int, int]] | None = None
+        """Of accepted work by run and nonce: the file is long, and is asked for it all the time."""
 
     def keep(self, kept: KeptReceipt) -> None:
         """Append one receipt; it outlives this process from here on."""
@@ -40,6 +42,8 @@ class ReceiptBook:
             if not self._ends_whole:
                 self._cut_torn_end()
             append(self._path, len(data).to_bytes(LENGTH, "big") + data)
+            if self._tokens is not None:
+                _note(self._tokens, kept)
 
     def all(self) -> list[KeptReceipt]:
         """Return every receipt, oldest first."""
@@ -48,6 +52,16 @@ class ReceiptBook:
     def promises(self, run_id: int) -> list[KeptReceipt]:
         """Return what was taken of one run's work, oldest first."""
         return [k for k in self.all() if k.receipt.run_id == run_id and not k.receipt.rejection]
+
+    def promised_above(self, run_id: int, nonce: int) -> tuple[int, int]:
+        """Return how many groups of a run were taken above a nonce, and their tokens."""
+        with self._lock:
+            if self._tokens is None:
+                self._tokens = {}
+                for kept in self.all():
+                    _note(self._tokens, kept)
+            found = [n for at, n in self._tokens.get(run_id, {}).items() if at > nonce]
+        return len(found), sum(found)
 
     def of_work(self, work_digest: bytes) -> KeptReceipt | None:
         """Return the receipt for the work under this digest, or None where none is held."""
@@ -66,6 +80,11 @@ class ReceiptBook:
             log = structlog.get_logger()
             log.warning("torn receipt cut off", file=str(self._path), bytes=len(data) - whole)
         self._ends_whole = True
+
+
+def _note(tokens: dict[int, dict[int, int]], kept: KeptReceipt) -> None:
+    if not kept.receipt.rejection:
+        tokens.setdefault(kept.work.run_id, {})[kept.work.nonce] = kept.work.tokens
 
 
 def _records(data: bytes) -> Iterator[bytes]:

@@ -11,8 +11,10 @@ from contracts.tools.powers import INHERITED, PAGE, Guarded, Power, UnlistedPowe
 from ledger.artifact import artifact
 from ledger.errors import ContractError
 from ledger.node import refusal
+from ledger.owed import work_struct
 from protocol.canonical import keccak256
-from tests.stage.world import SECRET, WINDOW, WORK, World
+from tests.stage.owed import end, taken
+from tests.stage.world import SECRET, START, WINDOW, WORK, World
 
 UNAUTHORISED = "AccessControlUnauthorizedAccount"
 OPEN = {Guarded.ANYONE, Guarded.FOR_ITSELF}
@@ -40,6 +42,11 @@ def a_halt(world: World) -> None:
 
 def an_open_epoch(world: World) -> None:
     world.open()
+
+
+def promised_words(world: World) -> tuple[Any, ...]:
+    work, receipt = taken(world, "alice", 1, 10, at=START)
+    return [(work_struct(work), receipt.received_at)], [receipt.signature]
 
 
 def report_words(world: World) -> tuple[Any, ...]:
@@ -89,6 +96,11 @@ ATTEMPTS: dict[tuple[str, str], tuple[Callable[[World], Any], Callable[[World], 
         lambda w: (w.run_id, 0, True),
         "NotDisputes",
     ),
+    ("RunLedger", "creditUncommitted"): (
+        end,
+        lambda w: (w.run_id, w.address("stranger"), 1),
+        "NotDisputes",
+    ),
     ("RunLedger", "clearRetracted"): (nothing, lambda w: (w.run_id, WORK), "NotDisputes"),
     ("StakeRegistry", "hold"): (nothing, lambda w: (w.address("alice"), 1), "NotSlasher"),
     ("StakeRegistry", "release"): (nothing, lambda w: (w.address("alice"), 0), "NotSlasher"),
@@ -116,6 +128,7 @@ ATTEMPTS: dict[tuple[str, str], tuple[Callable[[World], Any], Callable[[World], 
     ("StakeRegistry", "revokeSigner"): (nothing, lambda w: (w.address("alice"),), "SignerNotOwned"),
     ("Disputes", "proposeSlash"): (nothing, lambda w: (report_words(w), 0, []), "QuorumTooSmall"),
     ("Disputes", "appealSlash"): (a_report, lambda w: (slash_id(w), bytes(32)), "NotAccused"),
+    ("Disputes", "claimOwed"): (end, promised_words, "NotTheWorker"),
     ("Disputes", "resolveAppeal"): (a_report, lambda w: (slash_id(w), False), UNAUTHORISED),
     ("Disputes", "rule"): (nothing, lambda _: (WORK, True), UNAUTHORISED),
     ("Council", "pause"): (nothing, lambda _: (1, bytes(32)), UNAUTHORISED),

@@ -8,12 +8,14 @@ from eth_utils import to_checksum_address
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ledger.state import Condemnation
 from protocol.canonical import keccak256
 from protocol.constants import NUM_TOKENS_PER_UNIT
 from protocol.epoch import AccountLeaf, EpochHeader, FraudReport, RetractEpoch, WorkLeaf
 from protocol.merkle import Tree
 from protocol.rollout import Receipt, Work
 from protocol.signing import Domain, hash_struct
+from protocol.verdict import NOTHING_MEASURED, Outcome, Rejection, Verdict
 from tests.stage.world import World
 
 ON_CHAIN = settings(
@@ -97,6 +99,31 @@ def test_work_and_its_receipt_agree(probe: Any, work: Work, at: int, digest: byt
         signature=bytes(65),
     )
     assert probe.receipt(words, digest, at).call() == hash_struct(receipt)
+
+
+@ON_CHAIN
+@given(run=U63, digest=WORD, reason=st.sampled_from(Rejection), at=U64)
+def test_verdicts_that_work_is_false_agree(
+    probe: Any, run: int, digest: bytes, reason: Rejection, at: int
+) -> None:
+    verifier = to_checksum_address("0x" + "c0ffee" * 6 + "c0de")
+    verdict = Verdict(
+        run_id=run,
+        work_digest=digest,
+        verifier=verifier,
+        outcome=Outcome.REJECTED,
+        rejection=reason.value,
+        detail="",
+        rollouts=(),
+        stats=NOTHING_MEASURED,
+        mismatches=(),
+        decided_at=at,
+        signature=bytes(65),
+    )
+    shown = astuple(Condemnation.of(verdict, 3))
+    assert probe.rejection(run, digest, verifier, shown).call() == hash_struct(verdict)
+    accepted = verdict.model_copy(update={"outcome": Outcome.ACCEPTED})
+    assert probe.rejection(run, digest, verifier, shown).call() != hash_struct(accepted)
 
 
 def test_a_unit_is_as_many_tokens_on_chain(probe: Any) -> None:

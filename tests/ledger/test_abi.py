@@ -38,10 +38,11 @@ UNREACHED = {
         "eip712Domain": "consentDigest is what is signed",
         "spokeFor": "follows from signerOf",
         "standingOf": "asked by RunLedger",
-        "revokeDelay, treasury": "in the deployment's terms",
+        "revokeDelay, treasury, unbondPeriod": "in the deployment's terms",
     },
     "RunLedger": {
         "voidEpoch, holdEpoch, releaseEpoch, clearRetracted": "called by Disputes only",
+        "creditUncommitted": "called by Disputes only",
         "postedOf, numParametersOf": "for Disputes: people read epochOf and runOf",
         "registry, disputes, council": "in the deployment file",
         "steering": "code of the ledger's own, reached through it",
@@ -52,7 +53,7 @@ UNREACHED = {
         "ledger, registry, council": "in the deployment file",
         "proofs": "code of the disputes' own, reached through them",
         "unbondPeriod": "the registry's",
-        "responseWindow, rulingWindow": "in the deployment's terms",
+        "rulingWindow": "in the deployment's terms",
     },
     "Council": {
         "requireArbiter": "asked by Disputes; people ask hasRole",
@@ -117,6 +118,7 @@ def names(struct: str) -> list[str]:
 
 SAME = {
     "Account": state.StakeState,
+    "Condemnation": state.Condemnation,
     "Dispute": state.DisputeState,
     "Epoch": state.EpochState,
     "EpochHeader": epoch.EpochHeader,

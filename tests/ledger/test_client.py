@@ -234,6 +234,8 @@ def test_runs_are_listed_from_events_alone_as_the_views_have_them(world: World) 
     operator.close_run(closed)
     world.wait(200)
     operator.resume_run(lapsed)
+    world.wait(1000)
+    operator.refund_run(closed)
     found = operator.runs()
     assert [run.run_id for run in found] == [1, 2, 3, 4]
     for run in found:

@@ -313,7 +313,7 @@ def test_skipped_work_is_lost_unless_its_receipt_is_shown(court: Court) -> None:
     dispute = court.disputed(name, *arguments, by="alice")
     shown = court.dispute(dispute)
     assert (shown.kind, shown.worker, shown.bond) == (OMISSION, address("alice"), BOND)
-    assert court.refusal(("answerOmission", (dispute,))) == "NotAccused"
+    assert court.refusal(("answerOmission", (dispute, 0, bytes(32), []))) == "NotAccused"
     court.world.wait(RESPONSE)
     court.do("expire", dispute)
     assert (status(court, dispute), court.stands(told)) == (UPHELD, RETRACTED)
@@ -330,7 +330,7 @@ def test_an_accusation_answers_for_skipped_work(court: Court) -> None:
     world.accuse(world.report("alice", 1))
     name, arguments = omission(told, receipt, signature)
     dispute = court.disputed(name, *arguments, by="alice")
-    court.do("answerOmission", dispute)
+    court.do("answerOmission", dispute, 0, bytes(32), [])
     assert status(court, dispute) == ANSWERED
     assert court.credit("stranger") == BOND // 4
     state = epoch(court, told)
@@ -338,7 +338,7 @@ def test_an_accusation_answers_for_skipped_work(court: Court) -> None:
     assert (state.holds, state.rounds, state.finalAt) == (0, 0, state.postedAt + WINDOW)
 
 
-def test_old_work_is_overdue_after_an_unbonding_period(court: Court) -> None:
+def test_old_work_is_overdue_after_a_settle_window(court: Court) -> None:
     world = court.world
     work = court.work("alice", 1, 50)
     receipt, signature = court.receipt(work, court.now)
@@ -347,7 +347,7 @@ def test_old_work_is_overdue_after_an_unbonding_period(court: Court) -> None:
             told: Epoch | None = None
             for nonce in (1, 2, 3):
                 told = court.post(court.tell([("bob", nonce, 5)], told))
-            world.clock.now = receipt[1] + UNBOND - early
+            world.clock.now = receipt[1] + WINDOW - early
             court.open()
             last = court.post(court.tell([("bob", 9, 5)], told))
             assert court.refusal(omission(last, receipt, signature)) == refusal

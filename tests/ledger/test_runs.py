@@ -87,6 +87,13 @@ def test_a_stopped_run_settles_and_closing_refunds_what_was_never_committed(worl
         world.by("stranger").close_run(1)
     world.wait(WINDOW)
     assert world.by("stranger").close_run(1) == BUDGET - 1000
+    dates = operator.owed_dates(1)
+    assert dates is not None
+    world.clock.now = dates.paid_from - 1
+    with refused("TooEarly"):
+        operator.refund_run(1)
+    world.clock.now = dates.paid_from
+    assert world.by("stranger").refund_run(1) == BUDGET - 1000
     before = operator.balance(me)
     assert operator.credit(me, world.deployment.token) == BUDGET - 1000
     operator.withdraw_credit(world.deployment.token)

@@ -11,10 +11,11 @@ from protocol.epoch import AccountLeaf
 from protocol.errors import Malformed
 from protocol.merkle import Tree
 from protocol.messages import Contribution, EpochFile
-from protocol.rollout import Lease, Receipt, SignedLease, Work, lease_id
+from protocol.rollout import Receipt, Work
 from protocol.signing import Domain
 from rollout_worker.pay.receipts import ReceiptBook
 from tests.stage.books import Book
+from tests.stage.owed import kept_of
 
 AT = 1_800_000_000
 BOOK = Book(
@@ -30,23 +31,6 @@ def kept(item: Contribution, *, received_at: int = AT, rejection: str = "") -> K
     """Return the receipt for a contribution as its worker holds it."""
     signed = item.model_dump(exclude={"units", "signature"}, mode="python")
     work = Work(run_id=1, **signed)
-    lease = Lease(
-        lease_id=lease_id(1, item.worker, item.nonce),
-        run_id=1,
-        worker=item.worker,
-        nonce=item.nonce,
-        epoch=0,
-        environment="arithmetic",
-        index=0,
-        prompt=(1, 2),
-        policy_version=item.policy_version,
-        policy_digest=bytes(32),
-        temperature_millionths=1_000_000,
-        max_tokens=8,
-        seeds=(1, 2),
-        rate=1,
-        deadline=AT + 60,
-    )
     receipt = Receipt(
         run_id=1,
         worker=item.worker,
@@ -57,9 +41,7 @@ def kept(item: Contribution, *, received_at: int = AT, rejection: str = "") -> K
         detail="",
         signature=bytes(65),
     )
-    return KeptReceipt(
-        receipt=receipt, work=work, lease=SignedLease(lease=lease, signature=bytes(65))
-    )
+    return kept_of(work, receipt)
 
 
 def found(

@@ -99,9 +99,21 @@ interface IDisputes {
         uint64 receivedAt;
     }
 
+    /// @notice A verifier's signed verdict that a group is false.
+    /// @param place Of the verifier in the run's list. @param reason The rejection as the verdict encodes it, a
+    ///        MessagePack text.
+    struct Condemnation {
+        uint256 place;
+        bytes reason;
+        bytes32 evidenceDigest;
+        uint64 decidedAt;
+        bytes signature;
+    }
+
     /// @param deadline When an unanswered dispute is decided by `expire`.
     /// @param unanswered Bit i is set while index i of the demand is not answered.
-    /// @param worker Of an omission. @param indicesHash keccak256(abi.encode(indices)) of a demand.
+    /// @param worker Of an omission. @param indicesHash keccak256(abi.encode(indices)) of a demand; of
+    ///        an omission the work's struct hash.
     struct Dispute {
         DisputeKind kind;
         DisputeStatus status;
@@ -146,6 +158,14 @@ interface IDisputes {
     /// @notice What was opened does not stand where the demand is said to name it.
     error NotDemanded(uint256 index);
     error LengthMismatch(uint256 given, uint256 expected);
+    error NotTheWorker(address caller, address worker);
+    error WasReported(uint256 runId, address worker);
+    /// @notice No epoch could pay this: another's or nobody's, or dated when nothing was owed.
+    error NotPayable(uint64 nonce);
+    error AlreadyClaimed(uint64 nonce, uint48 claimedAt);
+    error NotClaimed(uint64 nonce);
+    error NothingOwed(uint256 runId, address worker);
+    error NothingLeft(uint256 runId, uint256 uncommitted, uint256 owed);
 
     event FraudProven(
         uint256 indexed runId, uint32 indexed epoch, bytes32 indexed headerHash, Fault fault, address prover
@@ -185,6 +205,10 @@ interface IDisputes {
     event SlashAppealed(bytes32 indexed slashId, bytes32 reason, uint64 rulingBy);
     event SlashExecuted(bytes32 indexed slashId, address indexed worker, uint128 amount);
     event SlashDismissed(bytes32 indexed slashId, address indexed worker);
+
+    event OwedClaimed(uint256 indexed runId, address indexed worker, Work work);
+    event OwedAnswered(uint256 indexed runId, address indexed worker, uint64 nonce, bool isCondemned);
+    event OwedPaid(uint256 indexed runId, address indexed worker, uint128 units, uint256 amount);
 
     // ------------------------------------------------------------------ proofs: one transaction, by anyone, no bond
 
@@ -274,9 +298,8 @@ interface IDisputes {
 
     /// @notice Show that work the orchestrator signed a receipt for was skipped: the epoch's leaves on both sides of
     ///         its (worker, nonce), and that it was not paid before. It is skipped when a later nonce of the worker is
-    ///         paid, or when it was received an unbonding period before the epoch opened.
-    /// @dev Bonded with `minStake / 100`, because the work may have been condemned since: `answerOmission` then shows the
-    ///      accusation.
+    ///         paid, or when it was received a settle window before the epoch opened.
+    /// @dev Bonded with `minStake / 100`, because the work may have been condemned: `answerOmission` then shows it.
     ///      Unanswered, the epoch is void and the *operator* pays, up to `minStake` of what it has staked: verifiers
     ///      cannot know what an orchestrator never showed them.
     function proveOmission(
@@ -287,8 +310,42 @@ interface IDisputes {
         IRunLedger.AccountProof[] calldata before
     ) external returns (bytes32 disputeId);
 
-    /// @notice Answer that a quorum reported the worker in this run, whatever became of the report. Anyone may.
-    function answerOmission(bytes32 disputeId) external;
+    /// @notice Answer that a quorum reported the worker in this run, whatever became of the report, or else with a
+    ///         quorum's verdicts that the work is false. Anyone may.
+    /// @param runId, workHash What the dispute is about, where verdicts are given; its run, and the work's struct hash.
+    function answerOmission(
+        bytes32 disputeId,
+        uint256 runId,
+        bytes32 workHash,
+        Condemnation[] calldata verdicts
+    ) external;
+
+    // ------------------------------------------------------------------ what no epoch has
+
+    /// @notice Claim by the orchestrator's receipts what no epoch pays: of a closed run until `claimsUntil`, of any other
+    ///         what was received a settle window ago. Sent by the worker, which has `minStake` bonded, or its hot key.
+    /// @dev Not protected: an operator may sign receipts for workers of its own. Where more is claimed than was never
+    ///      committed, each worker gets its claim or an equal part, whichever is less, and the operator pays up to
+    ///      `minStake` of its stake to each who comes short. So a part takes a joined and staked identity.
+    function claimOwed(Receipt[] calldata receipts, bytes[] calldata signatures) external;
+
+    /// @notice Strike a claim out by a leaf of a posted epoch with the same (worker, nonce). Where the epoch could be
+    ///         final before the claim, the worker pays `minStake / 100`, a quarter of it to whoever shows it. Anyone may.
+    function answerPaid(Work calldata work, IRunLedger.EpochHeader calldata header, WorkProof calldata paid)
+        external;
+
+    /// @notice Strike a claim out for good by as many verifiers' verdicts as sign an epoch, in order of their places.
+    function answerCondemned(Work calldata work, Condemnation[] calldata verdicts) external;
+
+    /// @notice End a run that has let a response window pass over a claim. Anyone may.
+    function stopOverdue(Work calldata work) external;
+
+    /// @notice Credit a worker, at the ledger, what it claimed of a closed run and nobody answered, from `paidFrom` on;
+    ///         nothing where a quorum reported it in this run. Anyone may.
+    function payOwed(uint256 runId, address worker) external;
+
+    /// @notice Credit the operator what a closed run neither committed nor owes, from `paidFrom` on.
+    function refundRun(uint256 runId) external;
 
     /// @notice Say that an epoch is wrong in a way no proof shows (withheld data, false rewards). It is held until an
     ///         arbiter rules; silence lets it stand. The bond is `minStake`.
@@ -331,15 +388,27 @@ interface IDisputes {
     /// @notice Proposed or executed against one worker in one run.
     function atRiskOf(uint256 runId, address worker) external view returns (uint256);
 
-    /// @notice The contract that says what a fault is; it has a view under the selector of each proof.
-    function proofs() external view returns (address);
+    function appealWindow() external view returns (uint64);
 
     /// @notice Whether a quorum ever reported the worker in this run, whatever became of it.
     function isReported(uint256 runId, address worker) external view returns (bool);
 
-    function responseWindow() external view returns (uint48);
+    /// @notice When work, by its EIP-712 struct hash, was claimed; zero if it is not, the maximum if it is condemned.
+    function claimedAt(bytes32 workHash) external view returns (uint48);
 
-    function appealWindow() external view returns (uint64);
+    /// @notice Units that a worker claims of a run.
+    function owedOf(uint256 runId, address worker) external view returns (uint128);
+
+    /// @notice Units that all workers claim of a run, and how many workers.
+    function booksOf(uint256 runId) external view returns (uint128 units, uint64 claimants);
+
+    /// @notice Until when receipts for a closed run are taken, and from when it pays them; zeros while it is not closed.
+    function decidedAt(uint256 runId) external view returns (uint64 claimsUntil, uint64 paidFrom);
+
+    /// @notice The contract that says what a fault is; it has a view under the selector of each proof.
+    function proofs() external view returns (address);
+
+    function responseWindow() external view returns (uint48);
 
     function rulingWindow() external view returns (uint64);
 }

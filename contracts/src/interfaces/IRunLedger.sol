@@ -104,6 +104,7 @@ interface IRunLedger is IRunStore {
         uint128 gflops;
         uint64 haltVotes;
         uint64 resumeVotes;
+        uint48 closedAt;
     }
 
     /// @param postedAt Zero before it is posted. @param finalAt When it may be made final, if nothing holds it.
@@ -273,7 +274,8 @@ interface IRunLedger is IRunStore {
     event ResumeVoted(uint256 indexed runId, address indexed steward);
     event RunResumed(uint256 indexed runId, uint48 permitUntil);
     event RunStopped(uint256 indexed runId, uint48 settleUntil);
-    event RunClosed(uint256 indexed runId, uint256 refund);
+    event RunClosed(uint256 indexed runId, uint256 uncommitted);
+    event UncommittedCredited(uint256 indexed runId, address indexed to, uint256 amount);
     event ReplacementProposed(uint256 indexed runId, uint8 index, address next, uint48 earliest);
     event VerifierChanged(uint256 indexed runId, uint8 replaced, address before, uint8 index, address next);
     event CreditWithdrawn(address indexed account, address indexed token, uint256 amount);
@@ -333,11 +335,16 @@ interface IRunLedger is IRunStore {
     ///         halt ends by as many of their votes.
     function resumeRun(uint256 runId) external;
 
-    /// @notice End the run for good. Epochs can still be posted for `settleWindow`. Operator only.
+    /// @notice End the run for good. Epochs can still be posted for `settleWindow`. The operator, or Disputes where
+    ///         overdue work was claimed and not answered for.
     function stopRun(uint256 runId) external;
 
-    /// @notice Close a stopped run and credit what was never committed to the operator. Anyone may.
+    /// @notice Close a stopped run: no epoch follows. What was never committed stays until receipts have had their time
+    ///         (`IDisputes.claimOwed`). Anyone may.
     function closeRun(uint256 runId) external;
+
+    /// @notice Credit `to` out of what a closed run never committed. Disputes only.
+    function creditUncommitted(uint256 runId, address to, uint256 amount) external;
 
     /// @notice Name who shall take the place of a verifier whose stake is below `minStake`. Operator only.
     function proposeReplacement(uint256 runId, uint8 index, address next) external;
