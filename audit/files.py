@@ -9,7 +9,7 @@ from pathlib import Path
 import structlog
 
 from audit.history import Posted
-from audit.published import Published
+from audit.published import Opened, Published
 from protocol.canonical import keccak256
 from protocol.errors import MarketError
 from protocol.messages import EpochFile
@@ -48,6 +48,14 @@ class Shelf:
         self._held[posted.data_hash] = published
         self._forget_oldest()
         return published
+
+    def opened(self, posted: Posted) -> Opened | None:
+        """Return the whole epoch, where the file that is here is the one that was signed."""
+        published = self.read(posted)
+        header = published.header(posted.data_hash) if published else None
+        if published is None or header is None or header.struct_hash() != posted.header_hash:
+            return None
+        return published.under(header)
 
     def _forget_oldest(self) -> None:
         while (

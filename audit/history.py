@@ -12,6 +12,8 @@ from typing import Any
 from ledger.events import LedgerEvent
 from ledger.state import DisputeKind
 from protocol.epoch import AccountLeaf, WorkLeaf
+from protocol.rollout import Work
+from protocol.signing import hash_struct
 
 
 class Fate(StrEnum):
@@ -48,6 +50,35 @@ class Posted:
     def pays(self) -> bool:
         return self.fate in (Fate.PENDING, Fate.FINAL)
 
+    @property
+    def key(self) -> bytes:
+        return self.header_hash
+
+    @property
+    def facts(self) -> dict[str, int | str]:
+        """What a log says of it."""
+        return {"run_id": self.run_id, "epoch": self.epoch}
+
+
+@dataclass(frozen=True, slots=True)
+class OwedClaim:
+    """Work that its worker claims by a receipt, as its event tells it."""
+
+    work: Work
+
+    @property
+    def run_id(self) -> int:
+        return self.work.run_id
+
+    @property
+    def key(self) -> bytes:
+        return hash_struct(self.work)
+
+    @property
+    def facts(self) -> dict[str, int | str]:
+        """What a log says of it."""
+        return {"run_id": self.run_id, "worker": self.work.worker, "nonce": self.work.nonce}
+
 
 @dataclass(frozen=True, slots=True)
 class WorkAnswer:
@@ -80,6 +111,8 @@ class Dispute:
     by: str
     deadline: int
     indices: tuple[int, ...]
+    subject: bytes
+    """Of an omission, the struct hash of the work; of an escalation, its reason."""
     is_open: bool = True
     work: list[WorkAnswer] = field(default_factory=list)
     accounts: list[AccountAnswer] = field(default_factory=list)
@@ -100,6 +133,7 @@ class History:
     def __init__(self) -> None:
         self.postings: dict[bytes, Posted] = {}
         self.disputes: dict[bytes, Dispute] = {}
+        self.claims: dict[bytes, OwedClaim] = {}
         self._standing: dict[tuple[int, int], bytes] = {}
 
     @classmethod
@@ -129,6 +163,11 @@ class History:
                 self._prolong(values)
             case "Disputed" | "WorkAnswered" | "AccountAnswered" | "DisputeClosed":
                 self._dispute(event.name, values)
+            case "OwedClaimed":
+                claim = _owed_claim(values)
+                self.claims[claim.key] = claim
+            case "OwedAnswered" | "OwedPaid":
+                self._end_claims(values)
 
     def disputable(self) -> list[Posted]:
         """Return the headers that can be proven false, each run's earliest epoch first."""
@@ -142,6 +181,15 @@ class History:
 
     def about(self, header_hash: bytes) -> list[Dispute]:
         return [d for d in self.disputes.values() if d.header_hash == header_hash]
+
+    def _end_claims(self, values: Mapping[str, Any]) -> None:
+        """Forget a worker's claims in a run, or those of one nonce."""
+        ended = {key: str(values[key]) for key in ("runId", "worker", "nonce") if key in values}
+        for key, claim in list(self.claims.items()):
+            work = claim.work
+            told = {"runId": work.run_id, "worker": work.worker, "nonce": work.nonce}
+            if all(str(told[name]) == value for name, value in ended.items()):
+                del self.claims[key]
 
     def _move(self, values: Mapping[str, Any], fate: Fate) -> None:
         """Decide the pending posting of an epoch; a retracted one is no longer pending."""
@@ -214,7 +262,14 @@ def _disputed(posted: Posted, values: Mapping[str, Any]) -> Dispute:
         by=str(values["by"]),
         deadline=int(values["deadline"]),
         indices=tuple(int(index) for index in values["indices"]),
+        subject=bytes(values["reason"]),
     )
+
+
+def _owed_claim(values: Mapping[str, Any]) -> OwedClaim:
+    work: Mapping[str, Any] | Sequence[Any] = values["work"]
+    fields = work.values() if isinstance(work, Mapping) else work
+    return OwedClaim(Work(**dict(zip(Work.model_fields, fields, strict=True))))
 
 
 def _work_answer(values: Mapping[str, Any]) -> WorkAnswer:

@@ -43,6 +43,11 @@ class PaidIndex:
         query = "SELECT header, place FROM paid WHERE run = ? AND what IN (?, ?)"
         return self._rows.execute(query, (run_id, *_names(leaf))).fetchall()
 
+    def of_work(self, run_id: int, worker: str, nonce: int) -> list[tuple[bytes, int]]:
+        """Return (header hash, place) of every leaf of this worker and nonce."""
+        query = "SELECT header, place FROM paid WHERE run = ? AND what = ?"
+        return self._rows.execute(query, (run_id, _name_of(int(worker, 16), nonce))).fetchall()
+
     def before(
         self, posted: Posted, history: History, read: Callable[[Posted], Published | None]
     ) -> PaidBefore:
@@ -66,5 +71,8 @@ class PaidIndex:
 
 
 def _names(leaf: WorkLeaf) -> tuple[bytes, bytes]:
-    worker, nonce = key_of(leaf)
-    return leaf.payload_digest, worker.to_bytes(20, "big") + nonce.to_bytes(8, "big")
+    return leaf.payload_digest, _name_of(*key_of(leaf))
+
+
+def _name_of(worker: int, nonce: int) -> bytes:
+    return worker.to_bytes(20, "big") + nonce.to_bytes(8, "big")

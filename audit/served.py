@@ -4,7 +4,7 @@ A watcher exists for the orchestrator's silence: a file that it does not give co
 """
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -16,6 +16,7 @@ from protocol.canonical import keccak256
 from protocol.epoch import blob_of
 from protocol.errors import MarketError, NotFound
 from protocol.user_error import UserError
+from protocol.verdict import Verdict
 
 Answer = TypeVar("Answer")
 
@@ -60,6 +61,17 @@ def fetch(reader: Reader, posted: Posted) -> bytes | None:
         if data is not None and keccak256(data) == posted.data_hash:
             return data
     return None
+
+
+def verdicts(reader: Reader, run_id: int, work_digest: bytes) -> Sequence[Verdict]:
+    """Return the verdicts on a group that the orchestrator shows, none where it shows none."""
+    try:
+        return reader.submission(run_id, work_digest).verdicts
+    except NotFound:
+        return ()
+    except (MarketError, UserError) as error:
+        structlog.get_logger().warning("verdicts not fetched", run_id=run_id, error=str(error))
+        return ()
 
 
 def _recorded(reader: Reader, posted: Posted) -> bytes | None:

@@ -8,9 +8,12 @@ from typing import Any
 
 import structlog
 
-from audit.history import Posted
+from audit.history import OwedClaim, Posted
 from ledger.errors import ContractError, LedgerError
 from ledger.ledger import Ledger
+
+Subject = Posted | OwedClaim
+"""What a call is about."""
 
 
 class Actor:
@@ -27,30 +30,26 @@ class Actor:
         self._told: set[str] = set()
         self._log = structlog.get_logger()
 
-    def send(self, posted: Posted, what: str, method: str, /, *arguments: Any, **told: Any) -> bool:
+    def send(self, about: Subject, what: str, method: str, /, *arguments: Any, **told: Any) -> bool:
         """Send a call; return whether it was mined, or would have been sent."""
         fields = {"method": method, **told}
         if not self._sends:
-            self.say(posted, f"would send {what}", **fields)
+            self.say(about, f"would send {what}", **fields)
             return True
         try:
             getattr(self._ledger, method)(*arguments)
         except ContractError as error:
-            self.say(posted, f"{what} refused", **fields, error=str(error))
+            self.say(about, f"{what} refused", **fields, error=str(error))
             return False
         except LedgerError as error:
-            self._log.error(f"{what} not sent", **_about(posted), **fields, error=str(error))
+            self._log.error(f"{what} not sent", **about.facts, **fields, error=str(error))
             return False
-        self._log.warning(f"{what} sent", **_about(posted), **fields)
+        self._log.warning(f"{what} sent", **about.facts, **fields)
         return True
 
-    def say(self, posted: Posted, what: str, /, **fields: Any) -> None:
+    def say(self, about: Subject, what: str, /, **fields: Any) -> None:
         """Log a fact once, though every round finds it again."""
-        told = f"{posted.header_hash.hex()} {what} {sorted(fields.items())}"
+        told = f"{about.key.hex()} {what} {sorted(fields.items())}"
         if told not in self._told:
             self._told.add(told)
-            self._log.warning(what, **_about(posted), **fields)
-
-
-def _about(posted: Posted) -> dict[str, int]:
-    return {"run_id": posted.run_id, "epoch": posted.epoch}
+            self._log.warning(what, **about.facts, **fields)

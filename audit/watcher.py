@@ -21,6 +21,7 @@ from audit.hidden.headers import posted_header
 from audit.hidden.responder import Responder
 from audit.hidden.search import Exhausted
 from audit.history import Fate, History, Posted
+from audit.owed import Condemned, OwedAnswers, Verdicts, no_verdicts
 from audit.paid import PaidIndex
 from audit.published import Openable, unknown
 from audit.watch_actions import Actor
@@ -55,7 +56,14 @@ class Watcher:
     """
 
     def __init__(
-        self, ledger: Ledger, folder: Path, *, address: str | None, files: Files, policy: Mandate
+        self,
+        ledger: Ledger,
+        folder: Path,
+        *,
+        address: str | None,
+        files: Files,
+        policy: Mandate,
+        verdicts: Verdicts = no_verdicts,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._ledger = ledger
@@ -65,7 +73,10 @@ class Watcher:
         self._paid = PaidIndex(folder / "paid.sqlite")
         self._shelf = Shelf(folder, files)
         self._actor = Actor(ledger, address=address, sends=policy.sends)
-        self._responder = Responder(ledger, self._actor, self._shelf, answers=policy.answers)
+        condemned = Condemned(ledger, verdicts)
+        tools = (ledger, self._actor, self._shelf)
+        self._responder = Responder(*tools, condemned, answers=policy.answers)
+        self._owed = OwedAnswers(*tools, self._paid, condemned)
         self._cases: dict[bytes, Examination] = {}
         self._clean: dict[bytes, int] = {}
         self._sound: set[bytes] = set()
@@ -91,6 +102,9 @@ class Watcher:
                 posted = self._history.postings[dispute.header_hash]
                 is_sound = dispute.header_hash in self._sound
                 self._responder.attend(dispute, posted, now=now, is_sound=is_sound)
+        if self._policy.answers:
+            claims = [c for c in self._history.claims.values() if self._minds(c.run_id)]
+            self._owed.attend_some(claims, self._history)
 
     def _minds(self, run_id: int) -> bool:
         return self._policy.run_ids is None or run_id in self._policy.run_ids

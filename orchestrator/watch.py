@@ -1,4 +1,5 @@
-"""Watch the runs this orchestrator serves: prove false postings, answer demands about its own epochs.
+"""Watch the runs this orchestrator serves: prove false postings, answer demands about its own epochs and claims
+by its receipts.
 
 Anyone may post what a quorum signed, so the orchestrator looks at every posting as a stranger would
 (`audit/watcher.py`), with the files that its blob store holds. It puts down no bonds: where nothing
@@ -16,6 +17,7 @@ from orchestrator.services import Services
 from protocol.canonical import keccak256
 from protocol.epoch import blob_of
 from protocol.errors import Busy, NotFound
+from protocol.verdict import Verdict
 
 BLOB_SECONDS = 60.0
 """A file of 100,000 groups is 35 MB; a store that takes longer counts as one that has not got it yet."""
@@ -45,12 +47,17 @@ class EpochWatch:
             found = asyncio.run_coroutine_threadsafe(_file(services, run, posted), loop)
             return found.result(BLOB_SECONDS)
 
+        def verdicts(run_id: int, digest: bytes) -> tuple[Verdict, ...]:
+            kept = services.store.groups.verdicts(run_id, digest)
+            return asyncio.run_coroutine_threadsafe(kept, loop).result(BLOB_SECONDS)
+
         return Watcher(
             services.chain.ledger,
             self._folder / str(run.run_id),
             address=services.address,
             files=files,
             policy=Mandate(run_ids=(run.run_id,)),
+            verdicts=verdicts,
         )
 
 

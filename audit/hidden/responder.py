@@ -6,6 +6,7 @@ any watcher. The party that completes an answer gets the finder's part of the bo
 
 from audit.files import Shelf
 from audit.history import Dispute, Fate, Posted
+from audit.owed import Condemned
 from audit.published import Opened
 from audit.watch_actions import Actor
 from ledger.ledger import Ledger
@@ -18,12 +19,15 @@ DEMANDS = (DisputeKind.WORK, DisputeKind.ACCOUNTS)
 
 
 class Responder:
-    """Example: `Responder(ledger, actor, shelf).attend(dispute, posted, now=now, is_sound=True)`"""
+    """Example: `Responder(ledger, actor, shelf, condemned, answers=True).attend(dispute, posted, now=now, is_sound=True)`"""
 
-    def __init__(self, ledger: Ledger, actor: Actor, shelf: Shelf, *, answers: bool) -> None:
+    def __init__(
+        self, ledger: Ledger, actor: Actor, shelf: Shelf, condemned: Condemned, *, answers: bool
+    ) -> None:
         self._ledger = ledger
         self._actor = actor
         self._shelf = shelf
+        self._condemned = condemned
         self._answers = answers
 
     def attend(self, dispute: Dispute, posted: Posted, *, now: int, is_sound: bool) -> None:
@@ -46,11 +50,15 @@ class Responder:
             self._open_leaves(dispute, posted)
         elif dispute.kind is DisputeKind.OMISSION:
             worker = self._ledger.dispute(dispute.dispute_id).worker
-            if self._ledger.is_reported(dispute.run_id, worker):
-                self._actor.send(posted, "answer", "answer_omission", dispute.dispute_id)
+            is_reported = self._ledger.is_reported(dispute.run_id, worker)
+            verdicts = () if is_reported else self._condemned.of(dispute.run_id, dispute.subject)
+            if is_reported or verdicts:
+                about = (dispute.dispute_id, dispute.run_id, dispute.subject)
+                call = ("answer_omission", *about, verdicts)
+                self._actor.send(posted, "answer", *call)
 
     def _open_leaves(self, dispute: Dispute, posted: Posted) -> None:
-        opened = self._opened(posted)
+        opened = self._shelf.opened(posted)
         if opened is None:
             return
         # Use the chain's own bits: events tell places, and a place demanded twice has two bits.
@@ -71,14 +79,6 @@ class Responder:
             accounts = [opened.account_at(place) for place in places]
             answer = ("answer_accounts", *question, accounts)
             self._actor.send(posted, "answer", *answer, num_leaves=len(slots))
-
-    def _opened(self, posted: Posted) -> Opened | None:
-        """Return the whole epoch, if the file here is the one that was signed."""
-        published = self._shelf.read(posted)
-        header = published.header(posted.data_hash) if published else None
-        if published is None or header is None or header.struct_hash() != posted.header_hash:
-            return None
-        return published.under(header)
 
 
 def open_slots(unanswered: int, count: int) -> list[int]:

@@ -98,7 +98,7 @@ def watch_market(
     """Watch until SIGINT or SIGTERM. Without a key, tell everything and send nothing."""
     from eth_account import Account
 
-    from audit.served import Served, fetch
+    from audit.served import Served, fetch, verdicts
     from audit.watcher import Mandate, Watcher
     from client.public import Reader
     from ledger.errors import LedgerError
@@ -125,6 +125,7 @@ def watch_market(
             address=account.address if account else None,
             files=lambda posted: fetch(reader, posted),
             policy=policy,
+            verdicts=lambda run, digest: verdicts(reader, run, digest),
         )
     except LedgerError as error:
         raise UserError(str(error)) from error
