@@ -21,6 +21,7 @@ from rollcall.cli import (
     doctor,
     keys,
     launch,
+    owed,
     provenance,
     roles,
     run,
@@ -45,7 +46,7 @@ app = typer.Typer(
 for part in (demo, doctor, calibrate, roles, verify, launch, status):
     app.add_typer(part.commands)
 app.add_typer(run.commands, name="run", rich_help_panel=RUNS)
-for part in (keys, stake, claim):
+for part in (keys, stake, claim, owed):
     app.add_typer(part.commands)
 app.add_typer(keys.signers, name="signer", rich_help_panel=MONEY)
 for part in (appeal, audit, watch, provenance):

@@ -116,6 +116,8 @@ class WorkerConfig(RoleConfig):
     prove_omissions: bool = True
     """Prove on chain, under a bond, that an epoch skipped this worker's receipted work. Needs gas and
     tokens; where either is missing it is logged."""
+    most_unposted_groups: Positive = 4096
+    """Groups that were taken and that no posted epoch has, beyond which no more are leased in that run."""
     appeals: bool = True
     """Replay work that this worker is accused for, and appeal on chain unless the replay agrees. Needs gas,
     no bond. An excluded worker stays until its accusations are decided."""

@@ -35,6 +35,7 @@ from rollout_worker.engines.base import Engine, engine_name
 from rollout_worker.engines.registry import open_engine
 from rollout_worker.pay.appeals import Appeals, answering, see_out
 from rollout_worker.pay.bookkeeping import Bookkeeper, keep_books
+from rollout_worker.pay.exposure import Exposure
 from rollout_worker.pay.receipts import ReceiptBook
 from rollout_worker.replay.self_check import self_check
 from rollout_worker.session import End, Seller, Shift
@@ -118,8 +119,10 @@ def work_for(seller: Seller, wallet: Wallet, info: RunInfo) -> End:
     with opened(seller.config, info.spec, folder) as engine:
         structlog.get_logger().info("engine ready", engine=engine.name)
         wallet.join(info)
-        with books_of(seller, wallet, info.run_id):
-            end = Shift(seller, info, store, engine, wallet.permit(info.run_id)).run()
+        with books_of(seller, wallet, info.run_id) as books:
+            permit = Exposure(wallet.permit(info.run_id), books, seller.config.most_unposted_groups)
+            end = Shift(seller, info, store, engine, permit).run()
+            tell_unposted(books, info.run_id)
             return check_self(seller, info, store, engine, folder) if end is End.PAUSED else end
 
 
@@ -148,6 +151,15 @@ def check_self(
     seller.routes.self_check(info.run_id, found, give_up=give_up)
     log.info("self-check passed")
     return End.RESUMED
+
+
+def tell_unposted(books: Bookkeeper, run_id: int) -> None:
+    """Say on leaving a run what it took and put into no epoch."""
+    num_groups, tokens = books.unposted()
+    if num_groups:
+        facts = {"run": run_id, "groups": num_groups, "tokens": tokens}
+        remedy = "`rollcall owed --config worker.toml` shows it and claims what is overdue"
+        structlog.get_logger().warning("in no posted epoch yet", **facts, remedy=remedy)
 
 
 @contextmanager

@@ -40,7 +40,7 @@ from rollout_worker.generate import generate_groups
 from rollout_worker.growing_file import NotWritten
 from rollout_worker.pay.receipts import ReceiptBook
 from rollout_worker.sell import Delivery, Outbox, Postage
-from rollout_worker.wallet import RunPermit
+from rollout_worker.wallet import Permit
 
 
 class End(StrEnum):
@@ -89,7 +89,7 @@ class Shift:
         info: RunInfo,
         store: PolicyCache,
         engine: Engine,
-        permit: RunPermit,
+        permit: Permit,
     ) -> None:
         self._seller = seller
         self._permit = permit

@@ -9,6 +9,7 @@ config allows.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import structlog
 from eth_account import Account
@@ -47,6 +48,14 @@ def hindrance(state: RunState, *, now: float) -> Hindrance | None:
     if now > state.permit_until:
         return Hindrance(f"its permit ended at {state.permit_until}")
     return None
+
+
+class Permit(Protocol):
+    """What is asked before each round of leases."""
+
+    def hindrance(self) -> Hindrance | None:
+        """Return what forbids work now."""
+        ...
 
 
 class RunPermit:

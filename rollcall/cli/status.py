@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from protocol.constants import NUM_TOKENS_PER_UNIT
 from rollcall.cli.desk import address_of_text
 from rollcall.cli.options import RUNS, AsJson, example
 from rollcall.frame.console import open_console, show, table
@@ -105,6 +106,7 @@ def _counts(item: VerifierInfo) -> tuple[int, ...]:
 
 
 def _standings_table(standings: tuple[WorkerInfo, ...]) -> Table:
+    """Earned is what final epochs pay; owed, what was taken and no final epoch has, by the orchestrator's word."""
     rows = (
         (
             str(item.run_id),
@@ -113,11 +115,12 @@ def _standings_table(standings: tuple[WorkerInfo, ...]) -> Table:
             str(item.waiting_groups),
             ", ".join(f"{n} {why}" for why, n in sorted(item.rejected_by_reason.items())) or "none",
             f"{item.earned:,} units",
+            f"{max(0, item.accepted_tokens // NUM_TOKENS_PER_UNIT - item.earned):,} units",
             _standing(item),
         )
         for item in standings
     )
-    columns = ("run", "accepted", "tokens", "waiting", "rejected", "earned", "standing")
+    columns = ("run", "accepted", "tokens", "waiting", "rejected", "earned", "owed", "standing")
     return table("worker", columns, rows)
 
 
