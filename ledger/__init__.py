@@ -1,6 +1,6 @@
 """The ledger in Python: the one door to web3.
 
-Read in this order: state (what the contracts keep), rules (what follows from it), ledger with registry, runs and
-disputes over calls (one method per contract function), sender and transactions, events and journal, register,
+Read in this order: state (what the contracts keep), rules (what follows from it), ledger with registry, runs,
+disputes and owed over calls (one method per contract function), sender and transactions, events and journal, register,
 permit, deployment, artifact; errors and node (what goes wrong).
 """
