@@ -490,7 +490,20 @@ contract Market is Prover {
     function stopOverdue(uint256 seed) external observed {
         // It ends a run; most of the time something must go on.
         need(claimedWork.length > 0 && seed % 8 == 0);
-        disputes.stopOverdue(claimedWork[(seed >> 8) % claimedWork.length]);
+        uint256 i = (seed >> 8) % claimedWork.length;
+        // One that can, where there is one.
+        for (uint256 n = claimedWork.length; n > 0 && !isRipe(claimedWork[i]); --n) {
+            i = (i + 1) % claimedWork.length;
+        }
+        disputes.stopOverdue(claimedWork[i]);
+    }
+
+    function isRipe(IDisputes.Work memory work) internal view returns (bool) {
+        uint48 since = disputes.claimedAt(hashOf(work));
+        bool stands = since > 0 && uint256(since) + RESPONSE <= clock();
+        IRunLedger.Status status = run(work.runId).status;
+        bool goesOn = status == IRunLedger.Status.Active || status == IRunLedger.Status.Halted;
+        return stands && goesOn && !disputes.isReported(work.runId, work.worker);
     }
 
     function payOwed(uint256 seed) external observed {

@@ -140,7 +140,7 @@ contract FraudProofs {
     ) external view {
         IRunLedger.Posting posting = _postingOf(header);
         IRunLedger.Run memory run = _runOf(header.runId);
-        _requireReceipt(header.runId, run, receipt, signature);
+        _requireReceipt(run, receipt, signature);
         IRunLedger.Epoch memory epoch = _ledger.epochOf(header.runId, header.epoch);
         IDisputes.Work calldata work = receipt.work;
         // Somebody who joined can be paid or reported; of an invented worker an operator's leaked key could tell for ever.
@@ -171,7 +171,7 @@ contract FraudProofs {
         IRunLedger.Run memory run = _runOf(runId);
         for (uint256 i = 0; i < receipts.length; ++i) {
             IDisputes.Receipt calldata receipt = receipts[i];
-            _requireReceipt(runId, run, receipt, signatures[i]);
+            _requireReceipt(run, receipt, signatures[i]);
             IDisputes.Work calldata work = receipt.work;
             // Work of no units would be a claimant's that is owed nothing.
             bool isNothing = work.worker != worker || work.tokens < EpochHash.TOKENS_PER_UNIT;
@@ -275,7 +275,6 @@ contract FraudProofs {
     }
 
     function _requireReceipt(
-        uint256 runId,
         IRunLedger.Run memory run,
         IDisputes.Receipt calldata receipt,
         bytes calldata signature
@@ -284,7 +283,7 @@ contract FraudProofs {
         bytes32 digest = _digest(EpochHash.receipt(receipt.work, workDigest, receipt.receivedAt));
         // slither-disable-next-line unused-return -- a signature that fails recovers to nobody, who is refused below
         (address signer,,) = ECDSA.tryRecoverCalldata(digest, signature);
-        if (receipt.work.runId != runId || !_registry.spokeFor(signer, run.operator, receipt.receivedAt)) {
+        if (!_registry.spokeFor(signer, run.operator, receipt.receivedAt)) {
             revert IDisputes.NotOperatorsKey(signer, run.operator);
         }
     }
