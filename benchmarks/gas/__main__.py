@@ -19,6 +19,7 @@ from benchmarks.gas.market import Market
 from benchmarks.gas.naive import naive_designs
 from benchmarks.gas.page import page
 from benchmarks.gas.proofs import Proofs
+from benchmarks.gas.receipts import Receipts
 from benchmarks.gas.rows import MOST_ABOVE, Design, Row
 from ledger.ledger import web3_at
 from tests.stage.anvil import anvil, executable
@@ -35,6 +36,7 @@ def measure(num_contributions: int, num_workers: int) -> tuple[list[Row], list[D
         life = Life(market, num_contributions, num_workers)
         rows = list(_shown(life.rows()))
         rows += _shown(Proofs(life).rows())
+        rows += _shown(Receipts(life).rows())
         ours = _ours(rows, num_contributions, num_workers)
         return rows, [ours, *naive_designs(market, num_contributions // num_workers), PEER]
 
