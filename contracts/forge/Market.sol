@@ -105,7 +105,7 @@ contract Market is Prover {
             this.claimOwed.selector,
             this.claimOwed.selector,
             this.answerOwed.selector,
-            this.answerOwed.selector,
+            this.stopOverdue.selector,
             this.stopOverdue.selector,
             this.payOwed.selector,
             this.payOwed.selector,
@@ -475,7 +475,8 @@ contract Market is Prover {
     function answerOwed(uint256 seed) external observed {
         need(claimedWork.length > 0);
         IDisputes.Work memory work = claimedWork[(seed >> 8) % claimedWork.length];
-        if (seed & 1 == 1) return disputes.answerCondemned(work, condemned(work, 2));
+        // Seldom, for what is condemned stays so.
+        if (seed & 7 == 1) return disputes.answerCondemned(work, condemned(work, 2));
         for (uint32 i = run(work.runId).numPosted; i > 0; --i) {
             EpochFile memory file = fileOf(work.runId, i - 1);
             for (uint256 j = 0; j < file.leaves.length; ++j) {
@@ -488,8 +489,7 @@ contract Market is Prover {
     }
 
     function stopOverdue(uint256 seed) external observed {
-        // It ends a run; most of the time something must go on.
-        need(claimedWork.length > 0 && seed % 8 == 0);
+        need(claimedWork.length > 0);
         uint256 i = (seed >> 8) % claimedWork.length;
         // One that can, where there is one.
         for (uint256 n = claimedWork.length; n > 0 && !isRipe(claimedWork[i]); --n) {
