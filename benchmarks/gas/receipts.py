@@ -13,7 +13,7 @@ from protocol.canonical import keccak256
 from protocol.rollout import Receipt, Work
 from protocol.signing import sign
 from protocol.verdict import NOTHING_MEASURED, Outcome, Rejection, Verdict
-from tests.stage.ledger_epochs import work_of
+from tests.stage.epochs import work_of
 
 NUM_CLAIMED = 50
 
@@ -25,8 +25,8 @@ class Receipts:
         self.life, self.market = life, life.market
         self.big, self.run_id = life.big, life.line.run_id
         self.call = life.market.disputes.functions
-        self.paid = len(self.big.work) // 2
-        self.worker = self.big.work[self.paid].worker
+        self.paid = len(self.big.leaves) // 2
+        self.worker = self.big.leaves[self.paid].worker
 
     def rows(self) -> Iterator[Row]:
         """Yield what a claim, each answer and the pay use."""
@@ -37,9 +37,9 @@ class Receipts:
             promised = [self.work(n) for n in range(NUM_CLAIMED)]
             gas = self.claim(promised)
             yield Row(f"claimOwed, for each of {NUM_CLAIMED} receipts", gas // NUM_CLAIMED)
-            leaf = work_of(self.big.work[self.paid])
+            leaf = work_of(self.big.leaves[self.paid])
             self.claim([leaf])
-            shown = (astuple(posted.header), self.big.work_proof(self.paid))
+            shown = (astuple(posted.header), self.big.work(self.paid))
             yield self.weighed("answerPaid", self.call.answerPaid(work_struct(leaf), *shown))
             verdicts = [self.verdict(promised[0], place) for place in range(3)]
             condemned = self.call.answerCondemned(work_struct(promised[0]), verdicts)
@@ -62,7 +62,7 @@ class Receipts:
 
     def work(self, n: int) -> Work:
         """Return work that no epoch has, dated as the epoch's."""
-        leaf = self.big.work[self.paid]
+        leaf = self.big.leaves[self.paid]
         payload = keccak256(b"promised" + n.to_bytes(8, "big"))
         fresh = replace(leaf, nonce=10**6 + n, payload_digest=payload, tokens=TOKENS)
         return work_of(fresh)
