@@ -490,7 +490,7 @@ contract Market is Prover {
 
     function stopOverdue(uint256 seed) external observed {
         // It ends a run; most of the time something must go on.
-        need(claimedWork.length > 0 && seed % 4 == 0);
+        need(claimedWork.length > 0 && seed % 6 == 0);
         uint256 i = (seed >> 8) % claimedWork.length;
         // One that can, where there is one.
         for (uint256 n = claimedWork.length; n > 0 && !isRipe(claimedWork[i]); --n) {
