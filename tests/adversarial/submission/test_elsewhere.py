@@ -21,7 +21,7 @@ def test_a_group_of_one_run_is_not_taken_in_another(
         place.wait(0)
         body = RunRegistration(run_id=other, spec=spec)
         assert place.request("POST", "/v1/runs", body.to_json()).status_code == 200
-        place.call(restoring.restore_runs, place.services)
+        place.call(restoring.restore, place.services, place.services.runs[other])
         submission = alice.submission(alice.leases()[0].lease)
         response = alice.post(f"/v1/runs/{other}/submissions", pack(submission))
         assert (response.status_code, response.json()["code"]) == (404, "not_found")
