@@ -29,11 +29,14 @@ async def resume(services: Services, run: Run, worker: str, found: SelfCheck) ->
 
 
 async def require_rested(services: Services, run: Run, worker: str) -> None:
-    """Raise `TooManyRejected` where too many more of the worker's groups were rejected than accepted."""
+    """Raise `TooManyRejected` where too many more of the worker's groups were rejected than accepted.
+
+    Not to who is excluded, and must hear that: its groups were all rejected then, and no rest helps.
+    """
     num_excess, leased_until = await services.store.workers.excess(run.run_id, worker)
     seconds = rest_seconds(num_excess, lease_seconds=run.spec.lease_seconds)
     left = leased_until - run.spec.lease_seconds + seconds - services.clock()
-    if seconds and left > 0:
+    if seconds and left > 0 and await services.store.workers.exclusion(run.run_id, worker) is None:
         raise TooManyRejected(
             f"{num_excess} more groups of {worker} were rejected than accepted: no leases for {left:.0f} s; mend "
             "what its receipts name (see `rollcall doctor`), for each good group takes one off",

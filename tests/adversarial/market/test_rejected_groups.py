@@ -17,6 +17,7 @@ from protocol.rollout import Receipt
 from protocol.verdict import Outcome
 from tests.orchestrator.test_dropping import give_back
 from tests.orchestrator.test_verdicts import code
+from tests.stage.evidence import NAMED
 from tests.stage.ground import Ground
 from tests.stage.place import Party, Place, opened
 
@@ -97,6 +98,16 @@ def test_groups_that_a_replay_rejects_count_as_much(place: Place) -> None:
         receipt = alice.deliver(alice.leases()[0].lease)
         assert verifier.decide(receipt.work_digest, Outcome.REJECTED) == "rejected"
     assert code(alice.lease()) == "too_many_rejected"
+
+
+def test_who_is_excluded_hears_that_and_not_that_it_should_rest(place: Place) -> None:
+    """It would wait for hours, and not see that its stake is asked for."""
+    alice, verifier = place.party("alice"), place.party("v0")
+    last = alice.deliver(alice.leases()[0].lease)
+    assert send_junk(alice, MANY) == NUM_FORGIVEN
+    assert code(alice.lease()) == "too_many_rejected"
+    verifier.decide(last.work_digest, Outcome.REJECTED, NAMED)
+    assert code(alice.lease()) == "excluded"
 
 
 def blobs_in(folder: Path) -> int:
