@@ -212,7 +212,11 @@ plan = {{ model = "{ROOT}/models/start" }}
     assert "Add --yes" in typed("run", "stop", run, by=OPERATOR, fails=True)
     assert "is stopped" in typed("run", "stop", run, "--yes", by=OPERATOR)
     town.wait()
-    assert "12.5 RTEST are credited" in typed("run", "close", run, by=OTHER)
+    assert "12.5 RTEST are in no epoch" in typed("run", "close", run, by=OTHER)
+    assert "receipts have time until" in typed("run", "refund", run, by=OTHER, fails=True)
+    for _ in range(2):
+        town.wait()
+    assert "12.5 RTEST are credited" in typed("run", "refund", run, by=OTHER)
     had = town.by(OPERATOR).balance(account(OPERATOR).address)
     typed("withdraw", by=OPERATOR)
     assert town.by(OPERATOR).balance(account(OPERATOR).address) == had + BUDGET + 25 * 10**17
