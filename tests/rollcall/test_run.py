@@ -8,7 +8,7 @@ from protocol.user_error import UserError
 from rollcall.cli import run
 from rollcall.cli.desk import digest_of
 from tests.stage.counter import Counter, told
-from tests.stage.world import WINDOW, World
+from tests.stage.world import RESPONSE, WINDOW, World
 
 
 def status(world: World) -> LedgerStatus:
@@ -128,9 +128,14 @@ def test_a_run_is_stopped_and_closed_and_its_operator_told_of_the_refund(world: 
         run.fund(counter.desk, world.run_id, "1")
     world.wait(WINDOW + 1)
     run.close(counter.desk, world.run_id)
-    assert "0.0000000000001 RTEST are credited" in counter.said
+    assert "0.0000000000001 RTEST are in no epoch" in counter.said
     with told(world, counter, "is closed already"):
         run.close(counter.desk, world.run_id)
+    with told(world, counter, "receipts have time until .*: refund it then"):
+        run.refund(counter.desk, world.run_id)
+    world.wait(WINDOW + RESPONSE + 1)
+    run.refund(counter.desk, world.run_id)
+    assert "0.0000000000001 RTEST are credited" in counter.said
 
 
 def test_a_verifier_short_of_stake_is_replaced(world: World) -> None:
