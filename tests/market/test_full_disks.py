@@ -12,7 +12,7 @@ from tests.stage.evidence import evidence
 from tests.stage.terms import law
 
 PROGRAM = """
-import resource, sys
+import os, resource, sys
 from pathlib import Path
 folder = Path(sys.argv[1])
 def fill(most_bytes):
@@ -20,9 +20,15 @@ def fill(most_bytes):
 """
 
 
+LEAVE = """
+sys.stdout.flush()
+os._exit(0)  # the store's own threads may still be writing: Python would abort under them
+"""
+
+
 def run(folder: Path, program: str) -> str:
     """Run a program in a process of its own, whose disk it may fill; return what it said."""
-    words = [sys.executable, "-c", PROGRAM + program, str(folder)]
+    words = [sys.executable, "-c", PROGRAM + program + LEAVE, str(folder)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
