@@ -95,7 +95,7 @@ class CountAnswers:
 
     def __init__(self, app: ASGIApp, services: Services) -> None:
         self._app = app
-        self._market = services
+        self._services = services
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -105,7 +105,7 @@ class CountAnswers:
         async def counted(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
                 path = getattr(scope.get("route"), "path", "unknown")
-                self._market.metrics.requests.labels(path, message["status"]).inc()
+                self._services.metrics.requests.labels(path, message["status"]).inc()
             await send(message)
 
         await self._app(scope, receive, counted)

@@ -225,8 +225,8 @@ async def _record(
     event = _event(run, known, judged, services.clock())
     # Before the queue, which may forget it: a receipt is kept whatever becomes of Redis.
     entry = (run.run_id, Kind.GROUP, known.digest.hex())
-    taken = TakenGroup(known.signed, group, judged.copy_key, num_votes, event)
-    if judged.finding is None:
+    if is_kept:
+        taken = TakenGroup(known.signed, group, judged.copy_key, num_votes, event)
         await services.journal.keep(*entry, taken.packed())
     outcome, detail = await services.store.groups.submit(
         *(run.run_id, known.digest, group),
@@ -237,10 +237,11 @@ async def _record(
         now=services.clock(),
         event=event,
     )
-    if is_kept and outcome != "taken" and not await _is_named(services, run, known.digest, blob):
-        await services.blobs.remove(blob)
-    if outcome not in {"taken", "same"} and judged.finding is None:
-        await services.journal.drop(*entry)
+    if is_kept and outcome != "taken":
+        if not await _is_named(services, run, known.digest, blob):
+            await services.blobs.remove(blob)
+        if outcome != "same":
+            await services.journal.drop(*entry)
     match outcome:
         case "same":
             return bytes(detail)

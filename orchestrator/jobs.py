@@ -49,7 +49,7 @@ class Service:
     """Runs the jobs of every served run until it is closed."""
 
     def __init__(self, services: Services) -> None:
-        self._market = services
+        self._services = services
         self._owner = secrets.token_hex(8)
         self._tasks: list[asyncio.Task[None]] = []
         self._epochs = EpochWatch(services.config.watch_folder)
@@ -58,7 +58,7 @@ class Service:
         """What ended a job that should never end."""
 
     def start(self) -> None:
-        config = self._market.config
+        config = self._services.config
         self._tasks = [
             asyncio.create_task(self._repeat("watch", watch, config.chain_poll_seconds)),
             asyncio.create_task(self._repeat("leases", free_leases, config.tick_seconds)),
@@ -110,35 +110,35 @@ class Service:
         while True:
             for run in await self._runs():
                 await self._once(name, job, run)
-            self._market.metrics.scorers_killed.set(self._market.rewards.num_killed)
+            self._services.metrics.scorers_killed.set(self._services.rewards.num_killed)
             await asyncio.sleep(seconds)
 
     async def _once(self, name: str, job: Job, run: Run) -> None:
         log = structlog.get_logger()
         try:
-            await job(self._market, run)
+            await job(self._services, run)
         except (MarketError, LedgerError) as error:
-            self._market.metrics.background_failures.labels(name).inc()
+            self._services.metrics.background_failures.labels(name).inc()
             log.warning("background round failed", job=name, error=str(error))
         except Exception:
             # The boundary of a round: a defect met in one run must not end settlement for all of them in silence.
-            self._market.metrics.background_failures.labels(name).inc()
+            self._services.metrics.background_failures.labels(name).inc()
             log.exception("background job has a defect", job=name, run_id=run.run_id)
 
     async def _runs(self) -> list[Run]:
         log = structlog.get_logger()
         try:
             if not self._has_all_runs:
-                await restoring.restore_runs(self._market)
+                await restoring.restore_runs(self._services)
                 self._has_all_runs = True
-            await self._market.recover()
+            await self._services.recover()
         except (MarketError, LedgerError) as error:
             log.warning("runs not recovered", error=str(error))
         except Exception:
             # Redis may refuse for reasons of its own (full, read-only): the jobs outlive it.
-            self._market.metrics.background_failures.labels("recover").inc()
+            self._services.metrics.background_failures.labels("recover").inc()
             log.exception("runs not recovered")
-        return list(self._market.runs.values())
+        return list(self._services.runs.values())
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """Stop the server where a job ended by itself: a market that no longer settles must be seen."""

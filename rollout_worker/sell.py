@@ -119,7 +119,7 @@ class SendingChild:
         self._closed_at: float | None = None
         chain_id = postage.domain.chain_id
         connection = Connection(postage.url, postage.key, chain_id=chain_id, retry=postage.retry)
-        self._market = WorkerRoutes(connection)
+        self._routes = WorkerRoutes(connection)
         self._threads = ThreadPoolExecutor(NUM_SENDERS, thread_name_prefix="sender")
 
     def deliver_all(self, groups: Sequence[Finished]) -> tuple[Delivery, ...]:
@@ -136,11 +136,11 @@ class SendingChild:
             spec=spec,
             domain=postage.domain,
             key=postage.key,
-            now=int(self._market.clock.now()),
+            now=int(self._routes.clock.now()),
         )
         sizes = (lease.nonce, commitment.num_tokens, len(commitment.body))
         try:
-            receipt = self._market.submit(
+            receipt = self._routes.submit(
                 postage.info.run_id, commitment.body, give_up=lambda: self._is_lost(lease)
             )
             check_receipt(receipt, lease, commitment.work_digest, spec=spec, domain=postage.domain)
@@ -151,7 +151,7 @@ class SendingChild:
         return Delivery(*sizes, receipt=receipt.to_json(), work=commitment.work.to_json())
 
     def _is_lost(self, lease: Lease) -> bool:
-        if self._market.clock.now() > lease.deadline:
+        if self._routes.clock.now() > lease.deadline:
             return True
         if self._closed_at is None and self._closing.is_set():
             self._closed_at = time.monotonic()

@@ -78,7 +78,7 @@ class Appeals:
     ) -> None:
         self._wallet = wallet
         self._ledger = wallet.ledger
-        self._market = routes
+        self._routes = routes
         self._receipts = receipts
         self._worker = wallet.identity()
         self._check = Review(config, wallet, routes)
@@ -112,7 +112,7 @@ class Appeals:
         try:
             if self._ledger.is_reported(run_id, self._worker):
                 return False
-            infos = self._market.worker(self._worker, give_up=give_up).runs
+            infos = self._routes.worker(self._worker, give_up=give_up).runs
         except (MarketError, LedgerError) as error:
             self._say(b"", "accusations not seen", reason=str(error))
             return True

@@ -86,7 +86,7 @@ class Bookkeeper:
         give_up: GiveUp,
     ) -> None:
         self._ledger = ledger
-        self._market = routes
+        self._routes = routes
         self._run_id = run_id
         self._worker = worker
         self._receipts = receipts
@@ -130,7 +130,7 @@ class Bookkeeper:
             return found
         for digest in self._digests(epoch, chain.header_hash):
             try:
-                data = self._market.blob(
+                data = self._routes.blob(
                     digest, max_bytes=MAX_EPOCH_BYTES, kind="epoch", give_up=self._give_up
                 )
             except (NotFound, BlobMismatch):
@@ -143,7 +143,7 @@ class Bookkeeper:
 
     def _digests(self, epoch: int, header_hash: bytes) -> Iterator[bytes]:
         """Yield where an epoch's file may be: as the market says, then as whoever posted it said."""
-        yield self._market.epoch(self._run_id, epoch, give_up=self._give_up).file
+        yield self._routes.epoch(self._run_id, epoch, give_up=self._give_up).file
         for event in self._cursor.poll():
             if event.name == "EpochPosted" and event.values["runId"] == self._run_id:
                 self._uris[bytes(event.values["headerHash"])] = str(event.values["dataURI"])

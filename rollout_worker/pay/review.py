@@ -47,7 +47,7 @@ class Review:
     def __init__(self, config: WorkerConfig, wallet: Wallet, routes: PublicRoutes) -> None:
         self._config = config
         self._wallet = wallet
-        self._market = routes
+        self._routes = routes
         self._keys = Keys(wallet.ledger)
 
     def look(
@@ -74,10 +74,10 @@ class Review:
         self, found: WorkReview, accusation: Accusation, kept: KeptReceipt | None, give_up: GiveUp
     ) -> None:
         run_id, digest = accusation.state.run_id, accusation.work_digest
-        found.info = self._market.run(run_id, give_up=give_up)
+        found.info = self._routes.run(run_id, give_up=give_up)
         self._wallet.check_run(found.info)
-        found.status = self._market.submission(run_id, digest, give_up=give_up)
-        found.body = self._market.blob(
+        found.status = self._routes.submission(run_id, digest, give_up=give_up)
+        found.body = self._routes.blob(
             found.status.body, max_bytes=MAX_SUBMISSION_BYTES, kind="submission", give_up=give_up
         )
         submission = read_submission(found.body, found.info.spec.most_submission_bytes)
@@ -104,7 +104,7 @@ class Review:
         self, info: RunInfo, lease: Lease, submission: Submission, give_up: GiveUp
     ) -> Sequence[Findings]:
         """Replay one group, and hold its model no longer than that: an engine may be at work beside it."""
-        spec, routes = info.spec, self._market
+        spec, routes = info.spec, self._routes
         store = PolicyCache(
             routes, run_id=info.run_id, spec=spec, domain=self._wallet.domain, keep=1
         )

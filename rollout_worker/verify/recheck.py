@@ -91,7 +91,7 @@ class Rechecker:
         open_suspects: Callable[[Weights], ReplayModel],
         give_up: GiveUp,
     ) -> None:
-        self._market = routes
+        self._routes = routes
         self._info = info
         self._store = store
         self._verifier = verifier
@@ -130,12 +130,12 @@ class Rechecker:
     def renewed(self, verdict: Verdict) -> Verdict:
         """Return an earlier finding signed for now: a verdict's time may not lie far back."""
         return self._signed(
-            verdict.model_copy(update={"decided_at": int(self._market.clock.now())})
+            verdict.model_copy(update={"decided_at": int(self._routes.clock.now())})
         )
 
     def fetch(self, task: AuditTask) -> FetchedGroup:
         """Fetch a group; raise a `MarketError` unless it is what its worker signed."""
-        data = self._market.blob(
+        data = self._routes.blob(
             task.body, max_bytes=MAX_SUBMISSION_BYTES, kind="submission", give_up=self._give_up
         )
         submission = read_submission(data, self._info.spec.most_submission_bytes)
@@ -281,7 +281,7 @@ class Rechecker:
             hypothesis=hypothesis,
             explained=explained,
             mismatches=mismatches,
-            decided_at=int(self._market.clock.now()),
+            decided_at=int(self._routes.clock.now()),
             signature=bytes(65),
         )
         return self._signed(verdict)
