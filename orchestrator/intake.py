@@ -39,7 +39,7 @@ from protocol.errors import (
 )
 from protocol.inflate import stated_size
 from protocol.messages import BatchGroup, Contribution, GroupState
-from protocol.rollout import Lease, Receipt, Submission, Work, read_submission, work_of
+from protocol.rollout import Lease, Receipt, Submission, Work, repack, work_of
 from protocol.signing import recover, sign
 
 SMALL_BYTES = 1 << 16
@@ -93,7 +93,7 @@ async def take(
     arrived_at: float,
 ) -> Receipt | bytes:
     """Return the receipt (as JSON bytes where it was given before); raise what refuses the body."""
-    submission = await _read(services, body, run.spec.most_submission_bytes)
+    submission, packed = await _read(services, body, run.spec.most_submission_bytes)
     known = await _begin(services, run, sender, submission, arrived_at)
     if isinstance(known, bytes):
         return known
@@ -101,15 +101,15 @@ async def take(
         known.lease, known.submission, run.terms, newest_version=known.newest_version
     )
     judged = await _judge(services, run, known, finding)
-    return await _record(services, run, known, judged, body)
+    return await _record(services, run, known, judged, packed)
 
 
-async def _read(services: Services, body: bytes, most: int) -> Submission:
+async def _read(services: Services, body: bytes, most: int) -> tuple[Submission, bytes]:
     """Read a body, a large one in a thread: inflating 64 MiB must not hold up who sends a kilobyte."""
     if 0 < stated_size(body) <= SMALL_BYTES:
-        return read_submission(body, most)
+        return repack(body, most)
     loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(services.readers, read_submission, body, most)
+    return await loop.run_in_executor(services.readers, repack, body, most)
 
 
 async def _begin(

@@ -7,9 +7,8 @@ work only with its worker's over the very group, and a receipt only with one ove
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import zstandard
-
 from protocol.errors import BadSignature, Malformed
+from protocol.inflate import deflate
 from protocol.messages import RunInfo
 from protocol.rollout import (
     Lease,
@@ -27,9 +26,6 @@ from protocol.signing import Domain, recover, require_signer, sign
 SpokeFor = Callable[[str, str, int], bool]
 """Whether a key signed for an account at a time: it is the account, or was its hot key then. What counts is
 the work's date: a worker that withdraws its key must not make its work unreadable, nor its epoch."""
-
-ZSTD_LEVEL = 3
-"""Token ids compress to about half at any level; 3 costs 0.1 ms per group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +83,7 @@ def commit(
     work = work_of(lease, unsigned, gflops=spec.gflops(num_tokens))
     digest = domain.digest(work)
     signed = unsigned.model_copy(update={"signature": sign(key, digest)})
-    body = zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(signed.canonical())
+    body = deflate(signed.canonical())
     return Commitment(lease=lease, work=work, work_digest=digest, body=body, num_tokens=num_tokens)
 
 

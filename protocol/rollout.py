@@ -16,7 +16,7 @@ from protocol.constants import (
     MAX_GROUP_SIZE,
     MICRO,
 )
-from protocol.inflate import inflate
+from protocol.inflate import deflate, inflate
 from protocol.wire import U32, U63, U64, Address, AsTuple, Bytes, Bytes32, Name, Signature, Wire
 
 
@@ -167,6 +167,15 @@ def read_submission(body: bytes, most: int) -> Submission:
     read a body that one takes. Raises `TooLarge` as soon as more comes out, and `Malformed`.
     """
     return Submission.from_canonical(inflate(body, most))
+
+
+def repack(body: bytes, most: int) -> tuple[Submission, bytes]:
+    """Read a body; return it with its content in a frame of our own.
+
+    A sender's frame may hold a million empty blocks beside a kilobyte, which every reader would fetch.
+    """
+    content = inflate(body, most)
+    return Submission.from_canonical(content), deflate(content)
 
 
 class Receipt(Wire):

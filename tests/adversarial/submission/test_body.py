@@ -18,7 +18,7 @@ from protocol.constants import (
 from protocol.errors import Malformed, TooLarge
 from protocol.inflate import inflate
 from protocol.messages import BatchGroup
-from protocol.rollout import Rollout, Submission, read_submission
+from protocol.rollout import Receipt, Rollout, Submission, read_submission
 from tests.stage.place import Place, pack
 from trainer.batch import read_group
 
@@ -229,3 +229,26 @@ def test_the_largest_group_with_the_longest_prompt_has_few_enough_elements() -> 
         signature=bytes(65),
     )
     assert Submission.from_canonical(submission.canonical()) == submission
+
+
+EMPTY_BLOCK = bytes(3)
+"""A zstd block of no bytes, and not the last (RFC 8878, section 3.1.1.2)."""
+
+
+def padded(body: bytes, num_blocks: int) -> bytes:
+    """Return a frame of the same content with empty blocks before it."""
+    header = zstandard.frame_header_size(body)
+    return body[:header] + EMPTY_BLOCK * num_blocks + body[header:]
+
+
+def test_what_is_stored_weighs_no_more_than_its_content(shared_place: Place) -> None:
+    alice = shared_place.party("alice")
+    submission = alice.submission(alice.leases()[0].lease)
+    body = pack(submission)
+    heavy = padded(body, 15_000)
+    assert read_submission(heavy, MEBIBYTE) == submission, "stored as it came, all would fetch it"
+    receipt = Receipt.from_json(alice.submit(heavy).content)
+    stored = shared_place.get(f"/v1/blobs/0x{shared_place.status(receipt.work_digest).body.hex()}")
+    assert receipt.rejection == ""
+    assert read_submission(stored.content, MEBIBYTE) == submission
+    assert len(stored.content) <= len(body) < len(heavy) // 10
