@@ -260,7 +260,7 @@ async def _record(
             finding = admission.duplicate(bytes.fromhex(detail.decode()))
             copied = Judged(GroupState.REJECTED, finding, (), False, None)
             return await _record(services, run, known, copied, body)
-    result = judged.finding.rejection.value if judged.finding else judged.state.value
+    result = judged.finding.rejection.value if judged.finding else GroupState.TAKEN.value
     services.metrics.submissions.labels(run.run_id, result).inc()
     if judged.finding is None:
         services.metrics.tokens.labels(run.run_id).inc(known.work.tokens)
@@ -344,7 +344,7 @@ def _event(run: Run, known: Arrival, judged: Judged, now: float) -> str:
         "version": known.lease.policy_version,
         "staleness": known.newest_version - known.lease.policy_version,
         "reward_mean": round(mean, 4),
-        "state": judged.state.value,
+        "state": (GroupState.REJECTED if judged.finding else GroupState.TAKEN).value,
         "rejection": judged.finding.rejection.value if judged.finding else "",
         "is_trainable": int(judged.is_trainable),
     }

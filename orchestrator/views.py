@@ -52,7 +52,12 @@ async def submission_status(services: Services, run: Run, work_digest: bytes) ->
     subject = await subject_of(services, run, work_digest)
     verdicts = await services.store.groups.verdicts(run.run_id, work_digest)
     group = subject.group
-    face = face_of(group, verdicts, run.canaries.get(group.worker))
+    face = face_of(
+        group,
+        verdicts,
+        run.canaries.get(group.worker),
+        is_drawn_openly=_is_drawn_openly(run, group),
+    )
     draw = _shown_draw(run, group)
     return SubmissionStatus(
         work_digest=work_digest,
@@ -75,10 +80,15 @@ def _shown_draw(run: Run, group: GroupRecord) -> Draw:
 
     A verifier could tell a canary by it: a group that is replayed though its worker's record asks for few.
     """
-    is_out = group.draw_epoch < run.num_revealed
+    is_out = _is_drawn_openly(run, group)
     if not is_out or group.canary or group.state is not GroupState.ACCEPTED:
         return Draw(epoch=0, rate=0)
     return Draw(epoch=group.draw_epoch, rate=group.draw_rate)
+
+
+def _is_drawn_openly(run: Run, group: GroupRecord) -> bool:
+    """Return whether the secret is out that drew the group for a replay, or did not."""
+    return group.draw_epoch < run.num_revealed
 
 
 async def epoch_info(services: Services, run: Run, epoch: int) -> EpochInfo:
@@ -119,12 +129,12 @@ async def _worker_info(services: Services, run: Run, worker: str) -> WorkerInfo 
     record = await services.store.workers.record(run.run_id, worker)
     if record is None:
         return None
+    num_waiting, waiting_tokens = await services.store.workers.waiting(run.run_id, worker)
     return WorkerInfo(
         run_id=run.run_id,
         worker=worker,
-        accepted_groups=record.accepted_groups,
-        accepted_tokens=record.accepted_tokens,
-        waiting_groups=await services.store.workers.num_waiting(run.run_id, worker),
+        accepted_groups=record.accepted_groups + num_waiting,
+        accepted_tokens=record.accepted_tokens + waiting_tokens,
         rejected_by_reason=record.rejected_by_reason,
         is_excluded=record.is_excluded,
         exclusion=reason_of(worker, record.excluded_for) if record.is_excluded else "",

@@ -123,8 +123,12 @@ class SelfCheck(Wire):
 
 
 class GroupState(StrEnum):
-    """Where a submission stands. `ACCEPTED` is paid; `REPLAY` waits for a verdict."""
+    """Where a submission stands. `ACCEPTED` is paid; `REPLAY` waits for a verdict.
 
+    The public sees `TAKEN` of both until the group is decided, or the secret out by which it was drawn or not.
+    """
+
+    TAKEN = "taken"
     REPLAY = "replay"
     ACCEPTED = "accepted"
     REJECTED = "rejected"
@@ -337,8 +341,8 @@ class WorkerInfo(Wire):
     run_id: U63
     worker: Address
     accepted_groups: U63
+    """Taken and not rejected. Which of them wait for a replay is not told."""
     accepted_tokens: U63
-    waiting_groups: U63
     rejected_by_reason: dict[str, int]
     is_excluded: bool
     exclusion: Annotated[str, Field(max_length=1024)]

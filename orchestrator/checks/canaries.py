@@ -33,18 +33,24 @@ class Face:
     verdicts: tuple[Verdict, ...]
 
 
-def face_of(group: GroupRecord, verdicts: tuple[Verdict, ...], canary: Canary | None) -> Face:
+def face_of(
+    group: GroupRecord,
+    verdicts: tuple[Verdict, ...],
+    canary: Canary | None,
+    *,
+    is_drawn_openly: bool,
+) -> Face:
     """Return how a group looks from outside. Pure.
 
-    While it waits, no vote is shown, for the next verifier could copy it. A canary that all have
-    judged looks like accepted work until it is opened; then it is what it was.
+    While it waits it looks like one that was not drawn, and no vote is shown, for the next verifier could
+    copy it. A canary that all have judged looks like accepted work until it is opened; then it is what it was.
     """
-    undecided = tuple(v for v in verdicts if v.outcome is Outcome.UNDECIDED)
     if group.canary and canary is not None and canary.is_open:
         detail = f"a test of the verifiers: its replay finds {group.canary}"
         return Face(GroupState.REJECTED, CANARY, detail, verdicts)
-    if group.state is GroupState.REPLAY:
-        return Face(group.state, "", "", undecided)
+    is_undrawn = group.state is GroupState.ACCEPTED and not verdicts
+    if group.state is GroupState.REPLAY or (is_undrawn and not is_drawn_openly):
+        return Face(GroupState.TAKEN, "", "", ())
     if group.canary:
         shown = tuple(v for v in verdicts if v.outcome is not Outcome.REJECTED)
         return Face(group.state, "", "", shown)

@@ -69,6 +69,15 @@ class WorkerStore:
         """Return how many of a worker's groups wait for verdicts."""
         return int(await self.queue.call("SCARD", f"{keys.run_prefix(run_id)}replay:{worker}"))
 
+    async def waiting(self, run_id: int, worker: str) -> tuple[int, int]:
+        """Return how many of a worker's groups wait for verdicts, and their tokens."""
+        prefix = keys.run_prefix(run_id)
+        digests = await self.queue.call("SMEMBERS", f"{prefix}replay:{worker}")
+        tokens = await self.queue.pipeline(
+            ("HGET", f"{prefix}group:{digest.decode()}", "tokens") for digest in digests
+        )
+        return len(digests), sum(int(number or 0) for number in tokens)
+
     async def exclusion(self, run_id: int, worker: str) -> str | None:
         """Return what a worker is excluded for ('' for false work), or None where it is not."""
         key = f"{keys.run_prefix(run_id)}worker:{worker}"

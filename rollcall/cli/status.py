@@ -112,7 +112,6 @@ def _standings_table(standings: tuple[WorkerInfo, ...]) -> Table:
             str(item.run_id),
             f"{item.accepted_groups:,} groups",
             f"{item.accepted_tokens:,}",
-            str(item.waiting_groups),
             ", ".join(f"{n} {why}" for why, n in sorted(item.rejected_by_reason.items())) or "none",
             f"{item.earned:,} units",
             f"{max(0, item.accepted_tokens // NUM_TOKENS_PER_UNIT - item.earned):,} units",
@@ -120,7 +119,7 @@ def _standings_table(standings: tuple[WorkerInfo, ...]) -> Table:
         )
         for item in standings
     )
-    columns = ("run", "accepted", "tokens", "waiting", "rejected", "earned", "owed", "standing")
+    columns = ("run", "accepted", "tokens", "rejected", "earned", "owed", "standing")
     return table("worker", columns, rows)
 
 

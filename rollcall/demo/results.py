@@ -226,7 +226,6 @@ def standing_of(reader: Reader, run_id: int, address: str) -> WorkerInfo:
         worker=address,
         accepted_groups=0,
         accepted_tokens=0,
-        waiting_groups=0,
         rejected_by_reason={},
         is_excluded=False,
         exclusion="",

@@ -215,7 +215,7 @@ def is_settled(market: Market, ledger: Ledger, run_id: int, record: Record) -> b
     with Reader(market.url) as reader:
         for worker in market.workers:
             for standing in reader.worker(worker.party.address).runs:
-                if standing.waiting_groups or standing.earned < standing.accepted_tokens:
+                if standing.earned < standing.accepted_tokens:
                     return False
     state = ledger.run(run_id)
     return state.num_final == state.num_posted

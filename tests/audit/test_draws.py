@@ -56,7 +56,7 @@ def test_shares_that_fall_with_the_record_are_drawn_again(
         for lease in [*leases[3:12], *leases[:3], *leases[12:]]:
             digest = alice.deliver(lease).work_digest
             rates.append(drawn_at(place, digest))
-            if place.status(digest).state.value == "replay":
+            if place.state(digest).value == "replay":
                 verifier.decide(digest, Outcome.ACCEPTED)
         assert rates[:9] == [MICRO] * 2 + [250_000] * 7
         assert rates[9:12] == [MICRO, MICRO, 250_000], "nonces 1 to 3 have no record"

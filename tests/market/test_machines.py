@@ -80,10 +80,9 @@ def test_machines_that_differ_lose_no_group_and_no_standing(tmp_path: Path) -> N
             train(live)
             wait_until(lambda: sold(live, 1) >= GROUPS, check=lambda: require_good(live))
             live.processes.stop(tuple(MACHINES))
-            wait_until(lambda: not any(info.waiting_groups for info in standings(live)))
+            wait_until(lambda: len(book(live).digests()) >= num_taken(live))
         require_good(live)
-    book = VerdictBook(live.folder / "verifier" / f"verdicts-{live.run_id}.jsonl")
-    verdicts = [v for digest in book.digests() if (v := book.get(digest)) is not None]
+    verdicts = [v for digest in book(live).digests() if (v := book(live).get(digest)) is not None]
     assert len(verdicts) >= 2 * GROUPS * len(MACHINES)
     assert {(v.outcome, v.drifts) for v in verdicts} == {(Outcome.ACCEPTED, False)}
     assert all(len(v.rollouts) == live.spec.group_size for v in verdicts)
@@ -108,6 +107,14 @@ def sold(live: LiveMarket, version: int) -> int:
 def sold_by(totals: Path, policy: str) -> int:
     found = json.loads(totals.read_text()) if totals.exists() else {}
     return int(found.get("versions", {}).get(policy, {}).get("groups", 0))
+
+
+def book(live: LiveMarket) -> VerdictBook:
+    return VerdictBook(live.folder / "verifier" / f"verdicts-{live.run_id}.jsonl")
+
+
+def num_taken(live: LiveMarket) -> int:
+    return sum(info.accepted_groups for info in standings(live))
 
 
 def standings(live: LiveMarket) -> list[WorkerInfo]:

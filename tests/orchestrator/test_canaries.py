@@ -204,11 +204,11 @@ def test_a_canary_s_face_is_that_of_any_group_until_it_is_opened(
         seen = [place.status(digest) for digest in (canary, other)]
         assert seen[0].model_dump().keys() == seen[1].model_dump().keys()
         for status in seen:
-            assert (status.state, status.rejection, status.verdicts) == (GroupState.REPLAY, "", ())
+            assert (status.state, status.rejection, status.verdicts) == (GroupState.TAKEN, "", ())
         for name in ("v0", "v1", "v2"):
             place.party(name).decide(canary, REJECTED)
             assert place.status(canary).verdicts == (), "a vote shown is a vote copied"
-        assert place.status(canary).state is GroupState.ACCEPTED
+        assert place.state(canary) is GroupState.ACCEPTED
         [committed] = commitments(place).canaries
         assert committed.opening is None
         tick(place, seconds=51)
@@ -322,7 +322,7 @@ def test_fewer_voters_than_the_threshold_decide_nothing(
         place.tick()
         assert code(place.party(ALICE).lease()) == "run_not_open"
         assert place.party("v2").decide(work, REJECTED) == "replay"
-        assert place.status(work).state is GroupState.REPLAY
+        assert place.state(work) is GroupState.REPLAY
 
 
 def test_what_all_verifiers_contradict_costs_nobody_its_vote(
@@ -394,7 +394,7 @@ def test_a_canary_that_a_verifier_never_answers_is_not_asked_for_ever(
         place.party("v0").decide(digest, REJECTED)
         place.wait(0)
         tick(place, seconds=41)
-        assert place.status(digest).state is GroupState.ACCEPTED
+        assert place.state(digest) is GroupState.ACCEPTED
         assert place.party("v1").audits() == ()
         shown = place.get(f"/v1/workers/{place.ground.address(BOB)}").content
         [worker] = WorkerInfos.from_json(shown).runs

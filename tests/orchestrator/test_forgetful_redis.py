@@ -61,7 +61,7 @@ def test_what_has_a_receipt_is_replayed_and_paid_though_redis_forgot_it(
     fragile.lose(mark)
     assert place.get(place.path(f"submissions/0x{receipt.work_digest.hex()}")).status_code == 404
     place.tick()
-    assert place.status(receipt.work_digest).state is GroupState.REPLAY
+    assert place.state(receipt.work_digest) is GroupState.REPLAY
     assert place.status(receipt.work_digest).receipt == receipt
     for task in place.party("v0").audits():
         assert place.party("v0").decide(task.work_digest, Outcome.ACCEPTED) == "accepted"

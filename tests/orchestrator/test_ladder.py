@@ -43,7 +43,7 @@ def rejected_by(place: Place, *found: Found, worker: str = "alice") -> bytes:
     digest = one_group(place, worker)
     for n, strength in enumerate(found):
         place.party(f"v{n}").decide(digest, REJECTED, strength)
-    assert place.status(digest).state is GroupState.REJECTED
+    assert place.state(digest) is GroupState.REJECTED
     return digest
 
 
@@ -167,9 +167,9 @@ def test_an_unknown_hypothesis_is_refused_and_the_vote_can_be_sent_again(place: 
     message = refused.json()["message"]
     assert "'witchcraft' is unknown: name one of unseeded," in message
     assert "\n" not in message
-    assert place.status(digest).state is GroupState.REPLAY
+    assert place.state(digest) is GroupState.REPLAY
     assert verifier.judge(digest, REJECTED, NAMED).status_code == 200
-    assert place.status(digest).state is GroupState.REJECTED
+    assert place.state(digest) is GroupState.REJECTED
 
 
 @pytest.mark.parametrize(
@@ -190,10 +190,10 @@ def test_figures_that_contradict_their_outcome_are_refused(
     verifier.audits()
     refused = verifier.judge(digest, outcome, found)
     assert refused.status_code == 400 and said in refused.json()["message"]
-    assert place.status(digest).state is GroupState.REPLAY
+    assert place.state(digest) is GroupState.REPLAY
     monkeypatch.setattr(replays, "follows", lambda *_: True)
     assert verifier.judge(digest, outcome, found).status_code == 200
-    assert place.status(digest).state.value == outcome.value
+    assert place.state(digest).value == outcome.value
 
 
 @contextmanager
@@ -251,7 +251,7 @@ def test_a_verdict_over_other_rollouts_fewer_tokens_or_all_is_refused(
             refused = verifier.judge(digest, ACCEPTED, **changes)
             assert (refused.status_code, code(refused)) == (400, "malformed")
             assert f"of {list(task.rollouts)}: replay what the audit task names" in refused.text
-        assert place.status(digest).state is GroupState.REPLAY
+        assert place.state(digest) is GroupState.REPLAY
         assert verifier.judge(digest, ACCEPTED).status_code == 200
 
 
@@ -264,7 +264,7 @@ def test_a_convenient_rollout_vouches_where_nobody_asks_which_it_was(
         [task] = verifier.audits()
         other = tuple({0, 1, 2, 3} - set(task.rollouts))[:1]
         assert verifier.judge(digest, ACCEPTED, rollouts=other).status_code == 200
-        assert place.status(digest).state is GroupState.ACCEPTED
+        assert place.state(digest) is GroupState.ACCEPTED
 
 
 @pytest.mark.parametrize("shields", [True, False])

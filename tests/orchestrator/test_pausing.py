@@ -54,7 +54,7 @@ def test_alarms_of_enough_verifiers_stop_leases_and_nothing_else(three: Place) -
     alice = three.party("alice")
     unfinished = alice.leases(1)[0].lease
     digest = alarmed(three, "v0", "v1")
-    assert three.status(digest).state is GroupState.ACCEPTED
+    assert three.state(digest) is GroupState.ACCEPTED
     refused = alice.lease()
     assert (refused.status_code, code(refused)) == (409, "self_check_due")
     message = refused.json()["message"]
@@ -101,7 +101,7 @@ def test_an_alarm_says_what_crossed_and_is_about_accepted_work(place: Place) -> 
         refused = verifier.judge(digest, outcome, drifts=True, detail=detail)
         assert code(refused) == "malformed"
         assert remark in refused.text
-    assert place.status(digest).state is GroupState.REPLAY
+    assert place.state(digest) is GroupState.REPLAY
 
 
 def test_a_self_check_that_breaks_the_bounds_ends_no_pause(three: Place) -> None:
@@ -140,7 +140,7 @@ def rates(place: Place, worker: str, count: int) -> list[int]:
     for _ in range(count):
         digest = one_group(place, worker)
         found.append(drawn_at(place, digest))
-        if place.status(digest).state is GroupState.REPLAY:
+        if place.state(digest) is GroupState.REPLAY:
             place.party("v0").decide(digest, ACCEPTED)
     return found
 

@@ -149,7 +149,7 @@ def test_probes_and_metrics_answer(place: Place) -> None:
     assert place.get("/healthz").text == "ok"
     assert place.get("/readyz").text == "ready"
     text = place.get("/metrics").text
-    assert f'rollcall_submissions_total{{result="replay",run="{place.run_id}"}} 1.0' in text
+    assert f'rollcall_submissions_total{{result="taken",run="{place.run_id}"}} 1.0' in text
     assert 'rollcall_requests_total{route="/v1/runs/{run}/submissions",status="200"} 1.0' in text
 
 

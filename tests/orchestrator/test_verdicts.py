@@ -32,7 +32,7 @@ def test_only_the_runs_staked_verifiers_judge(place: Place) -> None:
     forged = place.party("v0").verdict(digest, ACCEPTED).model_copy(update={"detail": "x"})
     path = place.path(f"audits/0x{digest.hex()}/verdict")
     assert code(place.party("v0").post(path, forged.to_json())) == "bad_signature"
-    assert place.status(digest).state is GroupState.REPLAY
+    assert place.state(digest) is GroupState.REPLAY
 
 
 def test_a_second_different_verdict_by_the_same_key_conflicts(place: Place) -> None:
@@ -41,7 +41,7 @@ def test_a_second_different_verdict_by_the_same_key_conflicts(place: Place) -> N
     assert verifier.decide(digest, ACCEPTED) == "accepted"
     response = verifier.judge(digest, REJECTED)
     assert (response.status_code, code(response)) == (409, "conflicting_verdict")
-    assert place.status(digest).state is GroupState.ACCEPTED
+    assert place.state(digest) is GroupState.ACCEPTED
     assert len(place.status(digest).verdicts) == 1
 
 

@@ -105,7 +105,7 @@ def test_two_votes_on_one_group_at_once_both_count(
             place.party(name).audits()
             votes.append(place.party(name).verdict(digest, REJECTED, NAMED))
         meet(place, other, monkeypatch, *votes)
-        state, out = place.status(digest).state, standing(place, place.party("alice")).is_excluded
+        state, out = place.state(digest), standing(place, place.party("alice")).is_excluded
         expected = GroupState.REJECTED if compared else GroupState.REPLAY
         assert (state, out) == (expected, compared)
         counted = sorted(info.num_rejected for info in infos(place).values())
@@ -124,7 +124,7 @@ def test_votes_on_two_gross_groups_of_a_worker_at_once_take_its_stake(
         place.party("v1").audits()
         votes = [place.party("v1").verdict(digest, REJECTED, GROSS) for digest in digests]
         meet(place, other, monkeypatch, *votes)
-        assert [place.status(d).state for d in digests] == [GroupState.REJECTED] * 2
+        assert [place.state(d) for d in digests] == [GroupState.REJECTED] * 2
         assert standing(place, place.party("alice")).is_excluded == compared
 
 
@@ -192,7 +192,7 @@ def test_a_vote_that_is_lost_meanwhile_makes_no_quorum(
         meet(place, other, monkeypatch, struck, place.party("v1").verdict(work, ACCEPTED))
         assert not infos(place)[ground.address("v0")].has_vote
         expected = GroupState.REPLAY if compared else GroupState.ACCEPTED
-        assert place.status(work).state == expected
+        assert place.state(work) == expected
 
 
 def test_who_is_overtaken_each_time_is_told_to_send_again(

@@ -30,7 +30,6 @@ def standing(**changes: Any) -> WorkerInfo:
         "worker": HONEST,
         "accepted_groups": 2,
         "accepted_tokens": 100,
-        "waiting_groups": 0,
         "rejected_by_reason": {},
         "is_excluded": False,
         "exclusion": "",

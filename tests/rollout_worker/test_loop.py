@@ -85,12 +85,12 @@ def test_a_worker_sells_groups_and_keeps_signed_receipts(live: LiveMarket) -> No
             digest = seller.domain.digest(receipt)
             require_signer(digest, receipt.signature, live.spec.orchestrator, "the receipt")
             status = routes.submission(live.run_id, receipt.work_digest)
-            assert status.state is GroupState.REPLAY
+            assert status.state is GroupState.TAKEN
             assert status.lease.lease.worker == seller.identity
         [standing] = routes.worker(seller.identity).runs
         tokens = totals["tokens"]
-    assert standing.waiting_groups == len(receipts)
-    assert 0 < tokens == totals["generated_tokens"]
+    assert standing.accepted_groups == len(receipts)
+    assert 0 < tokens == totals["generated_tokens"] == standing.accepted_tokens
     assert totals["versions"][f"{live.run_id}/0"]["digest"] == "0x" + live.spec.model_digest.hex()
 
 

@@ -34,6 +34,7 @@ from protocol.messages import (
     BatchRequest,
     EpochInfo,
     EpochSignature,
+    GroupState,
     LeaseRequest,
     Leases,
     PolicyPublication,
@@ -327,6 +328,11 @@ class Place:
         response = self.get(self.path(f"submissions/0x{work_digest.hex()}"))
         assert response.status_code == 200, response.text
         return SubmissionStatus.from_json(response.content)
+
+    def state(self, work_digest: bytes) -> GroupState:
+        """Return where a submission stands as the orchestrator knows it: the public may not know yet."""
+        run = self.services.runs[self.run_id]
+        return self.call(replays.group_of, self.services, run, work_digest).state
 
     def drawn(self, work_digest: bytes) -> tuple[tuple[int, ...], int]:
         """Return which rollouts a replay is of, and how many tokens; of unknown work, a single one."""

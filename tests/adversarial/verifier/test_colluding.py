@@ -22,7 +22,7 @@ def judge_false_work(place: Place, digest: bytes) -> GroupState:
         place.party(name).judge(digest, Outcome.ACCEPTED)
     place.party(HONEST).audits()
     place.party(HONEST).judge(digest, Outcome.REJECTED)
-    return place.status(digest).state
+    return place.state(digest)
 
 
 def test_two_colluders_have_false_work_paid_where_nobody_tests_them(
@@ -62,14 +62,14 @@ def test_work_they_passed_alone_before_is_not_decided_by_their_votes(
         for name in COLLUDERS:
             place.party(name).audits()
         place.party("v0").judge(false_work, Outcome.ACCEPTED)
-        assert place.status(false_work).state is GroupState.REPLAY
+        assert place.state(false_work) is GroupState.REPLAY
         place.party("v0").judge(canary, Outcome.ACCEPTED)
         place.party(HONEST).decide(canary, Outcome.REJECTED)
         assert not info(place, "v0").has_vote
         place.party("v1").judge(false_work, Outcome.ACCEPTED)
-        assert place.status(false_work).state is GroupState.REPLAY, "one vote of two counts"
+        assert place.state(false_work) is GroupState.REPLAY, "one vote of two counts"
         place.party(HONEST).decide(false_work, Outcome.REJECTED)
-        assert place.status(false_work).state is GroupState.REPLAY, "unpaid: they disagree for good"
+        assert place.state(false_work) is GroupState.REPLAY, "unpaid: they disagree for good"
 
 
 def test_the_honest_verifier_cannot_be_framed_by_the_majority(

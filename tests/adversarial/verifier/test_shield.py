@@ -63,7 +63,7 @@ def test_one_of_all_shields_a_cheat_where_a_split_is_paid(
         max_worker_leases=16,
         groups_per_batch=16,
     ) as place:
-        states = [place.status(digest).state for digest in sell_junk(place, num_verifiers)]
+        states = [place.state(digest) for digest in sell_junk(place, num_verifiers)]
         assert states == [GroupState.ACCEPTED] * NUM_GROUPS
 
 
@@ -79,7 +79,7 @@ def test_a_split_waits_is_counted_by_pair_and_is_decided_by_who_takes_a_place(
         groups_per_batch=16,
     ) as place:
         digests = sell_junk(place, num_verifiers)
-        assert {place.status(digest).state for digest in digests} == {GroupState.REPLAY}
+        assert {place.state(digest) for digest in digests} == {GroupState.REPLAY}
         assert {place.status(digest).verdicts for digest in digests} == {()}, "still sealed"
         infos = VerifierInfos.from_json(place.get(place.path("verifiers")).content).verifiers
         splits = {info.verifier: info.splits for info in infos}
@@ -91,5 +91,5 @@ def test_a_split_waits_is_counted_by_pair_and_is_decided_by_who_takes_a_place(
         newcomer = place.party(NEWCOMER)
         assert {task.work_digest for task in newcomer.audits(64)} == set(digests)
         assert newcomer.judge(digests[0], Outcome.REJECTED, NAMED).status_code == 200
-        assert place.status(digests[0]).state is GroupState.REJECTED
+        assert place.state(digests[0]) is GroupState.REJECTED
         assert {place.status(d).rejection for d in digests[1:]} == {"worker_excluded"}
