@@ -1,73 +1,97 @@
 """Find a stranger's final answer in a completion and compare it exactly.
 
-All of it is linear in the completion, knows only ASCII digits and converts nothing to a number:
-`int("9" * 10**6)` would take minutes. Left out: answers that are expressions; `math_check` does
-those in a child process.
+All of it is linear in the completion, and what is found is short. Left out: what an answer means;
+`dress` takes off what nobody counts, and `numerals` reads the number.
 """
+
+import re
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from itertools import islice
+
+from protocol.environments import dress, expressions, numerals, tokens
+from protocol.environments.dress import bare, closing_brace, has_digit
+from protocol.environments.numerals import states
 
 ANSWER_LINE = "####"
 """GSM8K's own convention: the answer stands after the last mark, on the same line."""
 
-BOXED = "\\boxed{"
 MAX_ANSWER_CHARS = 256
-MAX_ANSWER_DIGITS = 64
+MAX_MARKS = 16
+"""How many marks are looked at from the end, past those that a repeating model leaves empty."""
+
+MAX_LINES = 4
+"""How many lines from a mark on are looked at, empty ones and echoes among them."""
+
 INSTRUCTION = f"Reason step by step and end with one line: {ANSWER_LINE} <answer>"
-_DIGITS = frozenset("0123456789")
+
+SOURCES = (
+    __file__,
+    *(str(module.__file__) for module in (dress, tokens, numerals, expressions)),
+)
+"""The files that decide whether an answer is right, for the digests of environments."""
+
+_BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*")
 
 
-def final_answer(completion: str) -> str | None:
-    """Return the text after the last `####`, or else in the last `\\boxed{}`, or None.
+def is_number(completion: str, value: Fraction, *, expressions: bool) -> bool:
+    """Say whether a completion's final answer is this number; see `numerals.states`."""
+    answer = final_answer(completion, has_digit)
+    return answer is not None and states(answer, value, expressions=expressions)
 
-    Only the last counts, so that a list of guesses is one guess; an answer longer than
-    `MAX_ANSWER_CHARS` is none.
+
+def is_text(completion: str, text: str) -> bool:
+    """Say whether a completion's final answer is this text, letter by letter."""
+    answer = final_answer(completion, lambda line: bare(line) != "")
+    return answer is not None and bare(answer) == text
+
+
+def final_answer(completion: str, says_something: Callable[[str], bool]) -> str | None:
+    """Return the last answer: the line of a `####`, or a `\\boxed{}` that stands below all of those.
+
+    Only the last counts, so that a list of guesses is one guess. Models repeat themselves until they
+    are cut: a mark that says nothing is passed over, and so is the beginning of a line at the very end
+    that stands twice above it. None where an answer exceeds `MAX_ANSWER_CHARS`.
     """
-    start = completion.rfind(ANSWER_LINE)
-    if start >= 0:
-        start += len(ANSWER_LINE)
-        line = completion[start : start + MAX_ANSWER_CHARS + 1].split("\n", 1)[0]
-        return line.strip() if len(line) <= MAX_ANSWER_CHARS else None
-    start = completion.rfind(BOXED)
-    return None if start < 0 else _until_closing_brace(completion, start + len(BOXED))
+    boxes = max(completion.rfind("\\boxed"), completion.rfind("\\fbox"))
+    marked = list(islice(_marked_lines(completion, says_something), 3))
+    if marked and boxes < marked[0][1]:
+        lines = [completion[start:end].strip() for start, end in marked]
+        is_cut = marked[0][1] == len(completion) and lines[1:] == [lines[-1]] * 2
+        line = lines[1] if is_cut and lines[1].startswith(lines[0]) else lines[0]
+        return line if len(line) <= MAX_ANSWER_CHARS else None
+    box = _BOX.match(completion, boxes) if boxes >= 0 else None
+    return None if box is None else _boxed(completion[box.end() :][: MAX_ANSWER_CHARS + 1])
 
 
-def _until_closing_brace(text: str, start: int) -> str | None:
-    depth = 1
-    for position in range(start, min(len(text), start + MAX_ANSWER_CHARS + 1)):
-        depth += {"{": 1, "}": -1}.get(text[position], 0)
-        if depth == 0:
-            return text[start:position].strip()
-    return None
+def _marked_lines(
+    completion: str, says_something: Callable[[str], bool]
+) -> Iterator[tuple[int, int]]:
+    """Yield where the answers behind marks stand, from the last: bounds of a line.
 
-
-def canonical_number(text: str) -> str | None:
-    """Return the one spelling of a plain decimal number, or None where the text is none.
-
-    Currency and per-cent signs, a final full stop, signs, leading and trailing zeros and commas
-    *between thousands* do not matter: "$1,800.00" is "1800", but "1,8" is no number.
+    Where a mark is followed by nothing but an echo as "Answer:", the answer is on the next line.
     """
-    text = text.strip().removesuffix(".").removesuffix("%").strip()
-    negative = text.startswith("-")
-    text = text.removeprefix("-" if negative else "+").removeprefix("$")
-    whole, point, fraction = text.partition(".")
-    digits = _without_thousands(whole)
-    if digits is None or (point and not _all_digits(fraction)):
-        return None
-    if len(digits) + len(fraction) > MAX_ANSWER_DIGITS:
-        return None
-    digits, fraction = digits.lstrip("0") or "0", fraction.rstrip("0")
-    value = f"{digits}.{fraction}" if fraction else digits
-    return f"-{value}" if negative and value != "0" else value
+    end = len(completion)
+    for _ in range(MAX_MARKS):
+        mark = completion.rfind(ANSWER_LINE, 0, end)
+        if mark < 0:
+            return
+        start, stop = mark + len(ANSWER_LINE), end
+        for _ in range(MAX_LINES):
+            newline = completion.find("\n", start, stop)
+            line_end = stop if newline < 0 else newline
+            line = completion[start : min(line_end, start + MAX_ANSWER_CHARS + 1)]
+            if says_something(line):
+                yield start, line_end
+            if bare(line) != "" or line_end == stop:
+                break
+            start = line_end + 1
+        end = len(completion[:mark].rstrip("#"))
 
 
-def _without_thousands(whole: str) -> str | None:
-    first, *thousands = whole.split(",")
-    if not _all_digits(first) or (thousands and len(first) > 3):
-        return None
-    if not all(len(part) == 3 and _all_digits(part) for part in thousands):
-        return None
-    return first + "".join(thousands)
-
-
-def _all_digits(text: str) -> bool:
-    """Say whether the text is ASCII digits; `str.isdigit` would take ² and Arabic digits too."""
-    return text != "" and _DIGITS.issuperset(text)
+def _boxed(text: str) -> str | None:
+    """Return what a box holds whose command ends where the text begins; it may be without braces."""
+    if not text.startswith("{"):
+        return text.split("\n", 1)[0].split("$", 1)[0].strip() or None
+    end = closing_brace(text, 1)
+    return text[1:end].strip() if end < len(text) else None

@@ -10,10 +10,11 @@ each item from a fresh generator with a 256-bit hashed seed, and its answer is c
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from importlib import import_module
 
 from protocol.environments import answers
-from protocol.environments.answers import INSTRUCTION, canonical_number, final_answer
+from protocol.environments.answers import INSTRUCTION, is_number, is_text
 from protocol.environments.base import (
     FULL_SCORE,
     INDEX_LIMIT,
@@ -88,7 +89,7 @@ class Generated:
         self._digest = environment_digest(
             name,
             self.config,
-            sources=(__file__, answers.__file__),
+            sources=(__file__, *answers.SOURCES),
             libraries=("reasoning-gym",),
             extra=f"python {sys.version_info.major}.{sys.version_info.minor}".encode(),
         )
@@ -118,11 +119,11 @@ class Generated:
         )
 
     def score(self, problem: Problem, completion: str) -> int:
-        answer = final_answer(completion)
-        if answer is None:
-            return 0
-        spelt = canonical_number(answer) if self._generator.numeric else answer
-        return FULL_SCORE if spelt == problem.gold else 0
+        if self._generator.numeric:
+            is_right = is_number(completion, Fraction(problem.gold), expressions=False)
+        else:
+            is_right = is_text(completion, problem.gold)
+        return FULL_SCORE if is_right else 0
 
 
 def _checked_settings(generator: Generator, config: Config) -> dict[str, int]:

@@ -1,38 +1,28 @@
 """GSM8K word problems (arXiv:2110.14168) from a local file or a pinned data set.
 
-An answer is compared exactly after normalisation; one that is an expression, as `36/2` is, goes
-to `math_check`. The digest covers the rows themselves, so a file and a download of the same rows
+An answer is compared by its value, and arithmetic as `36/2` is an answer too. The digest covers the rows themselves, so a file and a download of the same rows
 are the same environment. Left out: judging the reasoning before the answer.
 """
 
 import json
+from fractions import Fraction
 from pathlib import Path
 
 from protocol.canonical import content_digest, encode
-from protocol.environments import answers, math_check
-from protocol.environments.answers import (
-    ANSWER_LINE,
-    INSTRUCTION,
-    MAX_ANSWER_DIGITS,
-    canonical_number,
-    final_answer,
-)
+from protocol.environments import answers
+from protocol.environments.answers import ANSWER_LINE, INSTRUCTION, is_number
 from protocol.environments.base import (
     FULL_SCORE,
     Config,
     Problem,
-    Score,
-    Undecidable,
     environment_digest,
     with_defaults,
 )
-from protocol.environments.math_check import MathCheck
+from protocol.environments.numerals import number
 from protocol.errors import Malformed, NotFound
 
 NAME = "gsm8k"
 DEFAULTS: Config = {"path": "", "dataset": "openai/gsm8k", "revision": "", "split": "train"}
-LIBRARIES = ("math-verify", "latex2sympy2_extended", "sympy", "antlr4-python3-runtime")
-_FORBIDDEN = frozenset("_%$")
 Rows = list[tuple[str, str]]
 
 
@@ -49,12 +39,10 @@ class Gsm8k:
             )
         )
         self._golds = [_gold(answer) for _, answer in self._rows]
-        self._check = MathCheck()
         self._digest = environment_digest(
             NAME,
             {},
-            sources=(__file__, answers.__file__, math_check.__file__),
-            libraries=LIBRARIES,
+            sources=(__file__, *answers.SOURCES),
             extra=content_digest(encode([list(row) for row in self._rows])),
         )
 
@@ -76,36 +64,15 @@ class Gsm8k:
         question, solution = self._rows[index]
         return Problem(f"{question}\n{INSTRUCTION}\n", self._golds[index], solution)
 
-    def score(self, problem: Problem, completion: str) -> Score:
-        answer = final_answer(completion)
-        if answer is None:
-            return 0
-        number = canonical_number(answer)
-        if number is not None:
-            return FULL_SCORE if number == problem.gold else 0
-        if not _is_fit_for_the_checker(answer):
-            return 0
-        equal = self._check.equal(problem.gold, answer)
-        if isinstance(equal, Undecidable):
-            return equal
-        return FULL_SCORE if equal else 0
-
-
-def _is_fit_for_the_checker(answer: str) -> bool:
-    """Refuse what no honest answer contains: it would only cost a child's time."""
-    return (
-        answer.isascii()
-        and answer.isprintable()
-        and _FORBIDDEN.isdisjoint(answer)
-        and 0 < sum(character.isdigit() for character in answer) <= MAX_ANSWER_DIGITS
-    )
+    def score(self, problem: Problem, completion: str) -> int:
+        return FULL_SCORE if is_number(completion, Fraction(problem.gold), expressions=True) else 0
 
 
 def _gold(answer: str) -> str:
-    gold = canonical_number(answer.rpartition(ANSWER_LINE)[2])
+    gold = number(answer.rpartition(ANSWER_LINE)[2].strip())
     if gold is None:
         raise Malformed(f"row ends in {answer[-40:]!r}; it must end in '{ANSWER_LINE} <number>'")
-    return gold
+    return str(gold)
 
 
 def _file_rows(path: Path) -> Rows:
@@ -113,15 +80,13 @@ def _file_rows(path: Path) -> Rows:
     if not path.is_file():
         raise NotFound(f"path = {str(path)!r} is no file; give a JSONL file or a revision")
     rows: Rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+    for at, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
         if line.strip():
             try:
                 row = json.loads(line)
                 rows.append((str(row["question"]), str(row["answer"])))
             except (ValueError, KeyError, TypeError) as error:
-                raise Malformed(
-                    f"{path} line {number} is no question and answer: {error}"
-                ) from error
+                raise Malformed(f"{path} line {at} is no question and answer: {error}") from error
     return rows
 
 

@@ -1,6 +1,7 @@
 """Golden rewards of the generated problems, and the faults of the scorers that we do not use."""
 
 import math
+from fractions import Fraction
 from importlib import import_module
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from protocol.environments.base import FULL_SCORE, Problem
 from protocol.environments.generated import Generated, allowed_generators
+from protocol.environments.numerals import states
 from protocol.errors import Malformed
 
 NAMES = tuple(allowed_generators())
@@ -31,6 +33,13 @@ def upstream(name: str, seed: int) -> Any:
         ("gcd", "6", "#### 6", FULL_SCORE),
         ("gcd", "6", "#### 06", FULL_SCORE),
         ("gcd", "6", "#### 66", 0),
+        ("chain_sum", "-1200", "#### \u22121 200", FULL_SCORE),
+        ("chain_sum", "-1200", "#### 4 - 1204 = -1200", FULL_SCORE),
+        ("chain_sum", "-1200", "#### 4 - 1205 = -1200", 0),
+        ("chain_sum", "-1200", "#### 4 - 1204", 0),
+        ("gcd", "6", "#### gcd(12, 18) = 6", FULL_SCORE),
+        ("gcd", "6", "#### gcd(12, 18)", 0),
+        ("gcd", "6", "#### 6 is the gcd of 12 and 18", 0),
         ("base_conversion", "e6", "#### e6", FULL_SCORE),
         ("base_conversion", "e6", "#### E6", 0),
         ("base_conversion", "e6", "#### 0e6", 0),
@@ -98,6 +107,17 @@ def test_upstream_pays_for_a_pile_of_garbage_and_we_do_not() -> None:
     problem = Problem(item["question"], item["answer"], "")
     assert Generated("gcd", {}).score(problem, pile) == 0
     assert Generated("gcd", {}).score(problem, f"#### {pile}") == 0
+
+
+def test_the_question_is_no_answer_though_it_has_the_right_value() -> None:
+    subject = Generated("chain_sum", {})
+    for index in range(50):
+        problem = subject.problem(index)
+        question = problem.prompt.partition(": ")[2].partition(" =")[0]
+        assert states(question, Fraction(problem.gold), expressions=True)
+        assert subject.score(problem, f"#### {question}") == 0
+        assert subject.score(problem, f"#### {question} =") == 0
+        assert subject.score(problem, f"#### {question} = {problem.gold}") == FULL_SCORE
 
 
 def test_upstream_writes_zero_as_nothing_so_an_empty_answer_would_be_right() -> None:

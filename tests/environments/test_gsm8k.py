@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from protocol.environments.base import FULL_SCORE, Problem, Undecidable
+from protocol.environments.base import FULL_SCORE, Problem
 from protocol.environments.gsm8k import Gsm8k
 from protocol.errors import Malformed, NotFound
 
@@ -49,8 +49,9 @@ def test_golden_rewards(gsm8k: Gsm8k, completion: str, score: int) -> None:
     assert gsm8k.score(PROBLEM, completion) == score
 
 
-def test_an_exponent_bomb_is_undecidable_not_wrong(gsm8k: Gsm8k) -> None:
-    assert isinstance(gsm8k.score(PROBLEM, "#### 10^{999999999}"), Undecidable)
+def test_an_exponent_bomb_is_wrong_at_once(gsm8k: Gsm8k) -> None:
+    for bomb in ("#### 10^{999999999}", "#### 9^{9^{9^{9}}}", "#### 1800 = 9^{9^{9^{9}}}"):
+        assert gsm8k.score(PROBLEM, bomb) == 0
 
 
 def test_the_same_rows_have_the_same_digest_wherever_they_lie(tmp_path: Path) -> None:
@@ -102,3 +103,32 @@ def test_every_real_solution_scores_full_and_its_neighbours_nothing() -> None:
         assert gsm8k.score(problem, problem.solution) == FULL_SCORE
         if problem.gold != neighbour.gold:
             assert gsm8k.score(problem, neighbour.solution) == 0
+
+
+DRESSES = (
+    *(
+        "#### **{}**",
+        "#### {} dollars",
+        "#### ${}$",
+        "so \\boxed{{{}}}",
+        "####\n{}",
+        "#### Answer: {}",
+    ),
+    *("#### The answer is {}.", "#### <answer>{}</answer>", "#### {} ####", "#### {} people\n####"),
+    *("#### US${}", "#### `{}`", "#### x = {}", "#### \\text{{{} km}}", "#### {} (in total)"),
+)
+
+
+@pytest.mark.skipif(not REAL.exists(), reason=f"{REAL} is absent; set ROLLCALL_GSM8K to the file")
+def test_every_real_answer_scores_full_in_every_dress() -> None:
+    gsm8k = Gsm8k({"path": str(REAL)})
+    for index in range(gsm8k.num_problems or 0):
+        problem = gsm8k.problem(index)
+        gold = int(problem.gold)
+        for number in (str(gold), f"{gold:,}", f"{gold:,}".replace(",", "\u202f"), f"{gold}.00"):
+            for dress in DRESSES:
+                assert gsm8k.score(problem, dress.format(number)) == FULL_SCORE, (number, dress)
+        for dress in DRESSES:
+            assert gsm8k.score(problem, dress.format(gold + 1)) == 0
+            assert gsm8k.score(problem, dress.format(f"{gold} or {gold + 1}")) == 0
+            assert gsm8k.score(problem, dress.format(f"{gold} {gold + 1}")) == 0

@@ -13,7 +13,6 @@ from protocol.environments.base import (
     Config,
     Environment,
     Problem,
-    Undecidable,
     item_seed,
 )
 from protocol.environments.registry import environment, factories
@@ -58,7 +57,12 @@ def hostile_completions(gold: str) -> list[str]:
     digits = ["#### ٣", "#### ²", "#### " + "".join(chr(0x1D7CE + int(d)) for d in "12"), "#٣"]
     nulls = ["\0" * 10**6, "#\0", "#### \0", "#### 1\0", "\ud800", "#### \ud800", "\u202e#### 1"]
     floats = ["#### nan", "#### inf", "#### 1e999999999", "#### 1_0", "#### 0x10", "#### --1"]
-    near = [f"#{gold}#{gold}1", f"#### {gold}\n####", f"#### {gold} or 1{gold}", gold * 10**5]
+    near = [
+        f"#{gold}#{gold}1",
+        f"#### {gold}\n#### 1{gold}",
+        f"#### {gold} or 1{gold}",
+        gold * 10**5,
+    ]
     return ["", "#", "####", "#" * 10**6, *marks, *brackets, *code, *digits, *nulls, *floats, *near]
 
 
@@ -87,8 +91,7 @@ def test_hostile_strings_neither_raise_nor_hang_nor_pay(subject: Environment) ->
     for completion in hostile_completions(problem.gold):
         started = time.perf_counter()
         score = subject.score(problem, completion)
-        # On a busy machine the checker may reach its deadline first: that pays nothing either.
-        assert score == 0 or isinstance(score, Undecidable), completion[:40]
+        assert score == 0, completion[:40]
         assert time.perf_counter() - started < HOSTILE_SECONDS, completion[:40]
 
 
