@@ -29,12 +29,19 @@ class Tokens:
 
     @property
     def ratio(self) -> Tensor:
-        return torch.exp(self.logprobs_N - self.behaviour_N)
+        return torch.exp(self.kept(self.logprobs_N - self.behaviour_N))
+
+    def kept(self, values_N: Tensor) -> Tensor:
+        """Return the values with 0 where masked: what enters a function, never what comes out of it.
+
+        A mask on the outcome leaves the function's slope in the graph, and 0 × inf poisons every gradient.
+        """
+        return torch.where(self.mask_N, values_N, 0.0)
 
     def sum_by_sequence(self, values_N: Tensor) -> Tensor:
         """Return the sum of unmasked values for each sequence."""
         zero_S = values_N.new_zeros(self.num_sequences)
-        return zero_S.index_add(0, self.sequence_N, torch.where(self.mask_N, values_N, 0.0))
+        return zero_S.index_add(0, self.sequence_N, self.kept(values_N))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +96,7 @@ def dr_grpo(tokens: Tokens, clip: Clip, whole: Whole) -> Tensor:
 def cispo(tokens: Tokens, clip: Clip, whole: Whole) -> Tensor:
     """CISPO (arXiv:2506.13585): bounds the weight, not the token, so every token keeps a gradient."""
     weight_N = torch.clamp(tokens.ratio, max=clip.cap).detach()
-    objective_N = weight_N * tokens.advantages_N * tokens.logprobs_N
+    objective_N = weight_N * tokens.advantages_N * tokens.kept(tokens.logprobs_N)
     return -_masked_sum(tokens, objective_N) / whole.num_tokens
 
 
@@ -134,5 +141,4 @@ def _clipped(ratio: Tensor, advantage: Tensor, clip: Clip, *, cap: float | None)
 
 
 def _masked_sum(tokens: Tokens, values_N: Tensor) -> Tensor:
-    # `where`, not a product: 0 × inf would poison the step.
-    return torch.where(tokens.mask_N, values_N, 0.0).sum()
+    return tokens.kept(values_N).sum()

@@ -225,7 +225,9 @@ def _head(
     logprobs_N = logits_NV.gather(1, targets_N[:, None])[:, 0] - log_total_N
     with torch.no_grad():
         probability_NV = torch.exp(logits_NV - log_total_N[:, None])
-        entropy_N = log_total_N - (probability_NV * logits_NV).sum(-1)
+        # A token that cannot be drawn may have a logit of −inf, and 0 × inf is no number.
+        share_NV = torch.where(probability_NV > 0, probability_NV * logits_NV, 0.0)
+        entropy_N = log_total_N - share_NV.sum(-1)
     return logprobs_N, entropy_N
 
 

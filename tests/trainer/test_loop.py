@@ -1,6 +1,7 @@
 """A trainer that is killed anywhere goes on with the numbers it would have had."""
 
 import json
+import math
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from client.trainer import open_trainer_routes
 from protocol.canonical import content_digest
 from protocol.errors import Malformed
 from protocol.messages import Batch, BatchGroup
+from protocol.rollout import Rollout
 from tests.stage import work
 from tests.stage.front import Answered, Asked, Fault, blob_path, refusal
 from tests.stage.terms import MODEL
@@ -200,6 +202,43 @@ def test_a_trainer_that_computes_other_weights_than_it_published_says_so(
                 config(market, tmp_path / "b", steps=1, learning_rate=1e-3),
             )
         assert len(market.policies) == 2
+
+
+def test_a_trainer_whose_newest_checkpoint_is_damaged_makes_the_same_versions_again(
+    opening: Opening, tmp_path: Path
+) -> None:
+    with opening(3) as market:
+        live(market, config(market, tmp_path, steps=2))
+        before = digests(market)
+        newest = tmp_path / "checkpoints" / "version-00000002" / "masters.safetensors"
+        newest.write_bytes(newest.read_bytes()[:1_000])
+        live(market, config(market, tmp_path, steps=3))
+        assert digests(market)[:3] == before
+        assert len(digests(market)) == 4
+        assert market.acked == [0, 1, 2]
+    assert [line["version"] for line in lines(tmp_path)] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("loss", ["grpo", "dapo", "dr_grpo"])
+def test_one_absurd_claim_leaves_its_sequence_out_and_ends_no_run(
+    opening: Opening, tmp_path: Path, loss: str
+) -> None:
+    """T3: finite, so admitted; a step's batch never changes, so a NaN of it would end every life."""
+    told = iter((True,))
+
+    def absurd(rollout: Rollout, _reward: int) -> Rollout:
+        claims = rollout.worker_logprobs().copy()
+        if next(told, False):
+            claims[0] = -100.0
+        return Rollout.of(rollout.token_ids(), claims)
+
+    with opening(1, telling=absurd) as market:
+        live(market, config(market, tmp_path, steps=1, behaviour="worker", loss=loss))
+        assert len(market.policies) == 2
+    line = lines(tmp_path)[1]
+    assert line["sequences_left_out"] == {"absurd_ratio": 1}
+    assert math.isfinite(line["gradient_norm"])
+    assert line["gradient_norm"] > 0
 
 
 def offering_twice(market: Training) -> Fault:

@@ -1,11 +1,14 @@
 """Every loss against its formula written out, on ratios that reach each of its branches."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from trainer.loss import Band, Clip, Tokens, Whole, losses, outlying
+from trainer.metrics import TokenSums
+from trainer.model import _head
 
 CLIP = Clip(low=0.2, high=0.28, cap=4.0)
 LENGTHS = (3, 1, 4)
@@ -101,6 +104,60 @@ def test_masked_tokens_count_for_nothing_even_where_they_are_infinite(name: str)
     without = Tokens(same, worker, without.advantages_N, without.mask_N, without.sequence_N, 2)
     loss, _ = gradient(name, masked, WHOLE)
     assert loss == pytest.approx(gradient(name, without, WHOLE)[0], rel=1e-5)
+
+
+POISONS = [
+    (field, value)
+    for field in ("logprobs_N", "behaviour_N", "advantages_N")
+    for value in (math.nan, math.inf, -math.inf, -100.0, 1e9)
+]
+
+
+@pytest.mark.parametrize("name", sorted(losses()))
+@pytest.mark.parametrize(("field", "value"), POISONS)
+def test_a_masked_token_has_no_slope_and_leaves_the_others_theirs(
+    name: str, field: str, value: float
+) -> None:
+    """T3: a claim of −100 nats is finite and admitted; masked, it must not end the run."""
+    sound = replace(tokens(), mask_N=torch.tensor([True] * 3 + [False] + [True] * 4))
+    wild = getattr(sound, field).detach().clone()
+    wild[3] = value
+    batch = replace(sound, **{field: wild.requires_grad_(field == "logprobs_N")})
+    loss, slopes = gradient(name, batch, WHOLE)
+    assert math.isfinite(loss)
+    assert slopes == gradient(name, sound, WHOLE)[1]
+    assert slopes[3] == 0.0
+
+
+def test_a_mask_on_the_ratio_instead_of_what_it_is_of_poisons_the_step() -> None:
+    """The fault that `kept` is for."""
+    log_ratio = torch.tensor([0.1, 100.0], requires_grad=True)
+    mask = torch.tensor([True, False])
+    torch.where(mask, torch.exp(log_ratio), 0.0).sum().backward()
+    assert log_ratio.grad is not None
+    assert torch.isnan(log_ratio.grad[1])
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -100.0])
+def test_the_sums_of_a_step_leave_out_what_is_masked(value: float) -> None:
+    wild = tokens().behaviour_N.clone()
+    wild[3] = value
+    mask = torch.tensor([True] * 3 + [False] + [True] * 4)
+    batch = replace(tokens(), behaviour_N=wild, mask_N=mask)
+    sums = TokenSums()
+    entropy = torch.ones(8)
+    entropy[3] = value
+    sums.add(batch, entropy, CLIP, wild)
+    assert all(math.isfinite(number) for number in sums.values().values())
+    assert sums.count == 7
+
+
+def test_a_token_that_cannot_be_drawn_adds_nothing_to_the_entropy() -> None:
+    hidden = torch.tensor([[1.0]], requires_grad=True)
+    weight = torch.tensor([[0.0], [0.0], [-math.inf]])
+    logprobs, entropy = _head(hidden, weight, torch.tensor([0]), 1.0)
+    assert entropy.item() == pytest.approx(math.log(2))
+    assert logprobs.item() == pytest.approx(-math.log(2))
 
 
 @pytest.mark.parametrize("name", sorted(losses()))
