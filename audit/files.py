@@ -12,6 +12,7 @@ from audit.history import Posted
 from audit.published import Opened, Published
 from protocol.canonical import keccak256
 from protocol.errors import MarketError
+from protocol.files import tell_damaged, write_whole
 from protocol.messages import EpochFile
 
 Files = Callable[[Posted], bytes | None]
@@ -66,11 +67,12 @@ class Shelf:
     def _bytes(self, posted: Posted) -> bytes | None:
         kept = self._folder / f"{posted.data_hash.hex()}.epoch"
         if kept.exists():
-            return kept.read_bytes()
-        data = self._files(posted)
-        if data is None or keccak256(data) != posted.data_hash:
+            data = kept.read_bytes()
+            if keccak256(data) == posted.data_hash:
+                return data
+            tell_damaged(kept, "its bytes are others", "it is fetched anew")
+        found = self._files(posted)
+        if found is None or keccak256(found) != posted.data_hash:
             return None
-        temporary = kept.with_suffix(".tmp")
-        temporary.write_bytes(data)
-        temporary.replace(kept)
-        return data
+        write_whole(kept, found)
+        return found

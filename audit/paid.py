@@ -11,6 +11,7 @@ from audit.fraud import Paid, PaidBefore
 from audit.history import History, Posted
 from audit.published import Published, key_of
 from protocol.epoch import WorkLeaf
+from protocol.files import tell_damaged
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS paid (
@@ -26,7 +27,25 @@ class PaidIndex:
     def __init__(self, path: Path | str = ":memory:") -> None:
         # One caller at a time, but an orchestrator's rounds run on any free thread.
         self._rows = sqlite3.connect(path, check_same_thread=False)
-        self._rows.execute(SCHEMA)
+        if (problem := self._problem()) is not None:
+            tell_damaged(Path(path), problem, "the index is made anew from the epoch files")
+            self._rows.close()
+            Path(path).unlink()
+            self._rows = sqlite3.connect(path, check_same_thread=False)
+            self._rows.execute(SCHEMA)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is noted: where epochs were paid, what their files say must be noted again."""
+        return self._rows.execute("SELECT 1 FROM paid LIMIT 1").fetchone() is None
+
+    def _problem(self) -> str | None:
+        try:
+            self._rows.execute(SCHEMA)
+            [found] = self._rows.execute("PRAGMA quick_check(1)").fetchone()
+        except sqlite3.DatabaseError as error:
+            return str(error)
+        return None if found == "ok" else str(found)
 
     def add(self, run_id: int, header_hash: bytes, leaves: Iterable[WorkLeaf]) -> None:
         """Note every leaf under a header; doing so again changes nothing."""

@@ -77,6 +77,10 @@ class Watcher:
         tools = (ledger, self._actor, self._shelf)
         self._responder = Responder(*tools, condemned, answers=policy.answers)
         self._owed = OwedAnswers(*tools, self._paid, condemned)
+        if self._paid.is_empty:
+            for posted in self._history.postings.values():
+                if posted.pays and (published := self._shelf.read(posted)) is not None:
+                    self._paid.add(posted.run_id, posted.header_hash, published.work)
         self._cases: dict[bytes, Examination] = {}
         self._clean: dict[bytes, int] = {}
         self._sound: set[bytes] = set()

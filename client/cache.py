@@ -7,7 +7,10 @@ half-written or damaged file is a miss, never an answer. A full cache drops its 
 import threading
 from pathlib import Path
 
+import structlog
+
 from protocol.canonical import content_digest
+from protocol.files import NotWritten, write_whole
 
 
 class ContentCache:
@@ -40,9 +43,12 @@ class ContentCache:
             path = self._folder / digest.hex()
             if path.exists() or len(data) > self._max_bytes:
                 return
-            part = path.with_suffix(".part")
-            part.write_bytes(data)
-            part.replace(path)
+            try:
+                write_whole(path, data)
+            except NotWritten as error:
+                # It may be full for the moment: the bytes are in use all the same.
+                structlog.get_logger().warning("nothing is cached", reason=str(error))
+                return
             self._size += len(data)
             if self._size > self._max_bytes:
                 self._evict()

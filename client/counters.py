@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from protocol.files import set_aside, tell_damaged, write_whole
+
 
 class Counters:
     """Named counters, counters by label, and seconds by activity. Threads may share one.
@@ -88,9 +90,7 @@ class Counters:
             return
         self._written_at = moment
         totals = self.snapshot()
-        part = self._path.with_suffix(".part")
-        part.write_text(json.dumps(totals, indent=1))
-        part.replace(self._path)
+        write_whole(self._path, json.dumps(totals, indent=1))
         line = {key: value for key, value in totals.items() if key != "versions"}
         with self._lines.open("a") as lines:
             lines.write(json.dumps({"at": round(time.time(), 3), **line}) + "\n")
@@ -99,8 +99,14 @@ class Counters:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         if not self._path.exists():
             return
-        totals = json.loads(self._path.read_text())
-        self._versions = totals.pop("versions", {})
+        try:
+            totals = json.loads(self._path.read_bytes())
+            versions = totals.pop("versions", {})
+            self._versions = {name: {**entry} for name, entry in versions.items()}
+        except (ValueError, TypeError, AttributeError) as error:
+            aside = set_aside(self._path)
+            tell_damaged(self._path, error, f"totals begin anew; the file is kept as {aside.name}")
+            return
         for derived in ("share_waited", "tokens_per_second"):
             totals.pop(derived, None)
         for name, value in totals.items():

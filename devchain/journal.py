@@ -48,7 +48,10 @@ class ChainFile:
             genesis = Genesis(CHAIN_ID, now, list(funded))
             self._append(asdict(genesis))
             return _chain_of(genesis)
-        genesis = Genesis(**json.loads(lines[0]))
+        try:
+            genesis = Genesis(**json.loads(lines[0]))
+        except (ValueError, TypeError) as error:
+            raise self._damaged(error) from error
         missing = sorted({address.lower() for address in funded} - set(_lower(genesis.funded)))
         if genesis.chain_id != CHAIN_ID or missing:
             raise JournalMismatch(
@@ -73,11 +76,20 @@ class ChainFile:
             self._file = None
 
     def _replay(self, chain: DevChain, line: bytes) -> None:
-        entry = json.loads(line)
-        raw = bytes.fromhex(entry["tx"])
+        try:
+            entry = json.loads(line)
+            raw = bytes.fromhex(entry["tx"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._damaged(error) from error
         mined = chain.send(raw, now=entry["t"]) if raw else chain.mine_empty(now=entry["t"])
         if mined.header.hash.hex() != entry["hash"]:
             raise JournalMismatch(f"{self._path}: block {mined.number} is not the recorded one")
+
+    def _damaged(self, error: Exception) -> JournalMismatch:
+        return JournalMismatch(
+            f"{self._path} is damaged ({error}), and later blocks stand on what was there: restore the file, "
+            "or remove the folder to begin a new chain"
+        )
 
     def _complete_lines(self) -> list[bytes]:
         if not self._path.exists():

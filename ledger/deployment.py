@@ -15,6 +15,7 @@ from web3.utils.address import get_create_address
 from ledger.artifact import artifact
 from ledger.errors import LedgerError
 from ledger.sender import MinedTransaction, Sender
+from protocol.files import write_whole
 
 NOBODY = "0x" + "00" * 20
 
@@ -33,10 +34,8 @@ class Deployment:
     block: int
 
     def save(self, path: Path) -> None:
-        """Write as JSON, whole or not at all."""
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
-        temporary.replace(path)
+        """Write as JSON."""
+        write_whole(path, json.dumps(asdict(self), indent=1) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> "Deployment":

@@ -25,6 +25,7 @@ from web3.exceptions import BlockNotFound, LogTopicError, MismatchedABI, Web3RPC
 from ledger.artifact import artifact
 from ledger.errors import CONTRACTS, BlocksRemoved, ChainUnreachable, LedgerError
 from ledger.node import NO_ANSWER, message_of
+from protocol.files import tell_damaged, write_whole
 
 BLOCKS_PER_QUERY = 2_000
 """What public nodes commonly allow in one query."""
@@ -103,6 +104,8 @@ class LogCursor:
         self._first = next_block
         self._trail: list[tuple[int, str]] = []
         self.next_block = next_block
+        self.num_events = 0
+        """As the file says that it was committed with."""
         if path is not None and path.exists():
             self._load(path)
 
@@ -121,27 +124,32 @@ class LogCursor:
         except NO_ANSWER as error:
             raise ChainUnreachable(f"no logs from block {self.next_block} on: {error}") from error
 
-    def commit(self) -> None:
-        """Write the position, whole or not at all: what was polled has been dealt with."""
+    def commit(self, num_events: int = 0) -> None:
+        """Write the position: what was polled has been dealt with, and so many events are on disk by now."""
         if self._path is None:
             return
         content = {
             "addresses": self._addresses,
             "next_block": self.next_block,
             "trail": self._trail,
+            "num_events": num_events,
         }
-        temporary = self._path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(content) + "\n", encoding="utf-8")
-        temporary.replace(self._path)
+        write_whole(self._path, json.dumps(content) + "\n")
+
+    def restart(self) -> None:
+        """Read from the first block on again."""
+        self.next_block, self._trail, self.num_events = self._first, [], 0
 
     def _load(self, path: Path) -> None:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            addresses = content["addresses"]
+            addresses, self.num_events = content["addresses"], int(content.get("num_events", 0))
             self.next_block = int(content["next_block"])
             self._trail = [(int(number), str(digest)) for number, digest in content["trail"]]
         except (ValueError, KeyError, TypeError) as error:
-            raise LedgerError(f"{path} is no cursor ({error}): remove it to read anew") from error
+            tell_damaged(path, error, f"events are read anew from block {self._first} on")
+            self.restart()
+            return
         if addresses != self._addresses:
             raise LedgerError(f"{path} is of another deployment: remove it, or name another file")
 

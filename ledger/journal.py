@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ledger.errors import BlocksRemoved, LedgerError
+from ledger.errors import BlocksRemoved
 from ledger.events import LedgerEvent, LogCursor
+from protocol.files import append, flush, tell_damaged, write_whole
 
 
 class Journal:
@@ -24,7 +25,7 @@ class Journal:
     def __init__(self, cursor: LogCursor, path: Path) -> None:
         self._cursor = cursor
         self._path = path
-        self.events = _read(path) if path.exists() else []
+        self.events = self._kept()
         self.num_reorganisations = 0
         self._write()
 
@@ -44,10 +45,10 @@ class Journal:
             # A crash came between the lines and the cursor: these were read before.
             self._forget(new[0].block)
         if new:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.writelines(_line(event) for event in new)
+            append(self._path, "".join(map(_line, new)).encode())
+            flush(self._path)
             self.events += new
-        self._cursor.commit()
+        self._cursor.commit(len(self.events))
         return changed or bool(new)
 
     def _forget(self, first: int) -> None:
@@ -55,9 +56,21 @@ class Journal:
         self._write()
 
     def _write(self) -> None:
-        temporary = self._path.with_suffix(".tmp")
-        temporary.write_text("".join(map(_line, self.events)), encoding="utf-8")
-        temporary.replace(self._path)
+        write_whole(self._path, "".join(map(_line, self.events)))
+
+    def _kept(self) -> list[LedgerEvent]:
+        """Return the events of earlier lives; where some cannot be read, none, and the cursor starts again."""
+        # A crash while writing leaves at most half a line, whose event the cursor has not passed.
+        try:
+            text = self._path.read_text(encoding="utf-8") if self._path.exists() else ""
+            events = [_event(json.loads(line)) for line in text.split("\n")[:-1]]
+            if len(events) < self._cursor.num_events:
+                raise ValueError(f"{len(events)} of {self._cursor.num_events} events are in it")
+        except (ValueError, KeyError, TypeError) as error:
+            tell_damaged(self._path, error, "all events are read from the chain again")
+            self._cursor.restart()
+            return []
+        return events
 
 
 def _line(event: LedgerEvent) -> str:
@@ -70,15 +83,6 @@ def _line(event: LedgerEvent) -> str:
         "transaction_hash": event.transaction_hash,
     }
     return json.dumps(fields, separators=(",", ":")) + "\n"
-
-
-def _read(path: Path) -> list[LedgerEvent]:
-    # A crash while writing leaves at most half a line, whose event the cursor has not passed.
-    *lines, _ = path.read_text(encoding="utf-8").split("\n")
-    try:
-        return [_event(json.loads(line)) for line in lines]
-    except (ValueError, KeyError, TypeError) as error:
-        raise LedgerError(f"{path} is no journal ({error}): remove its folder") from error
 
 
 def _event(fields: dict[str, Any]) -> LedgerEvent:

@@ -2,5 +2,5 @@
 
 Then: config, main (a worker's program), choose, session, generate, sell, wallet; engines/; pay/ (bookkeeping, receipts,
 appeals, review, defence); replay/ (measure over prefill, contest and candidates; hypotheses, calibrate, self_check);
-verify/ (main, the other program; recheck over living, reports, epochs, draws, drift, verdicts); growing_file.
+verify/ (main, the other program; recheck over living, reports, epochs, draws, drift, verdicts).
 """

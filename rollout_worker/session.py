@@ -30,6 +30,7 @@ from protocol.errors import (
     SelfCheckDue,
     TooManyRejected,
 )
+from protocol.files import NotWritten
 from protocol.messages import LeaseRequest, RunInfo
 from protocol.rollout import Lease, Receipt, Rollout, SignedLease, Work
 from protocol.signing import Domain
@@ -37,7 +38,6 @@ from rollout_worker.choose import OVER, Ability, choose
 from rollout_worker.config import WorkerConfig
 from rollout_worker.engines.base import Engine
 from rollout_worker.generate import generate_groups
-from rollout_worker.growing_file import NotWritten
 from rollout_worker.pay.receipts import ReceiptBook
 from rollout_worker.sell import Delivery, Outbox, Postage
 from rollout_worker.wallet import Permit

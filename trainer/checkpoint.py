@@ -6,7 +6,6 @@ random draw is seeded by (seed, version). Nothing is ever unpickled.
 """
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -17,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from protocol.files import flush, numbered, tell_damaged
 from protocol.user_error import UserError
 from trainer.model import Policy
 from trainer.scaling import LossScale
@@ -69,34 +69,52 @@ def _save(
     save_file(_moments(policy, optimizer), temporary / "optimizer.safetensors")
     (temporary / "progress.json").write_text(_to_json(progress))
     for path in (*temporary.iterdir(), temporary):
-        _flush(path)
+        flush(path)
     if final.exists():  # left by an earlier process that got further before its folder was restored
         shutil.rmtree(final)
     temporary.rename(final)
-    _flush(folder)
-    for old in _versions(folder)[:-keep]:
-        shutil.rmtree(folder / f"{PREFIX}{old:08d}")
+    flush(folder)
+    kept = [
+        path for version, path in numbered(folder, PREFIX).items() if version <= progress.version
+    ]
+    for old in kept[:-keep]:
+        shutil.rmtree(old)
     return final
 
 
 def load(folder: Path, policy: Policy, optimizer: torch.optim.AdamW) -> Progress | None:
-    """Take up the newest checkpoint, or return None if there is none."""
-    versions = _versions(folder)
-    if not versions:
-        return None
-    newest = folder / f"{PREFIX}{versions[-1]:08d}"
-    policy.set_masters(load_file(newest / "masters.safetensors"))
-    moments = load_file(newest / "optimizer.safetensors")
-    for name, master in policy.masters.items():
-        state = {m: moments[f"{name}|{m}"] for m in MOMENTS if f"{name}|{m}" in moments}
-        if state:
-            on_device = {m: t if m == "step" else t.to(master.device) for m, t in state.items()}
-            optimizer.state[master] = on_device
-    return _from_json((newest / "progress.json").read_text())
+    """Take up the newest checkpoint that is whole, or return None where there is none at all.
+
+    The versions after an older one are made again from their batches, to the same bits.
+    """
+    kept = numbered(folder, PREFIX)
+    for version in sorted(kept, reverse=True):
+        try:
+            masters, moments, progress = _read(kept[version])
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+            tell_damaged(kept[version], error, "training goes on from an older checkpoint")
+            continue
+        policy.set_masters(masters)
+        for name, master in policy.masters.items():
+            state = {m: moments[f"{name}|{m}"] for m in MOMENTS if f"{name}|{m}" in moments}
+            if state:
+                on_device = {m: t if m == "step" else t.to(master.device) for m, t in state.items()}
+                optimizer.state[master] = on_device
+        return progress
+    if kept:
+        raise UserError(
+            f"no checkpoint below {folder} is whole (versions {', '.join(map(str, kept))}): restore one, or "
+            "remove them to train from version 0 again, which makes the same weights from the same batches"
+        )
+    return None
 
 
-def _versions(folder: Path) -> list[int]:
-    return sorted(int(path.name.removeprefix(PREFIX)) for path in folder.glob(f"{PREFIX}*"))
+def _read(checkpoint: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], Progress]:
+    return (
+        load_file(checkpoint / "masters.safetensors"),
+        load_file(checkpoint / "optimizer.safetensors"),
+        _from_json((checkpoint / "progress.json").read_text()),
+    )
 
 
 def _plain(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -135,11 +153,3 @@ def _from_json(text: str) -> Progress:
     }
     scale = LossScale(**values["loss_scale"])
     return Progress(values["version"], values["metrics_offset"], spent, scale)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

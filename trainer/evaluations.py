@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from protocol.files import numbered, read_lines, tell_damaged, write_whole
 from protocol.policies import patch
 from protocol.policies.manifest import Weights
 
@@ -41,12 +42,7 @@ class Evaluations:
         done = {finding["version"] for finding in self.findings()}
         if version in done or self._path(version, MEASURING).exists():
             return
-        partial = self._path(version, ".partial")
-        with partial.open("wb") as file:
-            file.write(patch.anchor_bytes(weights))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.rename(self._path(version, WAITING))
+        write_whole(self._path(version, WAITING), patch.anchor_bytes(weights))
         for old in superseded(self.waiting()):
             self._path(old, WAITING).unlink(missing_ok=True)  # or the evaluator has just taken it
 
@@ -63,10 +59,7 @@ class Evaluations:
 
     def findings(self) -> list[dict[str, Any]]:
         """Return the whole lines so far."""
-        if not self._lines.exists():
-            return []
-        text = self._lines.read_text()
-        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+        return read_lines(self._lines, _finding)
 
     @contextmanager
     def take(self) -> Iterator[tuple[int, bytes] | None]:
@@ -101,7 +94,10 @@ class Evaluations:
         with self._lines.open("a+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             file.seek(0)
-            file.truncate(file.read().rfind(b"\n") + 1)
+            data = file.read()
+            file.truncate(data.rfind(b"\n") + 1)
+            if odd := data.count(b"\n") - len(self.findings()):
+                tell_damaged(self._lines, f"{odd} lines cannot be read", "they are passed over")
             yield file
 
     @property
@@ -112,4 +108,9 @@ class Evaluations:
         return self.folder / f"{version:08d}{suffix}"
 
     def _versions(self, suffix: str) -> list[int]:
-        return sorted(int(path.stem) for path in self.folder.glob(f"*{suffix}"))
+        return list(numbered(self.folder, "", suffix))
+
+
+def _finding(line: bytes) -> dict[str, Any]:
+    finding: dict[str, Any] = json.loads(line)
+    return {"version": int(finding["version"]), **finding}

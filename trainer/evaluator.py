@@ -17,6 +17,8 @@ from typing import Any
 
 import structlog
 
+from protocol.errors import Malformed
+from protocol.files import tell_damaged
 from protocol.policies.manifest import Weights
 from protocol.policies.patch import from_anchor
 from protocol.run import RunSpec
@@ -124,7 +126,13 @@ def main(config: TrainerConfig, spec: RunSpec) -> None:
                 if taken is not None:
                     version, anchor = taken
                     started_at = time.monotonic()
-                    load(model, from_anchor(anchor))
+                    try:
+                        weights = from_anchor(anchor)
+                    except Malformed as error:
+                        waiting = evaluations.folder / f"{version:08d}"
+                        tell_damaged(waiting, error, "this version is not measured")
+                        continue
+                    load(model, weights)
                     found = asdict(problems.evaluate(model))
                     seconds = time.monotonic() - started_at
                     evaluations.append(

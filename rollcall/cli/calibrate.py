@@ -56,6 +56,7 @@ def calibrate(
     Shows how far the bounds are from the faintest cheat.
     """
     quiet_libraries()
+    from protocol.errors import Malformed
     from protocol.precision import ComputeDtype
     from protocol.verdict import Thresholds
     from rollcall.machine.calibrate import calibrate_to_file, hold_to
@@ -80,7 +81,10 @@ def calibrate(
     if check is not None:
         if not check.is_file():
             raise UserError(f"no thresholds at {check}: rollcall calibrate --out writes them")
-        bounds = Thresholds.from_json(check.read_bytes())
+        try:
+            bounds = Thresholds.from_json(check.read_bytes())
+        except Malformed as error:
+            raise UserError(f"{check} is not one set of bounds: {error.message}") from error
         raise typer.Exit(0 if hold_to(bounds, bench, say=typer.echo) else 1)
     calibrate_to_file(
         bench,

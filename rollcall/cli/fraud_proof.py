@@ -8,10 +8,11 @@ from typing import Any
 
 from audit.fraud import Finding
 from ledger.ledger import Ledger
+from protocol.files import write_whole
 
 
 def write_proof(ledger: Ledger, finding: Finding, path: Path) -> None:
-    """Write the transaction that proves `finding`, whole or not at all."""
+    """Write the transaction that proves `finding`."""
     draft = ledger.draft(finding.method, *finding.arguments)
     body = {
         "to": draft.to,
@@ -24,9 +25,7 @@ def write_proof(ledger: Ledger, finding: Finding, path: Path) -> None:
         "arguments": [_plain(argument) for argument in finding.arguments],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_whole(path, json.dumps(body, indent=1) + "\n")
 
 
 def _plain(value: Any) -> Any:

@@ -15,6 +15,7 @@ from client.public import Reader
 from client.retry import Unreachable
 from protocol.checks.withholding import WITHHELD
 from protocol.errors import MarketError
+from protocol.files import read_lines
 from protocol.messages import Event
 
 RECONNECT_SECONDS = 0.5
@@ -78,8 +79,7 @@ class Record:
 
     def events(self) -> list[Event]:
         """Return every event so far, from the file."""
-        lines = self._path.read_text().splitlines() if self._path.exists() else []
-        return [Event.from_json(line) for line in lines]
+        return read_lines(self._path, Event.from_json)
 
     def _follow(self) -> None:
         with self._reader as reader:

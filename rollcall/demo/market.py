@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
+from protocol.files import read_lines
 from protocol.signing import address_of
 from rollcall.cli.launch_config import LaunchConfig, Windows
 from rollcall.cli.spec import RunPlan
@@ -154,7 +155,7 @@ class Market:
     def trainer_metrics(self) -> list[dict[str, Any]]:
         """Return the trainer's lines so far, one per version, with later findings about it."""
         found = {finding["version"]: finding for finding in self.evaluations().findings()}
-        lines = read_lines(self.data_dir(self.trainer) / "metrics.jsonl")
+        lines = read_lines(self.data_dir(self.trainer) / "metrics.jsonl", json.loads)
         return [line | found.get(line["version"], {}) for line in lines]
 
     def evaluations(self) -> "Evaluations":
@@ -245,14 +246,6 @@ class Market:
                 "stake": STAKE,
             },
         }
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the whole lines of a JSON-lines file that may be growing."""
-    if not path.exists():
-        return []
-    text = path.read_text()
-    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
 
 WATCHABLE = Windows(

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from protocol.files import write_whole
 from protocol.policies.manifest import Manifest
 from rollcall.demo.claims import Claim
 from rollcall.demo.results import Results, Sold, WorkerResult
@@ -23,7 +24,7 @@ COLOURS = ("#2f6fb0", "#3a9b6c", "#c8553d", "#8a63b8", "#b98a2f")
 def write_report(folder: Path, results: Results, claims: Sequence[Claim], console: Console) -> None:
     """Write both files into `folder` and print the tables."""
     body = report_body(results, claims)
-    (folder / "report.json").write_text(json.dumps(body, indent=1) + "\n")
+    write_whole(folder / "report.json", json.dumps(body, indent=1) + "\n")
     draw(results, folder / "report.png")
     console.print(_workers_table(results))
     console.print(_measures_table(body["measured"]))

@@ -18,6 +18,7 @@ from statistics import median
 from protocol.checks.calibration import INT8_CAUGHT, run_length, share_caught, thresholds_of
 from protocol.checks.sequential import check
 from protocol.constants import MICRO
+from protocol.files import write_whole
 from protocol.policies.manifest import Weights, entries, policy_digest
 from protocol.precision import ComputeDtype
 from protocol.user_error import UserError
@@ -82,7 +83,7 @@ def calibrate_to_file(bench: Bench, *, out: Path, accepts_blind: bool, say: Say)
             f"these bounds would let {1 - caught:.0%} of int8 groups pass: calibrate in float32 (or float16 on "
             "GPUs), or say --blind to write them all the same"
         )
-    out.write_text(bounds.model_dump_json(indent=2) + "\n")
+    write_whole(out, bounds.model_dump_json(indent=2) + "\n")
     say(f"wrote {out}")
     return bounds
 

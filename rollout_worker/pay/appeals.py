@@ -21,6 +21,7 @@ from client.retry import GiveUp, Unreachable
 from ledger.errors import LedgerError
 from ledger.state import SlashStatus
 from protocol.errors import MarketError
+from protocol.files import write_whole
 from protocol.signing import Domain
 from protocol.verdict import Rejection
 from rollout_worker.config import WorkerConfig
@@ -61,9 +62,7 @@ class Reasons:
         evidence = defence.to_json()
         reason = reason_of(defence, evidence, domain)
         for suffix, data in (("json", evidence), ("txt", reason.encode())):
-            part = self.path(defence.slash_id, f"{suffix}.part")
-            part.write_bytes(data)
-            part.replace(self.path(defence.slash_id, suffix))
+            write_whole(self.path(defence.slash_id, suffix), data)
         return reason
 
 

@@ -22,6 +22,7 @@ from ledger.state import DisputeStatus, EpochState, Posting
 from protocol.canonical import keccak256
 from protocol.epoch import AccountLeaf, blob_of
 from protocol.errors import MarketError, NotFound
+from protocol.files import numbered, write_whole
 from protocol.merkle import Tree
 from protocol.messages import EpochFile
 from rollout_worker.pay.receipts import ReceiptBook
@@ -40,10 +41,7 @@ class EpochShelf:
         return self._folder / f"run-{self._run_id}-epoch-{epoch}.bin"
 
     def put(self, epoch: int, data: bytes) -> None:
-        """Write a file whole or not at all."""
-        part = self.path(epoch).with_suffix(".part")
-        part.write_bytes(data)
-        part.replace(self.path(epoch))
+        write_whole(self.path(epoch), data)
 
     def get(self, epoch: int, header_hash: bytes) -> Published | None:
         """Return an epoch's file, or None where none here leads to this header."""
@@ -55,8 +53,8 @@ class EpochShelf:
 
     def drop_before(self, epoch: int) -> None:
         """Remove what an account tree, which is cumulative, has made superfluous."""
-        for path in self._folder.glob(f"run-{self._run_id}-epoch-*.bin"):
-            if int(path.stem.rpartition("-")[2]) < epoch:
+        for number, path in numbered(self._folder, f"run-{self._run_id}-epoch-", ".bin").items():
+            if number < epoch:
                 path.unlink()
 
 

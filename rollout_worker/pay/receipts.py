@@ -2,24 +2,26 @@
 
 One append-only file of records, each a length of four bytes and the canonical bytes of a
 `KeptReceipt`. A record is written in one call, so a process that dies loses none that it told of and
-at most tears the last; a torn end is passed over, and cut off before the next record. One process
+at most tears the last; a torn end is passed over, and cut off before the next record. Of a damaged file
+every receipt that stands in it is read, and before the next record it is kept aside whole. One process
 writes, anyone may read. Nothing is ever removed: a hundred thousand groups with short prompts are about
 100 MB.
 """
 
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-
-import structlog
 
 from audit.omissions import KeptReceipt
 from protocol.errors import Malformed
-from rollout_worker.growing_file import append
+from protocol.files import append, set_aside, tell_damaged, write_whole
 
 LENGTH = 4
 MOST_BYTES = 1 << 20
 """A record with the longest prompt and the largest group is far smaller: more is a damaged file."""
+FIRST_BYTE = bytes([0x80 | len(KeptReceipt.model_fields)])
+"""How MessagePack begins a map of a record's fields."""
 
 
 class ReceiptBook:
@@ -31,7 +33,7 @@ class ReceiptBook:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
-        self._ends_whole = False
+        self._is_whole = False
         self._tokens: dict[int, dict[int, int]] | None = None
         """Of accepted work by run and nonce: the file is long, and is asked for it all the time."""
 
@@ -39,15 +41,15 @@ class ReceiptBook:
         """Append one receipt; it outlives this process from here on."""
         data = kept.canonical()
         with self._lock:
-            if not self._ends_whole:
-                self._cut_torn_end()
+            if not self._is_whole:
+                self._mend()
             append(self._path, len(data).to_bytes(LENGTH, "big") + data)
             if self._tokens is not None:
                 _note(self._tokens, kept)
 
     def all(self) -> list[KeptReceipt]:
         """Return every receipt, oldest first."""
-        return [KeptReceipt.from_canonical(data) for data in _records(self._bytes())]
+        return [kept for kept, _, _ in _records(self._bytes())]
 
     def promises(self, run_id: int) -> list[KeptReceipt]:
         """Return what was taken of one run's work, oldest first."""
@@ -70,16 +72,22 @@ class ReceiptBook:
     def _bytes(self) -> bytes:
         return self._path.read_bytes() if self._path.exists() else b""
 
-    def _cut_torn_end(self) -> None:
+    def _mend(self) -> None:
+        """Leave just what can be read, so that a record may follow it."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         data = self._bytes()
-        whole = sum(LENGTH + len(record) for record in _records(data))
-        if whole < len(data):
-            with self._path.open("r+b") as file:
-                file.truncate(whole)
-            log = structlog.get_logger()
-            log.warning("torn receipt cut off", file=str(self._path), bytes=len(data) - whole)
-        self._ends_whole = True
+        places = [(start, end) for _, start, end in _records(data)]
+        whole = b"".join(data[start:end] for start, end in places)
+        lost = len(data) - len(whole)
+        if data.startswith(whole) and _is_torn(data[len(whole) :]):
+            done = "torn end cut off"
+        else:
+            aside = set_aside(self._path)
+            done = f"{len(places)} receipts go on; the file is kept as {aside.name}: look at it before it is lost"
+        if lost:
+            tell_damaged(self._path, f"{lost} bytes are no receipt", done)
+            write_whole(self._path, whole)
+        self._is_whole = True
 
 
 def _note(tokens: dict[int, dict[int, int]], kept: KeptReceipt) -> None:
@@ -87,15 +95,20 @@ def _note(tokens: dict[int, dict[int, int]], kept: KeptReceipt) -> None:
         tokens.setdefault(kept.work.run_id, {})[kept.work.nonce] = kept.work.tokens
 
 
-def _records(data: bytes) -> Iterator[bytes]:
-    """Yield whole records, up to a torn end."""
+def _records(data: bytes) -> Iterator[tuple[KeptReceipt, int, int]]:
+    """Yield what can be read, and from where to where it stands, passing over what is damaged between."""
     at = 0
-    while at + LENGTH <= len(data):
-        length = int.from_bytes(data[at : at + LENGTH], "big")
-        if length > MOST_BYTES:
-            raise Malformed(f"a receipt of {length} bytes at offset {at}: the file is damaged")
-        end = at + LENGTH + length
-        if end > len(data):
-            return
-        yield data[at + LENGTH : end]
-        at = end
+    while (start := data.find(FIRST_BYTE, at + LENGTH) - LENGTH) >= at:
+        length = int.from_bytes(data[start : start + LENGTH], "big")
+        end = start + LENGTH + length
+        at = start + 1
+        if length <= MOST_BYTES and end <= len(data):
+            with suppress(Malformed):
+                yield KeptReceipt.from_canonical(data[start + LENGTH : end]), start, end
+                at = end
+
+
+def _is_torn(tail: bytes) -> bool:
+    """Return whether this is the beginning of a record, or nothing: what a write that was cut leaves."""
+    length = int.from_bytes(tail[:LENGTH], "big")
+    return len(tail) < LENGTH or len(tail) - LENGTH < length <= MOST_BYTES

@@ -8,10 +8,9 @@ that it raised.
 from pathlib import Path
 
 from protocol.checks.sequential import Alarm, Drift, crossed, folded
-from protocol.errors import Malformed
+from protocol.files import append, mended_lines
 from protocol.verdict import ReplayStats, Thresholds
 from protocol.wire import Address, Bytes32, Wire
-from rollout_worker.growing_file import append
 
 
 class Entry(Wire):
@@ -32,15 +31,8 @@ class DriftBook:
         self._states: dict[str, Drift] = {}
         self._alarms: dict[bytes, Alarm | None] = {}
         """What each counted group raised."""
-        if path.exists():
-            data = path.read_bytes()
-            if data and not data.endswith(b"\n"):
-                path.write_bytes(data + b"\n")
-            for line in data.splitlines():
-                try:
-                    self._take(Entry.from_json(line))
-                except Malformed:
-                    continue  # the line a crash cut short: its group has no verdict yet either
+        for entry in mended_lines(path, Entry.from_json):
+            self._take(entry)
 
     def state(self, worker: str) -> Drift:
         """Return where a worker's test stands; a new worker's is all zeros."""

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from protocol.errors import Malformed
+from protocol.files import append, mended_lines
 from protocol.verdict import Outcome, Verdict
-from rollout_worker.growing_file import append
 
 
 class VerdictBook:
@@ -12,17 +11,7 @@ class VerdictBook:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._by_work: dict[bytes, Verdict] = {}
-        if path.exists():
-            data = path.read_bytes()
-            if data and not data.endswith(b"\n"):
-                path.write_bytes(data + b"\n")
-            for line in data.splitlines():
-                try:
-                    verdict = Verdict.from_json(line)
-                except Malformed:
-                    continue  # the line a crash cut short was not sent
-                self._by_work[verdict.work_digest] = verdict
+        self._by_work = {v.work_digest: v for v in mended_lines(path, Verdict.from_json)}
 
     def get(self, work_digest: bytes) -> Verdict | None:
         return self._by_work.get(work_digest)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from audit.chain_facts import domain_of, facts_of
 from audit.fraud import find
@@ -463,6 +464,26 @@ def test_a_watcher_goes_on_from_its_folder_after_a_restart(stage: Stage) -> None
     assert stage.faults() == [Fault.STALE_NONCE], "by the file it kept"
 
 
+@pytest.mark.parametrize("name", ["cursor.json", "events.jsonl", "paid.sqlite", "*.epoch"])
+@pytest.mark.parametrize("left", [b"", b"{", bytes(5_000)], ids=["empty", "cut", "zeros"])
+def test_a_watcher_whose_folder_was_damaged_reads_it_anew(
+    stage: Stage, name: str, left: bytes
+) -> None:
+    first = stage.file(*work(stage))
+    stage.post_honest(first)
+    stage.watcher().step()
+    stage.num_watchers -= 1
+    [path] = (stage.folder / "stranger1").glob(name)
+    path.write_bytes(left)
+    stage.post_honest(stage.file(stage.book.work("alice", 2, 9), epoch=1, before=first))
+    with capture_logs() as said:
+        stage.watcher().step()
+    assert stage.faults() == [Fault.STALE_NONCE]
+    told = [entry["file"] for entry in said if entry["event"] == "file is damaged"]
+    # An SQLite file without a page is an empty one, as in a new folder.
+    assert told == ([] if name == "paid.sqlite" and len(left) < 512 else [str(path)])
+
+
 def test_a_reorganisation_takes_its_postings_along(stage: Stage) -> None:
     watcher = stage.watcher()
     height = stage.world.chain.head.number
@@ -490,3 +511,21 @@ def test_a_lie_retracted_in_front_of_its_proof_still_costs_its_signers(stage: St
     assert lost == [STAKE, STAKE, 0]
     watcher.step()
     assert len(stage.faults()) == 1
+
+
+@pytest.mark.parametrize("left", [b"", b"no database" * 99])
+def test_what_final_epochs_paid_is_known_though_the_index_of_it_was_lost(
+    stage: Stage, left: bytes
+) -> None:
+    first = stage.file(*work(stage))
+    stage.post_honest(first)
+    stage.watcher().step()
+    stage.num_watchers -= 1
+    stage.world.wait(WINDOW + 1)
+    stage.world.by("stranger").advance(stage.world.run_id)
+    assert stage.state().num_final == 1
+    (stage.folder / "stranger1" / "paid.sqlite").write_bytes(left)
+    stolen = stage.book.work("stranger", 1, payload_digest=keccak256(b"alice 1"))
+    stage.post_honest(stage.file(stolen, epoch=1, before=first))
+    stage.watcher().step()
+    assert stage.faults() == [Fault.DUPLICATE]

@@ -113,6 +113,17 @@ def test_a_journal_that_was_tampered_with_is_refused(tmp_path: Path) -> None:
         ChainFile(tmp_path).open(FUNDED, now=9_000)
 
 
+@pytest.mark.parametrize(("line", "left"), [(0, b""), (0, b"{}"), (1, b"{"), (1, b'{"t": 1}')])
+def test_a_damaged_journal_is_named_with_what_to_do(tmp_path: Path, line: int, left: bytes) -> None:
+    journalled(tmp_path)
+    path = tmp_path / FILE_NAME
+    lines = path.read_bytes().splitlines()
+    lines[line] = left
+    path.write_bytes(b"\n".join(lines) + b"\n")
+    with pytest.raises(JournalMismatch, match=r"chain.jsonl is damaged .*: restore the file, or"):
+        ChainFile(tmp_path).open(FUNDED, now=9_000)
+
+
 def test_a_chain_made_for_others_is_not_taken_over_in_silence(tmp_path: Path) -> None:
     ChainFile(tmp_path).open(FUNDED, now=1_000)
     assert ChainFile(tmp_path).open([FUNDED[0].lower()], now=1_000)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 from web3 import Web3
 
 from ledger.artifact import artifact
@@ -371,8 +372,10 @@ def test_a_cursor_on_disk_goes_on_where_it_was_committed(node: Anvil, tmp_path: 
         with pytest.raises(BlocksRemoved):
             cursor().poll()
     path.write_text("{")
-    with pytest.raises(LedgerError, match="is no cursor"):
-        cursor()
+    with capture_logs() as said:
+        damaged = cursor()
+    assert [entry["event"] for entry in said] == ["file is damaged"]
+    assert names(damaged) == names(LogCursor(node.w3, [purse.address], 0)), "read anew"
     second.commit()
     with pytest.raises(LedgerError, match="another deployment"):
         LogCursor(node.w3, [key("bob").address], 0, path=path)

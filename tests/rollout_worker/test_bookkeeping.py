@@ -44,6 +44,8 @@ def test_only_the_newest_final_file_and_later_ones_are_kept(
 ) -> None:
     shelf = EpochShelf(tmp_path, 1)
     neighbour = EpochShelf(tmp_path, 11)
+    stray = tmp_path / "run-1-epoch-0 (copy).bin"
+    stray.write_bytes(b"somebody's own")
     for epoch in range(4):
         shelf.put(epoch, file.canonical())
         neighbour.put(epoch, file.canonical())

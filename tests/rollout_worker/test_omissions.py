@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from audit.omissions import Due, KeptReceipt, Omission, omissions
 from audit.published import Openable, Published
 from protocol.canonical import keccak256
 from protocol.epoch import AccountLeaf
-from protocol.errors import Malformed
 from protocol.merkle import Tree
 from protocol.messages import Contribution, EpochFile
 from protocol.rollout import Receipt, Work
@@ -132,10 +132,45 @@ def test_a_torn_end_is_cut_off_and_written_over(tmp_path: Path, torn: int) -> No
     assert again.all() == [first, second]
 
 
-def test_a_damaged_file_is_not_read_as_an_empty_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("at", ["length", "inside", "start", "zeros at the end"])
+def test_a_damaged_book_loses_no_receipt_that_stands_in_it_and_is_kept_aside(
+    tmp_path: Path, at: str
+) -> None:
+    path = tmp_path / "receipts"
+    book = ReceiptBook(path)
+    taken = [kept(BOOK.work("alice", nonce)) for nonce in (1, 2, 3)]
+    sizes = []
+    for item in taken:
+        book.keep(item)
+        sizes.append(path.stat().st_size)
+    data = bytearray(path.read_bytes())
+    match at:
+        case "length":
+            data[sizes[0]] = 0xFF
+            left = [taken[0], taken[2]]
+        case "inside":
+            data[sizes[0] + 40] ^= 0xFF
+            left = [taken[0], taken[2]]
+        case "start":
+            data[:8] = b"\xff" * 8
+            left = taken[1:]
+        case _:
+            data += bytes(4096)
+            left = taken
+    path.write_bytes(data)
+    again = ReceiptBook(path)
+    assert again.all() == left
+    assert path.read_bytes() == data, "a reader changes nothing"
+    with capture_logs() as said:
+        again.keep(kept(BOOK.work("alice", 4)))
+    assert [entry["event"] for entry in said] == ["file is damaged"]
+    assert ReceiptBook(path).all() == [*left, kept(BOOK.work("alice", 4))]
+    assert (tmp_path / "receipts.damaged").read_bytes() == data
+
+
+def test_a_file_of_something_else_is_kept_aside_and_not_read_as_receipts(tmp_path: Path) -> None:
     path = tmp_path / "receipts"
     path.write_bytes(b"\xff" * 8)
-    with pytest.raises(Malformed, match="is damaged"):
-        ReceiptBook(path).promises(1)
-    with pytest.raises(Malformed, match="is damaged"):
-        ReceiptBook(path).keep(kept(BOOK.work("alice", 1)))
+    ReceiptBook(path).keep(kept(BOOK.work("alice", 1)))
+    assert (tmp_path / "receipts.damaged").read_bytes() == b"\xff" * 8
+    assert ReceiptBook(path).all() == [kept(BOOK.work("alice", 1))]

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from structlog.testing import capture_logs
 
+from protocol.user_error import UserError
 from tests.stage import work
 from trainer import checkpoint
 from trainer.checkpoint import Progress
@@ -124,3 +126,56 @@ def test_tensorboard_events_are_written_by_setting(tmp_path: Path) -> None:
     board.write({"version": 1, "reward": 0.5, "staleness": {"0": 3}, "policy_digest": "0x"})
     board.close()
     assert list((tmp_path / "tensorboard").glob("events*"))
+
+
+@pytest.mark.parametrize("name", ["masters.safetensors", "optimizer.safetensors", "progress.json"])
+@pytest.mark.parametrize("left", [None, 0, 7, 1_000])
+def test_the_next_older_checkpoint_is_taken_where_the_newest_is_not_whole(
+    tmp_path: Path, name: str, left: int | None
+) -> None:
+    policy, optimizer = trained(1)
+    checkpoint.save(tmp_path, progress(1), policy, optimizer, keep=2)
+    older = {n: master.detach().clone() for n, master in policy.masters.items()}
+    move(policy, optimizer, 1)
+    newest = checkpoint.save(tmp_path, progress(2), policy, optimizer, keep=2)
+    data = (newest / name).read_bytes()
+    (newest / name).unlink()
+    if left is not None:
+        (newest / name).write_bytes(data[: min(left, len(data) - 1)])
+    other, fresh = trained(0)
+    with capture_logs() as said:
+        assert checkpoint.load(tmp_path, other, fresh) == progress(1)
+    assert [(entry["event"], entry["file"]) for entry in said] == [("file is damaged", str(newest))]
+    assert all(torch.equal(older[n], master) for n, master in other.masters.items())
+    move(other, fresh, 1)
+    checkpoint.save(tmp_path, progress(2), other, fresh, keep=1)
+    assert checkpoint.load(tmp_path, *trained(0)) == progress(2), "the damaged one was replaced"
+
+
+def test_a_damaged_newer_checkpoint_does_not_push_out_the_whole_ones(tmp_path: Path) -> None:
+    policy, optimizer = trained(0)
+    for version in (1, 2, 3, 4):
+        checkpoint.save(tmp_path, progress(version), policy, optimizer, keep=9)
+    for version in (3, 4):
+        (tmp_path / f"version-{version:08d}" / "progress.json").write_bytes(b"")
+    assert checkpoint.load(tmp_path, policy, optimizer) == progress(2)
+    checkpoint.save(tmp_path, progress(3), policy, optimizer, keep=1)
+    assert checkpoint.load(tmp_path, policy, optimizer) == progress(3)
+
+
+def test_without_a_whole_checkpoint_nothing_begins_in_silence(tmp_path: Path) -> None:
+    policy, optimizer = trained(0)
+    only = checkpoint.save(tmp_path, progress(1), policy, optimizer, keep=2)
+    (only / "masters.safetensors").write_bytes(b"")
+    with pytest.raises(UserError, match=r"no checkpoint below .* is whole \(versions 1\): restore"):
+        checkpoint.load(tmp_path, policy, optimizer)
+
+
+def test_names_that_are_no_version_are_passed_over(tmp_path: Path) -> None:
+    policy, optimizer = trained(0)
+    whole = checkpoint.save(tmp_path, progress(2), policy, optimizer, keep=2)
+    for stray in ("version-00000002.bak", "version-old", "version-"):
+        shutil.copytree(whole, tmp_path / stray)
+    checkpoint.save(tmp_path, progress(3), policy, optimizer, keep=1)
+    assert checkpoint.load(tmp_path, policy, optimizer) == progress(3)
+    assert (tmp_path / "version-00000002.bak").is_dir()

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from protocol.policies.manifest import Weights
 from protocol.policies.patch import anchor_bytes, from_anchor
@@ -59,6 +60,28 @@ def test_what_a_killed_evaluator_was_at_is_taken_up(tmp_path: Path, weights: Wei
     assert evaluations.findings() == []
     assert measure(evaluations) == 5
     assert evaluations.findings() == [{"version": 5}]
+
+
+@pytest.mark.parametrize("odd", [b"", b"{", b"[]", b'{"accuracy": 1}', b"\xff"])
+def test_findings_that_cannot_be_read_are_passed_over_and_named_once(
+    tmp_path: Path, odd: bytes
+) -> None:
+    evaluations = Evaluations(tmp_path)
+    path = tmp_path / "held_out.jsonl"
+    path.write_bytes(b'{"version": 0}\n' + odd + b'\n{"version": 5}\n{"ver')
+    assert [finding["version"] for finding in evaluations.findings()] == [0, 5]
+    with capture_logs() as said, evaluations.writing() as file:
+        evaluations.append(file, {"version": 6})
+    assert [entry["file"] for entry in said] == [str(path)]
+    assert [finding["version"] for finding in evaluations.findings()] == [0, 5, 6]
+
+
+def test_names_that_are_no_version_wait_for_nothing(tmp_path: Path, weights: Weights) -> None:
+    evaluations = Evaluations(tmp_path)
+    evaluations.put(0, weights)
+    (tmp_path / "00000000 (copy).waiting").write_bytes(b"")
+    (tmp_path / ".waiting").write_bytes(b"")
+    assert evaluations.waiting() == [0]
 
 
 def test_no_version_is_measured_twice(tmp_path: Path, weights: Weights) -> None:

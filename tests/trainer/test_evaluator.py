@@ -67,6 +67,18 @@ def test_findings_are_those_of_the_published_weights(opening: Opening, tmp_path:
     assert found[0]["num_held_out"] == 16
 
 
+def test_weights_that_a_disk_damaged_are_named_and_end_no_evaluator(
+    opening: Opening, tmp_path: Path
+) -> None:
+    folder = tmp_path / "evaluations"
+    folder.mkdir()
+    (folder / "00000000.measuring").write_bytes(b"half an anchor")
+    with opening(STEPS) as market:
+        live(market, measuring(market, tmp_path))
+    assert versions(Evaluations(folder))[-1] == STEPS
+    assert not list(folder.glob("*.measuring"))
+
+
 def test_a_busy_evaluator_delays_neither_step_nor_publication(
     opening: Opening, tmp_path: Path
 ) -> None:
