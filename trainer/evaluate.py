@@ -18,6 +18,7 @@ from transformers import DynamicCache
 from protocol.environments.base import FULL_SCORE, Environment, Problem
 from protocol.environments.registry import environment
 from protocol.run import RunSpec
+from protocol.user_error import UserError
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,7 @@ def held_out(
     """Prepare the run's held-out problems, as many as there are up to `num_problems`."""
     source = environment(spec.environment, spec.environment_config)
     if source.digest != spec.environment_digest:
-        raise ValueError(
+        raise UserError(
             f"this installation's environment {spec.environment!r} is not the run's: install the "
             "release that the run was launched with"
         )

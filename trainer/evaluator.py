@@ -22,6 +22,7 @@ from protocol.files import tell_damaged
 from protocol.policies.manifest import Weights
 from protocol.policies.patch import from_anchor
 from protocol.run import RunSpec
+from protocol.user_error import UserError
 from trainer.config import TrainerConfig
 from trainer.evaluations import Evaluations
 
@@ -103,13 +104,10 @@ def main(config: TrainerConfig, spec: RunSpec) -> None:
     threading.Thread(target=_listen, args=(news,), daemon=True).start()
     os.nice(NICENESS)
     # Imports take seconds, in which the trainer may die: the thread above must start before them.
-    import torch
-
     from trainer.evaluate import held_out
-    from trainer.model import load, open_model
+    from trainer.model import compute_alike, load, open_model
 
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
+    compute_alike(1)
     model = open_model(config.model_dir, device=config.device, compute_dtype=spec.compute_dtype)
     problems = held_out(
         spec,
@@ -150,4 +148,7 @@ def _listen(news: threading.Event) -> None:
 
 
 if __name__ == "__main__":
-    main(TrainerConfig.model_validate_json(sys.argv[1]), RunSpec.from_json(sys.argv[2]))
+    try:
+        main(TrainerConfig.model_validate_json(sys.argv[1]), RunSpec.from_json(sys.argv[2]))
+    except UserError as error:
+        sys.exit(f"the evaluator cannot measure: {error}")

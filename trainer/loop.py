@@ -26,6 +26,7 @@ from protocol.errors import MarketError, StepOutOfOrder
 from protocol.messages import Batch, RunInfo
 from protocol.policies.lineage import TrainedGroup
 from protocol.policies.manifest import Manifest
+from protocol.user_error import UserError
 from trainer import batch as batches
 from trainer import checkpoint
 from trainer.batch import Origin, Selection
@@ -37,14 +38,14 @@ from trainer.loss import Band, Clip, Tokens, Whole, losses, outlying
 from trainer.metrics import MetricsFile, TokenSums, group_values
 from trainer.model import Policy
 from trainer.publish import Publisher, patch_bytes
-from trainer.scaling import LossScale, finite, unscale
+from trainer.scaling import LossScale, finite, finite_norm, unscale
 
 
 class Stopped(Exception):
     """The process was asked to end while it waited."""
 
 
-class WrongRun(Exception):
+class WrongRun(UserError):
     """The run on the ledger is not one that this config and key can train."""
 
 
@@ -235,7 +236,7 @@ class Trainer:
         self.scale = used.after(overflowed=not is_finite)
         if is_finite:
             limit = self.config.max_gradient_norm
-            norm = float(torch.nn.utils.clip_grad_norm_(masters, limit, error_if_nonfinite=True))
+            norm = finite_norm(torch.nn.utils.clip_grad_norm_(masters, limit))
             self.optimizer.step()
             self.policy.refresh()
         self.optimizer.zero_grad(set_to_none=True)

@@ -22,7 +22,7 @@ from trainer.config import TrainerConfig
 from trainer.evaluator import Evaluator, evaluations_of
 from trainer.loop import Stopped, Trainer, WrongRun
 from trainer.metrics import MetricsFile
-from trainer.model import Policy, open_policy
+from trainer.model import Policy, compute_alike, open_policy
 from trainer.publish import Plan, Publisher
 from trainer.scaling import first_scale
 
@@ -32,9 +32,7 @@ def main(config: TrainerConfig, key: bytes) -> None:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    torch.set_num_threads(config.threads)
-    # The same numbers in every life: a recomputed step must give the published digest.
-    torch.use_deterministic_algorithms(True)
+    compute_alike(config.threads)  # a recomputed step must give the published digest
     log = structlog.get_logger()
     try:
         with (

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from protocol.environments.base import FULL_SCORE
+from protocol.user_error import UserError
 from trainer.batch import Group
 from trainer.loss import Clip, Tokens
 
@@ -97,7 +98,10 @@ class MetricsFile:
         folder.mkdir(parents=True, exist_ok=True)
         self._file = (folder / "metrics.jsonl").open("ab")
         if self._file.tell() < offset:
-            raise ValueError(f"{self._file.name} is shorter than its checkpoint says: restore it")
+            raise UserError(
+                f"{self._file.name} has {self._file.tell()} bytes and its checkpoint says {offset}: restore it, or "
+                "remove the checkpoints to make every version again"
+            )
         self._file.truncate(offset)
         self._file.seek(offset)
         self._board: Any = None

@@ -29,9 +29,10 @@ from protocol.policies.manifest import (
 from protocol.policies.publication import check_manifest
 from protocol.run import RunSpec
 from protocol.signing import Domain
+from protocol.user_error import UserError
 
 
-class Diverged(Exception):
+class Diverged(UserError):
     """A version recomputed after a restart is not the one that was published."""
 
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from protocol.user_error import UserError
+
 FIRST = 2.0**16
 LARGEST = 2.0**24
 PATIENCE = 200
@@ -19,7 +21,7 @@ PATIENCE = 200
 REMEDY = "launch the run in bfloat16 or float32, or lower the learning rate"
 
 
-class NotFinite(Exception):
+class NotFinite(UserError):
     """A loss or gradient is infinite or no number, and no smaller scale would help."""
 
 
@@ -59,3 +61,10 @@ def finite(loss: float, step: int, dtype: torch.dtype) -> float:
     if not math.isfinite(loss):
         raise NotFinite(f"the loss of step {step} is {loss} in {dtype}: {REMEDY}")
     return loss
+
+
+def finite_norm(norm: Tensor) -> float:
+    """Return the gradients' norm; raise where finite ones are too large together, before they move anything."""
+    if not math.isfinite(float(norm)):
+        raise NotFinite(f"the gradients' norm is {float(norm)}: {REMEDY}")
+    return float(norm)

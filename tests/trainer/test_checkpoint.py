@@ -110,7 +110,7 @@ def test_a_resumed_metrics_file_forgets_what_its_checkpoint_does_not_know(tmp_pa
 
 
 def test_a_metrics_file_that_lost_lines_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="shorter"):
+    with pytest.raises(UserError, match="has 0 bytes and its checkpoint says 5: restore it"):
         metrics(tmp_path, 5)
 
 

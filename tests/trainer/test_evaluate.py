@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from protocol.environments.arithmetic import Arithmetic
+from protocol.user_error import UserError
 from tests.stage import work
 from tests.stage.terms import MODEL
 from trainer.evaluate import HeldOut, draw, held_out
@@ -83,5 +84,5 @@ def test_a_broken_model_scores_nothing() -> None:
 
 
 def test_another_environment_than_the_runs_is_refused() -> None:
-    with pytest.raises(ValueError, match="install the release"):
+    with pytest.raises(UserError, match="install the release"):
         problems(8, environment_digest=bytes(32))
