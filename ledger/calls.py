@@ -8,21 +8,20 @@ would send.
 
 import copy
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from eth_account.signers.local import LocalAccount
 from web3 import Web3
-from web3.exceptions import BadFunctionCallOutput, ContractLogicError, Web3RPCError
 
-from ledger.artifact import artifact
 from ledger.deployment import Deployment
 from ledger.errors import ChainUnreachable, LedgerError
 from ledger.events import LedgerEvent, decode_events
-from ledger.node import NO_ANSWER, refusal
+from ledger.fees import MOST_GWEI
+from ledger.node import MinedTransaction, Node
 from ledger.permit import Permit, permit_digest
-from ledger.sender import MinedTransaction, Sender
+from ledger.sender import Sender
 
 DEPOSIT_GAS = 450_000
 """The most gas that a deposit takes: creating a run with five verifiers takes 360,000. Used only to
@@ -59,22 +58,27 @@ class Door:
 
     def __init__(
         self,
-        w3: Web3,
+        node: Node,
         deployment: Deployment,
         account: LocalAccount | None = None,
         *,
         confirmations: int = 0,
+        max_gas_gwei: float = MOST_GWEI,
     ) -> None:
         self.deployment = deployment
-        self._w3 = w3
+        self.node = node
         self._account = account
-        self._sender = None if account is None else Sender(w3, account, confirmations=confirmations)
+        self._sender = (
+            None
+            if account is None
+            else Sender(node, account, confirmations=confirmations, max_gas_gwei=max_gas_gwei)
+        )
         self._is_drafting = False
         self._deposits = threading.Lock()
-        self._registry = self._contract("StakeRegistry", deployment.registry)
-        self._ledger = self._contract("RunLedger", deployment.ledger)
-        self._disputes = self._contract("Disputes", deployment.disputes)
-        self._council = self._contract("Council", deployment.council)
+        self._registry = node.contract("StakeRegistry", deployment.registry)
+        self._ledger = node.contract("RunLedger", deployment.ledger)
+        self._disputes = node.contract("Disputes", deployment.disputes)
+        self._council = node.contract("Council", deployment.council)
 
     # ---------------------------------------------------------------- drafts
 
@@ -108,10 +112,6 @@ class Door:
 
     # ---------------------------------------------------------------- calls
 
-    def _contract(self, name: str, address: str) -> Any:
-        abi = artifact(name).abi
-        return self._w3.eth.contract(address=Web3.to_checksum_address(address), abi=abi)
-
     def _require_sender(self) -> Sender:
         if self._sender is None:
             raise LedgerError("this ledger was opened without an account: it can only read")
@@ -122,19 +122,8 @@ class Door:
             raise _Drafted(_draft(call))
         return self._require_sender().send(call.address, _data(call))
 
-    def _call(self, call: Any) -> Any:
-        try:
-            return call.call()
-        except ContractLogicError as error:
-            raise refusal(error) from error
-        except BadFunctionCallOutput as error:
-            raise LedgerError(
-                f"{call.address} answers nothing to {call.fn_name}: is it the deployment's chain?"
-            ) from error
-        except Web3RPCError as error:
-            raise LedgerError(f"the node refused to call {call.fn_name}: {error}") from error
-        except NO_ANSWER as error:
-            raise ChainUnreachable(f"no answer to {call.fn_name}: {error}") from error
+    def _call(self, call: Any, shape: Callable[[Any], Any] = lambda value: value) -> Any:
+        return self.node.call(call, shape)
 
     # ---------------------------------------------------------------- deposits
 
@@ -144,7 +133,7 @@ class Door:
             return self._send(call)
         # Two deposits at once would each spend the other's allowance.
         with self._deposits:
-            erc20 = self._contract("TestToken", token)
+            erc20 = self.node.contract("TestToken", token)
             owner = self._account.address
             have = self._call(erc20.functions.allowance(owner, spender.address))
             if have >= amount:
@@ -190,10 +179,7 @@ class Door:
 
     def block_time(self) -> int:
         """Return the newest block's time, which signed times are compared with."""
-        try:
-            return int(self._w3.eth.get_block("latest")["timestamp"])
-        except NO_ANSWER as error:
-            raise ChainUnreachable(f"no newest block: {error}") from error
+        return self.node.newest().time
 
 
 def only(receipt: MinedTransaction, name: str, contract: Any) -> LedgerEvent:
@@ -202,8 +188,13 @@ def only(receipt: MinedTransaction, name: str, contract: Any) -> LedgerEvent:
     The run's token is called on the way, and may emit events that look like ours.
     """
     events = decode_events(receipt.logs)
-    [event] = [e for e in events if (e.name, e.address) == (name, contract.address)]
-    return event
+    found = [e for e in events if (e.name, e.address) == (name, contract.address)]
+    if len(found) != 1:
+        raise LedgerError(
+            f"{receipt.transaction_hash} was mined, and its receipt has {len(found)} events {name}: look at it "
+            "by another node"
+        )
+    return found[0]
 
 
 def require_word(value: bytes) -> bytes:

@@ -5,7 +5,7 @@ address that disputes will have. The council is administered by a timelock, whic
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from eth_account.signers.local import LocalAccount
@@ -14,9 +14,12 @@ from web3.utils.address import get_create_address
 
 from ledger.artifact import artifact
 from ledger.errors import LedgerError
-from ledger.sender import MinedTransaction, Sender
+from ledger.node import MinedTransaction, Node
+from ledger.sender import Sender
 from protocol.files import write_whole
+from protocol.wire import checksum_address
 
+PLACES = ("registry", "ledger", "disputes", "council", "timelock", "token")
 NOBODY = "0x" + "00" * 20
 
 
@@ -41,7 +44,10 @@ class Deployment:
     def load(cls, path: Path) -> "Deployment":
         """Read what `save` wrote; raise `LedgerError` if the file is missing or another one."""
         try:
-            return cls(**json.loads(path.read_text(encoding="utf-8")))
+            found = cls(**json.loads(path.read_text(encoding="utf-8")))
+            for name in PLACES:
+                checksum_address(getattr(found, name))
+            return replace(found, chain_id=int(found.chain_id), block=int(found.block))
         except OSError as error:
             raise LedgerError(
                 f"no deployment file at {path} ({error.strerror}): copy the ledger's there"
@@ -79,9 +85,9 @@ class LedgerTerms:
     warn_gflops: int = 10**14
 
 
-def deploy(w3: Web3, account: LocalAccount, terms: LedgerTerms) -> Deployment:
+def deploy(node: Node, account: LocalAccount, terms: LedgerTerms) -> Deployment:
     """Deploy timelock, council, token (if asked), registry, ledger and disputes from `account`."""
-    sender = Sender(w3, account)
+    sender = Sender(node, account)
     me = sender.address
     proposers = [terms.proposer or me]
     # No administrator: the timelock's own roles change through the timelock only.
@@ -92,7 +98,7 @@ def deploy(w3: Web3, account: LocalAccount, terms: LedgerTerms) -> Deployment:
     offices = (timelock, terms.guardian or me, terms.arbiter or me)
     council = _created(_create(sender, "Council", *offices))
     token = terms.token or _created(_create(sender, "TestToken"))
-    nonce = w3.eth.get_transaction_count(account.address)
+    nonce = node.count(account.address, "latest")
     ledger, disputes = (get_create_address(account.address, nonce + i) for i in (1, 2))
     stakes = (terms.treasury or me, disputes, terms.unbond_seconds, terms.revoke_seconds)
     registry = _created(_create(sender, "StakeRegistry", token, *stakes))
@@ -101,7 +107,7 @@ def deploy(w3: Web3, account: LocalAccount, terms: LedgerTerms) -> Deployment:
     windows = (terms.response_seconds, terms.appeal_seconds, terms.ruling_seconds)
     _expect(_create(sender, "Disputes", ledger, *windows), disputes)
     return Deployment(
-        chain_id=w3.eth.chain_id,
+        chain_id=node.chain_id(),
         registry=registry,
         ledger=str(ledger),
         disputes=str(disputes),

@@ -7,8 +7,8 @@ from typing import Any
 from web3 import Web3
 
 from ledger.calls import only, ordered, require_word
+from ledger.node import MinedTransaction
 from ledger.owed import Owing, work_struct
-from ledger.sender import MinedTransaction
 from ledger.state import (
     AccountOpening,
     Condemnation,
@@ -155,7 +155,7 @@ class Disputing(Owing):
 
     def dispute(self, dispute_id: bytes) -> DisputeState:
         """Return a dispute's state."""
-        return DisputeState.of(self._call(self._disputes.functions.disputeOf(dispute_id)))
+        return self._call(self._disputes.functions.disputeOf(dispute_id), DisputeState.of)
 
     def bond_of(self, run_id: int) -> int:
         """Return the bond for each demanded leaf, and for an omission, in a run."""
@@ -166,9 +166,10 @@ class Disputing(Owing):
 
     def propose_slash(self, report: FraudReport, signatures: Mapping[str, bytes]) -> bytes:
         """Report a worker under verifiers' signatures, keyed by identity; return the slash id."""
-        values, *members = self._call(self._ledger.functions.runOf(report.run_id))
-        places = RunState.of(values, *members).places
-        bitmap, signed = ordered(places, signatures, f"run {report.run_id}")
+        run = self._call(
+            self._ledger.functions.runOf(report.run_id), lambda found: RunState.of(*found)
+        )
+        bitmap, signed = ordered(run.places, signatures, f"run {report.run_id}")
         # Contracts take addresses in checksummed spelling only.
         spelled = replace(report, worker=Web3.to_checksum_address(report.worker))
         call = self._disputes.functions.proposeSlash(astuple(spelled), bitmap, signed)
@@ -192,7 +193,7 @@ class Disputing(Owing):
 
     def slash(self, slash_id: bytes) -> SlashState:
         """Return an accusation's state."""
-        return SlashState.of(self._call(self._disputes.functions.slashOf(slash_id)))
+        return self._call(self._disputes.functions.slashOf(slash_id), SlashState.of)
 
     def slash_id(self, run_id: int, worker: str, work_digest: bytes) -> bytes:
         """Return the id an accusation over this work has or would have."""

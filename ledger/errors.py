@@ -2,11 +2,14 @@
 
 LedgerError
 ├── ContractError         a contract refused, by name and with the values it refused
-├── ChainUnreachable      nobody answered in time; nothing was sent
+├── ChainUnreachable      nobody answered in time, or with nonsense
+│   └── NodeLimits        the node takes no more questions for now
+├── NodeRefused           the node takes this question never, and no contract refused
 ├── TransactionPending    sent or perhaps sent, but not mined in time; it may be mined later
 ├── TransactionReplaced   another took its nonce: it will never be mined, and was not sent again
 ├── TransactionFailed     mined and reverted, or refused by the node, without a contract's reason
 ├── NotEnoughGas          the account cannot pay for the transaction; nothing was sent
+├── GasTooDear            gas costs more than the most that may be offered; nothing was sent
 ├── BlocksRemoved         the chain took back blocks whose events had been read
 └── WrongChain            the node serves another chain than the deployment's
 """
@@ -53,7 +56,23 @@ class ContractError(LedgerError):
 
 
 class ChainUnreachable(LedgerError):
-    """No answer from the chain."""
+    """No answer from the chain, and why. `may_have_left`: what was asked may have arrived all the same."""
+
+    def __init__(self, text: str = "", why: str = "", *, may_have_left: bool = False) -> None:
+        self.why, self.may_have_left = why or text, may_have_left
+        super().__init__(text)
+
+
+class NodeLimits(ChainUnreachable):
+    """A node that was asked too often and stayed so."""
+
+
+class NodeRefused(LedgerError):
+    """A node's own refusal, with JSON-RPC's code. `may_have_left`: an earlier answer to the same was lost."""
+
+    def __init__(self, text: str, code: int = 0, *, may_have_left: bool = False) -> None:
+        self.code, self.may_have_left = code, may_have_left
+        super().__init__(text)
 
 
 class TransactionPending(LedgerError):
@@ -88,6 +107,17 @@ class NotEnoughGas(LedgerError):
         super().__init__(
             f"{account} has {_coins(have)} of the chain's coin and this may cost {_coins(need)} in "
             f"gas: send it at least {_coins(need - have)} on chain {chain_id}"
+        )
+
+
+class GasTooDear(LedgerError):
+    """A price of gas above the cap. Prices in wei of the chain's coin."""
+
+    def __init__(self, price: int, most: int) -> None:
+        self.price, self.most = price, most
+        super().__init__(
+            f"a unit of gas costs {price / 10**9:,.9g} gwei and at most {most / 10**9:,.9g} is offered: wait, or "
+            "raise max_gas_gwei (for commands ROLLCALL_MAX_GAS_GWEI)"
         )
 
 

@@ -20,15 +20,13 @@ from eth_utils.abi import event_abi_to_log_topic
 from web3 import Web3
 from web3._utils.abi import build_strict_registry
 from web3.contract.contract import ContractEvent
-from web3.exceptions import BlockNotFound, LogTopicError, MismatchedABI, Web3RPCError
+from web3.exceptions import LogTopicError, MismatchedABI
 
 from ledger.artifact import artifact
-from ledger.errors import CONTRACTS, BlocksRemoved, ChainUnreachable, LedgerError
-from ledger.node import NO_ANSWER, message_of
+from ledger.errors import CONTRACTS, BlocksRemoved, LedgerError
+from ledger.node import Node
 from protocol.files import tell_damaged, write_whole
 
-BLOCKS_PER_QUERY = 2_000
-"""What public nodes commonly allow in one query."""
 MARKS = 64
 """How many stops keep their hashes. After a re-organisation below them all, reading starts anew."""
 UNDECODABLE = (DecodingError, LogTopicError, MismatchedABI, ValueError, OverflowError)
@@ -91,13 +89,13 @@ class LogCursor:
 
     def __init__(
         self,
-        w3: Web3,
+        node: Node,
         addresses: Sequence[str],
         next_block: int,
         margin: int = 0,
         path: Path | None = None,
     ) -> None:
-        self._w3 = w3
+        self._node = node
         self._addresses = list(addresses)
         self._margin = margin
         self._path = path
@@ -115,14 +113,20 @@ class LogCursor:
         If the node does not answer, raise `ChainUnreachable` and stay. If the chain took back
         blocks that were read, step back and raise `BlocksRemoved`.
         """
-        try:
-            return self._poll()
-        except Web3RPCError as error:
-            raise LedgerError(
-                f"the node gives no logs from block {self.next_block} on: {message_of(error)}"
-            ) from error
-        except NO_ANSWER as error:
-            raise ChainUnreachable(f"no logs from block {self.next_block} on: {error}") from error
+        while True:
+            last = self._node.height() - self._margin
+            mark = self._hash(last) if last >= self.next_block else None
+            logs = self._node.logs(self.next_block, last, self._addresses)
+            # Check afterwards, to notice what changed while the logs were read.
+            self._require_unchanged()
+            if mark is None:
+                return []
+            if self._hash(last) == mark:
+                break
+        # Move only when every query has answered, so that a failure half-way loses nothing.
+        self.next_block = last + 1
+        self._trail = [*self._trail[1 - MARKS :], (last, mark)]
+        return decode_events(logs)
 
     def commit(self, num_events: int = 0) -> None:
         """Write the position: what was polled has been dealt with, and so many events are on disk by now."""
@@ -153,24 +157,6 @@ class LogCursor:
         if addresses != self._addresses:
             raise LedgerError(f"{path} is of another deployment: remove it, or name another file")
 
-    def _poll(self) -> list[LedgerEvent]:
-        while True:
-            last = self._w3.eth.block_number - self._margin
-            mark = self._hash(last) if last >= self.next_block else None
-            logs: list[Any] = []
-            for start in range(self.next_block, last + 1, BLOCKS_PER_QUERY):
-                logs += self._logs(start, min(last, start + BLOCKS_PER_QUERY - 1))
-            # Check afterwards, to notice what changed while the logs were read.
-            self._require_unchanged()
-            if mark is None:
-                return []
-            if self._hash(last) == mark:
-                break
-        # Move only when every query has answered, so that a failure half-way loses nothing.
-        self.next_block = last + 1
-        self._trail = [*self._trail[1 - MARKS :], (last, mark)]
-        return decode_events(logs)
-
     def _require_unchanged(self) -> None:
         last = self.next_block - 1
         while self._trail and self._hash(self._trail[-1][0]) != self._trail[-1][1]:
@@ -180,14 +166,8 @@ class LogCursor:
             raise BlocksRemoved(self.next_block, last)
 
     def _hash(self, number: int) -> str | None:
-        try:
-            return "0x" + bytes(self._w3.eth.get_block(number)["hash"]).hex()
-        except BlockNotFound:
-            return None
-
-    def _logs(self, start: int, end: int) -> list[Any]:
-        query: Any = {"fromBlock": start, "toBlock": end, "address": self._addresses}
-        return list(self._w3.eth.get_logs(query))
+        block = self._node.block(number)
+        return None if block is None else block.digest
 
 
 @cache

@@ -1,47 +1,28 @@
 """The ledger in Python: one method per contract function, typed, with refusals decoded.
 
-The one door for web3. What each contract offers is in `registry.py`, `runs.py` and `disputes.py`; here they
+What each contract offers is in `registry.py`, `runs.py` and `disputes.py`; here they
 are one `Ledger`, with tokens and events. Synchronous: callers use threads. A `Ledger` with an account may
 write; without one it reads. Functions that no program calls (meters, appointments) have no method.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, Self
 
 from eth_account.signers.local import LocalAccount
-from requests import ConnectionError as NoConnection
-from requests import Timeout
-from web3 import HTTPProvider, Web3
-from web3.providers.rpc.utils import REQUEST_RETRY_ALLOWLIST, ExceptionRetryConfiguration
+from web3 import Web3
 
 from ledger.calls import require_word
 from ledger.deployment import Deployment
 from ledger.disputes import Disputing
-from ledger.errors import ChainUnreachable, LedgerError, WrongChain
+from ledger.errors import ChainUnreachable, LedgerError, NodeLimits, NodeRefused, WrongChain
 from ledger.events import LogCursor
-from ledger.node import NO_ANSWER
+from ledger.fees import MOST_GWEI
+from ledger.node import MinedTransaction, Node
 from ledger.register import RunListing, listing
 from ledger.registry import Stakes
 from ledger.runs import Runs
-from ledger.sender import MinedTransaction
 from ledger.state import Office
-
-
-def web3_at(rpc_url: str, *, timeout_seconds: float = 10.0) -> Web3:
-    """Return a connection to a node; it retries requests that never reached the node."""
-    # web3's own default lists the builtin ConnectionError, which `requests` does not raise.
-    # A transaction is offered again by `Sender` alone, which must know that an answer was lost.
-    repeatable = [name for name in REQUEST_RETRY_ALLOWLIST if name != "eth_sendRawTransaction"]
-    retries = ExceptionRetryConfiguration(
-        errors=[NoConnection, Timeout], retries=5, method_allowlist=repeatable
-    )
-    return Web3(
-        HTTPProvider(
-            rpc_url,
-            request_kwargs={"timeout": timeout_seconds},
-            exception_retry_configuration=retries,
-        )
-    )
 
 
 class TokenLabel(NamedTuple):
@@ -67,40 +48,48 @@ class Ledger(Stakes, Runs, Disputing):
         account: LocalAccount | None = None,
         *,
         confirmations: int = 0,
+        max_gas_gwei: float = MOST_GWEI,
+        tell: Callable[[str], None] | None = None,
     ) -> Self:
         """Connect to a node; raise `WrongChain` or `ChainUnreachable`.
 
-        `confirmations` is how many blocks must stand on a transaction before it counts.
+        `confirmations` is how many blocks must stand on a transaction before it counts, `max_gas_gwei` the most
+        that is offered for a unit of gas. `tell` takes what there is to say of the node; default: the log.
         """
-        w3 = web3_at(rpc_url)
+        node = Node.at(rpc_url, tell=tell)
         try:
-            chain_id = w3.eth.chain_id
-        except NO_ANSWER as error:
-            raise ChainUnreachable(f"no chain at {rpc_url}: {error}") from error
+            chain_id = node.chain_id()
+        except NodeLimits:
+            raise
+        except (ChainUnreachable, NodeRefused) as error:
+            why = error.why if isinstance(error, ChainUnreachable) else str(error)
+            raise ChainUnreachable(f"no chain at {rpc_url}: {why}", why) from error
         if chain_id != deployment.chain_id:
             raise WrongChain(f"{rpc_url} serves {chain_id}, not {deployment.chain_id}")
-        return cls(w3, deployment, account, confirmations=confirmations)
+        return cls(
+            node, deployment, account, confirmations=confirmations, max_gas_gwei=max_gas_gwei
+        )
 
     # ---------------------------------------------------------------- tokens
 
     def mint(self, to: str, amount: int) -> MinedTransaction:
         """Mint test tokens. Development deployments only: a real token has no such function."""
-        token = self._contract("TestToken", self.deployment.token)
+        token = self.node.contract("TestToken", self.deployment.token)
         return self._send(token.functions.mint(to, amount))
 
     def balance(self, account: str, token: str | None = None) -> int:
         """Return an account's tokens (the staking token's, when none is named)."""
-        contract = self._contract("TestToken", token or self.deployment.token)
+        contract = self.node.contract("TestToken", token or self.deployment.token)
         return int(self._call(contract.functions.balanceOf(account)))
 
     def token(self, address: str) -> TokenLabel:
         """Return a token's symbol and decimals; 18 and no symbol if it does not say."""
-        functions = self._contract("TestToken", address).functions
+        functions = self.node.contract("TestToken", address).functions
         try:
             symbol, decimals = self._call(functions.symbol()), self._call(functions.decimals())
         except ChainUnreachable:
             raise
-        except (LedgerError, OverflowError, UnicodeDecodeError):
+        except LedgerError:
             return TokenLabel("", 18)
         return TokenLabel(str(symbol), int(decimals))
 
@@ -129,17 +118,11 @@ class Ledger(Stakes, Runs, Disputing):
 
     def coin_balance(self, account: str) -> int:
         """Return an account's wei of the chain's coin, which gas is paid in."""
-        try:
-            return int(self._w3.eth.get_balance(Web3.to_checksum_address(account)))
-        except NO_ANSWER as error:
-            raise ChainUnreachable(f"no balance of {account}: {error}") from error
+        return self.node.balance(Web3.to_checksum_address(account))
 
     def gas_price(self) -> int:
         """Return what a unit of gas costs now, in wei of the chain's coin."""
-        try:
-            return int(self._w3.eth.gas_price)
-        except NO_ANSWER as error:
-            raise ChainUnreachable(f"no gas price: {error}") from error
+        return self.node.number("eth_gasPrice")
 
     def events(
         self, next_block: int | None = None, margin: int = 0, path: Path | None = None
@@ -148,7 +131,7 @@ class Ledger(Stakes, Runs, Disputing):
         at = self.deployment
         start = at.block if next_block is None else next_block
         addresses = [at.registry, at.ledger, at.disputes, at.council]
-        return LogCursor(self._w3, addresses, start, margin, path)
+        return LogCursor(self.node, addresses, start, margin, path)
 
     def runs(self) -> list[RunListing]:
         """Return every run with its status and meter, in the order of creation, from events alone."""

@@ -7,7 +7,7 @@ from typing import Any
 from eth_utils import to_checksum_address
 
 from ledger.calls import Door, only
-from ledger.sender import MinedTransaction
+from ledger.node import MinedTransaction
 from ledger.state import CONDEMNED, Condemnation, OwedDates, WorkOpening
 from protocol.epoch import EpochHeader
 from protocol.rollout import Receipt, Work

@@ -3,7 +3,7 @@
 from eth_account.signers.local import LocalAccount
 
 from ledger.calls import NO_ADDRESS, Door
-from ledger.sender import MinedTransaction
+from ledger.node import MinedTransaction
 from ledger.state import StakeState
 
 
@@ -71,7 +71,9 @@ class Stakes(Door):
 
     def stake_account(self, worker: str) -> StakeState:
         """Return stake, what is unbonding, what is locked, and the payout address."""
-        return StakeState(*self._call(self._registry.functions.accountOf(worker)))
+        return self._call(
+            self._registry.functions.accountOf(worker), lambda found: StakeState(*found)
+        )
 
     def is_registered(self, worker: str) -> bool:
         """Return whether an identity exists."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple
 
 from ledger.calls import Door, only, ordered, require_word
-from ledger.sender import MinedTransaction
+from ledger.node import MinedTransaction
 from ledger.state import (
     AccountOpening,
     EpochState,
@@ -115,7 +115,7 @@ class Runs(Door):
 
     def run(self, run_id: int) -> RunState:
         """Return a run's state."""
-        return RunState.of(*self._call(self._ledger.functions.runOf(run_id)))
+        return self._call(self._ledger.functions.runOf(run_id), lambda found: RunState.of(*found))
 
     def num_runs(self) -> int:
         """Return how many runs exist; their ids are 1 to that."""
@@ -123,13 +123,14 @@ class Runs(Door):
 
     def epoch(self, run_id: int, epoch: int) -> EpochState:
         """Return an epoch's state."""
-        return EpochState(*self._call(self._ledger.functions.epochOf(run_id, epoch)))
+        return self._call(
+            self._ledger.functions.epochOf(run_id, epoch), lambda found: EpochState(*found)
+        )
 
     def posting(self, run_id: int, epoch: int, header_hash: bytes) -> tuple[Posting, int]:
         """Return where the header with this hash stands, and the bitmap of who signed it."""
         call = self._ledger.functions.postingOf(run_id, epoch, require_word(header_hash))
-        posting, bitmap = self._call(call)
-        return Posting(posting), int(bitmap)
+        return self._call(call, lambda found: (Posting(found[0]), int(found[1])))
 
     def is_owed(self, run_id: int, at: int) -> bool:
         """Return whether work dated `at` is owed: neither in a halt nor past a permit or the cap."""

@@ -10,15 +10,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
 from eth_account.signers.local import LocalAccount
-from web3 import Web3
-from web3.exceptions import TransactionNotFound, Web3RPCError
 
-from ledger.errors import TransactionPending, TransactionReplaced
-from ledger.node import NO_ANSWER, message_of
+from ledger.errors import LedgerError, NodeRefused, TransactionPending, TransactionReplaced
+from ledger.fees import Fees, most_of
+from ledger.node import MinedTransaction, Node
 
-BUMP_PERCENT = 25
-"""Nodes take a replacement that offers 10 % more."""
 REMEMBERED = 64
 """Most transactions offered again after a re-organisation: Ethereum finalises within 64 blocks."""
 
@@ -78,9 +76,16 @@ class Flights:
     """One account's transactions on their way. Threads may wait for several at once."""
 
     def __init__(
-        self, w3: Web3, account: LocalAccount, *, confirmations: int, patience: Waits
+        self,
+        node: Node,
+        account: LocalAccount,
+        fees: Fees,
+        *,
+        confirmations: int,
+        patience: Waits,
     ) -> None:
-        self._w3 = w3
+        self._node = node
+        self._fees = fees
         self._account = account
         self._confirmations = confirmations
         self._patience = patience
@@ -106,7 +111,7 @@ class Flights:
                 self._offer_again(flight.nonce)
                 self.land(flight, deadline)
 
-    def land(self, flight: Flight, deadline: float) -> Any:
+    def land(self, flight: Flight, deadline: float) -> MinedTransaction:
         """Return the receipt of the form that was mined, once enough blocks stand on it."""
         began = time.monotonic()
         watch = _Watch(began)
@@ -116,24 +121,24 @@ class Flights:
                 receipt = self._find(flight)
                 if receipt is None:
                     lack = "has no receipt"
-                    self._tend(flight, watch, now)
+                    lack = self._tend(flight, watch, now) or lack
                 elif self._is_settled(receipt):
                     flight.is_mined = True
                     return receipt
                 else:
                     lack = f"is mined without {self._confirmations} blocks on it"
                     watch.taken_at = None
-            except Web3RPCError as error:
-                lack = f"has no receipt (the node says {message_of(error)})"
-            except NO_ANSWER:
-                lack = "has no receipt (the node does not answer)"
+            except TransactionReplaced:
+                raise
+            except LedgerError as error:
+                lack = f"has no receipt ({error})"
             time.sleep(self._patience.poll)
         raise TransactionPending(flight.name, deadline - began, lack)
 
-    def _tend(self, flight: Flight, watch: "_Watch", now: float) -> None:
-        """Do what is due for a transaction without a receipt."""
+    def _tend(self, flight: Flight, watch: "_Watch", now: float) -> str:
+        """Do what is due for a transaction without a receipt; return what holds it up, if that is known."""
         if now - watch.looked_at < self._patience.look:
-            return
+            return watch.hold
         watch.looked_at = now
         self._see_nonce(flight, watch, now)
         if now - watch.bumped_at > self._patience.bump:
@@ -142,10 +147,13 @@ class Flights:
         elif now - watch.offered_at > self._patience.rebroadcast:
             watch.offered_at = now
             self._offer_again(flight.nonce)
+        return watch.hold
 
     def _see_nonce(self, flight: Flight, watch: "_Watch", now: float) -> None:
         """Raise `TransactionReplaced` when the nonce stays taken and no form of it is mined."""
-        if self._num_mined() <= flight.nonce or self._find(flight) is not None:
+        count = self._num_mined()
+        watch.hold = self._hold(flight, count)
+        if count <= flight.nonce or self._find(flight) is not None:
             watch.taken_at = None
         elif watch.taken_at is None:
             watch.taken_at = now
@@ -153,10 +161,18 @@ class Flights:
             self._known.pop(flight.nonce, None)
             raise TransactionReplaced(flight.name, str(self._account.address), flight.nonce)
 
-    def _is_settled(self, receipt: Any) -> bool:
+    def _hold(self, flight: Flight, count: int) -> str:
+        if count < flight.nonce and count not in self._known:
+            return (
+                f"waits behind nonce {count} of the same account, which another program sent or must send: "
+                "have it mined or replaced there, and use the key in one program at a time"
+            )
+        return ""
+
+    def _is_settled(self, receipt: MinedTransaction) -> bool:
         if self._confirmations == 0:
             return True
-        return bool(self._w3.eth.block_number >= receipt["blockNumber"] + self._confirmations)
+        return bool(self._node.height() >= receipt.block + self._confirmations)
 
     def _offer_again(self, last_nonce: int) -> None:
         for nonce in range(self._num_mined(), last_nonce + 1):
@@ -166,31 +182,34 @@ class Flights:
     def _bump(self, flight: Flight) -> None:
         """Offer more for the same nonce: only one of the two forms can be mined."""
         last = flight.forms[-1].fields
-        more = (100 + BUMP_PERCENT) / 100
-        tip = max(1, int(last["maxPriorityFeePerGas"] * more))
-        price = max(self._w3.eth.gas_price * 2, int(last["maxFeePerGas"] * more)) + tip
-        if self._w3.eth.get_balance(self._account.address) < price * last["gas"]:
+        fees = self._fees.raised(last)
+        if fees is None:
+            structlog.get_logger().warning(
+                "offering no more for a transaction: its fee is at the cap",
+                transaction=flight.name,
+                gwei=most_of(last) / 10**9,
+                remedy="raise max_gas_gwei (for commands ROLLCALL_MAX_GAS_GWEI), or wait for cheaper gas",
+            )
+        if fees is None or self._node.balance(self._account.address) < most_of(fees) * last["gas"]:
             self._offer_again(flight.nonce)
             return
-        fees = {"maxFeePerGas": price, "maxPriorityFeePerGas": tip}
         flight.forms.append(Signed.by(self._account, {**last, **fees}))
         self._try(flight.forms[-1])
 
     def _try(self, signed: Signed) -> None:
         # Known, mined meanwhile, or refused: the receipt or its absence tells.
-        with suppress(Web3RPCError):
-            self._w3.eth.send_raw_transaction(signed.raw)
+        with suppress(NodeRefused):
+            self._node.offer(signed.raw)
 
-    def _find(self, flight: Flight) -> Any | None:
+    def _find(self, flight: Flight) -> MinedTransaction | None:
         for signed in list(flight.forms):
-            try:
-                return self._w3.eth.get_transaction_receipt(signed.transaction_hash)
-            except TransactionNotFound:
-                continue
+            receipt = self._node.receipt(signed.transaction_hash)
+            if receipt is not None:
+                return receipt
         return None
 
     def _num_mined(self) -> int:
-        return int(self._w3.eth.get_transaction_count(self._account.address, "latest"))
+        return self._node.count(self._account.address, "latest")
 
 
 @dataclass(slots=True)
@@ -201,6 +220,7 @@ class _Watch:
     bumped_at: float = 0.0
     looked_at: float = 0.0
     taken_at: float | None = None
+    hold: str = ""
 
     def __post_init__(self) -> None:
         self.bumped_at = self.looked_at = self.offered_at

@@ -6,15 +6,9 @@ a direct call or inside somebody's wrapper. If a wrapper computes them on the wa
 them, if the node gives one.
 """
 
-from collections.abc import Iterator, Mapping
 from typing import Any
 
-from requests import RequestException
-from web3 import Web3
-from web3.exceptions import TransactionNotFound, Web3RPCError
-
 from audit.history import Posted
-from ledger.errors import ChainUnreachable
 from ledger.ledger import Ledger
 from protocol.epoch import EpochHeader
 
@@ -37,32 +31,11 @@ def header_in(data: bytes, posted: Posted) -> EpochHeader | None:
 
 def posted_header(ledger: Ledger, posted: Posted) -> EpochHeader | None:
     """Return the header from the transaction that posted it, or None if it cannot be seen."""
-    for data in _call_data(ledger, posted.transaction):
+    for data in ledger.node.inputs(posted.transaction):
         header = header_in(data, posted)
         if header is not None:
             return header
     return None
-
-
-def _call_data(ledger: Ledger, transaction: str) -> Iterator[bytes]:
-    w3 = ledger._w3
-    try:
-        yield bytes(w3.eth.get_transaction(transaction)["input"])
-        trace = w3.manager.request_blocking(
-            "debug_traceTransaction",
-            [transaction, {"tracer": "callTracer"}],
-        )
-    except (TransactionNotFound, Web3RPCError):
-        return  # re-organised away, or a node that keeps no traces
-    except (RequestException, OSError) as error:
-        raise ChainUnreachable(str(error)) from error
-    yield from _inputs(trace)
-
-
-def _inputs(call: Mapping[str, Any]) -> Iterator[bytes]:
-    yield Web3.to_bytes(hexstr=call["input"])
-    for inner in call.get("calls", ()):
-        yield from _inputs(inner)
 
 
 def _header(words: bytes) -> EpochHeader | None:

@@ -21,7 +21,7 @@ from benchmarks.gas.page import page
 from benchmarks.gas.proofs import Proofs
 from benchmarks.gas.receipts import Receipts
 from benchmarks.gas.rows import MOST_ABOVE, Design, Row
-from ledger.ledger import web3_at
+from ledger.node import Node
 from tests.stage.anvil import anvil, executable
 
 OUT = Path("build/bench/gas.json")
@@ -32,7 +32,7 @@ PEER = Design("Prime Intellect's path (measured for the design)", 226_765, 226_7
 def measure(num_contributions: int, num_workers: int) -> tuple[list[Row], list[Design]]:
     """Weigh everything on a chain of its own."""
     with anvil() as node:
-        market = Market(web3_at(node.url, timeout_seconds=60.0))
+        market = Market(Node.at(node.url, timeout_seconds=60.0))
         life = Life(market, num_contributions, num_workers)
         rows = list(_shown(life.rows()))
         rows += _shown(Proofs(life).rows())

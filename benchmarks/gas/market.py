@@ -12,11 +12,10 @@ from typing import Any
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from web3 import Web3
-from web3.exceptions import ContractLogicError
 
 from ledger.artifact import artifact
 from ledger.deployment import Deployment, LedgerTerms, deploy
-from ledger.node import refusal
+from ledger.node import Node
 from ledger.state import RunParams
 from protocol.canonical import keccak256
 from protocol.epoch import EpochHeader
@@ -52,11 +51,11 @@ class Posted:
 class Market:
     """A fresh deployment on anvil, with five staked verifiers.
 
-    Example: `market = Market(w3); market.gas(market.ledger.functions.advance(1), by=address)`
+    Example: `market = Market(node); market.gas(market.ledger.functions.advance(1), by=address)`
     """
 
-    def __init__(self, w3: Web3) -> None:
-        self.w3 = w3
+    def __init__(self, node: Node) -> None:
+        self.w3 = node.w3
         self._ask("anvil_autoImpersonateAccount", True)
         self.operator = person("operator").address
         self.finder = person("finder").address
@@ -64,7 +63,7 @@ class Market:
         for address in (self.operator, self.finder, deployer.address):
             self.fund(address)
         terms = LedgerTerms(treasury=person("treasury").address)
-        self.deployment: Deployment = deploy(w3, deployer, terms)
+        self.deployment: Deployment = deploy(node, deployer, terms)
         self.token = self.at("TestToken", self.deployment.token)
         self.registry = self.at("StakeRegistry", self.deployment.registry)
         self.ledger = self.at("RunLedger", self.deployment.ledger)
@@ -95,10 +94,7 @@ class Market:
 
     def send(self, call: Any, by: str) -> Any:
         """Send a call and return its receipt."""
-        try:
-            sent = call.transact({"from": by})
-        except ContractLogicError as error:
-            raise refusal(error) from error
+        sent = call.transact({"from": by})
         receipt = self.w3.eth.wait_for_transaction_receipt(sent)
         if receipt["status"] != 1:
             raise RuntimeError(f"{call.fn_name} ran out of gas at {receipt['gasUsed']}")
@@ -123,10 +119,7 @@ class Market:
         self._ask("evm_revert", snapshot)
 
     def _ask(self, method: str, *params: Any) -> Any:
-        answer = self.w3.provider.make_request(method, list(params))
-        if "error" in answer:
-            raise RuntimeError(f"{method}: {answer['error']}")
-        return answer["result"]
+        return self.w3.provider.make_request(method, list(params))["result"]
 
     # ------------------------------------------------------------ people and runs
 

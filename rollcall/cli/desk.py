@@ -7,6 +7,7 @@ the ledger's code, because commands import this file for `rollcall --help` too.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -236,13 +237,15 @@ def open_desk(
     """Open the ledger for one command; its refusals and failures become `UserError`s."""
     from eth_account import Account
 
-    from ledger.errors import LedgerError
+    from ledger.errors import ChainUnreachable, LedgerError
 
     account = None if key is None else Account.from_key(key)
     ledger = connect(rpc, read_deployment(deployment), account)
     try:
         ledger.num_runs()  # an address without code answers nothing, and has no events
         desk = Desk(ledger, account, say=say, dry_run=dry_run, yes=yes)
+    except ChainUnreachable as error:
+        raise UserError(one_line(error)) from error
     except LedgerError as error:
         raise UserError(
             f"no ledger answers at {hosts_only(rpc)} under the addresses in {deployment}: is it another chain's "
@@ -265,22 +268,38 @@ def explained(desk: Desk) -> Iterator[None]:
 
 def connect(rpc: str, deployment: Deployment, account: LocalAccount | None) -> Ledger:
     """Connect; raise `UserError` with the remedy."""
-    from ledger.errors import ChainUnreachable, WrongChain
+    from ledger.errors import ChainUnreachable, NodeLimits, WrongChain
     from ledger.ledger import Ledger
 
     if "://" not in rpc:
         raise UserError(f"--rpc takes a URL: write http://{rpc}")
     try:
-        return Ledger.connect(rpc, deployment, account)
+        return Ledger.connect(
+            *(rpc, deployment, account),
+            max_gas_gwei=_max_gas_gwei(),
+            tell=lambda line: typer.echo(line, err=True),
+        )
+    except NodeLimits as error:
+        raise UserError(one_line(error)) from error
     except ChainUnreachable as error:
-        why = one_line(error).removeprefix(f"no chain at {hosts_only(rpc)}: ")
         raise UserError(
-            f"no chain answers at {hosts_only(rpc)}: check --rpc and that the node runs ({why})"
+            f"no chain answers at {hosts_only(rpc)}: check --rpc and that the node runs ({error.why})"
         ) from error
     except WrongChain as error:
         raise UserError(
             f"{error}: take the node of that chain with --rpc, or this chain's file with --deployment"
         ) from error
+
+
+def _max_gas_gwei() -> float:
+    """Return the most to offer for a unit of gas, by the environment or the ledger's default."""
+    from ledger.fees import MOST_GWEI
+
+    text = os.environ.get("ROLLCALL_MAX_GAS_GWEI", "")
+    try:
+        return float(text or MOST_GWEI)
+    except ValueError as error:
+        raise UserError(f"ROLLCALL_MAX_GAS_GWEI is {text[:20]!r}: give gwei, as 500") from error
 
 
 def read_deployment(path: Path) -> Deployment:

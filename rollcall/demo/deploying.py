@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from eth_account.signers.local import LocalAccount
 
 from ledger.deployment import Deployment, LedgerTerms, deploy
-from ledger.errors import ChainUnreachable, LedgerError
-from ledger.ledger import Ledger, web3_at
-from ledger.node import ask_node
+from ledger.errors import ChainUnreachable, LedgerError, NodeRefused
+from ledger.ledger import Ledger
+from ledger.node import Node
 from protocol.user_error import UserError, hosts_only, one_line
 from rollcall.cli.desk import read_deployment
 from rollcall.cli.launch_config import LaunchConfig, Windows
@@ -32,7 +32,7 @@ def ensure_deployment(config: LaunchConfig, account: LocalAccount, say: Say) -> 
     require_windows(config.windows)
     give_gas(config.rpc_url, (account.address, *config.endow))
     try:
-        made = deploy(web3_at(config.rpc_url), account, terms_of(config))
+        made = deploy(Node.at(config.rpc_url), account, terms_of(config))
         ledger = Ledger.connect(config.rpc_url, made, account)
         ledger.mint(account.address, config.budget)
         for address in config.endow:
@@ -49,14 +49,14 @@ def ensure_deployment(config: LaunchConfig, account: LocalAccount, say: Say) -> 
 
 def give_gas(rpc_url: str, addresses: Sequence[str]) -> None:
     """Give accounts the chain's coin if the node can (anvil); otherwise they must have some."""
-    for address in addresses:
-        params = [address, hex(DEVELOPMENT_GAS_WEI)]
-        try:
-            answer = ask_node(rpc_url, "anvil_setBalance", *params, timeout_seconds=10.0)
-        except ChainUnreachable as error:
-            raise UserError(f"{one_line(error)}: start one first") from error
-        if "error" in answer:
-            return
+    node = Node.at(rpc_url)
+    try:
+        for address in addresses:
+            node.ask("anvil_setBalance", address, hex(DEVELOPMENT_GAS_WEI))
+    except NodeRefused:
+        return
+    except ChainUnreachable as error:
+        raise UserError(f"{one_line(error)}: start one first") from error
 
 
 def terms_of(config: LaunchConfig) -> LedgerTerms:

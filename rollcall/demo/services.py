@@ -13,8 +13,8 @@ from pathlib import Path
 
 from client.public import probe
 from client.retry import Unreachable
-from ledger.errors import ChainUnreachable
-from ledger.node import ask_node
+from ledger.errors import LedgerError
+from ledger.node import ONCE, Node
 from protocol.errors import MarketError
 from protocol.user_error import UserError
 from rollcall.demo.processes import Command, Processes, failure
@@ -87,11 +87,12 @@ def wait_for_http(processes: Processes, name: str, url: str) -> None:
 
 def wait_for_chain(processes: Processes, url: str) -> None:
     """Return once the chain answers JSON-RPC."""
+    node = Node.at(url, timeout_seconds=5.0, patience=ONCE)
 
     def answers() -> bool:
         try:
-            return "result" in ask_node(url, "eth_chainId")
-        except ChainUnreachable:
+            return node.chain_id() > 0
+        except LedgerError:
             return False
 
     _wait(processes, "chain", answers)

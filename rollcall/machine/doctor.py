@@ -17,13 +17,18 @@ from pathlib import Path
 
 from client.public import probe
 from client.retry import Unreachable
-from ledger.errors import ChainUnreachable
-from ledger.node import ask_node
+from ledger.calls import NO_ADDRESS
+from ledger.errors import LedgerError
+from ledger.fees import MOST_GWEI, Fees
+from ledger.node import Node
+from ledger.ranges import Span
 from protocol.constants import MAX_CLOCK_SKEW_SECONDS
 from protocol.errors import MarketError
 from protocol.user_error import one_line
 
 GIB = 1 << 30
+NUM_ASKED = 10
+"""Questions in a row, to see whether a node limits them."""
 MIN_MEMORY_BYTES = 4 * GIB
 """One vLLM worker with a small model takes about 1 GiB, the whole demo about 5."""
 MIN_DISK_BYTES = 5 * GIB
@@ -149,12 +154,27 @@ def check_clock(url: str | None) -> Check:
 def check_chain(rpc: str | None) -> Check:
     if rpc is None:
         return Check("chain", State.NOTE, "not asked", "name it with --rpc URL")
+    node = Node.at(rpc, tell=lambda _line: None)
     try:
-        chain_id, block = _number(rpc, "eth_chainId"), _number(rpc, "eth_blockNumber")
-    except ChainUnreachable as error:
+        chain_id, block = node.chain_id(), node.height()
+        limits = _limits(node, block)
+    except LedgerError as error:
         remedy = "check the address; a node's JSON-RPC port is usually 8545"
         return Check("chain", State.FAIL, one_line(error), remedy)
-    return Check("chain", State.OK, f"chain {chain_id} at block {block}")
+    found = f"chain {chain_id} at block {block}"
+    if limits:
+        remedy = "everything works, but slower; with a node of one's own, at full speed"
+        return Check("chain", State.NOTE, f"{found}; the node {', and '.join(limits)}", remedy)
+    return Check("chain", State.OK, found)
+
+
+def _limits(node: Node, block: int) -> list[str]:
+    """Return what the node does not give: asked as often, and for as many events, as a command does."""
+    for _ in range(NUM_ASKED):
+        node.height()
+    node.logs(max(0, block - Span().size), block, [NO_ADDRESS])
+    Fees(node, MOST_GWEI).first()
+    return node.traits.limits()
 
 
 def check_ledger(rpc: str | None, deployment: Path | None) -> Check:
@@ -191,8 +211,8 @@ def check_wallet(rpc: str | None) -> Check:
     if rpc is None:
         return Check("wallet", State.OK, address)
     try:
-        balance = _number(rpc, "eth_getBalance", address, "latest")
-    except ChainUnreachable:
+        balance = Node.at(rpc, tell=lambda _line: None).balance(address)
+    except LedgerError:
         return Check("wallet", State.NOTE, f"{address}, balance unknown: the chain does not answer")
     found = f"{address} has {balance / 10**18:.6f} of the chain's coin"
     if balance == 0:
@@ -206,12 +226,3 @@ def _package(name: str, distribution: str, absent: State, remedy: str) -> Check:
         return Check(name, State.OK, f"{distribution} {importlib.metadata.version(distribution)}")
     except importlib.metadata.PackageNotFoundError:
         return Check(name, absent, "not installed", remedy)
-
-
-def _number(rpc: str, method: str, *params: str) -> int:
-    """Return the number that a node answers with; raise `ChainUnreachable` if it gives none."""
-    answer = ask_node(rpc, method, *params)
-    try:
-        return int(answer["result"], 16)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ChainUnreachable(f"{rpc} answers {method} with {str(answer)[:80]}") from error

@@ -9,8 +9,7 @@ from web3.exceptions import ContractLogicError
 
 from contracts.tools.powers import INHERITED, PAGE, Guarded, Power, UnlistedPower, page, powers
 from ledger.artifact import artifact
-from ledger.errors import ContractError
-from ledger.node import refusal
+from ledger.errors import decode_error
 from ledger.owed import work_struct
 from protocol.canonical import keccak256
 from tests.stage.owed import end, taken
@@ -172,8 +171,8 @@ def slash_id(world: World) -> bytes:
 
 def refusal_name(error: ContractLogicError) -> str:
     """Return the custom error's name, or nothing where the refusal has none."""
-    refused = refusal(error)
-    return refused.name if isinstance(refused, ContractError) else ""
+    data = str(error.data)
+    return decode_error(bytes.fromhex(data[2:])).name if data.startswith("0x") else ""
 
 
 def contract(world: World, name: str) -> Any:

@@ -22,7 +22,8 @@ from devchain.journal import FILE_NAME, ChainFile, JournalMismatch
 from devchain.rpc import Rpc
 from devchain.server import DevChainServer
 from ledger.deployment import LedgerTerms, deploy
-from ledger.ledger import Ledger, web3_at
+from ledger.ledger import Ledger
+from ledger.node import Node
 from tests.stage.waiting import started
 from tests.stage.world import InProcess
 
@@ -50,9 +51,9 @@ def test_kill_9_and_restart_lose_nothing(tmp_path: Path) -> None:
     account = Account.from_key(development_key(0))
     poor = Account.from_key(b"\7" * 32)
     with served(tmp_path, "--fund", poor.address) as (process, url):
-        w3 = web3_at(url)
+        w3 = Node.at(url).w3
         assert w3.eth.get_balance(poor.address) > 0
-        deployment = deploy(w3, account, TERMS)
+        deployment = deploy(Node.at(url), account, TERMS)
         ledger = Ledger.connect(url, deployment, account)
         ledger.mint(account.address, 1_000)
         ledger.register(600, account.address, account.address)
@@ -60,7 +61,7 @@ def test_kill_9_and_restart_lose_nothing(tmp_path: Path) -> None:
         process.send_signal(signal.SIGKILL)
         process.wait()
     with served(tmp_path, "--fund", poor.address) as (process, url):
-        w3 = web3_at(url)
+        w3 = Node.at(url).w3
         assert w3.eth.get_block(head["number"])["hash"] == head["hash"]
         ledger = Ledger.connect(url, deployment, account)
         assert ledger.stake_of(account.address) == 600
@@ -85,9 +86,9 @@ def nonsense_url() -> Iterator[str]:
 def journalled(folder: Path) -> tuple[DevChain, Ledger]:
     journal = ChainFile(folder)
     chain = journal.open(FUNDED, now=1_000)
-    w3 = Web3(InProcess(Rpc(chain, journal, clock=lambda: 2_000)))
+    node = Node(InProcess(Rpc(chain, journal, clock=lambda: 2_000)))
     account = Account.from_key(development_key(0))
-    ledger = Ledger(w3, deploy(w3, account, TERMS), account)
+    ledger = Ledger(node, deploy(node, account, TERMS), account)
     journal.close()
     return chain, ledger
 
@@ -146,8 +147,8 @@ def test_calls_see_the_wall_clock_without_a_new_block() -> None:
     now = [1_000.0]
     account = Account.from_key(development_key(0))
     chain = DevChain([bytes.fromhex(account.address[2:])], genesis_time=1_000)
-    w3 = Web3(InProcess(Rpc(chain, clock=lambda: now[0])))
-    ledger = Ledger(w3, deploy(w3, account, replace(TERMS, revoke_seconds=50)), account)
+    node = Node(InProcess(Rpc(chain, clock=lambda: now[0])))
+    ledger = Ledger(node, deploy(node, account, replace(TERMS, revoke_seconds=50)), account)
     ledger.register(0, account.address, account.address)
     ledger.revoke_signer(account.address)
     height, revoked_at = chain.head.number, int(chain.head.header.timestamp)
@@ -181,7 +182,7 @@ def test_nonsense_gets_an_error_and_the_next_request_an_answer(
 ) -> None:
     answer = requests.post(nonsense_url, data=body, timeout=5).json()
     assert answer["error"]["code"] == code
-    assert web3_at(nonsense_url).eth.chain_id == 31_337
+    assert Node.at(nonsense_url).w3.eth.chain_id == 31_337
 
 
 def test_a_body_beyond_the_limit_is_refused_unread(nonsense_url: str) -> None:
@@ -190,7 +191,7 @@ def test_a_body_beyond_the_limit_is_refused_unread(nonsense_url: str) -> None:
 
 def test_a_hundred_requests_take_no_delayed_acknowledgements(tmp_path: Path) -> None:
     with served(tmp_path) as (_, url):
-        w3 = web3_at(url)
+        w3 = Node.at(url).w3
         assert w3.eth.chain_id == 31_337
         start = time.monotonic()
         for _ in range(100):

@@ -8,9 +8,9 @@ from dataclasses import astuple, dataclass
 
 from eth_abi.abi import encode
 from eth_account.signers.local import LocalAccount
-from web3 import Web3
 
 from ledger.deployment import Deployment, _create, _created
+from ledger.node import Node
 from ledger.sender import Sender
 from protocol.canonical import keccak256
 from protocol.epoch import abi_word, struct_hash
@@ -51,7 +51,7 @@ class Claim:
 
 
 def deploy_gate(
-    w3: Web3,
+    node: Node,
     account: LocalAccount,
     deployment: Deployment,
     *,
@@ -61,4 +61,4 @@ def deploy_gate(
 ) -> str:
     """Deploy an `AttesterGate` for this ledger's runs and return its address."""
     words = (deployment.ledger, attester, kind, is_one_per_person)
-    return _created(_create(Sender(w3, account), "AttesterGate", *words))
+    return _created(_create(Sender(node, account), "AttesterGate", *words))

@@ -277,10 +277,10 @@ def test_windows_that_stake_would_not_outlast_are_refused(court: Court) -> None:
         terms = replace(TERMS, **people, **windows)
         with court.aside():
             if is_fit:
-                deploy(world.w3, world.people["deployer"], terms)
+                deploy(world.node, world.people["deployer"], terms)
             else:
                 with pytest.raises(ContractError, match="BadWindow"):
-                    deploy(world.w3, world.people["deployer"], terms)
+                    deploy(world.node, world.people["deployer"], terms)
 
 
 # ---------------------------------------------------------------- omissions

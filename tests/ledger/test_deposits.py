@@ -18,7 +18,7 @@ def sent(world: World, act: Callable[[], Any]) -> int:
 
 
 def allowance(world: World, name: str, spender: str) -> int:
-    token = world.by(name)._contract("TestToken", world.deployment.token)
+    token = world.by(name).node.contract("TestToken", world.deployment.token)
     return int(token.functions.allowance(world.address(name), spender).call())
 
 
@@ -63,7 +63,7 @@ def test_a_permit_sent_ahead_by_somebody_else_changes_nothing(world: World) -> N
     draft = operator.draft("fund_run", 1, 50)
     assert draft.function == "multicall"
     permit = operator._ledger.decode_function_input(draft.arguments["data"][0])[1]
-    token = operator._contract("TestToken", world.deployment.token)
+    token = operator.node.contract("TestToken", world.deployment.token)
     words = (permit["value"], permit["deadline"], permit["v"], permit["r"], permit["s"])
     world.transact(token.functions.permit(world.address("operator"), ledger, *words))
     with pytest.raises(ContractError, match="ERC2612InvalidSigner"):
@@ -75,7 +75,7 @@ def test_a_permit_sent_ahead_by_somebody_else_changes_nothing(world: World) -> N
 
 def test_an_allowance_that_is_there_is_used(world: World) -> None:
     operator = world.by("operator")
-    token = operator._contract("TestToken", world.deployment.token)
+    token = operator.node.contract("TestToken", world.deployment.token)
     world.transact(token.functions.approve(world.deployment.ledger, 80), "operator")
     assert sent(world, lambda: operator.fund_run(1, 50)) == 1
     assert allowance(world, "operator", world.deployment.ledger) == 30
@@ -99,7 +99,7 @@ def test_a_drafts_refusal_is_found_without_sending(world: World) -> None:
     with refused("NotOperator"):
         stranger.gas_of(stranger.draft("stop_run", 1))
     with pytest.raises(LedgerError, match="can only read"):
-        reader = type(stranger)(world.w3, world.deployment)
+        reader = type(stranger)(world.node, world.deployment)
         reader.gas_of(reader.draft("stop_run", 1))
     with refused("ERC20InsufficientBalance", needed=STAKE):
         stranger.gas_of(stranger.draft("fund_run", 1, STAKE))

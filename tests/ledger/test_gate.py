@@ -21,7 +21,7 @@ class Gated:
     def __init__(self, world: World, *, is_one_per_person: bool = True) -> None:
         self.world = world
         self.address = deploy_gate(
-            world.w3,
+            world.node,
             world.people["deployer"],
             world.deployment,
             attester=ATTESTER.address,
@@ -29,7 +29,8 @@ class Gated:
             is_one_per_person=is_one_per_person,
         )
         self.contract = world.w3.eth.contract(
-            address=self.address, abi=world.by("bob")._contract("AttesterGate", self.address).abi
+            address=self.address,
+            abi=world.by("bob").node.contract("AttesterGate", self.address).abi,
         )
         params = world.params(gate=self.address)
         world.run_id = world.by("operator").create_run(params, BUDGET, "")

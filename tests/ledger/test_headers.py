@@ -64,8 +64,8 @@ def inverting(ledger: str) -> bytes:
 @needs_anvil
 def test_a_header_hidden_by_a_wrapper_is_taken_from_the_trace(tmp_path: Path) -> None:
     with anvil() as node:
-        account, sender = rich(), Sender(node.w3, rich())
-        ledger = Ledger(node.w3, deploy(node.w3, account, TERMS), account)
+        account, sender = rich(), Sender(node.rpc, rich())
+        ledger = Ledger(node.rpc, deploy(node.rpc, account, TERMS), account)
         ledger.mint(account.address, 10 * BUDGET)
         ledger.register(2 * STAKE, account.address, account.address)
         run_id = ledger.create_run(_params(ledger, account.address), BUDGET, "")

@@ -20,8 +20,8 @@ from ledger.errors import (
     TransactionReplaced,
 )
 from ledger.events import LogCursor
-from ledger.ledger import web3_at
-from ledger.sender import MinedTransaction, Sender
+from ledger.node import MinedTransaction, Node
+from ledger.sender import Sender
 from ledger.transactions import Waits
 from tests.stage.anvil import Anvil, anvil, lossy, needs_anvil, rich
 from tests.stage.terms import key
@@ -67,12 +67,16 @@ def node() -> Iterator[Anvil]:
 
 
 def impatient(
-    w3: Web3, *, seconds: float = 300.0, confirmations: int = 0, bump: float = 60.0
+    rpc: Node, *, seconds: float = 300.0, confirmations: int = 0, bump: float = 60.0
 ) -> Sender:
     """Return a sender that need not wait as long as Ethereum's blocks take."""
     patience = Waits(rebroadcast=0.5, bump=bump, look=0.2, doubt=1.0)
     return Sender(
-        w3, rich(), timeout_seconds=seconds, confirmations=confirmations, patience=patience
+        *(rpc, rich()),
+        timeout_seconds=seconds,
+        confirmations=confirmations,
+        patience=patience,
+        max_gas_gwei=10_000,
     )
 
 
@@ -112,9 +116,9 @@ def waiting(node: Anvil) -> list[dict[str, Any]]:
 
 def test_an_answer_dropped_on_the_wire_mints_once(node: Anvil) -> None:
     with lossy(node) as proxy:
-        w3 = web3_at(proxy.url, timeout_seconds=20.0)
-        sender = Sender(w3, rich())
-        purse = Purse(w3, sender)
+        rpc = Node.at(proxy.url, timeout_seconds=20.0)
+        sender = Sender(rpc, rich())
+        purse = Purse(rpc.w3, sender)
         proxy.lost["eth_sendRawTransaction"] = 3
         sender.send(*purse.mint(5))
         assert proxy.asked.count("eth_sendRawTransaction") == 4
@@ -127,18 +131,18 @@ def test_an_answer_dropped_on_the_wire_mints_once(node: Anvil) -> None:
 def test_what_may_have_been_sent_is_never_called_unsent(node: Anvil) -> None:
     """Every answer is lost, and the transaction is mined all the same: saying "not sent" would pay twice."""
     with lossy(node) as proxy:
-        w3 = web3_at(proxy.url, timeout_seconds=20.0)
-        purse = Purse(w3, Sender(w3, rich()))
+        rpc = Node.at(proxy.url, timeout_seconds=20.0)
+        purse = Purse(rpc.w3, Sender(rpc, rich()))
         proxy.lost["eth_sendRawTransaction"] = 10**6
-        careful = Sender(w3, rich(), timeout_seconds=0.3)
+        careful = Sender(rpc, rich(), timeout_seconds=0.3)
         with pytest.raises(TransactionPending, match="may yet be mined: look for it"):
             careful.send(*purse.mint())
     assert purse.balance(node.w3) == 1
 
 
 def test_a_receipt_counts_only_under_its_confirmations(node: Anvil) -> None:
-    sender = impatient(node.w3, confirmations=3)
-    purse = Purse(node.w3, Sender(node.w3, rich()))
+    sender = impatient(node.rpc, confirmations=3)
+    purse = Purse(node.w3, Sender(node.rpc, rich()))
     send = Background(lambda: sender.send(*purse.mint()))
     wait_until(lambda: purse.balance() == 1)
     node.ask("anvil_mine", 2)
@@ -151,8 +155,8 @@ def test_a_receipt_counts_only_under_its_confirmations(node: Anvil) -> None:
 
 
 def test_a_transaction_that_a_reorganisation_takes_back_is_mined_again_once(node: Anvil) -> None:
-    sender = impatient(node.w3, confirmations=3)
-    purse = Purse(node.w3, Sender(node.w3, rich()))
+    sender = impatient(node.rpc, confirmations=3)
+    purse = Purse(node.w3, Sender(node.rpc, rich()))
     send = Background(lambda: sender.send(*purse.mint()))
     wait_until(lambda: purse.balance() == 1)
     node.ask("anvil_reorg", 1, [])
@@ -165,14 +169,14 @@ def test_a_transaction_that_a_reorganisation_takes_back_is_mined_again_once(node
 
 def test_without_confirmations_the_next_send_brings_back_what_it_rests_on(node: Anvil) -> None:
     """The attack: what is sent next spends what was lost, so its gas estimate alone would refuse it."""
-    sender = impatient(node.w3)
+    sender = impatient(node.rpc)
     purse = Purse(node.w3, sender)
     sender.send(*purse.mint(10))
     sender.send(*purse.mint(100))
     node.ask("anvil_reorg", 2, [])
     assert purse.balance() == 0
     with pytest.raises(LedgerError, match="ERC20InsufficientBalance"):
-        impatient(node.w3).send(*purse.give(110))
+        impatient(node.rpc).send(*purse.give(110))
     sender.send(*purse.give(110))
     assert purse.balance() == 0
     assert purse.balance_of(key("bob").address) == 110
@@ -182,7 +186,7 @@ def test_a_nonce_that_was_lost_behind_a_waiting_transaction_is_offered_with_it(
     node: Anvil,
 ) -> None:
     """Without the earlier one, the later one could never be mined."""
-    sender = impatient(node.w3)
+    sender = impatient(node.rpc)
     purse = Purse(node.w3, sender)
     sender.send(*purse.mint(10))
     node.ask("evm_setAutomine", False)
@@ -197,7 +201,7 @@ def test_a_nonce_that_was_lost_behind_a_waiting_transaction_is_offered_with_it(
 
 
 def test_a_transaction_that_the_node_dropped_is_offered_again(node: Anvil) -> None:
-    sender = impatient(node.w3)
+    sender = impatient(node.rpc)
     purse = Purse(node.w3, sender)
     node.ask("evm_setAutomine", False)
     send = Background(lambda: sender.send(*purse.mint()))
@@ -211,7 +215,7 @@ def test_a_transaction_that_the_node_dropped_is_offered_again(node: Anvil) -> No
 
 
 def test_a_transaction_priced_too_low_is_offered_for_more_and_mined_once(node: Anvil) -> None:
-    sender = impatient(node.w3, bump=1.0)
+    sender = impatient(node.rpc, bump=1.0)
     purse = Purse(node.w3, sender)
     node.ask("evm_setAutomine", False)
     send = Background(lambda: sender.send(*purse.mint()))
@@ -229,7 +233,7 @@ def test_a_transaction_priced_too_low_is_offered_for_more_and_mined_once(node: A
 
 
 def test_a_transaction_replaced_by_another_is_named_and_not_sent_again(node: Anvil) -> None:
-    sender = impatient(node.w3)
+    sender = impatient(node.rpc)
     purse = Purse(node.w3, sender)
     node.ask("evm_setAutomine", False)
     send = Background(lambda: sender.send(*purse.mint()))
@@ -256,9 +260,9 @@ def test_a_nonce_taken_while_an_answer_was_lost_is_not_answered_by_a_second_paym
 ) -> None:
     """The sender cannot know which of the two was mined: here its own never was, so it says so."""
     with lossy(node) as proxy:
-        w3 = web3_at(proxy.url, timeout_seconds=20.0)
-        sender = impatient(w3)
-        purse = Purse(w3, sender)
+        rpc = Node.at(proxy.url, timeout_seconds=20.0)
+        sender = impatient(rpc)
+        purse = Purse(rpc.w3, sender)
         node.ask("evm_setAutomine", False)
         proxy.lost["eth_sendRawTransaction"] = 10**6
         send = Background(lambda: sender.send(*purse.mint()))
@@ -277,7 +281,7 @@ def test_a_nonce_taken_while_an_answer_was_lost_is_not_answered_by_a_second_paym
 
 def test_a_node_killed_with_a_transaction_in_its_pool_gets_it_again(tmp_path: Path) -> None:
     with anvil("--no-mining", state=tmp_path / "state.json") as node:
-        sender = impatient(node.w3)
+        sender = impatient(node.rpc)
         made = Background(lambda: Purse(node.w3, sender))  # type: ignore[arg-type,return-value]
         wait_until(lambda: len(waiting(node)) == 1)
         node.ask("evm_mine")
@@ -295,8 +299,8 @@ def test_a_node_killed_with_a_transaction_in_its_pool_gets_it_again(tmp_path: Pa
 
 
 def test_an_account_without_gas_is_told_how_much_and_where(node: Anvil) -> None:
-    purse = Purse(node.w3, Sender(node.w3, rich()))
-    poor = Sender(node.w3, key("pauper"))
+    purse = Purse(node.w3, Sender(node.rpc, rich()))
+    poor = Sender(node.rpc, key("pauper"))
     with pytest.raises(NotEnoughGas, match=r"send it at least .* on chain 31337") as caught:
         poor.send(*purse.mint())
     node.ask("anvil_setBalance", poor.address, hex(caught.value.need))
@@ -312,9 +316,9 @@ def names(cursor: LogCursor) -> list[int]:
 def test_a_cursor_reports_what_a_reorganisation_took_back_and_reads_what_came_instead(
     node: Anvil,
 ) -> None:
-    sender = Sender(node.w3, rich())
+    sender = Sender(node.rpc, rich())
     purse = Purse(node.w3, sender)
-    cursor = LogCursor(node.w3, [purse.address], 0)
+    cursor = LogCursor(node.rpc, [purse.address], 0)
     assert names(cursor) == []
     for amount in (1, 2, 3):
         sender.send(*purse.mint(amount))
@@ -329,20 +333,20 @@ def test_a_cursor_reports_what_a_reorganisation_took_back_and_reads_what_came_in
 
 def test_without_the_hashes_a_cursor_would_go_on_in_another_history(node: Anvil) -> None:
     """The attack on the test above: a block number alone still fits, and the loss is not seen."""
-    sender = Sender(node.w3, rich())
+    sender = Sender(node.rpc, rich())
     purse = Purse(node.w3, sender)
     sender.send(*purse.mint(1))
-    careless = LogCursor(node.w3, [purse.address], node.w3.eth.block_number + 1)
+    careless = LogCursor(node.rpc, [purse.address], node.w3.eth.block_number + 1)
     node.ask("anvil_reorg", 1, [])
     assert careless.poll() == []
     assert purse.balance() == 0
 
 
 def test_a_shallow_reorganisation_stays_within_the_margin(node: Anvil) -> None:
-    sender = Sender(node.w3, rich())
+    sender = Sender(node.rpc, rich())
     purse = Purse(node.w3, sender)
     sender.send(*purse.mint(1))
-    cursor = LogCursor(node.w3, [purse.address], 0, margin=2)
+    cursor = LogCursor(node.rpc, [purse.address], 0, margin=2)
     node.ask("anvil_mine", 2)
     assert names(cursor) == [1]
     node.ask("anvil_reorg", 2, [])
@@ -352,11 +356,11 @@ def test_a_shallow_reorganisation_stays_within_the_margin(node: Anvil) -> None:
 
 def test_a_cursor_on_disk_goes_on_where_it_was_committed(node: Anvil, tmp_path: Path) -> None:
     path = tmp_path / "cursor.json"
-    sender = Sender(node.w3, rich())
+    sender = Sender(node.rpc, rich())
     purse = Purse(node.w3, sender)
 
     def cursor() -> LogCursor:
-        return LogCursor(node.w3, [purse.address], 0, path=path)
+        return LogCursor(node.rpc, [purse.address], 0, path=path)
 
     sender.send(*purse.mint(1))
     first = cursor()
@@ -378,4 +382,4 @@ def test_a_cursor_on_disk_goes_on_where_it_was_committed(node: Anvil, tmp_path: 
     assert names(damaged) == names(LogCursor(node.w3, [purse.address], 0)), "read anew"
     second.commit()
     with pytest.raises(LedgerError, match="another deployment"):
-        LogCursor(node.w3, [key("bob").address], 0, path=path)
+        LogCursor(node.rpc, [key("bob").address], 0, path=path)

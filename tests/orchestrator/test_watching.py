@@ -56,7 +56,7 @@ def test_a_demand_about_its_own_epoch_is_answered(
     file = proposed(place, 0)
     bob, deployment = place.ground.by("bob"), place.ground.deployment
     # Before the posting: each transaction takes a second of the two in which a demand can be made.
-    token = bob._contract("TestToken", deployment.token)
+    token = bob.node.contract("TestToken", deployment.token)
     bob._send(token.functions.approve(deployment.registry, STAKE))
     assert place.sign_epoch(0).status_code == 204
     place.tick()

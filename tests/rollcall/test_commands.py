@@ -15,7 +15,7 @@ from eth_account.signers.local import LocalAccount
 
 from devchain.__main__ import development_key
 from ledger.deployment import Deployment, LedgerTerms, deploy
-from ledger.ledger import web3_at
+from ledger.node import Node
 from ledger.state import Office, RunParams
 from protocol.canonical import keccak256
 from protocol.epoch import AccountLeaf, EpochHeader, FraudReport, account_tree
@@ -105,7 +105,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
             ruling_seconds=60,
             timelock_seconds=WAIT,
         )
-        deployment = deploy(web3_at(url), account(DEPLOYER), terms)
+        deployment = deploy(Node.at(url), account(DEPLOYER), terms)
         deployment.save(folder / "deployment.json")
         town = Town(url, folder, deployment)
         for index in (OPERATOR, VERIFIER, WORKER, OTHER):

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from ledger.ledger import Ledger, web3_at
+from ledger.ledger import Ledger
+from ledger.node import Node
 from protocol.canonical import keccak256
 from protocol.errors import NotFound, Refused
 from protocol.messages import RunInfo
@@ -40,7 +41,7 @@ def wallet_of(
     config = ChainConfig(
         rpc_url="in process", deployment=Path("unused"), stake=stake, evidence_file=evidence_file
     )
-    ledger = Ledger(world.w3, world.deployment, world.people[name])
+    ledger = Ledger(world.node, world.deployment, world.people[name])
     return Wallet(ledger, config, world.address(name))
 
 
@@ -170,7 +171,7 @@ def test_a_look_at_the_permit_is_believed_for_as_long_as_configured(world: World
 
 def test_a_chain_that_does_not_answer_is_no_permit(deployed: World) -> None:
     """An orchestrator that goes on leasing behind a broken line to the chain gets no work."""
-    nobody = Ledger(web3_at("http://127.0.0.1:1", timeout_seconds=0.1), deployed.deployment)
+    nobody = Ledger(Node.at("http://127.0.0.1:1", timeout_seconds=0.1), deployed.deployment)
     found = RunPermit(nobody, deployed.run_id, seconds=0.0).hindrance()
     assert found is not None
     assert "cannot be seen" in found.reason

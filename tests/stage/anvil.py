@@ -19,7 +19,7 @@ from eth_account import Account
 from eth_account.signers.local import LocalAccount
 from web3 import Web3
 
-from ledger.ledger import web3_at
+from ledger.node import Node
 from tests.stage.waiting import started
 
 LOCAL = Path(__file__).parents[2] / "contracts" / "node_modules" / ".bin" / "anvil"
@@ -74,7 +74,12 @@ class Anvil:
 
     @property
     def w3(self) -> Web3:
-        return web3_at(self.url, timeout_seconds=20.0)
+        return self.rpc.w3
+
+    @property
+    def rpc(self) -> Node:
+        """The node as the ledger asks it."""
+        return Node.at(self.url, timeout_seconds=20.0)
 
     def ask(self, method: str, *params: Any) -> Any:
         """Call one of anvil's own methods."""

@@ -12,6 +12,7 @@ from web3 import Web3
 from devchain.chain import DevChain
 from devchain.rpc import Rpc
 from ledger.deployment import Deployment, LedgerTerms, deploy
+from ledger.node import Node
 from ledger.state import RunParams
 from protocol.run import RunSpec
 from tests.stage.terms import person
@@ -54,7 +55,7 @@ class Ground:
         funded = [bytes.fromhex(account.address[2:]) for account in people.values()]
         chain = DevChain(funded, genesis_time=clock.now)
         w3 = Web3(InProcess(Rpc(chain, clock=clock)))
-        ground = cls(w3, chain, clock, deploy(w3, people["deployer"], TERMS), people)
+        ground = cls(w3, chain, clock, deploy(Node(w3.provider), people["deployer"], TERMS), people)
         for name in ("v0", "v1", "v2", "alice", "bob", "carol", "operator"):
             ground.by(name).mint(ground.address(name), 10 * STAKE)
             ground.by(name).register(2 * STAKE, ground.address(name), ground.address(name))
@@ -67,10 +68,15 @@ class Ground:
         ground.by("alice").add_signer(ground.address("hot"), consent)
         return ground
 
+    @property
+    def node(self) -> Node:
+        """The chain as the ledger asks it."""
+        return Node(self.w3.provider)
+
     def by(self, name: str) -> WholeLedger:
         """Return the ledger as this person uses it."""
         if name not in self.ledgers:
-            self.ledgers[name] = WholeLedger(self.w3, self.deployment, self.people[name])
+            self.ledgers[name] = WholeLedger(self.node, self.deployment, self.people[name])
         return self.ledgers[name]
 
     def address(self, name: str) -> str:

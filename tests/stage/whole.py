@@ -11,7 +11,7 @@ from web3 import Web3
 
 from ledger.calls import require_word
 from ledger.ledger import Ledger
-from ledger.sender import MinedTransaction
+from ledger.node import MinedTransaction
 from ledger.state import Office
 
 
@@ -82,7 +82,7 @@ class WholeLedger(Ledger):
     @property
     def timelock(self) -> Any:
         """The council's administrator, as web3 sees it."""
-        return self._contract("TimelockController", self.deployment.timelock)
+        return self.node.contract("TimelockController", self.deployment.timelock)
 
     def schedule(self, office: Office, account: str, *, is_appointed: bool) -> int:
         """Announce an appointment or a dismissal, as the timelock's proposer; return when it is due."""

@@ -15,6 +15,7 @@ from devchain.rpc import Rpc, RpcError
 from ledger.artifact import artifact
 from ledger.deployment import Deployment, LedgerTerms, deploy
 from ledger.errors import ContractError
+from ledger.node import Node
 from ledger.sender import Sender
 from ledger.state import RunParams
 from protocol.canonical import keccak256
@@ -132,7 +133,7 @@ class World:
         w3 = Web3(InProcess(Rpc(chain, clock=clock)))
         offices = {name: people[name].address for name in ("treasury", "guardian", "arbiter")}
         terms = replace(TERMS, **offices)
-        deployment = deploy(w3, people["deployer"], terms)
+        deployment = deploy(Node(w3.provider), people["deployer"], terms)
         world = cls(w3, chain, clock, deployment, people)
         for name in ("v0", "v1", "v2", "alice", "bob"):
             world.by(name).mint(world.address(name), 10 * STAKE)
@@ -143,10 +144,15 @@ class World:
             world.by(name).join_run(world.run_id)
         return world
 
+    @property
+    def node(self) -> Node:
+        """The chain as the ledger asks it."""
+        return Node(self.w3.provider)
+
     def by(self, name: str) -> WholeLedger:
         """Return the ledger as this person uses it."""
         if name not in self.ledgers:
-            self.ledgers[name] = WholeLedger(self.w3, self.deployment, self.people[name])
+            self.ledgers[name] = WholeLedger(self.node, self.deployment, self.people[name])
         return self.ledgers[name]
 
     def address(self, name: str) -> str:
@@ -264,7 +270,7 @@ class World:
     # ------------------------------------------------------------ other contracts
 
     def sender(self, name: str) -> Sender:
-        return Sender(self.w3, self.people[name])
+        return Sender(self.node, self.people[name])
 
     def contract(self, name: str, *args: Any, by: str = "stranger") -> Any:
         """Deploy one of the test contracts and return it as web3 sees it."""

@@ -64,7 +64,7 @@ class Crowd:
 def enlist(lab: Lab, account: LocalAccount) -> None:
     """Let somebody stake whom the world does not know."""
     lab.endow(account.address)
-    ledger = Ledger(lab.world.w3, lab.world.deployment, account)
+    ledger = Ledger(lab.world.node, lab.world.deployment, account)
     ledger.mint(account.address, STAKE)
     ledger.register(STAKE, account.address, account.address)
 

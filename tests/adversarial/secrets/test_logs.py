@@ -21,7 +21,7 @@ from client.connection import Connection
 from devchain.chain import CHAIN_ID
 from devchain.server import DevChainServer
 from ledger.errors import ChainUnreachable
-from ledger.node import ask_node
+from ledger.node import ONCE, Node
 from orchestrator.config import OrchestratorConfig
 from protocol.user_error import UserError
 from rollcall.cli.desk import address_of_text, connect
@@ -189,7 +189,7 @@ def test_errors_and_traces_name_a_node_by_its_host(
     import structlog
 
     try:
-        ask_node(address, "eth_chainId")
+        Node.at(address, patience=ONCE).chain_id()
     except ChainUnreachable as error:
         said = str(error)
         assert RPC_KEY in traceback.format_exc()
