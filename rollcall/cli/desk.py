@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from ledger.amounts import Token, symbol_of
 from protocol.user_error import UserError, hosts_only, one_line
-from rollcall.cli.amounts import Token, symbol_of
 from rollcall.cli.times import moment
 
 if TYPE_CHECKING:

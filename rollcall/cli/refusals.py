@@ -8,9 +8,9 @@ from collections.abc import Callable
 from string import Formatter
 from typing import Any
 
+from ledger.amounts import Token
 from ledger.errors import ContractError
 from ledger.state import LedgerStatus, SlashStatus
-from rollcall.cli.amounts import Token
 from rollcall.cli.times import duration, moment
 
 SENTENCES = {

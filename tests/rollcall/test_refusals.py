@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from ledger.amounts import Token
 from ledger.artifact import artifact
 from ledger.errors import CONTRACTS, ContractError
-from rollcall.cli.amounts import Token
 from rollcall.cli.refusals import SENTENCES, explain
 
 TEST = Token("0x" + "11" * 20, "TEST", 18)

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ledger.amounts import MOST, Token, symbol_of
 from protocol.user_error import UserError
-from rollcall.cli.amounts import MOST, Token, symbol_of
 
 TEST = Token("0x" + "11" * 20, "TEST", 18)
 
