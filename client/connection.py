@@ -15,14 +15,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
-from urllib.parse import urlsplit
 
 import httpx
-import structlog
 
+from client.address import checked, unanswered
 from client.clock import MarketClock
 from client.counters import Counters
 from client.retry import ENDLESS, Backoff, GiveUp, Lost, Patience, RetryConfig, Unreachable, never
+from client.voice import Voice
 from protocol import errors
 from protocol.errors import Busy, Malformed, MarketError, TokenExpired, TooLarge
 from protocol.messages import ErrorBody, Session, SessionRequest
@@ -38,6 +38,9 @@ BYTES = "application/octet-stream"
 NO_CONTENT = 204
 PARTIAL_CONTENT = 206
 SERVER_ERROR = 500
+SERVER_CANNOT = 501
+BUSY_SECONDS = 10.0
+"""An orchestrator may be busy for so long without a word about it."""
 LATER_SECONDS = 0.5
 """When to ask again if an answer of "nothing now" does not say."""
 MOST_LATER_SECONDS = 3_600.0
@@ -90,6 +93,7 @@ class Connection:
     """A connection to one orchestrator; threads may share it. Close it, or use it as a context.
 
     `chain_id` is the chain that a key signs in for. `transport` stands in for the network, as in httpx.
+    Without `tells` it logs nothing: a process that another one speaks for.
 
     Example:
         with Connection("http://127.0.0.1:8000", key, chain_id=31337) as connection:
@@ -107,9 +111,10 @@ class Connection:
         retry: RetryConfig | None = None,
         counters: Counters | None = None,
         transport: Transport | None = None,
+        tells: bool = True,
     ) -> None:
         retry = retry or RetryConfig()
-        self.url = checked(url).rstrip("/")
+        self.url = checked(url)
         self.address = address_of(key) if key else ""
         self._key = key
         self._chain_id = chain_id
@@ -118,7 +123,9 @@ class Connection:
         self._tally = counters
         self._backoff = Backoff(retry, random.Random())
         self._endless = httpx.Timeout(retry.timeout_seconds, read=None)
-        self.clock = MarketClock(warns=key is not None)  # a reader's output is its answer
+        self._tells = tells and key is not None  # a reader's output is its answer
+        self._voice = Voice("orchestrator", at=self.url)
+        self.clock = MarketClock(warns=self._tells)
         self._session: Session | None = None
         self._signing_in = threading.Lock()
         with self._mapped():
@@ -158,15 +165,18 @@ class Connection:
         since: float | None = None
         for delay in self._backoff.delays():
             try:
-                return attempt()
+                result = attempt()
+                self._voice.well()
+                return result
             except (Lost, Busy) as error:
                 since = time.monotonic() if since is None else since
                 if time.monotonic() - since >= self._seconds_for(error):
                     raise
                 if self._tally is not None:
                     self._tally.add("retries")
-                if self._key and isinstance(error, Lost):  # a reader's output is its answer
-                    structlog.get_logger().warning("orchestrator lost", reason=str(error))
+                if self._tells:
+                    is_lost = isinstance(error, Lost)
+                    self._voice.failed(error, patience=0.0 if is_lost else BUSY_SECONDS)
                 asked = error.retry_after_seconds if isinstance(error, Busy) else None
                 _pause(max(delay, bounded(asked or 0.0)), give_up or self._give_up, error)
         raise AssertionError("delays have no end")
@@ -264,10 +274,7 @@ class Connection:
         try:
             yield
         except FOREIGN as error:
-            text = (
-                f"no orchestrator answers at {self.url} ({error or type(error).__name__}): check the "
-                "address, or start one with `rollcall serve`"
-            )
+            text = unanswered(self.url, str(error) or type(error).__name__)
             if isinstance(error, PASSING):
                 raise Lost(text, has_begun=has_begun()) from error
             raise Unreachable(text) from error
@@ -324,21 +331,9 @@ def refusal(response: httpx.Response, parts: Iterable[bytes]) -> MarketError:
         after = bounded(body.retry_after_seconds)
     kind = errors.by_code().get(body.code)
     if kind is None:  # a proxy's answer, or a newer release's code
-        kind = Busy if response.status_code >= SERVER_ERROR else MarketError
+        passes = response.status_code >= SERVER_ERROR and response.status_code != SERVER_CANNOT
+        kind = Busy if passes else MarketError
     return kind(body.message, retry_after_seconds=after)
-
-
-def checked(url: str) -> str:
-    """Return an address that has a host; without one, httpx may say only that it is not found."""
-    try:
-        problem = "" if urlsplit(url).hostname else "it names no host"
-    except ValueError as error:
-        problem = str(error)
-    if problem:
-        raise Unreachable(
-            f"{url!r} is no address of an orchestrator ({problem}): check the address, such as http://HOST:PORT"
-        )
-    return url
 
 
 def bounded(seconds: float) -> float:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Self, TypeVar
 
 from client.cache import ContentCache
-from client.connection import PARTIAL_CONTENT, Answer, Connection, Transport
+from client.connection import PARTIAL_CONTENT, Connection, Transport
 from client.counters import Counters
 from client.retry import GiveUp, Patience, RetryConfig
 from protocol.canonical import content_digest
@@ -226,11 +226,3 @@ class Reader(PublicRoutes):
 
     def __init__(self, url: str, *, transport: Transport | None = None) -> None:
         super().__init__(Connection(url, patience=READING, retry=BRISK, transport=transport))
-
-
-def probe(url: str, *, timeout_seconds: float = 5.0) -> Answer:
-    """Ask once for a page of the server's own, such as …/readyz; raise `Unreachable` or its refusal."""
-    base, _, page = url.rpartition("/")
-    once, retry = Patience(0.0, 0.0), RetryConfig(timeout_seconds=timeout_seconds)
-    with Connection(base, patience=once, retry=retry) as connection:
-        return connection.get(f"/{page}")

@@ -65,9 +65,15 @@ def choose(
 def obstacles(
     runs: Sequence[RunInfo], ability: Ability, *, barred: AbstractSet[int] = frozenset()
 ) -> dict[int, str]:
-    """Return by run id why each run that is not barred cannot be served."""
-    found = {info.run_id: obstacle(info, ability) for info in runs if info.run_id not in barred}
-    return {run_id: reason for run_id, reason in found.items() if reason is not None}
+    """Return by run id why each run that is not barred cannot be served, also one that nobody serves."""
+    wanted = () if ability.wanted == "any" else ability.wanted
+    found: dict[int, str | None] = dict.fromkeys(wanted, "the orchestrator does not serve it")
+    found |= {info.run_id: obstacle(info, ability) for info in runs}
+    return {
+        run_id: reason
+        for run_id, reason in found.items()
+        if reason is not None and run_id not in barred
+    }
 
 
 def is_over(

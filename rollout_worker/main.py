@@ -6,7 +6,7 @@ What happens inside a run is `session.py`'s; which run is chosen, `choose.py`'s.
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import structlog
 from client.cache import ContentCache
 from client.connection import Connection
 from client.counters import Counters
+from client.look import look
 from client.policies import (
     PolicyCache,
     PolicyUnreachable,
@@ -28,11 +29,13 @@ from protocol.checks.sequential import check
 from protocol.errors import MarketError, Refused
 from protocol.messages import SELF_CHECK_GROUPS, RunInfo
 from protocol.run import RunSpec
+from protocol.user_error import UserError
 from protocol.wire import checksum_address
-from rollout_worker.choose import Ability, choose, is_over, obstacles
+from rollout_worker.choose import OVER, Ability, choose, is_over, obstacles
 from rollout_worker.config import WorkerConfig
 from rollout_worker.engines.base import Engine, engine_name
 from rollout_worker.engines.registry import open_engine
+from rollout_worker.first_look import require_own_role, require_run
 from rollout_worker.pay.appeals import Appeals, answering, see_out
 from rollout_worker.pay.bookkeeping import Bookkeeper, keep_books
 from rollout_worker.pay.exposure import Exposure
@@ -61,7 +64,8 @@ def sell(seller: Seller, wallet: Wallet) -> set[int]:
     """
     log = structlog.get_logger()
     barred: set[int] = set()
-    told: dict[int, str] = {}
+    refused: dict[int, str] = {}
+    told: dict[int, str] | None = None
     excluded_from: set[int] = set()
     give_up = seller.stop.is_set
     while not seller.stop.is_set():
@@ -69,7 +73,7 @@ def sell(seller: Seller, wallet: Wallet) -> set[int]:
             runs = seller.routes.runs(give_up=give_up)
             info = choose(runs, seller.ability, barred=barred)
             if info is not None:
-                end = attempt(seller, wallet, info)
+                end = attempt(seller, wallet, info, refused)
                 log.info("left run", run=info.run_id, reason=str(end))
                 if end in (End.RUN_OVER, End.EXCLUDED, End.REFUSED):
                     barred.add(info.run_id)
@@ -79,7 +83,9 @@ def sell(seller: Seller, wallet: Wallet) -> set[int]:
         except Unreachable:
             break
         if told != (told := obstacles(runs, seller.ability, barred=barred)):
-            log.info("no run to serve", **{f"run_{number}": why for number, why in told.items()})
+            why = {f"run_{number}": reason for number, reason in told.items()}
+            log.info("no run to serve: waiting", **(why or {"reason": "none is served yet"}))
+        require_a_future(runs, refused)
         if is_over(runs, seller.ability, barred=barred):
             log.info("no run left to serve", barred=sorted(barred))
             break
@@ -88,13 +94,24 @@ def sell(seller: Seller, wallet: Wallet) -> set[int]:
     return excluded_from
 
 
-def attempt(seller: Seller, wallet: Wallet, info: RunInfo) -> End:
+def require_a_future(runs: Sequence[RunInfo], refused: Mapping[int, str]) -> None:
+    """Raise `UserError` where this machine or wallet was refused by every run there is: waiting mends neither."""
+    open_runs = {info.run_id for info in runs if info.status not in OVER}
+    if refused and open_runs <= refused.keys():
+        raise UserError("; ".join(f"run {number}: {why}" for number, why in refused.items()))
+
+
+def attempt(
+    seller: Seller, wallet: Wallet, info: RunInfo, refused: dict[int, str] | None = None
+) -> End:
     """Work for a run; what hinders this worker is logged, and tried again unless it is a refusal."""
     log = structlog.get_logger().bind(run=info.run_id)
     try:
         return work_for(seller, wallet, info)
     except Refused as error:
         log.error("run refused", code=error.code, reason=error.message)
+        if refused is not None:
+            refused[info.run_id] = error.message
         return End.REFUSED
     except (MarketError, LedgerError, PolicyUnreachable) as error:
         log.error("run cannot be served now", reason=str(error))
@@ -107,7 +124,7 @@ def work_for(seller: Seller, wallet: Wallet, info: RunInfo) -> End:
 
     Joining costs gas, so it comes after all that may turn out impossible.
     """
-    wallet.check_run(info)
+    require_own_role(wallet.check_run(info).verifiers, info, wallet)
     store = PolicyCache(
         seller.routes, run_id=info.run_id, spec=info.spec, domain=seller.domain, keep=2
     )
@@ -228,10 +245,9 @@ def main(config: WorkerConfig, key: bytes) -> None:
 def open_seller(
     config: WorkerConfig, key: bytes, stop: threading.Event
 ) -> Iterator[tuple[Seller, Wallet]]:
-    """Wire one worker's parts together; its wallet is registered and staked."""
-    counters = Counters(config.data_dir, "worker", every_seconds=config.metrics_seconds)
+    """Look at the market, then wire one worker's parts together; joining a run is what registers and stakes."""
+    runs = look(config.orchestrator)
     wallet = Wallet.open(config.chain, key)
-    wallet.prepare()
     ability = Ability(
         engine=engine_name(config.engine.name, config.engine.device),
         token=config.token or checksum_address(wallet.ledger.deployment.token),
@@ -239,6 +255,8 @@ def open_seller(
         wanted=config.runs,
         draws_natively=config.engine.name == "vllm" and config.engine.device.startswith("cuda"),
     )
+    require_run(runs, ability, wallet, at=config.orchestrator)
+    counters = Counters(config.data_dir, "worker", every_seconds=config.metrics_seconds)
     cache = ContentCache(config.data_dir / "cache", max_bytes=config.cache_bytes)
     chain_id = wallet.domain.chain_id
     with WorkerRoutes(

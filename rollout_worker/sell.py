@@ -118,7 +118,9 @@ class SendingChild:
         self._closing = closing
         self._closed_at: float | None = None
         chain_id = postage.domain.chain_id
-        connection = Connection(postage.url, postage.key, chain_id=chain_id, retry=postage.retry)
+        connection = Connection(
+            postage.url, postage.key, chain_id=chain_id, retry=postage.retry, tells=False
+        )
         self._routes = WorkerRoutes(connection)
         self._threads = ThreadPoolExecutor(NUM_SENDERS, thread_name_prefix="sender")
 

@@ -14,6 +14,7 @@ from typing import Protocol
 import structlog
 from eth_account import Account
 
+from ledger.amounts import Token, symbol_of
 from ledger.deployment import Deployment
 from ledger.errors import ContractError, LedgerError
 from ledger.ledger import Ledger
@@ -26,6 +27,11 @@ from rollout_worker.config import ChainConfig
 
 MOST_EVIDENCE_BYTES = 16_384
 """Their calldata costs 262,144 gas at most; an attester's claim has about 256 bytes."""
+
+
+COIN = Token("", "of the chain's own coin", 18)
+JOINING_GAS = 600_000
+"""What registering, joining and one claim take at most: a stake whose earnings cannot be claimed is in vain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +105,7 @@ class Wallet:
 
     Example:
         wallet = Wallet.open(config.chain, key)
-        wallet.prepare(); wallet.check_run(info); wallet.join(info)
+        wallet.check_run(info); wallet.join(info)
     """
 
     def __init__(self, ledger: Ledger, config: ChainConfig, address: str) -> None:
@@ -127,17 +133,23 @@ class Wallet:
         return checksum_address(owner) if owner else self.address
 
     def prepare(self) -> None:
-        """Register and top the stake up to the configured one, where this key is its own owner."""
+        """Register and top the stake up to the configured one, where this key is its own owner.
+
+        Raises `Refused` before anything is sent where tokens or gas do not suffice.
+        """
         identity = self.identity()
         if not self._config.register_at_start or identity != self.address:
             return
-        if not self.ledger.is_registered(identity):
+        is_new = not self.ledger.is_registered(identity)
+        missing = self._config.stake - (0 if is_new else self.ledger.stake_of(identity))
+        if missing <= 0 and not is_new:
+            return
+        require_funds(self.ledger, identity, missing)
+        if is_new:
             payout = self._config.payout or identity
             self.ledger.register(self._config.stake, identity, payout)
             self._log.info("registered", identity=identity, stake=self._config.stake)
-            return
-        missing = self._config.stake - self.ledger.stake_of(identity)
-        if missing > 0:
+        else:
             self.ledger.stake(missing)
             self._log.info("staked", identity=identity, added=missing)
 
@@ -173,17 +185,21 @@ class Wallet:
         return state
 
     def join(self, info: RunInfo) -> None:
-        """Join a run once; joining again after a restart is nothing."""
+        """Register, stake and join, each where it is missing; doing so again after a restart is nothing."""
         identity = self.identity()
-        if self.ledger.is_joined(info.run_id, identity):
-            return
-        if identity != self.address or not self._config.register_at_start:
-            raise Refused(f"{identity} has not joined run {info.run_id}: join with its own wallet")
-        if self.ledger.stake_of(identity) < int(info.min_stake):
+        is_own = identity == self.address and self._config.register_at_start
+        is_joined = self.ledger.is_joined(info.run_id, identity)
+        most = max(self.ledger.stake_of(identity), self._config.stake)
+        if is_own and not is_joined and most < int(info.min_stake):
             raise Refused(
                 f"run {info.run_id} wants a stake of {info.min_stake}; chain.stake is "
                 f"{self._config.stake}: raise it, or choose another run"
             )
+        self.prepare()
+        if is_joined:
+            return
+        if not is_own:
+            raise Refused(f"{identity} has not joined run {info.run_id}: join with its own wallet")
         try:
             self.ledger.join_run(info.run_id, self._evidence())
         except ContractError as error:
@@ -212,3 +228,21 @@ class Wallet:
     def permit(self, run_id: int) -> RunPermit:
         """Return a run's permit, to be asked before each round of leases."""
         return RunPermit(self.ledger, run_id, seconds=self._config.permit_seconds)
+
+
+def require_funds(ledger: Ledger, account: str, stake: int) -> None:
+    """Raise `Refused` naming all that an account lacks to put in a stake and to join: tokens, gas or both."""
+    address = ledger.deployment.token
+    symbol, decimals = ledger.token(address)
+    token = Token(address, symbol_of(symbol), decimals)
+    have, need = ledger.coin_balance(account), JOINING_GAS * ledger.gas_price()
+    lacks = []
+    if (held := ledger.balance(account)) < stake:
+        lacks.append(f"{token.show(stake)} of stake, and has {token.show(held)}")
+    if have < need:
+        lacks.append(f"{COIN.show(need)} for gas, and has {COIN.show(have)}")
+    if lacks:
+        chain = ledger.deployment.chain_id
+        raise Refused(
+            f"{account} needs {'; it needs '.join(lacks)}: send it the rest on chain {chain}"
+        )

@@ -11,11 +11,13 @@ from contextlib import contextmanager
 import structlog
 import torch
 
+from client.look import look
 from client.retry import Unreachable
 from client.trainer import TrainerRoutes, open_trainer_routes
 from protocol.messages import RunInfo
 from protocol.policies.manifest import entries, policy_digest
 from protocol.signing import Domain, address_of
+from protocol.user_error import UserError
 from trainer import checkpoint
 from trainer.checkpoint import Progress
 from trainer.config import TrainerConfig
@@ -34,6 +36,7 @@ def main(config: TrainerConfig, key: bytes) -> None:
         signal.signal(number, lambda *_: stop.set())
     compute_alike(config.threads)  # a recomputed step must give the published digest
     log = structlog.get_logger()
+    require_served(config)
     try:
         with (
             open_trainer_routes(
@@ -48,6 +51,16 @@ def main(config: TrainerConfig, key: bytes) -> None:
         log.info("stopped on request; the last checkpoint is where training goes on")
         return
     log.info("training is complete", version=config.steps)
+
+
+def require_served(config: TrainerConfig) -> None:
+    """Raise `UserError` where no orchestrator answers, or not for this run, before a model is read."""
+    served = [info.run_id for info in look(config.orchestrator)]
+    if config.run_id not in served:
+        names = f"runs {', '.join(map(str, served))}" if served else "no run"
+        raise UserError(
+            f"run {config.run_id} is not served at {config.orchestrator}, which serves {names}: set run_id"
+        )
 
 
 @contextmanager

@@ -37,10 +37,11 @@ def status(
 
 def show_status(orchestrator: str, *, worker: str | None, as_json: bool, console: Console) -> None:
     """Print what is public; `as_json` prints one JSON object for programs."""
+    from client.look import look
     from client.public import Reader
 
+    runs = look(orchestrator)
     with Reader(orchestrator) as reader:
-        runs = reader.runs()
         standings = reader.worker(address_of_text(worker)).runs if worker else ()
         verifiers = {run.run_id: reader.verifiers(run.run_id) for run in runs}
     body = {

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from client.public import probe
+from client.look import probe
 from client.retry import Unreachable
 from ledger.errors import LedgerError
 from ledger.node import ONCE, Node

@@ -15,7 +15,7 @@ from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from pathlib import Path
 
-from client.public import probe
+from client.look import probe
 from client.retry import Unreachable
 from ledger.calls import NO_ADDRESS
 from ledger.errors import LedgerError

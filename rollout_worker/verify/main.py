@@ -17,6 +17,7 @@ from audit.chain_facts import Keys
 from client.cache import ContentCache
 from client.connection import Connection, Later
 from client.counters import Counters
+from client.look import look
 from client.policies import PolicyCache, bring_model_folder
 from client.retry import Unreachable
 from client.verifier import VerifierRoutes
@@ -37,6 +38,7 @@ from protocol.signing import sign
 from protocol.verdict import Outcome, Verdict
 from rollout_worker.choose import OVER
 from rollout_worker.config import VerifierConfig
+from rollout_worker.first_look import is_named
 from rollout_worker.main import stop_on_signals
 from rollout_worker.replay.measure import Replayer, ReplayModel
 from rollout_worker.replay.registry import open_replayer
@@ -335,10 +337,12 @@ def main(config: VerifierConfig, key: bytes) -> None:
 
 @contextmanager
 def open_verifier(config: VerifierConfig, key: bytes, stop: threading.Event) -> Iterator[Verifier]:
-    """Wire one verifier's parts together; its wallet is registered and staked."""
-    counters = Counters(config.data_dir, "verifier", every_seconds=config.metrics_seconds)
+    """Look at the market, then wire one verifier's parts; its wallet is staked once a run names it."""
+    runs = look(config.orchestrator)
     wallet = Wallet.open(config.chain, key)
-    wallet.prepare()
+    if is_named(wallet, runs, config.runs):
+        wallet.prepare()
+    counters = Counters(config.data_dir, "verifier", every_seconds=config.metrics_seconds)
     cache = ContentCache(config.data_dir / "cache", max_bytes=config.cache_bytes)
     chain_id = wallet.domain.chain_id
     with VerifierRoutes(

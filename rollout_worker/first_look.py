@@ -1,0 +1,84 @@
+"""What is looked at before money moves: that there is a run which this key may work for, and on the same chain."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Literal
+
+import structlog
+
+from ledger.errors import LedgerError
+from protocol.errors import MarketError, Refused
+from protocol.messages import RunInfo
+from protocol.user_error import UserError
+from rollout_worker.choose import OVER, Ability
+from rollout_worker.wallet import Wallet
+
+
+def require_run(runs: Sequence[RunInfo], ability: Ability, wallet: Wallet, *, at: str) -> None:
+    """Raise `UserError` where no run that is wanted can ever be worked for with this key.
+
+    A run that rests, or has no policy yet, is waited for; so is `any` run where none is served yet.
+    """
+    served = {info.run_id: info for info in runs}
+    wanted = served if ability.wanted == "any" else dict.fromkeys(ability.wanted)
+    why: dict[int, str] = {}
+    for run_id in wanted:
+        info = served.get(run_id)
+        if info is None or info.status in OVER:
+            why[run_id] = "is not served there" if info is None else f"is {info.status}"
+            continue
+        try:
+            require_own_role(wallet.check_run(info).verifiers, info, wallet)
+        except (MarketError, LedgerError) as error:
+            why[run_id] = f"cannot be worked for: {error}"
+        else:
+            return
+    if why and (ability.wanted != "any" or not _may_yet_come(served)):
+        raise UserError(f"{_told(why)}; {at} serves {_names(served)}")
+
+
+def require_own_role(verifiers: Collection[str], info: RunInfo, wallet: Wallet) -> None:
+    """Raise `Refused` where this key has another part in the run: each party works with a key of its own."""
+    roles = {
+        info.spec.trainer: "its trainer's",
+        info.spec.orchestrator: "its orchestrator's",
+        **dict.fromkeys(verifiers, "a verifier's"),
+    }
+    for address in (wallet.address, wallet.identity()):
+        if address in roles:
+            raise Refused(
+                f"{address} is {roles[address]} key in run {info.run_id}: take a key of its own "
+                "(`rollcall key` makes one)"
+            )
+
+
+def is_named(
+    wallet: Wallet, runs: Sequence[RunInfo], wanted: Literal["any"] | Collection[int]
+) -> bool:
+    """Return whether a run names this verifier, after a line if none does: it may be put in another's place.
+
+    Raises `UserError` for a key with another part in a run, and where one cannot be verified on this ledger.
+    """
+    ours = [info for info in runs if wanted == "any" or info.run_id in wanted]
+    states = [wallet.check_run(info) for info in ours]
+    me = wallet.identity()
+    if any(me in state.verifiers for state in states):
+        return True
+    for info in ours:
+        require_own_role((), info, wallet)
+    told = {f"run_{i.run_id}": ", ".join(s.verifiers) for i, s in zip(ours, states, strict=True)}
+    structlog.get_logger().warning(
+        "no run names this verifier: waiting for one", verifier=me, **told
+    )
+    return False
+
+
+def _may_yet_come(served: Mapping[int, RunInfo]) -> bool:
+    return all(info.status in OVER for info in served.values())
+
+
+def _told(why: Mapping[int, str]) -> str:
+    return "; ".join(f"run {run_id} {reason}" for run_id, reason in why.items())
+
+
+def _names(served: Mapping[int, RunInfo]) -> str:
+    return f"runs {', '.join(map(str, served))}" if served else "no run"
