@@ -69,8 +69,10 @@ _unwrap(app)
 
 def main() -> None:
     """Run a command; a mistake is one line and exit code 1, Ctrl-C is exit code 130."""
+    from client.surroundings import reach_loopback_directly
     from protocol.errors import MarketError
 
+    reach_loopback_directly()
     try:
         app()
     except UserError as error:

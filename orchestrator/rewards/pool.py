@@ -16,6 +16,7 @@ from typing import Any
 import msgpack
 import structlog
 
+from client.surroundings import for_child
 from orchestrator.config import Rewards
 from protocol.run import RunSpec
 
@@ -158,8 +159,7 @@ class Child:
         if self._process is not None and self._process.returncode is None:
             return
         self._known = set()
-        # The child gets no secrets: only what Python needs to find its modules.
-        environment = {k: os.environ[k] for k in ("PATH", "HOME", "LANG") if k in os.environ}
+        environment = for_child()
         environment["PYTHONPATH"] = os.pathsep.join(entry for entry in sys.path if entry)
         environment["TOKENIZERS_PARALLELISM"] = "false"
         self._process = await asyncio.create_subprocess_exec(

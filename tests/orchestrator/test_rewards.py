@@ -48,6 +48,25 @@ def test_groups_asked_for_together_are_scored_apart() -> None:
     assert set(asyncio.run(score())) == {(10_000, 0)}
 
 
+def test_a_child_finds_the_data_that_its_parent_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An operator whose home cannot be written keeps data elsewhere: the rows are read there by both."""
+    monkeypatch.setenv("HF_HOME", "/data/hf")
+    monkeypatch.setenv("ROLLCALL_KEY", "0x" + "11" * 32)
+
+    async def surroundings() -> bytes:
+        rewards = pool()
+        rewards.start()
+        assert await rewards.score((1, 5, [tokens(solution(5))])) == (10_000,)
+        [child] = child_pids()
+        found = Path(f"/proc/{int(child)}/environ").read_bytes()
+        await rewards.close()
+        return found
+
+    found = asyncio.run(surroundings()).split(b"\0")
+    assert b"HF_HOME=/data/hf" in found
+    assert not [pair for pair in found if pair.startswith(b"ROLLCALL_")]
+
+
 def test_a_child_that_hangs_is_killed_and_its_neighbours_are_scored() -> None:
     """A stopped process stands for any completion that keeps a scorer busy for ever."""
 
