@@ -12,6 +12,7 @@ import structlog
 
 from audit.history import Posted
 from client.public import Reader
+from client.voice import Voice
 from protocol.canonical import keccak256
 from protocol.epoch import blob_of
 from protocol.errors import MarketError, NotFound
@@ -35,6 +36,7 @@ class Served:
         self._reader = reader
         self._is_named = bool(named)
         self._looked_at = time.monotonic()
+        self._voice = Voice("orchestrator", at=reader.url)
         self.seen = set(named)
         if not self._is_named:
             self.seen |= {info.run_id for info in reader.runs()}
@@ -46,8 +48,9 @@ class Served:
         self._looked_at = time.monotonic()
         try:
             self.seen |= {info.run_id for info in self._reader.runs()}
+            self._voice.well()
         except (MarketError, UserError) as error:
-            structlog.get_logger().warning("runs not listed", error=str(error))
+            self._voice.failed(error)
 
 
 def fetch(reader: Reader, posted: Posted) -> bytes | None:

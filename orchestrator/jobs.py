@@ -11,13 +11,15 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from ledger.errors import LedgerError
+from client.voice import Voice
+from ledger.errors import ChainUnreachable, LedgerError
 from orchestrator import epochs, leases, permits, restoring, slashes
 from orchestrator.checks import canaries, withholding
 from orchestrator.run import Run
 from orchestrator.services import Services
 from orchestrator.watch import EpochWatch
 from protocol.errors import MarketError
+from protocol.user_error import hosts_only
 
 Job = Callable[[Services, Run], Awaitable[None]]
 
@@ -54,6 +56,9 @@ class Service:
         self._tasks: list[asyncio.Task[None]] = []
         self._epochs = EpochWatch(services.config.watch_folder)
         self._has_all_runs = False
+        self._chain = Voice("chain", at=hosts_only(services.config.rpc_url))
+        self._told: dict[tuple[str, int], str] = {}
+        """What was said last of each job of each run, while it goes on failing."""
         self.failure: BaseException | None = None
         """What ended a job that should never end."""
 
@@ -115,15 +120,24 @@ class Service:
 
     async def _once(self, name: str, job: Job, run: Run) -> None:
         log = structlog.get_logger()
+        failures = self._services.metrics.background_failures.labels(name)
+        told, place = "", (name, run.run_id)
         try:
             await job(self._services, run)
+            if job is watch:
+                self._chain.well()
+        except ChainUnreachable as error:
+            failures.inc()
+            self._chain.failed(error)
         except (MarketError, LedgerError) as error:
-            self._services.metrics.background_failures.labels(name).inc()
-            log.warning("background round failed", job=name, error=str(error))
+            failures.inc()
+            if (told := str(error)) != self._told.get(place):
+                log.warning("background round failed: trying again", job=name, error=told)
         except Exception:
             # The boundary of a round: a defect met in one run must not end settlement for all of them in silence.
-            self._services.metrics.background_failures.labels(name).inc()
+            failures.inc()
             log.exception("background job has a defect", job=name, run_id=run.run_id)
+        self._told[place] = told
 
     async def _runs(self) -> list[Run]:
         log = structlog.get_logger()
@@ -132,6 +146,8 @@ class Service:
                 await restoring.restore_runs(self._services)
                 self._has_all_runs = True
             await self._services.recover()
+        except ChainUnreachable as error:
+            self._chain.failed(error)
         except (MarketError, LedgerError) as error:
             log.warning("runs not recovered", error=str(error))
         except Exception:

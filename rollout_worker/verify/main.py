@@ -21,7 +21,8 @@ from client.look import look
 from client.policies import PolicyCache, bring_model_folder
 from client.retry import Unreachable
 from client.verifier import VerifierRoutes
-from ledger.errors import LedgerError
+from client.voice import Voice
+from ledger.errors import ChainUnreachable, LedgerError
 from protocol.checks.evidence import Consequence, consequence
 from protocol.epoch import FraudReport
 from protocol.errors import MarketError, VoteLost
@@ -35,6 +36,7 @@ from protocol.messages import (
 )
 from protocol.policies.manifest import Weights
 from protocol.signing import sign
+from protocol.user_error import hosts_only
 from protocol.verdict import Outcome, Verdict
 from rollout_worker.choose import OVER
 from rollout_worker.config import VerifierConfig
@@ -264,6 +266,7 @@ def serve(verifier: Verifier) -> None:
     log = structlog.get_logger()
     watches: dict[int, Watch] = {}
     looked_at = -float("inf")
+    chain = Voice("chain", at=hosts_only(verifier.config.chain.rpc_url))
     while not verifier.stop.is_set():
         pause = verifier.config.poll_seconds
         try:
@@ -271,8 +274,11 @@ def serve(verifier: Verifier) -> None:
                 looked_at = time.monotonic()
                 _find_runs(verifier, watches)
             pause = step_all(watches, most=pause)
+            chain.well()
         except Unreachable:
             return
+        except ChainUnreachable as error:
+            chain.failed(error)
         except (MarketError, LedgerError) as error:
             log.error("runs not found", reason=str(error))
         verifier.counters.write()
@@ -290,14 +296,18 @@ class Duty(Protocol):
 
 
 def step_all(watches: Mapping[int, Duty], *, most: float) -> float:
-    """Take a step for every run and return the shortest pause; one run's trouble is its own."""
+    """Take a step for every run and return the shortest pause; one run's trouble is its own, the chain's is all's."""
     log = structlog.get_logger()
-    pause = most
+    pause, lost = most, None
     for run_id, watch in watches.items():
         try:
             pause = min(pause, watch.step())
+        except ChainUnreachable as error:
+            lost = error  # every run's trouble, told once all had their step
         except (MarketError, LedgerError) as error:
             log.error("verification interrupted", run=run_id, reason=str(error))
+    if lost is not None:
+        raise lost
     return pause
 
 
