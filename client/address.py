@@ -13,7 +13,10 @@ CAUSES = (
         "CERTIFICATE_VERIFY_FAILED",
         "its certificate is not trusted here: check the name, or name its authority's file as SSL_CERT_FILE",
     ),
-    ("without sending a response", "check the port, and whether it takes https://"),
+    (
+        "without sending a response",
+        "it just stopped, or that port takes https:// or something else",
+    ),
 )
 """What the network's words mean that say more than that nobody is there."""
 

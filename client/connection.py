@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx
 
@@ -39,8 +39,8 @@ NO_CONTENT = 204
 PARTIAL_CONTENT = 206
 SERVER_ERROR = 500
 SERVER_CANNOT = 501
-BUSY_SECONDS = 10.0
-"""An orchestrator may be busy for so long without a word about it."""
+BUSY: Mapping[str, Any] = {"how": "is busy", "patience": 10.0}
+"""How it is told, once it lasts."""
 LATER_SECONDS = 0.5
 """When to ask again if an answer of "nothing now" does not say."""
 MOST_LATER_SECONDS = 3_600.0
@@ -175,8 +175,8 @@ class Connection:
                 if self._tally is not None:
                     self._tally.add("retries")
                 if self._tells:
-                    is_lost = isinstance(error, Lost)
-                    self._voice.failed(error, patience=0.0 if is_lost else BUSY_SECONDS)
+                    busy = {} if isinstance(error, Lost) else BUSY
+                    self._voice.failed(error, **busy)
                 asked = error.retry_after_seconds if isinstance(error, Busy) else None
                 _pause(max(delay, bounded(asked or 0.0)), give_up or self._give_up, error)
         raise AssertionError("delays have no end")

@@ -83,6 +83,12 @@ class Counters:
         totals["tokens_per_second"] = round(counts.get("tokens", 0) / busy, 1) if busy else 0.0
         return totals
 
+    def brief(self, *names: str) -> dict[str, object]:
+        """Return some totals as a person reads them: 0 for what was never counted, no fact that is empty."""
+        totals = self.snapshot()
+        found = {name: _brief(totals.get(name, 0)) for name in names}
+        return {name: total for name, total in found.items() if total != ""}
+
     def write(self, *, now: bool = False) -> None:
         """Write the totals and a line, at most every `every_seconds` unless `now`."""
         moment = time.monotonic()
@@ -114,3 +120,9 @@ class Counters:
                 self._by_label[name] = Counter(value)
             elif isinstance(value, (int, float)):
                 self._counts[name] = value  # type: ignore[assignment]
+
+
+def _brief(total: Any) -> object:
+    if isinstance(total, dict):
+        return ", ".join(f"{count} {label}" for label, count in sorted(total.items()))
+    return total

@@ -1,13 +1,20 @@
-"""Say that something fails: at once, then rarely, and once that it is well again."""
+"""What a program that runs for days says of itself: what fails, how far it is, and that it is ending."""
 
+import os
+import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import structlog
 
 AGAIN_SECONDS = 60.0
 """Between two lines about one thing that goes on failing."""
+TELL_SECONDS = 30.0
+"""Between two lines about work that goes on."""
+KILLED = 128
+"""A shell's exit code of a process that a signal ended, less the signal's number."""
 
 
 class Voice:
@@ -33,8 +40,10 @@ class Voice:
         self._told_at: float | None = None
         self._lock = threading.Lock()
 
-    def failed(self, reason: object, *, patience: float = 0.0) -> None:
-        """Say that it fails, once it has for `patience` seconds."""
+    def failed(
+        self, reason: object, *, how: str = "does not answer", patience: float = 0.0
+    ) -> None:
+        """Say that it fails, and how, once it has for `patience` seconds."""
         with self._lock:
             now = self._clock()
             self._since = now if self._since is None else self._since
@@ -43,7 +52,7 @@ class Voice:
                 return
             self._told_at = now
         structlog.get_logger().warning(
-            f"{self._what} does not answer: trying again", **self._facts, reason=str(reason)
+            f"{self._what} {how}: trying again", **self._facts, reason=str(reason)
         )
 
     def well(self) -> None:
@@ -56,3 +65,42 @@ class Voice:
         if since is not None and told_at is not None:
             seconds = f"{self._clock() - since:.0f} s"
             structlog.get_logger().info(f"{self._what} answers again", **self._facts, after=seconds)
+
+
+@contextmanager
+def telling(
+    event: str, facts: Callable[[], Mapping[str, object]], *, seconds: float = TELL_SECONDS
+) -> Iterator[None]:
+    """Say how far the work within is, every so often and from a thread of its own, and once more at its end."""
+    over = threading.Event()
+    log = structlog.get_logger()
+
+    def go_on() -> None:
+        while not over.wait(seconds):
+            log.info(event, **facts())
+
+    thread = threading.Thread(target=go_on, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        log.info(f"{event}, in all", **facts())
+
+
+def stop_on_signals(says: str) -> threading.Event:
+    """Return an event that SIGINT and SIGTERM set, and say so; a second one ends the process at once."""
+    stop = threading.Event()
+
+    def asked(number: int, _frame: object) -> None:
+        if stop.is_set():
+            os._exit(KILLED + number)
+        stop.set()
+        # In a thread: the interrupted line may be one that holds the log's lock.
+        told = f"stopping: {says}; again to stop at once"
+        threading.Thread(target=structlog.get_logger().info, args=(told,)).start()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, asked)
+    return stop

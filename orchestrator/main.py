@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from orchestrator.chain import Chain
 from orchestrator.config import PASSWORD_VARIABLE, OrchestratorConfig
 from orchestrator.connections import limited
 from orchestrator.jobs import Service
+from orchestrator.listening import require_free, tell_listening
 from orchestrator.services import Services
 from orchestrator.store.blobs import Blobs
 from orchestrator.store.store import Store
@@ -40,6 +42,11 @@ def open_market(config: OrchestratorConfig, key: bytes) -> Services:
 class Server(uvicorn.Server):
     """uvicorn, ending with success when asked to end: its own handlers raise the signal again."""
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            await tell_listening(self.config, self.config.app.state.services)  # type: ignore[union-attr]
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
@@ -52,6 +59,7 @@ class Server(uvicorn.Server):
 
 async def main(config: OrchestratorConfig, key: bytes) -> None:
     """Serve until SIGINT or SIGTERM."""
+    require_free(config.host, config.port)
     services = open_market(config, key)
     service = Service(services)
     await services.store.require_entry()

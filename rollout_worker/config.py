@@ -98,6 +98,8 @@ class RoleConfig(Section):
     """Disk that downloaded blobs may take."""
     poll_seconds: Seconds = 1.0
     """Pause between looks at a market that has no work."""
+    tell_seconds: Seconds = 30.0
+    """How often a line says what was done and earned, and what is waited for."""
     retry: RetryConfig = RetryConfig()
     """Back-off."""
 

@@ -3,11 +3,11 @@
 What happens inside a run is `session.py`'s; which run is chosen, `choose.py`'s.
 """
 
-import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -23,13 +23,14 @@ from client.policies import (
     bring_tokenizer,
 )
 from client.retry import Unreachable
+from client.voice import stop_on_signals, telling
 from client.worker import WorkerRoutes
 from ledger.errors import LedgerError
 from protocol.checks.sequential import check
 from protocol.errors import MarketError, Refused
 from protocol.messages import SELF_CHECK_GROUPS, RunInfo
 from protocol.run import RunSpec
-from protocol.user_error import UserError
+from protocol.user_error import UserError, hosts_only
 from protocol.wire import checksum_address
 from rollout_worker.choose import OVER, Ability, choose, is_over, obstacles
 from rollout_worker.config import WorkerConfig
@@ -42,7 +43,7 @@ from rollout_worker.pay.exposure import Exposure
 from rollout_worker.pay.receipts import ReceiptBook
 from rollout_worker.replay.self_check import self_check
 from rollout_worker.session import End, Seller, Shift
-from rollout_worker.wallet import Wallet
+from rollout_worker.wallet import Wallet, token_of
 
 
 def serve(seller: Seller, wallet: Wallet) -> None:
@@ -134,13 +135,34 @@ def work_for(seller: Seller, wallet: Wallet, info: RunInfo) -> End:
     folder = seller.config.data_dir / "models" / str(info.run_id)
     bring_model_folder(seller.routes, info.spec, policy.weights, folder, give_up=give_up)
     with opened(seller.config, info.spec, folder) as engine:
-        structlog.get_logger().info("engine ready", engine=engine.name)
+        log = structlog.get_logger()
+        log.info("engine ready", engine=engine.name)
         wallet.join(info)
         with books_of(seller, wallet, info.run_id) as books:
             permit = Exposure(wallet.permit(info.run_id), books, seller.config.most_unposted_groups)
-            end = Shift(seller, info, store, engine, permit).run()
+            told = partial(progress, seller, wallet, info, books)
+            with telling(f"run {info.run_id}", told, seconds=seller.config.tell_seconds):
+                end = Shift(seller, info, store, engine, permit).run()
             tell_unposted(books, info.run_id)
+            log.info("to be paid", **{"run": info.run_id, "command": claiming(seller.config)})
             return check_self(seller, info, store, engine, folder) if end is End.PAUSED else end
+
+
+def progress(seller: Seller, wallet: Wallet, info: RunInfo, books: Bookkeeper) -> dict[str, object]:
+    """Return what was sold since this worker's first start, what it earned by stage, and what it waits for."""
+    told = seller.counters.brief("groups", "tokens", "rejected", "waits_for")
+    try:
+        earned = books.earnings()
+        return {**told, **(earned.shown(token_of(wallet.ledger, info.token)) if earned else {})}
+    except LedgerError as error:
+        return {**told, "earned": f"not known: {error}"}
+
+
+def claiming(config: WorkerConfig) -> str:
+    """Return the command that claims what this worker earned."""
+    chain = config.chain
+    place = f"--rpc {hosts_only(chain.rpc_url)} --deployment {chain.deployment}"
+    return f"rollcall claim --orchestrator {config.orchestrator} {place}"
 
 
 def check_self(
@@ -237,7 +259,8 @@ def opened(config: WorkerConfig, spec: RunSpec, folder: Path) -> Iterator[Engine
 
 def main(config: WorkerConfig, key: bytes) -> None:
     """Run one worker until SIGINT or SIGTERM, or until its runs are over."""
-    with open_seller(config, key, stop_on_signals()) as (seller, wallet):
+    stop = stop_on_signals("finishing the groups in hand")
+    with open_seller(config, key, stop) as (seller, wallet):
         serve(seller, wallet)
 
 
@@ -283,11 +306,3 @@ def open_seller(
             yield seller, wallet
         finally:
             counters.write(now=True)
-
-
-def stop_on_signals() -> threading.Event:
-    """Return an event that SIGINT and SIGTERM set."""
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    return stop

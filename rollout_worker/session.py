@@ -198,7 +198,7 @@ class Shift:
                 except (PolicyUnreachable, Unreachable) as error:
                     self._log.warning("leases returned", reason=str(error))
                     self._give_back(leases)
-                    self._pause(self._seller.config.poll_seconds)
+                    self._pause(self._seller.config.poll_seconds, "the leased policy")
                     continue
                 return Job(policy, leases)
         except Unreachable:
@@ -226,8 +226,9 @@ class Shift:
                 self._rest(error)
                 return ()
             if isinstance(answer, Later):
-                self._pause(answer.seconds)
+                self._pause(answer.seconds, "the trainer: enough groups are out")
                 return ()
+            self._pause(0.0, "")
             self._tell(answer.notice)
             self._tell_rejected(answer.rejected)
             self._backlog.extend(answer.leases)
@@ -266,7 +267,7 @@ class Shift:
         if found.is_over:
             self._ended = End.RUN_OVER
         else:
-            self._pause(self._seller.config.poll_seconds)
+            self._pause(self._seller.config.poll_seconds, found.reason)
         return False
 
     def _take(self) -> tuple[Lease, ...]:
@@ -312,9 +313,10 @@ class Shift:
             self._ended = End.RUN_OVER
             return
         self._log.info("run rests", reason=error.message)
-        self._pause(error.retry_after_seconds or seller.config.poll_seconds)
+        self._pause(error.retry_after_seconds or seller.config.poll_seconds, error.message)
 
-    def _pause(self, seconds: float) -> None:
+    def _pause(self, seconds: float, waits_for: str) -> None:
+        self._seller.counters.state("waits_for", waits_for)
         self._seller.counters.write()
         self._seller.stop.wait(seconds)
 

@@ -232,9 +232,7 @@ class Wallet:
 
 def require_funds(ledger: Ledger, account: str, stake: int) -> None:
     """Raise `Refused` naming all that an account lacks to put in a stake and to join: tokens, gas or both."""
-    address = ledger.deployment.token
-    symbol, decimals = ledger.token(address)
-    token = Token(address, symbol_of(symbol), decimals)
+    token = token_of(ledger, ledger.deployment.token)
     have, need = ledger.coin_balance(account), JOINING_GAS * ledger.gas_price()
     lacks = []
     if (held := ledger.balance(account)) < stake:
@@ -246,3 +244,9 @@ def require_funds(ledger: Ledger, account: str, stake: int) -> None:
         raise Refused(
             f"{account} needs {'; it needs '.join(lacks)}: send it the rest on chain {chain}"
         )
+
+
+def token_of(ledger: Ledger, address: str) -> Token:
+    """Return a token as its contract names it."""
+    symbol, decimals = ledger.token(address)
+    return Token(address, symbol_of(symbol), decimals)

@@ -86,6 +86,8 @@ class Trainer:
     metrics: MetricsFile
     progress: Progress
     scale: LossScale
+    asked_at: float | None = None
+    """Since when it waits for a batch."""
 
     def train(self) -> None:
         """Run until the last version is published; `Stopped` ends it earlier, between steps."""
@@ -100,9 +102,9 @@ class Trainer:
     def step(self) -> None:
         """Train on one batch and publish the next version."""
         step = self.progress.version
-        asked_at = time.monotonic()
+        self.asked_at = asked_at = time.monotonic()
         batch = self._wait_for_batch(step)
-        taken_at = time.monotonic()
+        self.asked_at, taken_at = None, time.monotonic()
         selection = self._read(batch)
         counted = TokenCounts()
         values = self._learn(step, selection, counted)

@@ -3,8 +3,8 @@
 The wiring: which parts a trainer is made of, and the checks that they belong together.
 """
 
-import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,6 +14,7 @@ import torch
 from client.look import look
 from client.retry import Unreachable
 from client.trainer import TrainerRoutes, open_trainer_routes
+from client.voice import stop_on_signals, telling
 from protocol.messages import RunInfo
 from protocol.policies.manifest import entries, policy_digest
 from protocol.signing import Domain, address_of
@@ -31,9 +32,7 @@ from trainer.scaling import first_scale
 
 def main(config: TrainerConfig, key: bytes) -> None:
     """Train the run to `config.steps`, or until a signal; return either way."""
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    stop = stop_on_signals("finishing the step in hand")
     compute_alike(config.threads)  # a recomputed step must give the published digest
     log = structlog.get_logger()
     require_served(config)
@@ -43,6 +42,7 @@ def main(config: TrainerConfig, key: bytes) -> None:
                 config.orchestrator, config.run_id, key, give_up=stop.is_set
             ) as client,
             open_trainer(config, key, client, stop) as trainer,
+            telling("trained", lambda: progress(trainer)),
         ):
             trainer.train()
     except (Stopped, Unreachable):
@@ -50,7 +50,8 @@ def main(config: TrainerConfig, key: bytes) -> None:
             raise
         log.info("stopped on request; the last checkpoint is where training goes on")
         return
-    log.info("training is complete", version=config.steps)
+    remedy = f"its operator ends it: rollcall run stop {config.run_id}"
+    log.info("training is complete; the run stays open", version=config.steps, remedy=remedy)
 
 
 def require_served(config: TrainerConfig) -> None:
@@ -61,6 +62,13 @@ def require_served(config: TrainerConfig) -> None:
         raise UserError(
             f"run {config.run_id} is not served at {config.orchestrator}, which serves {names}: set run_id"
         )
+
+
+def progress(trainer: Trainer) -> dict[str, object]:
+    """Return how far a trainer is, and since when it waits."""
+    since = trainer.asked_at
+    waits_for = f"groups, for {time.monotonic() - since:.0f} s" if since else ""
+    return {"version": trainer.progress.version, "of": trainer.config.steps, "waits_for": waits_for}
 
 
 @contextmanager

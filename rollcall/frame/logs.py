@@ -23,20 +23,28 @@ def configure_logging(role: str, *, level: str = "info") -> None:
             key_order=["timestamp", "level", "role", "event"], bool_as_flag=False
         )
     )
+    facts: list[structlog.typing.Processor] = [
+        lambda _logger, _method, values: {"role": role, **values},
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
+        structlog.processors.format_exc_info,
+        _hosts_only,
+    ]
     structlog.configure(
-        processors=[
-            lambda _logger, _method, values: {"role": role, **values},
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
-            structlog.processors.format_exc_info,
-            _hosts_only,
-            renderer,
-        ],
+        processors=[*facts, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
+    libraries = logging.StreamHandler()
+    strip = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+    libraries.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*facts, structlog.stdlib.add_logger_name],
+            processors=[strip, renderer],
+        )
+    )
+    logging.basicConfig(level=logging.WARNING, handlers=[libraries])
 
 
 def _hosts_only(_logger: object, _method: str, values: Any) -> Any:

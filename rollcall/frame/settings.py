@@ -33,7 +33,7 @@ def load(model: type[Config], path: Path | None, assignments: Sequence[str] = ()
 
 def to_toml(config: BaseModel) -> str:
     """Return the config as TOML, each key under its description."""
-    return "\n".join(_lines(config, prefix="")) + "\n"
+    return "\n".join(_lines(type(config), config)) + "\n"
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -86,6 +86,9 @@ def _explain(model: type[BaseModel], error: ValidationError) -> Iterator[str]:
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"
             yield f"unknown key {key!r}; {hint}"
+        elif item["type"] == "model_type":
+            names = ", ".join(name for name in _known_keys(model) if name.startswith(f"{key}."))
+            yield f"{key} is a section: set its keys, {names}"
         elif item["type"] != "missing":
             yield f"{key}: {item['msg']}"
 
@@ -117,19 +120,25 @@ def _known_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
     return keys
 
 
-def _lines(config: BaseModel, prefix: str) -> Iterator[str]:
-    tables: list[tuple[str, BaseModel]] = []
-    for name, field in type(config).model_fields.items():
-        value = getattr(config, name)
-        if isinstance(value, BaseModel):
-            tables.append((name, value))
+def _lines(model: type[BaseModel], config: BaseModel | None, prefix: str = "") -> Iterator[str]:
+    """Yield a config as TOML, or without one its defaults; what must be set is commented out and says so."""
+    tables: list[tuple[str, type[BaseModel]]] = []
+    for name, field in model.model_fields.items():
+        kind: Any = field.annotation
+        if _is_model(kind):
+            tables.append((name, kind))
             continue
-        for line in (field.description or "").splitlines():
-            yield f"# {line}".rstrip()
-        yield f"# {name} =" if value is None else f"{name} = {_literal(value)}"
+        yield from (f"# {line}".rstrip() for line in (field.description or "").splitlines())
+        default = None if field.is_required() else field.get_default(call_default_factory=True)
+        value = default if config is None else getattr(config, name)
+        if value is not None:
+            yield f"{name} = {_literal(value)}"
+        else:
+            yield f"# {name} = …  (must be set)" if field.is_required() else f"# {name} ="
     for name, table in tables:
         yield f"\n[{prefix}{name}]"
-        yield from _lines(table, prefix=f"{prefix}{name}.")
+        nested = None if config is None else getattr(config, name)
+        yield from _lines(table, nested, f"{prefix}{name}.")
 
 
 def _literal(value: Any) -> str:
@@ -142,23 +151,6 @@ def _literal(value: Any) -> str:
     return json.dumps(str(value))
 
 
-def template(model: type[BaseModel], prefix: str = "") -> str:
+def template(model: type[BaseModel]) -> str:
     """Return a config to fill in: every key under its description, with its default if it has one."""
-    lines: list[str] = []
-    tables: list[tuple[str, type[BaseModel]]] = []
-    for name, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            tables.append((name, field.annotation))
-            continue
-        lines += [f"# {line}".rstrip() for line in (field.description or "").splitlines()]
-        default = field.get_default(call_default_factory=True)
-        if field.is_required():
-            lines.append(f"{name} = # must be set")
-        elif default is None:
-            lines.append(f"# {name} =")
-        else:
-            lines.append(f"{name} = {_literal(default)}")
-    text = "\n".join(lines) + "\n"
-    for name, table in tables:
-        text += f"\n[{prefix}{name}]\n" + template(table, prefix=f"{prefix}{name}.")
-    return text
+    return "\n".join(_lines(model, None)) + "\n"

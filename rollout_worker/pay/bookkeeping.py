@@ -18,13 +18,14 @@ from client.public import MAX_EPOCH_BYTES, BlobMismatch, PublicRoutes
 from client.retry import GiveUp, Unreachable
 from ledger.errors import ContractError, LedgerError
 from ledger.ledger import Ledger
-from ledger.state import DisputeStatus, EpochState, Posting
+from ledger.state import DisputeStatus, EpochState, Posting, RunState
 from protocol.canonical import keccak256
 from protocol.epoch import AccountLeaf, blob_of
 from protocol.errors import MarketError, NotFound
 from protocol.files import numbered, write_whole
 from protocol.merkle import Tree
 from protocol.messages import EpochFile
+from rollout_worker.pay.earnings import Earnings, earned_of
 from rollout_worker.pay.receipts import ReceiptBook
 from rollout_worker.pay.unposted import last_nonce_of
 
@@ -96,17 +97,22 @@ class Bookkeeper:
         self._cursor = ledger.events()
         self._uris: dict[bytes, str] = {}
         self._paid_nonce: int | None = None
+        self._state: RunState | None = None
+        self._earned: dict[int, int] = {}
+        """This worker's units up to each epoch whose file was seen."""
         self._log = structlog.get_logger().bind(run=run_id)
 
     def step(self) -> None:
         """Fetch what is new on chain, show what was skipped, drop what is superfluous."""
         self._end_disputes()
-        state = self._ledger.run(self._run_id)
+        self._state = state = self._ledger.run(self._run_id)
         if not state.num_posted:
             self._paid_nonce = 0
         for epoch in range(max(0, state.num_final - 1), state.num_posted):
             chain = self._ledger.epoch(self._run_id, epoch)
             found = self._file(epoch, chain)
+            if found is not None:
+                self._earned[epoch] = earned_of(found.accounts, self._worker)
             if found is not None and epoch == state.num_posted - 1:
                 self._paid_nonce = last_nonce_of(found.accounts, self._worker)
             if found is None or epoch < state.num_final or not self._proves:
@@ -120,6 +126,21 @@ class Bookkeeper:
         if self._paid_nonce is None:
             return 0, 0  # not looked yet
         return self._receipts.promised_above(self._run_id, self._paid_nonce)
+
+    def earnings(self) -> Earnings | None:
+        """Return what was earned by stage, as of the last step; None before the first."""
+        state = self._state
+        if state is None:
+            return None
+        final = self._earned.get(state.num_final - 1, 0)
+        posted = self._earned.get(state.num_posted - 1, final)
+        claimed = self._ledger.claimed(self._run_id, self._worker)
+        return Earnings(
+            accepted=self.unposted()[1] * state.rate,
+            in_challenge=max(0, posted - final) * state.rate,
+            claimable=max(0, final * state.rate - claimed),
+            claimed=claimed,
+        )
 
     def _file(self, epoch: int, chain: EpochState) -> Published | None:
         """Return an epoch's file from this disk, else from the market; None where neither has it."""

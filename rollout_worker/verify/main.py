@@ -21,7 +21,7 @@ from client.look import look
 from client.policies import PolicyCache, bring_model_folder
 from client.retry import Unreachable
 from client.verifier import VerifierRoutes
-from client.voice import Voice
+from client.voice import Voice, stop_on_signals, telling
 from ledger.errors import ChainUnreachable, LedgerError
 from protocol.checks.evidence import Consequence, consequence
 from protocol.epoch import FraudReport
@@ -41,7 +41,6 @@ from protocol.verdict import Outcome, Verdict
 from rollout_worker.choose import OVER
 from rollout_worker.config import VerifierConfig
 from rollout_worker.first_look import is_named
-from rollout_worker.main import stop_on_signals
 from rollout_worker.replay.measure import Replayer, ReplayModel
 from rollout_worker.replay.registry import open_replayer
 from rollout_worker.verify.drift import DriftBook
@@ -100,8 +99,10 @@ class Watch:
         with verifier.counters.timing("wait"):
             answer = self._ask()
         if isinstance(answer, Later):
+            verifier.counters.state("waits_for", "groups to replay")
             return min(answer.seconds, verifier.config.poll_seconds)
         with verifier.counters.timing("busy"):
+            verifier.counters.state("waits_for", "" if answer.tasks else "groups to replay")
             self._examine(answer.tasks)
         return 0.0 if answer.tasks else verifier.config.poll_seconds
 
@@ -341,7 +342,12 @@ def _join(verifier: Verifier, info: RunInfo) -> None:
 
 def main(config: VerifierConfig, key: bytes) -> None:
     """Run one verifier until SIGINT or SIGTERM."""
-    with open_verifier(config, key, stop_on_signals()) as verifier:
+    stop = stop_on_signals("finishing the replays in hand")
+    told = ("verdicts", "tokens", "epochs_signed", "fraud_reports_signed", "waits_for")
+    with (
+        open_verifier(config, key, stop) as verifier,
+        telling("verified", lambda: verifier.counters.brief(*told), seconds=config.tell_seconds),
+    ):
         serve(verifier)
 
 

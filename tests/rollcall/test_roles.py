@@ -1,5 +1,7 @@
 """Each role is found by the command that starts it."""
 
+import tomllib
+
 import pytest
 from typer.testing import CliRunner
 
@@ -11,7 +13,8 @@ from rollcall.__main__ import app
     [
         ("serve", "lease_grace_seconds = "),
         ("join", "groups_per_call = "),
-        ("verify", "data_dir = "),
+        ("launch", "budget = "),
+        ("verify", "# data_dir = …  (must be set)"),
         ("train", "work_dir = "),
     ],
 )
@@ -19,3 +22,4 @@ def test_a_role_prints_the_settings_that_it_starts_with(command: str, own: str) 
     done = CliRunner().invoke(app, [command, "--print-config"])
     assert done.exit_code == 0, done.exception
     assert own in done.output
+    tomllib.loads(done.output)

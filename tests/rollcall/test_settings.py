@@ -6,7 +6,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 from protocol.user_error import UserError
-from rollcall.frame.settings import load, to_toml
+from rollcall.frame.settings import load, template, to_toml
 
 
 class Nested(BaseModel):
@@ -102,3 +102,18 @@ def test_what_cannot_be_read_and_a_value_used_as_a_table_are_one_line(tmp_path: 
         load(Example, tmp_path / "latin")
     with pytest.raises(UserError, match="url is a value already"):
         load(Example, None, ["url=x", "url.part=y"])
+
+
+def test_a_printed_template_loads_and_says_what_it_lacks(tmp_path: Path) -> None:
+    text = template(Placed)
+    assert "# url = …  (must be set)" in text
+    with pytest.raises(UserError, match=r"url, place\.rpc_url are missing"):
+        load(Placed, written(tmp_path, text))
+    assert load(Placed, written(tmp_path, text), ["url=x", "place.rpc_url=y"]).place.seconds == 2.0
+
+
+def test_a_section_that_is_given_a_value_names_its_keys() -> None:
+    with pytest.raises(
+        UserError, match=r"place is a section: set its keys, place\.rpc_url, place\.s"
+    ):
+        load(Placed, None, ["url=x", "place=http://a"])
