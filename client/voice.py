@@ -9,6 +9,8 @@ from contextlib import contextmanager
 
 import structlog
 
+from protocol.user_error import one_line
+
 AGAIN_SECONDS = 60.0
 """Between two lines about one thing that goes on failing."""
 TELL_SECONDS = 30.0
@@ -22,7 +24,7 @@ class Voice:
 
     Example:
         voice = Voice("orchestrator", at="http://market:8100")
-        voice.failed("connection refused")  # orchestrator does not answer: trying again  at=… reason=…
+        voice.failed(error)  # orchestrator does not answer: trying again  at=… reason=…
         voice.well()                        # orchestrator answers again  at=… after="12 s"
     """
 
@@ -41,7 +43,7 @@ class Voice:
         self._lock = threading.Lock()
 
     def failed(
-        self, reason: object, *, how: str = "does not answer", patience: float = 0.0
+        self, reason: Exception, *, how: str = "does not answer", patience: float = 0.0
     ) -> None:
         """Say that it fails, and how, once it has for `patience` seconds."""
         with self._lock:
@@ -52,8 +54,18 @@ class Voice:
                 return
             self._told_at = now
         structlog.get_logger().warning(
-            f"{self._what} {how}: trying again", **self._facts, reason=str(reason)
+            f"{self._what} {how}: trying again", **self._facts, reason=one_line(reason)
         )
+
+    @contextmanager
+    def hears(self, *errors: type[Exception]) -> Iterator[None]:
+        """Say what happens of one attempt; its errors go on."""
+        try:
+            yield
+        except errors as error:
+            self.failed(error)
+            raise
+        self.well()
 
     def well(self) -> None:
         """Say that it is well, if it was said to fail."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
+from client.voice import Voice
 from ledger.errors import ChainUnreachable, ContractError
 from ledger.ledger import Ledger
 from ledger.rules import owed_until
@@ -48,8 +49,11 @@ class Membership:
 class Chain:
     """Reads and writes of one ledger, for coroutines."""
 
-    def __init__(self, ledger: Ledger, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, ledger: Ledger, *, at: str = "", clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._ledger = ledger
+        self._voice = Voice("chain", at=at)
         self._clock = clock
         self._cache: dict[tuple[Any, ...], tuple[float, Any]] = {}
         self._owed: dict[tuple[int, int], bool] = {}
@@ -223,7 +227,8 @@ class Chain:
 
     async def _read(self, call: Callable[[], Answer]) -> Answer:
         try:
-            return await asyncio.to_thread(call)
+            with self._voice.hears(ChainUnreachable):
+                return await asyncio.to_thread(call)
         except ChainUnreachable as error:
             raise Busy(
                 "the chain does not answer; send the same again", retry_after_seconds=2.0
@@ -232,7 +237,8 @@ class Chain:
     async def _write(self, call: Callable[[], Answer]) -> Answer:
         # The sender owns the nonce and is thread-safe; the lock keeps one write in flight at a time.
         async with self._writes:
-            return await asyncio.to_thread(call)
+            with self._voice.hears(ChainUnreachable):
+                return await asyncio.to_thread(call)
 
     async def _cached(
         self,

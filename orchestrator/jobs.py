@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from client.voice import Voice
 from ledger.errors import ChainUnreachable, LedgerError
 from orchestrator import epochs, leases, permits, restoring, slashes
 from orchestrator.checks import canaries, withholding
@@ -19,7 +18,6 @@ from orchestrator.run import Run
 from orchestrator.services import Services
 from orchestrator.watch import EpochWatch
 from protocol.errors import MarketError
-from protocol.user_error import hosts_only
 
 Job = Callable[[Services, Run], Awaitable[None]]
 
@@ -47,6 +45,11 @@ async def free_leases(services: Services, run: Run) -> None:
     await leases.expire(services, run, latest=latest)
 
 
+def of_the_chain(error: BaseException) -> bool:
+    """Return whether an error says that the chain is away, which `Chain` has said already."""
+    return isinstance(error, ChainUnreachable) or isinstance(error.__cause__, ChainUnreachable)
+
+
 class Service:
     """Runs the jobs of every served run until it is closed."""
 
@@ -56,7 +59,6 @@ class Service:
         self._tasks: list[asyncio.Task[None]] = []
         self._epochs = EpochWatch(services.config.watch_folder)
         self._has_all_runs = False
-        self._chain = Voice("chain", at=hosts_only(services.config.rpc_url))
         self._told: dict[tuple[str, int], str] = {}
         """What was said last of each job of each run, while it goes on failing."""
         self.failure: BaseException | None = None
@@ -124,14 +126,10 @@ class Service:
         told, place = "", (name, run.run_id)
         try:
             await job(self._services, run)
-            if job is watch:
-                self._chain.well()
-        except ChainUnreachable as error:
-            failures.inc()
-            self._chain.failed(error)
         except (MarketError, LedgerError) as error:
             failures.inc()
-            if (told := str(error)) != self._told.get(place):
+            told = str(error)
+            if told != self._told.get(place) and not of_the_chain(error):
                 log.warning("background round failed: trying again", job=name, error=told)
         except Exception:
             # The boundary of a round: a defect met in one run must not end settlement for all of them in silence.
@@ -146,10 +144,9 @@ class Service:
                 await restoring.restore_runs(self._services)
                 self._has_all_runs = True
             await self._services.recover()
-        except ChainUnreachable as error:
-            self._chain.failed(error)
         except (MarketError, LedgerError) as error:
-            log.warning("runs not recovered", error=str(error))
+            if not of_the_chain(error):
+                log.warning("runs not recovered", error=str(error))
         except Exception:
             # Redis may refuse for reasons of its own (full, read-only): the jobs outlive it.
             self._services.metrics.background_failures.labels("recover").inc()

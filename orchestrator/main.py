@@ -23,6 +23,7 @@ from orchestrator.listening import require_free, tell_listening
 from orchestrator.services import Services
 from orchestrator.store.blobs import Blobs
 from orchestrator.store.store import Store
+from protocol.user_error import hosts_only
 
 
 def open_market(config: OrchestratorConfig, key: bytes) -> Services:
@@ -35,7 +36,7 @@ def open_market(config: OrchestratorConfig, key: bytes) -> Services:
         # Taken out of the environment, so that no child inherits it.
         store=Store(config.redis_url, os.environ.pop(PASSWORD_VARIABLE, "")),
         blobs=Blobs(config.blob_url),
-        chain=Chain(ledger),
+        chain=Chain(ledger, at=hosts_only(config.rpc_url)),
     )
 
 

@@ -18,7 +18,7 @@ def test_a_failure_is_said_at_once_then_rarely_and_once_that_it_is_over() -> Non
     with capture_logs() as said:
         voice.well()
         for clock.now in (0.0, 1.0, 59.0, 60.0, 61.0):
-            voice.failed("connection refused")
+            voice.failed(OSError("connection refused"))
         clock.now = 70.0
         voice.well()
         voice.well()
@@ -35,11 +35,11 @@ def test_what_is_over_within_its_patience_is_never_said() -> None:
     voice = Voice("orchestrator", clock=clock)
     with capture_logs() as said:
         for clock.now in (0.0, 9.9):
-            voice.failed("busy", patience=10.0)
+            voice.failed(OSError("busy"), patience=10.0)
         voice.well()
         clock.now = 20.0
-        voice.failed("busy", patience=10.0)
+        voice.failed(OSError("busy"), patience=10.0)
         assert said == []
         clock.now = 30.0
-        voice.failed("busy", patience=10.0)
+        voice.failed(OSError("busy"), patience=10.0)
     assert len(said) == 1
