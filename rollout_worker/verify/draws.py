@@ -7,6 +7,7 @@ is dated.
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 
 from audit.chain_facts import Keys
@@ -26,8 +27,19 @@ SLACK_SECONDS = 2 * MAX_CLOCK_SKEW_SECONDS + 1
 """Between a group's date and the chain's time: its worker's clock and the orchestrator's may be off."""
 
 
+@dataclass(frozen=True, slots=True)
+class PostedEpoch:
+    """What a posted epoch counts for: the secret it revealed, and groups by worker."""
+
+    header_hash: bytes
+    secret: bytes
+    num_groups: Counter[str]
+
+
 class DrawCheck:
-    """Checks the epochs of one run, in order. Reads each earlier file once."""
+    """Checks the epochs of one run, in order. Reads each earlier file once, and anew where the chain has
+    another one in its place: after a voided epoch, or blocks that were taken back.
+    """
 
     def __init__(self, routes: PublicRoutes, ledger: Ledger, info: RunInfo, domain: Domain) -> None:
         self._routes = routes
@@ -35,19 +47,19 @@ class DrawCheck:
         self._info = info
         self._domain = domain
         self._keys = Keys(ledger)
-        self._generation = -1
-        self._paid: Counter[str] = Counter()
-        self._secrets: dict[int, bytes] = {}
+        self._posted: dict[int, PostedEpoch] = {}
+        self._num_final = 0
+        """Epochs that were final when they were last looked at."""
 
     def check(self, file: EpochFile, work: Mapping[bytes, Contribution], state: RunState) -> None:
         """Raise `EpochRefused` unless each of the file's groups that was drawn was replayed well.
 
         `work` is the file's, by digest; a group drawn by a secret that is not out must wait for its epoch.
         """
-        self._count_before(file.epoch, state)
-        secrets = self._secrets | {file.epoch: file.secret}
-        public = self._public(state, secrets)
-        records = PaidCounts(self._paid)
+        before = self._before(file.epoch, state)
+        secrets = {number: posted.secret for number, posted in enumerate(before)}
+        public = self._public(state, secrets | {file.epoch: file.secret})
+        records = PaidCounts(sum((posted.num_groups for posted in before), Counter()))
         records.take(file.contributions)
         for digest, item in work.items():
             if self._can_be_drawn(digest, item, records, public, state.num_opened):
@@ -95,20 +107,29 @@ class DrawCheck:
                 return True
         return False
 
-    def _count_before(self, epoch: int, state: RunState) -> None:
-        """Read the posted epochs before this one, as the chain has them; all anew after one was voided."""
-        if state.generation != self._generation:
-            self._generation = state.generation
-            self._paid.clear()
-            self._secrets.clear()
-        for earlier in range(len(self._secrets), epoch):
-            digest = self._routes.epoch(self._info.run_id, earlier).file
-            data = self._routes.blob(digest, max_bytes=MAX_EPOCH_BYTES, kind="epoch")
-            published, chain = read_file(data), self._ledger.epoch(self._info.run_id, earlier)
-            if published.header(keccak256(data)).struct_hash() != chain.header_hash:
-                raise EpochRefused(f"the file of epoch {earlier} has not the header on chain")
-            self._paid.update(item.worker for item in published.file.contributions)
-            self._secrets[earlier] = published.file.secret
+    def _before(self, epoch: int, state: RunState) -> list[PostedEpoch]:
+        """Return the epochs before this one as the chain has them; what stays final is looked at once."""
+        fixed = min(self._num_final, state.num_final)
+        for earlier in range(epoch):
+            known = self._posted.get(earlier)
+            if known is not None and earlier < fixed:
+                continue
+            header_hash = self._ledger.epoch(self._info.run_id, earlier).header_hash
+            if known is None or known.header_hash != header_hash:
+                self._posted[earlier] = self._read(earlier, header_hash)
+        self._num_final = state.num_final
+        return [self._posted[earlier] for earlier in range(epoch)]
+
+    def _read(self, epoch: int, header_hash: bytes) -> PostedEpoch:
+        digest = self._routes.epoch(self._info.run_id, epoch).file
+        data = self._routes.blob(digest, max_bytes=MAX_EPOCH_BYTES, kind="epoch")
+        published = read_file(data)
+        if published.header(keccak256(data)).struct_hash() != header_hash:
+            raise EpochRefused(f"the file of epoch {epoch} has not the header on chain")
+        file = published.file
+        return PostedEpoch(
+            header_hash, file.secret, Counter(item.worker for item in file.contributions)
+        )
 
     def _public(self, state: RunState, secrets: Mapping[int, bytes]) -> PublicDraws:
         # A run that was ever halted may owe some accepted work to nobody: the nonce bounds the record then.

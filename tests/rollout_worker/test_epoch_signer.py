@@ -1,6 +1,7 @@
 """What a verifier does with an epoch that it will not sign now."""
 
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,12 @@ import pytest
 from client.counters import Counters
 from client.public import BlobMismatch
 from client.verifier import VerifierRoutes
+from ledger.state import EpochState
+from protocol.epoch import header_of
 from protocol.errors import Busy
-from protocol.messages import EpochFile
+from protocol.messages import EpochFile, EpochInfo
 from rollout_worker.verify.epochs import FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS, EpochSigner
-from tests.orchestrator.test_settling import earn
+from tests.orchestrator.test_settling import earn, final
 from tests.stage.place import Place
 from tests.stage.signer import at_the_runs_time, signer_of
 
@@ -129,3 +132,45 @@ def test_amounts_that_no_leaf_holds_are_refused_and_end_no_verifier(
     desk.signer.step()
     assert not desk.has_signed
     assert desk.counters.snapshot()["epochs_refused"] == 1
+
+
+def test_an_epoch_that_the_chain_takes_back_counts_for_nothing(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a re-organisation another epoch stands in its place, of the same generation."""
+    earn(place, "alice", 2)
+    final(place, 0)
+    earn(place, "bob")
+    other = final(place, 1).model_copy(update={"epoch": 0})
+    data, ledger = other.canonical(), place.ground.by("v0")
+    header_hash, told = header_of(other, data).struct_hash(), place.epoch(0)
+    info = told.model_copy(update={"file": place.upload(data).digest})
+    asked: list[int] = []
+
+    class Node:
+        """A node whose blocks change; it says what it was asked."""
+
+        has_another = False
+
+        def epoch(self, run_id: int, epoch: int) -> EpochState:
+            asked.append(epoch)
+            found = ledger.epoch(run_id, epoch)
+            return replace(found, header_hash=header_hash) if self.has_another else found
+
+    def shown(*_: Any, **__: Any) -> EpochInfo:
+        return info if node.has_another else told
+
+    node = Node()
+    monkeypatch.setattr(VerifierRoutes, "epoch", shown)
+    draws = signer_of(place, tmp_path, ledger=node)._draws
+    posted = replace(ledger.run(place.run_id), num_final=0)
+    alice, bob = place.ground.address("alice"), place.ground.address("bob")
+    assert [epoch.num_groups for epoch in draws._before(1, posted)] == [Counter({alice: 2})]
+    node.has_another = True
+    [found] = draws._before(1, posted)
+    assert (found.num_groups, found.secret) == (Counter({bob: 1}), other.secret)
+    assert draws._before(0, posted) == [], "what comes after an epoch does not count for it"
+    asked.clear()
+    for _ in range(3):
+        draws._before(1, replace(posted, num_final=1))
+    assert asked == [0], "what stays final is looked at once"
