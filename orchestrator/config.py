@@ -37,8 +37,12 @@ class Limits(BaseModel):
     """A request's body must be here within this: 8 MiB of a submission at 2.3 Mbit/s."""
     head_seconds: float = 10.0
     """A request's head must be here within this, from when its connection is open and free."""
+    read_seconds: float = 30.0
+    """A reader that takes no 64 KiB of its answer within this is lost."""
+    max_connections: int = 4096
+    """Connections of this process, where it may open as many files; it asks for that at its start."""
     max_connections_per_address: int = 1000
-    """Connections that one network address may hold."""
+    """Connections that one network address may hold; behind a proxy all have its address."""
     max_upload_bytes_per_day: int = 1 << 30
     """New blobs that a verifier or an operator may store in a day; epoch files that were lost are some."""
     max_trainer_bytes_per_day: int = 1 << 40

@@ -1,55 +1,194 @@
-"""Connections as they are held: few for one network address, and closed if no request comes over them.
+"""Connections as they are held: no more than there are descriptors for, few for one network address, and
+none that keeps this process waiting: for a head, for the rest of a body, for its answer to be read.
 
-uvicorn counts from a request's first answer on. What a stranger holds before that costs a file descriptor,
-of which a process has a thousand: a head that drips, or never comes, would keep everybody else out.
+uvicorn waits for each of these as long as its peer likes, and counts nobody's connections.
 """
 
 import asyncio
-from collections import Counter
-from typing import Any
+import resource
+from collections.abc import Iterable
+from typing import Any, Protocol
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from orchestrator.budgets import block_of
 from orchestrator.config import Limits
+from protocol.user_error import UserError
+
+RESERVED_FILES = 128
+"""Descriptors for what no stranger opens: Redis (one for each event stream), the chain, blobs, scorers."""
+MOST_HEAD_BYTES = 1 << 16
+"""Bytes that may come without completing a head or being a body's: a head, or a chunked body's trailers."""
+TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+
+
+def settings(limits: Limits) -> dict[str, Any]:
+    """Return what uvicorn is told about connections.
+
+    A web socket would leave this protocol and its limits. What is not an error is not logged: strangers'
+    nonsense would fill the log.
+    """
+    protocol = limited(limits)
+    return {"http": protocol, "ws": "none", "log_level": "error", "access_log": False}
+
+
+def most_connections(limits: Limits) -> int:
+    """Return how many connections this process may hold, having asked for the descriptors they take."""
+    wanted = limits.max_connections + RESERVED_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return limits.max_connections
+    soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft <= RESERVED_FILES:
+        raise UserError(
+            f"this process may open {soft} files and needs {RESERVED_FILES} besides its connections: "
+            "raise the limit, such as by `ulimit -n 1024`"
+        )
+    return soft - RESERVED_FILES
+
+
+class Holder(Protocol):
+    """A connection, as places are given and taken."""
+
+    block: str
+    transport: asyncio.Transport
+    since: float
+    """When what it waits for, or is asked, began."""
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether its peer has not sent all of a request."""
+        ...
+
+
+class Places:
+    """The places for connections: some in all, fewer for one network address.
+
+    When all are taken, whoever has most gives one up. A connection over which nothing whole has come is
+    closed before one that is being answered, and before a newcomer is.
+    """
+
+    def __init__(self, most: int, most_per_address: int) -> None:
+        self._most = most
+        self._most_per_address = most_per_address
+        self._held: dict[str, dict[Holder, None]] = {}
+        self._num = 0
+
+    def open(self, new: Holder) -> Holder | None:
+        """Take a place; return who has to leave for that: somebody, nobody, or the newcomer itself."""
+        own = self._held.setdefault(new.block, {})
+        own[new] = None
+        self._num += 1
+        if len(own) > self._most_per_address:
+            crowd = own
+        elif self._num > self._most:
+            crowd = max(self._held.values(), key=len)
+        else:
+            return None
+        leaving = self._longest_waiting(holder for holder in crowd if holder is not new)
+        if leaving is None:
+            leaving = new if crowd is own else next(iter(crowd))
+        self.close(leaving)
+        return leaving
+
+    def close(self, holder: Holder) -> None:
+        """Give a place back; one that was taken away is back already."""
+        own = self._held.get(holder.block, {})
+        if holder in own:
+            self._num -= 1
+            del own[holder]
+            if not own:
+                del self._held[holder.block]
+
+    @staticmethod
+    def _longest_waiting(holders: Iterable[Holder]) -> Holder | None:
+        waiting = (holder for holder in holders if holder.is_waiting)
+        return min(waiting, key=lambda holder: holder.since, default=None)
 
 
 def limited(limits: Limits) -> type[asyncio.Protocol]:
     """Return the protocol that one server speaks over each of its connections."""
-    held: Counter[str] = Counter()
+    places = Places(most_connections(limits), limits.max_connections_per_address)
 
     class Limited(HttpToolsProtocol):
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
-            self._wait: asyncio.TimerHandle | None = None
-            self._block = block_of(self.client[0] if self.client else "unknown")
-            held[self._block] += 1
-            if held[self._block] > limits.max_connections_per_address:
-                transport.abort()
-            else:
-                self._await_head()
+            self.block = block_of(self.client[0] if self.client else "unknown")
+            self._timer: asyncio.TimerHandle | None = None
+            self._is_sending = False
+            self._has_parsed = False
+            self._num_unparsed = 0
+            self._wait()
+            leaving = places.open(self)
+            if leaving is not None:
+                leaving.transport.abort()
 
         def connection_lost(self, exc: Exception | None) -> None:
-            held[self._block] -= 1
-            if not held[self._block]:
-                del held[self._block]
-            self._had_head()
+            places.close(self)
+            self._stop_timer()
             super().connection_lost(exc)
 
-        def on_headers_complete(self) -> Any:
-            self._had_head()
+        def data_received(self, data: bytes) -> None:
+            self._has_parsed = False
+            super().data_received(data)
+            self._num_unparsed = 0 if self._has_parsed else self._num_unparsed + len(data)
+            if self._num_unparsed > MOST_HEAD_BYTES:
+                if self._is_asked:  # another answer is on its way
+                    self.transport.abort()
+                else:
+                    self.transport.write(TOO_LARGE)
+                    self.transport.close()
+
+        def on_headers_complete(self) -> None:
             super().on_headers_complete()
+            self._has_parsed = self._is_sending = True
+            self._wait()
+
+        def on_body(self, body: bytes) -> None:
+            self._has_parsed = True
+            super().on_body(body)
+
+        def on_message_complete(self) -> None:
+            self._has_parsed, self._is_sending = True, False
+            super().on_message_complete()
+            self._wait()
 
         def on_response_complete(self) -> None:
-            self._await_head()
             super().on_response_complete()
+            self._wait()
 
-        def _await_head(self) -> None:
-            self._had_head()
-            self._wait = self.loop.call_later(limits.head_seconds, self.transport.abort)
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self._wait()
 
-        def _had_head(self) -> None:
-            if self._wait is not None:
-                self._wait.cancel()
+        def resume_writing(self) -> None:
+            super().resume_writing()
+            self._wait()
+
+        @property
+        def _is_asked(self) -> bool:
+            """Whether an answer is due, or on its way."""
+            return self.cycle is not None and not self.cycle.response_complete
+
+        @property
+        def is_waiting(self) -> bool:
+            return self._is_sending or not self._is_asked
+
+        def _wait(self) -> None:
+            """Say from now on how long the peer may take for what it owes next."""
+            self._stop_timer()
+            self.since = self.loop.time()
+            if self.flow.write_paused:
+                seconds = limits.read_seconds
+            elif self._is_asked:
+                return  # a body that is read has its time by whoever reads it
+            else:
+                seconds = limits.body_seconds if self._is_sending else limits.head_seconds
+            self._timer = self.loop.call_later(seconds, self.transport.abort)
+
+        def _stop_timer(self) -> None:
+            if self._timer is not None:
+                self._timer.cancel()
 
     return Limited

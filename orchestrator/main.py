@@ -17,7 +17,7 @@ from ledger.ledger import Ledger
 from orchestrator.app import create_app
 from orchestrator.chain import Chain
 from orchestrator.config import PASSWORD_VARIABLE, OrchestratorConfig
-from orchestrator.connections import limited
+from orchestrator.connections import settings
 from orchestrator.jobs import Service
 from orchestrator.listening import require_free, tell_listening
 from orchestrator.services import Services
@@ -71,12 +71,10 @@ async def main(config: OrchestratorConfig, key: bytes) -> None:
     server = Server(
         uvicorn.Config(
             create_app(services, service),
-            http=limited(config.limits),
             host=config.host,
             port=config.port,
-            log_level="warning",
-            access_log=False,
             timeout_graceful_shutdown=5,
+            **settings(config.limits),
         )
     )
     await server.serve()

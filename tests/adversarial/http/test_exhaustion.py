@@ -17,7 +17,7 @@ import pytest
 import uvicorn
 
 from orchestrator.app import create_app
-from orchestrator.connections import limited
+from orchestrator.connections import settings
 from orchestrator.events import Streams
 from protocol.canonical import content_digest
 from protocol.errors import TooManyRequests
@@ -32,15 +32,15 @@ FOUR_MEBIBYTES = os.urandom(MAX_CHUNK_BYTES)
 def serving(ground: Ground, redis_url: str, folder: Path, **limits: Any) -> Iterator[int]:
     """Yield the port of a second copy of the orchestrator."""
     services = open_market(ground, redis_url, folder, {"limits": limits})
-    settings = uvicorn.Config(
+    plain = {"access_log": False}
+    config = uvicorn.Config(
         create_app(services),
-        http=limited(services.config.limits) if limits else "auto",
         port=0,
         log_config=None,
-        access_log=False,
         timeout_graceful_shutdown=1,
+        **settings(services.config.limits) if limits else plain,
     )
-    server = uvicorn.Server(settings)
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
@@ -184,10 +184,10 @@ def test_one_address_holds_a_bounded_number_of_connections(
     place: Place, redis_url: str, tmp_path: Path
 ) -> None:
     with serving(place.ground, redis_url, tmp_path, max_connections_per_address=3) as port:
-        held = [ask(port, "GET", "/healthz") for _ in range(3)]
+        held = [ask(port, "GET", place.path("events")) for _ in range(3)]
         assert [status(connection) for connection in held] == [200] * 3
         with socket.create_connection(("127.0.0.1", port)) as fourth:
-            assert not is_held(fourth, 30)
+            assert not is_held(fourth, 30), "while all are in use"
         held.pop().close()
         code = 0
         while code != 200:
