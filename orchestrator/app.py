@@ -1,7 +1,7 @@
 """The ASGI application: routes, refusals as JSON, and the description of it all."""
 
 from collections.abc import AsyncIterator, MutableMapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -29,8 +29,10 @@ def create_app(services: Services, service: Service | None = None) -> FastAPI:
         title="Rollcall orchestrator",
         version="1",
         lifespan=_lifespan(services, service),
-        docs_url="/docs",
+        openapi_url=None,  # both descriptions are among our routes, which somebody pays for
+        docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
         responses={"default": {"model": ErrorBody}},
     )
@@ -47,6 +49,7 @@ def create_app(services: Services, service: Service | None = None) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(HTTPException, _http)
     app.add_middleware(CountAnswers, services=services)
+    app.add_middleware(AnswerHeads)
     app.openapi = lambda: _describe(app)  # type: ignore[method-assign]
     return app
 
@@ -87,7 +90,32 @@ async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = "not_found" if error.status_code == 404 else "malformed"
     body = ErrorBody(code=code, message=f"{request.method} {request.url.path}: {error.detail}")
-    return Response(body.to_json(), error.status_code, media_type="application/json")
+    return Response(body.to_json(), error.status_code, error.headers, media_type="application/json")
+
+
+class _HeadSent(Exception):
+    """The head of an answer is out, and no more is wanted."""
+
+
+class AnswerHeads:
+    """Answer HEAD wherever there is a GET: as that, ended before its body. Ranges are GET's alone."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+
+        async def head(message: MutableMapping[str, Any]) -> None:
+            await send(message)
+            await send({"type": "http.response.body"})
+            raise _HeadSent
+
+        headers = [(name, value) for name, value in scope["headers"] if name != b"range"]
+        with suppress(_HeadSent):
+            await self._app({**scope, "method": "GET", "headers": headers}, receive, head)
 
 
 class CountAnswers:

@@ -21,6 +21,10 @@ SIGN_IN = 5
 """Requests that a sign-in counts as: a signature, and two reads of the chain where the wallet is new."""
 REGISTRATION = 40
 """Asking for a run to be served: reads of the chain."""
+PAGE = 10
+"""Metrics, or the description of all routes: milliseconds."""
+PART_BYTES = 1 << 20
+"""Bytes of an answer that count as one request."""
 RECORDS = 16
 """Step records that count as one request: each is a blob."""
 MALFORMED = 5

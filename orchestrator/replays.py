@@ -75,8 +75,7 @@ async def _require_accountable(services: Services, run: Run, verifier: str) -> N
 
 
 async def take(services: Services, run: Run, account: SignedIn, count: int) -> AuditTasks | None:
-    """Return replays for a verifier, or None where there are none it should do."""
-    await require_verifier(services, run, account.identity)
+    """Return replays for one of the run's verifiers, or None where there are none it should do."""
     await _require_accountable(services, run, account.identity)
     await _require_vote(services, run, account.identity)
     digests = await services.store.verifiers.take_audits(
@@ -115,7 +114,7 @@ def drawn_rollouts(
 
 
 async def count(services: Services, run: Run, verdict: Verdict) -> VerdictReply:
-    """Count a verdict; what enough of them find follows in the same step."""
+    """Count the verdict of one of the run's verifiers; what enough of them find follows in the same step."""
     await _require_signed(services, run, verdict)
     group = await group_of(services, run, verdict.work_digest)
     _require_covering(services, run, group, verdict)
@@ -220,7 +219,6 @@ async def _require_signed(services: Services, run: Run, verdict: Verdict) -> Non
     if verdict.run_id != run.run_id:
         raise Malformed(f"the verdict is for run {verdict.run_id}, not {run.run_id}")
     _require_consistent(verdict)
-    await require_verifier(services, run, verdict.verifier)
     digest = services.chain.domain.digest(verdict)
     await _require_spoken_for(services, digest, verdict.signature, verdict.verifier)
     skew = verdict.decided_at - services.clock()

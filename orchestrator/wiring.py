@@ -17,22 +17,26 @@ from orchestrator.budgets import Payer
 from orchestrator.run import Run
 from orchestrator.services import Services
 from protocol.errors import Malformed, TooLarge, Unauthorized
-from protocol.verdict import Verdict
 from protocol.wire import Wire
 
 Message = TypeVar("Message", bound=Wire)
 SCHEMAS = "#/components/schemas/"
 
+SMALL_JSON_BYTES = 1 << 17
+"""What anyone may send of most messages: a thousand leases to return have 70 kB."""
+LARGE_JSON_BYTES = 1 << 20
+"""A run's spec, what a verifier or a paused worker measured."""
 
-async def read_body(request: Request, most: int) -> bytes:
-    """Return the body; raise `TooLarge` before more than `most` bytes were kept.
+
+async def read_body(request: Request, most: int, remedy: str = "") -> bytes:
+    """Return the body; raise `TooLarge`, with its remedy, before more than `most` bytes were kept.
 
     Raises `Malformed` where it breaks off, or is not there after `body_seconds`: a sender that drips
     bytes must not hold memory and a connection for ever.
     """
     stated = request.headers.get("content-length", "")
     if stated.isdecimal() and int(stated) > most:
-        raise TooLarge(f"the body has {stated} bytes, at most {most} are taken here")
+        raise TooLarge(f"the body has {stated} bytes, at most {most} are taken here{remedy}")
     seconds = services_of(request).config.limits.body_seconds
     parts, total = [], 0
     try:
@@ -40,7 +44,9 @@ async def read_body(request: Request, most: int) -> bytes:
             async for part in request.stream():
                 total += len(part)
                 if total > most:
-                    raise TooLarge(f"the body has more than {most} bytes, the most taken here")
+                    raise TooLarge(
+                        f"the body has more than {most} bytes, the most taken here{remedy}"
+                    )
                 parts.append(part)
     except TimeoutError as error:
         raise Malformed(
@@ -51,24 +57,24 @@ async def read_body(request: Request, most: int) -> bytes:
     return b"".join(parts)
 
 
-async def read(request: Request, message: type[Message], most: int) -> Message:
-    """Return the body as a protocol message; raise `Malformed` naming the wrong field, at its price."""
-    body = await read_body(request, most)
+async def read(
+    request: Request, message: type[Message], most: int | None = SMALL_JSON_BYTES
+) -> Message:
+    """Return the body as a protocol message; raise `Malformed` naming the wrong field, at its price.
+
+    Never more than the orchestrator's own setting is taken; where `most` is None, as much.
+    """
+    limit = services_of(request).config.limits.max_json_bytes
+    if most is None or limit < most:
+        remedy = ": have the orchestrator's operator raise limits.max_json_bytes"
+        body = await read_body(request, limit, remedy)
+    else:
+        body = await read_body(request, most)
     try:
         return message.from_json(body)
     except Malformed:
         await budgets.charge(services_of(request), request, budgets.MALFORMED)
         raise
-
-
-async def read_verdict(request: Request, account: SignedIn, work_digest: str) -> Verdict:
-    """Return the caller's own verdict on the work that the path names; raise `Malformed`."""
-    verdict = await read(request, Verdict, services_of(request).config.limits.max_json_bytes)
-    if verdict.work_digest != word(work_digest):
-        raise Malformed("the verdict is about other work than the path names")
-    if verdict.verifier != account.identity:
-        raise Malformed(f"the verdict is {verdict.verifier}'s, the session {account.identity}'s")
-    return verdict
 
 
 def answer(message: Wire | bytes, status: int = 200) -> Response:

@@ -4,8 +4,10 @@ import re
 from collections.abc import AsyncIterator
 
 from fastapi import APIRouter, Request, Response
+from starlette.datastructures import Headers
 from starlette.responses import StreamingResponse
 
+from orchestrator import budgets
 from orchestrator.auth import SignedIn
 from orchestrator.services import Services
 from orchestrator.wiring import (
@@ -17,34 +19,41 @@ from orchestrator.wiring import (
     takes_bytes,
     word,
 )
-from protocol.errors import Forbidden, Malformed, NotFound
+from protocol.errors import Forbidden, NotFound
+from protocol.messages import ErrorBody
 from protocol.policies.manifest import MAX_CHUNK_BYTES
 
 router = APIRouter(tags=["blobs"])
 
-RANGE = re.compile(r"bytes=(\d{1,15})-(\d{0,15})")
+RANGE = re.compile(r"bytes=([0-9]{0,99})-([0-9]{0,99})", re.IGNORECASE)
 PIECE_BYTES = 1 << 17
 IMMUTABLE = "public, max-age=31536000, immutable"
 
 
 @router.get("/blobs/{digest}", dependencies=[AStranger])
 async def get_blob(services: TheServices, digest: str, request: Request) -> Response:
-    """The bytes, or the part that a `Range: bytes=a-b` header asks for."""
+    """The bytes, or the part that a `Range: bytes=first-last` header asks for; any other range is ignored."""
     name = word(digest)
-    headers = {"cache-control": IMMUTABLE, "accept-ranges": "bytes", "etag": f'"{digest}"'}
+    etag = f'"0x{name.hex()}"'
+    headers = {"cache-control": IMMUTABLE, "accept-ranges": "bytes", "etag": etag}
     size = await services.blobs.size(name)
     if size is None:
         raise NotFound(f"no blob {digest} here: ask for a digest that a manifest names")
-    asked = request.headers.get("range")
-    start, end = (0, size) if asked is None else _range(asked, size)
-    if asked is not None:
-        if start >= size:
-            return Response(status_code=416, headers={"content-range": f"bytes */{size}"})
+    part = _part(request.headers, etag, size)
+    start, end = part or (0, size)
+    if part and start >= end:
+        body = ErrorBody(
+            code="malformed", message=f"the blob has {size} bytes: ask for some of them"
+        )
+        headers["content-range"] = f"bytes */{size}"
+        return Response(body.to_json(), 416, headers, media_type="application/json")
+    if part:
         headers["content-range"] = f"bytes {start}-{end - 1}/{size}"
     headers["content-length"] = str(end - start)
+    await budgets.charge(services, request, (end - start) // budgets.PART_BYTES)
     return StreamingResponse(
         _pieces(services, name, start, end),
-        200 if asked is None else 206,
+        206 if part else 200,
         headers,
         media_type="application/octet-stream",
     )
@@ -86,12 +95,16 @@ async def _require_known(services: Services, account: SignedIn) -> int:
     )
 
 
-def _range(text: str, size: int) -> tuple[int, int]:
-    found = RANGE.fullmatch(text.strip())
-    if found is None:
-        raise Malformed(f"range {text[:80]!r}: ask for one range, bytes=first-last")
-    start = int(found[1])
-    end = min(size, int(found[2]) + 1) if found[2] else size
-    if found[2] and end <= start < size:
-        raise Malformed(f"range {text[:80]!r} ends before it begins")
-    return start, end
+def _part(headers: Headers, etag: str, size: int) -> tuple[int, int] | None:
+    """Return where the part begins and ends that is asked for; None for the whole, as RFC 9110 (14.2) has it
+    of a range that is not understood, of several, and of another version's. Beyond the end is no part.
+    """
+    asked = RANGE.fullmatch(headers.get("range", "").strip())
+    if asked is None or not size or headers.get("if-range", etag) != etag:
+        return None
+    first, last = asked.groups()
+    if first and last and int(last) < int(first):
+        return None
+    if first:
+        return int(first), min(size, int(last) + 1) if last else size
+    return (max(0, size - int(last)), size) if last else None

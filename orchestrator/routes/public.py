@@ -6,13 +6,15 @@ from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
-from starlette.responses import StreamingResponse
+from fastapi.openapi.docs import get_swagger_ui_html
+from starlette.responses import JSONResponse, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from orchestrator import budgets, events, policies, slashes, views
 from orchestrator.auth import sign_in
 from orchestrator.checks import canaries
 from orchestrator.wiring import (
+    LARGE_JSON_BYTES,
     AStranger,
     TheRun,
     TheServices,
@@ -61,7 +63,7 @@ MOST_RECORDS = 1024
 )
 async def open_session(services: TheServices, request: Request) -> Response:
     """Exchange a signed text, used once, for a token."""
-    asked = await read(request, SessionRequest, services.config.limits.max_json_bytes)
+    asked = await read(request, SessionRequest)
     domains = services.config.allowed_domains or (request.headers.get("host", ""),)
     return answer(await sign_in(services, asked, domains=domains))
 
@@ -80,7 +82,7 @@ async def list_runs(services: TheServices) -> Response:
 )
 async def register_run(services: TheServices, request: Request) -> Response:
     """Serve a run whose spec's hash is on chain and which names this orchestrator."""
-    asked = await read(request, RunRegistration, services.config.limits.max_json_bytes)
+    asked = await read(request, RunRegistration, LARGE_JSON_BYTES)
     run = await services.register(asked.run_id, asked.spec)
     return answer(await views.run_info(services, run))
 
@@ -111,9 +113,13 @@ async def get_submission(services: TheServices, run: TheRun, work_digest: str) -
 
 
 @router.get("/runs/{run}/policies/{version}", response_model=SignedManifest)
-async def get_policy(services: TheServices, run: TheRun, version: str) -> Response:
+async def get_policy(
+    services: TheServices, run: TheRun, version: str, request: Request
+) -> Response:
     """A version's manifest, by number or `latest`."""
-    return answer(await policies.manifest_of(services, run, version))
+    manifest = await policies.manifest_of(services, run, version)
+    await budgets.charge(services, request, len(manifest) // budgets.PART_BYTES)
+    return answer(manifest)
 
 
 @router.get("/runs/{run}/lineage")
@@ -168,7 +174,7 @@ async def follow_events(services: TheServices, run: TheRun, request: Request) ->
     return Streamed(body, partial(streams.close, place))
 
 
-@probes.get("/metrics")
+@probes.get("/metrics", dependencies=[AStranger, costs(budgets.PAGE)])
 async def metrics(services: TheServices) -> Response:
     """Prometheus exposition."""
     return Response(services.metrics.text(), media_type="text/plain; version=0.0.4")
@@ -180,7 +186,7 @@ async def is_alive() -> Response:
     return Response("ok", media_type="text/plain")
 
 
-@probes.get("/readyz")
+@probes.get("/readyz", dependencies=[AStranger])
 async def is_ready(services: TheServices) -> Response:
     """Redis and the chain answer too."""
     try:
@@ -189,6 +195,18 @@ async def is_ready(services: TheServices) -> Response:
     except MarketError as error:
         return Response(error.message, 503, media_type="text/plain")
     return Response("ready", media_type="text/plain")
+
+
+@probes.get("/openapi.json", include_in_schema=False, dependencies=[AStranger, costs(budgets.PAGE)])
+async def describe(request: Request) -> Response:
+    """All routes, for programs."""
+    return JSONResponse(request.app.openapi())
+
+
+@probes.get("/docs", include_in_schema=False, dependencies=[AStranger])
+async def describe_to_people() -> Response:
+    """All routes, for people."""
+    return get_swagger_ui_html(openapi_url="openapi.json", title="Rollcall orchestrator")
 
 
 class Streamed(StreamingResponse):

@@ -31,7 +31,7 @@ async def take_batch(
 ) -> Response:
     """The batch of a step, the same one every time; 204 while too few groups are ready."""
     require_role(account, (run.spec.trainer,), "trainer")
-    asked = await read(request, BatchRequest, services.config.limits.max_json_bytes)
+    asked = await read(request, BatchRequest)
     batch = await training.take(services, run, asked.step)
     return answer(batch) if batch else nothing_yet(services.config.retry_after_seconds)
 
@@ -55,6 +55,6 @@ async def publish(
 ) -> Response:
     """The next version, its blobs uploaded before. The same manifest again changes nothing."""
     require_role(account, (run.spec.trainer,), "trainer")
-    asked = await read(request, PolicyPublication, services.config.limits.max_json_bytes)
+    asked = await read(request, PolicyPublication, most=None)
     await policies.publish(services, run, asked.signed)
     return done()

@@ -2,10 +2,12 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Depends, Path, Request, Response
 
 from orchestrator import epochs, replays, slashes
+from orchestrator.auth import SignedIn
 from orchestrator.wiring import (
+    LARGE_JSON_BYTES,
     TheAccount,
     TheRun,
     TheServices,
@@ -13,7 +15,6 @@ from orchestrator.wiring import (
     done,
     nothing_yet,
     read,
-    read_verdict,
     takes,
     word,
 )
@@ -31,12 +32,21 @@ router = APIRouter(tags=["verifier"])
 Number = Annotated[int, Path(ge=0, lt=1 << 32)]
 
 
+async def the_verifier(services: TheServices, run: TheRun, account: TheAccount) -> SignedIn:
+    """Return who asks, one of the run's staked verifiers: nothing is read of who is none."""
+    await replays.require_verifier(services, run, account.identity)
+    return account
+
+
+TheVerifier = Annotated[SignedIn, Depends(the_verifier)]
+
+
 @router.post("/runs/{run}/audits", response_model=AuditTasks, openapi_extra=takes(AuditRequest))
 async def take_audits(
-    services: TheServices, run: TheRun, account: TheAccount, request: Request
+    services: TheServices, run: TheRun, account: TheVerifier, request: Request
 ) -> Response:
     """Groups to replay; 204 while there are none for this verifier."""
-    asked = await read(request, AuditRequest, services.config.limits.max_json_bytes)
+    asked = await read(request, AuditRequest)
     tasks = await replays.take(services, run, account, asked.count)
     return answer(tasks) if tasks else nothing_yet(services.config.retry_after_seconds)
 
@@ -47,10 +57,14 @@ async def take_audits(
     openapi_extra=takes(Verdict),
 )
 async def give_verdict(
-    services: TheServices, run: TheRun, account: TheAccount, audit_id: str, request: Request
+    services: TheServices, run: TheRun, account: TheVerifier, audit_id: str, request: Request
 ) -> Response:
     """Count a signed verdict of the caller. May be repeated."""
-    verdict = await read_verdict(request, account, audit_id)
+    verdict = await read(request, Verdict, LARGE_JSON_BYTES)
+    if verdict.work_digest != word(audit_id):
+        raise Malformed("the verdict is about other work than the path names")
+    if verdict.verifier != account.identity:
+        raise Malformed(f"the verdict is {verdict.verifier}'s, the session {account.identity}'s")
     return answer(await replays.count(services, run, verdict))
 
 
@@ -60,11 +74,10 @@ async def give_verdict(
     openapi_extra=takes(FraudReportSignature),
 )
 async def sign_fraud_report(
-    services: TheServices, run: TheRun, account: TheAccount, work_digest: str, request: Request
+    services: TheServices, run: TheRun, _: TheVerifier, work_digest: str, request: Request
 ) -> Response:
     """Add a verifier's signature; with enough, the slash is proposed on chain."""
-    await replays.require_verifier(services, run, account.identity)
-    signed = await read(request, FraudReportSignature, services.config.limits.max_json_bytes)
+    signed = await read(request, FraudReportSignature)
     if signed.work_digest != word(work_digest):
         raise Malformed("the signature is about other work than the path names")
     await slashes.add_signature(services, run, signed.work_digest, signed)
@@ -77,10 +90,9 @@ async def sign_fraud_report(
     openapi_extra=takes(EpochSignature),
 )
 async def sign_epoch(
-    services: TheServices, run: TheRun, account: TheAccount, epoch: Number, request: Request
+    services: TheServices, run: TheRun, _: TheVerifier, epoch: Number, request: Request
 ) -> Response:
     """Add a verifier's signature of the header; with enough, the epoch is posted."""
-    await replays.require_verifier(services, run, account.identity)
-    signed = await read(request, EpochSignature, services.config.limits.max_json_bytes)
+    signed = await read(request, EpochSignature)
     await epochs.add_signature(services, run, epoch, signed)
     return done()

@@ -13,6 +13,7 @@ from orchestrator import budgets, intake, leases, pauses
 from orchestrator.budgets import Sender
 from orchestrator.checks import canaries
 from orchestrator.wiring import (
+    LARGE_JSON_BYTES,
     RunId,
     TheAccount,
     TheRun,
@@ -45,7 +46,7 @@ async def lease(
     services: TheServices, run: TheRun, account: TheAccount, request: Request
 ) -> Response:
     """Up to `count` signed leases; 204 while work is paced."""
-    asked = await read(request, LeaseRequest, services.config.limits.max_json_bytes)
+    asked = await read(request, LeaseRequest)
     room = await canaries.room(services, run, account.identity)
     if room == 0:
         return nothing_yet(services.config.retry_after_seconds)
@@ -64,7 +65,7 @@ async def self_check(
     """End the caller's pause with its own measurement; all its groups are replayed until enough are good."""
     if not await services.store.workers.is_paused(run.run_id, account.identity):
         return done()
-    found = await read(request, SelfCheck, services.config.limits.max_json_bytes)
+    found = await read(request, SelfCheck, LARGE_JSON_BYTES)
     await pauses.resume(services, run, account.identity, found)
     return done()
 
@@ -74,7 +75,7 @@ async def return_leases(
     services: TheServices, run: TheRun, account: TheAccount, request: Request
 ) -> Response:
     """Free the caller's unfinished leases before their deadline."""
-    asked = await read(request, ReturnedLeases, services.config.limits.max_json_bytes)
+    asked = await read(request, ReturnedLeases)
     await leases.give_back(services, run, account.identity, asked.lease_ids)
     return done()
 

@@ -9,13 +9,16 @@ from eth_account import Account
 from starlette.requests import Request
 
 from ledger.state import RunState
-from orchestrator import budgets, intake, leases, wiring
+from orchestrator import budgets, intake, leases, replays, wiring
 from orchestrator.auth import SignedIn
 from orchestrator.budgets import Trust, block_of, payer_of
 from orchestrator.config import Limits
+from orchestrator.store.keys import bucket
 from protocol.errors import Malformed
-from protocol.messages import LeaseRequest, RunRegistration
+from protocol.messages import LeaseRequest, ReturnedLeases, RunRegistration
+from protocol.policies.manifest import MAX_CHUNK_BYTES
 from protocol.rollout import Submission
+from protocol.verdict import Verdict
 from tests.stage.ground import Ground
 from tests.stage.place import Party, Place, opened
 
@@ -114,16 +117,12 @@ def test_a_body_is_not_read_for_who_has_no_lease_or_no_budget(
     stranger, alice = place.party("stranger"), place.party("alice")
     assert bodies_read(stranger, monkeypatch, 3) == 0
     with monkeypatch.context() as without:
-        without.setattr(leases, "require_leased", _anybody)
+        without.setattr(leases, "require_leased", _unpaid)
         assert bodies_read(stranger, without, 3) == 3
     alice.leases()
     most = Limits().request_burst // (1 + budgets.MALFORMED)
     assert bodies_read(alice, monkeypatch, 100) <= most + 1
     assert alice.submit(b"").json()["code"] == "too_many_requests"
-
-
-async def _anybody(*_: object) -> None:
-    return None
 
 
 def test_a_token_that_is_none_is_paid_by_its_address(
@@ -193,3 +192,82 @@ def test_a_malformed_request_costs_more_than_a_good_one(place: Place) -> None:
     codes = [alice.post(path, bad).status_code for _ in range(limits.request_burst // 4)]
     assert codes.count(400) <= limits.request_burst // (1 + budgets.MALFORMED) + 1
     assert alice.post(path, good).status_code == 429
+
+
+async def _unpaid(*_: object) -> None:
+    return None
+
+
+def num_answered(place: Place, path: str, most: int, **headers: str) -> int:
+    """Ask for a path until its address owes; return how often it was answered."""
+    codes = [place.get(path, **headers).status_code for _ in range(most)]
+    return most - codes.count(429)
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/readyz", "/openapi.json", "/docs"])
+def test_what_describes_the_server_is_paid_by_its_address(
+    place: Place, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr(budgets, "HELD_SECONDS", 0.0)
+    place.services.config = place.services.config.model_copy(update={"limits": FEW})
+    with monkeypatch.context() as without:
+        without.setattr(budgets, "spend", _unpaid)
+        without.setattr(budgets, "charge", _unpaid)
+        assert num_answered(place, path, 100) == 100
+    assert num_answered(place, path, 100) <= FEW.address_request_burst
+    assert num_answered(place, "/healthz", 100) == 100, "it does nothing"
+
+
+def test_parts_of_blobs_are_paid_by_the_piece_and_by_the_byte(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand tiny ranges, and large ones over and over."""
+    monkeypatch.setattr(budgets, "HELD_SECONDS", 0.0)
+    small = f"/v1/blobs/0x{place.upload(b'0123456789').digest.hex()}"
+    large = f"/v1/blobs/0x{place.upload(bytes(MAX_CHUNK_BYTES)).digest.hex()}"
+    place.services.config = place.services.config.model_copy(update={"limits": FEW})
+    burst, address = FEW.address_request_burst, payer_of(FEW, "testclient").name
+
+    def again() -> None:
+        place.call(place.services.store.queue.call, "DEL", bucket(address))
+        place.services.early.clear()
+
+    again()
+    assert num_answered(place, small, 1000, range="bytes=3-4") <= burst
+    again()
+    assert num_answered(place, large, 60, range="bytes=0-") <= burst // 5 + 1
+    again()
+    with monkeypatch.context() as without:
+        without.setattr(budgets, "PART_BYTES", 1 << 40)
+        assert num_answered(place, large, 60, range="bytes=0-") > burst // 2
+
+
+def test_a_verdict_is_not_read_of_who_is_no_verifier(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[bytes] = []
+    whole = Verdict.from_json
+
+    def counted(body: bytes) -> Verdict:
+        read.append(body)
+        return whole(body)
+
+    monkeypatch.setattr(Verdict, "from_json", counted)
+    path, body = place.path(f"audits/0x{'00' * 32}/verdict"), b"[" * 1000
+    for name in ("alice", "stranger", "v1"):
+        assert place.party(name).post(path, body).json()["code"] == "forbidden"
+    assert not read
+    assert place.party("v0").post(path, body).json()["code"] == "malformed"
+    assert len(read) == 1
+    monkeypatch.setattr(replays, "require_verifier", _unpaid)
+    place.party("alice").post(path, body)
+    assert len(read) == 2
+
+
+def test_what_anyone_may_send_is_small(place: Place) -> None:
+    body = b" " * wiring.SMALL_JSON_BYTES + b"{}"
+    for path in (place.path("leases"), place.path("leases/return"), "/v1/session"):
+        answer = place.party("alice").post(path, body)
+        assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+    most = ReturnedLeases(lease_ids=(bytes(32),) * 1024).to_json()
+    assert place.party("alice").post(place.path("leases/return"), most).status_code == 204

@@ -18,7 +18,14 @@ from orchestrator.config import Limits
 from orchestrator.connections import MOST_HEAD_BYTES, RESERVED_FILES, Places, most_connections
 from protocol.canonical import content_digest
 from protocol.user_error import UserError
-from tests.adversarial.http.test_exhaustion import FOUR_MEBIBYTES, ask, is_held, serving, status
+from tests.adversarial.http.test_exhaustion import (
+    FOUR_MEBIBYTES,
+    ask,
+    is_held,
+    rest,
+    serving,
+    status,
+)
 from tests.stage.front import serving as fronted
 from tests.stage.place import Place
 from tests.stage.waiting import require_alive, started, wait_until
@@ -184,14 +191,6 @@ def test_who_does_not_read_its_answer_is_not_waited_for(place: Place, redis_url:
 
     assert num_open(read_seconds=1.0) == 0
     assert num_open() == 8, "the server's own protocol waits for ever"
-
-
-def rest(connection: socket.socket) -> bytes:
-    found = b""
-    with suppress(OSError):
-        while part := connection.recv(1 << 20):
-            found += part
-    return found
 
 
 def test_upgrades_change_no_protocol_and_fill_no_log(

@@ -60,6 +60,15 @@ def ask(port: int, method: str, path: str, *headers: str) -> socket.socket:
     return connection
 
 
+def rest(connection: socket.socket) -> bytes:
+    """Return what comes over a connection until its end."""
+    found = b""
+    with suppress(OSError):
+        while part := connection.recv(1 << 20):
+            found += part
+    return found
+
+
 def status(connection: socket.socket) -> int:
     return int(connection.recv(4096).split(b" ")[1])
 

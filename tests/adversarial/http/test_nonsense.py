@@ -55,16 +55,6 @@ def test_no_path_is_a_defect(shared_place: Place, path: str) -> None:
     assert len(response.content) < 20_000
 
 
-@pytest.mark.parametrize(
-    "asked",
-    ["bytes=-5", "bytes=5-4", "bytes=0-1,3-4", "bytes=a-b", "lines=0-1", "bytes=0-" + "9" * 99],
-)
-def test_a_range_that_is_none_is_refused(shared_place: Place, asked: str) -> None:
-    blob = shared_place.upload(b"0123456789")
-    response = shared_place.get(f"/v1/blobs/0x{blob.digest.hex()}", range=asked)
-    assert (response.status_code, response.json()["code"]) == (400, "malformed")
-
-
 def test_strangers_upload_nothing(shared_place: Place) -> None:
     for name in ("alice", "stranger"):
         response = shared_place.party(name).put(f"/v1/blobs/{ZERO}", b"spam")
