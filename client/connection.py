@@ -1,4 +1,4 @@
-"""One connection to one orchestrator: the one door to httpx, and the one place of retries.
+"""One connection to one orchestrator: the one place of sign-in, retries and refusals.
 
 With a key it signs in by itself; without one it reads what is public. `Connection.retrying` does all
 waiting for a lost or busy orchestrator, with jittered exponential back-off (AWS Architecture Blog,
@@ -21,6 +21,7 @@ import httpx
 from client.address import checked, unanswered
 from client.clock import MarketClock
 from client.counters import Counters
+from client.pace import paced
 from client.retry import ENDLESS, Backoff, GiveUp, Lost, Patience, RetryConfig, Unreachable, never
 from client.voice import Voice
 from protocol import errors
@@ -49,10 +50,10 @@ MAX_ANSWER_BYTES = 64 << 20
 """Most bytes read of an answer; the largest, a page of step records, is a fraction of it."""
 MAX_REFUSAL_BYTES = 1 << 16
 """Of a refusal, or of a proxy's page in its place."""
-GRACE_SECONDS = 30.0
-SLOWEST_BYTES_PER_SECOND = 512
-"""An answer that has come slower than this after its grace is lost: a byte a second would hold its reader
-for ever."""
+HINTS = {
+    413: ": a proxy before the orchestrator takes no body of this size (nginx: client_max_body_size)"
+}
+"""What a status means that comes with a page instead of a refusal."""
 REFRESH_SECONDS = 5
 """A token this close to its end is renewed before use instead of being refused."""
 PASSING = (
@@ -129,9 +130,10 @@ class Connection:
         self._session: Session | None = None
         self._signing_in = threading.Lock()
         with self._mapped():
-            self._http = httpx.Client(
+            client = httpx.Client(
                 base_url=f"{self.url}/", timeout=retry.timeout_seconds, transport=transport
             )
+        self._http = paced(client)
 
     def __enter__(self) -> "Connection":
         return self
@@ -216,15 +218,12 @@ class Connection:
             yield response
 
     def parts(self, response: httpx.Response, give_up: GiveUp | None = None) -> Iterator[bytes]:
-        """Yield a body as it comes; raise `Unreachable` where its reader gives up, `Lost` where it drips."""
-        began, received = time.monotonic(), 0
+        """Yield a body as it comes; raise `Unreachable` where its reader gives up."""
+        received = 0
         for part in response.iter_raw():
             received += len(part)
             if (give_up or self._give_up)():
                 raise Unreachable(f"gave up after {received} bytes of {response.url}")
-            late = time.monotonic() - began - GRACE_SECONDS
-            if received < late * SLOWEST_BYTES_PER_SECOND:
-                raise httpx.ReadTimeout(f"only {received} bytes in {late + GRACE_SECONDS:.0f} s")
             yield part
 
     def _once(
@@ -325,7 +324,9 @@ def refusal(response: httpx.Response, parts: Iterable[bytes]) -> MarketError:
     try:
         body = ErrorBody.from_json(read(response, parts, MAX_REFUSAL_BYTES))
     except (Malformed, TooLarge):  # a proxy's page, or a process that died halfway
-        body = ErrorBody(code="", message=f"HTTP {response.status_code} from {response.url}")
+        status = response.status_code
+        message = f"HTTP {status} from {response.url}{HINTS.get(status, '')}"
+        body = ErrorBody(code=TooLarge.code if status == TooLarge.status else "", message=message)
     after = seconds_of(response.headers.get("Retry-After"))
     if body.retry_after_seconds is not None:
         after = bounded(body.retry_after_seconds)

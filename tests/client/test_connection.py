@@ -13,7 +13,6 @@ import pytest
 
 from client.connection import (
     FOREIGN,
-    GRACE_SECONDS,
     MAX_ANSWER_BYTES,
     MAX_REFUSAL_BYTES,
     MOST_LATER_SECONDS,
@@ -217,18 +216,15 @@ def test_a_server_that_drips_does_not_hold_a_reader_that_gives_up(status: int) -
         assert body.count == 50 * most, "read to an end that a server need not send"
 
 
-def test_an_answer_that_drips_is_lost_and_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = itertools.count(0.0, GRACE_SECONDS / 10)
-    monkeypatch.setattr("client.connection.time.monotonic", lambda: next(clock))
-    body = Body(itertools.repeat(b" ", 10_000))
-    patience = Patience(silent_seconds=0.0, faltering_seconds=0.0)
-
-    def dripping(_: httpx.Request) -> httpx.Response:
-        return httpx.Response(200, stream=body)
-
-    with reader_of(dripping, patience=patience) as routes, pytest.raises(Unreachable):
+def test_a_proxy_that_takes_no_large_body_is_named() -> None:
+    page = b"<html><head><title>413 Request Entity Too Large</title></head>"
+    told = pytest.raises(TooLarge, match=r"HTTP 413 from .*client_max_body_size")
+    with reader_of(lambda _: answer(413, page)) as routes, told:
         routes.runs()
-    assert body.count < 20
+    own = ErrorBody(code="too_large", message="raise limits.max_json_bytes").to_json()
+    told = pytest.raises(TooLarge, match=r"^raise limits.max_json_bytes$")
+    with reader_of(lambda _: answer(413, own)) as routes, told:
+        routes.runs()
 
 
 @pytest.mark.parametrize("text", ["1e300", "-5", "NaN"])

@@ -11,7 +11,7 @@ from client.look import look
 from client.retry import Unreachable
 from client.surroundings import for_child, reach_loopback_directly
 from ledger.errors import ChainUnreachable
-from ledger.node import ask_node
+from ledger.node import ONCE, Node
 from rollcall.demo.services import free_port
 
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
@@ -57,10 +57,10 @@ def test_loopback_is_reached_directly(behind_a_proxy: str, port: int, host: str)
     with pytest.raises(Unreachable, match=f"through the proxy {behind_a_proxy}"):
         look(url)
     with pytest.raises(ChainUnreachable):
-        ask_node(url, "eth_chainId")
+        Node.at(url, patience=ONCE).chain_id()
     reach_loopback_directly()
     assert look(url) == ()
-    assert ask_node(url, "eth_chainId")["result"] == "0x1"
+    assert Node.at(url, patience=ONCE).chain_id() == 1
 
 
 def test_other_machines_are_still_asked_through_the_proxy(behind_a_proxy: str) -> None:
