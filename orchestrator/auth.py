@@ -4,6 +4,7 @@ Tokens are HS256 JWTs under a secret derived from the orchestrator's key, so eve
 them and none stores them. A hot key signs in for its identity; both stand in the token.
 """
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -37,7 +38,7 @@ async def sign_in(
 ) -> Session:
     """Return a session for a signed EIP-4361 text; each text works once."""
     text = parse(request.message)
-    if text.domain not in domains:
+    if not _is_named(text.domain, domains):
         raise Unauthorized(
             f"the text signs in to {text.domain}, this is {', '.join(sorted(domains))}: "
             "name the host you are calling"
@@ -63,6 +64,13 @@ async def sign_in(
     identity = await services.chain.identity_of(text.address)
     is_staked = await services.chain.stake_of(identity) > 0
     return issue(services, SignedIn(identity, text.address, is_staked))
+
+
+def _is_named(domain: str, names: Collection[str]) -> bool:
+    """Return whether a text's domain is one of these; a name without a port stands for each of its ports."""
+    domain = domain.lower()
+    host = re.sub(r":[0-9]+$", "", domain)
+    return any(name.lower() in (domain, host) for name in names)
 
 
 def issue(services: Services, account: SignedIn) -> Session:

@@ -108,7 +108,8 @@ class OrchestratorConfig(BaseModel):
     deployment: str = "deployment.json"
     """JSON file with the contracts' addresses, as `rollcall launch` writes it."""
     allowed_domains: tuple[str, ...] = ()
-    """Domains a sign-in text may name; empty: the request's own Host header."""
+    """Domains a sign-in text may name, such as "market.example", or "market.example:8443" for one of its ports
+    only; empty: the request's own Host header."""
     session_seconds: int = 3600
     """Lifetime of a bearer token."""
     chain_poll_seconds: float = 1.0

@@ -19,6 +19,7 @@ from protocol.messages import LeaseRequest, ReturnedLeases, RunRegistration
 from protocol.policies.manifest import MAX_CHUNK_BYTES
 from protocol.rollout import Submission
 from protocol.verdict import Verdict
+from tests.adversarial.http.test_exhaustion import ask, serving, status
 from tests.stage.ground import Ground
 from tests.stage.place import Party, Place, opened
 
@@ -271,3 +272,28 @@ def test_what_anyone_may_send_is_small(place: Place) -> None:
         assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
     most = ReturnedLeases(lease_ids=(bytes(32),) * 1024).to_json()
     assert place.party("alice").post(place.path("leases/return"), most).status_code == 204
+
+
+def test_strangers_behind_a_proxy_pay_each_for_themselves(
+    place: Place, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a real line: an address is taken from a proxy's header, and from nobody else's."""
+    limits = {**FEW.model_dump(), "address_request_burst": 3}
+
+    def codes(forwarded: list[str], trusted: str) -> list[int]:
+        monkeypatch.setenv("FORWARDED_ALLOW_IPS", trusted)
+        place.call(place.services.store.queue.call, "DEL", bucket("127.0.0.1"))
+        found = []
+        with serving(place.ground, redis_url, tmp_path, **limits) as port:
+            for address in forwarded:
+                with ask(port, "GET", "/v1/runs", f"x-forwarded-for: {address}") as connection:
+                    found.append(status(connection))
+        return found
+
+    assert codes([f"198.51.100.{n}" for n in range(9)], "127.0.0.1") == [200] * 9
+    assert 429 in codes(["203.0.113.1"] * 9, "127.0.0.1")
+    spoofed = [f"{n}.2.2.2, 203.0.113.2" for n in range(9)]
+    assert 429 in codes(spoofed, "127.0.0.1"), "the proxy's own entry is the last"
+    assert 429 in codes([f"192.0.2.{n}" for n in range(9)], "10.0.0.1"), (
+        "who is none changes nothing"
+    )

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.auth import _is_named
 from protocol.messages import SessionRequest
 from protocol.signin import SignIn
 from protocol.signing import personal_digest
@@ -36,3 +37,27 @@ def test_a_relayed_sign_in_is_refused_where_the_domains_are_named(
     config = {"allowed_domains": allowed}
     with opened(ground, redis_url, tmp_path, config=config) as place:
         assert relayed(place, "evil.test") == status
+
+
+@pytest.mark.parametrize(
+    ("domain", "names", "is_ours"),
+    [
+        ("market.test", ("market.test",), True),
+        ("market.test:8443", ("market.test",), True),
+        ("Market.Test:8443", ("market.test",), True),
+        ("market.test", ("MARKET.test",), True),
+        ("[::1]:8000", ("[::1]",), True),
+        ("market.test:8443", ("market.test:8443",), True),
+        ("market.test:8444", ("market.test:8443",), False),
+        ("market.test", ("market.test:8443",), False),
+        ("market.test.evil:80", ("market.test",), False),
+        ("evil.test:80", ("market.test", ""), False),
+        ("[::1]", ("[:",), False),
+        (":80", ("market.test",), False),
+    ],
+)
+def test_a_name_without_a_port_stands_for_each_of_its_ports(
+    domain: str, names: tuple[str, ...], is_ours: bool
+) -> None:
+    """A proxy may pass a Host on without its port, which the client that signs knows."""
+    assert _is_named(domain, names) is is_ours
