@@ -1,1 +1,1 @@
-"""Rewards recomputed in bounded child processes: scoring over pool here, child there."""
+"""Rewards recomputed in bounded child processes: scoring over pool and line here, child there."""

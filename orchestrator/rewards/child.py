@@ -8,6 +8,7 @@ outside: its address space by `RLIMIT_AS`, its time by being killed. Run by `poo
 import os
 import resource
 import sys
+import time
 from array import array
 from typing import Any, BinaryIO
 
@@ -25,15 +26,17 @@ class Scorer:
         self._runs: dict[int, tuple[Environment, Tokenizer, int]] = {}
 
     def handle(self, message: dict[str, Any]) -> Any:
-        """Answer one frame: learn a run, or score groups."""
+        """Answer one frame: learn a run, or score groups and say how long each took."""
         if message["do"] == "learn":
             made = environment(message["environment"], message["config"])
             tokenizer = Tokenizer.from_str(message["tokenizer"])
             self._runs[message["run_id"]] = (made, tokenizer, message["eos_token_id"])
             return True
-        return [
-            self._score(run_id, index, rollouts) for run_id, index, rollouts in message["groups"]
-        ]
+        return [self._timed(*group) for group in message["groups"]]
+
+    def _timed(self, *group: Any) -> tuple[list[int] | None, float]:
+        began = time.perf_counter()
+        return self._score(*group), time.perf_counter() - began
 
     def _score(self, run_id: int, index: int, rollouts: list[bytes]) -> list[int] | None:
         """Return a group's rewards, or None where any of them is undecidable."""

@@ -1,16 +1,16 @@
 """Recompute rewards in bounded children, so that no completion can hurt the orchestrator.
 
-Groups that arrive while a child is busy travel in its next frame: the pipe costs little under load.
-A child that is late or dies is killed; each group of its frame is then tried alone, once. A group
+Groups that arrive while a child is busy travel in its next frame: the pipe costs little under load. Who goes
+next is `line.py`'s. A child that is late or dies is killed; each group of its frame is then tried alone, once. A group
 that fails twice has no rewards: it is paid and not trained on, and nobody is blamed.
 """
 
 import asyncio
 import os
 import sys
+import time
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from typing import Any
 
 import msgpack
@@ -18,18 +18,11 @@ import structlog
 
 from client.surroundings import for_child
 from orchestrator.config import Rewards
+from orchestrator.rewards.line import BeingScored, Job, Line
 from protocol.run import RunSpec
 
-Job = tuple[int, int, list[bytes]]
-"""Run id, task index, and the token bytes of each rollout."""
-
-
-@dataclass(frozen=True, slots=True)
-class BeingScored:
-    """A group and who waits for its rewards (None: undecided)."""
-
-    job: Job
-    answer: asyncio.Future[tuple[int, ...] | None]
+REST_SECONDS = 0.05
+"""How often a child without work looks whether somebody's rest is over."""
 
 
 class ScorerLost(Exception):
@@ -37,11 +30,12 @@ class ScorerLost(Exception):
 
 
 class RewardPool:
-    """A few scoring children fed from one queue."""
+    """A few scoring children fed from one line."""
 
     def __init__(self, settings: Rewards) -> None:
         self._settings = settings
-        self._queue: asyncio.Queue[BeingScored] = asyncio.Queue()
+        self._line = Line()
+        self._has_joined = asyncio.Event()
         self._runs: dict[int, dict[str, Any]] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self.num_killed = 0
@@ -68,58 +62,64 @@ class RewardPool:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def score(self, job: Job) -> tuple[int, ...] | None:
+    async def score(self, job: Job | tuple[int, int, list[bytes]]) -> tuple[int, ...] | None:
         """Return one reward per rollout in ten-thousandths, or None where undecided.
 
         Raises `KeyError` for a run that was not learned: here, so that it cannot end a serving task.
         """
         if job[0] not in self._runs:
             raise KeyError(job[0])
-        waiting = BeingScored(job, asyncio.get_running_loop().create_future())
-        self._queue.put_nowait(waiting)
+        waiting = BeingScored(Job(*job), asyncio.get_running_loop().create_future())
+        self._line.join(waiting)
+        self._has_joined.set()
         return await waiting.answer
 
     async def _serve(self) -> None:
         child = Child(self._settings)
         try:
             while True:
-                batch = [await self._queue.get()]
-                while len(batch) < self._settings.max_groups_per_call and not self._queue.empty():
-                    batch.append(self._queue.get_nowait())
-                await self._answer_surely(child, batch)
+                await self._answer_surely(child, await self._frame())
         finally:
             await child.kill()
 
-    async def _answer_surely(self, child: "Child", batch: Sequence[BeingScored]) -> None:
-        """Answer a batch whatever happens: a worker waits for each, and every later one for this task."""
-        log = structlog.get_logger()
+    async def _frame(self) -> list[BeingScored]:
+        """Wait for groups that may be scored now."""
+        most = self._settings.max_groups_per_call
+        while not (frame := self._line.take(most, time.monotonic())):
+            self._has_joined.clear()
+            seconds = REST_SECONDS if self._line else None
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._has_joined.wait(), seconds)
+        return frame
+
+    async def _answer_surely(self, child: "Child", frame: list[BeingScored]) -> None:
+        """Answer a frame whatever happens: a worker waits for each, and every later one for this task."""
+        log, began = structlog.get_logger(), time.monotonic()
         try:
-            await self._answer(child, batch)
+            await self._answer(child, frame)
+        except ScorerLost:
+            self.num_killed += 1
+            now = time.monotonic()
+            for waiting in self._line.lost(frame, now - began, now):
+                log.warning("rewards undecided", run_id=waiting.job.run_id, index=waiting.job.task)
+                _settle(waiting, None)
         except Exception:
-            log.exception("scoring has a defect", groups=len(batch))
+            log.exception("scoring has a defect", groups=len(frame))
             await child.kill()
-            for waiting in batch:
-                if not waiting.answer.done():
-                    waiting.answer.set_result(None)
+            for waiting in frame:
+                self._line.scored(waiting, 0.0, time.monotonic())
+                _settle(waiting, None)
 
-    async def _answer(self, child: "Child", batch: Sequence[BeingScored]) -> None:
-        try:
-            answers = await child.score([w.job for w in batch], self._runs)
-        except ScorerLost:
-            self.num_killed += 1
-            answers = [await self._alone(child, waiting.job) for waiting in batch]
-        for waiting, answer in zip(batch, answers, strict=True):
-            if not waiting.answer.done():
-                waiting.answer.set_result(None if answer is None else tuple(answer))
+    async def _answer(self, child: "Child", frame: list[BeingScored]) -> None:
+        answers = await child.score([waiting.job for waiting in frame], self._runs)
+        for waiting, (rewards, seconds) in zip(frame, answers, strict=True):
+            self._line.scored(waiting, seconds, time.monotonic())
+            _settle(waiting, None if rewards is None else tuple(rewards))
 
-    async def _alone(self, child: "Child", job: Job) -> list[int] | None:
-        try:
-            return (await child.score([job], self._runs))[0]
-        except ScorerLost:
-            self.num_killed += 1
-            log = structlog.get_logger()
-            log.warning("rewards undecided", run_id=job[0], index=job[1], tries=2)
-            return None
+
+def _settle(waiting: BeingScored, rewards: tuple[int, ...] | None) -> None:
+    if not waiting.answer.done():
+        waiting.answer.set_result(rewards)
 
 
 class Child:
@@ -132,17 +132,17 @@ class Child:
 
     async def score(
         self, jobs: list[Job], runs: dict[int, dict[str, Any]]
-    ) -> list[list[int] | None]:
-        """Score groups; raise `ScorerLost` and be without a process where the child fails."""
+    ) -> list[tuple[list[int] | None, float]]:
+        """Score groups, and say how long each took; raise `ScorerLost` and be without a process where the child fails."""
         try:
             await self._start()
             # A new child first imports and reads its data; that is not the completion's doing.
-            for run_id in {job[0] for job in jobs} - self._known:
+            for run_id in {job.run_id for job in jobs} - self._known:
                 async with asyncio.timeout(30 + self._settings.timeout_seconds):
                     await self._ask(runs[run_id])
                 self._known.add(run_id)
             async with asyncio.timeout(self._settings.timeout_seconds):
-                return list(await self._ask({"do": "score", "groups": jobs}))
+                return list(await self._ask({"do": "score", "groups": [job[:3] for job in jobs]}))
         except (TimeoutError, asyncio.IncompleteReadError, OSError) as error:
             await self.kill()
             raise ScorerLost from error

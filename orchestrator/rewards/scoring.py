@@ -6,6 +6,7 @@ that takes, and for a while after the process died, so that the worker's repetit
 
 import asyncio
 
+from orchestrator.rewards.line import Job
 from orchestrator.services import Services
 from protocol.rollout import Lease, Submission
 
@@ -20,7 +21,8 @@ async def rewards_of(
 ) -> tuple[int, ...]:
     """Return the group's rewards, empty where they cannot be computed."""
     rollouts = [rollout.tokens for rollout in submission.rollouts]
-    scoring = asyncio.ensure_future(services.rewards.score((lease.run_id, lease.index, rollouts)))
+    job = Job(lease.run_id, lease.index, rollouts, lease.worker)
+    scoring = asyncio.ensure_future(services.rewards.score(job))
     try:
         while not (await asyncio.wait({scoring}, timeout=HOLD_SECONDS))[0]:
             await _hold(services, lease, digest)
