@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
-from urllib.parse import urlsplit
 
 import structlog
 from eth_abi.exceptions import DecodingError
@@ -38,7 +37,6 @@ LOG = (
     *("address", "data", "blockNumber", "logIndex"),
     *("transactionHash", "transactionIndex", "blockHash"),
 )
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 TOLD_AGAIN = 300.0
 """Seconds until the same trouble of a node is told again."""
 
@@ -216,9 +214,7 @@ class Node:
         tell: Callable[[str], None] | None = None,
     ) -> "Node":
         """Return the node at an address; nothing is asked yet."""
-        settings: dict[str, Any] = {"timeout": timeout_seconds}
-        if urlsplit(url).hostname in LOOPBACK:
-            settings["proxies"] = dict.fromkeys(("http", "https", "all"))
+        settings = {"timeout": timeout_seconds}
         transport = HTTPProvider(url, settings, exception_retry_configuration=None)
         return cls(transport, patience=patience, traits=Traits(_host(transport), tell or _warn))
 
