@@ -30,6 +30,7 @@ abstract contract DisputesBase {
     uint64 internal immutable _unbondPeriod;
     uint48 internal immutable _responseWindow;
 
+    // slither-disable-next-line uninitialized-state -- written by Disputes, on this storage
     mapping(uint256 runId => mapping(address worker => bool)) internal _reported;
     // slither-disable-next-line uninitialized-state -- written by Owed, on this storage
     mapping(bytes32 workHash => uint48) internal _claimedAt;

@@ -104,6 +104,7 @@ contract Owed is DisputesBase {
         uint256 amount = _reported[runId][worker] ? 0 : uint256(units) * run.rate;
         uint256 left = run.budget - run.committed;
         Books memory books = _books[runId];
+        _settle(runId, worker, units);
         if (uint256(books.units) * run.rate > left) {
             // The operator signed for more than there was. Receipts cost it nothing and joined identities with stake do,
             // so each of these gets an equal part, and who comes short is the finder of the fault.
@@ -113,7 +114,6 @@ contract Owed is DisputesBase {
                 _take(run.operator, run.minStake, worker);
             }
         }
-        _settle(runId, worker, units);
         emit IDisputes.OwedPaid(runId, worker, units, amount);
         _ledger.creditUncommitted(runId, worker, amount);
     }
