@@ -10,7 +10,8 @@ RUN groupadd --gid 10001 rollcall \
 RUN python -m venv /opt/rollcall
 WORKDIR /rollcall
 COPY requirements requirements
-RUN pip install -r requirements/torch.txt && pip install --no-deps -r requirements/cpu.txt
+RUN pip install -r requirements/torch.txt \
+    && pip install --no-deps --require-hashes -r requirements/cpu.txt
 # Folder by folder: what is not named here and in .dockerignore is in no image.
 COPY pyproject.toml README.md LICENSE ./
 COPY protocol protocol

@@ -19,7 +19,7 @@ $(READY): requirements/torch.txt $(REQUIREMENTS) pyproject.toml
 	@echo "Setting up .venv from $(REQUIREMENTS) (a few minutes, once)"
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install -q -r requirements/torch.txt
-	$(BIN)/pip install -q --no-deps -r $(REQUIREMENTS)
+	$(BIN)/pip install -q --no-deps --require-hashes -r $(REQUIREMENTS)
 	$(BIN)/pip install -q --no-deps --no-build-isolation -e .
 	@touch $(READY)
 
