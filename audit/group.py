@@ -14,6 +14,7 @@ from audit.lineage import Lineage
 from client.public import Reader
 from protocol.commitment import SpokeFor, check_work
 from protocol.environments.base import Environment, Undecidable
+from protocol.environments.decoding import Decoder
 from protocol.environments.registry import environment
 from protocol.errors import MarketError
 from protocol.messages import RunInfo
@@ -92,8 +93,5 @@ def check_group(
 
 def texts(submission: Submission, info: RunInfo, tokenizer: Tokenizer) -> Sequence[str]:
     """Return the completions as the reward reads them."""
-    rows = [rollout.token_ids().tolist() for rollout in submission.rollouts]
-    eos = info.spec.eos_token_id
-    cut = [row[:-1] if row and row[-1] == eos else row for row in rows]
-    decoded: list[str] = tokenizer.decode_batch(cut, skip_special_tokens=True)
-    return decoded
+    decoder = Decoder(tokenizer, info.spec.eos_token_id)
+    return [decoder.text(rollout.token_ids().tolist()) for rollout in submission.rollouts]

@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from protocol.environments.base import FULL_SCORE, Environment, Problem
+from protocol.environments.decoding import Decoder
 from protocol.environments.registry import environment
 from protocol.run import RunSpec
 from protocol.user_error import UserError
@@ -109,9 +110,8 @@ class HeldOut:
         return completions
 
     def _score(self, problem: Problem, completion: Sequence[int]) -> int:
-        own = completion[:-1] if completion[-1] == self.spec.eos_token_id else completion
-        text = self.tokenizer.decode(list(own), skip_special_tokens=True)
-        score = self.environment.score(problem, text)
+        decoder = Decoder(self.tokenizer, self.spec.eos_token_id)
+        score = self.environment.score(problem, decoder.text(completion))
         return score if isinstance(score, int) else 0
 
 

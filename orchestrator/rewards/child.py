@@ -16,6 +16,7 @@ import msgpack
 from tokenizers import Tokenizer
 
 from protocol.environments.base import Environment, Undecidable
+from protocol.environments.decoding import Decoder
 from protocol.environments.registry import environment
 
 
@@ -23,14 +24,14 @@ class Scorer:
     """Environments and tokenizers of the runs it was told about."""
 
     def __init__(self) -> None:
-        self._runs: dict[int, tuple[Environment, Tokenizer, int]] = {}
+        self._runs: dict[int, tuple[Environment, Decoder]] = {}
 
     def handle(self, message: dict[str, Any]) -> Any:
         """Answer one frame: learn a run, or score groups and say how long each took."""
         if message["do"] == "learn":
             made = environment(message["environment"], message["config"])
             tokenizer = Tokenizer.from_str(message["tokenizer"])
-            self._runs[message["run_id"]] = (made, tokenizer, message["eos_token_id"])
+            self._runs[message["run_id"]] = (made, Decoder(tokenizer, message["eos_token_id"]))
             return True
         return [self._timed(*group) for group in message["groups"]]
 
@@ -40,25 +41,22 @@ class Scorer:
 
     def _score(self, run_id: int, index: int, rollouts: list[bytes]) -> list[int] | None:
         """Return a group's rewards, or None where any of them is undecidable."""
-        made, tokenizer, eos_token_id = self._runs[run_id]
+        made, decoder = self._runs[run_id]
         problem = made.problem(index)
         rewards = []
-        for text in tokenizer.decode_batch(
-            [_completion(data, eos_token_id) for data in rollouts], skip_special_tokens=True
-        ):
-            score = made.score(problem, text)
+        for data in rollouts:
+            score = made.score(problem, decoder.text(_tokens(data)))
             if isinstance(score, Undecidable):
                 return None
             rewards.append(score)
         return rewards
 
 
-def _completion(data: bytes, eos_token_id: int) -> list[int]:
+def _tokens(data: bytes) -> list[int]:
     tokens = array("I", data)
     if sys.byteorder == "big":
         tokens.byteswap()
-    ids = tokens.tolist()
-    return ids[:-1] if ids and ids[-1] == eos_token_id else ids
+    return tokens.tolist()
 
 
 def read_frame(stream: BinaryIO) -> bytes | None:

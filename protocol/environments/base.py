@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from protocol.canonical import Value, content_digest, encode
+from protocol.environments import decoding
 from protocol.errors import Malformed
 
 Config: TypeAlias = Mapping[str, int | str]
@@ -117,9 +118,8 @@ def environment_digest(
     `sources` are the `__file__`s that decide rewards, `libraries` are distributions they call,
     `extra` is whatever else decides a problem or a reward. Line endings are normalised: a checkout may rewrite them.
     """
-    texts: list[Value] = [
-        Path(source).read_bytes().replace(b"\r\n", b"\n") for source in (__file__, *sources)
-    ]
+    files = (__file__, decoding.__file__, *sources)
+    texts: list[Value] = [Path(file).read_bytes().replace(b"\r\n", b"\n") for file in files]
     versions: list[Value] = [f"{library}=={version(library)}" for library in libraries]
     return content_digest(
         encode(["rollcall/environment", name, dict(config), texts, versions, extra])

@@ -13,6 +13,7 @@ from client.policies import PolicyCache, write_model_folder
 from client.public import Reader
 from protocol.canonical import keccak256
 from protocol.environments.base import FULL_SCORE, Environment
+from protocol.environments.decoding import Decoder
 from protocol.environments.registry import environment
 from protocol.run import RunSpec
 from protocol.signing import Domain
@@ -51,8 +52,8 @@ def measure_accuracy(
                 max_sequences=256,
             )
         engine.load(policy.weights)
-        rows = [done.tokens.tolist() for done in engine.generate(requests)]
-        texts = tokenizer.decode_batch(rows, skip_special_tokens=True)
+        decoder = Decoder(tokenizer, spec.eos_token_id)
+        texts = [decoder.text(done.tokens.tolist()) for done in engine.generate(requests)]
         solved = sum(
             problems.score(problems.problem(spec.held_out_start + i), text) == FULL_SCORE
             for i, text in enumerate(texts)
