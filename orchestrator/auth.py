@@ -103,7 +103,7 @@ def _claims(token: str, secret: bytes) -> tuple[SignedIn, int]:
             algorithms=[ALGORITHM],
             options={"verify_exp": False, "require": ["exp", "sub"]},
         )
-    except jwt.InvalidTokenError as error:
+    except (jwt.InvalidTokenError, RecursionError) as error:  # it reads a stranger's JSON first
         raise TokenExpired("the token is not one of this orchestrator's: sign in again") from error
     account = SignedIn(claims["sub"], claims["key"], bool(claims.get("staked")))
     return account, int(claims["exp"])

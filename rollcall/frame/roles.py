@@ -6,6 +6,7 @@ so that a worker needs no orchestrator installed.
 
 import importlib
 import inspect
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,9 @@ import typer
 
 from protocol.user_error import UserError
 
+RECURSION_LIMIT = 1000
+"""CPython's own. py_ecc, which comes with eth-account, raises it to 100,000: then deeply nested JSON of a stranger
+overflows the C stack, and the process is gone, where it would have been refused."""
 OURS = ("orchestrator", "rollout_worker", "trainer", "contracts")
 
 
@@ -37,7 +41,9 @@ class Role:
         settings = settings_of(self.config, path, assign, print_config)
         key = take_key()
         configure_logging(self.name)
-        running = _load(self.entry)(settings, key)
+        main = _load(self.entry)
+        sys.setrecursionlimit(RECURSION_LIMIT)
+        running = main(settings, key)
         if inspect.iscoroutine(running):
             import asyncio
 

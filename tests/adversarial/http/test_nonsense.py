@@ -3,6 +3,11 @@
 The test client raises what a server would answer with 500.
 """
 
+import os
+import signal
+import subprocess
+import sys
+
 import pytest
 
 from tests.stage.place import Place
@@ -61,3 +66,45 @@ def test_strangers_upload_nothing(shared_place: Place) -> None:
         assert (response.status_code, response.json()["code"]) == (403, "forbidden")
     response = shared_place.request("PUT", f"/v1/blobs/{ZERO}", b"spam")
     assert response.status_code == 401
+
+
+NESTED = """
+import base64, sys, threading
+import orchestrator.main
+from orchestrator.auth import _claims
+from protocol.errors import MarketError
+from rollcall.frame.roles import Role
+
+TOKEN = base64.urlsafe_b64encode(b"[" * 90_000).decode() + ".e30.AAAA"
+
+def ask():
+    try:
+        _claims(TOKEN, bytes(32))
+    except MarketError as error:
+        print(error.code)
+
+def main(*_):
+    threading.stack_size(1 << 20)
+    thread = threading.Thread(target=ask)
+    thread.start()
+    thread.join()
+
+if sys.argv[1] == "role":
+    Role("orchestrator", "orchestrator.config:OrchestratorConfig", "__main__:main").start(None, (), False)
+else:
+    main()
+"""
+
+
+@pytest.mark.parametrize("way", ["role", "bare"])
+def test_a_token_of_nested_lists_does_not_end_the_process(way: str) -> None:
+    """Its JSON is read before its signature is, and a library of ours lets Python nest until the C stack ends."""
+    words = [sys.executable, "-c", NESTED, way]
+    keyed = os.environ | {"ROLLCALL_KEY": "0x" + "11" * 32}
+    done = subprocess.run(words, env=keyed, capture_output=True, text=True, check=False)
+    if way == "bare":
+        assert done.returncode == -signal.SIGSEGV, (
+            "the attack succeeds where a role does not forbid it"
+        )
+    else:
+        assert (done.returncode, done.stdout.strip()) == (0, "token_expired"), done.stderr
