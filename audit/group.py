@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from tokenizers import Tokenizer
 
 from audit.lineage import Lineage
+from audit.tasks import tokenizer_of
 from client.public import Reader
 from protocol.commitment import SpokeFor, check_work
 from protocol.environments.base import Environment, Undecidable
@@ -37,7 +38,7 @@ def check_groups(
     draw = random.Random(lineage.policy_digest)
     chosen = draw.sample(groups, min(count, len(groups)))
     made = environment(info.spec.environment, info.spec.environment_config)
-    tokenizer = Tokenizer.from_str(reader.blob(info.spec.tokenizer_digest).decode())
+    tokenizer = tokenizer_of(reader.blob(info.spec.tokenizer_digest))
     wrong: list[str] = []
     for number, group in enumerate(chosen, 1):
         wrong += check_group(reader, info, group, made, tokenizer, spoke_for=spoke_for)
@@ -79,6 +80,8 @@ def check_group(
             f"{name} is {lease.worker}'s, of version {lease.policy_version}; the record says "
             f"{group.worker}, version {group.policy_version}"
         )
+    if any(len(rollout.tokens) % 4 for rollout in submission.rollouts):
+        return [*found, f"{name} has tokens that are no whole ids"]
     lengths = [len(rollout.token_ids()) for rollout in submission.rollouts]
     if len(lengths) != len(group.tokens) or any(map(int.__gt__, group.tokens, lengths)):
         found.append(f"{name} has {lengths} tokens, the record counted {list(group.tokens)}")

@@ -5,6 +5,7 @@ seeds and task alone would leave the orchestrator a choice: a friend's lease cou
 carry an easier one's prompt.
 """
 
+import string
 from collections.abc import Callable, Sequence
 from functools import cache
 
@@ -14,11 +15,12 @@ from audit.epoch import EpochReport, Look
 from client.public import Reader
 from protocol.canonical import content_digest
 from protocol.environments.registry import environment
-from protocol.errors import MarketError
+from protocol.errors import Malformed, MarketError
 from protocol.policies.publication import check_manifest
 from protocol.rollout import SignedLease
 from protocol.run import RunSpec
 from protocol.signing import Domain
+from protocol.wire import MOST_TEXT
 
 PromptOf = Callable[[int], tuple[int, ...]]
 PolicyOf = Callable[[int], bytes]
@@ -26,6 +28,23 @@ PolicyOf = Callable[[int], bytes]
 
 class Unchecked(Exception):
     """Something that leases are checked against cannot be had; the message says what and why."""
+
+
+def tokenizer_of(data: bytes) -> Tokenizer:
+    """Read a run's tokenizer.json, which its operator wrote; raise `Malformed`."""
+    try:
+        made = Tokenizer.from_str(data.decode())
+        made.decode(made.encode(string.printable).ids)
+        return made
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except (
+        BaseException
+    ) as error:  # the library panics on some, which is no `Exception` and ends a process
+        raise Malformed(
+            f"the run's tokenizer.json cannot be used: {str(error)[:MOST_TEXT]}; create the run again "
+            "with the digest of another"
+        ) from error
 
 
 def prompts_of(reader: Reader, spec: RunSpec) -> PromptOf:
@@ -45,7 +64,10 @@ def prompts_of(reader: Reader, spec: RunSpec) -> PromptOf:
         raise Unchecked(
             "the tokenizer shown is not the one of the run's terms: prompts are unchecked"
         )
-    tokenizer = Tokenizer.from_str(data.decode())
+    try:
+        tokenizer = tokenizer_of(data)
+    except Malformed as error:
+        raise Unchecked(f"{error.message}: prompts are unchecked") from error
     return lambda index: tuple(tokenizer.encode(made.problem(index).prompt).ids)
 
 

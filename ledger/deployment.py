@@ -52,7 +52,7 @@ class Deployment:
             raise LedgerError(
                 f"no deployment file at {path} ({error.strerror}): copy the ledger's there"
             ) from error
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise LedgerError(
                 f"{path} is no deployment file of this version: copy the ledger's anew"
             ) from error

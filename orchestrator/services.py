@@ -9,8 +9,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import structlog
-from tokenizers import Tokenizer
 
+from audit.tasks import tokenizer_of
 from orchestrator.chain import Chain
 from orchestrator.config import OrchestratorConfig
 from orchestrator.metrics import Metrics
@@ -194,12 +194,6 @@ class Services:
         if await self.blobs.size(run.spec.tokenizer_digest) is None:
             return
         data = await self.blobs.get(run.spec.tokenizer_digest)
-        try:
-            tokenizer = Tokenizer.from_str(data.decode())
-        except Exception as error:
-            raise Refused(
-                f"blob 0x{run.spec.tokenizer_digest.hex()} is no tokenizer: {error}; create the "
-                "run again with the digest of a tokenizer.json"
-            ) from error
+        tokenizer = tokenizer_of(data)
         self.rewards.learn(run.run_id, run.spec, data)
         run.tokenizer = tokenizer

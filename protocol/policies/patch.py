@@ -17,6 +17,7 @@ from typing import Any, Final
 import numpy as np
 import zstandard
 from numpy.typing import NDArray
+from pydantic import ValidationError
 from safetensors import SafetensorError, TensorSpec, deserialize, serialize
 
 from protocol import canonical
@@ -30,6 +31,7 @@ from protocol.policies.manifest import (
     Weights,
     differing,
 )
+from protocol.wire import describe
 
 MAGIC: Final = "rollcall/patch"
 FORMAT: Final = 1
@@ -95,7 +97,11 @@ def apply(
 
 def verify(weights: Weights, expected: tuple[TensorEntry, ...]) -> None:
     """Raise `PatchMismatch` unless every tensor is the promised one and none is missing or extra."""
-    wrong = differing(expected, {name: tensor.entry(name) for name, tensor in weights.items()})
+    try:
+        found = {name: tensor.entry(name) for name, tensor in weights.items()}
+    except ValidationError as error:  # a name or a shape that no manifest may promise
+        raise Malformed(describe(error)) from error
+    wrong = differing(expected, found)
     if wrong:
         raise PatchMismatch(
             f"{len(wrong)} of {len(expected)} tensors are not as the manifest promises, "

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from audit.tasks import tokenizer_of
 from client.policies import PolicyCache, write_model_folder
 from client.public import Reader
 from protocol.canonical import keccak256
@@ -36,7 +37,7 @@ def measure_accuracy(
     domain = Domain(launched.deployment.chain_id, checksum_address(launched.deployment.ledger))
     store = PolicyCache(reader, run_id=launched.run_id, spec=spec, domain=domain, keep=2)
     problems = environment(spec.environment, spec.environment_config)
-    tokenizer = Tokenizer.from_str(reader.blob(spec.tokenizer_digest).decode())
+    tokenizer = tokenizer_of(reader.blob(spec.tokenizer_digest))
     requests = held_out_requests(problems, tokenizer, spec)
     found: dict[int, float] = {}
     engine = None

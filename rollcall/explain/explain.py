@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from audit.tasks import tokenizer_of
 from client.policies import PolicyCache, PolicyUnreachable, write_model_folder
 from client.public import Fetched, PublicRoutes, Reader
 from protocol.checks.evidence import Consequence, consequence
@@ -122,7 +123,7 @@ def explain(
             )
             for v in status.verdicts
         ),
-        tokenizer=Tokenizer.from_str(source.blob(info.spec.tokenizer_digest).decode()),
+        tokenizer=tokenizer_of(source.blob(info.spec.tokenizer_digest)),
     )
 
 

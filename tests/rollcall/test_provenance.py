@@ -13,16 +13,17 @@ from audit.group import check_groups
 from audit.lineage import Lineage, Origin, chain, influences, read_lineage
 from audit.tasks import policies_of
 from client.public import Reader
+from protocol.canonical import content_digest
 from protocol.errors import BadSignature, Malformed
 from protocol.policies.lineage import NO_LINEAGE, Share, StepRecord, TrainedGroup, shares_of
 from protocol.policies.manifest import Manifest, SignedManifest
-from protocol.rollout import Submission, read_submission
+from protocol.rollout import Rollout, Submission, read_submission
 from protocol.verdict import Outcome
 from rollcall.__main__ import app
 from tests.stage.evidence import NAMED
-from tests.stage.front import Front, serving
+from tests.stage.front import Answered, Front, blob_path, serving
 from tests.stage.ground import Ground
-from tests.stage.place import Place, opened
+from tests.stage.place import Place, opened, pack
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +131,30 @@ def test_a_reward_or_worker_that_the_submission_does_not_bear_out_is_told(
         wrong = check_groups(reader, info, forged, count=1, say=print, spoke_for=None)
         assert len(wrong) == len(said)
         assert all(words in line for words, line in zip(said, wrong, strict=True))
+
+
+def test_a_group_of_no_whole_tokens_is_told(market: Place, front: Front) -> None:
+    """A worker and its orchestrator may sign anything: who audits must not stumble over it."""
+    reader, alice = Reader(front.url), market.party("alice")
+    info, lineage = reader.run(market.run_id), read_lineage(reader, market.run_id)
+    market.wait(0)
+    [lease] = alice.leases()
+    rollouts = [Rollout(tokens=b"abcde", logprobs=b"") for _ in lease.lease.seeds]
+    body = alice.submission(lease.lease, rollouts)
+    true = lineage.steps[0].shares[0].group
+    digest, packed = alice.digest(lease.lease, body), pack(body)
+    shown = market.status(true.work_digest).model_copy(
+        update={"lease": lease, "body": content_digest(packed)}
+    )
+    front.lies = {
+        market.path(f"submissions/0x{digest.hex()}"): Answered(200, shown.to_json()),
+        blob_path(content_digest(packed)): Answered(200, packed),
+    }
+    step = Origin(1, (Share(true.model_copy(update={"work_digest": digest}), 1.0, 1.0),))
+    forged = Lineage(market.run_id, 1, bytes(32), "", (step,))
+    wrong = check_groups(reader, info, forged, count=1, say=print, spoke_for=None)
+    front.lies = {}
+    assert wrong[-1].endswith("has tokens that are no whole ids")
 
 
 def test_a_group_that_its_worker_did_not_sign_is_told(
