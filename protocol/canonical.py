@@ -46,20 +46,28 @@ def content_digest(data: bytes) -> bytes:
 def encode(value: Value) -> bytes:
     """Return the only encoding of `value`; raise `Malformed` for a type that has none."""
     packer = msgpack.Packer(use_bin_type=True, buf_size=BUFFER_BYTES)
-    return bytes(packer.pack(_ordered(value)))
+    try:
+        return bytes(packer.pack(_ordered(value)))
+    except (ValueError, RecursionError) as error:
+        raise Malformed(f"no canonical encoding: {error}") from error
 
 
-def decode(data: bytes, *, max_items: int = 1 << 22, max_lists: int = 1 << 22) -> Any:
-    """Return the value whose encoding is exactly `data`.
+def decode(data: bytes) -> Any:
+    """Return the value whose encoding is exactly `data`; raise `Malformed` for anything else."""
+    value = read(data)
+    require_encoding(encode(value), data)
+    return value
 
-    Raises `Malformed` for anything else: trailing bytes, floats, unordered or repeated keys, long
-    forms of short values, a map of more than `MOST_KEYS`, more than `max_lists` lists and maps, or more
-    than `max_items` elements in all of them together: a few kilobytes under zstd otherwise become lists
-    of lists that fill a gigabyte and ten seconds.
+
+def read(data: bytes, *, max_items: int = 1 << 22, max_lists: int = 1 << 22) -> Any:
+    """Return what `data` says; whoever calls this requires that it is the encoding of what follows.
+
+    Raises `Malformed` for trailing bytes, a map of more than `MOST_KEYS`, and more lists and maps, or elements in
+    all of them, than asked: a few kilobytes under zstd otherwise fill a gigabyte and ten seconds.
     """
     count = _Counter(max_items, max_lists)
     try:
-        value = msgpack.unpackb(
+        return msgpack.unpackb(
             data,
             raw=False,
             strict_map_key=True,
@@ -69,15 +77,14 @@ def decode(data: bytes, *, max_items: int = 1 << 22, max_lists: int = 1 << 22) -
             list_hook=count,
             object_hook=count,
         )
-        same = encode(value) == data
     except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
         raise Malformed(f"not canonical MessagePack: {error}") from error
-    if not same:
-        raise Malformed(
-            "not canonical MessagePack: the same value has another, shorter or ordered, encoding; "
-            "write maps in key order and integers in their shortest form"
-        )
-    return value
+
+
+def require_encoding(encoded: bytes, data: bytes) -> None:
+    """Raise `Malformed` unless `data` is the one encoding: floats, other orders and longer forms are not."""
+    if encoded != data:
+        raise Malformed("not canonical: ordered keys, short integers, EIP-55 addresses, all fields")
 
 
 class _Counter:

@@ -28,8 +28,8 @@ class MarketError(Exception):
     code: ClassVar[str] = "market_error"
 
     def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = message[:4000]  # what it repeats of a stranger may be of any length
+        super().__init__(self.message)
         self.retry_after_seconds = retry_after_seconds
 
     def __init_subclass__(cls) -> None:

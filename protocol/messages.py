@@ -21,6 +21,9 @@ from protocol.wire import U32, U63, U64, Address, Ascending, AsTuple, Bytes32, N
 SELF_CHECK_GROUPS = 64
 """Fewest groups of a self-check: an alarm takes at least four, and drift as faint as shows in 64 pays."""
 
+Reward = Annotated[int, Field(ge=0, le=FULL_SCORE)]
+Rewards = Annotated[tuple[Reward, ...], AsTuple, Field(max_length=MAX_GROUP_SIZE)]
+
 
 class Request(Wire):
     """What anybody may send: the largest, a run's terms, has a hundred elements."""
@@ -52,7 +55,7 @@ class RunInfo(Wire):
     ledger: Address
     token: Address
     status: RunStatus
-    newest_version: Annotated[int, Field(ge=-1)]
+    newest_version: Annotated[int, Field(ge=-1, lt=1 << 32)]
     """−1 until the trainer has published version 0."""
     epoch: U32
     budget_left_units: U63
@@ -145,9 +148,9 @@ class SubmissionStatus(Wire):
     body: Bytes32
     """Blob of the submission's compressed body; of one that admission rejects the digest alone is kept."""
     receipt: Receipt
-    rewards: Annotated[tuple[int, ...], AsTuple]
+    rewards: Rewards
     """Ten-thousandths, one per rollout, recomputed; empty if they were not."""
-    trained_in: Annotated[int, Field(ge=-1)]
+    trained_in: Annotated[int, Field(ge=-1, lt=1 << 32)]
     """The trainer's step that consumed the group, −1 for none."""
     draw_epoch: U32
     """The epoch whose secret decides on its replay: the one open when it was received."""
@@ -174,7 +177,7 @@ class BatchGroup(Wire):
     index: U63
     policy_version: U32
     body: Bytes32
-    rewards: Annotated[tuple[int, ...], AsTuple]
+    rewards: Rewards
 
 
 class Batch(Wire):
@@ -194,11 +197,7 @@ class AuditTask(Wire):
     body: Bytes32
     rollouts: Annotated[tuple[U32, ...], AsTuple, Ascending, Field(max_length=MAX_GROUP_SIZE)]
     """The group's rollouts to replay, as the draw gives them; a verdict covers exactly these."""
-    rewards: Annotated[
-        tuple[Annotated[int, Field(ge=0, le=FULL_SCORE)], ...],
-        AsTuple,
-        Field(max_length=MAX_GROUP_SIZE),
-    ] = ()
+    rewards: Rewards = ()
     """Ten-thousandths, one per rollout of the group; empty if they are not known."""
 
 

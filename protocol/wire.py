@@ -101,8 +101,14 @@ class Wire(BaseModel):
     @classmethod
     def from_canonical(cls, data: bytes) -> Self:
         """Read canonical bytes; raise `Malformed` naming the field that is wrong."""
-        bounds = {"max_items": cls.MAX_ITEMS, "max_lists": cls.MAX_LISTS}
-        return cls._checked(canonical.decode(data, **bounds))
+        value = canonical.read(data, max_items=cls.MAX_ITEMS, max_lists=cls.MAX_LISTS)
+        try:
+            message = cls.model_validate(value)
+        except ValidationError as error:
+            raise Malformed(describe(error)) from error
+        # Of the message and not of the value: else what a type takes in two forms would have two digests.
+        canonical.require_encoding(message.canonical(), data)
+        return message
 
     @classmethod
     def from_json(cls, data: bytes | str) -> Self:
@@ -111,13 +117,6 @@ class Wire(BaseModel):
             raise Malformed(f"{count} elements, a {cls.__name__} has at most {cls.MAX_ITEMS}")
         try:
             return cls.model_validate_json(data)
-        except ValidationError as error:
-            raise Malformed(describe(error)) from error
-
-    @classmethod
-    def _checked(cls, value: Any) -> Self:
-        try:
-            return cls.model_validate(value)
         except ValidationError as error:
             raise Malformed(describe(error)) from error
 

@@ -17,7 +17,7 @@ from protocol.advantage import group_advantages
 from protocol.canonical import content_digest
 from protocol.constants import MAX_COMPLETION_TOKENS, MAX_GROUP_SIZE
 from protocol.errors import Malformed
-from protocol.messages import BatchGroup
+from protocol.messages import BatchGroup, Rewards
 from protocol.wire import U32, U63, Address, AsTuple, Bytes, Bytes32, Wire
 
 NO_LINEAGE = bytes(32)
@@ -42,13 +42,15 @@ class TrainedGroup(Wire):
     work_digest: Bytes32
     worker: Address
     policy_version: U32
-    rewards: Annotated[tuple[int, ...], AsTuple, Field(max_length=MAX_GROUP_SIZE)]
+    rewards: Rewards
     """Ten-thousandths, as recomputed; the advantages follow from them."""
     tokens: Counts
     """Completion tokens of each rollout that the loss counted; 0 if it was left out."""
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
+        if len(self.rewards) < 2:
+            raise ValueError(f"a group of {len(self.rewards)}: a spec's has at least 2")
         if len(self.rewards) != len(self.tokens):
             raise ValueError(f"{len(self.rewards)} rewards and {len(self.tokens)} token counts")
         return self

@@ -215,7 +215,7 @@ def test_a_bomb_of_elements_without_the_limit_is_built() -> None:
     data = lists_of_lists(16, 1 << 16)
     assert canonical.decode(data) == [[0] * (1 << 16)] * 16
     with pytest.raises(Malformed, match=r"more than 65536 elements"):
-        canonical.decode(data, max_items=Submission.MAX_ITEMS)
+        canonical.read(data, max_items=Submission.MAX_ITEMS)
 
 
 def test_the_largest_group_with_the_longest_prompt_has_few_enough_elements() -> None:
