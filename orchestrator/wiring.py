@@ -20,6 +20,7 @@ from protocol.errors import Malformed, TooLarge, Unauthorized
 from protocol.wire import Wire
 
 Message = TypeVar("Message", bound=Wire)
+BYTES = "application/octet-stream"
 SCHEMAS = "#/components/schemas/"
 
 SMALL_JSON_BYTES = 1 << 17
@@ -83,6 +84,9 @@ def answer(message: Wire | bytes, status: int = 200) -> Response:
     return Response(body, status, media_type="application/json")
 
 
+MAY_BE_EMPTY: dict[int | str, dict[str, Any]] = {204: {"description": "Nothing yet: come back"}}
+
+
 def nothing_yet(seconds: float) -> Response:
     """Return 204: well asked, come back after a while."""
     return Response(status_code=204, headers={"retry-after": f"{seconds:g}"})
@@ -101,8 +105,15 @@ def takes(message: type[Wire]) -> dict[str, Any]:
 
 def takes_bytes(what: str) -> dict[str, Any]:
     """Describe a binary body for OpenAPI."""
-    content = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+    content = {BYTES: {"schema": {"type": "string", "format": "binary"}}}
     return {"requestBody": {"required": True, "description": what, "content": content}}
+
+
+def gives(media_type: str, *statuses: int) -> dict[str, Any]:
+    """Describe answers that are no JSON for OpenAPI."""
+    content = {media_type: {"schema": {"type": "string", "format": "binary"}}}
+    described = {status: {"content": content} for status in statuses}
+    return {"response_class": Response, "responses": described}
 
 
 async def the_services(request: Request) -> Services:

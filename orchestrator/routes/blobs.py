@@ -11,10 +11,12 @@ from orchestrator import budgets
 from orchestrator.auth import SignedIn
 from orchestrator.services import Services
 from orchestrator.wiring import (
+    BYTES,
     AStranger,
     TheAccount,
     TheServices,
     done,
+    gives,
     read_body,
     takes_bytes,
     word,
@@ -30,7 +32,7 @@ PIECE_BYTES = 1 << 17
 IMMUTABLE = "public, max-age=31536000, immutable"
 
 
-@router.get("/blobs/{digest}", dependencies=[AStranger])
+@router.get("/blobs/{digest}", dependencies=[AStranger], **gives(BYTES, 200, 206))
 async def get_blob(services: TheServices, digest: str, request: Request) -> Response:
     """The bytes, or the part that a `Range: bytes=first-last` header asks for; any other range is ignored."""
     name = word(digest)

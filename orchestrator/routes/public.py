@@ -7,19 +7,21 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
-from starlette.responses import JSONResponse, StreamingResponse
+from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from orchestrator import budgets, events, policies, slashes, views
 from orchestrator.auth import sign_in
 from orchestrator.checks import canaries
 from orchestrator.wiring import (
+    BYTES,
     LARGE_JSON_BYTES,
     AStranger,
     TheRun,
     TheServices,
     answer,
     costs,
+    gives,
     payer_of,
     read,
     takes,
@@ -122,7 +124,7 @@ async def get_policy(
     return answer(manifest)
 
 
-@router.get("/runs/{run}/lineage")
+@router.get("/runs/{run}/lineage", **gives(BYTES, 200))
 async def get_lineage(
     services: TheServices,
     run: TheRun,
@@ -161,7 +163,7 @@ async def list_canaries(run: TheRun) -> Response:
     return answer(canaries.infos(run))
 
 
-@router.get("/runs/{run}/events")
+@router.get("/runs/{run}/events", **gives("text/event-stream", 200))
 async def follow_events(services: TheServices, run: TheRun, request: Request) -> Response:
     """Server-sent events from `Last-Event-ID` (or `?after=`) on; `after=$` for new ones only."""
     after = request.headers.get("last-event-id") or request.query_params.get("after")
@@ -174,19 +176,21 @@ async def follow_events(services: TheServices, run: TheRun, request: Request) ->
     return Streamed(body, partial(streams.close, place))
 
 
-@probes.get("/metrics", dependencies=[AStranger, costs(budgets.PAGE)])
+@probes.get(
+    "/metrics", dependencies=[AStranger, costs(budgets.PAGE)], response_class=PlainTextResponse
+)
 async def metrics(services: TheServices) -> Response:
     """Prometheus exposition."""
     return Response(services.metrics.text(), media_type="text/plain; version=0.0.4")
 
 
-@probes.get("/healthz")
+@probes.get("/healthz", response_class=PlainTextResponse)
 async def is_alive() -> Response:
     """The process answers."""
     return Response("ok", media_type="text/plain")
 
 
-@probes.get("/readyz", dependencies=[AStranger])
+@probes.get("/readyz", dependencies=[AStranger], response_class=PlainTextResponse)
 async def is_ready(services: TheServices) -> Response:
     """Redis and the chain answer too."""
     try:

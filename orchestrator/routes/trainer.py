@@ -7,6 +7,7 @@ from fastapi import APIRouter, Path, Request, Response
 from orchestrator import policies, training
 from orchestrator.auth import require_role
 from orchestrator.wiring import (
+    MAY_BE_EMPTY,
     TheAccount,
     TheRun,
     TheServices,
@@ -25,7 +26,12 @@ from protocol.messages import (
 router = APIRouter(tags=["trainer"])
 
 
-@router.post("/runs/{run}/batches", response_model=Batch, openapi_extra=takes(BatchRequest))
+@router.post(
+    "/runs/{run}/batches",
+    response_model=Batch,
+    openapi_extra=takes(BatchRequest),
+    responses=MAY_BE_EMPTY,
+)
 async def take_batch(
     services: TheServices, run: TheRun, account: TheAccount, request: Request
 ) -> Response:

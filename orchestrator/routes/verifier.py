@@ -8,6 +8,7 @@ from orchestrator import epochs, replays, slashes
 from orchestrator.auth import SignedIn
 from orchestrator.wiring import (
     LARGE_JSON_BYTES,
+    MAY_BE_EMPTY,
     TheAccount,
     TheRun,
     TheServices,
@@ -41,7 +42,12 @@ async def the_verifier(services: TheServices, run: TheRun, account: TheAccount) 
 TheVerifier = Annotated[SignedIn, Depends(the_verifier)]
 
 
-@router.post("/runs/{run}/audits", response_model=AuditTasks, openapi_extra=takes(AuditRequest))
+@router.post(
+    "/runs/{run}/audits",
+    response_model=AuditTasks,
+    openapi_extra=takes(AuditRequest),
+    responses=MAY_BE_EMPTY,
+)
 async def take_audits(
     services: TheServices, run: TheRun, account: TheVerifier, request: Request
 ) -> Response:

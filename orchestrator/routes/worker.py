@@ -14,6 +14,7 @@ from orchestrator.budgets import Sender
 from orchestrator.checks import canaries
 from orchestrator.wiring import (
     LARGE_JSON_BYTES,
+    MAY_BE_EMPTY,
     RunId,
     TheAccount,
     TheRun,
@@ -41,7 +42,12 @@ from protocol.rollout import Receipt
 router = APIRouter(tags=["worker"])
 
 
-@router.post("/runs/{run}/leases", response_model=Leases, openapi_extra=takes(LeaseRequest))
+@router.post(
+    "/runs/{run}/leases",
+    response_model=Leases,
+    openapi_extra=takes(LeaseRequest),
+    responses=MAY_BE_EMPTY,
+)
 async def lease(
     services: TheServices, run: TheRun, account: TheAccount, request: Request
 ) -> Response:
