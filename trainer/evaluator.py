@@ -105,7 +105,8 @@ def main(config: TrainerConfig, spec: RunSpec) -> None:
     os.nice(NICENESS)
     # Imports take seconds, in which the trainer may die: the thread above must start before them.
     from trainer.evaluate import held_out
-    from trainer.model import compute_alike, load, open_model
+    from trainer.model import load, open_model
+    from trainer.opening import compute_alike
 
     compute_alike(1)
     model = open_model(config.model_dir, device=config.device, compute_dtype=spec.compute_dtype)

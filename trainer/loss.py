@@ -78,26 +78,26 @@ def grpo(tokens: Tokens, clip: Clip, whole: Whole) -> Tensor:
     could carry the step.
     """
     objective_N = _clipped(tokens.ratio, tokens.advantages_N, clip, cap=clip.cap)
-    return -_masked_sum(tokens, objective_N) / whole.num_tokens
+    return -tokens.kept(objective_N).sum() / whole.num_tokens
 
 
 def dapo(tokens: Tokens, clip: Clip, whole: Whole) -> Tensor:
     """DAPO (arXiv:2503.14476): asymmetric clip, mean over the tokens of the step."""
     objective_N = _clipped(tokens.ratio, tokens.advantages_N, clip, cap=None)
-    return -_masked_sum(tokens, objective_N) / whole.num_tokens
+    return -tokens.kept(objective_N).sum() / whole.num_tokens
 
 
 def dr_grpo(tokens: Tokens, clip: Clip, whole: Whole) -> Tensor:
     """Dr. GRPO (arXiv:2503.20783): divides by a constant, so long answers are not favoured."""
     objective_N = _clipped(tokens.ratio, tokens.advantages_N, clip, cap=None)
-    return -_masked_sum(tokens, objective_N) / (whole.num_sequences * whole.max_tokens)
+    return -tokens.kept(objective_N).sum() / (whole.num_sequences * whole.max_tokens)
 
 
 def cispo(tokens: Tokens, clip: Clip, whole: Whole) -> Tensor:
     """CISPO (arXiv:2506.13585): bounds the weight, not the token, so every token keeps a gradient."""
     weight_N = torch.clamp(tokens.ratio, max=clip.cap).detach()
     objective_N = weight_N * tokens.advantages_N * tokens.kept(tokens.logprobs_N)
-    return -_masked_sum(tokens, objective_N) / whole.num_tokens
+    return -tokens.kept(objective_N).sum() / whole.num_tokens
 
 
 def gspo(tokens: Tokens, clip: Clip, whole: Whole) -> Tensor:
@@ -138,7 +138,3 @@ def _clipped(ratio: Tensor, advantage: Tensor, clip: Clip, *, cap: float | None)
     bounded = torch.clamp(ratio, 1 - clip.low, 1 + clip.high)
     free = ratio if cap is None else torch.clamp(ratio, max=cap)
     return torch.min(free * advantage, bounded * advantage)
-
-
-def _masked_sum(tokens: Tokens, values_N: Tensor) -> Tensor:
-    return tokens.kept(values_N).sum()

@@ -25,7 +25,8 @@ from trainer.config import TrainerConfig
 from trainer.evaluator import Evaluator, evaluations_of
 from trainer.loop import Stopped, Trainer, WrongRun
 from trainer.metrics import MetricsFile
-from trainer.model import Policy, compute_alike, open_policy
+from trainer.model import Policy, open_policy
+from trainer.opening import compute_alike
 from trainer.publish import Plan, Publisher
 from trainer.scaling import first_scale
 

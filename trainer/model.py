@@ -8,7 +8,6 @@ The architecture comes from transformers; the prompt-sharing attention enters th
 interface. Left out: sharding over devices, sharded checkpoint files, sliding windows.
 """
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,18 +24,11 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from protocol.policies.manifest import Bits, HostTensor, Weights
 from protocol.policies.patch import from_anchor
 from protocol.precision import ComputeDtype, cast_all
-from protocol.user_error import UserError, one_line
-from trainer.batch import BatchRollout, Group, Microbatch, pack
+from trainer.batch import Microbatch
+from trainer.opening import opening, smallest
 
 SHARED_PROMPT = "rollcall_shared_prompt"
-WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
-WORKSPACES = (":4096:8", ":16:8")
-"""NVIDIA's cuBLAS documentation, "Results Reproducibility"."""
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
-
-
-class Untrainable(UserError, ValueError):
-    """The model is of an architecture, or has weights, that the packed forward does not know."""
 
 
 class Policy:
@@ -149,11 +141,8 @@ def open_policy(
     temperature: float,
     logits_chunk: int,
 ) -> tuple[Policy, dict[str, HostTensor]]:
-    """Read a model folder; return the policy and its weights as they are in the file.
-
-    Raises `Untrainable` where this package cannot compute the folder's architecture.
-    """
-    try:
+    """Read a model folder; return the policy and its weights as they are in the file."""
+    with opening(model_dir):
         weights = from_anchor((model_dir / "model.safetensors").read_bytes())
         ALL_ATTENTION_FUNCTIONS.register(SHARED_PROMPT, _shared_prompt_attention)
         model = open_model(
@@ -163,30 +152,8 @@ def open_policy(
             raise ValueError("the packed forward knows full attention only, not sliding windows")
         policy = Policy(model, weights, temperature=temperature, chunk=logits_chunk)
         with torch.no_grad():
-            policy.logprobs(_smallest(device))
-    except OSError as error:
-        raise UserError(
-            f"model_dir = {model_dir} cannot be opened ({one_line(error)}): it needs config.json, "
-            "tokenizer.json and one model.safetensors"
-        ) from error
-    except ValueError as error:
-        raise Untrainable(
-            f"model_dir = {model_dir} cannot be trained: {one_line(error)}"
-        ) from error
-    except (AttributeError, KeyError, TypeError) as error:
-        # What architectures raise that pass nothing on to their attention, or have another one inside.
-        raise Untrainable(
-            f"model_dir = {model_dir} cannot be trained: the packed forward does not know its architecture "
-            f"({one_line(error)}); Llama, Qwen, OLMo and their like are built as it needs"
-        ) from error
+            policy.logprobs(smallest(device))
     return policy, weights
-
-
-def _smallest(device: str) -> Microbatch:
-    """Return a microbatch of two tokens: whether the forward pass takes it shows at once."""
-    token = np.zeros(1, np.int64)
-    completion = BatchRollout(token, np.zeros(1, np.float32), 0.0, False, 0)
-    return pack([Group(bytes(32), 0, token, (completion,), (0,))], max_tokens=2, device=device)[0]
 
 
 def open_model(
@@ -198,15 +165,6 @@ def open_model(
         config, dtype=DTYPES[dtype_on(device, compute_dtype)], attn_implementation=attention
     )
     return model.to(device).eval()  # eval: no dropout; gradients flow all the same
-
-
-def compute_alike(threads: int) -> None:
-    """Have torch give the same bits in every life of a process; call it before its first work on a GPU."""
-    # cuBLAS gives them with a workspace of one of these forms only, and torch refuses products without.
-    if os.environ.get(WORKSPACE) not in WORKSPACES:
-        os.environ[WORKSPACE] = WORKSPACES[0]
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
 
 
 def dtype_on(device: str, compute_dtype: ComputeDtype) -> ComputeDtype:

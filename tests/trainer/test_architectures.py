@@ -19,7 +19,8 @@ from transformers import (
 
 from protocol.precision import ComputeDtype
 from protocol.user_error import UserError
-from trainer.model import WORKSPACE, WORKSPACES, Policy, Untrainable, open_policy
+from trainer.model import Policy, open_policy
+from trainer.opening import WORKSPACE, WORKSPACES, Untrainable
 from trainer.scaling import NotFinite, finite_norm
 
 SIZE = {
@@ -102,7 +103,7 @@ def test_the_same_bits_are_asked_of_a_gpu_too(given: str | None, used: int) -> N
     """Without this workspace torch refuses the first product on a GPU."""
     code = f"""
 import os, torch
-from trainer.model import compute_alike
+from trainer.opening import compute_alike
 compute_alike(1)
 print(os.environ[{WORKSPACE!r}], torch.are_deterministic_algorithms_enabled(), torch.get_num_threads())
 """
