@@ -99,8 +99,9 @@ class OrchestratorConfig(BaseModel):
     port: int = 8000
     """Port to listen on."""
     redis_url: Annotated[str, AfterValidator(_without_password)] = "redis://127.0.0.1:6379/0"
-    """Queues and leases; `rediss://user@host:6379/0` and `unix:///path?db=0` work too. Its password is read
-    from ROLLCALL_REDIS_PASSWORD. Durability is this server's setting."""
+    """Queues and leases; `rediss://user@host:6379/0?ssl_ca_certs=/path/ca.pem` and `unix:///path?db=0` work
+    too. Its password is read from ROLLCALL_REDIS_PASSWORD. Durability is this server's setting; it is in no
+    cluster, and evicts nothing."""
     blob_url: str = "file:///tmp/rollcall/blobs"
     """Payloads: a folder (`file:///…`, made where missing), or `s3://bucket/prefix`."""
     rpc_url: str = "http://127.0.0.1:8545"

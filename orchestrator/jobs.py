@@ -16,6 +16,7 @@ from orchestrator import epochs, leases, permits, restoring, slashes
 from orchestrator.checks import canaries, withholding
 from orchestrator.run import Run
 from orchestrator.services import Services
+from orchestrator.store.outage import Away
 from orchestrator.watch import EpochWatch
 from protocol.errors import MarketError
 
@@ -126,6 +127,8 @@ class Service:
         told, place = "", (name, run.run_id)
         try:
             await job(self._services, run)
+        except Away:
+            self._services.metrics.background_failures.labels(name).inc()  # the log knows why
         except (MarketError, LedgerError) as error:
             failures.inc()
             told = str(error)
@@ -144,11 +147,13 @@ class Service:
                 await restoring.restore_runs(self._services)
                 self._has_all_runs = True
             await self._services.recover()
+        except Away:
+            self._services.metrics.background_failures.labels("recover").inc()
         except (MarketError, LedgerError) as error:
             if not of_the_chain(error):
                 log.warning("runs not recovered", error=str(error))
         except Exception:
-            # Redis may refuse for reasons of its own (full, read-only): the jobs outlive it.
+            # A defect met here must not end the jobs of the runs that are served.
             self._services.metrics.background_failures.labels("recover").inc()
             log.exception("runs not recovered")
         return list(self._services.runs.values())

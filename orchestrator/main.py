@@ -63,7 +63,8 @@ async def main(config: OrchestratorConfig, key: bytes) -> None:
     require_free(config.host, config.port)
     services = open_market(config, key)
     service = Service(services)
-    await services.store.require_entry()
+    await services.store.require_fit()
+    await services.blobs.require_writable()
     if not config.allowed_domains and config.host not in ("127.0.0.1", "localhost", "::1"):
         # Another site could pass on what a wallet signed for it, with the Host header to match.
         log = structlog.get_logger()

@@ -35,7 +35,7 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     address = folder / "redis.sock"
     words = [redis_binary(), "--port", "0", "--unixsocket", str(address), "--save", ""]
     with started(words, cwd=folder, stdout=subprocess.DEVNULL) as process:
-        wait_until(lambda: _listens(address), check=lambda: require_alive(process))
+        wait_until(lambda: listens(address), check=lambda: require_alive(process))
         yield f"unix://{address}"
 
 
@@ -132,6 +132,6 @@ def redis_binary() -> str:
     return found
 
 
-def _listens(address: Path) -> bool:
+def listens(address: Path) -> bool:
     with socket.socket(socket.AF_UNIX) as probe:
         return address.exists() and probe.connect_ex(str(address)) == 0

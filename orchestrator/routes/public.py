@@ -192,7 +192,7 @@ async def is_alive() -> Response:
 
 @probes.get("/readyz", dependencies=[AStranger], response_class=PlainTextResponse)
 async def is_ready(services: TheServices) -> Response:
-    """Redis and the chain answer too."""
+    """Redis takes a write and the chain answers."""
     try:
         await services.store.runs.answers()
         await services.chain.answers()

@@ -11,15 +11,18 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 import obstore
-import structlog
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
 
+from orchestrator.store.outage import Away, Outage
 from protocol.canonical import content_digest
 from protocol.errors import Busy, Malformed, NotFound
+from protocol.user_error import UserError
 
 SMALL_BYTES = 1 << 16
 """Written to a folder at once: 12 µs for a kilobyte, where handing it to a thread costs 110 µs."""
+PROBE = f"probe-{os.getpid()}"
+"""Put and removed when the orchestrator starts; several copies may share a store."""
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 
 
@@ -30,11 +33,33 @@ class Blobs:
         parsed = urlparse(url)
         self._folder = Path(parsed.path) if parsed.scheme == "file" else None
         self._store: ObjectStore
-        if self._folder is not None:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._store = LocalStore(self._folder, mkdir=True)
-        else:
-            self._store = from_url(url)
+        self._place = f"{parsed.scheme}://{parsed.netloc.rpartition('@')[2]}{parsed.path}"
+        self._outage = Outage("blob store", self._place)
+        try:
+            if self._folder is not None:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                self._store = LocalStore(self._folder, mkdir=True)
+            else:
+                self._store = from_url(url)
+        except (OSError, ValueError, BaseError) as error:
+            raise self._unfit(error) from error
+
+    async def require_writable(self) -> None:
+        """Raise `UserError` unless a blob can be put, read and removed."""
+        try:
+            for name in (PROBE, f"large-{PROBE}"):
+                data = bytes(1 if name == PROBE else SMALL_BYTES + 1)
+                await self._put(name, data)
+                await self._get(name, "")
+                await self.drop([name])
+        except (Busy, NotFound) as error:
+            raise self._unfit(error.__cause__ or error) from error
+
+    def _unfit(self, error: BaseException) -> UserError:
+        return UserError(
+            f"blob_url = {self._place} takes no blobs ({' '.join(str(error).split())[:300]}): name a folder that "
+            "this account may write (file:///…) with room on its disk, or s3://bucket/prefix"
+        )
 
     async def put(self, digest: bytes, data: bytes) -> None:
         """Store bytes under their digest; raise `Malformed` where they are others."""
@@ -62,7 +87,7 @@ class Blobs:
             async for page in obstore.list(self._store, folder):
                 found += [entry["path"] for entry in page if not _is_torn(entry["path"])]
         except BaseError as error:
-            raise _unreachable(error) from error
+            raise self._away(error) from error
         return sorted(found)
 
     async def kept(self, name: str) -> bytes:
@@ -74,16 +99,17 @@ class Blobs:
             with suppress(FileNotFoundError):
                 await obstore.delete_async(self._store, names)
         except BaseError as error:
-            raise _unreachable(error) from error
+            raise self._away(error) from error
 
     async def _put(self, path: str, data: bytes) -> None:
         if self._folder is not None and len(data) <= SMALL_BYTES:
             self._write(self._folder / path, data)
-            return
-        try:
-            await obstore.put_async(self._store, path, data, use_multipart=False)
-        except BaseError as error:
-            raise _unreachable(error) from error
+        else:
+            try:
+                await obstore.put_async(self._store, path, data, use_multipart=False)
+            except BaseError as error:
+                raise self._away(error) from error
+        self._outage.over()
 
     async def _get(self, path: str, missing: str) -> bytes:
         try:
@@ -92,7 +118,12 @@ class Blobs:
         except FileNotFoundError as error:
             raise NotFound(missing) from error
         except BaseError as error:
-            raise _unreachable(error) from error
+            raise self._away(error) from error
+
+    def _away(self, error: Exception) -> Away:
+        return self._outage.refusal(
+            "nothing can be kept or read", "make room, or check blob_url", detail=str(error)
+        )
 
     def _write(self, path: Path, data: bytes) -> None:
         """Write a file as the store does: under a name of its own, then renamed into place."""
@@ -113,7 +144,7 @@ class Blobs:
         except OSError as error:
             with suppress(OSError):
                 Path(new).unlink()
-            raise _unreachable(error) from error
+            raise self._away(error) from error
 
     async def remove(self, digest: bytes) -> None:
         """Remove a blob that no record names."""
@@ -132,7 +163,7 @@ class Blobs:
         except FileNotFoundError as error:
             raise NotFound(_missing(digest)) from error
         except BaseError as error:
-            raise _unreachable(error) from error
+            raise self._away(error) from error
 
     async def size(self, digest: bytes) -> int | None:
         """Return a blob's size, or None where there is none."""
@@ -141,7 +172,7 @@ class Blobs:
         except FileNotFoundError:
             return None
         except BaseError as error:
-            raise _unreachable(error) from error
+            raise self._away(error) from error
         return int(found["size"])
 
 
@@ -158,10 +189,3 @@ def _is_torn(path: str) -> bool:
 
 def _missing(digest: bytes) -> str:
     return f"no blob 0x{digest.hex()} here: ask for a digest that a manifest names"
-
-
-def _unreachable(error: Exception) -> Busy:
-    """Tell the operator why; whoever asks is told that it may pass."""
-    log = structlog.get_logger()
-    log.error("blob store failed", reason=str(error)[:512], remedy="make room, or check blob_url")
-    return Busy("the blob store does not answer; send the same again", retry_after_seconds=1.0)

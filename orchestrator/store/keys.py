@@ -1,10 +1,10 @@
 """Every Redis key, what it holds and how long it lives. The store and Lua build them from the prefix.
 
-All keys of a run share the hash tag `{run}`, so that a cluster keeps them in one slot and a script
-may touch them all. Nothing here expires unless it says so: it is the run's record.
+All keys of a run share the hash tag `{run}`. Nothing here expires unless it says so: it is the run's record.
 
     rollcall:runs                 hash    run id → RunSpec JSON
     rollcall:used:NONCE           string  a sign-in nonce; twice the clock skew, then stale anyway
+    rollcall:probe                string  whether a write is taken, and which commands; a minute
     rollcall:bucket:WHO           hash    token bucket (tokens, at); 60 s after the last request
     rollcall:uploads:WHO          string  bytes of new blobs since the first; UPLOADS_SECONDS
     rollcall:{RUN}:state          hash    newest, oldest (version still usable), acked, seq,
@@ -87,6 +87,7 @@ may touch them all. Nothing here expires unless it says so: it is the run's reco
 from typing import Final
 
 RUNS: Final = "rollcall:runs"
+PROBE: Final = "rollcall:probe"
 
 SEEN_SECONDS: Final = 7 * 86_400
 """Longer than any epoch stays disputable; afterwards a copy of old tokens is off-policy anyway."""

@@ -1,8 +1,8 @@
 """The connection to Redis and its scripts: the rest of this package sends everything through here.
 
 Every step that must be atomic is one Lua script; everything here may be repeated after a crash.
-Rules live elsewhere: this file moves values. A lost connection surfaces as `Busy`, and the client
-library reconnects with the next command.
+Rules live elsewhere: this file moves values. A Redis that does not serve, for whatever reason of its own,
+surfaces as `Away` (`outage.py`), and the client library reconnects with the next command.
 
 Scripts asked for while others are under way travel together in the next round trip: each stays one
 atomic step of its own, and under load a trip's cost is shared by a dozen of them.
@@ -10,21 +10,22 @@ atomic step of its own, and under load a trip's cost is shared by a dozen of the
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha1
 from importlib.resources import files
 from typing import Any
+from urllib.parse import urlsplit
 
+import structlog
 from redis.asyncio import Redis
-from redis.exceptions import AuthenticationError, NoScriptError
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import NoScriptError, RedisError
 
-from orchestrator.config import PASSWORD_VARIABLE
 from orchestrator.store import keys
-from protocol.errors import Busy, TooManyRequests
-from protocol.user_error import UserError
+from orchestrator.store.condition import PROBE_SECONDS, Finding, facts_of, findings
+from orchestrator.store.outage import Away, Outage, trouble_of
+from protocol.errors import TooManyRequests
+from protocol.user_error import UserError, one_line
 
 Argument = bytes | str | int | float
 
@@ -50,23 +51,52 @@ class Queue:
     """One connection pool and the compiled scripts."""
 
     def __init__(self, url: str, password: str = "") -> None:
-        self._redis: Redis = Redis.from_url(
-            url, password=password or None, socket_connect_timeout=5, socket_timeout=15
-        )
+        self._place = place_of(url)
+        try:
+            self._redis: Redis = Redis.from_url(
+                url, password=password or None, socket_connect_timeout=5, socket_timeout=15
+            )
+        except (ValueError, TypeError, OSError) as error:
+            raise UserError(
+                f"redis_url = {self._place} is none ({one_line(error)}): write redis://host:6379/0, "
+                "rediss://… or unix:///path"
+            ) from error
+        self._outage = Outage("Redis", self._place)
+        self._told: set[Finding] = set()
         self._scripts = _scripts()
         self._waiting: list[PendingCall] = []
         self._sender: asyncio.Task[None] | None = None
 
-    async def require_entry(self) -> None:
-        """Raise `UserError` where Redis refuses the password; a Redis that is away may yet come."""
+    async def look(self) -> list[Finding]:
+        """Return what is to be known of this Redis; raise `Away` where it may yet come."""
         try:
-            await self._redis.execute_command("PING")
-        except AuthenticationError as error:
-            raise UserError(
-                f"Redis does not let this orchestrator in: set {PASSWORD_VARIABLE} to its `requirepass`"
-            ) from error
-        except (RedisConnectionError, RedisTimeoutError, OSError):
+            return findings(await facts_of(self._redis))
+        except (RedisError, OSError) as error:
+            trouble = trouble_of(error)
+            if trouble is not None and trouble.passes:
+                raise self._outage.refusal(
+                    trouble.words, trouble.remedy, detail=one_line(error)
+                ) from error
+            what = trouble.words if trouble else f"it answers {one_line(error)}"
+            return [Finding(what, trouble.remedy if trouble else "name another Redis", True)]
+
+    async def require_fit(self) -> None:
+        """Tell what is to be known of this Redis; raise `UserError` where no market can be on it.
+
+        One that is away may yet come, and is looked at when it does.
+        """
+        try:
+            found = await self.look()
+        except Away:
             return
+        for finding in found:
+            if finding.is_fatal:
+                raise UserError(f"redis_url = {self._place}: {finding.what}: {finding.remedy}")
+        self._tell(found)
+
+    async def require_writable(self) -> None:
+        """Raise `Away` unless Redis takes a write: a full one answers everything else."""
+        await self.call("SET", keys.PROBE, 1, "EX", PROBE_SECONDS)
 
     async def close(self) -> None:
         """Close the connections; scripts still waiting are not answered."""
@@ -77,13 +107,13 @@ class Queue:
         await self._redis.aclose()
 
     async def call(self, *command: Argument) -> Any:
-        """Run one command; raise `Busy` where Redis cannot be reached."""
-        with _reachable():
+        """Run one command; raise `Away` where Redis does not serve."""
+        async with _Serving(self):
             return await self._redis.execute_command(*command)
 
     async def pipeline(self, commands: Iterable[Sequence[Argument]]) -> list[Any]:
         """Run several commands as one transaction and return their answers."""
-        with _reachable():
+        async with _Serving(self):
             pipe = self._redis.pipeline(transaction=True)
             for command in commands:
                 pipe.execute_command(*command)
@@ -103,7 +133,7 @@ class Queue:
         if isinstance(answer, NoScriptError):
             return await self.call("EVAL", waiting.script.source, *tail)
         if isinstance(answer, Exception):
-            raise answer
+            raise self.away(answer) or answer
         return answer
 
     async def _send(self) -> None:
@@ -114,9 +144,9 @@ class Queue:
                 batch, self._waiting = self._waiting, []
                 try:
                     answers = await self._trip(batch)
-                except Busy:
+                except Away as away:
                     batch, self._waiting = batch + self._waiting, []
-                    answers = [_unreachable() for _ in batch]
+                    answers = [away.copy() for _ in batch]
                 for waiting, answer in zip(batch, answers, strict=True):
                     if not waiting.answer.done():
                         waiting.answer.set_result(answer)
@@ -130,11 +160,12 @@ class Queue:
         """
         for waiting in self._waiting:
             if not waiting.answer.done():
-                waiting.answer.set_result(_unreachable())
+                gone = "the orchestrator is closing; nothing was lost: send the same again"
+                waiting.answer.set_result(Away(gone, retry_after_seconds=1.0))
         self._waiting = []
 
     async def _trip(self, batch: Sequence[PendingCall]) -> list[Any]:
-        with _reachable():
+        async with _Serving(self):
             pipe = self._redis.pipeline(transaction=False)
             for waiting in batch:
                 pipe.execute_command("EVALSHA", waiting.script.sha, *waiting.tail)
@@ -169,23 +200,57 @@ class Queue:
                 await self.call("EXPIRE", key, seconds)
         yield bool(held)
 
+    def away(self, error: Exception) -> Away | None:
+        """Tell the log why Redis does not serve; return the refusal, or None for a defect of ours."""
+        trouble = trouble_of(error)
+        if isinstance(error, Away) or trouble is None:
+            return None
+        return self._outage.refusal(trouble.words, trouble.remedy, detail=one_line(error))
 
-class _reachable:  # noqa: N801 - reads as a statement in `with`
-    """Turn the client library's connection errors into `Busy`."""
+    async def find_over(self) -> None:
+        """Where Redis did not serve, see by a write whether it does again: a full one can be read."""
+        if not self._outage.may_be_over():
+            return
+        try:
+            await self._redis.execute_command("SET", keys.PROBE, 1, "EX", PROBE_SECONDS)
+        except (RedisError, OSError):
+            return
+        self._outage.over()
+        with suppress(Away):
+            self._tell(await self.look())  # it may have come back as another
 
-    def __enter__(self) -> None:
+    def _tell(self, found: Sequence[Finding]) -> None:
+        log = structlog.get_logger()
+        for finding in (f for f in found if f not in self._told):
+            say = log.error if finding.is_fatal else log.warning
+            say("Redis", place=self._place, found=finding.what, remedy=finding.remedy)
+        self._told.update(found)
+
+
+class _Serving:
+    """Turns the errors of a Redis that does not serve into `Away`, and notes when it serves again."""
+
+    __slots__ = ("_queue",)
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+
+    async def __aenter__(self) -> None:
         return None
 
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, (RedisConnectionError, RedisTimeoutError, OSError)):
-            raise _unreachable() from error
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            await self._queue.find_over()
+        elif isinstance(error, (RedisError, OSError)) and (away := self._queue.away(error)):
+            raise away from error
 
 
-def _unreachable() -> Busy:
-    return Busy(
-        "the orchestrator's queue does not answer; nothing was lost: send the same again",
-        retry_after_seconds=1.0,
-    )
+def place_of(url: str) -> str:
+    """Return a Redis's address as it may be shown: without a password and options."""
+    parts = urlsplit(url)
+    user, _, host = parts.netloc.rpartition("@")
+    name = user.partition(":")[0]
+    return f"{parts.scheme}://{name}{'@' if name else ''}{host}{parts.path}"
 
 
 def require_no_wait(wait: bytes | int, who: str) -> None:

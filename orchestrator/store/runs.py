@@ -23,8 +23,8 @@ class RunStore:
     queue: Queue
 
     async def answers(self) -> None:
-        """Raise `Busy` unless Redis answers."""
-        await self.queue.call("PING")
+        """Raise `Busy` unless Redis takes a write."""
+        await self.queue.require_writable()
 
     async def spend_nonce(self, nonce: str, *, seconds: int) -> bool:
         """Remember a sign-in nonce; return False where it was used before."""

@@ -6,6 +6,7 @@ may be repeated after a crash. Rules live in `rules/`; this package carries valu
 
 from orchestrator.store.batches import BatchStore
 from orchestrator.store.canaries import CanaryStore
+from orchestrator.store.condition import Finding
 from orchestrator.store.epochs import EpochStore
 from orchestrator.store.events import EventStore
 from orchestrator.store.groups import GroupStore
@@ -39,8 +40,13 @@ class Store:
         self.policies = PolicyStore(self.queue)
         self.epochs = EpochStore(self.queue)
 
-    async def require_entry(self) -> None:
-        await self.queue.require_entry()
+    async def look(self) -> list[Finding]:
+        """Return what is to be known of the Redis; raise `Away` where it may yet come."""
+        return await self.queue.look()
+
+    async def require_fit(self) -> None:
+        """Raise `UserError` where no market can be on this Redis."""
+        await self.queue.require_fit()
 
     async def close(self) -> None:
         await self.queue.close()

@@ -27,6 +27,10 @@ def doctor(
     orchestrator: Annotated[str | None, typer.Option(help="Orchestrator to ask.")] = None,
     rpc: Annotated[str | None, typer.Option(help="Chain node to ask.")] = None,
     deployment: Annotated[Path | None, typer.Option(help="Deployment file of its ledger.")] = None,
+    redis: Annotated[
+        str | None,
+        typer.Option(help="Redis of your orchestrator; ROLLCALL_REDIS_PASSWORD opens it."),
+    ] = None,
     folder: Annotated[Path, typer.Option(help="Where data will be kept.")] = Path(),
     calibrate: Annotated[
         bool,
@@ -81,7 +85,9 @@ def doctor(
             max_tokens=max_tokens,
         )
         raise typer.Exit(0 if earns else 1)
-    all_well = _examine(orchestrator=orchestrator, rpc=rpc, deployment=deployment, folder=folder)
+    all_well = _examine(
+        orchestrator=orchestrator, rpc=rpc, deployment=deployment, folder=folder, redis=redis
+    )
     raise typer.Exit(0 if all_well else 1)
 
 

@@ -24,7 +24,7 @@ from ledger.node import Node
 from ledger.ranges import Span
 from protocol.constants import MAX_CLOCK_SKEW_SECONDS
 from protocol.errors import MarketError
-from protocol.user_error import one_line
+from protocol.user_error import UserError, one_line
 
 GIB = 1 << 30
 NUM_ASKED = 10
@@ -51,7 +51,12 @@ class Check:
 
 
 def examine(
-    *, orchestrator: str | None, rpc: str | None, deployment: Path | None = None, folder: Path
+    *,
+    orchestrator: str | None,
+    rpc: str | None,
+    deployment: Path | None = None,
+    folder: Path,
+    redis: str | None = None,
 ) -> Iterator[Check]:
     """Yield every check in turn; a peer that is not named is not asked."""
     local: tuple[Callable[[], Check], ...] = (check_python, check_torch, check_vllm, check_gpu)
@@ -64,6 +69,8 @@ def examine(
     yield check_chain(rpc)
     yield check_ledger(rpc, deployment)
     yield check_wallet(rpc)
+    if redis is not None:
+        yield from check_redis(redis)
 
 
 def check_python() -> Check:
@@ -181,7 +188,6 @@ def check_ledger(rpc: str | None, deployment: Path | None) -> Check:
     """Check whether the deployment's contracts answer on this chain, and whether they are paused."""
     if rpc is None or deployment is None:
         return Check("ledger", State.NOTE, "not asked", "name it with --rpc and --deployment FILE")
-    from protocol.user_error import UserError
     from rollcall.cli.desk import open_desk
     from rollcall.cli.times import moment
 
@@ -198,10 +204,37 @@ def check_ledger(rpc: str | None, deployment: Path | None) -> Check:
     return Check("ledger", State.OK, found)
 
 
+def check_redis(url: str) -> Iterator[Check]:
+    """Look at the Redis of an orchestrator as `rollcall serve` does; a line for each finding."""
+    import asyncio
+
+    from orchestrator.config import PASSWORD_VARIABLE
+    from orchestrator.store.outage import Away
+    from orchestrator.store.store import Store
+
+    async def look() -> list[Check]:
+        store = Store(url, os.environ.get(PASSWORD_VARIABLE, ""))
+        try:
+            found = await store.look()
+        except Away as away:
+            return [Check("redis", State.FAIL, away.message, "see the line above; look at --redis")]
+        finally:
+            await store.close()
+        states = {True: State.FAIL, False: State.NOTE}
+        checks = [Check("redis", states[f.is_fatal], f.what, f.remedy) for f in found]
+        return checks or [Check("redis", State.OK, "a market can be on it")]
+
+    try:
+        yield from asyncio.run(look())
+    except UserError as error:
+        yield Check(
+            "redis", State.FAIL, str(error), f"its password is read from {PASSWORD_VARIABLE}"
+        )
+
+
 def check_wallet(rpc: str | None) -> Check:
     """Look for the signing key in ROLLCALL_KEY, and for gas on its account."""
     from protocol.signing import address_of
-    from protocol.user_error import UserError
     from rollcall.frame.keys import KEY_VARIABLE, key_from_environment
 
     try:

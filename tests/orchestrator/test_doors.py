@@ -5,12 +5,15 @@ import os
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from orchestrator.store import keys
 from orchestrator.store.blobs import SMALL_BYTES, Blobs
+from orchestrator.store.outage import Away
 from orchestrator.store.queue import Queue
 from protocol.canonical import content_digest
 from protocol.errors import Busy, TooManyRequests
+from protocol.user_error import UserError
 
 
 async def ask(queue: Queue, who: str, burst: int = 1) -> None:
@@ -95,3 +98,53 @@ def test_a_folder_that_cannot_be_written_is_busy_and_holds_no_rest(tmp_path: Pat
         assert [path.name for path in (tmp_path / "store").iterdir()] == [digest.hex()[:2]]
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    "place", ["/proc/blobs", "/dev/null/blobs", "{folder}/file", "{folder}/file/in"]
+)
+def test_a_place_that_takes_no_blobs_is_refused_in_a_line(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    url = f"file://{place.format(folder=tmp_path)}"
+
+    async def begin() -> None:
+        await Blobs(url).require_writable()
+
+    with pytest.raises(UserError) as found:
+        asyncio.run(begin())
+    assert str(found.value).startswith(f"blob_url = {url} takes no blobs (")
+    assert "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize("url", ["ftp://somewhere/blobs", "blobs", "", "s3://"])
+def test_a_blob_url_that_is_none_is_refused_in_a_line(url: str) -> None:
+    with pytest.raises(UserError, match="name a folder that this account may write") as found:
+        Blobs(url)
+    assert "\n" not in str(found.value)
+
+
+def test_a_place_that_takes_blobs_is_left_as_it_was(tmp_path: Path) -> None:
+    asyncio.run(Blobs(f"file://{tmp_path}/new").require_writable())
+    assert [path for path in (tmp_path / "new").rglob("*") if path.is_file()] == []
+
+
+def test_a_blob_store_that_takes_nothing_is_told_once_and_when_it_is_back(tmp_path: Path) -> None:
+    async def run() -> None:
+        blobs, data = Blobs(f"file://{tmp_path}"), b"group"
+        way = tmp_path / content_digest(data).hex()[:2]
+        way.write_bytes(b"")
+        for _ in range(50):
+            with pytest.raises(Away, match="nothing can be kept or read"):
+                await blobs.add(data)
+        way.unlink()
+        await blobs.add(data)
+
+    with capture_logs() as said:
+        asyncio.run(run())
+    events = [entry["event"] for entry in said]
+    assert events == [
+        "blob store does not serve: trying again",
+        "blob store answers again after 0 s",
+    ]
+    assert said[0]["place"] == f"file://{tmp_path}"
+    assert said[0]["remedy"] == "make room, or check blob_url"

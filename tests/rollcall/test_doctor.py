@@ -13,6 +13,7 @@ from rollcall.__main__ import app
 from rollcall.demo.services import free_port
 from rollcall.machine import doctor
 from rollcall.machine.doctor import Check, State
+from tests.stage.queue import redis_with
 
 
 class Peer(BaseHTTPRequestHandler):
@@ -92,3 +93,37 @@ def test_a_full_disk_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert doctor.check_disk(tmp_path / "not" / "made" / "yet").state is State.OK
     monkeypatch.setattr(doctor, "MIN_DISK_BYTES", 1 << 60)
     assert failed(doctor.check_disk(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("lines", "marks"),
+    [
+        (("appendonly yes",), ["✓ redis        a market can be on it"]),
+        ((), ["· redis        it keeps nothing on disk"]),
+        (
+            ("maxmemory 100mb", "maxmemory-policy volatile-lru"),
+            [
+                "✗ redis        with maxmemory-policy volatile-lru",
+                "· redis        it keeps nothing",
+            ],
+        ),
+    ],
+)
+def test_the_redis_of_an_orchestrator_is_looked_at_as_serve_does(
+    tmp_path: Path, lines: tuple[str, ...], marks: list[str]
+) -> None:
+    with redis_with(tmp_path / "r", *lines) as server:
+        result = CliRunner().invoke(app, ["doctor", "--redis", server.url])
+    found = [line for line in result.output.splitlines() if " redis " in line]
+    assert [line.startswith(mark) for line, mark in zip(found, marks, strict=True)] == [True] * len(
+        marks
+    )
+    assert all("→" in line for line in found if not line.startswith("✓"))
+    assert result.exit_code == any(mark.startswith("✗") for mark in marks)
+
+
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:1/0", "http://h", "redis://h:x/0"])
+def test_a_redis_that_cannot_be_reached_fails_with_a_remedy(url: str) -> None:
+    [check] = doctor.check_redis(url)
+    assert failed(check)
+    assert "\n" not in check.found

@@ -386,6 +386,7 @@ def opened(
     config: dict[str, Any] | None = None,
     params: dict[str, Any] | None = None,
     is_published: bool = True,
+    redis_password: str = "",
     **changes: Any,
 ) -> Iterator[Place]:
     """Yield a place whose run is served and open; `changes` are fields of RunSpec, `params` of RunParams."""
@@ -393,7 +394,7 @@ def opened(
     run_id = ground.create_run(
         spec, num_verifiers=num_verifiers, threshold=threshold, **(params or {})
     )
-    services = open_market(ground, redis_url, folder, config or {})
+    services = open_market(ground, redis_url, folder, config or {}, redis_password)
     with TestClient(create_app(services), base_url=f"http://{HOST}") as client:
         place = Place(ground, spec, run_id, services, client)
         place.wait(0)
@@ -401,7 +402,13 @@ def opened(
         yield place
 
 
-def open_market(ground: Ground, redis_url: str, folder: Path, config: dict[str, Any]) -> Services:
+def open_market(
+    ground: Ground,
+    redis_url: str,
+    folder: Path,
+    config: dict[str, Any],
+    redis_password: str = "",
+) -> Services:
     """Return an orchestrator's services on the ground's chain and clock."""
     settings = OrchestratorConfig.model_validate(
         {"redis_url": redis_url, "blob_url": f"file://{folder}"} | config
@@ -409,7 +416,7 @@ def open_market(ground: Ground, redis_url: str, folder: Path, config: dict[str, 
     return Services(
         settings,
         bytes(ground.people["orchestrator"].key),
-        store=Store(redis_url),
+        store=Store(redis_url, redis_password),
         blobs=Blobs(settings.blob_url),
         chain=Chain(ground.by("orchestrator"), clock=ground.clock),
         clock=ground.clock,

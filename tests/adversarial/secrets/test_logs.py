@@ -104,12 +104,12 @@ def test_an_orchestrator_that_loses_redis_and_its_chain_tells_no_secret(serving:
     said.append(httpx.get(f"{serving.url}/readyz", timeout=60).text)
     serving.processes.kill("redis")
     said += [httpx.get(f"{serving.url}{path}", timeout=60).text for path in ("/readyz", "/v1/runs")]
-    while "runs not recovered" not in running.log.read_text():
+    while "Redis does not serve" not in running.log.read_text():
         serving.processes.check(may_end=("redis",)) if running.process.poll() is not None else None
     running.process.terminate()
     running.process.wait()
     text = "\n".join([*said, running.log.read_text()])
-    assert "does not answer" in text
+    assert "does not serve" in text
     for secret in (serving.key, PASSWORD, RPC_KEY, token):
         assert secret not in text
 
