@@ -128,7 +128,7 @@ class Service:
         try:
             await job(self._services, run)
         except Away:
-            self._services.metrics.background_failures.labels(name).inc()  # the log knows why
+            failures.inc()  # the log knows why
         except (MarketError, LedgerError) as error:
             failures.inc()
             told = str(error)

@@ -8,6 +8,7 @@ import structlog
 import uvicorn
 
 from orchestrator.services import Services
+from orchestrator.store.outage import Away
 from protocol.errors import MarketError
 from protocol.user_error import UserError
 
@@ -38,6 +39,8 @@ async def tell_listening(config: uvicorn.Config, services: Services) -> None:
     try:
         await services.recover()
         runs = ", ".join(map(str, sorted(services.runs))) or "none yet: `rollcall launch` makes one"
+    except Away:
+        runs = "not known yet"  # the log has said why
     except MarketError as error:
         runs = f"not known yet: {error.message}"
     at = url_of(config.host, config.port)
