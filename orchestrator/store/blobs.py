@@ -1,11 +1,10 @@
 """The only door to object storage: content-addressed bytes under their SHA-256.
 
 A folder or any S3-compatible store, by URL. Blobs are immutable, so writing the same one twice is
-harmless, and no reader ever sees half of one: the store renames into place.
+harmless, and no reader ever sees half of one. What was put is kept before anybody is told (`files.py`).
 """
 
 import os
-import secrets
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlparse
@@ -14,16 +13,14 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
 
+from orchestrator.store.files import Files
 from orchestrator.store.outage import Away, Outage
 from protocol.canonical import content_digest
 from protocol.errors import Busy, Malformed, NotFound
 from protocol.user_error import UserError
 
-SMALL_BYTES = 1 << 16
-"""Written to a folder at once: 12 µs for a kilobyte, where handing it to a thread costs 110 µs."""
 PROBE = f"probe-{os.getpid()}"
 """Put and removed when the orchestrator starts; several copies may share a store."""
-NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 
 
 class Blobs:
@@ -32,6 +29,7 @@ class Blobs:
     def __init__(self, url: str) -> None:
         parsed = urlparse(url)
         self._folder = Path(parsed.path) if parsed.scheme == "file" else None
+        self._files = Files()
         self._store: ObjectStore
         self._place = f"{parsed.scheme}://{parsed.netloc.rpartition('@')[2]}{parsed.path}"
         self._outage = Outage("blob store", self._place)
@@ -47,11 +45,9 @@ class Blobs:
     async def require_writable(self) -> None:
         """Raise `UserError` unless a blob can be put, read and removed."""
         try:
-            for name in (PROBE, f"large-{PROBE}"):
-                data = bytes(1 if name == PROBE else SMALL_BYTES + 1)
-                await self._put(name, data)
-                await self._get(name, "")
-                await self.drop([name])
+            await self._put(PROBE, PROBE.encode())
+            await self._get(PROBE, "")
+            await self.drop([PROBE])
         except (Busy, NotFound) as error:
             raise self._unfit(error.__cause__ or error) from error
 
@@ -102,13 +98,13 @@ class Blobs:
             raise self._away(error) from error
 
     async def _put(self, path: str, data: bytes) -> None:
-        if self._folder is not None and len(data) <= SMALL_BYTES:
-            self._write(self._folder / path, data)
-        else:
-            try:
+        try:
+            if self._folder is not None:
+                await self._files.keep(self._folder / path, data)
+            else:
                 await obstore.put_async(self._store, path, data, use_multipart=False)
-            except BaseError as error:
-                raise self._away(error) from error
+        except (BaseError, OSError) as error:
+            raise self._away(error) from error
         self._outage.over()
 
     async def _get(self, path: str, missing: str) -> bytes:
@@ -124,27 +120,6 @@ class Blobs:
         return self._outage.refusal(
             "nothing can be kept or read", "make room, or check blob_url", detail=str(error)
         )
-
-    def _write(self, path: Path, data: bytes) -> None:
-        """Write a file as the store does: under a name of its own, then renamed into place."""
-        new = f"{path}#{secrets.token_hex(8)}"
-        try:
-            try:
-                file = os.open(new, NEW, 0o666)
-            except FileNotFoundError:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                file = os.open(new, NEW, 0o666)
-            try:
-                written = os.write(file, data)
-            finally:
-                os.close(file)
-            if written != len(data):
-                raise OSError(f"{written} of {len(data)} bytes fitted")
-            Path(new).rename(path)
-        except OSError as error:
-            with suppress(OSError):
-                Path(new).unlink()
-            raise self._away(error) from error
 
     async def remove(self, digest: bytes) -> None:
         """Remove a blob that no record names."""

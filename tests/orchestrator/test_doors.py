@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from orchestrator.store import keys
-from orchestrator.store.blobs import SMALL_BYTES, Blobs
+from orchestrator.store.blobs import Blobs
 from orchestrator.store.outage import Away
 from orchestrator.store.queue import Queue
 from protocol.canonical import content_digest
@@ -73,7 +73,7 @@ def test_a_queue_that_is_closed_leaves_nobody_waiting(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("size", [0, 1, SMALL_BYTES, SMALL_BYTES + 1])
+@pytest.mark.parametrize("size", [0, 1, 1 << 16, (1 << 22) + 1])
 def test_blobs_of_every_size_are_read_back_and_leave_no_other_file(
     tmp_path: Path, size: int
 ) -> None:
