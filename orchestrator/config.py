@@ -47,7 +47,10 @@ class Limits(BaseModel):
     max_upload_bytes_per_day: int = 1 << 30
     """New blobs that a verifier or an operator may store in a day; epoch files that were lost are some."""
     max_trainer_bytes_per_day: int = 1 << 40
-    """New blobs that a trainer may store in a day: a policy's parts, of every version."""
+    """New blobs that a trainer may store in a day, and all parties of a run together: a policy's parts, of
+    every version."""
+    max_stored_bytes_per_day: int = 1 << 42
+    """New blobs of a day in all; beyond that each run has an equal part of as many."""
     max_event_streams: int = 64
     """Event streams open at a time."""
     max_event_streams_per_address: int = 16

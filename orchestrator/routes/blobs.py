@@ -74,23 +74,31 @@ async def put_blob(
     services: TheServices, digest: str, account: TheAccount, request: Request
 ) -> Response:
     """Store at most 4 MiB: the trainers, verifiers and operators of the runs served here."""
-    most, name = await _require_known(services, account), word(digest)
-    body = await read_body(request, MAX_CHUNK_BYTES)
+    run_id, most = await _require_known(services, account)
+    name, body = word(digest), await read_body(request, MAX_CHUNK_BYTES)
     if await services.blobs.size(name) is None:
-        await services.store.runs.count_upload(account.identity, len(body), most=most)
+        limits = services.config.limits
+        await services.store.runs.count_upload(
+            *(account.identity, run_id, len(body)),
+            most=most,
+            most_of_run=limits.max_trainer_bytes_per_day,
+            most_in_all=limits.max_stored_bytes_per_day,
+            num_runs=len(services.runs),
+        )
     await services.blobs.put(name, body)
     return done()
 
 
-async def _require_known(services: Services, account: SignedIn) -> int:
-    """Return how many bytes a day the account may store; raise `Forbidden` where it may none."""
+async def _require_known(services: Services, account: SignedIn) -> tuple[int, int]:
+    """Return for which run an account may store how many bytes a day; raise `Forbidden` where it may none."""
     await services.recover()
     limits, names = services.config.limits, {account.identity, account.signer}
-    if any(run.spec.trainer in names for run in services.runs.values()):
-        return limits.max_trainer_bytes_per_day
+    for run in services.runs.values():
+        if run.spec.trainer in names:
+            return run.run_id, limits.max_trainer_bytes_per_day
     for run in services.runs.values():
         if names & {run.chain.operator, *run.chain.verifiers}:
-            return limits.max_upload_bytes_per_day
+            return run.run_id, limits.max_upload_bytes_per_day
     raise Forbidden(
         f"{account.identity} is no trainer, verifier or operator of a run served here: "
         "register the run first"

@@ -6,7 +6,8 @@ All keys of a run share the hash tag `{run}`. Nothing here expires unless it say
     rollcall:used:NONCE           string  a sign-in nonce; twice the clock skew, then stale anyway
     rollcall:probe                string  whether a write is taken, and which commands; a minute
     rollcall:bucket:WHO           hash    token bucket (tokens, at); 60 s after the last request
-    rollcall:uploads:WHO          string  bytes of new blobs since the first; UPLOADS_SECONDS
+    rollcall:uploads:WHO          string  bytes of new blobs since the first, of an account, "run RUN" or "all";
+                                          UPLOADS_SECONDS
     rollcall:{RUN}:state          hash    newest, oldest (version still usable), acked, seq,
                                           consumed (groups in batches), surplus (ready groups that
                                           the caps kept out of the next one), unsettled, posted

@@ -41,17 +41,34 @@ class RunStore:
         """Spend what a request that was admitted cost beyond its admission."""
         await self.queue.charge(who, cost, rate=rate, burst=burst, now=now)
 
-    async def count_upload(self, who: str, num_bytes: int, *, most: int) -> None:
-        """Count new bytes of a day; raise `TooManyRequests` where they are more than `most`."""
+    async def count_upload(
+        self,
+        who: str,
+        run_id: int,
+        num_bytes: int,
+        *,
+        most: int,
+        most_of_run: int,
+        most_in_all: int,
+        num_runs: int,
+    ) -> None:
+        """Count new bytes of a day by who stores them, by run and in all; raise `TooManyRequests` over a bound.
+
+        What is refused counts for who sent it alone. When all is used up, a run still has its equal part.
+        """
+        _require_room(who, await self._count(who, num_bytes), most)
+        run = f"run {run_id}"
+        of_run = await self._count(run, num_bytes)
+        _require_room(run, of_run, most_of_run)
+        in_all = await self._count("all", num_bytes)
+        if in_all > most_in_all:
+            _require_room(run, of_run, most_in_all // num_runs)
+
+    async def _count(self, who: str, num_bytes: int) -> int:
         key = keys.uploads(who)
         begun = ("SET", key, 0, "NX", "EX", keys.UPLOADS_SECONDS)
         _, total = await self.queue.pipeline([begun, ("INCRBY", key, num_bytes)])
-        if total > most:
-            raise TooManyRequests(
-                f"{who} stored {total} bytes of new blobs in a day, at most {most} are taken: come back "
-                "later, or have the orchestrator's limits raised",
-                retry_after_seconds=60.0,
-            )
+        return int(total)
 
     def alone(self, run_id: int, job: str, owner: str) -> AbstractAsyncContextManager[bool]:
         """Hold a run's job while inside; yields whether it was free or already ours."""
@@ -94,3 +111,12 @@ class RunStore:
         state = keys.run_prefix(run_id) + "state"
         unsettled, posted = await self.queue.call("HMGET", state, "unsettled", "posted")
         return int(unsettled or 0), int(posted or 0)
+
+
+def _require_room(who: str, total: int, most: int) -> None:
+    if total > most:
+        raise TooManyRequests(
+            f"{who} stored {total} bytes of new blobs in a day, at most {most} are taken: come back "
+            "later, or have the orchestrator's limits raised",
+            retry_after_seconds=60.0,
+        )

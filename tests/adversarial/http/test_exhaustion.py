@@ -19,6 +19,7 @@ import uvicorn
 from orchestrator.app import create_app
 from orchestrator.connections import settings
 from orchestrator.events import Streams
+from orchestrator.store.keys import uploads
 from protocol.canonical import content_digest
 from protocol.errors import TooManyRequests
 from protocol.policies.manifest import MAX_CHUNK_BYTES
@@ -223,6 +224,37 @@ def test_what_a_party_may_store_in_a_day_is_bounded(place: Place) -> None:
     assert (
         verifier.put(f"/v1/blobs/0x{known.digest.hex()}", b"a part of a policy").status_code == 204
     )
+
+
+def test_neither_a_run_nor_all_of_them_fill_the_disk(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By several accounts of one run, and by several runs: whoever opens one names its parties."""
+    queue, served = place.services.store.queue, place.services.runs
+    monkeypatch.setattr(place.services, "runs", {place.run_id: served[place.run_id]})
+
+    def store(name: str, size: int) -> str:
+        data = os.urandom(size)
+        path = f"/v1/blobs/0x{content_digest(data).hex()}"
+        answer = place.party(name).put(path, data)
+        return answer.json()["message"].split(" stored")[0] if answer.content else ""
+
+    def bound(**most: int) -> None:
+        for who in ("all", f"run {place.run_id}", *map(place.ground.address, ("v0", "trainer"))):
+            place.call(queue.call, "DEL", uploads(who))
+        limits = place.services.config.limits.model_copy(update=most)
+        place.services.config = place.services.config.model_copy(update={"limits": limits})
+
+    run = f"run {place.run_id}"
+    bound(max_upload_bytes_per_day=100)
+    assert [store("v0", 60) for _ in range(2)] == ["", place.ground.address("v0")]
+    bound(max_upload_bytes_per_day=1000, max_trainer_bytes_per_day=100)
+    assert [store("v0", 60), store("trainer", 60)] == ["", run], "by default a terabyte"
+    bound(max_trainer_bytes_per_day=1000, max_stored_bytes_per_day=200)
+    assert [store("v0", 90), store("trainer", 90)] == ["", ""]
+    place.call(queue.call, "SET", uploads("all"), 500)
+    assert store("v0", 10) == "", "others used it up: an equal part is left"
+    assert store("trainer", 60) == run
 
 
 @pytest.mark.parametrize("event_id", ["-", "1-2-3", "²", "1-", "9" * 30, "*", ">", "1 COUNT 9"])
