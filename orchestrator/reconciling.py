@@ -120,9 +120,8 @@ async def credit(services: Services, run: Run, epoch: int) -> None:
         try:
             record = await adopt(services, run, epoch)
         except NotFound as error:
-            run.trouble = error.message
+            await _tell(services, run, error.message)
             raise
-        run.trouble = ""
     credited = await accounts(services, run, record)
     final = record.model_copy(update={"stage": EpochStage.FINAL})
     fields = {"epoch": epoch, "units": record.total_units, "accounts": len(credited)}
@@ -136,13 +135,21 @@ async def accounts(services: Services, run: Run, record: Epoch) -> tuple[Account
     try:
         data = await services.blobs.get(record.file)
     except NotFound as error:
-        run.trouble = (
+        trouble = (
             f"the file of epoch {record.epoch} is lost: PUT it under /v1/blobs/0x{record.file.hex()} "
             "(each worker has one in the epochs/ of its data_dir, each verifier in its cache)"
         )
-        raise NotFound(run.trouble) from error
-    run.trouble = ""
+        await _tell(services, run, trouble)
+        raise NotFound(trouble) from error
+    await _tell(services, run, "")
     return (await asyncio.to_thread(EpochFile.from_canonical, data)).accounts
+
+
+async def _tell(services: Services, run: Run, trouble: str) -> None:
+    """Have all copies of this orchestrator lease no work that cannot be settled, or lease it again."""
+    if trouble != run.trouble:
+        await services.store.runs.tell_trouble(run.run_id, trouble)
+        run.trouble = trouble
 
 
 async def adopt(services: Services, run: Run, epoch: int) -> Epoch:

@@ -34,7 +34,7 @@ class Run:
     is_behind: bool = False
     """Whether the last epoch frozen was full: the next does not wait for its time."""
     trouble: str = ""
-    """Why no work can be settled, where settlement found so."""
+    """Why no work can be settled, where settlement found so, in this process or another."""
     tokenizer: Tokenizer | None = None
     manifest: SignedManifest | None = None
     opened_at: dict[int, int] = field(default_factory=dict)

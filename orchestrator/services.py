@@ -132,7 +132,7 @@ class Services:
         """Read where the run stands: time first, so that nothing seems to have lapsed later than it did."""
         run.chain_time = await self.chain.block_time()
         run.chain = await self.chain.run(run.run_id)
-        run.num_revealed = await self.store.runs.num_revealed(run.run_id)
+        run.num_revealed, run.trouble = await self.store.runs.settling(run.run_id)
         run.canaries = await self.store.canaries.all(run.run_id)
         run.voteless = await self.store.verifiers.voteless(run.run_id)
 

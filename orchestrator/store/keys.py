@@ -15,7 +15,8 @@ All keys of a run share the hash tag `{run}`. Nothing here expires unless it say
                                           secret is in a file), final (epochs credited),
                                           freed_until (deadline to which leases were freed), life
                                           (id of the server that the run was restored in), floor
-                                          (nonces below which none is given)
+                                          (nonces below which none is given), trouble (why
+                                          nothing can be settled)
     rollcall:{RUN}:workers        set     workers ever leased to
     rollcall:{RUN}:worker:ADDR    hash    nonce, accepted_groups, accepted_tokens, excluded, settling,
                                           settled (last nonce), earned, rejected:REASON, dropped,

@@ -101,10 +101,15 @@ class RunStore:
         """Return the spec of every run served, as JSON: one that cannot be read keeps no other from it."""
         return {int(run): spec for run, spec in (await self.queue.hash(keys.RUNS)).items()}
 
-    async def num_revealed(self, run_id: int) -> int:
-        """Return how many epochs' secrets are in files."""
-        revealed = await self.queue.call("HGET", keys.run_prefix(run_id) + "state", "revealed")
-        return int(revealed or 0)
+    async def settling(self, run_id: int) -> tuple[int, str]:
+        """Return how many epochs' secrets are in files, and why nothing can be settled, or ""."""
+        state = keys.run_prefix(run_id) + "state"
+        revealed, trouble = await self.queue.call("HMGET", state, "revealed", "trouble")
+        return int(revealed or 0), (trouble or b"").decode()
+
+    async def tell_trouble(self, run_id: int, trouble: str) -> None:
+        """Have every copy know why nothing can be settled; "" where it can be again."""
+        await self.queue.call("HSET", keys.run_prefix(run_id) + "state", "trouble", trouble)
 
     async def committed_units(self, run_id: int) -> tuple[int, int]:
         """Return the units of accepted work that is not posted, and of posted work that is not final."""

@@ -4,15 +4,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from starlette.testclient import TestClient
 
 from orchestrator.app import create_app
 from protocol.constants import MICRO
+from protocol.errors import NotFound
 from protocol.messages import EpochStage
 from protocol.rollout import Receipt
 from protocol.run import AuditPolicy
 from protocol.verdict import Outcome
-from tests.orchestrator.test_settling import earn
+from tests.orchestrator.test_faults import lose_blob
+from tests.orchestrator.test_large_epochs import settle_all
+from tests.orchestrator.test_settling import earn, final
 from tests.stage.ground import Ground
 from tests.stage.place import HOST, Place, open_market, opened
 
@@ -84,3 +88,25 @@ def test_work_that_comes_while_every_secret_is_in_a_file_is_replayed(
         record = place.call(place.services.store.groups.group, place.run_id, receipt.work_digest)
         assert record.draw_rate == MICRO
         assert place.party("v0").audits()[0].work_digest == receipt.work_digest
+
+
+def test_what_keeps_settlement_is_known_to_every_copy(
+    place: Place, redis_url: str, tmp_path: Path
+) -> None:
+    """Only one of them settles; none may go on leasing what cannot be."""
+    with copy_of(place, redis_url, tmp_path / "blobs") as other:
+        run = other.services.runs[place.run_id]
+        earn(place)
+        final(place, 0)
+        data = lose_blob(place, place.epoch(0).file)
+        earn(place)
+        with pytest.raises(NotFound):
+            place.tick(seconds=11)
+        other.call(other.services.look, run)
+        refusal = other.party("bob").lease().json()
+        assert refusal["code"] == "run_not_open"
+        assert "the file of epoch 0 is lost" in refusal["message"]
+        place.upload(data)
+        settle_all(place)
+        other.call(other.services.look, run)
+        assert other.party("bob").lease().status_code == 200
