@@ -50,10 +50,7 @@ MAX_ANSWER_BYTES = 64 << 20
 """Most bytes read of an answer; the largest, a page of step records, is a fraction of it."""
 MAX_REFUSAL_BYTES = 1 << 16
 """Of a refusal, or of a proxy's page in its place."""
-HINTS = {
-    413: ": a proxy before the orchestrator takes no body of this size (nginx: client_max_body_size)"
-}
-"""What a status means that comes with a page instead of a refusal."""
+PROXY_413 = ": a proxy before it takes no body of this size (nginx: client_max_body_size)"
 REFRESH_SECONDS = 5
 """A token this close to its end is renewed before use instead of being refused."""
 PASSING = (
@@ -324,9 +321,10 @@ def refusal(response: httpx.Response, parts: Iterable[bytes]) -> MarketError:
     try:
         body = ErrorBody.from_json(read(response, parts, MAX_REFUSAL_BYTES))
     except (Malformed, TooLarge):  # a proxy's page, or a process that died halfway
-        status = response.status_code
-        message = f"HTTP {status} from {response.url}{HINTS.get(status, '')}"
-        body = ErrorBody(code=TooLarge.code if status == TooLarge.status else "", message=message)
+        message = f"HTTP {response.status_code} from {response.url}"
+        body = ErrorBody(code="", message=message)
+        if response.status_code == TooLarge.status:
+            body = ErrorBody(code=TooLarge.code, message=message + PROXY_413)
     after = seconds_of(response.headers.get("Retry-After"))
     if body.retry_after_seconds is not None:
         after = bounded(body.retry_after_seconds)
