@@ -17,6 +17,10 @@ from protocol.user_error import UserError
 
 RESERVED_FILES = 128
 """Descriptors for what no stranger opens: Redis (one for each event stream), the chain, blobs, scorers."""
+AT_A_TIME = RESERVED_FILES // 4
+"""Connections accepted in one round of the event loop: one that has to leave is closed three rounds later."""
+QUEUE = 2048
+"""Connections that may wait to be accepted."""
 MOST_HEAD_BYTES = 1 << 16
 """Bytes that may come without completing a head or being a body's: a head, or a chunked body's trailers."""
 TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
@@ -28,8 +32,15 @@ def settings(limits: Limits) -> dict[str, Any]:
     A web socket would leave this protocol and its limits. What is not an error is not logged: strangers'
     nonsense would fill the log.
     """
-    protocol = limited(limits)
-    return {"http": protocol, "ws": "none", "log_level": "error", "access_log": False}
+    spoken = {"http": limited(limits), "ws": "none", "backlog": AT_A_TIME}
+    return spoken | {"log_level": "error", "access_log": False}
+
+
+def queue_up(listening: Iterable[Any]) -> None:
+    """Let more connections wait in the system than are accepted at a time: asyncio takes both by one number."""
+    for listener in listening:
+        with listener.dup() as same:
+            same.listen(QUEUE)
 
 
 def most_connections(limits: Limits) -> int:

@@ -17,7 +17,7 @@ from ledger.ledger import Ledger
 from orchestrator.app import create_app
 from orchestrator.chain import Chain
 from orchestrator.config import PASSWORD_VARIABLE, OrchestratorConfig
-from orchestrator.connections import settings
+from orchestrator.connections import queue_up, settings
 from orchestrator.jobs import Service
 from orchestrator.listening import require_free, tell_listening
 from orchestrator.services import Services
@@ -46,6 +46,7 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
+            queue_up(listener for server in self.servers for listener in server.sockets)
             await tell_listening(self.config, self.config.app.state.services)  # type: ignore[union-attr]
 
     @contextmanager

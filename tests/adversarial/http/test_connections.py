@@ -51,7 +51,10 @@ def served(place: Place, redis_url: str, folder: Path, program: str) -> Iterator
         command = f"ulimit -n {NUM_DESCRIPTORS}; exec {sys.executable} -c '{program}' serve"
         words = ["bash", "-c", f"{command} --config {config}"]
         key = "0x" + bytes(place.ground.people["orchestrator"].key).hex()
-        with started(words, env=os.environ | {"ROLLCALL_KEY": key}) as process:
+        with (
+            (folder / "log").open("w") as log,
+            started(words, env=os.environ | {"ROLLCALL_KEY": key}, stderr=log) as process,
+        ):
             wait_until(lambda: is_answered(port), check=lambda: require_alive(process))
             yield port
 
@@ -82,8 +85,10 @@ def test_others_are_served_beside_more_slow_heads_than_there_are_descriptors(
                 connection.sendall(b"x")
         if program == UNBOUNDED:
             assert not is_answered(port)
+            assert "Too many open files" in (tmp_path / "log").read_text()
         else:
             assert all(is_answered(port) for _ in range(20))
+            assert "Too many open files" not in (tmp_path / "log").read_text()
 
 
 def test_a_process_without_descriptors_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
