@@ -22,7 +22,19 @@ from client.address import checked, unanswered
 from client.clock import MarketClock
 from client.counters import Counters
 from client.pace import paced
-from client.retry import ENDLESS, Backoff, GiveUp, Lost, Patience, RetryConfig, Unreachable, never
+from client.retry import (
+    ENDLESS,
+    Backoff,
+    GiveUp,
+    Lost,
+    Patience,
+    RetryConfig,
+    Unreachable,
+    bounded,
+    never,
+    pause,
+    seconds_of,
+)
 from client.voice import Voice
 from protocol import errors
 from protocol.errors import Busy, Malformed, MarketError, TokenExpired, TooLarge
@@ -44,8 +56,6 @@ BUSY: Mapping[str, Any] = {"how": "is busy", "patience": 10.0}
 """How it is told, once it lasts."""
 LATER_SECONDS = 0.5
 """When to ask again if an answer of "nothing now" does not say."""
-MOST_LATER_SECONDS = 3_600.0
-"""The longest wait that a server can impose, whatever it says."""
 MAX_ANSWER_BYTES = 64 << 20
 """Most bytes read of an answer; the largest, a page of step records, is a fraction of it."""
 MAX_REFUSAL_BYTES = 1 << 16
@@ -177,7 +187,7 @@ class Connection:
                     busy = {} if isinstance(error, Lost) else BUSY
                     self._voice.failed(error, **busy)
                 asked = error.retry_after_seconds if isinstance(error, Busy) else None
-                _pause(max(delay, bounded(asked or 0.0)), give_up or self._give_up, error)
+                pause(max(delay, bounded(asked or 0.0)), give_up or self._give_up, error)
         raise AssertionError("delays have no end")
 
     @contextmanager
@@ -333,27 +343,3 @@ def refusal(response: httpx.Response, parts: Iterable[bytes]) -> MarketError:
         passes = response.status_code >= SERVER_ERROR and response.status_code != SERVER_CANNOT
         kind = Busy if passes else MarketError
     return kind(body.message, retry_after_seconds=after)
-
-
-def bounded(seconds: float) -> float:
-    """Return a server's requested wait, bounded; 0 if it is not a number."""
-    return max(0.0, min(seconds, MOST_LATER_SECONDS))
-
-
-def seconds_of(text: str | None) -> float | None:
-    try:
-        return None if text is None else bounded(float(text))
-    except ValueError:
-        return None  # an HTTP date: the back-off's own delay serves
-
-
-def _pause(seconds: float, give_up: GiveUp, error: Exception) -> None:
-    """Sleep in short slices, so that giving up is noticed."""
-    until = time.monotonic() + seconds
-    while True:
-        if give_up():
-            raise Unreachable(f"gave up waiting for the orchestrator: {error}") from error
-        left = until - time.monotonic()
-        if left <= 0:
-            return
-        time.sleep(min(left, 0.2))

@@ -2,6 +2,7 @@
 
 import math
 import random
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated
@@ -11,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from protocol.user_error import UserError
 
 Seconds = Annotated[float, Field(gt=0)]
+MOST_LATER_SECONDS = 3_600.0
+"""The longest wait that a server can impose, whatever it says."""
 GiveUp = Callable[[], bool]
 """Asked while the orchestrator is out of reach: True ends the retries with `Unreachable`."""
 
@@ -74,3 +77,27 @@ ENDLESS = Patience()
 def never() -> bool:
     """Keep trying for as long as it takes."""
     return False
+
+
+def bounded(seconds: float) -> float:
+    """Return a server's requested wait, bounded; 0 if it is not a number."""
+    return max(0.0, min(seconds, MOST_LATER_SECONDS))
+
+
+def seconds_of(text: str | None) -> float | None:
+    try:
+        return None if text is None else bounded(float(text))
+    except ValueError:
+        return None  # an HTTP date: the back-off's own delay serves
+
+
+def pause(seconds: float, give_up: GiveUp, error: Exception) -> None:
+    """Sleep in short slices, so that giving up is noticed."""
+    until = time.monotonic() + seconds
+    while True:
+        if give_up():
+            raise Unreachable(f"gave up waiting for the orchestrator: {error}") from error
+        left = until - time.monotonic()
+        if left <= 0:
+            return
+        time.sleep(min(left, 0.2))

@@ -1,12 +1,17 @@
 """Token amounts as people write them, such as "1.5", by the symbol and decimals on chain.
 
-Exact: decimal text to whole numbers and back, never through a float.
+Exact: decimal text to whole numbers and back, never through a float. The one rule: settings and commands
+read and show tokens; the chain, the wire and what is computed have the smallest denomination.
 """
 
 from dataclasses import dataclass
 from decimal import Context, Decimal, InvalidOperation
+from typing import TYPE_CHECKING
 
 from protocol.user_error import UserError
+
+if TYPE_CHECKING:
+    from ledger.ledger import Ledger
 
 MOST = (1 << 128) - 1
 """The ledger keeps amounts in 128 bits."""
@@ -48,12 +53,26 @@ class Token:
             raise UserError(f"{text} {self.symbol} is more than the ledger can hold")
         return amount
 
+    def exactly(self, tokens: Decimal) -> int:
+        """Return a setting's amount in the smallest denomination; it may be 0."""
+        return self.parse(f"{tokens:f}") if tokens else 0
+
     def show(self, amount: int) -> str:
         """Return an exact amount with thousands separators and its symbol."""
         sign, digits = ("-", -amount) if amount < 0 else ("", amount)
         whole, part = divmod(digits, 10**self.decimals)
         fraction = str(part).rjust(self.decimals, "0").rstrip("0") if part else ""
         return f"{sign}{whole:,}{'.' if fraction else ''}{fraction} {self.symbol}"
+
+
+USUAL = Token("", "tokens", 18)
+"""A payment token of as many decimals as most have."""
+
+
+def token_of(ledger: "Ledger", address: str) -> Token:
+    """Return a token as its contract names it."""
+    symbol, decimals = ledger.token(address)
+    return Token(address, symbol_of(symbol), decimals)
 
 
 def symbol_of(text: str) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Literal
 
+from ledger.amounts import USUAL, Token
 from protocol.messages import RunInfo, RunStatus
 from protocol.precision import ComputeDtype
 
@@ -23,6 +24,8 @@ class Ability:
     """The one payment token whose rates are compared: anybody may make a token, and pay much of it."""
     min_rate: int
     wanted: Literal["any"] | tuple[int, ...]
+    unit: Token = USUAL
+    """How that token's amounts are read."""
     draws_natively: bool = False
     """Whether vLLM's own sampler on a GPU draws, which reports rounded, untempered log-probabilities."""
 
@@ -45,9 +48,8 @@ def obstacle(info: RunInfo, ability: Ability) -> str | None:
         f"it pays in token {info.token}, this worker works for {ability.token}: name it as `token`": (
             info.token != ability.token
         ),
-        f"it pays {spec.rate} per unit, min_rate is {ability.min_rate}": (
-            spec.rate < ability.min_rate
-        ),
+        f"it pays {ability.unit.show(spec.rate)} per token sampled, min_rate is "
+        f"{ability.unit.show(ability.min_rate)}": (spec.rate < ability.min_rate),
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
 

@@ -4,12 +4,14 @@ Nothing here is agreed with anyone; the agreed terms of a run are its RunSpec. K
 file. How a file and the command line become one of these is `rollcall/frame/settings.py`'s.
 """
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from client.retry import RetryConfig
+from ledger.setting import Amount
 from protocol.wire import Address
 
 Positive = Annotated[int, Field(ge=1)]
@@ -71,8 +73,8 @@ class ChainConfig(Section):
     """JSON-RPC endpoint of a node; any EVM chain that carries the contracts."""
     deployment: Path
     """JSON file with the contracts' addresses, as `rollcall launch` writes it."""
-    stake: Annotated[int, Field(ge=0)] = 0
-    """Stake to hold, in the token's smallest denomination; topped up to it at start."""
+    stake: Amount = Decimal(0)
+    """Tokens of stake to hold, such as 1.5; topped up to it when a run is joined."""
     payout: str = ""
     """Address that is paid; empty pays the registering account."""
     register_at_start: bool = True
@@ -113,8 +115,8 @@ class WorkerConfig(RoleConfig):
     """Leases asked for and generated together; twice as many are held while the next ones wait."""
     token: Address | Literal[""] = ""
     """Payment token to work for; empty: the one that the ledger takes stakes in."""
-    min_rate: Annotated[int, Field(ge=0)] = 0
-    """Lowest price per unit to work for, in that token."""
+    min_rate: Amount = Decimal(0)
+    """Lowest price of a sampled token to work for, in that payment token, such as 0.000001."""
     prove_omissions: bool = True
     """Prove on chain, under a bond, that an epoch skipped this worker's receipted work. Needs gas and
     tokens; where either is missing it is logged."""
@@ -141,7 +143,7 @@ class VerifierConfig(RoleConfig):
     """The replay."""
     status_checks_per_epoch: Positive = 256
     """Contributions of an epoch whose lease, body and standing are checked before it is signed."""
-    max_slash: Annotated[int, Field(ge=0)] | None = None
-    """Largest amount to sign a fraud report for; left out, the run's minimum stake."""
+    max_slash: Amount | None = None
+    """Most tokens of stake to sign a fraud report for; left out, the run's minimum stake."""
     metrics_seconds: Seconds = 2.0
     """How often totals are written to `verifier.json`."""

@@ -51,25 +51,31 @@ def require_own_role(verifiers: Collection[str], info: RunInfo, wallet: Wallet) 
             )
 
 
-def is_named(
+def require_verifiable(
     wallet: Wallet, runs: Sequence[RunInfo], wanted: Literal["any"] | Collection[int]
-) -> bool:
-    """Return whether a run names this verifier, after a line if none does: it may be put in another's place.
+) -> None:
+    """Raise `Refused` where every run is another ledger's, and for a key with another part in one.
 
-    Raises `UserError` for a key with another part in a run, and where one cannot be verified on this ledger.
+    Where no run names this verifier a line says so: it may be in reserve, to take another's place.
     """
     ours = [info for info in runs if wanted == "any" or info.run_id in wanted]
-    states = [wallet.check_run(info) for info in ours]
+    verifiers: dict[int, tuple[str, ...]] = {}
+    why: dict[int, str] = {}
+    for info in ours:
+        try:
+            verifiers[info.run_id] = wallet.check_run(info).verifiers
+        except (MarketError, LedgerError) as error:
+            why[info.run_id] = f"cannot be verified: {error}"
+    if why and not verifiers:
+        raise Refused(_told(why))
     me = wallet.identity()
-    if any(me in state.verifiers for state in states):
-        return True
+    if any(me in named for named in verifiers.values()):
+        return
     for info in ours:
         require_own_role((), info, wallet)
-    told = {f"run_{i.run_id}": ", ".join(s.verifiers) for i, s in zip(ours, states, strict=True)}
-    structlog.get_logger().warning(
-        "no run names this verifier: waiting for one", verifier=me, **told
-    )
-    return False
+    told = {f"run_{run_id}": ", ".join(named) for run_id, named in verifiers.items()}
+    log = structlog.get_logger()
+    log.warning("no run names this verifier: waiting for one", verifier=me, **told)
 
 
 def _may_yet_come(served: Mapping[int, RunInfo]) -> bool:

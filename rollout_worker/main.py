@@ -25,12 +25,13 @@ from client.policies import (
 from client.retry import Unreachable
 from client.voice import stop_on_signals, telling
 from client.worker import WorkerRoutes
+from ledger.amounts import token_of
 from ledger.errors import LedgerError
 from protocol.checks.sequential import check
 from protocol.errors import MarketError, Refused
 from protocol.messages import SELF_CHECK_GROUPS, RunInfo
 from protocol.run import RunSpec
-from protocol.user_error import UserError, hosts_only
+from protocol.user_error import UserError, hosts_only, one_line
 from protocol.wire import checksum_address
 from rollout_worker.choose import OVER, Ability, choose, is_over, obstacles
 from rollout_worker.config import WorkerConfig
@@ -43,7 +44,7 @@ from rollout_worker.pay.exposure import Exposure
 from rollout_worker.pay.receipts import ReceiptBook
 from rollout_worker.replay.self_check import self_check
 from rollout_worker.session import End, Seller, Shift
-from rollout_worker.wallet import Wallet, token_of
+from rollout_worker.wallet import Wallet
 
 
 def serve(seller: Seller, wallet: Wallet) -> None:
@@ -155,7 +156,7 @@ def progress(seller: Seller, wallet: Wallet, info: RunInfo, books: Bookkeeper) -
         earned = books.earnings()
         return {**told, **(earned.shown(token_of(wallet.ledger, info.token)) if earned else {})}
     except LedgerError as error:
-        return {**told, "earned": f"not known: {error}"}
+        return {**told, "earned": f"not known: {one_line(error)}"}
 
 
 def claiming(config: WorkerConfig) -> str:
@@ -271,10 +272,13 @@ def open_seller(
     """Look at the market, then wire one worker's parts together; joining a run is what registers and stakes."""
     runs = look(config.orchestrator)
     wallet = Wallet.open(config.chain, key)
+    paid_in = config.token or checksum_address(wallet.ledger.deployment.token)
+    unit = token_of(wallet.ledger, paid_in)
     ability = Ability(
         engine=engine_name(config.engine.name, config.engine.device),
-        token=config.token or checksum_address(wallet.ledger.deployment.token),
-        min_rate=config.min_rate,
+        token=paid_in,
+        min_rate=unit.exactly(config.min_rate),
+        unit=unit,
         wanted=config.runs,
         draws_natively=config.engine.name == "vllm" and config.engine.device.startswith("cuda"),
     )

@@ -14,7 +14,7 @@ from typing import Protocol
 import structlog
 from eth_account import Account
 
-from ledger.amounts import Token, symbol_of
+from ledger.amounts import Token, token_of
 from ledger.deployment import Deployment
 from ledger.errors import ContractError, LedgerError
 from ledger.ledger import Ledger
@@ -22,6 +22,7 @@ from ledger.state import LedgerStatus, RunState
 from protocol.errors import NotFound, Refused
 from protocol.messages import RunInfo
 from protocol.signing import Domain, address_of
+from protocol.user_error import one_line
 from protocol.wire import checksum_address
 from rollout_worker.config import ChainConfig
 
@@ -97,7 +98,7 @@ class RunPermit:
             now = max(time.time(), self._ledger.block_time())
             return hindrance(self._ledger.run(self._run_id), now=now)
         except LedgerError as error:
-            return Hindrance(f"its permit cannot be seen: {error}")
+            return Hindrance(f"its permit cannot be seen: {one_line(error)}")
 
 
 class Wallet:
@@ -111,7 +112,10 @@ class Wallet:
     def __init__(self, ledger: Ledger, config: ChainConfig, address: str) -> None:
         self.ledger = ledger
         self.address = address
+        self.token = token_of(ledger, ledger.deployment.token)
+        """What is staked."""
         self._config = config
+        self._stake = self.token.exactly(config.stake)
         self._log = structlog.get_logger()
 
     @classmethod
@@ -141,17 +145,17 @@ class Wallet:
         if not self._config.register_at_start or identity != self.address:
             return
         is_new = not self.ledger.is_registered(identity)
-        missing = self._config.stake - (0 if is_new else self.ledger.stake_of(identity))
+        missing = self._stake - (0 if is_new else self.ledger.stake_of(identity))
         if missing <= 0 and not is_new:
             return
-        require_funds(self.ledger, identity, missing)
+        require_funds(self.ledger, self.token, identity, missing)
         if is_new:
             payout = self._config.payout or identity
-            self.ledger.register(self._config.stake, identity, payout)
-            self._log.info("registered", identity=identity, stake=self._config.stake)
+            self.ledger.register(self._stake, identity, payout)
+            self._log.info("registered", identity=identity, stake=self.token.show(self._stake))
         else:
             self.ledger.stake(missing)
-            self._log.info("staked", identity=identity, added=missing)
+            self._log.info("staked", identity=identity, added=self.token.show(missing))
 
     def check_run(self, info: RunInfo) -> RunState:
         """Return the run's state on chain; raise `Refused` where the orchestrator tells another.
@@ -189,11 +193,11 @@ class Wallet:
         identity = self.identity()
         is_own = identity == self.address and self._config.register_at_start
         is_joined = self.ledger.is_joined(info.run_id, identity)
-        most = max(self.ledger.stake_of(identity), self._config.stake)
+        most = max(self.ledger.stake_of(identity), self._stake)
         if is_own and not is_joined and most < int(info.min_stake):
             raise Refused(
-                f"run {info.run_id} wants a stake of {info.min_stake}; chain.stake is "
-                f"{self._config.stake}: raise it, or choose another run"
+                f"run {info.run_id} wants a stake of {self.token.show(int(info.min_stake))}; chain.stake is "
+                f"{self._config.stake:f}: raise it, or choose another run"
             )
         self.prepare()
         if is_joined:
@@ -230,9 +234,8 @@ class Wallet:
         return RunPermit(self.ledger, run_id, seconds=self._config.permit_seconds)
 
 
-def require_funds(ledger: Ledger, account: str, stake: int) -> None:
+def require_funds(ledger: Ledger, token: Token, account: str, stake: int) -> None:
     """Raise `Refused` naming all that an account lacks to put in a stake and to join: tokens, gas or both."""
-    token = token_of(ledger, ledger.deployment.token)
     have, need = ledger.coin_balance(account), JOINING_GAS * ledger.gas_price()
     lacks = []
     if (held := ledger.balance(account)) < stake:
@@ -244,9 +247,3 @@ def require_funds(ledger: Ledger, account: str, stake: int) -> None:
         raise Refused(
             f"{account} needs {'; it needs '.join(lacks)}: send it the rest on chain {chain}"
         )
-
-
-def token_of(ledger: Ledger, address: str) -> Token:
-    """Return a token as its contract names it."""
-    symbol, decimals = ledger.token(address)
-    return Token(address, symbol_of(symbol), decimals)

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ledger.amounts import Token, symbol_of
+from ledger.amounts import Token, token_of
 from protocol.user_error import UserError, hosts_only, one_line
 from rollcall.cli.times import moment
+from rollcall.frame.console import errors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,6 +95,10 @@ class Desk:
         return self._account
 
     @property
+    def can_send(self) -> bool:
+        return self._account is not None
+
+    @property
     def address(self) -> str:
         """This key's address."""
         return str(self.account.address)
@@ -126,8 +131,7 @@ class Desk:
     def token_at(self, address: str) -> Token:
         """Return a token with the symbol and decimals that its contract tells."""
         if address not in self._tokens:
-            symbol, decimals = self.ledger.token(address)
-            self._tokens[address] = Token(address, symbol_of(symbol), decimals)
+            self._tokens[address] = token_of(self.ledger, address)
         return self._tokens[address]
 
     def run_tokens(self) -> list[Token]:
@@ -159,7 +163,8 @@ class Desk:
         if self._yes or self.dry_run:
             return
         if not _is_interactive():
-            raise UserError(f"{question} Add --yes: nobody can answer here")
+            stop = "" if question.endswith("?") else "."
+            raise UserError(f"{question}{stop} Add --yes: nobody can answer here")
         if not typer.confirm(question):
             raise UserError("nothing was sent")
 
@@ -235,12 +240,13 @@ def open_desk(
     yes: bool = False,
 ) -> Iterator[Desk]:
     """Open the ledger for one command; its refusals and failures become `UserError`s."""
-    from eth_account import Account
+    with errors.status(f"asking the chain at {hosts_only(rpc)}"):
+        from eth_account import Account
 
-    from ledger.errors import ChainUnreachable, LedgerError
+        from ledger.errors import ChainUnreachable, LedgerError
 
-    account = None if key is None else Account.from_key(key)
-    ledger = connect(rpc, read_deployment(deployment), account)
+        account = None if key is None else Account.from_key(key)
+        ledger = connect(rpc, read_deployment(deployment), account)
     try:
         ledger.num_runs()  # an address without code answers nothing, and has no events
         desk = Desk(ledger, account, say=say, dry_run=dry_run, yes=yes)

@@ -19,6 +19,7 @@ from rollcall.cli.desk import Desk, PlannedCall, open_desk
 from rollcall.cli.options import RUNS, Assignments, ConfigFile, PrintConfig, example
 
 if TYPE_CHECKING:
+    from ledger.amounts import Token
     from ledger.deployment import Deployment
     from ledger.state import RunParams
     from protocol.run import RunSpec
@@ -59,7 +60,9 @@ def launch_command(
     if register_run is None:
         launch(settings, key_from_environment(), typer.echo)
     else:
-        register(settings.orchestrator, register_run, _spec(settings), typer.echo)
+        with open_desk(settings.rpc_url, settings.deployment, None, say=typer.echo) as desk:
+            spec = _spec(settings, desk.token)
+        register(settings.orchestrator, register_run, spec, typer.echo)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,20 +92,21 @@ def put_on_chain(
 
     from rollcall.demo.deploying import ensure_deployment
 
-    account, spec = Account.from_key(key), _spec(config)
+    account, _ = Account.from_key(key), _spec(config)
     if dry_run and not config.deployment.exists():
         raise UserError(f"no deployment at {config.deployment} yet: a dry run deploys none")
     deployment = ensure_deployment(config, account, say)
     with open_desk(config.rpc_url, config.deployment, key, say=say, dry_run=dry_run) as desk:
         desk.require_unpaused()
-        desk.require_tokens(config.budget)
-        escrow = desk.token.show(config.budget)
-        params = params_of(config, deployment, spec)
+        budget, spec = desk.token.exactly(config.budget), _spec(config, desk.token)
+        desk.require_tokens(budget)
+        escrow = desk.token.show(budget)
+        params = params_of(config, deployment, spec, desk.token)
         for warning in warnings_of(params):
             say(warning)
         step = PlannedCall(
             f"create a run with {escrow} in escrow",
-            *("create_run", (params, config.budget, config.orchestrator)),
+            *("create_run", (params, budget, config.orchestrator)),
             done=lambda run_id: f"run {run_id} is on chain with {escrow} in escrow",
         )
         desk.rehearse(step)
@@ -141,11 +145,15 @@ def register(orchestrator: str, run_id: int, spec: RunSpec, say: Say) -> None:
     say(f"{orchestrator} serves run {run_id}")
 
 
-def _spec(config: LaunchConfig) -> RunSpec:
+def _spec(config: LaunchConfig, token: Token | None = None) -> RunSpec:
+    from ledger.amounts import USUAL
     from rollcall.cli.spec import spec_of
 
     return spec_of(
-        config.plan, orchestrator=config.orchestrator_address, trainer=config.trainer_address
+        config.plan,
+        orchestrator=config.orchestrator_address,
+        trainer=config.trainer_address,
+        token=token or USUAL,
     )
 
 
@@ -194,7 +202,9 @@ def warnings_of(params: RunParams) -> tuple[str, ...]:
     return (SINGLE_VERIFIER,) if len(params.verifiers) == 1 else ()
 
 
-def params_of(config: LaunchConfig, deployment: Deployment, spec: RunSpec) -> RunParams:
+def params_of(
+    config: LaunchConfig, deployment: Deployment, spec: RunSpec, token: Token
+) -> RunParams:
     """Return the run's terms on chain."""
     from ledger.calls import NO_ADDRESS
     from ledger.state import RunParams
@@ -203,8 +213,8 @@ def params_of(config: LaunchConfig, deployment: Deployment, spec: RunSpec) -> Ru
     by_value = sorted(config.verifiers, key=lambda address: int(address, 16))
     return RunParams(
         token=checksum_address(deployment.token),
-        rate=config.plan.rate,
-        min_stake=config.min_stake,
+        rate=spec.rate,
+        min_stake=token.exactly(config.min_stake),
         challenge_window=config.windows.challenge,
         settle_window=config.windows.settle,
         resume_delay=config.windows.resume,

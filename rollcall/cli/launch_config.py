@@ -3,11 +3,13 @@
 Owns the settings and their defaults; `launch.py` and `demo/deploying.py` act on them.
 """
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ledger.setting import Amount
 from protocol.wire import Address
 from rollcall.cli.spec import RunPlan
 
@@ -73,10 +75,10 @@ class LaunchConfig(BaseModel):
     """Accounts that may halt the run."""
     steward_threshold: int = 0
     """How many stewards it takes."""
-    min_stake: Annotated[int, Field(ge=100)] = 10**18
-    """Stake of workers and verifiers, and the most that one worker can lose."""
-    budget: Annotated[int, Field(ge=1)] = 10**19
-    """Escrow, in the token's smallest denomination."""
+    min_stake: Amount = Decimal(1)
+    """Tokens that workers and verifiers stake, and the most that one worker can lose."""
+    budget: Annotated[Amount, Field(gt=0)] = Decimal(10)
+    """Tokens in escrow, such as 250.5."""
     compute_cap_gflops: Annotated[int, Field(ge=0)] = 0
     """No epoch opens past this much final work; 0 for no cap."""
     licence: str = "unstated"

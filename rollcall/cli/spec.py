@@ -5,11 +5,14 @@ folder once and names everything in it by digest, so that nobody can swap it lat
 """
 
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ledger.amounts import USUAL, Token
+from ledger.setting import Amount
 from protocol.canonical import content_digest
 from protocol.checks.drops import DropPolicy
 from protocol.constants import MICRO
@@ -63,8 +66,8 @@ class RunPlan(BaseModel):
     """Longest completion."""
     temperature: float = 1.0
     """Sampling temperature; GRPO wants 1."""
-    rate: int = 10**12
-    """Price of one completion token, in the payment token's smallest denomination."""
+    rate: Annotated[Amount, Field(gt=0)] = Decimal("0.000001")
+    """Price of one sampled token, in payment tokens."""
     lease_seconds: int = 120
     """How long a worker may take for a lease."""
     epoch_seconds: int = 60
@@ -90,7 +93,9 @@ class RunPlan(BaseModel):
     more than all of few."""
 
 
-def spec_of(plan: RunPlan, *, orchestrator: Address, trainer: Address) -> RunSpec:
+def spec_of(
+    plan: RunPlan, *, orchestrator: Address, trainer: Address, token: Token = USUAL
+) -> RunSpec:
     """Return the agreed terms; raise `UserError` naming the file that is missing or wrong."""
     config = _read(plan.model / "config.json")
     tokenizer = _read(plan.model / "tokenizer.json")
@@ -119,7 +124,7 @@ def spec_of(plan: RunPlan, *, orchestrator: Address, trainer: Address) -> RunSpe
         temperature_millionths=round(plan.temperature * MICRO),
         max_prompt_tokens=plan.max_prompt_tokens,
         max_tokens=plan.max_tokens,
-        rate=plan.rate,
+        rate=token.exactly(plan.rate),
         lease_seconds=plan.lease_seconds,
         epoch_seconds=plan.epoch_seconds,
         max_worker_leases=plan.max_worker_leases,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from protocol.user_error import UserError, hosts_only
+from protocol.user_error import UserError
 from rollcall.cli.audit import OrchestratorUrl
 from rollcall.cli.desk import connect, read_deployment
 from rollcall.cli.options import (
@@ -30,7 +30,6 @@ from rollcall.frame.logs import configure_logging
 
 if TYPE_CHECKING:
     from audit.watcher import Watcher
-    from client.voice import Voice
 
 commands = typer.Typer()
 
@@ -102,7 +101,6 @@ def watch_market(
     from audit.served import Served, fetch, verdicts
     from audit.watcher import Mandate, Watcher
     from client.public import Reader
-    from client.voice import Voice
     from ledger.errors import LedgerError
 
     configure_logging("watcher")
@@ -134,17 +132,16 @@ def watch_market(
     who = f"as {account.address}" if account else "and sending nothing"
     listed = ", ".join(map(str, sorted(runs.seen))) or "none yet"
     console.print(f"watching the runs that {url} serves ({listed}), {who}")
-    voice = Voice("chain", at=hosts_only(rpc))
     with reader, stopped_by_signals() as stop:
         while not stop.is_set():
             runs.look()
-            step(watcher, voice)
+            step(watcher)
             if once:
                 return
             stop.wait(poll_seconds)
 
 
-def step(watcher: Watcher, voice: Voice) -> None:
+def step(watcher: Watcher) -> None:
     """Do one round; if the chain or the files are away, only that round is lost."""
     import structlog
 
@@ -154,11 +151,9 @@ def step(watcher: Watcher, voice: Voice) -> None:
     try:
         watcher.step()
     except ChainUnreachable as error:
-        voice.failed(error)
+        log.warning("chain does not answer", error=str(error))
     except LedgerError as error:
         log.error("round ended early", error=str(error))
-    else:
-        voice.well()
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from eth_account.signers.local import LocalAccount
 
+from ledger.amounts import token_of
 from ledger.deployment import Deployment, LedgerTerms, deploy
 from ledger.errors import ChainUnreachable, LedgerError, NodeRefused
 from ledger.ledger import Ledger
@@ -34,9 +35,10 @@ def ensure_deployment(config: LaunchConfig, account: LocalAccount, say: Say) -> 
     try:
         made = deploy(Node.at(config.rpc_url), account, terms_of(config))
         ledger = Ledger.connect(config.rpc_url, made, account)
-        ledger.mint(account.address, config.budget)
+        token = token_of(ledger, made.token)
+        ledger.mint(account.address, token.exactly(config.budget))
         for address in config.endow:
-            ledger.mint(address, config.min_stake)
+            ledger.mint(address, token.exactly(config.min_stake))
     except LedgerError as error:
         raise UserError(
             f"no ledger could be deployed at {hosts_only(config.rpc_url)}: {one_line(error)}"

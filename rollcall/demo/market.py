@@ -9,6 +9,7 @@ import secrets
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -38,8 +39,8 @@ COMMAND_OF = {
 ROLE_ENVIRONMENT = {"OMP_NUM_THREADS": "1"}
 """Set beside the key: otherwise every torch process would take all cores from the others."""
 
-STAKE = 10**18
-ESCROW = 10**20
+STAKE_TOKENS, ESCROW_TOKENS = Decimal(1), Decimal(100)
+STAKE = int(STAKE_TOKENS) * 10**18
 CHEAT_BITS = 4
 """The cheat samples from weights rounded to this many bits, which a smaller card could hold."""
 
@@ -179,8 +180,8 @@ class Market:
             orchestrator_consent=consent,
             trainer_address=self.trainer.address,
             verifiers=(self.verifier.address,),
-            min_stake=STAKE,
-            budget=ESCROW,
+            min_stake=STAKE_TOKENS,
+            budget=ESCROW_TOKENS,
             windows=WATCHABLE,
             plan=self.plan,
         )
@@ -243,7 +244,7 @@ class Market:
             "chain": {
                 "rpc_url": self.rpc_url,
                 "deployment": self.places.deployment,
-                "stake": STAKE,
+                "stake": STAKE_TOKENS,
             },
         }
 

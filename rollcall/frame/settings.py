@@ -8,6 +8,7 @@ import difflib
 import json
 import tomllib
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -146,6 +147,8 @@ def _literal(value: Any) -> str:
         return "[" + ", ".join(_literal(item) for item in value) + "]"
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key} = {_literal(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, Decimal) and Decimal(repr(float(value))) == value:
+        return f"{value:f}"
     if isinstance(value, (bool, int, float, str)):
         return json.dumps(value, ensure_ascii=False)
     return json.dumps(str(value))

@@ -25,6 +25,7 @@ from protocol.errors import MarketError, NotFound
 from protocol.files import numbered, write_whole
 from protocol.merkle import Tree
 from protocol.messages import EpochFile
+from protocol.user_error import one_line
 from rollout_worker.pay.earnings import Earnings, earned_of
 from rollout_worker.pay.receipts import ReceiptBook
 from rollout_worker.pay.unposted import last_nonce_of
@@ -238,6 +239,6 @@ def keep_books(bookkeeper: Bookkeeper, stop: threading.Event, *, seconds: float)
         except Unreachable:
             return
         except (MarketError, LedgerError) as error:
-            if str(error) != said:
-                said = str(error)
+            if (told := one_line(error)) != said:
+                said = told
                 log.warning("books not kept", reason=said)

@@ -40,7 +40,7 @@ from protocol.user_error import hosts_only
 from protocol.verdict import Outcome, Verdict
 from rollout_worker.choose import OVER
 from rollout_worker.config import VerifierConfig
-from rollout_worker.first_look import is_named
+from rollout_worker.first_look import require_verifiable
 from rollout_worker.replay.measure import Replayer, ReplayModel
 from rollout_worker.replay.registry import open_replayer
 from rollout_worker.verify.drift import DriftBook
@@ -186,16 +186,16 @@ class Watch:
             )
             self._seen_reports.add(about)
             verifier.counters.add("fraud_reports_signed")
-            self._log.info("fraud report signed", worker=task.worker, amount=task.amount)
+            amount = verifier.wallet.token.show(int(task.amount))
+            self._log.info("fraud report signed", worker=task.worker, amount=amount)
 
     def _why_not_report(self, task: FraudReportTask) -> str | None:
         """Return what keeps this verifier from accusing, or None once it has seen it for itself."""
         status = self._verifier.routes.submission(self._run_id, task.work_digest)
-        limit = self._verifier.config.max_slash
-        if limit is None:
-            limit = int(self._info.min_stake)
+        most, token = self._verifier.config.max_slash, self._verifier.wallet.token
+        limit = int(self._info.min_stake) if most is None else token.exactly(most)
         if int(task.amount) > limit:
-            return f"amount {task.amount} is above {limit}"
+            return f"{token.show(int(task.amount))} are above {token.show(limit)}"
         if abs(task.reported_at - self._verifier.routes.clock.now()) > REPORT_SKEW_SECONDS:
             return f"reported_at {task.reported_at} is not now"
         if task.run_id != self._run_id:
@@ -274,12 +274,9 @@ def serve(verifier: Verifier) -> None:
             if time.monotonic() - looked_at > 10 * verifier.config.poll_seconds or not watches:
                 looked_at = time.monotonic()
                 _find_runs(verifier, watches)
-            pause = step_all(watches, most=pause)
-            chain.well()
+            pause = step_all(watches, most=pause, chain=chain)
         except Unreachable:
             return
-        except ChainUnreachable as error:
-            chain.failed(error)
         except (MarketError, LedgerError) as error:
             log.error("runs not found", reason=str(error))
         verifier.counters.write()
@@ -296,19 +293,18 @@ class Duty(Protocol):
         ...
 
 
-def step_all(watches: Mapping[int, Duty], *, most: float) -> float:
-    """Take a step for every run and return the shortest pause; one run's trouble is its own, the chain's is all's."""
+def step_all(watches: Mapping[int, Duty], *, most: float, chain: Voice) -> float:
+    """Take a step for every run and return the shortest pause; one run's trouble is its own."""
     log = structlog.get_logger()
-    pause, lost = most, None
+    pause = most
     for run_id, watch in watches.items():
         try:
-            pause = min(pause, watch.step())
-        except ChainUnreachable as error:
-            lost = error  # every run's trouble, told once all had their step
+            with chain.hears(ChainUnreachable):
+                pause = min(pause, watch.step())
+        except ChainUnreachable:
+            continue
         except (MarketError, LedgerError) as error:
             log.error("verification interrupted", run=run_id, reason=str(error))
-    if lost is not None:
-        raise lost
     return pause
 
 
@@ -353,11 +349,11 @@ def main(config: VerifierConfig, key: bytes) -> None:
 
 @contextmanager
 def open_verifier(config: VerifierConfig, key: bytes, stop: threading.Event) -> Iterator[Verifier]:
-    """Look at the market, then wire one verifier's parts; its wallet is staked once a run names it."""
+    """Look at the market, then wire one verifier's parts together; its wallet is registered and staked."""
     runs = look(config.orchestrator)
     wallet = Wallet.open(config.chain, key)
-    if is_named(wallet, runs, config.runs):
-        wallet.prepare()
+    require_verifiable(wallet, runs, config.runs)
+    wallet.prepare()
     counters = Counters(config.data_dir, "verifier", every_seconds=config.metrics_seconds)
     cache = ContentCache(config.data_dir / "cache", max_bytes=config.cache_bytes)
     chain_id = wallet.domain.chain_id

@@ -15,7 +15,6 @@ from client.connection import (
     FOREIGN,
     MAX_ANSWER_BYTES,
     MAX_REFUSAL_BYTES,
-    MOST_LATER_SECONDS,
     PASSING,
     Connection,
     Later,
@@ -28,7 +27,7 @@ from client.public import (
     PublicRoutes,
     Reader,
 )
-from client.retry import Patience, RetryConfig, Unreachable
+from client.retry import MOST_LATER_SECONDS, Patience, RetryConfig, Unreachable
 from client.trainer import TrainerRoutes
 from protocol.canonical import content_digest
 from protocol.errors import Busy, Malformed, MarketError, TooLarge

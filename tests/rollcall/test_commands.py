@@ -181,8 +181,8 @@ orchestrator = "http://market"
 orchestrator_address = "{account(OPERATOR).address}"
 trainer_address = "{account(OPERATOR).address}"
 verifiers = ["{account(VERIFIER).address}"]
-min_stake = {STAKE}
-budget = {BUDGET}
+min_stake = 1
+budget = 10
 licence = "Apache-2.0"
 intended_use = "adding two numbers"
 windows = {{ challenge = {WAIT}, settle = {WAIT}, resume = {WAIT}, permit = 3600 }}
@@ -198,7 +198,8 @@ plan = {{ model = "{ROOT}/models/start" }}
     listed = {item["run"]: item for item in json.loads(typed("run", "list", "--json"))}
     assert listed[run]["licence"] == "Apache-2.0"
     assert "adding two numbers" in typed("run", "list")
-    assert "until" in typed("run", "show", run)
+    shown = typed("run", "show", run)
+    assert "until" in shown
     assert "12.5 RTEST" in typed("run", "fund", run, "2.5", by=OTHER)
     assert "its permit holds until" in typed("run", "permit", run, by=OPERATOR)
     assert "nothing has lapsed" in typed("run", "permit", run, "--lapse", by=OTHER, fails=True)
@@ -234,8 +235,8 @@ def test_a_foreign_consent_is_refused_before_the_operator_is_registered(
         "orchestrator_address": hot,
         "trainer_address": operator,
         "verifiers": [account(VERIFIER).address],
-        "min_stake": STAKE,
-        "budget": BUDGET,
+        "min_stake": 1,
+        "budget": 10,
         "windows.challenge": WAIT,
         "windows.settle": WAIT,
         "windows.resume": WAIT,

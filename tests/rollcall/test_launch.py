@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from ledger.amounts import USUAL
 from protocol.user_error import UserError
 from rollcall.cli.launch import params_of, warnings_of
 from rollcall.cli.launch_config import LaunchConfig, Windows
@@ -36,7 +37,7 @@ def test_every_term_of_a_run_reaches_the_chain(world: World) -> None:
         licence="MIT", intended_use="sums", parent_run=1, gate=WHO, windows=Windows(permit=77)
     )
     spec = spec_of(chosen.plan, orchestrator=WHO, trainer=WHO)
-    params = params_of(chosen, world.deployment, spec)
+    params = params_of(chosen, world.deployment, spec, USUAL)
     assert (params.licence, params.intended_use, params.parent_run) == ("MIT", "sums", 1)
     assert (params.permit_period, params.gate) == (77, WHO)
     assert (params.base_model, params.num_parameters) == (spec.model_digest, spec.num_parameters)
@@ -46,8 +47,8 @@ def test_every_term_of_a_run_reaches_the_chain(world: World) -> None:
 
 def test_a_single_verifier_is_said_loudly(world: World) -> None:
     spec = spec_of(config().plan, orchestrator=WHO, trainer=WHO)
-    three = params_of(config(), world.deployment, spec)
-    one = params_of(config(verifiers=(WHO,), threshold=1), world.deployment, spec)
+    three = params_of(config(), world.deployment, spec, USUAL)
+    one = params_of(config(verifiers=(WHO,), threshold=1), world.deployment, spec, USUAL)
     assert warnings_of(three) == ()
     [warning] = warnings_of(one)
     assert warning.startswith("WARNING: this run has a single verifier")

@@ -4,14 +4,16 @@ from pathlib import Path
 
 from client.connection import Connection
 from client.public import PublicRoutes
-from protocol.epoch import RetractEpoch
+from ledger.amounts import Token
+from protocol.epoch import AccountLeaf, RetractEpoch
 from rollout_worker.pay.bookkeeping import Bookkeeper, EpochShelf
+from rollout_worker.pay.earnings import Earnings, earned_of
 from rollout_worker.pay.exposure import Exposure
 from rollout_worker.pay.receipts import ReceiptBook
 from rollout_worker.wallet import RunPermit
 from tests.ledger.test_disputing import docket
 from tests.stage.owed import kept_of, taken
-from tests.stage.world import World
+from tests.stage.world import RATE, WINDOW, World
 
 NOWHERE = "http://127.0.0.1:9"
 """Nothing is fetched: the epoch's file is on this disk."""
@@ -86,3 +88,25 @@ def test_a_voided_epoch_is_owed_again(world: World, tmp_path: Path) -> None:
     world.by("stranger").retract_epoch(world.run_id, 0, signatures)
     books.step()
     assert books.unposted() == (3, 15)
+
+
+def test_what_was_earned_stands_in_one_stage_at_a_time(world: World, tmp_path: Path) -> None:
+    case = docket(world)
+    book = ReceiptBook(tmp_path / "receipts")
+    keep(world, book, 1, 2, 3, 5)
+    books = bookkeeper(world, tmp_path, book)
+    EpochShelf(tmp_path / "epochs", world.run_id).put(0, case.file.canonical())
+    assert books.earnings() is None, "not known before the first look"
+    accounts = [AccountLeaf(a.worker, a.earned, a.last_nonce) for a in case.file.accounts]
+    earned = earned_of(accounts, world.address("alice")) * RATE
+    assert earned > 0
+    books.step()
+    assert books.earnings() == Earnings(5 * RATE, earned, 0, 0)
+    world.wait(WINDOW)
+    world.by("stranger").advance(world.run_id)
+    books.step()
+    assert books.earnings() == Earnings(5 * RATE, 0, earned, 0)
+    world.claim("alice", 0, accounts)
+    assert books.earnings() == Earnings(5 * RATE, 0, 0, earned)
+    shown = Earnings(5 * RATE, 0, 0, earned).shown(Token("", "RTEST", 1))
+    assert shown["accepted"] == "5 RTEST"

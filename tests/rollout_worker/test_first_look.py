@@ -84,7 +84,7 @@ def test_a_run_of_another_ledger_is_refused_before_a_stake(
     other = json.loads((live.folder / "deployment.json").read_text())
     other["ledger"] = other["registry"]
     (tmp_path / "deployment.json").write_text(json.dumps(other))
-    chain = {"rpc_url": live.rpc_url, "deployment": tmp_path / "deployment.json", "stake": 10**18}
+    chain = {"rpc_url": live.rpc_url, "deployment": tmp_path / "deployment.json", "stake": 1}
     with pytest.raises(UserError, match=f"run {live.run_id} cannot be worked for"):
         work(live, "newcomer", chain=chain)
     assert is_untouched(live, "newcomer")

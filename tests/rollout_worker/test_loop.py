@@ -294,7 +294,7 @@ def test_the_best_paid_run_is_chosen_and_the_older_one_where_rates_tie() -> None
         (run_at(10, 1, status=RunStatus.HALTED), "it is halted"),
         (run_at(10, 1, newest_version=-1), "published nothing"),
         (run_at(10, 1, budget_left_units=0), "budget is spent"),
-        (run_at(4, 1), "min_rate is 5"),
+        (run_at(4, 1), "min_rate is 0.000000000000000005 tokens"),
         (run_at(10**18, 1, token="0x" + "11" * 20), "it pays in token 0x1111"),
     ],
 )

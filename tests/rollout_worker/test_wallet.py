@@ -1,6 +1,7 @@
 """The wallet on a real chain: it registers, stakes, checks and joins, each once."""
 
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,10 @@ def wallet_of(
     world: World, name: str, *, stake: int = STAKE, evidence_file: Path | None = None
 ) -> Wallet:
     config = ChainConfig(
-        rpc_url="in process", deployment=Path("unused"), stake=stake, evidence_file=evidence_file
+        rpc_url="in process",
+        deployment=Path("unused"),
+        stake=Decimal(stake).scaleb(-18),
+        evidence_file=evidence_file,
     )
     ledger = Ledger(world.node, world.deployment, world.people[name])
     return Wallet(ledger, config, world.address(name))
@@ -85,7 +89,9 @@ def test_the_stake_is_topped_up_to_the_configured_one(world: World) -> None:
 def test_a_run_that_wants_more_stake_than_configured_is_refused(world: World) -> None:
     wallet = wallet_of(world, "stranger", stake=STAKE - 1)
     wallet.prepare()
-    with pytest.raises(Refused, match=f"wants a stake of {STAKE}"):
+    with pytest.raises(
+        Refused, match=r"wants a stake of 0\.000000000000001 RTEST; chain\.stake is"
+    ):
         wallet.join(info_of(world))
 
 

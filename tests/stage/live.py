@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 
 from eth_account import Account
@@ -41,6 +42,7 @@ from tests.stage.whole import WholeLedger
 from trainer.publish import Plan, Publisher
 
 MODEL = Path("models/start")
+STAKE_TOKENS = Decimal(1)
 STAKE = 10**18
 REDIS_PASSWORD = "of-every-market-on-this-stage"
 WINDOWS = Windows(
@@ -88,7 +90,7 @@ class LiveMarket:
         """Launch a second run beside the first, its version 0 published; return its id."""
         changed = self.config.plan.model_copy(update=plan)
         config = self.config.model_copy(update={"plan": changed})
-        self.ledger("operator").mint(address_of(key_of("operator")), config.budget)
+        self.ledger("operator").mint(address_of(key_of("operator")), int(config.budget) * 10**18)
         launched = launch(config, key_of("operator"), lambda _: None)
         with published(launched, self.url):
             return launched.run_id
@@ -122,7 +124,7 @@ class LiveMarket:
             "chain": {
                 "rpc_url": self.rpc_url,
                 "deployment": self.folder / "deployment.json",
-                "stake": STAKE,
+                "stake": STAKE_TOKENS,
             },
             "retry": {"first_seconds": 0.05, "most_seconds": 0.2},
         }
@@ -260,8 +262,8 @@ def _launch_config(
         trainer_address=address_of(key_of("trainer")),
         verifiers=parties[:1],
         endow=parties,
-        min_stake=STAKE,
-        budget=10**22,
+        min_stake=STAKE_TOKENS,
+        budget=Decimal(10_000),
         windows=WINDOWS,
         plan=RunPlan.model_validate(
             {"model": MODEL, "thresholds": thresholds, "groups_per_batch": 4_096, **plan}
