@@ -38,6 +38,7 @@ from rollout_worker.choose import OVER, Ability, choose
 from rollout_worker.config import WorkerConfig
 from rollout_worker.engines.base import Engine
 from rollout_worker.generate import generate_groups
+from rollout_worker.nonces import NonceGaps
 from rollout_worker.pay.receipts import ReceiptBook
 from rollout_worker.sell import Delivery, Outbox, Postage
 from rollout_worker.wallet import Permit
@@ -111,6 +112,7 @@ class Shift:
         self._outbox = Outbox(postage, self._told)
         self._backlog: deque[SignedLease] = deque()
         self._promised: dict[int, SignedLease] = {}
+        self._gaps = NonceGaps()
         self._hindered_by = ""
         self._is_lowered = False
         self._rejected = ""
@@ -229,6 +231,7 @@ class Shift:
                 self._pause(answer.seconds, "the trainer: enough groups are out")
                 return ()
             self._pause(0.0, "")
+            self._gaps.saw([signed.lease.nonce for signed in answer.leases])
             self._tell(answer.notice)
             self._tell_rejected(answer.rejected)
             self._backlog.extend(answer.leases)

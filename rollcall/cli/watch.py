@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from protocol.user_error import UserError
+from protocol.user_error import UserError, hosts_only
 from rollcall.cli.audit import OrchestratorUrl
 from rollcall.cli.desk import connect, read_deployment
 from rollcall.cli.options import (
@@ -26,10 +26,12 @@ from rollcall.cli.options import (
     require_rpc,
 )
 from rollcall.frame.console import open_console
+from rollcall.frame.folder import hold_folder
 from rollcall.frame.logs import configure_logging
 
 if TYPE_CHECKING:
     from audit.watcher import Watcher
+    from client.voice import Voice
 
 commands = typer.Typer()
 
@@ -101,9 +103,11 @@ def watch_market(
     from audit.served import Served, fetch, verdicts
     from audit.watcher import Mandate, Watcher
     from client.public import Reader
+    from client.voice import Voice
     from ledger.errors import LedgerError
 
     configure_logging("watcher")
+    held = hold_folder(folder, "state")
     account = None if key is None else Account.from_key(key)
     ledger = connect(rpc, read_deployment(deployment), account)
     missing = [run for run in run_ids if not 1 <= run <= ledger.num_runs()]
@@ -132,16 +136,17 @@ def watch_market(
     who = f"as {account.address}" if account else "and sending nothing"
     listed = ", ".join(map(str, sorted(runs.seen))) or "none yet"
     console.print(f"watching the runs that {url} serves ({listed}), {who}")
-    with reader, stopped_by_signals() as stop:
+    voice = Voice("chain", at=hosts_only(rpc))
+    with held, reader, stopped_by_signals() as stop:
         while not stop.is_set():
             runs.look()
-            step(watcher)
+            step(watcher, voice)
             if once:
                 return
             stop.wait(poll_seconds)
 
 
-def step(watcher: Watcher) -> None:
+def step(watcher: Watcher, voice: Voice) -> None:
     """Do one round; if the chain or the files are away, only that round is lost."""
     import structlog
 
@@ -149,9 +154,10 @@ def step(watcher: Watcher) -> None:
 
     log = structlog.get_logger()
     try:
-        watcher.step()
-    except ChainUnreachable as error:
-        log.warning("chain does not answer", error=str(error))
+        with voice.hears(ChainUnreachable):
+            watcher.step()
+    except ChainUnreachable:
+        pass
     except LedgerError as error:
         log.error("round ended early", error=str(error))
 

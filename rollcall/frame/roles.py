@@ -35,11 +35,13 @@ class Role:
 
     def start(self, path: Path | None, assign: Sequence[str] | None, print_config: bool) -> None:
         """Run the role until it ends; with `print_config` print its settings instead."""
+        from rollcall.frame.folder import hold
         from rollcall.frame.keys import take_key
         from rollcall.frame.logs import configure_logging
 
         settings = settings_of(self.config, path, assign, print_config)
         key = take_key()
+        _held = hold(settings)  # until the role ends
         configure_logging(self.name)
         main = _load(self.entry)
         sys.setrecursionlimit(RECURSION_LIMIT)

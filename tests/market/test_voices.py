@@ -134,3 +134,22 @@ def test_ctrl_c_is_answered_at_once_and_ends_with_the_total_and_the_next_command
     assert said.index("stopping: ") < said.index(f"run {live.run_id}, in all")
     assert f"rollcall claim --orchestrator {live.url} --rpc {live.rpc_url}" in said
     assert "Traceback" not in said
+
+
+def test_a_second_process_on_one_folder_is_refused_and_one_on_one_key_is_named(
+    live: LiveMarket,
+) -> None:
+    first = start(live, "join", "twin")
+    wait_for(live, first.log, "policy loaded")
+    file = live.folder / "twin.toml"
+    words = (*live.orchestrator.argv[:3], "join", "--config", str(file))
+    key = {"ROLLCALL_KEY": "0x" + key_of("twin").hex()}
+    second = subprocess.run(
+        words, env={**os.environ, **key}, capture_output=True, text=True, check=False
+    )
+    [line] = second.stderr.splitlines()
+    assert f"twin is in use by process {first.process.pid}: stop that one, or give" in line
+    assert second.returncode == 1
+    elsewhere = (*words, "--set", f"data_dir={live.folder / 'elsewhere'}")
+    live.processes.start(Command("elsewhere", elsewhere, key))
+    wait_for(live, first.log, "another program leases with this key", "nonces_elsewhere=")
