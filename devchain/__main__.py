@@ -47,7 +47,7 @@ def main() -> None:
     server = DevChainServer(Rpc(chain, journal), options.port)
     signal.signal(signal.SIGTERM, _interrupt)
     print(
-        f"mnemonic: {MNEMONIC}\nchain {CHAIN_ID}, block {chain.head.number}\n{server.url}",
+        f"mnemonic: {MNEMONIC} (public: its keys are for tests alone)\nchain {CHAIN_ID}, block {chain.head.number}\n{server.url}",
         flush=True,
     )
     try:

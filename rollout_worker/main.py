@@ -306,6 +306,7 @@ def open_seller(
         )
         counters.state("worker", seller.identity)
         counters.state("engine", ability.engine)
+        counters.state("waits_for", "")
         try:
             yield seller, wallet
         finally:

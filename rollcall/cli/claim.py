@@ -130,7 +130,7 @@ def claim(
             "no epoch to claim from: nothing is posted yet, or the files are of other runs "
             "(`rollcall run show` says how many epochs are final)"
         )
-    owed = [found for file in newest if (found := _look(desk, file, who))]
+    owed = [found for file in newest if (found := pay_of(desk, file, who))]
     if not owed:
         return 0
     desk.ask(f"Claim from run {', '.join(str(item.run_id) for item in owed)}?")
@@ -180,7 +180,7 @@ def _accounts(file: EpochFile) -> list[AccountLeaf]:
     return [AccountLeaf(a.worker, a.earned, a.last_nonce) for a in file.accounts]
 
 
-def _look(desk: Desk, file: EpochFile, worker: str) -> Claimable | None:
+def pay_of(desk: Desk, file: EpochFile, worker: str) -> Claimable | None:
     """Print what one run owes the worker; return it if there is something to claim."""
     run, name = desk.run(file.run_id), f"run {file.run_id}"
     item = _claimable(desk, run, file, worker)
@@ -223,6 +223,8 @@ def _claimable(desk: Desk, run: RunState, file: EpochFile, worker: str) -> Claim
 def _say_cost(desk: Desk, item: Claimable, run: RunState) -> None:
     if item.epoch >= run.num_final:
         desk.say(f"  epoch {item.epoch} is made final first, in a transaction of its own")
+        return
+    if not desk.can_send:
         return
     gas = desk.rehearse(_step(desk, item, run.token)).gas
     desk.say(f"  the claim takes {gas:,} gas, {COIN.show(gas * desk.gas_price())} at today's price")

@@ -7,7 +7,7 @@ import typer
 from rich.markup import escape
 
 from rollcall.cli.options import MACHINE, example
-from rollcall.frame.console import open_console, stopped_says
+from rollcall.frame.console import errors, open_console, stopped_says
 from rollcall.frame.logs import quiet_libraries
 
 MEASURE = "With --calibrate"
@@ -94,7 +94,8 @@ def doctor(
 def _check_up(as_json: bool, **machine: Any) -> bool:
     """Sample and replay here; return whether a run would pay for it."""
     quiet_libraries()
-    from rollcall.machine.checkup import Machine, check_up
+    with errors.status("loading torch"):
+        from rollcall.machine.checkup import Machine, check_up
 
     with stopped_says("stopped; nothing was sent and nothing is kept"):
         return check_up(Machine(**machine), as_json=as_json, console=open_console())

@@ -21,22 +21,35 @@ signers = group("Hot keys: they sign work for an identity, and never move its st
 HotKey = Annotated[str, typer.Argument(help="The hot key's address.")]
 
 
-@commands.command(rich_help_panel=MACHINE, epilog=example("rollcall key"))
+@commands.command(
+    rich_help_panel=MACHINE,
+    epilog=example("eval $(rollcall key --name WORKER)", "echo $WORKER $WORKER_KEY"),
+)
 def key(
+    name: Annotated[
+        str, typer.Option("--name", help="Print NAME=address and NAME_KEY=key for a shell.")
+    ] = "",
+    address: Annotated[
+        bool, typer.Option("--address", help="Print the address of the key in ROLLCALL_KEY.")
+    ] = False,
     private_only: Annotated[
         bool, typer.Option("--private-only", help="Print only the private key.")
     ] = False,
 ) -> None:
     """Make a new key. Keep the private part in the environment, never in a file you share."""
     from protocol.signing import address_of
-    from rollcall.frame.keys import KEY_VARIABLE, new_key
+    from rollcall.frame.keys import KEY_VARIABLE, key_from_environment, new_key
 
+    if address:
+        typer.echo(address_of(key_from_environment()))
+        return
     made = new_key()
-    typer.echo(
-        f"0x{made.hex()}"
-        if private_only
-        else f"{KEY_VARIABLE}=0x{made.hex()}  # {address_of(made)}"
-    )
+    if name:
+        typer.echo(f"export {name}={address_of(made)} {name}_KEY=0x{made.hex()}")
+    elif private_only:
+        typer.echo(f"0x{made.hex()}")
+    else:
+        typer.echo(f"{KEY_VARIABLE}=0x{made.hex()}  # {address_of(made)}")
 
 
 @at_ledger(commands, "consent", "rollcall consent --owner 0xCOLD…", panel=MONEY, sends=False)

@@ -15,7 +15,7 @@ from rich.table import Table
 from rollcall.cli.desk import Desk
 from rollcall.cli.options import AsJson, RunId, at_ledger
 from rollcall.cli.times import duration, moment
-from rollcall.frame.console import open_console, show, table
+from rollcall.frame.console import facts, open_console, show, table
 
 if TYPE_CHECKING:
     from ledger.register import RunListing
@@ -67,17 +67,24 @@ def show_one(desk: Desk, run_id: int, console: Console, *, as_json: bool) -> Non
     run = desk.run(run_id)
     item = next(item for item in desk.ledger.runs() if item.run_id == run_id)
     now = desk.now()
-    shown = Table(show_header=False, box=None, title=f"run {run_id}", title_justify="left")
-    shown.add_column(style="dim", no_wrap=True)
-    shown.add_column(overflow="fold")
-    for name, value in _facts(desk, item, run, now):
-        shown.add_row(name, escape(value))
+    told = ((name, escape(value)) for name, value in _facts(desk, item, run, now))
+    shown = facts(f"run {run_id}", told)
     show(console, shown, body=_as_json(desk, item, now) if as_json else None)
 
 
 def _table(desk: Desk, found: list[RunListing], now: int) -> Table:
-    columns = "run status permit tokens gflops budget licence use from"
-    return table("runs on chain", columns.split(), (_row(desk, item, now) for item in found))
+    columns = [
+        "run",
+        "status",
+        "permit",
+        "tokens",
+        "gflops",
+        "budget left",
+        "licence",
+        "use",
+        "from",
+    ]
+    return table("runs on chain", columns, (_row(desk, item, now) for item in found))
 
 
 def _row(desk: Desk, item: RunListing, now: int) -> tuple[str, ...]:
@@ -88,7 +95,7 @@ def _row(desk: Desk, item: RunListing, now: int) -> tuple[str, ...]:
         duration(item.permit_until - now) if state == "active" else "–",
         f"{item.tokens:,}",
         _metered(item),
-        desk.token_at(item.token).show(item.budget),
+        desk.token_at(item.token).show(desk.ledger.run(item.run_id).available),
         escape(printable(item.licence)),
         escape(printable(item.intended_use)),
         f"run {item.parent_run}" if item.parent_run else f"0x{item.base_model.hex()[:8]}…",
@@ -105,7 +112,7 @@ def _facts(desk: Desk, item: RunListing, run: RunState, now: int) -> list[tuple[
 
     token = desk.token_at(run.token)
     halted = run.status is LedgerStatus.HALTED
-    facts = [
+    return [
         ("status", status(item, now)),
         (
             "permit",
@@ -133,7 +140,6 @@ def _facts(desk: Desk, item: RunListing, run: RunState, now: int) -> list[tuple[
         ("gate", run.gate if run.gate != NO_ADDRESS else "none: anyone with a stake may join"),
         *_members(run),
     ]
-    return [(name, value) for name, value in facts if value]
 
 
 def _members(run: RunState) -> list[tuple[str, str]]:
@@ -141,10 +147,13 @@ def _members(run: RunState) -> list[tuple[str, str]]:
         f"{index} {address}{' (replaced)' if run.replaced >> index & 1 else ''}"
         for index, address in enumerate(run.roster)
     ]
-    stewards = [(f"{run.steward_threshold} stewards of", "\n".join(run.stewards))]
+    vote = f"{run.steward_threshold} of {len(run.stewards)} stop the run"
     return [
-        (f"{run.threshold} verifiers of", "\n".join(verifiers)),
-        *(stewards if run.stewards else [("stewards", "none")]),
+        (
+            "verifiers",
+            "\n".join([f"{run.threshold} of {len(run.verifiers)} must agree", *verifiers]),
+        ),
+        ("stewards", "\n".join([vote, *run.stewards]) if run.stewards else "none"),
     ]
 
 

@@ -26,7 +26,11 @@ def serve(
 def join(
     config: ConfigFile = None, assign: Assignments = None, print_config: PrintConfig = False
 ) -> None:
-    """Work: lease tasks, sample them, submit, be paid."""
+    """Work: lease tasks, sample them, submit, be paid.
+
+    ROLLCALL_KEY signs; joining a run costs gas and holds chain.stake tokens, of which a cheat loses some.
+    `rollcall doctor --calibrate` says before whether this machine would earn.
+    """
     Role("worker", "rollout_worker.config:WorkerConfig", "rollout_worker.main:main").start(
         config, assign, print_config
     )

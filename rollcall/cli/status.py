@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from protocol.constants import NUM_TOKENS_PER_UNIT
+from ledger.amounts import USUAL
 from rollcall.cli.desk import address_of_text
-from rollcall.cli.options import RUNS, AsJson, example
-from rollcall.frame.console import open_console, show, table
+from rollcall.cli.options import DEPLOYMENT, RUNS, AsJson, DeploymentFile, Rpc, example
+from rollcall.cli.options import desk as desk_at
+from rollcall.frame.console import facts, open_console, show
 
 if TYPE_CHECKING:
     from protocol.messages import RunInfo, VerifierInfo, WorkerInfo
@@ -30,9 +31,26 @@ def status(
     orchestrator: Annotated[str, typer.Option(help="Orchestrator to ask.")],
     worker: Annotated[str | None, typer.Option(help="Also show this worker's standing.")] = None,
     as_json: AsJson = False,
+    rpc: Rpc = None,
+    deployment: DeploymentFile = DEPLOYMENT,
 ) -> None:
-    """Show the runs an orchestrator serves, and a worker's standing in them."""
+    """Show the runs an orchestrator serves, and a worker's standing in them.
+
+    With --rpc also what the worker was paid and can claim, as the chain has it.
+    """
     show_status(orchestrator, worker=worker, as_json=as_json, console=open_console())
+    if worker and rpc and not as_json:
+        _show_pay(orchestrator, address_of_text(worker), rpc, deployment)
+
+
+def _show_pay(orchestrator: str, worker: str, rpc: str, deployment: Path) -> None:
+    """Print earned, claimed and claimable, and what is in its challenge window, as `rollcall claim` does."""
+    from rollcall.cli.claim import newest_posted, pay_of
+    from rollcall.cli.epoch_files import from_market
+
+    with desk_at(rpc, deployment) as desk:
+        for file in newest_posted(desk, from_market(desk, orchestrator, None)):
+            pay_of(desk, file, worker)
 
 
 def show_status(orchestrator: str, *, worker: str | None, as_json: bool, console: Console) -> None:
@@ -52,79 +70,51 @@ def show_status(orchestrator: str, *, worker: str | None, as_json: bool, console
         },
         "worker": [standing.model_dump(mode="json") for standing in standings],
     }
-    tables = [_runs_table(runs), _verifiers_table(verifiers)]
-    if worker:
-        tables.append(_standings_table(standings))
-    none = f"{orchestrator} serves no run yet: `rollcall launch` makes one"
-    show(console, *(tables if runs else [none]), body=body if as_json else None)
+    parts: list[RenderableType] = [_run(run, verifiers[run.run_id]) for run in runs]
+    parts += map(_standing, standings)
+    if not runs:
+        parts = [f"{orchestrator} serves no run yet: `rollcall launch` makes one"]
+    show(console, *parts, body=body if as_json else None)
+    if worker and not standings and not as_json:
+        console.print(f"{worker} has leased in no run here: `rollcall join` works for one")
 
 
-def _runs_table(runs: tuple[RunInfo, ...]) -> Table:
-    rows = (
-        (
-            str(run.run_id),
-            run.spec.name,
-            run.spec.environment,
-            run.status.value,
-            str(run.newest_version),
-            str(run.epoch),
-            f"{run.spec.rate / 10**18:g}/token",
-            f"{run.budget_left_units:,} tokens",
-        )
-        for run in runs
+def _run(run: RunInfo, verifiers: tuple[VerifierInfo, ...]) -> Table:
+    told = [
+        ("status", run.status.value),
+        ("environment", escape(run.spec.environment)),
+        ("policy", f"{run.newest_version}" if run.newest_version >= 0 else "none published yet"),
+        ("epoch", str(run.epoch)),
+        ("pays", f"{USUAL.show(run.spec.rate * 10**6)} per million sampled (of 18 decimals)"),
+        ("budget left", f"{run.budget_left_units:,} tokens to sample"),
+        *((item.verifier, _verifier(item)) for item in verifiers),
+    ]
+    return facts(f"run {run.run_id}: {escape(run.spec.name)}", told)
+
+
+def _verifier(item: VerifierInfo) -> str:
+    splits = ", ".join(f"{n:,} with {other}" for other, n in sorted(item.splits.items()))
+    vote = "its vote counts" if item.has_vote else f"its vote is [red]lost[/]: {item.reason}"
+    return (
+        f"{vote}; accepted {item.num_accepted:,}, rejected {item.num_rejected:,}, undecided "
+        f"{item.num_undecided:,}, overruled {item.num_odd:,}, splits {splits or 'none'}"
     )
-    columns = ("run", "name", "environment", "status", "policy", "epoch", "price", "runway")
-    return table("runs", columns, rows)
 
 
-def _verifiers_table(verifiers: Mapping[int, tuple[VerifierInfo, ...]]) -> Table:
-    rows = (
-        (
-            str(run_id),
-            item.verifier,
-            *map("{:,}".format, _counts(item)),
-            ", ".join(f"{n:,} with {other}" for other, n in sorted(item.splits.items())) or "none",
-            "counts" if item.has_vote else f"[red]lost[/]: {item.reason}",
-        )
-        for run_id, found in verifiers.items()
-        for item in found
-    )
-    columns = (
-        "run",
-        "verifier",
-        "accepted",
-        "rejected",
-        "undecided",
-        "overruled",
-        "splits",
-        "vote",
-    )
-    return table("verifiers", columns, rows)
+def _standing(item: WorkerInfo) -> Table:
+    """Final is what can be claimed or was; the rest of what was accepted is the orchestrator's word yet."""
+    rejected = ", ".join(f"{n} {why}" for why, n in sorted(item.rejected_by_reason.items()))
+    told = [
+        ("accepted", f"{item.accepted_groups:,} groups of {item.accepted_tokens:,} tokens"),
+        ("rejected", rejected or "none"),
+        ("in no final epoch", f"{max(0, item.accepted_tokens - item.earned):,} tokens"),
+        ("in final epochs", f"{item.earned:,} tokens: `rollcall claim` shows and pays them"),
+        ("standing", _word(item)),
+    ]
+    return facts(f"{item.worker} in run {item.run_id}", told)
 
 
-def _counts(item: VerifierInfo) -> tuple[int, ...]:
-    return item.num_accepted, item.num_rejected, item.num_undecided, item.num_odd
-
-
-def _standings_table(standings: tuple[WorkerInfo, ...]) -> Table:
-    """Earned is what final epochs pay; owed, what was taken and no final epoch has, by the orchestrator's word."""
-    rows = (
-        (
-            str(item.run_id),
-            f"{item.accepted_groups:,} groups",
-            f"{item.accepted_tokens:,}",
-            ", ".join(f"{n} {why}" for why, n in sorted(item.rejected_by_reason.items())) or "none",
-            f"{item.earned:,} units",
-            f"{max(0, item.accepted_tokens // NUM_TOKENS_PER_UNIT - item.earned):,} units",
-            _standing(item),
-        )
-        for item in standings
-    )
-    columns = ("run", "accepted", "tokens", "rejected", "earned", "owed", "standing")
-    return table("worker", columns, rows)
-
-
-def _standing(item: WorkerInfo) -> str:
+def _word(item: WorkerInfo) -> str:
     if item.is_excluded:
         return f"[red]excluded[/]: {item.exclusion}"
     if item.paused:

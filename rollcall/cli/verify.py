@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from protocol.user_error import UserError
@@ -20,6 +19,7 @@ from rollcall.cli.options import (
     Rpc,
     example,
 )
+from rollcall.frame.console import errors, open_console
 from rollcall.frame.logs import quiet_libraries
 from rollcall.frame.roles import Role
 
@@ -112,18 +112,18 @@ def explain_one(
 
     With a node, the run's terms are compared with the chain and hot keys are looked up.
     """
-    from client.public import Reader
-    from rollcall.explain.explain import explain
-    from rollcall.explain.view import show, to_json
-    from rollcall.frame.console import open_console
-
+    # Before what takes seconds to load.
     if orchestrator is None:
         raise UserError("--explain needs --orchestrator URL: whose public data is read")
-    reader, work_digest = Reader(orchestrator), digest_of_work(digest)
+    work_digest = digest_of_work(digest)
+    with errors.status("loading torch"):
+        from client.public import Reader
+        from rollcall.explain.explain import explain
+        from rollcall.explain.view import show, to_json
+    reader = Reader(orchestrator)
     spoke_for: SpokeFor | None = None
     if rpc is not None:
         spoke_for = on_chain(reader, rpc, deployment, run_id)
-    errors = Console(stderr=True)
     if rpc is None:
         errors.print("[dim]the terms are the orchestrator's word: --rpc holds them to the chain[/]")
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())

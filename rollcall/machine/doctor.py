@@ -3,6 +3,8 @@
 Each check is a function that looks at one thing and returns a `Check`; none changes anything.
 """
 
+from __future__ import annotations
+
 import importlib.metadata
 import importlib.util
 import os
@@ -14,6 +16,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from client.look import probe
 from client.retry import Unreachable
@@ -25,6 +28,9 @@ from ledger.ranges import Span
 from protocol.constants import MAX_CLOCK_SKEW_SECONDS
 from protocol.errors import MarketError
 from protocol.user_error import UserError, one_line
+
+if TYPE_CHECKING:
+    from rollcall.cli.desk import Desk
 
 GIB = 1 << 30
 NUM_ASKED = 10
@@ -194,7 +200,7 @@ def check_ledger(rpc: str | None, deployment: Path | None) -> Check:
     try:
         with open_desk(rpc, deployment, None, say=lambda _line: None) as desk:
             until, now = desk.ledger.paused_until(), desk.now()
-            found = f"{desk.ledger.num_runs()} runs, staking in {desk.token.symbol}"
+            found = f"{desk.ledger.num_runs()} runs, staking in {desk.token.symbol}{_holding(desk)}"
     except UserError as problem:
         return Check(
             "ledger", State.FAIL, str(problem), "copy the file and take the node of the same ledger"
@@ -230,6 +236,22 @@ def check_redis(url: str) -> Iterator[Check]:
         yield Check(
             "redis", State.FAIL, str(error), f"its password is read from {PASSWORD_VARIABLE}"
         )
+
+
+def _holding(desk: Desk) -> str:
+    """Return what the key in ROLLCALL_KEY has and staked; nothing without one, which `check_wallet` tells."""
+    from protocol.signing import address_of
+    from rollcall.frame.keys import key_if_any
+
+    try:
+        key = key_if_any()
+    except UserError:
+        key = None
+    if key is None:
+        return ""
+    who, show = address_of(key), desk.token.show
+    staked = desk.ledger.stake_of(desk.ledger.owner_of(who) or who)
+    return f"; this key has {show(desk.ledger.balance(who))}, and {show(staked)} at stake"
 
 
 def check_wallet(rpc: str | None) -> Check:

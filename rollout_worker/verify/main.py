@@ -375,6 +375,7 @@ def open_verifier(config: VerifierConfig, key: bytes, stop: threading.Event) -> 
             stop=stop,
         )
         counters.state("verifier", verifier.identity)
+        counters.state("waits_for", "")
         try:
             yield verifier
         finally:

@@ -7,6 +7,7 @@ import socket
 import struct
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,8 @@ def lines(log: Path, *signs: str) -> list[str]:
 
 def wait_for(live: LiveMarket, log: Path, *signs: str, count: int = 1) -> str:
     """Wait for so many lines with all the signs; return the last of them."""
-    wait_until(lambda: len(lines(log, *signs)) >= count, check=live.processes.check)
+    check = partial(live.processes.check, may_end=("stopped",))
+    wait_until(lambda: len(lines(log, *signs)) >= count, check=check)
     return lines(log, *signs)[count - 1]
 
 

@@ -200,6 +200,7 @@ plan = {{ model = "{ROOT}/models/start" }}
     assert "adding two numbers" in typed("run", "list")
     shown = typed("run", "show", run)
     assert "until" in shown
+    assert "1 of 1 must agree" in shown
     assert "12.5 RTEST" in typed("run", "fund", run, "2.5", by=OTHER)
     assert "its permit holds until" in typed("run", "permit", run, by=OPERATOR)
     assert "nothing has lapsed" in typed("run", "permit", run, "--lapse", by=OTHER, fails=True)
@@ -208,6 +209,7 @@ plan = {{ model = "{ROOT}/models/start" }}
     assert "can be done from" in typed("run", "resume", run, by=OPERATOR, fails=True)
     town.wait()
     assert "is active" in typed("run", "resume", run, by=OPERATOR)
+    assert "budget left" in typed("run", "list")
     told = typed("run", "replace", run, 0, account(WORKER).address, by=OPERATOR, fails=True)
     assert "only replaced while it is short of stake" in told
     assert "Add --yes" in typed("run", "stop", run, by=OPERATOR, fails=True)

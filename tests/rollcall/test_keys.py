@@ -1,8 +1,13 @@
 """Keys come from the environment, and what is wrong with one is said without showing it."""
 
-import pytest
+import subprocess
 
+import pytest
+from typer.testing import CliRunner
+
+from protocol.signing import address_of
 from protocol.user_error import UserError
+from rollcall.__main__ import app
 from rollcall.frame.keys import key_from_environment, new_key
 
 
@@ -29,3 +34,13 @@ def test_what_is_no_key_is_refused_and_not_repeated(
     with pytest.raises(UserError, match="ROLLCALL_KEY") as raised:
         key_from_environment()
     assert text not in str(raised.value)
+
+
+def test_a_shell_takes_what_key_prints_for_a_party(monkeypatch: pytest.MonkeyPatch) -> None:
+    printed = CliRunner().invoke(app, ["key", "--name", "WORKER"]).output
+    words = ["bash", "-c", 'eval "$0" && echo $WORKER $WORKER_KEY', printed]
+    said = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
+    address, key = said
+    assert address == address_of(bytes.fromhex(key.removeprefix("0x")))
+    monkeypatch.setenv("ROLLCALL_KEY", key)
+    assert CliRunner().invoke(app, ["key", "--address"]).output.strip() == address

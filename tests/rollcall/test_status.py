@@ -16,8 +16,8 @@ from tests.stage.evidence import measured
 from tests.stage.place import Place
 
 
-def status(auditor: Auditor, *, as_json: bool = False) -> str:
-    console = Console(width=400)
+def status(auditor: Auditor, *, as_json: bool = False, width: int = 400) -> str:
+    console = Console(width=width)
     with console.capture() as printed:
         worker = auditor.place.ground.address("alice")
         show_status(auditor.front.url, worker=worker, as_json=as_json, console=console)
@@ -35,6 +35,19 @@ def test_a_lowered_standing_is_shown_with_its_remedy(auditor: Auditor) -> None:
     assert "at most 3 of 4 leases may be held; finish 4 groups" in printed
     [mine] = json.loads(status(auditor, as_json=True))["worker"]
     assert (mine["dropped_leases"], mine["most_leases"]) == (9, 3)
+
+
+def test_nothing_is_cut_at_eighty_columns(auditor: Auditor) -> None:
+    place = auditor.place
+    drop(place.party("alice"), 9)
+    lines = status(auditor, width=80).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert not [line for line in lines if "…" in line]
+    shown = "".join("".join(lines).split())
+    for whole in (place.spec.name, place.ground.address("v0"), place.ground.address("alice")):
+        assert whole.replace(" ", "") in shown
+    for stage in ("accepted", "in no final epoch", "in final epochs"):
+        assert any(line.strip().startswith(stage) for line in lines)
 
 
 def test_an_exclusion_is_shown_with_its_reason(auditor: Auditor) -> None:
