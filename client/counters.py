@@ -23,7 +23,7 @@ class Counters:
     """
 
     def __init__(self, folder: Path, role: str, *, every_seconds: float = 2.0) -> None:
-        self._lock = threading.Lock()
+        self._lock, self._writing = threading.Lock(), threading.Lock()
         self._path = folder / f"{role}.json"
         self._lines = folder / "metrics.jsonl"
         self._every_seconds = every_seconds
@@ -91,15 +91,16 @@ class Counters:
 
     def write(self, *, now: bool = False) -> None:
         """Write the totals and a line, at most every `every_seconds` unless `now`."""
-        moment = time.monotonic()
-        if not now and moment - self._written_at < self._every_seconds:
-            return
-        self._written_at = moment
-        totals = self.snapshot()
-        write_whole(self._path, json.dumps(totals, indent=1))
-        line = {key: value for key, value in totals.items() if key != "versions"}
-        with self._lines.open("a") as lines:
-            lines.write(json.dumps({"at": round(time.time(), 3), **line}) + "\n")
+        with self._writing:
+            moment = time.monotonic()
+            if not now and moment - self._written_at < self._every_seconds:
+                return
+            self._written_at = moment
+            totals = self.snapshot()
+            write_whole(self._path, json.dumps(totals, indent=1))
+            line = {key: value for key, value in totals.items() if key != "versions"}
+            with self._lines.open("a") as lines:
+                lines.write(json.dumps({"at": round(time.time(), 3), **line}) + "\n")
 
     def _resume(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
