@@ -5,6 +5,7 @@ worker needs no orchestrator installed.
 """
 
 import sys
+import time
 from inspect import cleandoc
 
 import typer
@@ -82,7 +83,7 @@ def main() -> None:
         errors.print(f"[red]✗[/] {error.code}: {escape(error.message)}")
         sys.exit(1)
     except _ledger_errors() as error:
-        errors.print(f"[red]✗[/] {escape(one_line(error))}")
+        errors.print(f"[red]✗[/] {escape(_of_ledger(error))}")
         sys.exit(1)
 
 
@@ -90,6 +91,17 @@ def _ledger_errors() -> tuple[type[Exception], ...]:
     """Return what a role may raise about the chain; nothing if web3 was never loaded."""
     loaded = sys.modules.get("ledger.errors")
     return (loaded.LedgerError,) if loaded is not None else ()
+
+
+def _of_ledger(error: Exception) -> str:
+    """Return what a role met at the chain in one line; amounts by the decimals that most tokens have."""
+    from ledger.amounts import Token
+    from ledger.errors import ContractError
+    from rollcall.cli.refusals import explain
+
+    if isinstance(error, ContractError):
+        return explain(error, Token("", "tokens", 18), int(time.time()))
+    return one_line(error)
 
 
 if __name__ == "__main__":

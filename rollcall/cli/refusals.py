@@ -1,7 +1,8 @@
 """Put a contract's refusal into one line for the user: what is wrong, and what to do.
 
-The contracts name their refusals and give the values (`ledger/errors.py` decodes both). Each one that
-a command can meet has its sentence here. A test holds every placeholder to the ABI's names.
+The contracts name their refusals and give the values (`ledger/errors.py` decodes both). Each one that a person
+can meet has its sentence here; the rest, which only a defective program meets, are `OF_PROGRAMS`. A test holds that
+every error of the ABIs is one or the other, and every placeholder to the ABI's names.
 """
 
 from collections.abc import Callable
@@ -22,6 +23,7 @@ SENTENCES = {
     "PauseTooLong": "a pause of {asked:duration} is longer than the {most:duration} that are allowed",
     "PauseTooSoon": "the next pause may begin at {earliest:moment}: one in 30 days, whoever begins it",
     "NotPaused": "nothing is paused: the last pause ended at {until:moment}",
+    "AccessControlBadConfirmation": "an office is given up by its own holder alone: use that key",
     # ------------------------------------------------------------ registry
     "NotRegistered": "{worker} is not registered: `rollcall stake AMOUNT` registers and stakes",
     "AlreadyRegistered": "{worker} is registered already: `rollcall stake AMOUNT` adds to its stake",
@@ -36,7 +38,19 @@ SENTENCES = {
     "StakeLocked": "{locked:amount} are held for an accusation that is not decided, which leaves "
     "nothing to withdraw: `rollcall appeal` shows it",
     "NoCredit": "{account} has no credit to withdraw",
+    "UnbondPeriodTooShort": "stake must unbond for at least {minimum:duration}, not {given:duration}: raise "
+    "windows.unbond",
     # ------------------------------------------------------------ runs
+    "AlreadyJoined": "{worker} has joined run {runId} already: start `rollcall join`",
+    "ZeroAddress": "an address is all zeros: give the one that is meant",
+    "ZeroAmount": "an amount is zero: give more",
+    "StringTooLong": "a text has more bytes than a contract keeps: shorten it",
+    "TooManyOpenEpochs": "{open} epochs are open, and {most} may be: post or wait for them first",
+    "TooManyPendingEpochs": "{pending} epochs are pending, and {most} may be: the orchestrator goes on once the "
+    "oldest is final",
+    "EpochNotOpen": "epoch {epoch} is not open: {numOpened} were opened; is another orchestrator at work?",
+    "EpochDisputed": "{holds} open disputes hold epoch {epoch}: `rollcall run show` lists them, and it goes on "
+    "once they are decided",
     "NoSuchRun": "there is no run {runId} on this ledger: `rollcall run list` shows those there are",
     "WrongStatus(runId)": "run {runId} is {status:run}: `rollcall run show {runId}` says since when",
     "PermitLapsed": "the permit of run {runId} lapsed at {permitUntil:moment}: its operator resumes "
@@ -90,23 +104,61 @@ SENTENCES = {
     "NotClaimed": "nothing claims the work of nonce {nonce} any more: it was answered",
     "NothingOwed": "run {runId} owes {worker} nothing by receipts",
     "NothingLeft": "run {runId} has {uncommitted:amount} left and its receipts claim {owed:amount}",
+    "AlreadyReported": "accusation {slashId:hex} stands already: `rollcall appeal` shows it",
+    "BadReportTime": "a report dated {reportedAt:moment} counts from {earliest:moment} until now: have its "
+    "verifiers sign a new one",
+    "SlashTooLarge": "{asked:amount} are asked, and {left:amount} of the stake are exposed to this run: report "
+    "that much",
+    "TooManyRounds": "{rounds} demands were made of this epoch, and {most} may be: wait for their answers",
+    "NoFault": "what was sent proves no fault: the epoch is true there, and nobody owes anything for it",
+    "NotDisputable": "epoch {epoch} of run {runId} is not pending as it was read: it is final, voided or replaced, "
+    "so read it anew",
+    "WrongDispute": "dispute {disputeId:hex} is decided or of another kind: nothing more is to be answered",
+    "NotAttester": "{caller} is not the gate's attester: use the attester's key",
     "NotAccused": "{caller} is neither {worker}, who is accused, nor its hot key",
     "TooLate": "the time for this ended at {deadline:moment}",
     # ------------------------------------------------------------ tokens
+    "SafeERC20FailedOperation": "the token {token} refused to move: it is paused, or one of the two accounts is "
+    "barred; ask its maker",
+    "ERC20InvalidReceiver": "the token cannot be sent to {receiver}: give another address",
+    "InsufficientBalance": "{needed} wei are needed, and {balance} are there",
+    "Error": "a contract refuses: {reason}",
+    "Unknown": "a token or a gate refuses in words of its own ({data:hex}): ask its maker",
     "ERC20InsufficientBalance": "{sender} has {balance:amount}, and {needed:amount} are needed: send "
     "it tokens, or give a smaller amount",
     "ERC20InsufficientAllowance": "the allowance is {allowance:amount}, and {needed:amount} are needed: "
     "another program is spending from the same account; try again",
 }
 
+OF_PROGRAMS = frozenset(
+    (
+        *("AddressEmptyCode", "FailedCall", "FailedDeployment", "Create2EmptyBytecode"),
+        *("CheckpointUnorderedInsertion", "ReentrancyGuardReentrantCall", "InvalidShortString"),
+        *("ECDSAInvalidSignature", "ECDSAInvalidSignatureLength", "ECDSAInvalidSignatureS"),
+        *("ERC20InvalidApprover", "ERC20InvalidSender", "ERC20InvalidSpender"),
+        *("ERC2612ExpiredSignature", "ERC2612InvalidSigner", "InvalidAccountNonce"),
+        *("BadIndices", "BadOpening", "BadWitness", "NotAdjacent", "NotDemanded"),
+        *("ClaimExceedsFinal", "InconsistentCounts", "LengthMismatch", "SignatureCountMismatch"),
+        *("NotDisputes", "NotLedger", "NotSlasher", "NotOperatorsKey", "WrongWiring"),
+        *("WrongEpoch", "WrongGeneration", "WrongPreviousRoot", "WrongSecret", "WrongSignature"),
+        *("TimelockInsufficientDelay", "TimelockInvalidOperationLength"),
+        *("TimelockUnauthorizedCaller", "TimelockUnexecutedPredecessor"),
+        *("TimelockUnexpectedOperationState", "Panic"),
+    )
+)
+"""Refusals of what a program made: no person chose the values, and none can mend them."""
+
 
 def explain(error: ContractError, token: Token, now: int) -> str:
-    """Return a refusal as one line with its remedy; show one without a sentence as it came."""
+    """Return a refusal as one line with its remedy."""
     # Two contracts name a refusal `WrongStatus`: their first value tells them apart.
     first = next(iter(error.values), "")
     sentence = SENTENCES.get(f"{error.name}({first})") or SENTENCES.get(error.name)
     if sentence is None:
-        return f"the ledger refuses: {error}"
+        return (
+            "the ledger refuses what this program sent. If the chain has moved on meanwhile, the same command "
+            f"works again; else this program or the ledger is of another version: report {error}"
+        )
     return _Sentence(token, now).format(sentence, **error.values)
 
 
