@@ -159,8 +159,9 @@ class Disputing(Owing):
 
     def bond_of(self, run_id: int) -> int:
         """Return the bond for each demanded leaf, and for an omission, in a run."""
-        parts = self._call(self._disputes.functions.BONDS_PER_STAKE())
-        return self._min_stake(run_id) // int(parts)
+        stake = self._min_stake(run_id)
+        call = self._disputes.functions.BONDS_PER_STAKE()
+        return self._call(call, lambda parts: stake // int(parts))
 
     # ---------------------------------------------------------------- slashing
 

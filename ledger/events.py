@@ -116,7 +116,8 @@ class LogCursor:
         while True:
             last = self._node.height() - self._margin
             mark = self._hash(last) if last >= self.next_block else None
-            logs = self._node.logs(self.next_block, last, self._addresses)
+            # A node may name any height; what it has no block of is not read.
+            logs = self._node.logs(self.next_block, last, self._addresses) if mark else []
             # Check afterwards, to notice what changed while the logs were read.
             self._require_unchanged()
             if mark is None:

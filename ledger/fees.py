@@ -33,13 +33,9 @@ class Fees:
         """A node refused the type, so its chain has it not."""
         self._node.traits.is_legacy = True
 
-    def price(self) -> int:
-        """Return what a unit of gas costs now."""
-        return self._node.number("eth_gasPrice")
-
     def first(self) -> dict[str, int]:
         """Return the fields of a new offer, or raise `GasTooDear`."""
-        price = self.price()
+        price = self._node.gas_price()
         if price > self._most:
             raise GasTooDear(price, self._most)
         if self.is_legacy:
@@ -50,7 +46,7 @@ class Fees:
     def raised(self, last: dict[str, Any]) -> dict[str, int] | None:
         """Return the fields that replace an offer, None where the cap leaves no room for one."""
         old = most_of(last)
-        now, more = self.price(), -(-old * (100 + BUMP_PERCENT) // 100)
+        now, more = self._node.gas_price(), -(-old * (100 + BUMP_PERCENT) // 100)
         if "gasPrice" in last:
             fees = {"gasPrice": min(self._most, max(now, more))}
         else:
@@ -65,11 +61,11 @@ class Fees:
 
     def _tip(self) -> int | None:
         try:
-            return self._node.number("eth_maxPriorityFeePerGas")
+            return self._node.number("eth_maxPriorityFeePerGas", bits=128)
         except NodeRefused:
             return None
 
 
 def most_of(fields: dict[str, Any]) -> int:
     """Return the most that an offer may cost for a unit of gas."""
-    return int(fields.get("maxFeePerGas") or fields["gasPrice"])
+    return int(fields["gasPrice" if "gasPrice" in fields else "maxFeePerGas"])

@@ -122,7 +122,7 @@ class Ledger(Stakes, Runs, Disputing):
 
     def gas_price(self) -> int:
         """Return what a unit of gas costs now, in wei of the chain's coin."""
-        return self.node.number("eth_gasPrice")
+        return self.node.gas_price()
 
     def events(
         self, next_block: int | None = None, margin: int = 0, path: Path | None = None

@@ -31,7 +31,10 @@ from ledger.errors import (
 from ledger.ranges import Span
 from protocol.user_error import hosts_only
 
-NONSENSE = (Web3Exception, DecodingError, ValueError, TypeError, LookupError, AttributeError)
+NONSENSE = (
+    *(Web3Exception, DecodingError, ValueError, TypeError),
+    *(LookupError, AttributeError, ArithmeticError),
+)
 """What reading an answer raises if it is not what was asked for."""
 LOG = (
     *("address", "data", "blockNumber", "logIndex"),
@@ -235,11 +238,14 @@ class Node:
         with self._reading(method):
             return self.w3.provider.make_request(method, list(params))["result"]
 
-    def number(self, method: str, *params: Any) -> int:
+    def number(self, method: str, *params: Any, bits: int = 64) -> int:
         """Return a method's result that is a number."""
         with self._reading(method):
             result = self.ask(method, *params)
-            return int(result, 16) if isinstance(result, str) else int(result)
+            found = int(result, 16) if isinstance(result, str) else int(result)
+            if not 0 <= found < 1 << bits:
+                raise ValueError
+            return found
 
     def chain_id(self) -> int:
         return self.number("eth_chainId")
@@ -247,6 +253,10 @@ class Node:
     def height(self) -> int:
         """Return the newest block's number."""
         return self.number("eth_blockNumber")
+
+    def gas_price(self) -> int:
+        """Return what a unit of gas costs now, in wei of the chain's coin."""
+        return self.number("eth_gasPrice", bits=128)
 
     def block(self, which: int | str) -> Block | None:
         """Return a block by its number or tag, None where the node has none."""
@@ -275,7 +285,7 @@ class Node:
         return self.number("eth_getTransactionCount", account, tag)
 
     def balance(self, account: str) -> int:
-        return self.number("eth_getBalance", account, "latest")
+        return self.number("eth_getBalance", account, "latest", bits=256)
 
     def estimate(self, transaction: Mapping[str, Any], at: int | None = None) -> int:
         """Return the gas a transaction takes, or raise its refusal; by the newest block, or by another."""

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -38,6 +38,7 @@ from rollcall.demo.services import (
 from rollout_worker.config import VerifierConfig, WorkerConfig
 from tests.stage.bounds import COMMITTED
 from tests.stage.bounds import thresholds as wide
+from tests.stage.unfriendly import Habits, unfriendly
 from tests.stage.whole import WholeLedger
 from trainer.publish import Plan, Publisher
 
@@ -143,26 +144,29 @@ def live_market(
     max_worker_leases: int = 16,
     spenders: tuple[str, ...] = (),
     chain: ChainCommand = chain_command,
+    habits: Habits | None = None,
     orchestrator_settings: Mapping[str, object] | None = None,
     plan: Mapping[str, object] | None = None,
     **launch_changes: object,
 ) -> Iterator[LiveMarket]:
     """Start a market whose run has published version 0 of the starting model.
 
-    `spenders` get gas and nothing else; `launch_changes` are fields of LaunchConfig.
+    With `habits` every party's node is an unfriendly one. `spenders` get gas and nothing else; `launch_changes` are fields of LaunchConfig.
     """
     chain_port, redis_port, port = free_port(), free_port(), free_port()
-    rpc_url, url = f"http://127.0.0.1:{chain_port}", f"http://127.0.0.1:{port}"
+    node_url, url = f"http://127.0.0.1:{chain_port}", f"http://127.0.0.1:{port}"
     names = ("operator", "orchestrator", verifier, *workers, *spenders)
     funded = [address_of(key_of(name)) for name in names]
-    with Processes(folder / "logs") as processes:
+    with Processes(folder / "logs") as processes, ExitStack() as stack:
+        proxy = None if habits is None else stack.enter_context(unfriendly(node_url, habits))
+        rpc_url = proxy.url if proxy else node_url
         processes.start(chain(folder / "chain", chain_port, funded))
         processes.start(redis_command(folder / "redis", redis_port, REDIS_PASSWORD))
         settings = dict(orchestrator_settings or {})
         orchestrator = _orchestrator(folder, port, redis_port, rpc_url, settings)
         wait_for_redis(processes, redis_port, REDIS_PASSWORD)
-        wait_for_chain(processes, rpc_url)
-        give_gas(rpc_url, funded)
+        wait_for_chain(processes, node_url)
+        give_gas(node_url, funded)
         config = _launch_config(
             folder,
             url=url,
