@@ -99,7 +99,9 @@ def trouble_of(error: Exception, method: str, now: float) -> Trouble:
     is_unsent = isinstance(error, ConnectTimeout) or (
         isinstance(error, NoConnection) and isinstance(cause, NewConnectionError)
     )
-    text = "no answer in time" if isinstance(error, Timeout) else one_line(error)
+    text = one_line(error) if is_unsent else "the connection was dropped"
+    if isinstance(error, Timeout):
+        text = "no answer in time"
     return Trouble(Kind.SILENT, text, may_have_left=not is_unsent)
 
 

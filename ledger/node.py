@@ -40,6 +40,11 @@ LOG = (
     *("address", "data", "blockNumber", "logIndex"),
     *("transactionHash", "transactionIndex", "blockHash"),
 )
+DOES = {
+    Kind.LIMITED: "limits how often it is asked",
+    Kind.SILENT: "does not answer",
+    Kind.PASSING: "is behind or busy",
+}
 TOLD_AGAIN = 300.0
 """Seconds until the same trouble of a node is told again."""
 
@@ -51,7 +56,7 @@ class Patience:
     silent: float = 2.0
     limited: float = 60.0
     passing: float = 3.0
-    tries: int = 3
+    tries: int = 5
     first: float = 0.1
     longest: float = 8.0
 
@@ -93,8 +98,9 @@ class Traits:
         if now - self._told.get(trouble.kind, -TOLD_AGAIN) < TOLD_AGAIN:
             return
         self._told[trouble.kind] = now
-        what = "limits how often it is asked" if trouble.kind is Kind.LIMITED else "does not answer"
-        self.tell(f"the node {self.host} {what} ({trouble.text}): trying again in {pause:.1f} s")
+        self.tell(
+            f"the node {self.host} {DOES[trouble.kind]} ({trouble.text}): trying again in {pause:.1f} s"
+        )
 
     def limits(self) -> list[str]:
         """Return in words what the node does not give."""

@@ -109,6 +109,8 @@ class OrchestratorConfig(BaseModel):
     """Payloads: a folder (`file:///…`, made where missing), or `s3://bucket/prefix`."""
     rpc_url: str = "http://127.0.0.1:8545"
     """The chain's JSON-RPC endpoint."""
+    max_gas_gwei: Annotated[float, Field(gt=0)] = 500.0
+    """The most that is offered for a unit of gas, whatever the node says that it costs."""
     deployment: str = "deployment.json"
     """JSON file with the contracts' addresses, as `rollcall launch` writes it."""
     allowed_domains: tuple[str, ...] = ()

@@ -29,7 +29,9 @@ from protocol.user_error import hosts_only
 def open_market(config: OrchestratorConfig, key: bytes) -> Services:
     """Connect to Redis, the blob store and the chain."""
     deployment = Deployment.load(Path(config.deployment))
-    ledger = Ledger.connect(config.rpc_url, deployment, Account.from_key(key))
+    ledger = Ledger.connect(
+        *(config.rpc_url, deployment, Account.from_key(key)), max_gas_gwei=config.max_gas_gwei
+    )
     return Services(
         config,
         key,

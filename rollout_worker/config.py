@@ -71,6 +71,8 @@ class ChainConfig(Section):
 
     rpc_url: str
     """JSON-RPC endpoint of a node; any EVM chain that carries the contracts."""
+    max_gas_gwei: Annotated[float, Field(gt=0)] = 500.0
+    """The most that is offered for a unit of gas, whatever the node says that it costs."""
     deployment: Path
     """JSON file with the contracts' addresses, as `rollcall launch` writes it."""
     stake: Amount = Decimal(0)

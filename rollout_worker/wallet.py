@@ -122,7 +122,9 @@ class Wallet:
     def open(cls, config: ChainConfig, key: bytes) -> "Wallet":
         """Connect; raise `ChainUnreachable` or `WrongChain`."""
         deployment = Deployment.load(config.deployment)
-        ledger = Ledger.connect(config.rpc_url, deployment, Account.from_key(key))
+        ledger = Ledger.connect(
+            *(config.rpc_url, deployment, Account.from_key(key)), max_gas_gwei=config.max_gas_gwei
+        )
         return cls(ledger, config, address_of(key))
 
     @property

@@ -39,8 +39,18 @@ def status(
     With --rpc also what the worker was paid and can claim, as the chain has it.
     """
     show_status(orchestrator, worker=worker, as_json=as_json, console=open_console())
+    if rpc and not as_json:
+        _show_node(rpc)
     if worker and rpc and not as_json:
         _show_pay(orchestrator, address_of_text(worker), rpc, deployment)
+
+
+def _show_node(rpc: str) -> None:
+    """Print where the chain stands, and what this node does not give of it."""
+    from rollcall.machine.doctor import check_chain
+
+    node = check_chain(rpc)
+    typer.echo(f"node: {node.found}" + (f" ({node.remedy})" if node.remedy else ""))
 
 
 def _show_pay(orchestrator: str, worker: str, rpc: str, deployment: Path) -> None:

@@ -170,11 +170,15 @@ def check_chain(rpc: str | None) -> Check:
     node = Node.at(rpc, tell=lambda _line: None)
     try:
         chain_id, block = node.chain_id(), node.height()
-        limits = _limits(node, block)
     except LedgerError as error:
         remedy = "check the address; a node's JSON-RPC port is usually 8545"
         return Check("chain", State.FAIL, one_line(error), remedy)
     found = f"chain {chain_id} at block {block}"
+    try:
+        limits = _limits(node, block)
+    except LedgerError as error:
+        remedy = "take another node: without it no event is read and nothing is sent"
+        return Check("chain", State.FAIL, f"{found}; {one_line(error)}", remedy)
     if limits:
         remedy = "everything works, but slower; with a node of one's own, at full speed"
         return Check("chain", State.NOTE, f"{found}; the node {', and '.join(limits)}", remedy)
@@ -186,7 +190,7 @@ def _limits(node: Node, block: int) -> list[str]:
     for _ in range(NUM_ASKED):
         node.height()
     node.logs(max(0, block - Span().size), block, [NO_ADDRESS])
-    Fees(node, MOST_GWEI).first()
+    _ = Fees(node, MOST_GWEI).is_legacy
     return node.traits.limits()
 
 

@@ -83,7 +83,7 @@ def test_a_limit_that_stays_is_named_after_a_bounded_time(kind: str, kind_of_lim
             NodeLimits, match=r"the node http://127\.0\.0\.1:\d+/… limits how often"
         ):
             node.height()
-        assert 3 <= proxy.asked["eth_blockNumber"] < 1000
+        assert 5 <= proxy.asked["eth_blockNumber"] < 1000
 
 
 def test_a_node_that_says_when_to_come_again_is_not_asked_before(kind: str) -> None:

@@ -1,5 +1,6 @@
 """`rollcall doctor` finds what is wrong and says what to do, and ends with 1 only for that."""
 
+import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -28,9 +29,13 @@ class Peer(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
-        results = {b"eth_chainId": "0x7a69", b"eth_blockNumber": "0x10", b"eth_getBalance": "0x0"}
-        result = next(value for method, value in results.items() if method in body)
-        answer = f'{{"jsonrpc": "2.0", "id": 1, "result": "{result}"}}'.encode()
+        block = {"number": "0x10", "hash": "0x12", "timestamp": "0x1", "baseFeePerGas": "0x1"}
+        results = {
+            **{"eth_chainId": "0x7a69", "eth_blockNumber": "0x10", "eth_getBalance": "0x0"},
+            **{"eth_getLogs": [], "eth_getBlockByNumber": block, "eth_maxPriorityFeePerGas": "0x0"},
+        }
+        result = results[json.loads(body)["method"]]
+        answer = json.dumps({"jsonrpc": "2.0", "id": 1, "result": result}).encode()
         self.send_response(200)
         self.end_headers()
         self.wfile.write(answer)
