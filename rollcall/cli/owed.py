@@ -104,10 +104,16 @@ def claim_owed(
 def of_run(
     desk: Desk, run_id: int, who: str, promises: Iterable[KeptReceipt], files: Iterable[EpochFile]
 ) -> Unposted:
-    """Return what the run's newest posted epoch has not, by that epoch's own file."""
-    from rollout_worker.pay.unposted import unposted
+    """Return what no posted epoch has, by the newest one's own file, and by earlier ones as far as they are here."""
+    from rollout_worker.pay.unposted import is_skipped, unposted
 
-    return unposted(promises, last_nonce=_last_nonce(desk, run_id, who, files))
+    files = list(files)
+    posted = _posted(desk, run_id, files)
+    return unposted(
+        promises,
+        last_nonce=_last_nonce(desk, run_id, who, files),
+        skipped=lambda nonce: is_skipped(posted, who, nonce),
+    )
 
 
 def _last_nonce(desk: Desk, run_id: int, who: str, files: Iterable[EpochFile]) -> int:
@@ -127,6 +133,22 @@ def _last_nonce(desk: Desk, run_id: int, who: str, files: Iterable[EpochFile]) -
         f"the file of epoch {newest} of run {run_id} is not here, and a claim for what it paid costs "
         "stake: get it from the orchestrator or another worker, and name it with --file"
     )
+
+
+def _posted(desk: Desk, run_id: int, files: Iterable[EpochFile]) -> dict[int, EpochFile]:
+    """Return the run's files, by epoch, whose headers are the posted ones."""
+    from protocol.epoch import header_of
+
+    found = {}
+    for file in files:
+        if file.run_id == run_id and file.epoch < desk.run(run_id).num_posted:
+            try:
+                header = header_of(file, file.canonical())
+            except ValueError:
+                continue  # its leaves do not ascend: no quorum signed it
+            if header.struct_hash() == desk.ledger.epoch(run_id, file.epoch).header_hash:
+                found[file.epoch] = file
+    return found
 
 
 class _Case:

@@ -7,7 +7,9 @@ import pytest
 
 from audit.omissions import KeptReceipt
 from ledger.state import LedgerStatus
-from protocol.messages import EpochFile
+from protocol.epoch import header_of
+from protocol.messages import Account, Contribution, EpochFile
+from protocol.signing import Domain, sign
 from protocol.user_error import UserError
 from rollcall.cli import run as run_commands
 from rollcall.cli.owed import claim_owed
@@ -15,7 +17,7 @@ from rollout_worker.pay.receipts import ReceiptBook
 from tests.rollcall.test_claim import epoch_file
 from tests.stage.counter import Counter, told
 from tests.stage.owed import Promise, end, kept_of, taken
-from tests.stage.world import BUDGET, RATE, RESPONSE, WINDOW, World
+from tests.stage.world import BUDGET, RATE, RESPONSE, SECRET, WINDOW, World
 
 
 def book_of(folder: Path, *promises: Promise) -> Path:
@@ -77,6 +79,58 @@ def test_what_an_epoch_pays_is_not_claimed(world: World, tmp_path: Path) -> None
     end(world)
     assert "1 groups are in no epoch: 7 units" in owed(world, book, [file])
     assert world.by("alice").owed(1, world.address("alice")) == 7
+
+
+def passing_over(world: World, nonces: Sequence[int], last: int) -> EpochFile:
+    """Post an epoch that pays alice for these nonces, and return its file."""
+    key = bytes(world.people["alice"].key)
+    domain = Domain(world.deployment.chain_id, world.deployment.ledger)
+    contributions = []
+    for nonce in nonces:
+        work, _ = taken(world, "alice", nonce, 7)
+        fields = {
+            name: getattr(work, name) for name in Contribution.model_fields if hasattr(work, name)
+        }
+        signature = sign(key, domain.digest(work))
+        contributions.append(Contribution(**fields, units=7, signature=signature))
+    run = world.by("alice").run(world.run_id)
+    before = (
+        world.by("alice").epoch(world.run_id, run.num_posted - 1).account_root
+        if run.num_posted
+        else bytes(32)
+    )
+    earned = (run.committed // RATE) + 7 * len(nonces)
+    file = EpochFile(
+        run_id=world.run_id,
+        epoch=run.num_posted,
+        generation=0,
+        prev_account_root=before,
+        secret=SECRET,
+        contributions=tuple(contributions),
+        accounts=(Account(worker=world.address("alice"), earned=earned, last_nonce=last),),
+    )
+    world.open()
+    world.post(header_of(file, file.canonical()))
+    world.wait(WINDOW)
+    world.by("stranger").advance(world.run_id)
+    return file
+
+
+def test_what_an_epoch_passed_over_is_claimed_where_the_files_show_it(
+    world: World, tmp_path: Path
+) -> None:
+    book = book_of(tmp_path, *(taken(world, "alice", nonce, 7) for nonce in range(1, 6)))
+    first = passing_over(world, [1], 1)
+    second = passing_over(world, [2, 4], 4)
+    end(world)
+    said = owed(world, book, [second])
+    assert "1 groups are in no epoch: 7 units" in said, (
+        "without the first epoch's file 3 may have been in it"
+    )
+    forged = second.model_copy(update={"contributions": second.contributions[:1]})
+    assert "1 groups are in no epoch" in owed(world, book, [first, forged])
+    assert "2 groups are in no epoch: 14 units" in owed(world, book, [first, second])
+    assert world.by("alice").owed(1, world.address("alice")) == 14
 
 
 def test_a_file_that_is_not_the_chains_is_not_believed(world: World, tmp_path: Path) -> None:
