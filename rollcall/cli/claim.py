@@ -9,24 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from protocol.user_error import UserError
 from rollcall.cli.desk import COIN, Desk, PlannedCall
-from rollcall.cli.options import (
-    DEPLOYMENT,
-    MONEY,
-    DryRun,
-    MaybeDeploymentFile,
-    Rpc,
-    Worker,
-    Yes,
-    example,
-)
-from rollcall.cli.options import desk as desk_at
+from rollcall.cli.options import Books, at_books, example
 from rollcall.cli.times import moment
 
 if TYPE_CHECKING:
@@ -39,60 +28,41 @@ KEPT = "epochs"
 commands = typer.Typer()
 
 
-@commands.command(
+@at_books(
+    commands,
     "claim",
-    rich_help_panel=MONEY,
-    epilog=example(
+    example(
         "rollcall claim --orchestrator http://market:8100 --rpc http://node:8545",
         "with the market gone rollcall claim --file worker/epochs --rpc http://node:8545",
     ).replace(", then", ";"),
 )
 def claim_command(
+    books: Books,
     orchestrator: Annotated[
         str | None, typer.Option(help="Orchestrator whose epoch files to claim from.")
     ] = None,
-    file: Annotated[
-        Path | None,
-        typer.Option("--file", help="An epoch file, or a folder of them; needs no orchestrator."),
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            "--config", help="Take orchestrator, chain and kept files from rollcall join's."
-        ),
-    ] = None,
-    assign: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="a.b=value", help="Override one setting of it."),
-    ] = None,
-    run: Annotated[int | None, typer.Option("--run", help="This run only.")] = None,
-    worker: Worker = None,
-    yes: Yes = False,
-    dry_run: DryRun = False,
-    rpc: Rpc = None,
-    deployment: MaybeDeploymentFile = None,
 ) -> None:
     """Show what a worker earned, was paid and can claim, show what claiming costs, and claim.
 
     Claims never expire and need nobody's help: an epoch file is enough. Any key may pay the gas; the
     money goes to the worker's payout address.
     """
-    from rollcall.frame.roles import settings_of
-
-    kept: Path | None = None
-    if config is not None or assign:
-        settings = settings_of("rollout_worker.config:WorkerConfig", config, assign, False)
-        rpc, deployment = rpc or settings.chain.rpc_url, deployment or settings.chain.deployment
-        orchestrator, kept = orchestrator or settings.orchestrator, settings.data_dir / KEPT
-    if file is None and orchestrator is None:
+    if books.settings:
+        orchestrator = orchestrator or books.settings.orchestrator
+    if books.file is None and orchestrator is None:
         raise UserError(
             "say where epoch files are: --orchestrator URL, --file PATH or --config FILE"
         )
     from rollcall.cli.epoch_files import from_files, from_market
 
-    with desk_at(rpc, deployment or DEPLOYMENT, dry_run=dry_run, yes=yes) as desk:
-        files = from_files(desk, file) if file else from_market(desk, str(orchestrator), kept)
-        claim(desk, worker, files, only=run)
+    kept = books.data_dir / KEPT if books.data_dir else None
+    with books.desk() as desk:
+        files = (
+            from_files(desk, books.file)
+            if books.file
+            else from_market(desk, str(orchestrator), kept)
+        )
+        claim(desk, books.worker, files, only=books.run)
 
 
 @dataclass(frozen=True, slots=True)

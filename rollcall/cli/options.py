@@ -5,6 +5,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -56,6 +57,15 @@ RunId = Annotated[int, typer.Argument(metavar="RUN", help="Its number: rollcall 
 Worker = Annotated[
     str | None, typer.Option("--worker", help="Whose; default: the identity of ROLLCALL_KEY.")
 ]
+BooksConfig = Annotated[
+    Path | None,
+    typer.Option("--config", help="Take chain, receipts and kept files from rollcall join's."),
+]
+EpochFiles = Annotated[
+    Path | None,
+    typer.Option("--file", help="An epoch file or a folder of them; default: those kept."),
+]
+OnlyRun = Annotated[int | None, typer.Option("--run", help="This run only.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 Reason = Annotated[
     str, typer.Option(help="A text, whose digest goes on chain, or a digest in hex.")
@@ -108,17 +118,84 @@ def at_ledger(
         _option("deployment", DeploymentFile, DEPLOYMENT),
     ]
 
+    def run(deed: Deed, shared: dict[str, Any], own: dict[str, Any]) -> None:
+        with desk(**shared) as at:
+            deed(at, **own)
+
+    return _command(commands, name, panel, example(*examples), shared, run)
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """What a worker knows of its pay: its settings if any are named, and what the command line says over them."""
+
+    settings: Any | None
+    file: Path | None
+    run: int | None
+    worker: str | None
+    place: dict[str, Any]
+
+    @property
+    def data_dir(self) -> Path | None:
+        """Where the worker keeps receipts and files."""
+        return self.settings.data_dir if self.settings else None
+
+    def desk(self) -> AbstractContextManager[Desk]:
+        """Open the ledger."""
+        return desk(**self.place)
+
+
+def at_books(
+    commands: typer.Typer, name: str, epilog: str, *, needs_config: bool = False
+) -> Callable[[Deed], Deed]:
+    """Make a command of a function that takes a worker's `Books` and then its own options."""
+    shared = [
+        _option("config", BooksConfig, None),
+        _option("assign", Assignments, None),
+        _option("file", EpochFiles, None),
+        _option("run", OnlyRun, None),
+        _option("worker", Worker, None),
+        _option("yes", Yes, False),
+        _option("dry_run", DryRun, False),
+        _option("rpc", Rpc, None),
+        _option("deployment", MaybeDeploymentFile, None),
+    ]
+
+    def run(deed: Deed, shared: dict[str, Any], own: dict[str, Any]) -> None:
+        from rollcall.frame.roles import settings_of
+
+        config, assign = shared.pop("config"), shared.pop("assign")
+        settings = None
+        if needs_config or config is not None or assign:
+            settings = settings_of("rollout_worker.config:WorkerConfig", config, assign, False)
+            shared["rpc"] = shared["rpc"] or settings.chain.rpc_url
+            shared["deployment"] = shared["deployment"] or settings.chain.deployment
+        shared["deployment"] = shared["deployment"] or DEPLOYMENT
+        named = {name: shared.pop(name) for name in ("file", "run", "worker")}
+        deed(Books(settings=settings, place=shared, **named), **own)
+
+    return _command(commands, name, MONEY, epilog, shared, run)
+
+
+def _command(
+    commands: typer.Typer,
+    name: str,
+    panel: str | None,
+    epilog: str,
+    shared: list[Parameter],
+    run: Callable[[Any, dict[str, Any], dict[str, Any]], None],
+) -> Callable[[Deed], Deed]:
+    """Make a command of a function whose first argument is made of the shared options."""
+
     def decorate(deed: Deed) -> Deed:
         def command(**given: Any) -> None:
-            place = {option.name: given.pop(option.name) for option in shared}
-            with desk(**place) as at:
-                deed(at, **given)
+            run(deed, {option.name: given.pop(option.name) for option in shared}, given)
 
         _, *own = signature(deed, eval_str=True).parameters.values()
         keywords = [option.replace(kind=Parameter.KEYWORD_ONLY) for option in own]
         command.__signature__ = Signature([*keywords, *shared])  # type: ignore[attr-defined]
         command.__doc__ = deed.__doc__
-        commands.command(name, rich_help_panel=panel, epilog=example(*examples))(command)
+        commands.command(name, rich_help_panel=panel, epilog=epilog)(command)
         return deed
 
     return decorate

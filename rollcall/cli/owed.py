@@ -10,24 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 from protocol.user_error import UserError
 from rollcall.cli.claim import KEPT
 from rollcall.cli.desk import Desk, PlannedCall
-from rollcall.cli.options import (
-    DEPLOYMENT,
-    MONEY,
-    DryRun,
-    MaybeDeploymentFile,
-    Rpc,
-    Worker,
-    Yes,
-    example,
-)
-from rollcall.cli.options import desk as desk_at
+from rollcall.cli.options import Books, at_books, example
 from rollcall.cli.times import moment
 
 if TYPE_CHECKING:
@@ -45,44 +35,20 @@ RECEIPTS_PER_TRANSACTION = 50
 commands = typer.Typer()
 
 
-@commands.command(
-    "owed",
-    rich_help_panel=MONEY,
-    epilog=example("rollcall owed --config worker.toml"),
-)
-def owed_command(
-    config: Annotated[
-        Path | None, typer.Option("--config", help="Take chain, receipts and files from it.")
-    ] = None,
-    assign: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="a.b=value", help="Override one setting of it."),
-    ] = None,
-    file: Annotated[
-        Path | None,
-        typer.Option("--file", help="Epoch files, where the worker has not kept the newest."),
-    ] = None,
-    run: Annotated[int | None, typer.Option("--run", help="This run only.")] = None,
-    worker: Worker = None,
-    yes: Yes = False,
-    dry_run: DryRun = False,
-    rpc: Rpc = None,
-    deployment: MaybeDeploymentFile = None,
-) -> None:
+@at_books(commands, "owed", example("rollcall owed --config worker.toml"), needs_config=True)
+def owed_command(books: Books) -> None:
     """Show what the worker was promised and no epoch has, and claim it where it is due.
 
     Needs no market: the receipts and epoch files on this disk, and a node. A run that does not answer for
     overdue work is ended; a closed one pays claims before its operator gets the rest back.
     """
     from rollcall.cli.epoch_files import from_files
-    from rollcall.frame.roles import settings_of
 
-    settings = settings_of("rollout_worker.config:WorkerConfig", config, assign, False)
-    place = deployment or settings.chain.deployment or DEPLOYMENT
-    kept = file or settings.data_dir / KEPT
-    with desk_at(rpc or settings.chain.rpc_url, place, dry_run=dry_run, yes=yes) as desk:
-        files = from_files(desk, kept) if file or kept.exists() else ()
-        claim_owed(desk, settings.data_dir / RECEIPTS, files, worker=worker, only=run)
+    assert books.data_dir is not None
+    kept = books.file or books.data_dir / KEPT
+    with books.desk() as desk:
+        files = from_files(desk, kept) if books.file or kept.exists() else ()
+        claim_owed(desk, books.data_dir / RECEIPTS, files, worker=books.worker, only=books.run)
 
 
 def claim_owed(

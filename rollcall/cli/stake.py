@@ -72,6 +72,14 @@ def _show(desk: Desk, who: str) -> None:
     credit = desk.ledger.stake_credit(who)
     if credit:
         desk.say(f"credit: {token.show(credit)} (`rollcall withdraw` takes it)")
+    for run_id in range(1, desk.ledger.num_runs() + 1):
+        units = desk.ledger.owed(run_id, who)
+        if units:
+            run = desk.ledger.run(run_id)
+            shown = desk.token_at(run.token).show(units * run.rate)
+            desk.say(
+                f"claimed of run {run_id} by receipts: {shown} (`rollcall owed` goes on with it)"
+            )
     desk.say(f"earnings go to {account.payout}")
     desk.say(f"in the wallet: {token.show(desk.ledger.balance(who))}")
 

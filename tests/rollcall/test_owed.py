@@ -12,6 +12,7 @@ from protocol.messages import Account, Contribution, EpochFile
 from protocol.signing import Domain, sign
 from protocol.user_error import UserError
 from rollcall.cli import run as run_commands
+from rollcall.cli import stake as stake_commands
 from rollcall.cli.owed import claim_owed
 from rollout_worker.pay.receipts import ReceiptBook
 from tests.rollcall.test_claim import epoch_file
@@ -43,6 +44,9 @@ def test_a_closed_run_pays_what_its_receipts_promise(world: World, tmp_path: Pat
     assert "3 groups claimed, 21 units" in said
     assert "paid from" in said
     assert "groups claimed" not in owed(world, book), "each is claimed once"
+    counter = Counter.of(world, "alice")
+    stake_commands.stake(counter.desk)
+    assert "claimed of run 1 by receipts: 0.00000000000000021 RTEST" in counter.said
     counter = Counter.of(world, "operator")
     with told(world, counter, "receipts have time until"):
         run_commands.refund(counter.desk, world.run_id)
@@ -54,6 +58,9 @@ def test_a_closed_run_pays_what_its_receipts_promise(world: World, tmp_path: Pat
     assert world.by("alice").credit(world.address("alice"), token) == 21 * RATE
     assert world.by("alice").credit(world.address("operator"), token) == BUDGET - 21 * RATE
     assert "credited" not in owed(world, book), "once"
+    counter = Counter.of(world, "alice")
+    stake_commands.stake(counter.desk)
+    assert "by receipts" not in counter.said
 
 
 def test_an_operator_that_is_silent_is_ended_step_by_step(world: World, tmp_path: Path) -> None:
