@@ -140,7 +140,9 @@ class Patient(BaseProvider):
             pause = self.patience.pause(trouble, tries, time.monotonic() - began)
             if pause is None:
                 raise self._failure(method, trouble, may_have_left) from cause
-            self.traits.met(trouble, pause)
+            # A short silence that lasts is told by the error that ends it.
+            if trouble.kind is Kind.LIMITED or tries >= self.patience.tries:
+                self.traits.met(trouble, pause)
             # Several that were refused together must not come back together.
             time.sleep(pause * random.uniform(1.0, 1.25))
 
