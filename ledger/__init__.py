@@ -2,6 +2,6 @@
 
 Read in this order: state (what the contracts keep), rules (what follows from it), ledger with registry, runs,
 disputes and owed over calls (one method per contract function), sender, fees and transactions, events and journal,
-register, permit, amounts over setting, deployment, artifact; node over answers and ranges (whom all of it asks, and what he may say), errors
-(what goes wrong).
+register, permit, amounts over setting, deployment, artifact; node over answers and ranges (whom all of it asks, and what may be
+said), errors (what goes wrong).
 """
