@@ -116,7 +116,7 @@ class Sender:
     def _launch(self, transaction: dict[str, Any], deadline: float) -> Flight:
         """Offer a transaction under the next nonce, or under a later one if that is taken."""
         with self._lock:
-            while time.monotonic() < deadline:
+            while True:
                 try:
                     if self._next_nonce is None:
                         self._next_nonce = self._node.count(self.address, "pending")
@@ -127,11 +127,13 @@ class Sender:
                 except LedgerError:
                     self._next_nonce = None
                     raise
+                if time.monotonic() > deadline:
+                    self._next_nonce = None
+                    raise ChainUnreachable(
+                        f"every nonce of {self.address} was taken for {self._timeout:.0f} s: is the key used "
+                        "elsewhere?"
+                    )
                 time.sleep(self._patience.poll)
-            self._next_nonce = None
-            raise ChainUnreachable(
-                f"every nonce of {self.address} was taken for {self._timeout:.0f} s: is the key used elsewhere?"
-            )
 
     def _sign(self, transaction: dict[str, Any], nonce: int) -> Signed:
         if self._chain_id is None:

@@ -116,7 +116,8 @@ class Flights:
         began = time.monotonic()
         watch = _Watch(began)
         lack = "has no receipt"
-        while (now := time.monotonic()) < deadline:
+        while True:
+            now = time.monotonic()
             try:
                 receipt = self._find(flight)
                 if receipt is None:
@@ -132,8 +133,9 @@ class Flights:
                 raise
             except LedgerError as error:
                 lack = f"has no receipt ({error})"
+            if now > deadline:
+                raise TransactionPending(flight.name, now - began, lack)
             time.sleep(self._patience.poll)
-        raise TransactionPending(flight.name, deadline - began, lack)
 
     def _tend(self, flight: Flight, watch: "_Watch", now: float) -> str:
         """Do what is due for a transaction without a receipt; return what holds it up, if that is known."""

@@ -379,7 +379,7 @@ def test_a_cursor_on_disk_goes_on_where_it_was_committed(node: Anvil, tmp_path: 
     with capture_logs() as said:
         damaged = cursor()
     assert [entry["event"] for entry in said] == ["file is damaged"]
-    assert names(damaged) == names(LogCursor(node.w3, [purse.address], 0)), "read anew"
+    assert names(damaged) == names(LogCursor(node.rpc, [purse.address], 0)), "read anew"
     second.commit()
     with pytest.raises(LedgerError, match="another deployment"):
         LogCursor(node.rpc, [key("bob").address], 0, path=path)
