@@ -75,7 +75,7 @@ def test_a_market_goes_on_behind_an_unfriendly_node(
     typed(*watch)
     typed(*watch)
     for words in (("doctor",), ("status", "--orchestrator", market.url)):
-        found = typed(*words, "--rpc", market.rpc_url)
+        found = " ".join(typed(*words, "--rpc", market.rpc_url).split())
         assert "limits how often it is asked" in found
         assert "blocks at a time" in found
         assert "no fees of EIP-1559" in found
