@@ -18,6 +18,7 @@ from protocol.rollout import Rollout
 from protocol.verdict import Outcome
 from rollout_worker.engines.base import Engine
 from rollout_worker.engines.registry import open_engine
+from rollout_worker.verify.accusations import ReportSigner
 from rollout_worker.verify.epochs import Verifier
 from rollout_worker.verify.main import Watch, open_verifier
 from tests.adversarial.verifier.test_framing import false_work
@@ -154,7 +155,7 @@ def test_another_s_word_takes_no_stake(stage: Stage, monkeypatch: pytest.MonkeyP
     """The liar's verdict names honest work int4, in figures of its own: only a replay tells."""
     task = stage.task(stage.honest, also=stage.first)
     with monkeypatch.context() as trusting:
-        trusting.setattr(Watch, "_consequence", lambda *_: Consequence.NAMED)
+        trusting.setattr(ReportSigner, "_consequence", lambda *_: Consequence.NAMED)
         assert asked(stage, task, monkeypatch) == ""
     reason = "own replay finds no ground to take stake: none"
     assert asked(stage, task, monkeypatch) == reason
