@@ -18,16 +18,16 @@ class VerifierRoutes(PublicRoutes):
     """What a verifier asks of an orchestrator; threads may share it."""
 
     def audits(
-        self, run_id: int, count: int, *, give_up: GiveUp | None = None
+        self, run_id: int, asked: AuditRequest, *, give_up: GiveUp | None = None
     ) -> AuditTasks | Later:
-        path, body = f"runs/{run_id}/audits", AuditRequest(count=count).to_json()
-        answer = self._connection.send("POST", path, body, give_up=give_up)
+        path = f"runs/{run_id}/audits"
+        answer = self._connection.send("POST", path, asked.to_json(), give_up=give_up)
         return answer.later() if answer.is_empty else AuditTasks.from_json(answer.content)
 
     def verdict(
-        self, run_id: int, audit_id: bytes, verdict: Verdict, *, give_up: GiveUp | None = None
+        self, run_id: int, verdict: Verdict, *, give_up: GiveUp | None = None
     ) -> VerdictReply:
-        path = f"runs/{run_id}/audits/0x{audit_id.hex()}/verdict"
+        path = f"runs/{run_id}/audits/0x{verdict.work_digest.hex()}/verdict"
         answer = self._connection.send("POST", path, verdict.to_json(), give_up=give_up)
         return VerdictReply.from_json(answer.content)
 

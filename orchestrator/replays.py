@@ -1,14 +1,14 @@
 """Hand replays to verifiers and count their signed verdicts.
 
-A verifier's verdict counts where the replay was handed to it, once, and while it has its vote. How
-votes are counted is `rules/votes.py`; how verifiers are tested themselves, `checks/canaries.py`.
+A verifier's verdict counts where the replay was handed to it, once, as it sealed it, and while it has its
+vote. How votes are counted is `rules/votes.py`; how verifiers are tested themselves, `checks/canaries.py`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-import structlog
-
 from orchestrator.auth import SignedIn
+from orchestrator.checks import canaries
 from orchestrator.rules import votes
 from orchestrator.rules.ballots import Cast, VoteTerms
 from orchestrator.rules.votes import Counted, Reply
@@ -17,30 +17,24 @@ from orchestrator.services import Services
 from orchestrator.store.records import GroupRecord
 from orchestrator.store.reports import Report
 from orchestrator.store.verifiers import HANDED_SECONDS
-from orchestrator.store.votes import Writes
+from orchestrator.store.votes import Vote, Writes
 from protocol.checks.draw import Draw
 from protocol.checks.evidence import Consequence, Hypothesis, consequence
 from protocol.constants import MAX_CLOCK_SKEW_SECONDS
 from protocol.errors import (
     AuditForeign,
     BadSignature,
-    Busy,
     ClockSkew,
     ConflictingVerdict,
     Forbidden,
     Malformed,
     NotFound,
-    NotJoined,
-    VoteLost,
+    VoteOpen,
 )
-from protocol.messages import AuditTask, AuditTasks, VerdictReply
-from protocol.rollout import SignedLease
+from protocol.messages import AuditRequest, AuditTask, AuditTasks, ClosedVote, VerdictReply
+from protocol.rollout import Receipt, SignedLease
 from protocol.signing import recover
-from protocol.verdict import Outcome, Rejection, Verdict, follows
-
-TRIES = 16
-"""How often a verdict is counted where others change its facts each time: as many verifiers of one group
-may send theirs in the same millisecond."""
+from protocol.verdict import Outcome, Rejection, Seal, Verdict, follows
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,39 +54,61 @@ async def require_verifier(services: Services, run: Run, identity: str) -> None:
         raise Forbidden(f"verifier {identity} has {stake} at stake, {run.chain.min_stake} is asked")
 
 
-async def _require_accountable(services: Services, run: Run, verifier: str) -> None:
-    """Raise `NotJoined` where a failed canary could not cost this verifier its stake.
+async def take(
+    services: Services, run: Run, account: SignedIn, asked: AuditRequest
+) -> AuditTasks | None:
+    """Seal what a verifier found; return what it should replay and which verdicts it should send, or None.
 
-    The ledger takes reports about those that joined a run only.
+    Who has lost its vote replays no more, and still answers for what it sealed.
     """
-    if run.canaries:
-        membership = await services.chain.membership(run.run_id, verifier)
-        if not membership.is_joined:
-            raise NotJoined(
-                f"run {run.run_id} tests its verifiers, and {verifier} has not joined it: call "
-                f"joinRun on the ledger {services.chain.domain.ledger} from that account"
-            )
-
-
-async def take(services: Services, run: Run, account: SignedIn, count: int) -> AuditTasks | None:
-    """Return replays for one of the run's verifiers, or None where there are none it should do."""
-    await _require_accountable(services, run, account.identity)
-    await _require_vote(services, run, account.identity)
+    await canaries.require_accountable(services, run, account.identity)
+    for seal in asked.seals:
+        if seal.verifier != account.identity:
+            raise Malformed(f"the seal is {seal.verifier}'s, the session {account.identity}'s")
+        await take_seal(services, run, seal)
+    lost = await canaries.vote_lost(services, run, account.identity)
     digests = await services.store.verifiers.take_audits(
-        *(run.run_id, account.identity, count),
+        *(run.run_id, account.identity, 0 if lost else asked.count),
         verifiers=run.chain.verifiers,
         seconds=services.config.audit_seconds,
         now=services.clock(),
     )
     tasks = [await _task_of(services, run, digest) for digest in digests]
-    return AuditTasks(tasks=tuple(tasks)) if tasks else None
+    closed = await services.store.verifiers.closed(run.run_id, account.identity)
+    shown = tuple(_shown(run, account.identity, *vote) for vote in closed.items())
+    if lost and not shown:
+        raise lost
+    return AuditTasks(tasks=tuple(tasks), closed=shown) if tasks or shown else None
+
+
+def _shown(run: Run, verifier: str, digest: bytes, seals: Mapping[str, Seal]) -> ClosedVote:
+    """Return as many seals as let the verifier send its verdict: more would tell who else was asked."""
+    others = [seals[v] for v in run.voters if v in seals and v != verifier]
+    shown = (seals[verifier], *others[: run.chain.threshold - 1])
+    return ClosedVote(work_digest=digest, seals=shown)
+
+
+async def take_seal(services: Services, run: Run, seal: Seal) -> None:
+    """Keep a verifier's seal; where as many have sealed as must agree, their verdicts are awaited."""
+    if seal.run_id != run.run_id:
+        raise Malformed(f"the seal is for run {seal.run_id}, not {run.run_id}")
+    digest, verifier = services.chain.domain.digest(seal), seal.verifier
+    await _require_spoken_for(services, digest, seal.signature, verifier)
+    group = await group_of(services, run, seal.work_digest)
+    terms, now = VoteTerms.of(run.chain.verifiers, threshold=run.chain.threshold), services.clock()
+    counted = await services.store.votes.settle(
+        Vote(seal.work_digest.hex(), verifier, group.worker),
+        terms,
+        Writes(run.run_id, len(terms.verifiers), now, seal=seal),
+        lambda facts: votes.seal(facts, seal, terms, now, seconds=services.config.audit_seconds),
+    )
+    _require_taken(verifier, seal.work_digest, counted)
 
 
 async def _task_of(services: Services, run: Run, work_digest: bytes) -> AuditTask:
     """Return what a verifier needs in order to replay a submission."""
     subject = await subject_of(services, run, work_digest)
     return AuditTask(
-        audit_id=work_digest,
         work_digest=work_digest,
         lease=subject.lease,
         body=subject.group.body,
@@ -117,17 +133,17 @@ async def count(services: Services, run: Run, verdict: Verdict) -> VerdictReply:
     """Count the verdict of one of the run's verifiers; what enough of them find follows in the same step."""
     await _require_signed(services, run, verdict)
     group = await group_of(services, run, verdict.work_digest)
+    _require_dated(group, verdict, services.clock())
     _require_covering(services, run, group, verdict)
     counted = await _counted(services, run, verdict, group.worker)
-    _require_taken(verdict, counted)
+    _require_taken(verdict.verifier, verdict.work_digest, counted)
     if counted.reply is Reply.COUNTED:
         services.metrics.verdicts.labels(run.run_id).inc()
-        _notice(services, run, verdict, counted.news)
+        canaries.notice(services, run, verdict.work_digest, counted.news)
     return VerdictReply(state=counted.state)
 
 
 async def _counted(services: Services, run: Run, verdict: Verdict, worker: str) -> Counted:
-    """Count a verdict by the facts, as often as they change meanwhile."""
     report = await _report(services, run, verdict, worker)
     cast = Cast(
         digest=verdict.work_digest.hex(),
@@ -136,22 +152,17 @@ async def _counted(services: Services, run: Run, verdict: Verdict, worker: str) 
         finding=consequence(verdict, run.spec.thresholds),
         rejection=verdict.rejection,
         detail=verdict.detail,
+        evidence=verdict.evidence_digest().hex(),
         is_alarm=verdict.drifts,
         is_reportable=report is not None,
         summary=_summary(verdict, worker),
     )
     terms, now = VoteTerms.of(run.chain.verifiers, threshold=run.chain.threshold), services.clock()
-    writes = Writes(run.run_id, verdict, report, len(terms.verifiers), now)
-    for _ in range(TRIES):
-        seen = await services.store.votes.read(run.run_id, cast, worker, terms)
-        counted = votes.count(seen.facts, cast, terms, now)
-        if not counted.effects:
-            return counted
-        if await services.store.votes.write(seen, counted.effects, writes):
-            return counted
-    raise Busy(
-        f"{TRIES} other verdicts were counted before this one: send the same again",
-        retry_after_seconds=1.0,
+    return await services.store.votes.settle(
+        Vote(cast.digest, cast.verifier, worker),
+        terms,
+        Writes(run.run_id, len(terms.verifiers), now, verdict=verdict, report=report),
+        lambda facts: votes.count(facts, cast, terms, now),
     )
 
 
@@ -169,40 +180,22 @@ async def subject_of(services: Services, run: Run, work_digest: bytes) -> UnderR
     return UnderReplay(group, await services.store.leases.signed(run.run_id, group.lease_id))
 
 
-def _require_taken(verdict: Verdict, counted: Counted) -> None:
-    work = f"0x{verdict.work_digest.hex()}"
+def _require_taken(verifier: str, work_digest: bytes, counted: Counted) -> None:
+    work = f"0x{work_digest.hex()}"
     if counted.reply is Reply.CONFLICT:
-        raise ConflictingVerdict(
-            f"{verdict.verifier} already found {work} {counted.earlier}: a verdict stands"
+        before = (
+            f"found {work} {counted.earlier}" if counted.earlier else f"sealed its vote on {work}"
         )
+        raise ConflictingVerdict(f"{verifier} already {before}: a verdict stands")
     if counted.reply is Reply.FOREIGN:
         raise AuditForeign(
-            f"the replay of {work} was not handed to {verdict.verifier}, or longer ago than "
+            f"the replay of {work} was not handed to {verifier}, or longer ago than "
             f"{HANDED_SECONDS} s: judge what POST .../audits gives out"
         )
-
-
-def _notice(services: Services, run: Run, verdict: Verdict, news: tuple[str, ...]) -> None:
-    """Count what a verdict brought to light, and say what a person must know."""
-    log = structlog.get_logger()
-    digest = "0x" + verdict.work_digest.hex()
-    for kind in news:
-        services.metrics.verifier_findings.labels(run.run_id, kind).inc()
-        if kind == "canary_contradicted":
-            log.error("all verifiers contradict a canary", run_id=run.run_id, digest=digest)
-        else:
-            log.warning(kind.replace("_", " "), run_id=run.run_id, digest=digest)
-
-
-async def _require_vote(services: Services, run: Run, verifier: str) -> None:
-    """Raise `VoteLost` where the verifier failed a canary, with what it can do about it."""
-    digest = (await services.store.verifiers.record(run.run_id, verifier)).failed_on
-    if digest:
-        raise VoteLost(
-            f"{verifier} judged a group of known quality wrongly and has no vote in run "
-            f"{run.run_id} any more: see for yourself with `rollcall verify --explain 0x{digest} "
-            f"--run {run.run_id}`, mend the replay, and have the operator replace this verifier by "
-            "another address (`rollcall run replace`)"
+    if counted.reply is Reply.EARLY:
+        raise VoteOpen(
+            f"{verifier}'s verdict on {work} is taken once it is sealed and enough others are: send a seal to "
+            "POST .../audits, and the verdict when that lists the work as closed"
         )
 
 
@@ -221,9 +214,16 @@ async def _require_signed(services: Services, run: Run, verdict: Verdict) -> Non
     _require_consistent(verdict)
     digest = services.chain.domain.digest(verdict)
     await _require_spoken_for(services, digest, verdict.signature, verdict.verifier)
-    skew = verdict.decided_at - services.clock()
-    if abs(skew) > MAX_CLOCK_SKEW_SECONDS:
-        raise ClockSkew(f"decided_at is {skew:+.0f} s from now: set this machine's clock")
+
+
+def _require_dated(group: GroupRecord, verdict: Verdict, now: float) -> None:
+    """A verdict stands as it was sealed, however late it is sent."""
+    came, skew = Receipt.from_json(group.receipt).received_at, MAX_CLOCK_SKEW_SECONDS
+    if not min(now, came) - skew <= verdict.decided_at <= now + skew:
+        raise ClockSkew(
+            f"decided_at is {verdict.decided_at - now:+.0f} s from now, and the work came in "
+            f"{now - came:.0f} s ago: set this machine's clock"
+        )
 
 
 def _require_consistent(verdict: Verdict) -> None:

@@ -2,6 +2,6 @@
 
 Read in this order: wire.md (the specification in numbered sections), constants, errors, canonical, wire, precision,
 run, positions, inflate, rollout, commitment, verdict, messages, signing, signin, sampling, merkle, epoch, advantage, user_error, files;
-policies/ (manifest, publication, patch, lineage); checks/ (draw, calibration, sequential, evidence, drops, withholding, canary);
+policies/ (manifest, publication, patch, lineage); checks/ (draw, seal, calibration, sequential, evidence, drops, withholding, canary);
 environments/.
 """

@@ -5,7 +5,7 @@ Changing any of them is a new `PROTOCOL_VERSION`: old and new parties would disa
 
 from typing import Final
 
-PROTOCOL_VERSION: Final = 3
+PROTOCOL_VERSION: Final = 4
 """Part of every RunSpec; parties with another number refuse the run instead of disagreeing later."""
 
 DOMAIN_NAME: Final = "Rollcall"

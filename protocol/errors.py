@@ -9,7 +9,7 @@
     ├── Refused 409          well formed, against the rules now; never retry unchanged
     │   ├── LeaseExpired     ├── LeaseForeign      ├── LeaseUsed       ├── RunNotOpen
     │   ├── NotJoined        ├── Excluded          ├── ConflictingVerdict  ├── AuditForeign
-    │   ├── VoteLost         ├── SelfCheckDue      ├── TooManyRejected
+    │   ├── VoteLost         ├── VoteOpen          ├── SelfCheckDue    ├── TooManyRejected
     │   ├── PolicyOutOfOrder ├── ClockSkew         ├── Replayed        ├── StepOutOfOrder
     ├── TooLarge 413
     └── Busy 503             try again after `retry_after_seconds`
@@ -98,7 +98,7 @@ class TooManyRejected(Refused):
 
 
 class ConflictingVerdict(Refused):
-    """The verifier already signed another verdict on this work."""
+    """The verifier already sealed or signed another verdict on this work."""
 
 
 class AuditForeign(Refused):
@@ -107,6 +107,10 @@ class AuditForeign(Refused):
 
 class VoteLost(Refused):
     """The verifier judged a group of known quality wrongly; its verdicts count no more."""
+
+
+class VoteOpen(Refused):
+    """Too few verifiers have sealed their verdicts on this work: none is taken yet."""
 
 
 class PolicyOutOfOrder(Refused):

@@ -15,7 +15,7 @@ from protocol.environments.base import FULL_SCORE
 from protocol.policies.manifest import SignedManifest
 from protocol.rollout import Receipt, SignedLease
 from protocol.run import RunSpec
-from protocol.verdict import ReplayStats, Verdict
+from protocol.verdict import ReplayStats, Seal, Verdict
 from protocol.wire import U32, U63, U64, Address, Ascending, AsTuple, Bytes32, Name, Signature, Wire
 
 SELF_CHECK_GROUPS = 64
@@ -191,7 +191,6 @@ class Batch(Wire):
 class AuditTask(Wire):
     """One group to replay, with what its replay needs."""
 
-    audit_id: Bytes32
     work_digest: Bytes32
     lease: SignedLease
     body: Bytes32
@@ -202,11 +201,26 @@ class AuditTask(Wire):
 
 
 class AuditRequest(Request):
-    count: Annotated[int, Field(ge=1, le=256)] = 1
+    """Ask for up to `count` replays, and seal what was found in earlier ones."""
+
+    MAX_ITEMS: ClassVar[int] = 1 << 11
+
+    count: Annotated[int, Field(ge=0, le=256)] = 1
+    seals: Annotated[tuple[Seal, ...], AsTuple, Field(max_length=256)] = ()
+
+
+class ClosedVote(Wire):
+    """A group on which as many have sealed as must agree: who sealed sends its verdict."""
+
+    work_digest: Bytes32
+    seals: Annotated[tuple[Seal, ...], AsTuple]
+    """The caller's, and others' up to the run's threshold."""
 
 
 class AuditTasks(Wire):
     tasks: Annotated[tuple[AuditTask, ...], AsTuple]
+    closed: Annotated[tuple[ClosedVote, ...], AsTuple] = ()
+    """Where a verdict of the caller is awaited, newest first."""
 
 
 class VerdictReply(Wire):
@@ -248,6 +262,8 @@ class VerifierInfo(Wire):
     num_undecided: U63
     num_odd: U63
     """Verdicts that a quorum of the others overruled."""
+    num_unopened: U63
+    """Closed votes that it sealed and has not sent its verdict on."""
     splits: dict[str, int]
     """By other verifier: groups that wait, or waited, because the two disagree and nobody was left to ask."""
     canaries_failed: U63

@@ -26,7 +26,7 @@ from protocol.epoch import (
 from protocol.errors import BadSignature
 from protocol.policies.manifest import Manifest
 from protocol.rollout import Lease, Receipt, Work
-from protocol.verdict import Verdict
+from protocol.verdict import Seal, Verdict
 from protocol.wire import checksum_address
 
 DOMAIN_TYPE = "EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
@@ -42,13 +42,16 @@ VERDICT_TYPE = (
     "Verdict(uint256 runId,bytes32 workDigest,address verifier,bytes32 outcomeDigest,"
     "bytes32 evidenceDigest,uint64 decidedAt)"
 )
+SEAL_TYPE = "Seal(uint256 runId,bytes32 workDigest,address verifier,bytes32 evidenceDigest)"
 MANIFEST_TYPE = (
     "Manifest(uint256 runId,uint64 version,bytes32 policyDigest,bytes32 bodyDigest,"
     "uint64 createdAt)"
 )
 HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
 
-Signable = Lease | Work | Receipt | Verdict | Manifest | EpochHeader | FraudReport | RetractEpoch
+Signable = (
+    Lease | Work | Receipt | Verdict | Seal | Manifest | EpochHeader | FraudReport | RetractEpoch
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,7 @@ def separator(domain: Domain) -> bytes:
     )
 
 
-def hash_struct(message: Signable) -> bytes:
+def hash_struct(message: Signable) -> bytes:  # noqa: PLR0911 - one per message
     """Return EIP-712's hashStruct of a message, without the domain."""
     match message:
         case Work():
@@ -88,6 +91,8 @@ def hash_struct(message: Signable) -> bytes:
             return struct_hash(RECEIPT_TYPE, _receipt_words(message))
         case Verdict():
             return struct_hash(VERDICT_TYPE, _verdict_words(message))
+        case Seal():
+            return struct_hash(SEAL_TYPE, tuple(message.__dict__.values())[:-1])
         case Manifest():
             return struct_hash(MANIFEST_TYPE, _manifest_words(message))
         case EpochHeader() | FraudReport() | RetractEpoch():

@@ -222,12 +222,35 @@ class Verdict(Wire):
     """The figures of a replay under the hypothesis."""
     mismatches: Annotated[tuple[Mismatch, ...], AsTuple, Field(max_length=MAX_MISMATCHES)]
     """The worst, by margin."""
+    salt: Bytes32 = bytes(32)
+    """Random, so that nobody can tell from its seal what the verdict says."""
     decided_at: U64
     signature: Signature
 
     def evidence_digest(self) -> bytes:
-        """Bind the detail, the stats and the positions."""
+        """Bind the whole verdict; without its salt nobody can guess it."""
         return self.model_copy(update={"signature": bytes(65)}).canonical_digest()
+
+
+class Seal(Wire):
+    """A verifier's signed promise of one verdict, from before it knows any other (`checks/seal.py`)."""
+
+    run_id: U63
+    work_digest: Bytes32
+    verifier: Address
+    evidence_digest: Bytes32
+    signature: Signature
+
+    @classmethod
+    def of(cls, verdict: Verdict) -> Self:
+        """Return what promises this verdict, not signed yet."""
+        return cls(
+            run_id=verdict.run_id,
+            work_digest=verdict.work_digest,
+            verifier=verdict.verifier,
+            evidence_digest=verdict.evidence_digest(),
+            signature=bytes(65),
+        )
 
 
 def judge(stats: ReplayStats, thresholds: Thresholds) -> tuple[Rejection, str] | None:

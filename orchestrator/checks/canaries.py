@@ -11,13 +11,16 @@ from dataclasses import dataclass
 
 import structlog
 
+from orchestrator.rules import votes
+from orchestrator.rules.ballots import VoteTerms
 from orchestrator.run import Run
 from orchestrator.services import Services
 from orchestrator.store.canaries import Canary
 from orchestrator.store.records import GroupRecord
+from orchestrator.store.votes import Vote, Writes
 from protocol.canonical import keccak256
 from protocol.checks.canary import CANARY, Answer, CanaryOpening, commitment_text
-from protocol.errors import Refused
+from protocol.errors import NotJoined, Refused, VoteLost
 from protocol.messages import CanaryInfo, CanaryInfos, GroupState, VerifierInfo, VerifierInfos
 from protocol.signing import personal_digest, sign
 from protocol.verdict import Outcome, Verdict
@@ -68,8 +71,60 @@ async def tick(services: Services, run: Run) -> None:
         if not canary.is_open and (worker in spent or canary.committed_at <= latest):
             await _open(services, run, canary)
     oldest = services.clock() - services.config.canaries.answer_seconds
-    num_verifiers = len(run.chain.verifiers)
-    await services.store.canaries.close_old(run.run_id, before=oldest, num_verifiers=num_verifiers)
+    for digest in await services.store.canaries.overdue(run.run_id, before=oldest):
+        await _end(services, run, digest)
+
+
+async def _end(services: Services, run: Run, digest: bytes) -> None:
+    """Examine who has answered a canary by now, and ask nobody about it any more."""
+    worker, now = await services.store.groups.worker(run.run_id, digest), services.clock()
+    terms = VoteTerms.of(run.chain.verifiers, threshold=run.chain.threshold)
+    counted = await services.store.votes.settle(
+        Vote(digest.hex(), "", worker),
+        terms,
+        Writes(run.run_id, len(terms.verifiers), now),
+        lambda facts: votes.end_canary(facts, digest.hex(), terms, now),
+    )
+    notice(services, run, digest, counted.news)
+    await services.store.canaries.forget(run.run_id, digest)
+
+
+async def require_accountable(services: Services, run: Run, verifier: str) -> None:
+    """Raise `NotJoined` where a failed canary could not cost this verifier its stake.
+
+    The ledger takes reports about those that joined a run only.
+    """
+    if run.canaries:
+        membership = await services.chain.membership(run.run_id, verifier)
+        if not membership.is_joined:
+            raise NotJoined(
+                f"run {run.run_id} tests its verifiers, and {verifier} has not joined it: call "
+                f"joinRun on the ledger {services.chain.domain.ledger} from that account"
+            )
+
+
+async def vote_lost(services: Services, run: Run, verifier: str) -> VoteLost | None:
+    """Return what a verifier is told that failed a canary, with what it can do about it."""
+    digest = (await services.store.verifiers.record(run.run_id, verifier)).failed_on
+    if not digest:
+        return None
+    return VoteLost(
+        f"{verifier} judged a group of known quality wrongly and has no vote in run "
+        f"{run.run_id} any more: see for yourself with `rollcall verify --explain 0x{digest} "
+        f"--run {run.run_id}`, mend the replay, and have the operator replace this verifier by "
+        "another address (`rollcall run replace`)"
+    )
+
+
+def notice(services: Services, run: Run, digest: bytes, news: tuple[str, ...]) -> None:
+    """Count what a vote brought to light of verifiers, and say what a person must know."""
+    log = structlog.get_logger().bind(run_id=run.run_id, digest="0x" + digest.hex())
+    for kind in news:
+        services.metrics.verifier_findings.labels(run.run_id, kind).inc()
+        if kind == "canary_contradicted":
+            log.error("all verifiers contradict a canary")
+        else:
+            log.warning(kind.replace("_", " "))
 
 
 async def room(services: Services, run: Run, worker: str) -> int | None:
@@ -139,6 +194,7 @@ async def verifier_infos(services: Services, run: Run) -> VerifierInfos:
                 num_rejected=record.num_rejected,
                 num_undecided=record.num_undecided,
                 num_odd=record.num_odd,
+                num_unopened=await services.store.verifiers.num_unopened(run.run_id, verifier),
                 splits=splits.get(verifier, {}),
                 canaries_failed=record.canaries_failed,
             )

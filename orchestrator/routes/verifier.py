@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Request, Response
 
-from orchestrator import epochs, replays, slashes
+from orchestrator import budgets, epochs, replays, slashes
 from orchestrator.auth import SignedIn
 from orchestrator.wiring import (
     LARGE_JSON_BYTES,
@@ -51,23 +51,25 @@ TheVerifier = Annotated[SignedIn, Depends(the_verifier)]
 async def take_audits(
     services: TheServices, run: TheRun, account: TheVerifier, request: Request
 ) -> Response:
-    """Groups to replay; 204 while there are none for this verifier."""
+    """Seal what was found; groups to replay, and closed votes that await a verdict. 204 while there are none."""
     asked = await read(request, AuditRequest)
-    tasks = await replays.take(services, run, account, asked.count)
+    if asked.seals:
+        await budgets.charge(services, request, len(asked.seals))  # a signature each
+    tasks = await replays.take(services, run, account, asked)
     return answer(tasks) if tasks else nothing_yet(services.config.retry_after_seconds)
 
 
 @router.post(
-    "/runs/{run}/audits/{audit_id}/verdict",
+    "/runs/{run}/audits/{work_digest}/verdict",
     response_model=VerdictReply,
     openapi_extra=takes(Verdict),
 )
 async def give_verdict(
-    services: TheServices, run: TheRun, account: TheVerifier, audit_id: str, request: Request
+    services: TheServices, run: TheRun, account: TheVerifier, work_digest: str, request: Request
 ) -> Response:
     """Count a signed verdict of the caller. May be repeated."""
     verdict = await read(request, Verdict, LARGE_JSON_BYTES)
-    if verdict.work_digest != word(audit_id):
+    if verdict.work_digest != word(work_digest):
         raise Malformed("the verdict is about other work than the path names")
     if verdict.verifier != account.identity:
         raise Malformed(f"the verdict is {verdict.verifier}'s, the session {account.identity}'s")

@@ -43,6 +43,8 @@ class Cast:
     """What the verdict's own figures justify."""
     rejection: str = ""
     detail: str = ""
+    evidence: str = ""
+    """The verdict's digest, which its seal names."""
     is_alarm: bool = False
     """Whether the verifier's sequential test of the worker crossed its bound."""
     is_reportable: bool = False
@@ -61,6 +63,8 @@ class Ballots:
     """What closed the vote: an outcome; empty or `SPLIT` while it is open."""
     canary: str = ""
     """What a replay must find, where the group is a canary."""
+    seals: Mapping[str, str] = field(default_factory=dict)
+    """By verifier, the digest of the verdict that it sealed."""
     votes: Mapping[str, Outcome] = field(default_factory=dict)
     findings: Mapping[str, Consequence] = field(default_factory=dict)
 
@@ -85,9 +89,9 @@ class VoteFacts:
     worker: Suspicion
     is_handed: bool
     """Whether the replay was ever handed to the voter."""
+    is_awaited: bool
+    """Whether the vote was closed with the voter's seal in it, and lacks its verdict."""
     voteless: frozenset[str] = frozenset()
-    examined: frozenset[str] = frozenset()
-    """Verifiers whose answer to this canary was counted."""
     num_failed: Mapping[str, int] = field(default_factory=dict)
     """Canaries that verifiers failed before."""
 
@@ -99,6 +103,17 @@ class Effect:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepSeal(Effect):
+    """The voter's place goes to another where its verdict is not there by then."""
+
+    digest: str
+    verifier: str
+    until: float
+    awaited: tuple[str, ...] = ()
+    """Whose verdicts are awaited from here on: none while the vote is not closed."""
+
+
+@dataclass(frozen=True, slots=True)
 class RecordVote(Effect):
     digest: str
     verifier: str
@@ -107,8 +122,8 @@ class RecordVote(Effect):
 
 
 @dataclass(frozen=True, slots=True)
-class SealBallot(Effect):
-    """Keep a vote's event until the group is decided: a copied verdict is no second replay."""
+class HideBallot(Effect):
+    """Keep a vote's event until the group is decided: who is asked later must not know it."""
 
     digest: str
     verifier: str
@@ -116,18 +131,11 @@ class SealBallot(Effect):
 
 
 @dataclass(frozen=True, slots=True)
-class OpenBallots(Effect):
-    """Let all see the sealed votes, or those of one outcome."""
+class ShowBallots(Effect):
+    """Count the hidden votes in public, and announce them all or those of one outcome."""
 
     digest: str
     only: Outcome | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class CountVotes(Effect):
-    """Add votes to their verifiers' public counters: of an open group they would tell what was voted."""
-
-    votes: tuple[tuple[str, Outcome], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,16 +229,9 @@ class NoteOdd(Effect):
 
 
 @dataclass(frozen=True, slots=True)
-class PassCanary(Effect):
-    digest: str
-    verifier: str
-
-
-@dataclass(frozen=True, slots=True)
 class FailCanary(Effect):
     """The canary's worker is spent: it is opened for all to check."""
 
-    digest: str
     verifier: str
     worker: str
 

@@ -9,8 +9,11 @@ of the worker. As many alarms of their sequential tests pause a worker. Where al
 quorum is there, the group waits until the operator puts another verifier in the place of one: paid, it would be
 the shield of any cheat with one verifier in league; unpaid, any verifier could starve a worker.
 
-A canary is a group whose answer was fixed before it was sent. Whoever misjudges one loses its vote, also
-where it was already given; whoever misjudges a second one is accused.
+A vote is sealed before anybody's is known: as many seals as votes accept a group close it, and then each
+that sealed sends its verdict, which must be the one that its seal names. Who seals and sends nothing is one that is silent.
+
+A canary is a group whose answer was fixed before it was sent (`examination.py`). All are examined at once, when
+the last has answered or its time is over: told earlier, who failed would tell the others the answer.
 """
 
 from collections.abc import Collection, Mapping
@@ -21,36 +24,33 @@ from itertools import combinations
 from orchestrator.rules.ballots import (
     SPLIT,
     Accept,
-    Accuse,
     Announce,
     Ask,
     Cast,
     CloseCanary,
     CloseVote,
-    CountVotes,
     DropPlaces,
     Effect,
     Exclude,
-    FailCanary,
     FreePlace,
+    HideBallot,
+    KeepSeal,
     NoteAlarm,
     NoteGross,
     NoteOdd,
     NoteSplit,
-    OpenBallots,
-    PassCanary,
     Pause,
     RecordVote,
     Reject,
-    SealBallot,
+    ShowBallots,
     StartReport,
-    TakeVote,
     VoteFacts,
     VoteTerms,
 )
+from orchestrator.rules.examination import strike
 from protocol.checks.evidence import Consequence
 from protocol.messages import GroupState
-from protocol.verdict import Outcome
+from protocol.verdict import Outcome, Seal
 
 UNDECIDED_SECONDS = 5.0
 """Pause before an undecided replay is offered again: what it lacked must have time to appear."""
@@ -63,6 +63,7 @@ class Reply(StrEnum):
     SAME = "same"
     CONFLICT = "conflict"
     FOREIGN = "foreign"
+    EARLY = "early"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,41 +79,60 @@ class Counted:
     """The vote that stands, where there is one."""
 
 
-def count(facts: VoteFacts, cast: Cast, terms: VoteTerms, now: float) -> Counted:
-    """Return what a vote does: each verifier has one on each group that was handed to it.
+def seal(
+    facts: VoteFacts, sealed: Seal, terms: VoteTerms, now: float, *, seconds: float
+) -> Counted:
+    """Return what a seal does: each verifier has one on each group that was handed to it, while it is open.
 
-    An undecided one may be decided later. Said again it does nothing: it would fill the stream of events.
+    Its place is kept for twice as long as a replay may take: for the others' seals, then for its verdict.
+    """
+    digest, verifier = sealed.work_digest.hex(), sealed.verifier
+    state, before = facts.group.state, facts.group.seals.get(verifier)
+    if before is not None:
+        is_same = before == sealed.evidence_digest.hex()
+        return Counted(Reply.SAME if is_same else Reply.CONFLICT, state)
+    if not facts.is_handed:
+        return Counted(Reply.FOREIGN, state)
+    if state is not GroupState.REPLAY:
+        return Counted(Reply.SAME, state)
+    sealers = [v for v in terms.verifiers if v in {*facts.group.seals, verifier}]
+    is_closed = len(set(sealers) - facts.voteless) >= terms.to_accept
+    awaited = tuple(v for v in sealers if is_closed and v not in _decided(facts.group.votes))
+    kept = KeepSeal(digest, verifier, now + 2 * seconds, awaited)
+    return Counted(Reply.COUNTED, state, (kept,))
+
+
+def count(facts: VoteFacts, cast: Cast, terms: VoteTerms, now: float) -> Counted:
+    """Return what a vote does: a verifier's is the one that it sealed.
+
+    An undecided one needs no seal, and may be decided later. Said again it does nothing: it would fill the stream of events.
     """
     before, state = facts.group.votes.get(cast.verifier), facts.group.state
     if before is not None and cast.outcome in (before, Outcome.UNDECIDED):
         return Counted(Reply.SAME, state, earlier=before)
-    if before not in (None, Outcome.UNDECIDED):
+    sealed = facts.group.seals.get(cast.verifier)
+    if before not in (None, Outcome.UNDECIDED) or sealed not in (None, cast.evidence):
         return Counted(Reply.CONFLICT, state, earlier=before)
     if not facts.is_handed:
         return Counted(Reply.FOREIGN, state)
+    if cast.outcome is not Outcome.UNDECIDED and not facts.is_awaited:
+        return Counted(Reply.EARLY, state)
     counting = _Counting(facts, cast, terms, now)
     counting.count()
     return Counted(Reply.COUNTED, counting.state, tuple(counting.effects), tuple(counting.news))
 
 
+def end_canary(facts: VoteFacts, digest: str, terms: VoteTerms, now: float) -> Counted:
+    """Return what the end of a canary's time does: who has answered by then is examined."""
+    nobody = Cast(digest, "", Outcome.UNDECIDED, Consequence.NONE)
+    counting = _Counting(facts, nobody, terms, now)
+    if facts.group.state is GroupState.REPLAY:
+        counting.end_canary()
+    return Counted(Reply.COUNTED, counting.state, tuple(counting.effects), tuple(counting.news))
+
+
 def _votes(facts: VoteFacts, cast: Cast) -> dict[str, Outcome]:
     return {**facts.group.votes, cast.verifier: cast.outcome}
-
-
-def _examined(
-    facts: VoteFacts, cast: Cast, terms: VoteTerms
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return who passes a canary and who fails it by this vote.
-
-    An answer that nobody else found may be a fault of whoever made the canary: a verifier fails it only
-    where another passed it, or where there is no other.
-    """
-    answer = facts.group.canary
-    given = _decided(_votes(facts, cast))
-    is_confirmed = answer in given.values() or len(terms.verifiers) == 1
-    fresh = [voter for voter in given if voter not in facts.examined]
-    passed = tuple(voter for voter in fresh if given[voter] == answer)
-    return passed, tuple(v for v in fresh if given[v] != answer) if is_confirmed else ()
 
 
 def _decided(votes: Mapping[str, Outcome]) -> dict[str, Outcome]:
@@ -133,23 +153,22 @@ class _Counting:
         cast, ballots = self._cast, self._facts.group
         self._do(RecordVote(cast.digest, cast.verifier, cast.outcome, cast.finding))
         is_open = ballots.state is GroupState.REPLAY
-        if cast.outcome is Outcome.UNDECIDED or not is_open:
-            self._do(CountVotes(((cast.verifier, cast.outcome),)))
         if cast.outcome is Outcome.UNDECIDED:
             self._do(Announce("verdict", cast.summary))
             if is_open:
                 again = self._now + UNDECIDED_SECONDS
                 self._do(FreePlace(cast.digest, cast.verifier, again))
             return
-        self._do(FreePlace(cast.digest, cast.verifier))
-        if is_open:
-            self._do(SealBallot(cast.digest, cast.verifier, cast.summary))
-        if ballots.canary:
-            self._examine()
-        elif is_open:
-            self._tally()
-        else:
+        self._do(
+            FreePlace(cast.digest, cast.verifier),
+            HideBallot(cast.digest, cast.verifier, cast.summary),
+        )
+        if not is_open:
             self._take_note()
+        elif ballots.canary:
+            self._examine()
+        else:
+            self._tally()
         if cast.is_alarm and cast.verifier in self._voters():
             self._alarm(ballots.worker)
 
@@ -226,15 +245,10 @@ class _Counting:
 
     def _close(self, found: str) -> None:
         digest = self._cast.digest
-        self._do(CloseVote(digest, found))
-        self._open_ballots()
+        self._do(CloseVote(digest, found), ShowBallots(digest), DropPlaces(digest))
         for voter, vote in _decided(_votes(self._facts, self._cast)).items():
             if vote != found:
                 self._odd(voter, vote, found)
-
-    def _open_ballots(self, only: Outcome | None = None) -> None:
-        digest, votes = self._cast.digest, _decided(_votes(self._facts, self._cast))
-        self._do(OpenBallots(digest, only), CountVotes(tuple(votes.items())), DropPlaces(digest))
 
     def _odd(self, voter: str, vote: Outcome, found: str) -> None:
         digest = "0x" + self._cast.digest
@@ -245,7 +259,11 @@ class _Counting:
     def _take_note(self) -> None:
         """A vote that comes after the decision changes nothing, and is held against the decision."""
         cast, found = self._cast, self._facts.group.found
-        self._do(Announce("verdict", cast.summary))
+        if self._facts.group.canary:
+            self._do(ShowBallots(cast.digest, Outcome.ACCEPTED))
+            self._strike({cast.verifier: cast.outcome})
+            return
+        self._do(ShowBallots(cast.digest))
         if found and found != cast.outcome:
             self._odd(cast.verifier, cast.outcome, found)
 
@@ -259,30 +277,24 @@ class _Counting:
             self.news.append("worker_paused")
 
     def _examine(self) -> None:
-        digest, ballots = self._cast.digest, self._facts.group
-        passed, failed = _examined(self._facts, self._cast, self._terms)
-        self._do(*(PassCanary(digest, voter) for voter in passed))
-        for voter in failed:
-            self._strike(voter)
         given = _decided(_votes(self._facts, self._cast))
-        if ballots.state is not GroupState.REPLAY or not given.keys() >= set(self._voters()):
+        if not given.keys() >= set(self._voters()):
             return
-        self._do(CloseCanary(digest))
-        self._open_ballots(Outcome.ACCEPTED)
-        self.state = GroupState.ACCEPTED
-        if ballots.canary not in given.values() and len(self._terms.verifiers) > 1:
+        if self._facts.group.canary not in given.values() and len(self._terms.verifiers) > 1:
             self.news.append("canary_contradicted")
+        self.end_canary()
 
-    def _strike(self, voter: str) -> None:
-        """The first failed canary costs the vote, the second the stake.
+    def end_canary(self) -> None:
+        digest = self._cast.digest
+        self._strike(_decided(_votes(self._facts, self._cast)))
+        self._do(CloseCanary(digest), ShowBallots(digest, Outcome.ACCEPTED), DropPlaces(digest))
+        self.state = GroupState.ACCEPTED
 
-        Groups that wait with its vote are left alone: each has a place open, whose taker is counted without it.
-        """
-        digest, num_failed = self._cast.digest, self._facts.num_failed.get(voter, 0)
-        self._do(FailCanary(digest, voter, self._facts.group.worker))
-        if num_failed == 1:
-            self._do(Accuse(voter, digest))
-        if not num_failed:
-            self._voteless.add(voter)
-            self._do(TakeVote(voter, digest))
-            self._tell("vote_lost", {"verifier": voter, "digest": "0x" + digest})
+    def _strike(self, judged: Mapping[str, Outcome]) -> None:
+        answers = _votes(self._facts, self._cast).values()
+        effects, lost = strike(
+            self._facts, self._cast.digest, judged, answers=answers, terms=self._terms
+        )
+        self._do(*effects)
+        self._voteless |= lost
+        self.news += ["vote_lost"] * len(lost)

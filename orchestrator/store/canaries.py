@@ -47,7 +47,12 @@ class CanaryStore:
         handed, sent = await self.queue.call("HMGET", state, "handed", "canaries")
         return int(handed or 0), int(sent or 0)
 
-    async def close_old(self, run_id: int, *, before: float, num_verifiers: int) -> None:
-        """Ask nobody any more about canaries that came in before a time."""
-        arguments = (before, num_verifiers, keys.NUM_EVENTS_KEPT)
-        await self.queue.script("close_canaries", run_id, *arguments)
+    async def overdue(self, run_id: int, *, before: float) -> tuple[bytes, ...]:
+        """Return canaries that came in before a time and that not all have judged."""
+        key = keys.run_prefix(run_id) + "canary_groups"
+        found = await self.queue.call("ZRANGEBYSCORE", key, "-inf", before, "LIMIT", 0, 100)
+        return tuple(bytes.fromhex(digest.decode()) for digest in found)
+
+    async def forget(self, run_id: int, digest: bytes) -> None:
+        """Wait for nobody's answer to a canary any more."""
+        await self.queue.call("ZREM", keys.run_prefix(run_id) + "canary_groups", digest.hex())

@@ -56,12 +56,15 @@ All keys of a run share the hash tag `{run}`. Nothing here expires unless it say
     rollcall:{RUN}:asked:DIGEST   set     verifiers that were handed the replay; ASKED_SECONDS
     rollcall:{RUN}:handed:DIGEST  set     all to whom it was ever handed: they may judge; HANDED_SECONDS
     rollcall:{RUN}:slots:DIGEST   hash    slot → verifier holding it
+    rollcall:{RUN}:seals:DIGEST   hash    verifier → Seal JSON
+    rollcall:{RUN}:unopened:ADDR  zset    digest of a group whose vote is closed and lacks this verifier's verdict
+                                          → since when
     rollcall:{RUN}:votes:DIGEST   hash    verifier → outcome
     rollcall:{RUN}:verdicts:DIGEST hash   verifier → Verdict JSON
     rollcall:{RUN}:findings:DIGEST hash   verifier → what its figures justify (`protocol/checks/evidence.py`)
     rollcall:{RUN}:gross:ADDR     set     digests of a worker's groups with gross evidence
     rollcall:{RUN}:alarms:ADDR    set     verifiers whose sequential test of the worker alarmed; HANDED_SECONDS
-    rollcall:{RUN}:ballots:DIGEST hash    verifier → its vote's event, until all may see it; HANDED_SECONDS
+    rollcall:{RUN}:ballots:DIGEST hash    verifier → its vote's event, until all may see it
     rollcall:{RUN}:verifier:ADDR  hash    accepted, rejected, undecided, odd,
                                           canaries_failed, failed_on (digest that cost the vote)
     rollcall:{RUN}:splits         hash    "ADDR ADDR" → groups on which these two left no quorum
@@ -70,7 +73,6 @@ All keys of a run share the hash tag `{run}`. Nothing here expires unless it say
     rollcall:{RUN}:canaries       hash    commitment → `records.Canary` JSON
     rollcall:{RUN}:canary_groups  zset    digest → when the canary came in, until all have judged it
     rollcall:{RUN}:spent_canaries set     canary workers to be opened: one of theirs was failed
-    rollcall:{RUN}:examined:DIGEST set    verifiers whose answer to this canary was counted
     rollcall:{RUN}:batches        hash    step → Batch JSON
     rollcall:{RUN}:policies       hash    version → SignedManifest JSON
     rollcall:{RUN}:lineage        hash    version → digest of its step record, a blob

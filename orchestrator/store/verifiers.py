@@ -6,8 +6,11 @@ from dataclasses import dataclass
 
 from orchestrator.store import keys
 from orchestrator.store.queue import Queue
+from protocol.verdict import Seal
 
 HANDED_SECONDS = keys.HANDED_SECONDS
+NUM_CLOSED_SHOWN = 64
+"""Closed votes that one answer shows, newest first: what a verifier cannot open must not hide what it can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,25 @@ class VerifierStore:
             *(keys.ASKED_SECONDS, keys.HANDED_SECONDS),
         )
         return tuple(bytes.fromhex(digest.decode()) for digest in digests)
+
+    async def closed(self, run_id: int, verifier: str) -> dict[bytes, dict[str, Seal]]:
+        """Return the closed votes that lack this verifier's verdict: by digest, each verifier's seal."""
+        prefix = keys.run_prefix(run_id)
+        key, last = f"{prefix}unopened:{verifier}", NUM_CLOSED_SHOWN - 1
+        digests = await self.queue.call("ZREVRANGE", key, 0, last)
+        found = await self.queue.pipeline(
+            [("HGETALL", f"{prefix}seals:{digest.decode()}") for digest in digests]
+        )
+        return {
+            bytes.fromhex(digest.decode()): {
+                who.decode(): Seal.from_json(seal) for who, seal in seals.items()
+            }
+            for digest, seals in zip(digests, found, strict=True)
+        }
+
+    async def num_unopened(self, run_id: int, verifier: str) -> int:
+        key = f"{keys.run_prefix(run_id)}unopened:{verifier}"
+        return int(await self.queue.call("ZCARD", key))
 
     async def record(self, run_id: int, verifier: str) -> VerifierRecord:
         """Return how a verifier has judged."""

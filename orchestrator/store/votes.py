@@ -5,7 +5,7 @@ written, and the vote is counted again by what is true by then. What is compared
 so no writer has to say that it changed something.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,21 +14,34 @@ import msgpack
 from orchestrator.rules import ballots
 from orchestrator.rules.ballots import (
     Ballots,
-    Cast,
     Effect,
     Suspicion,
     VoteFacts,
     VoteTerms,
 )
+from orchestrator.rules.votes import Counted
 from orchestrator.store import keys
 from orchestrator.store.events import event_body
 from orchestrator.store.queue import Argument, Queue
 from orchestrator.store.reports import Report
 from protocol.checks.evidence import Consequence
+from protocol.errors import Busy
 from protocol.messages import GroupState
-from protocol.verdict import Outcome, Verdict
+from protocol.verdict import Outcome, Seal, Verdict
 
 Command = tuple[Argument, ...]
+TRIES = 16
+"""How often a vote is counted where others change its facts each time: as many verifiers of one group
+may send theirs in the same millisecond."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """Whose vote, on which group of which worker; nobody's where a canary's time ends."""
+
+    digest: str
+    verifier: str
+    worker: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +57,27 @@ class Seen:
 class VoteStore:
     queue: Queue
 
-    async def read(self, run_id: int, cast: Cast, worker: str, terms: VoteTerms) -> Seen:
+    async def settle(
+        self,
+        vote: Vote,
+        terms: VoteTerms,
+        writes: "Writes",
+        decide: Callable[[VoteFacts], Counted],
+    ) -> Counted:
+        """Write what a vote does by its facts, as often as they change meanwhile."""
+        for _ in range(TRIES):
+            seen = await self.read(writes.run_id, vote, terms)
+            counted = decide(seen.facts)
+            if not counted.effects or await self.write(seen, counted.effects, writes):
+                return counted
+        raise Busy(
+            f"{TRIES} other votes were counted before this one: send the same again",
+            retry_after_seconds=1.0,
+        )
+
+    async def read(self, run_id: int, vote: Vote, terms: VoteTerms) -> Seen:
         """Read a vote's facts at one moment."""
-        reads = _packed(_reads(cast, worker, terms))
+        reads = _packed(_reads(vote, terms))
         digest, answers = await self.queue.script("read", run_id, reads)
         return Seen(_facts(answers, terms), reads, digest)
 
@@ -57,18 +88,20 @@ class VoteStore:
         return bool(await self.queue.script("write", writes.run_id, *arguments))
 
 
-def _reads(cast: Cast, worker: str, terms: VoteTerms) -> list[Command]:
+def _reads(vote: Vote, terms: VoteTerms) -> list[Command]:
     """Return the reads in the order in which `_facts` takes their answers."""
+    digest, worker = vote.digest, vote.worker
     return [
-        ("HMGET", f"group:{cast.digest}", "worker", "state", "found", "canary"),
-        ("HGETALL", f"votes:{cast.digest}"),
-        ("HGETALL", f"findings:{cast.digest}"),
+        ("HMGET", f"group:{digest}", "worker", "state", "found", "canary"),
+        ("HGETALL", f"seals:{digest}"),
+        ("HGETALL", f"votes:{digest}"),
+        ("HGETALL", f"findings:{digest}"),
         ("HMGET", f"worker:{worker}", "excluded", "excluded_for"),
         ("SMEMBERS", f"gross:{worker}"),
         ("SMEMBERS", f"alarms:{worker}"),
-        ("SISMEMBER", f"handed:{cast.digest}", cast.verifier),
+        ("SISMEMBER", f"handed:{digest}", vote.verifier),
+        ("ZSCORE", f"unopened:{vote.verifier}", digest),
         ("SMEMBERS", "voteless"),
-        ("SMEMBERS", f"examined:{cast.digest}"),
         *(("HGET", f"verifier:{verifier}", "canaries_failed") for verifier in terms.verifiers),
     ]
 
@@ -87,15 +120,16 @@ def _facts(answers: Iterable[Any], terms: VoteTerms) -> VoteFacts:
         return frozenset(words())
 
     owner, state, found, canary = words()
+    seals = {v: Seal.from_json(seal).evidence_digest.hex() for v, seal in pairs().items()}
     votes = {voter: Outcome(vote) for voter, vote in pairs().items()}
     findings = {voter: Consequence(finding) for voter, finding in pairs().items()}
     excluded, excluded_for = words()
     return VoteFacts(
-        group=Ballots(owner, GroupState(state), found, canary, votes, findings),
+        group=Ballots(owner, GroupState(state), found, canary, seals, votes, findings),
         worker=Suspicion(excluded == "1" and not excluded_for, members(), members()),
         is_handed=bool(next(left)),
+        is_awaited=next(left) is not None,
         voteless=members(),
-        examined=members(),
         num_failed={verifier: int(next(left) or 0) for verifier in terms.verifiers},
     )
 
@@ -108,31 +142,41 @@ def _packed(commands: Iterable[Command]) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Writes:
-    """What an effect of this verdict writes: steps of `write.lua` by name, and commands on keys after the prefix."""
+    """What an effect of this vote writes: steps of `write.lua` by name, and commands on keys after the prefix."""
 
     run_id: int
-    verdict: Verdict
-    report: Report | None
     num_verifiers: int
     now: float
+    seal: Seal | None = None
+    verdict: Verdict | None = None
+    report: Report | None = None
 
-    def commands(self, effect: Effect) -> tuple[Command, ...]:  # noqa: PLR0911 - one per effect
+    def commands(self, effect: Effect) -> tuple[Command, ...]:
         match effect:
-            case ballots.RecordVote(digest, verifier, outcome, finding):
+            case ballots.KeepSeal(digest, verifier, until, awaited) if self.seal is not None:
+                return (
+                    ("HSET", f"seals:{digest}", verifier, self.seal.to_json()),
+                    ("keep_place", digest, verifier, until),
+                    *(("ZADD", f"unopened:{v}", "NX", self.now, digest) for v in awaited),
+                )
+            case _:
+                return self._decision(effect)
+
+    def _decision(self, effect: Effect) -> tuple[Command, ...]:  # noqa: PLR0911 - one per effect
+        match effect:
+            case ballots.RecordVote(digest, verifier, outcome, finding) if self.verdict is not None:
+                is_undecided = outcome is Outcome.UNDECIDED
                 return (
                     ("HSET", f"votes:{digest}", verifier, outcome.value),
                     ("HSET", f"verdicts:{digest}", verifier, self.verdict.to_json()),
                     ("HSET", f"findings:{digest}", verifier, finding.value),
+                    ("ZREM", f"unopened:{verifier}", digest),
+                    ("HINCRBY", f"verifier:{verifier}", "undecided", int(is_undecided)),
                 )
-            case ballots.SealBallot(digest, verifier, summary):
-                return (
-                    ("HSET", f"ballots:{digest}", verifier, self._event("verdict", summary)),
-                    ("EXPIRE", f"ballots:{digest}", keys.HANDED_SECONDS),
-                )
-            case ballots.OpenBallots(digest, only):
-                return (("open_ballots", digest, only.value if only else ""),)
-            case ballots.CountVotes(votes):
-                return tuple(("HINCRBY", f"verifier:{v}", vote.value, 1) for v, vote in votes)
+            case ballots.HideBallot(digest, verifier, summary):
+                return (("HSET", f"ballots:{digest}", verifier, self._event("verdict", summary)),)
+            case ballots.ShowBallots(digest, only):
+                return (("show_ballots", digest, only.value if only else ""),)
             case ballots.FreePlace(digest, verifier, offered_at):
                 at = "" if offered_at is None else offered_at
                 return (("free_place", digest, verifier, at),)
@@ -172,11 +216,8 @@ class Writes:
                 return (("pause", worker, detail),)
             case ballots.NoteOdd(verifier):
                 return (("HINCRBY", f"verifier:{verifier}", "odd", 1),)
-            case ballots.PassCanary(digest, verifier):
-                return (("SADD", f"examined:{digest}", verifier),)
-            case ballots.FailCanary(digest, verifier, worker):
+            case ballots.FailCanary(verifier, worker):
                 return (
-                    ("SADD", f"examined:{digest}", verifier),
                     ("HINCRBY", f"verifier:{verifier}", "canaries_failed", 1),
                     ("SADD", "spent_canaries", worker),
                 )

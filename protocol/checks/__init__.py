@@ -1,1 +1,1 @@
-"""Judge work: draws, bounds and their calibration, the sequential test, evidence, drops, canaries, withholding."""
+"""Judge work: draws, sealed votes, bounds and their calibration, the sequential test, evidence, drops, canaries, withholding."""

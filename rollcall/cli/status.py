@@ -107,7 +107,7 @@ def _verifier(item: VerifierInfo) -> str:
     vote = "its vote counts" if item.has_vote else f"its vote is [red]lost[/]: {item.reason}"
     return (
         f"{vote}; accepted {item.num_accepted:,}, rejected {item.num_rejected:,}, undecided "
-        f"{item.num_undecided:,}, overruled {item.num_odd:,}, splits {splits or 'none'}"
+        f"{item.num_undecided:,}, overruled {item.num_odd:,}, unopened {item.num_unopened:,}, splits {splits or 'none'}"
     )
 
 

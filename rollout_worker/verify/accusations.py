@@ -16,7 +16,7 @@ from protocol.signing import sign
 from protocol.verdict import Outcome, Verdict
 from rollout_worker.verify.epochs import Verifier
 from rollout_worker.verify.recheck import Rechecker
-from rollout_worker.verify.reports import why_not_accuse
+from rollout_worker.verify.reports import is_signed, why_not_accuse
 from rollout_worker.verify.verdicts import VerdictBook
 
 REPORT_SKEW_SECONDS = 3_600
@@ -72,6 +72,8 @@ class ReportSigner:
             return f"reported_at {task.reported_at} is not now"
         if task.run_id != self._run_id:
             return f"the report is for run {task.run_id}"
+        if (reason := self._why_open(status)) is not None:
+            return reason
         if task.worker == status.lease.lease.worker:
             return self._why_not_condemn(task, status)
         return self._why_not_accuse(task, status)
@@ -94,11 +96,29 @@ class ReportSigner:
         other = self._verifier.routes.submission(self._run_id, task.also)
         if other.lease.lease.worker != worker:
             return f"the second group is {other.lease.lease.worker}'s"
+        if (reason := self._why_open(other)) is not None:
+            return reason
         condemning = [v for v in other.verdicts if v.outcome is Outcome.REJECTED]
         rollouts = condemning[0].rollouts if condemning else ()
         found = self._consequence(task.also, rollouts)
         is_gross = found in {Consequence.GROSS, Consequence.NAMED}
         return None if is_gross else f"own replay of the second group finds it {found}"
+
+    def _why_open(self, status: SubmissionStatus) -> str | None:
+        """Return why a vote may be open yet, or None: whoever signs or not tells what its own replay found."""
+        ledger = self._verifier.wallet.ledger
+        run, spoke_for = ledger.run(self._run_id), Keys(ledger).spoke_for
+        told = {
+            verdict.verifier
+            for verdict in status.verdicts
+            if verdict.outcome is not Outcome.UNDECIDED
+            and (verdict.run_id, verdict.work_digest) == (self._run_id, status.work_digest)
+            and verdict.verifier in run.roster
+            and is_signed(verdict, self._verifier.domain, spoke_for)
+        }
+        if len(told) >= run.threshold:
+            return None
+        return f"{len(told)} of {run.threshold} verdicts on 0x{status.work_digest.hex()} are shown"
 
     def _consequence(self, work_digest: bytes, rollouts: tuple[int, ...]) -> Consequence:
         own = self._book.get(work_digest) or self._recheck_now(work_digest, rollouts)
@@ -123,7 +143,6 @@ class ReportSigner:
     def _recheck_now(self, work_digest: bytes, rollouts: tuple[int, ...]) -> Verdict:
         status = self._verifier.routes.submission(self._run_id, work_digest)
         audit = AuditTask(
-            audit_id=bytes(32),
             work_digest=work_digest,
             lease=status.lease,
             body=status.body,

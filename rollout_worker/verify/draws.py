@@ -18,10 +18,12 @@ from ledger.ledger import Ledger
 from ledger.state import LedgerStatus, RunState
 from protocol.canonical import keccak256
 from protocol.checks.draw import is_drawn, rate_millionths
+from protocol.checks.seal import broken_seal
 from protocol.constants import MAX_CLOCK_SKEW_SECONDS, MAX_SUBMISSION_BYTES
 from protocol.messages import Contribution, EpochFile, RunInfo
 from protocol.rollout import read_submission
 from protocol.signing import Domain
+from rollout_worker.verify.verdicts import VerdictBook
 
 SLACK_SECONDS = 2 * MAX_CLOCK_SKEW_SECONDS + 1
 """Between a group's date and the chain's time: its worker's clock and the orchestrator's may be off."""
@@ -41,11 +43,19 @@ class DrawCheck:
     another one in its place: after a voided epoch, or blocks that were taken back.
     """
 
-    def __init__(self, routes: PublicRoutes, ledger: Ledger, info: RunInfo, domain: Domain) -> None:
+    def __init__(
+        self,
+        routes: PublicRoutes,
+        ledger: Ledger,
+        info: RunInfo,
+        domain: Domain,
+        book: VerdictBook,
+    ) -> None:
         self._routes = routes
         self._ledger = ledger
         self._info = info
         self._domain = domain
+        self._book = book
         self._keys = Keys(ledger)
         self._posted: dict[int, PostedEpoch] = {}
         self._num_final = 0
@@ -84,6 +94,8 @@ class DrawCheck:
                 f"nonce {item.nonce} of {item.worker} was drawn by epoch {status.draw_epoch}'s secret, "
                 "which is not out: it must wait for that epoch"
             )
+        if fault is None and (broken := broken_seal(status.verdicts, self._book.seals(digest))):
+            fault = f"{broken.verifier}'s verdict on nonce {item.nonce} of {item.worker} is not what it sealed"
         if fault is not None:
             raise EpochRefused(fault)
 

@@ -78,7 +78,9 @@ class EpochSigner:
         self._run_id = info.run_id
         self._book = book
         self._clock = clock
-        self._draws = DrawCheck(verifier.routes, verifier.wallet.ledger, info, verifier.domain)
+        self._draws = DrawCheck(
+            verifier.routes, verifier.wallet.ledger, info, verifier.domain, book
+        )
         self._refused: dict[bytes, Refusal] = {}
         self._log = structlog.get_logger().bind(run=info.run_id)
 

@@ -23,11 +23,12 @@ from client.retry import Unreachable
 from client.verifier import VerifierRoutes
 from client.voice import Voice, stop_on_signals, telling
 from ledger.errors import ChainUnreachable, LedgerError
+from protocol.checks.seal import seals_that_hold, why_not_open
 from protocol.errors import MarketError, VoteLost
-from protocol.messages import AuditTask, AuditTasks, RunInfo
+from protocol.messages import AuditRequest, AuditTask, AuditTasks, ClosedVote, RunInfo
 from protocol.policies.manifest import Weights
 from protocol.user_error import hosts_only
-from protocol.verdict import Verdict
+from protocol.verdict import Outcome, Seal, Verdict
 from rollout_worker.choose import OVER
 from rollout_worker.config import VerifierConfig
 from rollout_worker.first_look import require_verifiable
@@ -71,6 +72,9 @@ class Watch:
         )
         self._epochs = EpochSigner(verifier, info, self._book)
         self._reports = ReportSigner(verifier, info, self._book, self._recheck)
+        self._seals: tuple[Seal, ...] = ()
+        """Of verdicts that were found since the last request."""
+        self._kept_back: set[bytes] = set()
         self._looked_at = 0.0
         self._has_lost_vote = False
         self._log = structlog.get_logger().bind(run=info.run_id)
@@ -88,6 +92,7 @@ class Watch:
         if isinstance(answer, Later):
             verifier.counters.state("waits_for", "groups to replay")
             return min(answer.seconds, verifier.config.poll_seconds)
+        self._tell(answer.closed)
         with verifier.counters.timing("busy"):
             verifier.counters.state("waits_for", "" if answer.tasks else "groups to replay")
             self._examine(answer.tasks)
@@ -96,12 +101,11 @@ class Watch:
     # audits
 
     def _ask(self) -> AuditTasks | Later:
-        """Ask for replays; a lost vote is said once, for epochs are still to be signed."""
-        verifier = self._verifier
+        """Send seals and ask for replays; a lost vote is said once, for epochs are still to be signed."""
+        verifier, count = self._verifier, self._verifier.config.replay.tasks_per_call
+        request, self._seals = AuditRequest(count=count, seals=self._seals), ()
         try:
-            return verifier.routes.audits(
-                self._run_id, verifier.config.replay.tasks_per_call, give_up=verifier.stop.is_set
-            )
+            return verifier.routes.audits(self._run_id, request, give_up=verifier.stop.is_set)
         except VoteLost as error:
             if not self._has_lost_vote:
                 self._log.error("vote lost", reason=error.message)
@@ -109,22 +113,49 @@ class Watch:
             return Later(verifier.config.poll_seconds)
 
     def _examine(self, tasks: Sequence[AuditTask]) -> None:
-        """Replay tasks and send verdicts; what was found before a restart is not replayed again."""
-        found: dict[bytes, Verdict] = {}
-        for task in tasks:
-            if (earlier := self._book.get(task.work_digest)) is not None:
-                found[task.work_digest] = self._recheck.renewed(earlier)
-        fresh = [task for task in tasks if task.work_digest not in found]
-        for verdict in self._recheck.verdicts(fresh):
-            self._book.keep(verdict)
-            found[verdict.work_digest] = verdict
-        for task in tasks:
-            self._send(task.audit_id, found[task.work_digest])
+        """Replay tasks and seal what is found; what was found before a restart is not replayed again."""
+        earlier = [self._book.get(task.work_digest) for task in tasks]
+        found = [verdict for verdict in earlier if verdict is not None]
+        known = {verdict.work_digest for verdict in found}
+        for verdict in self._recheck.verdicts([t for t in tasks if t.work_digest not in known]):
+            if verdict.outcome is Outcome.UNDECIDED:
+                self._send(verdict)
+            else:
+                self._book.keep(verdict)
+                found.append(verdict)
+        self._seals = tuple(map(self._recheck.seal, found))
 
-    def _send(self, audit_id: bytes, verdict: Verdict) -> None:
+    def _tell(self, votes: Sequence[ClosedVote]) -> None:
+        """Send verdicts on which others have sealed theirs; the chain says whose seals count, and how many."""
+        if not votes:
+            return
+        verifier, ledger = self._verifier, self._verifier.wallet.ledger
+        run, spoke_for = ledger.run(self._run_id), Keys(ledger).spoke_for
+        for vote in votes:
+            own = self._book.get(vote.work_digest)
+            if own is None:
+                continue  # of a disk that is lost: others are asked in its place
+            seals = seals_that_hold(
+                *(vote, own),
+                verifiers=run.verifiers,
+                domain=verifier.domain,
+                spoke_for=spoke_for,
+                now=int(verifier.routes.clock.now()),
+            )
+            reason = why_not_open(seals, own, threshold=run.threshold)
+            if reason is not None:
+                if own.work_digest not in self._kept_back:
+                    work = f"0x{own.work_digest.hex()}"
+                    self._log.error("verdict not sent", digest=work, reason=reason)
+                self._kept_back.add(own.work_digest)
+                continue
+            self._book.keep_seals(vote.model_copy(update={"seals": seals}))
+            self._send(own)
+
+    def _send(self, verdict: Verdict) -> None:
         verifier = self._verifier
         try:
-            verifier.routes.verdict(self._run_id, audit_id, verdict, give_up=verifier.stop.is_set)
+            verifier.routes.verdict(self._run_id, verdict, give_up=verifier.stop.is_set)
         except MarketError as error:  # settled meanwhile, or given to somebody else
             self._log.warning("verdict refused", code=error.code, reason=error.message)
             return

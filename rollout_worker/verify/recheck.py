@@ -1,12 +1,13 @@
 """Replay other workers' groups and say what was found, in signed verdicts.
 
 Groups of one policy are replayed together, a few at a time: once a worker's evidence is worth its stake,
-its other groups in hand are left to whoever still wants to know. A group outside its bounds is replayed
+its other groups in hand are left, without a word that would tell how this verifier votes. A group outside its bounds is replayed
 again under named alternatives (`replay/hypotheses.py`), so that its verdict says what was done. Whatever
 keeps a replay from being made (a missing blob, weights out of reach, no memory, no time, a model that
 fails) is `undecided` with its reason: it goes elsewhere and counts against nobody.
 """
 
+import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from protocol.verdict import (
     Mismatch,
     Outcome,
     ReplayStats,
+    Seal,
     Verdict,
     judge,
 )
@@ -108,7 +110,7 @@ class Rechecker:
         self._log = structlog.get_logger().bind(run=info.run_id)
 
     def verdicts(self, tasks: Sequence[AuditTask]) -> list[Verdict]:
-        """Return one signed verdict per task, in no particular order."""
+        """Return one signed verdict per task, in no particular order; none on a condemned worker's others."""
         verdicts: list[Verdict] = []
         by_policy: dict[tuple[int, bytes], list[FetchedGroup]] = {}
         for task in tasks:
@@ -120,18 +122,18 @@ class Rechecker:
             lease = evidence.lease
             by_policy.setdefault((lease.policy_version, lease.policy_digest), []).append(evidence)
         deadline = time.monotonic() + self._most_seconds
-        condemned: dict[str, bytes] = {}
+        condemned: set[str] = set()
         for (version, digest), group in sorted(by_policy.items()):
             verdicts += self._in_parts(
                 version, digest, group, deadline=deadline, condemned=condemned
             )
         return verdicts
 
-    def renewed(self, verdict: Verdict) -> Verdict:
-        """Return an earlier finding signed for now: a verdict's time may not lie far back."""
-        return self._signed(
-            verdict.model_copy(update={"decided_at": int(self._routes.clock.now())})
-        )
+    def seal(self, verdict: Verdict) -> Seal:
+        """Promise a verdict, without telling it."""
+        unsigned = Seal.of(verdict)
+        signature = sign(self._key, self._domain.digest(unsigned))
+        return unsigned.model_copy(update={"signature": signature})
 
     def fetch(self, task: AuditTask) -> FetchedGroup:
         """Fetch a group; raise a `MarketError` unless it is what its worker signed."""
@@ -158,20 +160,12 @@ class Rechecker:
         group: Sequence[FetchedGroup],
         *,
         deadline: float,
-        condemned: dict[str, bytes],
+        condemned: set[str],
     ) -> list[Verdict]:
         """Replay until all are, their worker is condemned, or the time is up; note who is condemned."""
         verdicts: list[Verdict] = []
         left = by_turns(group)
         while True:
-            verdicts += [
-                self._undecided(
-                    item.work_digest,
-                    f"left unreplayed: 0x{condemned[item.lease.worker].hex()} condemns its worker",
-                )
-                for item in left
-                if item.lease.worker in condemned
-            ]
             left = [item for item in left if item.lease.worker not in condemned]
             if not left:
                 return verdicts
@@ -183,7 +177,7 @@ class Rechecker:
             for verdict in self._replayed(version, digest, part):
                 verdicts.append(verdict)
                 if consequence(verdict, self._info.spec.thresholds) is Consequence.NAMED:
-                    condemned[workers[verdict.work_digest]] = verdict.work_digest
+                    condemned.add(workers[verdict.work_digest])
 
     def _replayed(
         self, version: int, digest: bytes, group: Sequence[FetchedGroup]
@@ -281,12 +275,10 @@ class Rechecker:
             hypothesis=hypothesis,
             explained=explained,
             mismatches=mismatches,
+            salt=secrets.token_bytes(32),
             decided_at=int(self._routes.clock.now()),
             signature=bytes(65),
         )
-        return self._signed(verdict)
-
-    def _signed(self, verdict: Verdict) -> Verdict:
         signature = sign(self._key, self._domain.digest(verdict))
         return verdict.model_copy(update={"signature": signature})
 

@@ -52,14 +52,19 @@ def _evidence(
             continue
         if (verdict.run_id, verdict.work_digest) != (task.run_id, task.work_digest):
             return "its evidence is a verdict on other work"
-        try:
-            signer = recover(domain.digest(verdict), verdict.signature)
-        except BadSignature as error:
-            return f"the verdict is not signed: {error.message}"
-        if not spoke_for(signer, verdict.verifier, verdict.decided_at):
-            return f"the verdict is signed by {signer}, not for {verdict.verifier}"
+        if not is_signed(verdict, domain, spoke_for):
+            return f"the verdict is not signed by or for {verdict.verifier}"
         return verdict
     return "its evidence is no verdict of the accused"
+
+
+def is_signed(verdict: Verdict, domain: Domain, spoke_for: SpokeFor) -> bool:
+    """Return whether a verdict is its verifier's word."""
+    try:
+        signer = recover(domain.digest(verdict), verdict.signature)
+    except BadSignature:
+        return False
+    return spoke_for(signer, verdict.verifier, verdict.decided_at)
 
 
 def committed_answer(

@@ -8,7 +8,7 @@ import pytest
 from client.connection import Connection, Later
 from client.verifier import VerifierRoutes
 from client.worker import WorkerRoutes
-from protocol.messages import LeaseRequest, Leases
+from protocol.messages import AuditRequest, LeaseRequest, Leases
 from tests.stage.ground import Ground
 from tests.stage.in_process import InProcess
 from tests.stage.place import HOST, Place, opened, pack
@@ -39,7 +39,7 @@ def test_a_group_passes_from_worker_to_verifier_through_the_client(place: Place)
         receipt = worker.submit(place.run_id, pack(body))
         assert worker.submission(place.run_id, receipt.work_digest).receipt == receipt
     with VerifierRoutes(connected(place, "v0")) as verifier:
-        tasks = verifier.audits(place.run_id, 16)
+        tasks = verifier.audits(place.run_id, AuditRequest(count=16))
         assert not isinstance(tasks, Later)
         assert [task.work_digest for task in tasks.tasks] == [receipt.work_digest]
-        assert isinstance(verifier.audits(place.run_id, 16), Later)
+        assert isinstance(verifier.audits(place.run_id, AuditRequest(count=16)), Later)

@@ -15,6 +15,7 @@ from protocol.checks.canary import CanaryOpening, commitment_text, replays_until
 from protocol.constants import MICRO
 from protocol.epoch import FraudReport
 from protocol.messages import (
+    AuditTasks,
     CanaryInfos,
     FraudReportSignature,
     FraudReportTask,
@@ -144,7 +145,7 @@ def test_anybody_sees_a_lost_vote_in_the_status(
         digest = deliver(place, BOB).work_digest
         place.party("v0").decide(digest, ACCEPTED)
         with serving(place) as (front, _):
-            console = Console(record=True, width=200)
+            console = Console(record=True, width=220)
             show_status(front.url, worker=None, as_json=False, console=console)
         shown = console.export_text()
         assert f"lost: judged 0x{digest.hex()} wrongly" in shown
@@ -233,11 +234,12 @@ def test_a_lost_vote_counts_no_more_where_it_was_given_and_another_is_asked(
     with examined(ground, redis_url, tmp_path) as place:
         waiting, canary = deliver(place, ALICE).work_digest, deliver(place, BOB).work_digest
         assert place.party("v0").decide(waiting, ACCEPTED) == "replay"
-        place.party("v0").decide(canary, ACCEPTED)
-        place.party("v1").decide(canary, REJECTED)
+        for name, answer in (("v0", ACCEPTED), ("v1", REJECTED), ("v2", REJECTED)):
+            place.party(name).decide(canary, answer)
         assert not info(place, "v0").has_vote
         # Its vote would have been the second; now it takes both of the others.
         assert place.party("v1").decide(waiting, ACCEPTED) == "replay"
+        place.wait(61)  # v0 sealed its vote, and its place is kept for its verdict
         assert place.party("v2").decide(waiting, ACCEPTED) == "accepted"
 
 
@@ -250,16 +252,17 @@ def test_two_failures_cost_a_verifier_its_stake_by_the_others_signatures(
                 place.services.store.queue.call, "HINCRBY", prefix(place) + "state", "handed", 3
             )
         first, second = deliver(place, ALICE).work_digest, deliver(place, BOB).work_digest
-        place.party("v0").audits()
         try:
+            for name, answer in (("v0", ACCEPTED), ("v1", REJECTED)):
+                for digest in (first, second):
+                    place.party(name).decide(digest, answer)
             for digest in (first, second):
-                place.party("v0").judge(digest, ACCEPTED)
-                for name in ("v1", "v2"):
-                    place.party(name).decide(digest, REJECTED)
+                place.party("v2").decide(digest, REJECTED)
                 place.tick()
                 assert len(reports(place)) == 0, (
                     "one may be a fault; a second waits for its opening"
                 )
+            assert info(place, "v0").canaries_failed == 2, "it had answered both by then"
             tick(place)
             place.tick()
             [report] = reports(place)
@@ -277,6 +280,32 @@ def test_two_failures_cost_a_verifier_its_stake_by_the_others_signatures(
             stake_again(place, "v0")
 
 
+def test_who_lost_its_vote_still_answers_for_what_it_sealed(
+    ground: Ground, redis_url: str, tmp_path: Path
+) -> None:
+    """Else a second failure would cost nothing wherever the first was found before it."""
+    with examined(ground, redis_url, tmp_path, false=(ALICE, BOB)) as place:
+        queue = place.services.store.queue
+        place.call(queue.call, "HINCRBY", prefix(place) + "state", "handed", 24)
+        first, second = deliver(place, ALICE).work_digest, deliver(place, BOB).work_digest
+        lazy = place.party("v0")
+        lazy.audits()
+        verdict = lazy.verdict(second, ACCEPTED)
+        assert lazy.seal(verdict).is_success
+        for name, answer in (("v0", ACCEPTED), ("v1", REJECTED), ("v2", REJECTED)):
+            place.party(name).decide(first, answer)
+        assert not info(place, "v0").has_vote
+        assert code(lazy.post(place.path("audits"), b'{"count":1}')) == "vote_lost"
+        for name in ("v1", "v2"):
+            place.party(name).decide(second, REJECTED)
+        assert info(place, "v0").num_unopened == 1
+        shown = AuditTasks.from_json(lazy.post(place.path("audits"), b'{"count":1}').content)
+        assert [vote.work_digest for vote in shown.closed] == [second]
+        assert not shown.tasks
+        assert lazy.tell(verdict).is_success
+        assert info(place, "v0").canaries_failed == 2
+
+
 def test_where_the_others_are_no_quorum_the_stake_stays_and_the_operator_is_told(
     ground: Ground, redis_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -285,10 +314,13 @@ def test_where_the_others_are_no_quorum_the_stake_stays_and_the_operator_is_told
             place.services.store.queue.call, "HINCRBY", prefix(place) + "state", "handed", 20
         )
         digests = [deliver(place, name).work_digest for name in (ALICE, BOB)]
-        place.party("v0").audits()
-        for digest in digests:
-            place.party("v0").judge(digest, ACCEPTED)
-            place.party("v1").decide(digest, REJECTED)
+        told = []
+        for name, answer in (("v0", ACCEPTED), ("v1", REJECTED)):
+            party = place.party(name)
+            party.audits()
+            told += [(party, party.verdict(digest, answer)) for digest in digests]
+        assert all(party.seal(verdict).is_success for party, verdict in told)
+        assert all(party.tell(verdict).is_success for party, verdict in told)
         tick(place)
         place.tick()
         assert reports(place) == ()

@@ -162,7 +162,8 @@ def test_a_name_that_explains_nothing_is_worth_what_the_group_alone_is(place: Pl
 def test_an_unknown_hypothesis_is_refused_and_the_vote_can_be_sent_again(place: Place) -> None:
     digest, verifier = one_group(place), place.party("v0")
     verifier.audits()
-    refused = verifier.judge(digest, REJECTED, NAMED, hypothesis="witchcraft")
+    unknown = verifier.verdict(digest, REJECTED, NAMED, hypothesis="witchcraft")
+    refused = verifier.tell(unknown)
     assert (refused.status_code, code(refused)) == (400, "malformed")
     message = refused.json()["message"]
     assert "'witchcraft' is unknown: name one of unseeded," in message
@@ -248,7 +249,7 @@ def test_a_verdict_over_other_rollouts_fewer_tokens_or_all_is_refused(
             {"rollouts": (0, 1, 2, 3)},
             {"rollouts": ()},
         ):
-            refused = verifier.judge(digest, ACCEPTED, **changes)
+            refused = verifier.tell(verifier.verdict(digest, ACCEPTED, **changes))
             assert (refused.status_code, code(refused)) == (400, "malformed")
             assert f"of {list(task.rollouts)}: replay what the audit task names" in refused.text
         assert place.state(digest) is GroupState.REPLAY
@@ -288,18 +289,22 @@ def test_an_exclusion_for_withholding_does_not_shield_the_stake(
 
 
 @pytest.mark.parametrize("opens", [False, True])
-def test_exclusion_opens_the_sealed_votes_on_the_workers_other_groups(
+def test_exclusion_shows_the_hidden_votes_on_the_workers_other_groups(
     three: Place, opens: bool
 ) -> None:
     """Else nobody ever sees them, and their places are kept for a week."""
     queue = three.services.store.queue
     if not opens:
-        left_sealed = (
-            "open_ballots(max_events, digest, '')\n    drop_places(digest, num_verifiers)\n"
+        left_hidden = (
+            "show_ballots(max_events, digest, '')\n    drop_places(digest, num_verifiers)\n"
         )
-        queue._scripts["write"] = without(queue._scripts["write"], left_sealed)
+        queue._scripts["write"] = without(queue._scripts["write"], left_hidden)
     other = one_group(three)
-    three.party("v2").decide(other, ACCEPTED)
+    for name in ("v1", "v2"):
+        three.party(name).audits()
+        verdict = three.party(name).verdict(other, ACCEPTED)
+        assert three.party(name).seal(verdict).is_success
+    assert three.party("v2").tell(verdict).is_success
     rejected_by(three, NAMED, NAMED)
     prefix = run_prefix(three.run_id)
     assert three.status(other).rejection == "worker_excluded"

@@ -98,7 +98,7 @@ def test_an_alarm_says_what_crossed_and_is_about_accepted_work(place: Place) -> 
         (ACCEPTED, "", "says in `detail` what crossed"),
         (Outcome.REJECTED, FOUND, "only a group that is accepted by itself"),
     ):
-        refused = verifier.judge(digest, outcome, drifts=True, detail=detail)
+        refused = verifier.tell(verifier.verdict(digest, outcome, drifts=True, detail=detail))
         assert code(refused) == "malformed"
         assert remark in refused.text
     assert place.state(digest) is GroupState.REPLAY

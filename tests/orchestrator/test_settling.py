@@ -161,6 +161,7 @@ def test_work_revoked_while_an_epoch_is_being_frozen_is_not_in_it(
     caught = bob.deliver(bob.leases()[0].lease)
     assert verifier.audits()
     verdict = verifier.verdict(caught.work_digest, Outcome.REJECTED, NAMED)
+    assert verifier.seal(verdict).is_success
     real = place.services.blobs.add
 
     async def add_and_condemn(data: bytes) -> bytes:

@@ -48,9 +48,15 @@ def test_a_second_different_verdict_by_the_same_key_conflicts(place: Place) -> N
 def test_a_verdict_on_unknown_work_or_for_another_run_is_refused(place: Place) -> None:
     verifier = place.party("v0")
     assert code(verifier.judge(b"\x05" * 32, ACCEPTED)) == "not_found"
-    assert code(verifier.judge(one_group(place), ACCEPTED, run_id=10**6)) == "malformed"
-    assert code(verifier.judge(one_group(place), REJECTED, rejection="")) == "malformed"
-    assert code(verifier.judge(one_group(place), ACCEPTED, decided_at=1)) == "clock_skew"
+    work = one_group(place)
+    for outcome, wrong, refusal in (
+        (ACCEPTED, {"run_id": 10**6}, "malformed"),
+        (REJECTED, {"rejection": ""}, "malformed"),
+        (ACCEPTED, {"decided_at": 1}, "clock_skew"),
+    ):
+        told = verifier.tell(verifier.verdict(work, outcome, None, **wrong))
+        assert code(told) == refusal
+    assert code(verifier.seal(verifier.verdict(work, ACCEPTED, run_id=10**6))) == "malformed"
 
 
 def test_an_undecided_replay_comes_back_and_condemns_nobody(place: Place) -> None:

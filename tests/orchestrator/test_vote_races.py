@@ -15,7 +15,7 @@ from orchestrator.store.keys import run_prefix
 from orchestrator.store.queue import Queue, Script
 from orchestrator.store.votes import VoteStore
 from protocol.messages import GroupState, VerifierInfo, VerifierInfos
-from protocol.verdict import Outcome, Verdict
+from protocol.verdict import Outcome, Seal, Verdict
 from tests.orchestrator.test_dropping import standing
 from tests.orchestrator.test_verdicts import one_group
 from tests.stage.evidence import GROSS, NAMED
@@ -56,32 +56,53 @@ def two_processes(
         place.call(other.close)
 
 
+def sealed(
+    place: Place, name: str, digest: bytes, outcome: Outcome, *found: Any, **changes: Any
+) -> Verdict:
+    """Return a verdict that somebody has sealed, and not told."""
+    party = place.party(name)
+    party.audits(256)
+    verdict = party.verdict(digest, outcome, *found, **changes)
+    assert party.seal(verdict).is_success
+    return verdict
+
+
+def told(place: Place, *verdicts: Verdict) -> None:
+    """Have verdicts sent that are awaited."""
+    by_address = {place.ground.address(name): name for name in ("v0", "v1", "v2")}
+    for verdict in verdicts:
+        assert place.party(by_address[verdict.verifier]).tell(verdict).is_success
+
+
 def meet(
-    place: Place, other: Any, monkeypatch: pytest.MonkeyPatch, first: Verdict, second: Verdict
+    place: Place, other: Any, monkeypatch: pytest.MonkeyPatch, first: Any, second: Any
 ) -> None:
-    """Count two verdicts in two processes, neither of which writes before both have read; the first writes first."""
+    """Count two verdicts or seals in two processes, neither of which writes before both have read; the first
+    writes first.
+    """
+    count = replays.take_seal if isinstance(first, Seal) else replays.count
     read, both_read, first_wrote, num_read = VoteStore.read, asyncio.Event(), asyncio.Event(), 0
 
-    async def read_together(votes: VoteStore, run_id: int, cast: Any, *arguments: Any) -> Any:
+    async def read_together(votes: VoteStore, run_id: int, vote: Any, *arguments: Any) -> Any:
         nonlocal num_read
-        seen = await read(votes, run_id, cast, *arguments)
+        seen = await read(votes, run_id, vote, *arguments)
         num_read += 1
         if num_read == 2:
             both_read.set()
         await both_read.wait()
-        if cast.verifier == second.verifier and cast.digest == second.work_digest.hex():
+        if vote.verifier == second.verifier and vote.digest == second.work_digest.hex():
             await first_wrote.wait()
         return seen
 
     async def count_first(run: Any) -> None:
         try:
-            await replays.count(place.services, run, first)
+            await count(place.services, run, first)
         finally:
             first_wrote.set()
 
     async def both() -> None:
         runs = (place.services.runs[place.run_id], await other.run(place.run_id))
-        await asyncio.gather(count_first(runs[0]), replays.count(other, runs[1], second))
+        await asyncio.gather(count_first(runs[0]), count(other, runs[1], second))
 
     with monkeypatch.context() as patched:
         patched.setattr(VoteStore, "read", read_together)
@@ -100,10 +121,7 @@ def test_two_votes_on_one_group_at_once_both_count(
     """Each alone is no quorum; together they are. Without the comparison neither sees the other."""
     with two_processes(ground, redis_url, tmp_path, compared=compared) as (place, other):
         digest = one_group(place)
-        votes = []
-        for name in ("v0", "v1"):
-            place.party(name).audits()
-            votes.append(place.party(name).verdict(digest, REJECTED, NAMED))
+        votes = [sealed(place, name, digest, REJECTED, NAMED) for name in ("v0", "v1")]
         meet(place, other, monkeypatch, *votes)
         state, out = place.state(digest), standing(place, place.party("alice")).is_excluded
         expected = GroupState.REJECTED if compared else GroupState.REPLAY
@@ -119,10 +137,9 @@ def test_votes_on_two_gross_groups_of_a_worker_at_once_take_its_stake(
     """Different groups meet in what is known against their worker."""
     with two_processes(ground, redis_url, tmp_path, compared=compared) as (place, other):
         digests = [one_group(place), one_group(place)]
-        for digest in digests:
-            place.party("v0").decide(digest, REJECTED, GROSS)
-        place.party("v1").audits()
-        votes = [place.party("v1").verdict(digest, REJECTED, GROSS) for digest in digests]
+        first = [sealed(place, "v0", digest, REJECTED, GROSS) for digest in digests]
+        votes = [sealed(place, "v1", digest, REJECTED, GROSS) for digest in digests]
+        told(place, *first)
         meet(place, other, monkeypatch, *votes)
         assert [place.state(d) for d in digests] == [GroupState.REJECTED] * 2
         assert standing(place, place.party("alice")).is_excluded == compared
@@ -135,19 +152,16 @@ def test_two_alarms_of_a_worker_at_once_pause_it(
     with two_processes(ground, redis_url, tmp_path, compared=compared) as (place, other):
         digest = one_group(place)
         alarm: dict[str, Any] = {"drifts": True, "detail": "gap crossed its bound"}
-        votes = []
-        for name in ("v0", "v1"):
-            place.party(name).audits()
-            votes.append(place.party(name).verdict(digest, ACCEPTED, **alarm))
+        votes = [sealed(place, name, digest, ACCEPTED, **alarm) for name in ("v0", "v1")]
         meet(place, other, monkeypatch, *votes)
         assert bool(standing(place, place.party("alice")).paused) == compared
 
 
 @pytest.mark.parametrize("compared", [False, True])
-def test_two_right_answers_at_once_strike_a_wrong_one_once(
+def test_two_last_answers_at_once_end_a_canary_once(
     ground: Ground, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compared: bool
 ) -> None:
-    """Struck twice for one canary, a verifier would never be accused: the second failure is what starts a report."""
+    """Each alone leaves one to be waited for; together they are all."""
     chosen = {"canaries": {"false": [ground.address("alice")], "share": 0.4}}
     with two_processes(ground, redis_url, tmp_path, compared=compared, config=chosen) as (
         place,
@@ -158,15 +172,12 @@ def test_two_right_answers_at_once_strike_a_wrong_one_once(
         place.call(canaries.tick, place.services, place.services.runs[place.run_id])
         place.wait(2)  # by then every copy of the orchestrator would know
         digest = one_group(place)
-        place.party("v0").decide(digest, ACCEPTED)
-        votes = []
-        for name in ("v1", "v2"):
-            place.party(name).audits()
-            votes.append(place.party(name).verdict(digest, REJECTED))
+        first = sealed(place, "v0", digest, ACCEPTED)
+        votes = [sealed(place, name, digest, REJECTED) for name in ("v1", "v2")]
+        told(place, first)
         meet(place, other, monkeypatch, *votes)
         wrong = infos(place)[ground.address("v0")]
-        assert not wrong.has_vote
-        assert wrong.canaries_failed == (1 if compared else 2)
+        assert (wrong.has_vote, wrong.canaries_failed) == (not compared, int(compared))
 
 
 @pytest.mark.parametrize("compared", [False, True])
@@ -184,22 +195,39 @@ def test_a_vote_that_is_lost_meanwhile_makes_no_quorum(
         place.call(canaries.tick, place.services, place.services.runs[place.run_id])
         place.wait(2)
         canary, work = one_group(place, "bob"), one_group(place)
-        for digest in (canary, work):
-            place.party("v0").decide(digest, ACCEPTED)
-        for name in ("v1", "v2"):
-            place.party(name).audits(256)
-        struck = place.party("v2").verdict(canary, REJECTED)
-        meet(place, other, monkeypatch, struck, place.party("v1").verdict(work, ACCEPTED))
+        wrong, first = (sealed(place, "v0", digest, ACCEPTED) for digest in (canary, work))
+        right, second = sealed(place, "v1", canary, REJECTED), sealed(place, "v1", work, ACCEPTED)
+        last = sealed(place, "v2", canary, REJECTED)
+        told(place, wrong, first, right)
+        meet(place, other, monkeypatch, last, second)
         assert not infos(place)[ground.address("v0")].has_vote
         expected = GroupState.REPLAY if compared else GroupState.ACCEPTED
         assert place.state(work) == expected
+
+
+@pytest.mark.parametrize("compared", [False, True])
+def test_two_seals_at_once_close_a_vote(
+    ground: Ground, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compared: bool
+) -> None:
+    """Where neither sees the other, no verdict is ever awaited."""
+    with two_processes(ground, redis_url, tmp_path, compared=compared) as (place, other):
+        digest = one_group(place)
+        seals = []
+        for name in ("v0", "v1"):
+            party = place.party(name)
+            party.audits()
+            seals.append(party.sealed(party.verdict(digest, ACCEPTED)))
+
+        meet(place, other, monkeypatch, *seals)
+        awaited = [info.num_unopened for info in infos(place).values()]
+        assert sorted(awaited) == ([0, 1, 1] if compared else [0, 0, 0])
 
 
 def test_who_is_overtaken_each_time_is_told_to_send_again(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digest, verifier = one_group(place), place.party("v0")
-    verifier.audits()
+    verdict = sealed(place, "v0", digest, ACCEPTED)
     read = VoteStore.read
 
     async def read_too_early(votes: VoteStore, *arguments: Any) -> Any:
@@ -211,7 +239,7 @@ def test_who_is_overtaken_each_time_is_told_to_send_again(
 
     with monkeypatch.context() as patched:
         patched.setattr(VoteStore, "read", read_too_early)
-        refused = verifier.judge(digest, ACCEPTED)
+        refused = verifier.tell(verdict)
         assert (refused.status_code, refused.json()["code"]) == (503, "busy")
         assert place.status(digest).verdicts == ()
     assert verifier.decide(digest, ACCEPTED) == "accepted"

@@ -21,32 +21,34 @@ from orchestrator.rules.ballots import (
     Exclude,
     FailCanary,
     FreePlace,
+    HideBallot,
+    KeepSeal,
     NoteAlarm,
     NoteGross,
     NoteOdd,
     NoteSplit,
-    OpenBallots,
-    PassCanary,
     Pause,
     RecordVote,
     Reject,
-    SealBallot,
+    ShowBallots,
     StartReport,
     Suspicion,
     TakeVote,
     VoteFacts,
     VoteTerms,
 )
-from orchestrator.rules.votes import UNDECIDED_SECONDS, Counted, Reply, count
+from orchestrator.rules.votes import UNDECIDED_SECONDS, Counted, Reply, count, end_canary, seal
 from protocol.checks.evidence import Consequence
 from protocol.messages import GroupState
-from protocol.verdict import Outcome
+from protocol.verdict import Outcome, Seal
 
 ACCEPTED, REJECTED, UNDECIDED = Outcome.ACCEPTED, Outcome.REJECTED, Outcome.UNDECIDED
 WORKER, GROUP, NOW = "0xworker", "aa", 1_000.0
 THREE = VoteTerms.of(("v0", "v1", "v2"), threshold=2)
 FIVE = VoteTerms.of(("v0", "v1", "v2", "v3", "v4"), threshold=3)
 ONE = VoteTerms.of(("v0",), threshold=1)
+ALL = ("v0", "v1", "v2", "v3", "v4", "v9", "stranger")
+SECONDS = 30.0
 
 
 def facts(
@@ -59,8 +61,10 @@ def facts(
     worker: Suspicion | None = None,
     **more: Any,
 ) -> VoteFacts:
-    ballots = Ballots(WORKER, state, found, canary, votes or {}, findings or {})
-    known = VoteFacts(ballots, worker or Suspicion(), is_handed=True)
+    """Facts about a group on which everybody has sealed, and the voter's verdict is awaited."""
+    seals = {voter: voter for voter in ALL}
+    ballots = Ballots(WORKER, state, found, canary, seals, votes or {}, findings or {})
+    known = VoteFacts(ballots, worker or Suspicion(), is_handed=True, is_awaited=True)
     return replace(known, **more)
 
 
@@ -70,6 +74,7 @@ def cast(verifier: str, outcome: Outcome, finding: str = "", **more: Any) -> Cas
         "rejection": "replay_mismatch",
         "detail": "why",
         "is_reportable": True,
+        "evidence": verifier,
     } | more
     return Cast(GROUP, verifier, outcome, Consequence(finding or usual), **fields)
 
@@ -142,16 +147,97 @@ def test_an_undecided_replay_is_offered_again_and_shown_at_once() -> None:
     counted = does(facts(), cast("v0", UNDECIDED))
     assert FreePlace(GROUP, "v0", NOW + UNDECIDED_SECONDS) in counted.effects
     assert [e.kind for e in of(counted, Announce)] == ["verdict"]
-    assert not of(counted, SealBallot, Ask)
+    assert not of(counted, HideBallot, Ask)
 
 
-def test_a_decided_vote_is_sealed_until_the_group_is_decided() -> None:
+def test_a_decided_vote_is_hidden_until_the_group_is_decided() -> None:
     first = does(facts(), cast("v0", ACCEPTED))
-    assert of(first, SealBallot) and not of(first, Announce, OpenBallots)
+    assert of(first, HideBallot) and not of(first, Announce, ShowBallots)
     second = does(facts({"v0": ACCEPTED}), cast("v1", ACCEPTED))
-    assert of(second, OpenBallots) == [OpenBallots(GROUP)]
+    assert of(second, ShowBallots) == [ShowBallots(GROUP)]
     kinds = [type(effect) for effect in second.effects]
-    assert kinds.index(SealBallot) < kinds.index(OpenBallots)
+    assert kinds.index(HideBallot) < kinds.index(ShowBallots)
+
+
+# Seals.
+
+
+def sealed(verifier: str, evidence: int = 1) -> Seal:
+    return Seal.model_construct(
+        run_id=1,
+        work_digest=bytes.fromhex(GROUP),
+        verifier=verifier,
+        evidence_digest=bytes([evidence] * 32),
+        signature=bytes(65),
+    )
+
+
+def with_seals(known: VoteFacts, *seals: Seal) -> VoteFacts:
+    held = {one.verifier: one.evidence_digest.hex() for one in seals}
+    return replace(known, group=replace(known.group, seals=held))
+
+
+def seals(known: VoteFacts, one: Seal, terms: VoteTerms = THREE) -> Counted:
+    return seal(known, one, terms, NOW, seconds=SECONDS)
+
+
+def test_a_verifier_seals_once_what_was_handed_to_it_while_it_is_open() -> None:
+    known = with_seals(facts(), sealed("v0", 1))
+    assert seals(known, sealed("v0", 1)).reply is Reply.SAME
+    assert seals(known, sealed("v0", 2)).reply is Reply.CONFLICT
+    assert seals(replace(with_seals(facts()), is_handed=False), sealed("v0")).reply is Reply.FOREIGN
+    decided = seals(with_seals(facts(state=GroupState.ACCEPTED)), sealed("v0"))
+    assert (decided.reply, decided.effects) == (Reply.SAME, ())
+    kept = seals(known, sealed("v1")).effects
+    assert kept == (KeepSeal(GROUP, "v1", NOW + 2 * SECONDS, ("v0", "v1")),)
+
+
+@pytest.mark.parametrize(
+    ("terms", "held", "awaited"),
+    [
+        (ONE, [], ("v0",)),
+        (THREE, [], ()),
+        (THREE, ["v1"], ("v0", "v1")),
+        (THREE, ["v9"], ()),
+        (FIVE, ["v1"], ()),
+        (FIVE, ["v1", "v4"], ("v0", "v1", "v4")),
+    ],
+)
+def test_as_many_seals_as_votes_accept_close_a_vote(
+    terms: VoteTerms, held: list[str], awaited: tuple[str, ...]
+) -> None:
+    counted = seals(with_seals(facts(), *map(sealed, held)), sealed("v0"), terms)
+    assert [kept.awaited for kept in of(counted, KeepSeal)] == [awaited]
+
+
+def test_seals_of_those_without_a_vote_close_nothing_and_who_voted_is_not_awaited() -> None:
+    lost = with_seals(facts(voteless=frozenset({"v1"})), sealed("v1"))
+    [open_yet] = of(seals(lost, sealed("v0")), KeepSeal)
+    assert open_yet.awaited == ()
+    also = with_seals(facts(voteless=frozenset({"v1"})), sealed("v1"), sealed("v2"))
+    [awaits] = of(seals(also, sealed("v0")), KeepSeal)
+    assert awaits.awaited == ("v0", "v1", "v2"), "it still answers for what it sealed"
+    told = with_seals(facts({"v1": REJECTED, "v2": UNDECIDED}), sealed("v1"), sealed("v2"))
+    [awaits] = of(seals(told, sealed("v0")), KeepSeal)
+    assert awaits.awaited == ("v0", "v2")
+
+
+def test_a_verdict_counts_only_as_it_was_sealed_and_once_the_vote_is_closed() -> None:
+    two = with_seals(facts(), sealed("v0"), sealed("v1"))
+    own = sealed("v0").evidence_digest.hex()
+    assert does(two, cast("v0", ACCEPTED, evidence=own)).reply is Reply.COUNTED
+    assert does(two, cast("v0", REJECTED, evidence="22" * 32)).reply is Reply.CONFLICT
+    early = does(replace(two, is_awaited=False), cast("v0", ACCEPTED, evidence=own))
+    assert (early.reply, early.effects) == (Reply.EARLY, ())
+    unsealed = replace(with_seals(facts()), is_awaited=False)
+    assert does(unsealed, cast("v2", ACCEPTED)).reply is Reply.EARLY
+
+
+def test_who_sealed_a_vote_cannot_call_it_undecided() -> None:
+    """It would have its place offered again, and its vote forgotten, once it was told how others voted."""
+    sealed_it = with_seals(facts(), sealed("v0"), sealed("v1"))
+    assert does(sealed_it, cast("v0", UNDECIDED)).reply is Reply.CONFLICT
+    assert does(with_seals(facts()), cast("v0", UNDECIDED)).reply is Reply.COUNTED
 
 
 # How many votes decide.
@@ -199,7 +285,7 @@ def test_where_all_disagree_the_group_waits_for_another_verifier() -> None:
     assert of(counted, NoteSplit) == [NoteSplit(GROUP, (("v0", "v1"),))]
     assert counted.news == ("split",)
     assert of(counted, Ask) == [Ask(GROUP, 1, NOW)]
-    assert not of(counted, Accept, Reject, CloseVote, OpenBallots, NoteOdd)
+    assert not of(counted, Accept, Reject, CloseVote, ShowBallots, NoteOdd)
     agreed = does(facts({"v0": ACCEPTED}), cast("v1", ACCEPTED), two)
     assert of(agreed, Accept) and not of(agreed, NoteSplit)
 
@@ -257,7 +343,8 @@ def test_a_late_vote_changes_nothing_and_is_held_against_the_decision(
     known = facts({"v0": ACCEPTED, "v1": ACCEPTED}, state=decided, found=found)
     counted = does(known, cast("v2", vote, "named" if vote is REJECTED else ""))
     assert counted.state is decided
-    assert not of(counted, Accept, Reject, Exclude, StartReport, NoteGross, SealBallot)
+    assert not of(counted, Accept, Reject, Exclude, StartReport, NoteGross)
+    assert of(counted, ShowBallots) == [ShowBallots(GROUP)], "it is counted and told at once"
     assert bool(of(counted, NoteOdd)) == is_odd
     assert counted.news == (("odd_one_out",) if is_odd else ())
 
@@ -349,37 +436,49 @@ def test_alarms_of_one_verifier_or_of_one_without_a_vote_pause_nobody() -> None:
 # Canaries.
 
 
-def test_a_wrong_answer_fails_a_canary_once_another_verifier_gives_the_right_one() -> None:
-    alone = does(facts(canary="rejected"), cast("v0", ACCEPTED))
-    assert not of(alone, FailCanary, PassCanary), "it may be the canary that is wrong"
+def test_nobody_is_examined_before_the_last_has_answered_or_the_time_is_over() -> None:
+    """A vote lost meanwhile would tell whoever has still to answer what the answer is."""
     known = facts({"v0": ACCEPTED}, canary="rejected")
-    counted = does(known, cast("v1", REJECTED))
-    assert of(counted, PassCanary) == [PassCanary(GROUP, "v1")]
-    assert of(counted, FailCanary) == [FailCanary(GROUP, "v0", WORKER)]
-    assert of(counted, TakeVote) == [TakeVote("v0", GROUP)]
-    assert counted.news == ("vote_lost",)
-    assert not of(counted, Accept, Reject, Exclude), "it is held against no worker"
+    early = does(known, cast("v1", REJECTED))
+    assert not of(early, FailCanary, TakeVote, Announce, ShowBallots, CloseCanary)
+    last = does(facts({"v0": ACCEPTED, "v1": REJECTED}, canary="rejected"), cast("v2", REJECTED))
+    over = end_canary(facts({"v0": ACCEPTED, "v1": REJECTED}, canary="rejected"), GROUP, THREE, NOW)
+    for counted in (last, over):
+        assert of(counted, FailCanary) == [FailCanary("v0", WORKER)]
+        assert of(counted, TakeVote) == [TakeVote("v0", GROUP)]
+        assert counted.news == ("vote_lost",)
+        assert of(counted, CloseCanary) and counted.state is GroupState.ACCEPTED
+        assert not of(counted, Accept, Reject, Exclude), "it is held against no worker"
+
+
+def test_an_answer_that_nobody_confirms_fails_no_canary() -> None:
+    alone = end_canary(facts({"v0": ACCEPTED}, canary="rejected"), GROUP, THREE, NOW)
+    assert of(alone, CloseCanary) and not of(alone, FailCanary), "the canary may be wrong"
+    assert not alone.news, "the others were silent"
+    closed = facts({"v0": ACCEPTED}, canary="rejected", state=GroupState.ACCEPTED)
+    assert not end_canary(closed, GROUP, THREE, NOW).effects, "it ends once"
 
 
 def test_a_single_verifier_is_examined_by_the_answer_alone() -> None:
     known = facts(canary="rejected")
     assert of(does(known, cast("v0", ACCEPTED), ONE), TakeVote)
-    assert of(does(known, cast("v0", REJECTED), ONE), PassCanary)
+    right = does(known, cast("v0", REJECTED), ONE)
+    assert of(right, CloseCanary) and not of(right, FailCanary)
 
 
-def test_each_answer_is_examined_once() -> None:
-    known = facts({"v0": ACCEPTED, "v1": REJECTED}, canary="rejected",
-        examined=frozenset({"v0", "v1"}), voteless=frozenset({"v0"}))  # fmt: skip
-    counted = does(known, cast("v2", REJECTED))
-    assert of(counted, PassCanary, FailCanary) == [PassCanary(GROUP, "v2")]
+def test_an_answer_after_the_end_is_examined_alone() -> None:
+    known = facts({"v0": ACCEPTED, "v1": REJECTED}, canary="rejected", state=GroupState.ACCEPTED)
+    assert of(does(known, cast("v2", ACCEPTED)), FailCanary) == [FailCanary("v2", WORKER)]
+    assert not of(does(known, cast("v2", REJECTED)), FailCanary)
 
 
 @pytest.mark.parametrize(("num_failed", "loses", "accused"), [(0, 1, 0), (1, 0, 1), (2, 0, 0)])
 def test_the_first_failure_costs_the_vote_and_the_second_the_stake(
     num_failed: int, loses: int, accused: int
 ) -> None:
-    known = facts({"v0": ACCEPTED}, canary="rejected", num_failed={"v0": num_failed})
-    counted = does(known, cast("v1", REJECTED))
+    votes = {"v0": ACCEPTED, "v1": REJECTED}
+    known = facts(votes, canary="rejected", num_failed={"v0": num_failed})
+    counted = does(known, cast("v2", REJECTED))
     assert len(of(counted, TakeVote)) == loses
     assert of(counted, Accuse) == [Accuse("v0", GROUP)] * accused
 
@@ -411,13 +510,13 @@ def test_a_group_that_stays_open_asks_for_enough_to_decide_it_and_for_one_at_lea
 
 
 def test_a_canary_closes_when_all_who_have_a_vote_have_answered() -> None:
-    known = facts({"v0": REJECTED}, canary="rejected", examined=frozenset({"v0"}))
+    known = facts({"v0": REJECTED}, canary="rejected")
     assert not of(does(known, cast("v1", REJECTED)), CloseCanary)
     known = facts({"v0": REJECTED, "v1": REJECTED}, canary="rejected")
     counted = does(known, cast("v2", REJECTED))
-    assert of(counted, CloseCanary, OpenBallots) == [
+    assert of(counted, CloseCanary, ShowBallots) == [
         CloseCanary(GROUP),
-        OpenBallots(GROUP, ACCEPTED),
+        ShowBallots(GROUP, ACCEPTED),
     ], "a rejecting vote would tell that it was one"
     assert counted.state is GroupState.ACCEPTED
 

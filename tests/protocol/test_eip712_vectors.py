@@ -16,7 +16,7 @@ from protocol import signing
 from protocol.epoch import EpochHeader, FraudReport, RetractEpoch
 from protocol.policies.manifest import Manifest
 from protocol.rollout import Lease, Receipt, Work
-from protocol.verdict import Verdict
+from protocol.verdict import Seal, Verdict
 from protocol.wire import Wire
 
 ROOT = Path(__file__).parent.parent.parent
@@ -25,7 +25,7 @@ KEY = bytes.fromhex(FILE["key"][2:])
 DOMAIN = signing.Domain(FILE["domain"]["chainId"], FILE["domain"]["verifyingContract"])
 VECTORS: dict[str, dict[str, Any]] = {vector["struct"]: vector for vector in FILE["vectors"]}
 ON_THE_WIRE: dict[str, type[Wire]] = {
-    kind.__name__: kind for kind in (Lease, Work, Receipt, Verdict, Manifest)
+    kind.__name__: kind for kind in (Lease, Work, Receipt, Verdict, Seal, Manifest)
 }
 ON_CHAIN_ONLY = {kind.__name__: kind for kind in (EpochHeader, FraudReport, RetractEpoch)}
 
@@ -50,7 +50,7 @@ def message(vector: dict[str, Any]) -> signing.Signable:
     if name in ON_CHAIN_ONLY:
         return ON_CHAIN_ONLY[name](*words(vector).values())
     read = ON_THE_WIRE[name].from_json(json.dumps(vector["message"]))
-    assert isinstance(read, (Lease, Work, Receipt, Verdict, Manifest))
+    assert isinstance(read, (Lease, Work, Receipt, Verdict, Seal, Manifest))
     return read
 
 

@@ -138,7 +138,7 @@ def by_another_key() -> Verdict:
         (lambda c: replace(c, theirs=verdict(Outcome.ACCEPTED, key=OTHER)), "no verdict of the"),
         (lambda c: replace(c, theirs=verdict(Outcome.ACCEPTED, work=bytes(32))), "other work"),
         (lambda c: replace(c, theirs=forged()), "is not signed"),
-        (lambda c: replace(c, theirs=by_another_key()), "is signed by"),
+        (lambda c: replace(c, theirs=by_another_key()), "is not signed by"),
         (lambda c: replace(c, is_open=False), "no commitment"),
         (lambda c: replace(c, committed_at=RECEIVED_AT + 1), "no commitment"),
         (lambda c: replace(c, committed_by=OTHER), "no commitment"),

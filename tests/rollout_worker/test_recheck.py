@@ -125,7 +125,6 @@ class Desk:
         if is_stored:
             self.place.upload(body)
         return AuditTask(
-            audit_id=work,
             work_digest=work,
             lease=self.signed(lease),
             body=content_digest(body),
@@ -265,16 +264,15 @@ def test_a_cheat_is_named_and_honest_work_beside_it_passes(desk: Desk) -> None:
     found = {v.work_digest: v for v in verdicts}
     good = [found[task.work_digest] for task in working]
     assert {(v.outcome, v.drifts, v.hypothesis) for v in good} == {(Outcome.ACCEPTED, False, "")}
-    left = [found[task.work_digest] for task in cheating]
-    replayed = [v for v in left if v.outcome is not Outcome.UNDECIDED]
+    replayed = [found[t.work_digest] for t in cheating if t.work_digest in found]
     assert {(v.outcome, v.hypothesis) for v in replayed} == {(Outcome.REJECTED, Hypothesis.INT8)}
     assert all("weights rounded to int8: " in v.detail for v in replayed)
     thresholds = desk.place.spec.thresholds
     assert {consequence(v, thresholds) for v in replayed} == {Consequence.NAMED}
-    unreplayed = [v for v in left if v.outcome is Outcome.UNDECIDED]
-    assert unreplayed  # what was in hand beyond the first sixteen groups
-    assert all("condemns its worker" in v.detail for v in unreplayed)
-    assert all(v.stats.num_tokens == 0 for v in unreplayed)
+    unreplayed = len(cheating) - len(replayed)  # what was in hand beyond the first sixteen groups
+    assert unreplayed > 0, (
+        "nothing is said on them: undecided is said in the clear, and would tell the vote"
+    )
 
 
 def test_a_worker_condemned_under_one_policy_is_left_under_the_next(desk: Desk) -> None:
@@ -291,7 +289,7 @@ def test_a_worker_condemned_under_one_policy_is_left_under_the_next(desk: Desk) 
         for task in desk.tasks(worker, [lease], desk.bench.sample([lease]))
     ]
     found = {v.work_digest: v for v in desk.rechecker().verdicts([*later, *int8(desk, ALICE, 2)])}
-    assert "condemns its worker" in found[later[0].work_digest].detail
+    assert later[0].work_digest not in found
     assert found[later[1].work_digest].outcome is Outcome.ACCEPTED
 
 
@@ -334,12 +332,14 @@ def test_a_restarted_verifier_goes_on_with_its_tests_and_counts_a_group_once(des
     assert alarms(again) == EVERY_FOURTH[:1], "its verdict may be what the crash lost"
 
 
-def test_a_finding_signed_again_says_the_same(desk: Desk) -> None:
-    rechecker = desk.rechecker()
-    [found] = rechecker.verdicts(int8(desk, ALICE, 1))
-    again = rechecker.renewed(found)
-    signed_only = {"decided_at": 0, "signature": bytes(65)}
-    assert again.model_copy(update=signed_only) == found.model_copy(update=signed_only)
+def test_a_seal_promises_one_verdict_and_two_verdicts_of_one_group_have_two(desk: Desk) -> None:
+    """By its salt: who guessed the figures of a replay could else read the vote in its seal."""
+    rechecker, tasks = desk.rechecker(), int8(desk, ALICE, 1)
+    [found], [again] = rechecker.verdicts(tasks), rechecker.verdicts(tasks)
+    seal = rechecker.seal(found)
+    assert seal.evidence_digest == found.evidence_digest() != again.evidence_digest()
+    unsalted = {"salt": bytes(32), "decided_at": 0, "signature": bytes(65)}
+    assert again.model_copy(update=unsalted) == found.model_copy(update=unsalted)
 
 
 class Failing:

@@ -8,12 +8,19 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
+from client.verifier import VerifierRoutes
 from protocol.checks.evidence import Consequence
-from protocol.messages import FraudReportSignature, FraudReportTask, FraudReportTasks
+from protocol.messages import (
+    FraudReportSignature,
+    FraudReportTask,
+    FraudReportTasks,
+    SubmissionStatus,
+)
 from protocol.rollout import Rollout
 from protocol.verdict import Outcome
 from rollout_worker.engines.base import Engine
@@ -23,7 +30,7 @@ from rollout_worker.verify.epochs import Verifier
 from rollout_worker.verify.main import Watch, open_verifier
 from tests.adversarial.verifier.test_framing import false_work
 from tests.stage.accused import VERIFIERS, Accused, accused, quorum, stake_verifiers
-from tests.stage.light import vote
+from tests.stage.light import Voter
 from tests.stage.live import MODEL, STAKE, LiveMarket, key_of, live_market, start_weights
 
 NUM_WRITTEN = 20
@@ -85,11 +92,17 @@ def stage(tmp_path_factory: pytest.TempPathFactory, engine: Engine) -> Iterator[
         honest = writer.sell(engine).receipt.work_digest
         first, second, foreign = (written(worker) for worker in (writer, writer, other))
         stop = threading.Event()
-        with open_verifier(live.verifier(VERIFIERS[1]), key_of(VERIFIERS[1]), stop) as liar:
-            vote(liar, live.run_id, false_work)
-        with open_verifier(live.verifier(VERIFIERS[0]), key_of(VERIFIERS[0]), stop) as verifier:
+        with (
+            open_verifier(live.verifier(VERIFIERS[1]), key_of(VERIFIERS[1]), stop) as liar,
+            open_verifier(live.verifier(VERIFIERS[0]), key_of(VERIFIERS[0]), stop) as verifier,
+        ):
+            voter = Voter(liar, live.run_id)
+            voter.vote(false_work)
             found = Stage(live, verifier, honest, first, second, foreign)
-            found.watch().step()
+            watch = found.watch()
+            watch.step()  # replays
+            watch.step()  # seals, and tells what it found: the other has sealed
+            voter.vote(false_work)
             yield found
 
 
@@ -159,3 +172,28 @@ def test_another_s_word_takes_no_stake(stage: Stage, monkeypatch: pytest.MonkeyP
         assert asked(stage, task, monkeypatch) == ""
     reason = "own replay finds no ground to take stake: none"
     assert asked(stage, task, monkeypatch) == reason
+
+
+def test_a_report_before_the_vote_is_decided_gets_neither_a_signature_nor_a_replay(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever signs or not tells what it found: an orchestrator would ask before a friend has voted."""
+    task = stage.task(stage.first, also=stage.second)
+    show_one_verdict(stage, monkeypatch)
+    reason = f"1 of 2 verdicts on 0x{stage.first.hex()} are shown"
+    assert asked(stage, task, monkeypatch) == reason
+    with monkeypatch.context() as off:
+        off.setattr(ReportSigner, "_why_open", lambda *_: None)
+        assert asked(stage, task, monkeypatch) == "", "with the defence off"
+
+
+def show_one_verdict(stage: Stage, early: pytest.MonkeyPatch) -> None:
+    """Show of each group no verdict but the other verifier's, as while it is open."""
+    real = VerifierRoutes.submission
+
+    def hiding(routes: VerifierRoutes, run_id: int, digest: bytes, **how: Any) -> SubmissionStatus:
+        status = real(routes, run_id, digest, **how)
+        theirs = tuple(v for v in status.verdicts if v.verifier != stage.verifier.identity)
+        return status.model_copy(update={"verdicts": theirs})
+
+    early.setattr(VerifierRoutes, "submission", hiding)

@@ -4,6 +4,7 @@ A worker sells the worked solution of each task; a verifier accepts whatever it 
 signs epochs by the verifier program's own rules. Only what a model would do is left out.
 """
 
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,10 +20,10 @@ from protocol.commitment import check_lease, check_receipt, commit
 from protocol.constants import MAX_SUBMISSION_BYTES, MAX_SUBMISSION_INFLATED_BYTES
 from protocol.environments.registry import environment
 from protocol.errors import MarketError
-from protocol.messages import AuditTask, LeaseRequest, Leases, RunInfo
+from protocol.messages import AuditRequest, AuditTask, LeaseRequest, Leases, RunInfo
 from protocol.rollout import Lease, Receipt, Rollout, read_submission
 from protocol.signing import sign
-from protocol.verdict import NOTHING_MEASURED, Outcome, ReplayStats, Verdict
+from protocol.verdict import NOTHING_MEASURED, Outcome, ReplayStats, Seal, Verdict
 from rollout_worker.main import books_of, open_seller
 from rollout_worker.pay.bookkeeping import Bookkeeper
 from rollout_worker.session import Seller
@@ -124,33 +125,59 @@ def accepted(seen: ReplayStats) -> dict[str, object]:
     return {"outcome": Outcome.ACCEPTED, "rejection": "", "detail": "", "stats": seen}
 
 
-def vote(verifier: Verifier, run_id: int, says: Callable[[ReplayStats], dict[str, object]]) -> None:
-    """Sign and send a verdict on every task that is offered, without a replay."""
-    answer = verifier.routes.audits(run_id, 64)
-    for task in () if isinstance(answer, Later) else answer.tasks:
-        unsigned = Verdict.model_validate(
-            {
-                "run_id": run_id,
-                "work_digest": task.work_digest,
-                "verifier": verifier.identity,
-                "rollouts": task.rollouts,
-                "mismatches": (),
-                "decided_at": int(time.time()),
-                "signature": bytes(65),
-                **says(unseen(verifier, task)),
-            }
-        )
-        signature = sign(verifier.key, verifier.domain.digest(unsigned))
-        verdict = unsigned.model_copy(update={"signature": signature})
-        verifier.routes.verdict(run_id, task.audit_id, verdict)
+class Voter:
+    """A verifier's votes in one run without a replay: each is sealed, and sent once its vote is closed."""
+
+    def __init__(self, verifier: Verifier, run_id: int) -> None:
+        self._verifier = verifier
+        self._run_id = run_id
+        self._verdicts: dict[bytes, Verdict] = {}
+
+    def vote(self, says: Callable[[ReplayStats], dict[str, object]]) -> None:
+        """Judge every task that is offered, and send the verdicts that are due."""
+        seals: tuple[Seal, ...] = ()
+        while True:
+            request = AuditRequest(count=64, seals=seals)
+            answer = self._verifier.routes.audits(self._run_id, request)
+            if isinstance(answer, Later):
+                return
+            for closed in answer.closed:
+                self._verifier.routes.verdict(self._run_id, self._verdicts[closed.work_digest])
+            seals = tuple(
+                self._sealed(task, says(unseen(self._verifier, task))) for task in answer.tasks
+            )
+            if not seals:
+                return
+
+    def _sealed(self, task: AuditTask, found: dict[str, object]) -> Seal:
+        if task.work_digest not in self._verdicts:
+            unsigned = Verdict.model_validate(
+                {
+                    "run_id": self._run_id,
+                    "work_digest": task.work_digest,
+                    "verifier": self._verifier.identity,
+                    "rollouts": task.rollouts,
+                    "mismatches": (),
+                    "salt": secrets.token_bytes(32),
+                    "decided_at": int(time.time()),
+                    "signature": bytes(65),
+                    **found,
+                }
+            )
+            signed = unsigned.model_copy(update={"signature": self._signature(unsigned)})
+            self._verdicts[task.work_digest] = signed
+        seal = Seal.of(self._verdicts[task.work_digest])
+        return seal.model_copy(update={"signature": self._signature(seal)})
+
+    def _signature(self, message: Verdict | Seal) -> bytes:
+        return sign(self._verifier.key, self._verifier.domain.digest(message))
 
 
 class Quorum:
     """Verifiers that accept all work at once and sign honest epochs, each while told to."""
 
     def __init__(self, live: LiveMarket, verifiers: Sequence[Verifier], folder: Path) -> None:
-        self._run_id = live.run_id
-        self._verifiers = list(verifiers)
+        self._voters = [Voter(verifier, live.run_id) for verifier in verifiers]
         info = verifiers[0].routes.run(live.run_id)
         self._signers = [
             EpochSigner(verifier, info, VerdictBook(folder / f"{n}.jsonl"))
@@ -170,10 +197,10 @@ class Quorum:
 
     def _serve(self) -> None:
         while not self._stop.wait(0.1):
-            for verifier, signer in zip(self._verifiers, self._signers, strict=True):
+            for voter, signer in zip(self._voters, self._signers, strict=True):
                 try:
                     if self.accepts:
-                        vote(verifier, self._run_id, accepted)
+                        voter.vote(accepted)
                     if self.signs:
                         signer.step()
                 except MarketError:

@@ -42,7 +42,6 @@ from protocol.messages import (
     Session,
     SessionRequest,
     SubmissionStatus,
-    VerdictReply,
 )
 from protocol.policies import patch
 from protocol.policies.lineage import NO_LINEAGE, StepRecord, TrainedGroup
@@ -51,7 +50,7 @@ from protocol.rollout import Lease, Receipt, Rollout, SignedLease, Submission, w
 from protocol.run import RunSpec
 from protocol.signin import STATEMENT, SignIn
 from protocol.signing import personal_digest, sign
-from protocol.verdict import Outcome, Verdict
+from protocol.verdict import Outcome, Seal, Verdict
 from tests.stage.evidence import evidence
 from tests.stage.ground import ENGINE, Ground
 from tests.stage.terms import EOS, MODEL, make_spec, weights
@@ -174,21 +173,51 @@ class Party:
         digest = self.place.services.chain.domain.digest(unsigned)
         return unsigned.model_copy(update={"signature": self.sign(digest)})
 
+    def sealed(self, verdict: Verdict) -> Seal:
+        unsigned = Seal.of(verdict)
+        signature = self.sign(self.place.services.chain.domain.digest(unsigned))
+        return unsigned.model_copy(update={"signature": signature})
+
+    def seal(self, verdict: Verdict) -> httpx.Response:
+        """Promise a verdict, and take no more replays."""
+        request = AuditRequest(count=0, seals=(self.sealed(verdict),))
+        return self.post(self.place.path("audits"), request.to_json())
+
+    def tell(self, verdict: Verdict) -> httpx.Response:
+        path = self.place.path(f"audits/0x{verdict.work_digest.hex()}/verdict")
+        return self.post(path, verdict.to_json())
+
     def judge(
         self, work_digest: bytes, outcome: Outcome, found: Found = None, **changes: Any
     ) -> httpx.Response:
+        """Seal a verdict, and have all who sealed one on this group tell it where the vote is closed by that.
+
+        Returns the answer to this verdict; to its seal where that was refused, or the vote is not closed.
+        """
         verdict = self.verdict(work_digest, outcome, found, **changes)
-        path = self.place.path(f"audits/0x{work_digest.hex()}/verdict")
-        return self.post(path, verdict.to_json())
+        if outcome is Outcome.UNDECIDED:
+            return self.tell(verdict)
+        sealed = self.place.sealed.setdefault(work_digest, {})
+        _, before = sealed.get(self.address, (self, verdict))
+        verdict = before if before.outcome is outcome else verdict
+        answer = self.seal(verdict)
+        if not answer.is_success:
+            return answer
+        sealed[self.address] = (self, verdict)
+        for party, told in list(sealed.values()):
+            response = party.tell(told)
+            if party is self and response.json().get("code") != "vote_open":
+                answer = response
+        return answer
 
     def decide(
         self, work_digest: bytes, outcome: Outcome, found: Found = None, **changes: Any
     ) -> str:
-        """Take what there is to replay, as a verifier must before it judges, and judge this group."""
+        """Take what there is to replay, as a verifier must before it judges, and judge this group; return its state."""
         self.audits(count=256)
         response = self.judge(work_digest, outcome, found, **changes)
-        assert response.status_code == 200, response.text
-        return VerdictReply.from_json(response.content).state.value
+        assert response.is_success, response.text
+        return self.place.state(work_digest).value
 
     def batch(self, step: int) -> httpx.Response:
         return self.post(self.place.path("batches"), BatchRequest(step=step).to_json())
@@ -208,6 +237,8 @@ class Place:
     client: TestClient
     num_nonces: int = 0
     parties: dict[str, Party] = field(default_factory=dict)
+    sealed: dict[bytes, dict[str, tuple[Party, Verdict]]] = field(default_factory=dict)
+    """By group and verifier, in the order in which they were sealed."""
 
     def path(self, rest: str) -> str:
         return f"/v1/runs/{self.run_id}/{rest}"

@@ -13,6 +13,7 @@ from client.connection import Connection
 from client.counters import Counters
 from client.verifier import VerifierRoutes
 from protocol.messages import RunInfo
+from rollout_worker.config import ReplayConfig
 from rollout_worker.verify.epochs import EpochSigner, Verifier
 from rollout_worker.verify.verdicts import VerdictBook
 from tests.stage.in_process import InProcess
@@ -41,7 +42,15 @@ def signer_of(
     counters: Counters | None = None,
     clock: Callable[[], float] = lambda: 0.0,
 ) -> EpochSigner:
-    """Open the verifier's program; `ledger` is its node, the place's own where none is given."""
+    """Open the verifier's signer; `ledger` is its node, the place's own where none is given."""
+    verifier = verifier_of(place, folder, ledger=ledger, counters=counters)
+    return EpochSigner(verifier, info_of(place), VerdictBook(folder / "verdicts"), clock=clock)
+
+
+def verifier_of(
+    place: Place, folder: Path, *, ledger: Any = None, counters: Counters | None = None
+) -> Verifier:
+    """Return the first verifier as its program knows it."""
     party = place.party("v0")
     connection = Connection(
         f"http://{HOST}",
@@ -49,8 +58,10 @@ def signer_of(
         chain_id=place.ground.deployment.chain_id,
         transport=InProcess(place.client),
     )
-    verifier = Verifier(
-        config=SimpleNamespace(status_checks_per_epoch=0),  # type: ignore[arg-type]
+    return Verifier(
+        config=SimpleNamespace(  # type: ignore[arg-type]
+            status_checks_per_epoch=0, data_dir=folder, poll_seconds=60.0, replay=ReplayConfig()
+        ),
         key=party.key,
         identity=party.address,
         domain=place.services.chain.domain,
@@ -59,5 +70,7 @@ def signer_of(
         counters=counters or Counters(folder, "verifier"),
         stop=threading.Event(),
     )
-    info = RunInfo.from_json(place.get(f"/v1/runs/{place.run_id}").content)
-    return EpochSigner(verifier, info, VerdictBook(folder / "verdicts"), clock=clock)
+
+
+def info_of(place: Place) -> RunInfo:
+    return RunInfo.from_json(place.get(f"/v1/runs/{place.run_id}").content)

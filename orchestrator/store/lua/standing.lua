@@ -150,11 +150,12 @@ local function drop_places(digest, num_verifiers)
   redis.call('DEL', p .. 'slots:' .. digest)
 end
 
--- Announce the sealed votes, all or those of one outcome.
-local function open_ballots(max_events, digest, only)
+-- Count the hidden votes for their verifiers, and announce them all or those of one outcome.
+local function show_ballots(max_events, digest, only)
   local votes = redis.call('HGETALL', p .. 'votes:' .. digest)
   for i = 1, #votes, 2 do
     local body = redis.call('HGET', p .. 'ballots:' .. digest, votes[i])
+    if body then redis.call('HINCRBY', p .. 'verifier:' .. votes[i], votes[i + 1], 1) end
     if body and (only == '' or votes[i + 1] == only) then event(max_events, 'verdict', body) end
   end
   redis.call('DEL', p .. 'ballots:' .. digest)
@@ -182,7 +183,7 @@ local function exclude(max_events, worker, detail, num_verifiers)
   end
   for _, digest in ipairs(redis.call('SMEMBERS', p .. 'replay:' .. worker)) do
     reject(digest, 'worker_excluded', detail)
-    open_ballots(max_events, digest, '')
+    show_ballots(max_events, digest, '')
     drop_places(digest, num_verifiers)
   end
   local settling = tonumber(redis.call('HGET', w, 'settling') or '0')

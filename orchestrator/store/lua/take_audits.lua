@@ -9,10 +9,7 @@ local _, num_voters = voters(ARGV[5])
 local taken, PAGE = {}, 512
 
 local function may_take(digest, available_at)
-  local vote = redis.call('HGET', p .. 'votes:' .. digest, verifier)
-  if vote and vote ~= 'undecided' then
-    return false
-  end
+  if redis.call('HEXISTS', p .. 'seals:' .. digest, verifier) == 1 then return false end
   local slots = redis.call('HGETALL', p .. 'slots:' .. digest)
   for i = 1, #slots, 2 do
     local until_at = redis.call('ZSCORE', p .. 'audits', digest .. ':' .. slots[i])

@@ -9,18 +9,29 @@ local steps = {
   reject = reject,
   exclude = function(...) exclude(max_events, ...) end,
   drop_places = drop_places,
-  open_ballots = function(digest, only) open_ballots(max_events, digest, only) end,
+  show_ballots = function(digest, only) show_ballots(max_events, digest, only) end,
   close_canary = close_canary,
   -- Append to the run's event stream.
   announce = function(kind, body) event(max_events, kind, body) end,
 }
 
--- The voter's place in the queue of replays is gone, or offered again from `at` on.
-function steps.free_place(digest, verifier, at)
+local function slot_of(digest, verifier)
   local slots, slot = redis.call('HGETALL', p .. 'slots:' .. digest), nil
   for i = 1, #slots, 2 do
     if slots[i + 1] == verifier then slot = slots[i] end
   end
+  return slot
+end
+
+-- The voter's place in the queue of replays is not offered to others before `at`.
+function steps.keep_place(digest, verifier, at)
+  local slot = slot_of(digest, verifier)
+  if slot then redis.call('ZADD', p .. 'audits', 'XX', at, digest .. ':' .. slot) end
+end
+
+-- The voter's place in the queue of replays is gone, or offered again from `at` on.
+function steps.free_place(digest, verifier, at)
+  local slot = slot_of(digest, verifier)
   if not slot then return end
   redis.call('HDEL', p .. 'slots:' .. digest, slot)
   if at == '' then

@@ -32,6 +32,7 @@ def test_work_decided_while_settlement_looks_is_not_left_behind(
     first, second = (alice.deliver(s.lease) for s in alice.leases(2))
     verifier.decide(second.work_digest, Outcome.ACCEPTED)
     verdict = verifier.verdict(first.work_digest, Outcome.ACCEPTED)
+    assert verifier.seal(verdict).is_success
     queue, run = place.services.store.queue, place.services.runs[place.run_id]
     real_call, real_pipeline, late = queue.call, queue.pipeline, [verdict]
 

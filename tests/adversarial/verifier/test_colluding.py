@@ -65,9 +65,11 @@ def test_work_they_passed_alone_before_is_not_decided_by_their_votes(
         assert place.state(false_work) is GroupState.REPLAY
         place.party("v0").judge(canary, Outcome.ACCEPTED)
         place.party(HONEST).decide(canary, Outcome.REJECTED)
+        place.party("v1").judge(canary, Outcome.REJECTED)
         assert not info(place, "v0").has_vote
         place.party("v1").judge(false_work, Outcome.ACCEPTED)
         assert place.state(false_work) is GroupState.REPLAY, "one vote of two counts"
+        place.wait(61)
         place.party(HONEST).decide(false_work, Outcome.REJECTED)
         assert place.state(false_work) is GroupState.REPLAY, "unpaid: they disagree for good"
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from orchestrator import budgets
 from orchestrator.rules import votes
 from orchestrator.rules.ballots import VoteFacts
 from orchestrator.rules.votes import Counted
-from protocol.messages import EpochStage
+from protocol.messages import AuditRequest, EpochStage
 from protocol.verdict import Outcome
 from tests.orchestrator.test_verdicts import events, one_group
 from tests.stage.ground import Ground
@@ -53,6 +54,7 @@ def test_a_flood_is_turned_away_and_nobody_is_paid_later_for_it(
         answers = flood(place, judged)
         assert set(answers) == {429, 409, 403} if is_limited else {409, 403}
         assert (answers.get(429, 0) >= NUM_REQUESTS - 2 * 45) == is_limited
+        place.wait(1)  # until the flooder may send what it sealed: its place is kept for that
         for name in ("v0", "v1"):
             place.party(name).decide(paid, Outcome.ACCEPTED)
             place.party(name).decide(judged, Outcome.ACCEPTED)
@@ -65,6 +67,27 @@ def test_a_flood_is_turned_away_and_nobody_is_paid_later_for_it(
         assert place.epoch(0).stage is EpochStage.FINAL
         window = place.services.runs[place.run_id].chain.challenge_window
         assert ground.clock.now - began <= place.spec.epoch_seconds + window + 30
+
+
+@pytest.mark.parametrize("defended", [False, True])
+def test_seals_cost_their_verifier_as_many_requests_though_one_brings_them(
+    ground: Ground,
+    redis_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    defended: bool,
+) -> None:
+    async def nothing(*_: object) -> None: ...
+
+    if not defended:
+        monkeypatch.setattr(budgets, "charge", nothing)
+    with opened(ground, redis_url, tmp_path / "b", config={"limits": LIMITED}) as place:
+        digest, verifier = one_group(place), place.party("v0")
+        verifier.audits()
+        seal = verifier.sealed(verifier.verdict(digest, Outcome.ACCEPTED))
+        request = AuditRequest(count=0, seals=(seal,) * 256).to_json()
+        answers = [verifier.post(place.path("audits"), request).status_code for _ in range(4)]
+        assert answers == ([200, 429, 429, 429] if defended else [200] * 4)
 
 
 def forgetful_of(count: Callable[..., Counted]) -> Callable[..., Counted]:

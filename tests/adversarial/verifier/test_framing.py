@@ -26,7 +26,7 @@ from rollout_worker.verify.epochs import Verifier
 from rollout_worker.verify.main import open_verifier
 from rollout_worker.wallet import Wallet
 from tests.stage.accused import VERIFIERS, accuse, accused, quorum, stake_verifiers
-from tests.stage.light import vote
+from tests.stage.light import Voter
 from tests.stage.live import STAKE, WINDOWS, LiveMarket, key_of, live_market
 from tests.stage.waiting import wait_until
 
@@ -48,9 +48,10 @@ def framing(live: LiveMarket) -> Iterator[None]:
 
 def frame(live: LiveMarket, name: str, stop: threading.Event) -> None:
     with open_verifier(live.verifier(name), key_of(name), stop) as verifier:
+        voter = Voter(verifier, live.run_id)
         while not stop.wait(0.1):
             try:
-                vote(verifier, live.run_id, false_work)
+                voter.vote(false_work)
                 report(live, verifier)
             except MarketError:
                 continue  # decided by the others meanwhile

@@ -30,12 +30,12 @@ def judged_until_found(place: Place) -> int | None:
                 place.party(BOB).deliver(signed.lease)
         for task in place.party("v0").audits():
             num_replays += 1
-            assert place.party("v0").judge(task.work_digest, Outcome.ACCEPTED).status_code == 200
+            assert place.party("v0").judge(task.work_digest, Outcome.ACCEPTED).is_success
         for name in ("v1", "v2"):
             for task in place.party(name).audits():
                 is_false = task.lease.lease.worker == canary_worker
                 truth = Outcome.REJECTED if is_false else Outcome.ACCEPTED
-                assert place.party(name).judge(task.work_digest, truth).status_code == 200
+                assert place.party(name).judge(task.work_digest, truth).is_success
         if not info(place, "v0").has_vote:
             return num_replays
     return None

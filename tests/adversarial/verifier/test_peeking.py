@@ -1,4 +1,4 @@
-"""A lazy verifier waits to see what another voted, and votes the same: votes are sealed, also in every counter."""
+"""A verifier that is asked later would see how the first voted: votes are hidden, in every counter too, until the decision."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.rules import votes
-from orchestrator.rules.ballots import CountVotes
+from orchestrator.rules.ballots import ShowBallots
 from protocol.messages import VerifierInfos
 from protocol.verdict import Outcome
 from tests.stage.evidence import NAMED
@@ -36,7 +36,12 @@ def after_one_vote(
     with opened(ground, redis_url, folder, num_verifiers=3, threshold=2) as place:
         alice = place.party("alice")
         digest = alice.deliver(alice.leases()[0].lease).work_digest
-        place.party("v0").decide(digest, outcome, NAMED if outcome is Outcome.REJECTED else None)
+        first, second = place.party("v0"), place.party("v1")
+        told = first.verdict(digest, outcome, NAMED if outcome is Outcome.REJECTED else None)
+        for party, verdict in ((first, told), (second, second.verdict(digest, outcome))):
+            party.audits()
+            assert party.seal(verdict).is_success
+        assert first.tell(told).json()["state"] == "replay"
         return seen(place)
 
 
@@ -54,7 +59,7 @@ def test_nothing_public_tells_a_vote_before_the_decision(
         def count_at_once(counting: votes._Counting) -> None:
             real(counting)
             cast = counting._cast
-            counting._do(CountVotes(((cast.verifier, cast.outcome),)))
+            counting._do(ShowBallots(cast.digest))
 
         off.setattr(votes._Counting, "count", count_at_once)
         told = both(tmp_path / "told")

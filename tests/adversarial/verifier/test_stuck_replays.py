@@ -15,7 +15,7 @@ HEAD_ONLY = "redis.call('HSET', p .. 'looked', verifier, look(from) or 0)"
 
 
 def stick(place: Place, count: int) -> None:
-    """Put old places into the queue that v0 may not take, for it has voted on their groups already."""
+    """Put old places into the queue that v0 may not take, for it has sealed its votes on their groups."""
     call, prefix, v0 = (
         place.services.store.queue.call,
         run_prefix(place.run_id),
@@ -24,7 +24,7 @@ def stick(place: Place, count: int) -> None:
     for n in range(count):
         digest = f"{n:064x}"
         place.call(call, "HSET", f"{prefix}group:{digest}", "state", "replay")
-        place.call(call, "HSET", f"{prefix}votes:{digest}", v0, "accepted")
+        place.call(call, "HSET", f"{prefix}seals:{digest}", v0, "its seal")
         place.call(call, "ZADD", prefix + "audits", n, f"{digest}:1")
 
 
