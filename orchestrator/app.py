@@ -37,10 +37,10 @@ def create_app(services: Services, service: Service | None = None) -> FastAPI:
         responses={"default": {"model": ErrorBody}},
     )
     app.state.services = services
-    app.state.trust = Trust()
-    limits = services.config.limits
+    limits, part = services.config.limits, services.config.part
+    app.state.trust = Trust(part(Trust.MOST_BODIES))
     app.state.event_streams = Streams(
-        limits.max_event_streams, limits.max_event_streams_per_address
+        part(limits.max_event_streams), part(limits.max_event_streams_per_address)
     )
     for module in (public, worker, verifier, trainer, blobs):
         app.include_router(module.router, prefix="/v1")

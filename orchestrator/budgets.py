@@ -120,7 +120,8 @@ class Trust:
     MOST_BODIES = 64
     MOST_SENDERS = 10_000
 
-    def __init__(self) -> None:
+    def __init__(self, most_bodies: int = MOST_BODIES) -> None:
+        self._most_bodies = most_bodies
         self._left: dict[tuple[int, str], int] = {}
 
     def use(self, sender: tuple[int, str]) -> bool:
@@ -133,7 +134,7 @@ class Trust:
     def earn(self, sender: tuple[int, str]) -> None:
         if len(self._left) >= self.MOST_SENDERS:
             self._left.clear()
-        self._left[sender] = min(self.MOST_BODIES, self._left.get(sender, 0) + 2)
+        self._left[sender] = min(self._most_bodies, self._left.get(sender, 0) + 2)
 
     def lose(self, sender: tuple[int, str]) -> None:
         self._left.pop(sender, None)

@@ -19,7 +19,7 @@ def _without_password(url: str) -> str:
 
 
 class Limits(BaseModel):
-    """What one stranger may ask of this process."""
+    """What one stranger may ask, of all processes together unless it says otherwise."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -43,7 +43,7 @@ class Limits(BaseModel):
     max_connections: int = 4096
     """Connections of this process, where it may open as many files; it asks for that at its start."""
     max_connections_per_address: int = 1000
-    """Connections that one network address may hold; behind a proxy all have its address."""
+    """Connections that one network address may hold of one process; behind a proxy all have its address."""
     max_upload_bytes_per_day: int = 1 << 30
     """New blobs that a verifier or an operator may store in a day; epoch files that were lost are some."""
     max_trainer_bytes_per_day: int = 1 << 40
@@ -63,7 +63,7 @@ class Rewards(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     num_children: Annotated[int, Field(ge=1, le=64)] = 1
-    """Scoring processes."""
+    """Scoring processes of each process that serves."""
     timeout_seconds: float = 5.0
     """A child that has not answered by then is killed and its groups are tried once more."""
     memory_bytes: int = 2 << 30
@@ -93,7 +93,7 @@ class Canaries(BaseModel):
 
 
 class OrchestratorConfig(BaseModel):
-    """Settings of one orchestrator process."""
+    """Settings of one `rollcall serve`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -101,6 +101,8 @@ class OrchestratorConfig(BaseModel):
     """Address to listen on."""
     port: int = 8000
     """Port to listen on."""
+    processes: Annotated[int, Field(ge=1, le=64)] = 1
+    """Processes that share the port, each a whole orchestrator with scoring children of its own."""
     redis_url: Annotated[str, AfterValidator(_without_password)] = "redis://127.0.0.1:6379/0"
     """Queues and leases; `rediss://user@host:6379/0?ssl_ca_certs=/path/ca.pem` and `unix:///path?db=0` work
     too. Its password is read from ROLLCALL_REDIS_PASSWORD. Durability is this server's setting; it is in no
@@ -141,3 +143,7 @@ class OrchestratorConfig(BaseModel):
     """Groups of known quality in the verifiers' queues; none where no worker is named."""
     limits: Limits = Limits()
     rewards: Rewards = Rewards()
+
+    def part(self, most: int) -> int:
+        """Return how much of a limit one process may give away: none knows what the others have given."""
+        return max(1, most // self.processes)

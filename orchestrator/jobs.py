@@ -1,7 +1,8 @@
 """The background work of one orchestrator: watch the chain, free leases, settle, slash, renew permits.
 
 Each job is a coroutine that may fail for a round (the chain restarts, Redis is away) and goes on in
-the next. With several copies of the orchestrator, one holds the settler's lock and sends to chain.
+the next. Of several copies of the orchestrator one sends to chain: a key's transactions are numbered, so
+whichever job first finds nobody sending makes its process the sender of all.
 """
 
 import asyncio
@@ -67,17 +68,17 @@ class Service:
 
     def start(self) -> None:
         config = self._services.config
-        self._tasks = [
-            asyncio.create_task(self._repeat("watch", watch, config.chain_poll_seconds)),
-            asyncio.create_task(self._repeat("leases", free_leases, config.tick_seconds)),
-            asyncio.create_task(self._repeat("withheld", withholding.tick, config.tick_seconds)),
-            asyncio.create_task(self._repeat("settle", self.settle, config.tick_seconds)),
-            asyncio.create_task(self._repeat("slash", self.slash, config.tick_seconds)),
-            asyncio.create_task(self._repeat("permit", self.renew, config.chain_poll_seconds)),
+        jobs = [
+            ("watch", watch, config.chain_poll_seconds),
+            ("leases", free_leases, config.tick_seconds),
+            ("withheld", withholding.tick, config.tick_seconds),
+            ("settle", self._alone(epochs.tick), config.tick_seconds),
+            ("slash", self._alone(slashes.tick), config.tick_seconds),
+            ("permit", self._alone(permits.tick), config.chain_poll_seconds),
         ]
         if config.watch_postings:
-            job = self._repeat("dispute", self.dispute, config.chain_poll_seconds)
-            self._tasks.append(asyncio.create_task(job))
+            jobs.append(("dispute", self._alone(self._epochs.tick), config.chain_poll_seconds))
+        self._tasks = [asyncio.create_task(self._repeat(*job)) for job in jobs]
         for task in self._tasks:
             task.add_done_callback(self._ended)
 
@@ -93,26 +94,15 @@ class Service:
                 task.cancel()
             _, pending = await asyncio.wait(pending, timeout=CANCEL_SECONDS)
 
-    async def settle(self, services: Services, run: Run) -> None:
-        """Take settlement a step further, where no other copy does."""
-        await self._alone(services, run, "settler", epochs.tick)
+    def _alone(self, job: Job) -> Job:
+        """Return a job that is done where no other copy sends to chain."""
 
-    async def slash(self, services: Services, run: Run) -> None:
-        """Take slashes a step further, where no other copy does, whatever keeps settlement."""
-        await self._alone(services, run, "slasher", slashes.tick)
+        async def alone(services: Services, run: Run) -> None:
+            async with services.store.runs.alone(self._owner) as is_ours:
+                if is_ours:
+                    await job(services, run)
 
-    async def renew(self, services: Services, run: Run) -> None:
-        """Keep the run's permit fresh, where no other copy does."""
-        await self._alone(services, run, "renewer", permits.tick)
-
-    async def dispute(self, services: Services, run: Run) -> None:
-        """Examine what was posted and answer demands, where no other copy does."""
-        await self._alone(services, run, "disputer", self._epochs.tick)
-
-    async def _alone(self, services: Services, run: Run, lock: str, job: Job) -> None:
-        async with services.store.runs.alone(run.run_id, lock, self._owner) as is_ours:
-            if is_ours:
-                await job(services, run)
+        return alone
 
     async def _repeat(self, name: str, job: Job, seconds: float) -> None:
         while True:

@@ -1,19 +1,32 @@
-"""Start one orchestrator (`rollcall serve`): open the doors, serve until a signal. Wiring only."""
+"""Start an orchestrator (`rollcall serve`): open the doors, serve until a signal. Wiring only.
+
+With several processes this one only watches over them: uvicorn's supervisor hands each the listening socket,
+restarts one that died, and ends all of them.
+"""
 
 import asyncio
 import os
 import signal
 import socket
-from collections.abc import Iterator
+import sys
+import tempfile
+import threading
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from multiprocessing import parent_process
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import structlog
 import uvicorn
 from eth_account import Account
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors import Multiprocess
 
 from ledger.deployment import Deployment
 from ledger.ledger import Ledger
+from orchestrator import metrics
 from orchestrator.app import create_app
 from orchestrator.chain import Chain
 from orchestrator.config import PASSWORD_VARIABLE, OrchestratorConfig
@@ -25,8 +38,11 @@ from orchestrator.store.blobs import Blobs
 from orchestrator.store.store import Store
 from protocol.user_error import hosts_only
 
+START_SECONDS = 120
+"""A process that does not answer its watcher within this is replaced; one that starts imports everything first."""
 
-def open_market(config: OrchestratorConfig, key: bytes) -> Services:
+
+def open_market(config: OrchestratorConfig, key: bytes, password: str) -> Services:
     """Connect to Redis, the blob store and the chain."""
     deployment = Deployment.load(Path(config.deployment))
     ledger = Ledger.connect(
@@ -35,11 +51,57 @@ def open_market(config: OrchestratorConfig, key: bytes) -> Services:
     return Services(
         config,
         key,
-        # Taken out of the environment, so that no child inherits it.
-        store=Store(config.redis_url, os.environ.pop(PASSWORD_VARIABLE, "")),
+        store=Store(config.redis_url, password),
         blobs=Blobs(config.blob_url),
         chain=Chain(ledger, at=hosts_only(config.rpc_url)),
     )
+
+
+class Serving(uvicorn.Config):
+    """How a process serves. This alone is sent to another process, which opens the rest by itself."""
+
+    def __init__(
+        self, config: OrchestratorConfig, key: bytes, password: str, begin: Callable[[], None]
+    ) -> None:
+        super().__init__(
+            "",
+            host=config.host,
+            port=config.port,
+            workers=config.processes,
+            log_config=None,
+            log_level="error",
+            access_log=False,
+            timeout_graceful_shutdown=5,
+            timeout_worker_healthcheck=START_SECONDS,
+        )
+        self._market = (config, key, password)
+        self._begin = begin
+        self.service: Service | None = None
+
+    def load(self) -> None:
+        parent = parent_process()
+        if parent is not None:
+            self._begin()
+            threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+        services = open_market(*self._market)
+        self.service = Service(services)
+        self.app = create_app(services, self.service)
+        vars(self).update(settings(services.config.limits))
+        super().load()
+
+    async def try_market(self, use: Callable[[Services], Awaitable[None]]) -> None:
+        """Open the market as a process that serves does, for a moment."""
+        services = open_market(*self._market)
+        try:
+            await use(services)
+        finally:
+            await services.close()
+
+
+def _end_with(parent: BaseProcess) -> None:
+    """End this process when its parent is gone, however it went: it would keep the port."""
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 class Server(uvicorn.Server):
@@ -61,26 +123,34 @@ class Server(uvicorn.Server):
             loop.remove_signal_handler(number)
 
 
-async def main(config: OrchestratorConfig, key: bytes) -> None:
-    """Serve until SIGINT or SIGTERM."""
+def main(config: OrchestratorConfig, key: bytes, begin: Callable[[], None]) -> None:
+    """Serve until SIGINT or SIGTERM; `begin` is what every other process does first."""
     require_free(config.host, config.port)
-    services = open_market(config, key)
-    service = Service(services)
-    await services.store.require_fit()
-    await services.blobs.require_writable()
+    # Taken out of the environment, so that no child inherits it.
+    password = os.environ.pop(PASSWORD_VARIABLE, "")
+    serving = Serving(config, key, password, begin)
+    asyncio.run(serving.try_market(_require_doors))
     if not config.allowed_domains and config.host not in ("127.0.0.1", "localhost", "::1"):
         # Another site could pass on what a wallet signed for it, with the Host header to match.
         log = structlog.get_logger()
         log.warning("sign-in for any domain", remedy="set allowed_domains to the names served")
-    server = Server(
-        uvicorn.Config(
-            create_app(services, service),
-            host=config.host,
-            port=config.port,
-            timeout_graceful_shutdown=5,
-            **settings(config.limits),
-        )
-    )
-    await server.serve()
-    if service.failure is not None:
-        raise service.failure
+    if config.processes == 1:
+        Server(serving).run()
+        if serving.service is not None and serving.service.failure is not None:
+            raise serving.service.failure
+        return
+    with tempfile.TemporaryDirectory(prefix="rollcall-metrics-") as folder:
+        os.environ[metrics.SHARED_FOLDER] = folder
+        listener = serving.bind_socket()
+        listener.listen(serving.backlog)
+        asyncio.run(serving.try_market(partial(tell_listening, serving)))
+        supervisor = Multiprocess(serving, [listener])
+        supervisor.run()
+    if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
+        sys.exit(STARTUP_FAILURE)
+
+
+async def _require_doors(services: Services) -> None:
+    """Raise `UserError` where Redis or the blob store is not fit to be served from: before anything listens."""
+    await services.store.require_fit()
+    await services.blobs.require_writable()

@@ -1,6 +1,13 @@
-"""Prometheus metrics of one orchestrator process, in a registry of its own."""
+"""Prometheus metrics, in a registry of their own; of several processes on one port each tells the sum of all."""
+
+import os
+from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+SHARED_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
+"""The variable that names where processes keep what they count. The library reads it when it is imported."""
 
 
 class Metrics:
@@ -40,10 +47,12 @@ class Metrics:
         )
         self.newest_version = Gauge(
             *("rollcall_policy_version", "Newest policy version", ("run",)),
+            multiprocess_mode="max",
             registry=self.registry,
         )
         self.scorers_killed = Gauge(
             *("rollcall_scorers_killed", "Scoring children killed so far"),
+            multiprocess_mode="sum",
             registry=self.registry,
         )
         self.submit_seconds = Histogram(
@@ -58,4 +67,8 @@ class Metrics:
 
     def text(self) -> bytes:
         """Return the exposition format."""
-        return generate_latest(self.registry)
+        if SHARED_FOLDER not in os.environ:
+            return generate_latest(self.registry)
+        shared = CollectorRegistry()
+        MultiProcessCollector(shared)
+        return generate_latest(shared)

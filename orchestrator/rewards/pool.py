@@ -19,6 +19,7 @@ import structlog
 from client.surroundings import for_child
 from orchestrator.config import Rewards
 from orchestrator.rewards.line import BeingScored, Job, Line
+from protocol.errors import Busy
 from protocol.run import RunSpec
 
 REST_SECONDS = 0.05
@@ -65,10 +66,10 @@ class RewardPool:
     async def score(self, job: Job | tuple[int, int, list[bytes]]) -> tuple[int, ...] | None:
         """Return one reward per rollout in ten-thousandths, or None where undecided.
 
-        Raises `KeyError` for a run that was not learned: here, so that it cannot end a serving task.
+        Raises `Busy` for a run that was not learned: another process may lease it a second before.
         """
         if job[0] not in self._runs:
-            raise KeyError(job[0])
+            raise Busy(f"run {job[0]} is being loaded; send the same again", retry_after_seconds=1)
         waiting = BeingScored(Job(*job), asyncio.get_running_loop().create_future())
         self._line.join(waiting)
         self._has_joined.set()

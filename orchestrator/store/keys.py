@@ -3,6 +3,7 @@
 All keys of a run share the hash tag `{run}`. Nothing here expires unless it says so: it is the run's record.
 
     rollcall:runs                 hash    run id → RunSpec JSON
+    rollcall:sender               string  the process that sends to chain now; SENDER_SECONDS
     rollcall:used:NONCE           string  a sign-in nonce; twice the clock skew, then stale anyway
     rollcall:probe                string  whether a write is taken, and which commands; a minute
     rollcall:bucket:WHO           hash    token bucket (tokens, at); 60 s after the last request
@@ -82,16 +83,13 @@ All keys of a run share the hash tag `{run}`. Nothing here expires unless it say
     rollcall:{RUN}:reports        hash    DIGEST, or DIGEST:ADDR about a verifier → `records.Report` JSON
     rollcall:{RUN}:accused:KEY    hash    of a report: verifier → its signature
     rollcall:{RUN}:events         stream  capped at NUM_EVENTS_KEPT
-    rollcall:{RUN}:settler        string  who settles now; SETTLER_SECONDS
-    rollcall:{RUN}:slasher        string  who slashes now; SETTLER_SECONDS
-    rollcall:{RUN}:renewer        string  who renews the permit now; SETTLER_SECONDS
-    rollcall:{RUN}:disputer       string  who examines postings now; SETTLER_SECONDS
 """
 
 from typing import Final
 
 RUNS: Final = "rollcall:runs"
 PROBE: Final = "rollcall:probe"
+SENDER: Final = "rollcall:sender"
 
 SEEN_SECONDS: Final = 7 * 86_400
 """Longer than any epoch stays disputable; afterwards a copy of old tokens is off-policy anyway."""
@@ -102,7 +100,7 @@ UNUSED_SECONDS: Final = 2 * 86_400
 """A day longer than the longest lease: until then whoever sent a rejected group may ask why."""
 NUM_EVENTS_KEPT: Final = 100_000
 """About 25 MB; a demo of 100 steps makes a tenth of it."""
-SETTLER_SECONDS: Final = 60
+SENDER_SECONDS: Final = 60
 UPLOADS_SECONDS: Final = 86_400
 TALLY_SECONDS: Final = 30 * 86_400
 """A test of withholding goes back 512 versions; a version that is older than this adds little."""

@@ -190,9 +190,8 @@ class Queue:
         await self.script("admit_request", 0, rate, burst, now, cost, "1", also=bucket)
 
     @asynccontextmanager
-    async def lock(self, run_id: int, name: str, owner: str, seconds: int) -> AsyncIterator[bool]:
-        """Hold a run's named lock while inside; yields whether it was free or already ours."""
-        key = keys.run_prefix(run_id) + name
+    async def lock(self, key: str, owner: str, seconds: int) -> AsyncIterator[bool]:
+        """Hold a lock while inside; yields whether it was free or already ours."""
         held = await self.call("SET", key, owner, "NX", "EX", seconds)
         if not held:
             held = await self.call("GET", key) == owner.encode()

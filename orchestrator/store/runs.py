@@ -70,9 +70,9 @@ class RunStore:
         _, total = await self.queue.pipeline([begun, ("INCRBY", key, num_bytes)])
         return int(total)
 
-    def alone(self, run_id: int, job: str, owner: str) -> AbstractAsyncContextManager[bool]:
-        """Hold a run's job while inside; yields whether it was free or already ours."""
-        return self.queue.lock(run_id, job, owner, keys.SETTLER_SECONDS)
+    def alone(self, owner: str) -> AbstractAsyncContextManager[bool]:
+        """Be the one that sends to chain while inside; yields whether nobody was, or we were."""
+        return self.queue.lock(keys.SENDER, owner, keys.SENDER_SECONDS)
 
     async def add(self, run_id: int, spec: RunSpec) -> None:
         await self.add_json(run_id, spec.to_json())

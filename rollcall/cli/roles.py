@@ -1,5 +1,7 @@
 """`rollcall serve | join | train`: a party's process, from one TOML file; `verify` has a file of its own."""
 
+from typing import Annotated
+
 import typer
 
 from rollcall.cli.options import ROLES, Assignments, ConfigFile, PrintConfig, example
@@ -7,17 +9,28 @@ from rollcall.frame.roles import Role
 
 commands = typer.Typer()
 
+Processes = Annotated[
+    int | None, typer.Option("--processes", help="How many share the port; default: the config's.")
+]
+
 
 @commands.command(
     rich_help_panel=ROLES, epilog=example("rollcall serve --config orchestrator.toml")
 )
 def serve(
-    config: ConfigFile = None, assign: Assignments = None, print_config: PrintConfig = False
+    config: ConfigFile = None,
+    assign: Assignments = None,
+    print_config: PrintConfig = False,
+    processes: Processes = None,
 ) -> None:
     """Run the orchestrator: leases, intake, queues, settlement."""
-    Role("orchestrator", "orchestrator.config:OrchestratorConfig", "orchestrator.main:main").start(
-        config, assign, print_config
-    )
+    chosen = [] if processes is None else [f"processes={processes}"]
+    Role(
+        "orchestrator",
+        "orchestrator.config:OrchestratorConfig",
+        "orchestrator.main:main",
+        has_processes=True,
+    ).start(config, [*(assign or ()), *chosen], print_config)
 
 
 @commands.command(

@@ -9,6 +9,7 @@ import inspect
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ class Role:
     name: str
     config: str
     entry: str
+    has_processes: bool = False
+    """Whether it may start more of its kind: its `main` is then told what each does first."""
 
     def start(self, path: Path | None, assign: Sequence[str] | None, print_config: bool) -> None:
         """Run the role until it ends; with `print_config` print its settings instead."""
@@ -44,12 +47,21 @@ class Role:
         _held = hold(settings)  # until the role ends
         configure_logging(self.name)
         main = _load(self.entry)
-        sys.setrecursionlimit(RECURSION_LIMIT)
-        running = main(settings, key)
+        begin = partial(_begin, self.name)
+        begin()
+        running = main(settings, key, *((begin,) if self.has_processes else ()))
         if inspect.iscoroutine(running):
             import asyncio
 
             asyncio.run(running)
+
+
+def _begin(role: str) -> None:
+    """Do what each process of a role does first, once its modules are there."""
+    from rollcall.frame.logs import configure_logging
+
+    configure_logging(role)
+    sys.setrecursionlimit(RECURSION_LIMIT)
 
 
 def settings_of(

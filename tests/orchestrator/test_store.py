@@ -22,7 +22,7 @@ PACKAGES = (
     "devchain",
 )
 DOOR = ROOT / "orchestrator/store"
-KEY_MAKERS = frozenset({"run_prefix", "used_nonce", "bucket", "uploads", "RUNS", "PROBE"})
+KEY_MAKERS = frozenset({"run_prefix", "used_nonce", "bucket", "uploads", "RUNS", "PROBE", "SENDER"})
 """What `keys.py` makes keys with."""
 
 

@@ -8,6 +8,10 @@ import pytest
 from starlette.testclient import TestClient
 
 from orchestrator.app import create_app
+from orchestrator.jobs import Service
+from orchestrator.run import Run
+from orchestrator.services import Services
+from orchestrator.store import keys
 from protocol.constants import MICRO
 from protocol.errors import NotFound
 from protocol.messages import EpochStage
@@ -110,3 +114,40 @@ def test_what_keeps_settlement_is_known_to_every_copy(
         settle_all(place)
         other.call(other.services.look, run)
         assert other.party("bob").lease().status_code == 200
+
+
+def test_a_copy_that_has_not_loaded_a_run_yet_takes_its_work_a_second_later(
+    place: Place, redis_url: str, tmp_path: Path
+) -> None:
+    with copy_of(place, redis_url, tmp_path / "blobs") as slower:
+        alice = slower.party("alice")
+        lease = alice.leases()[0].lease
+        learned, slower.services.rewards._runs = slower.services.rewards._runs, {}
+        body = alice.submission(lease)
+        response = alice.submit(body)
+        assert (response.status_code, response.json()["code"]) == (503, "busy"), response.text
+        slower.services.rewards._runs = learned
+        assert alice.submit(body).status_code == 200
+
+
+def test_one_copy_alone_sends_to_the_chain_whatever_the_job(
+    place: Place, redis_url: str, tmp_path: Path
+) -> None:
+    """Two would give their transactions the same numbers."""
+    sent = []
+
+    async def send(services: Services, _: Run) -> None:
+        sent.append(services)
+
+    def jobs_of(copy: Place, count: int) -> None:
+        service = Service(copy.services)
+        for _ in range(count):
+            copy.call(service._alone(send), copy.services, copy.services.runs[place.run_id])
+
+    with copy_of(place, redis_url, tmp_path / "blobs") as other:
+        jobs_of(place, 2)
+        jobs_of(other, 2)
+        assert sent == [place.services] * 2
+        place.call(place.services.store.queue.call, "DEL", keys.SENDER)  # as it expires
+        jobs_of(other, 1)
+        assert sent[2:] == [other.services]
