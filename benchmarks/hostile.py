@@ -1,9 +1,12 @@
 """Honest submissions beside hostile requests of ten kinds, against the same without them.
 
-One orchestrator process; a process of its own sends the hostile requests over as many connections as the
-honest ones have, as fast as they are answered. What honest work keeps is a ratio within one call of this
-program: its rate, its 99th percentile, and what a submission adds to memory, Redis and disk. Every hostile
-request must be refused, by the code that the table shows.
+One orchestrator process with the limits that it has by default, and honest workers that stay within theirs.
+A process of its own sends the hostile requests over many connections, as fast as they are answered. In turns
+honest work is measured alone, beside the attack, and beside the same attack at another port, where a bare
+server refuses everything: what that leaves is what the attack costs by being on the same machine, and the
+rate beside the attack is given against both. `cpu` is the part of the orchestrator's processor time that honest
+work keeps, whatever else the machine does. Every hostile request must be refused, by the code that the
+table shows; memory, Redis and disk grow by honest work alone.
 
     python -m benchmarks.hostile [--requests N] [--submissions N]
 """
@@ -11,6 +14,7 @@ request must be refused, by the code that the table shows.
 import argparse
 import asyncio
 import json
+import platform
 import subprocess
 import sys
 import tempfile
@@ -19,9 +23,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from itertools import cycle
+from itertools import cycle, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import psutil
 import uvicorn
@@ -30,21 +34,28 @@ import zstandard
 from benchmarks.intake import (
     NUM_CONNECTIONS,
     WAVE,
+    cpu_of,
     load,
-    orchestrator_app,
+    prepared,
     read_requests,
     redis_process,
     request_bytes,
     server,
 )
+from orchestrator.budgets import HELD_SECONDS
 
 if TYPE_CHECKING:
     from tests.stage.place import Place
 
 NUM_REQUESTS = 100_000
 ROUNDS = 4
-"""Stretches of honest work alone and under attack, in turns: another load on the machine meets both."""
+"""Stretches of honest work of each kind, in turns: another load on the machine meets all."""
+WORKERS = tuple(f"w{n}" for n in range(16))
+"""So that none needs more than the requests that one may make."""
+NUM_HOSTILE = 256
+"""Connections of the attack; honest work has an eighth of them."""
 OUT = Path("build/bench/hostile.json")
+MODULE: Final = "benchmarks.hostile"
 ELEMENTS = b"\x81\xa8rollouts\xdc\xea\x60" + bytes(60_000)
 """Sixty thousand rollouts that are none, in 32 bytes under zstd."""
 
@@ -55,6 +66,10 @@ class Phase:
 
     took: list[float] = field(default_factory=list)
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    """What the orchestrator's processes took of the processor, for honest and hostile requests."""
+    attack_cpu_seconds: float = 0.0
+    """What sending the hostile requests took meanwhile, of the same machine."""
     rss_bytes: int = 0
     redis_bytes: int = 0
     disk_bytes: int = 0
@@ -62,6 +77,10 @@ class Phase:
     @property
     def rate(self) -> float:
         return len(self.took) / self.seconds
+
+    @property
+    def cpu_each(self) -> float:
+        return self.cpu_seconds / len(self.took)
 
     @property
     def percentile_ms(self) -> float:
@@ -100,15 +119,32 @@ def get(path: str) -> bytes:
     return f"GET {path} HTTP/1.1\r\nhost: market.test\r\n\r\n".encode()
 
 
-def serve(port: int, redis_url: str, folder: Path, count: int) -> None:
+def serve(what: str, port: int, redis_url: str, folder: Path, count: int) -> None:
     """Serve until killed, with every kind of hostile request written beside the honest ones."""
 
     def also(place: "Place") -> None:
         kinds = {kind: request.hex() for kind, request in hostile_requests(place).items()}
         (folder / "hostile").write_text(json.dumps(kinds))
 
-    app = orchestrator_app(redis_url, folder, count, also)
-    uvicorn.run(app, port=port, log_level="error", access_log=False)
+    if what == "bare":
+        app: Any = refuse
+    else:
+        app = prepared(redis_url, folder, count, {}, workers=WORKERS, also=also)()
+    uvicorn.run(
+        app,
+        port=port,
+        log_level="error",
+        access_log=False,
+        lifespan="off" if what == "bare" else "on",
+    )
+
+
+async def refuse(_scope: Any, _receive: Any, send: Any) -> None:
+    """Refuse a request as late as the orchestrator does whoever owes, and do nothing else."""
+    await asyncio.sleep(HELD_SECONDS)
+    headers = [(b"content-length", b"2")]
+    await send({"type": "http.response.start", "status": 429, "headers": headers})
+    await send({"type": "http.response.body", "body": b"{}"})
 
 
 def attack(port: int, folder: Path, count: int) -> None:
@@ -127,11 +163,12 @@ def attack(port: int, folder: Path, count: int) -> None:
                 code = json.loads(body).get("code", code)
             found[kind][code] += 1
             if b"connection: close" in head.lower():
+                writer.close()
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.close()
 
     async def send() -> None:
-        await asyncio.gather(*(send_some() for _ in range(NUM_CONNECTIONS)))
+        await asyncio.gather(*(send_some() for _ in range(NUM_HOSTILE)))
 
     asyncio.run(send())
     print(json.dumps(found))
@@ -145,17 +182,13 @@ async def answer(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
     return head, await reader.readexactly(size)
 
 
-async def honest(
-    port: int, requests: Iterable[bytes], attacker: subprocess.Popen[bytes] | None
-) -> list[float]:
-    """Send submissions, as long as the attacker does, and return how long each took."""
+async def honest(port: int, requests: Iterable[bytes]) -> list[float]:
+    """Send submissions and return how long each took."""
     pending, took = iter(requests), list[float]()
 
     async def send_some() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         for request in pending:
-            if attacker is not None and attacker.poll() is not None:
-                break
             began = time.perf_counter()
             writer.write(request)
             head, body = await answer(reader)
@@ -191,63 +224,91 @@ def add_stretch(
     phase: Phase,
     server: Server,
     requests: Sequence[bytes],
-    attacker: subprocess.Popen[bytes] | None = None,
+    attacker: "subprocess.Popen[bytes] | None" = None,
 ) -> None:
     """Send submissions and note what they and the attacker leave behind."""
+    sender = psutil.Process(attacker.pid) if attacker else None
     before, began = server.used(), time.perf_counter()
-    phase.took += asyncio.run(honest(server.port, requests, attacker))
+    spent, sent = cpu_of(server.process), cpu_of(sender) if sender else 0.0
+    phase.took += asyncio.run(honest(server.port, requests))
     phase.seconds += time.perf_counter() - began
+    phase.cpu_seconds += cpu_of(server.process) - spent
+    phase.attack_cpu_seconds += cpu_of(sender) - sent if sender else 0.0
     rss, held, disk = (now - then for now, then in zip(server.used(), before, strict=True))
     phase.rss_bytes += rss
     phase.redis_bytes += held
     phase.disk_bytes += disk
 
 
-def run(num_requests: int, num_submissions: int) -> tuple[Phase, Phase, dict[str, Counter[str]]]:
-    """Measure honest work alone and under attack, in turns; return how each kind was answered too."""
-    alone, beside, answered = Phase(), Phase(), dict[str, Counter[str]]()
+@dataclass(slots=True)
+class Found:
+    """Honest work alone, beside the attack, and beside the same at another server."""
+
+    alone: Phase = field(default_factory=Phase)
+    elsewhere: Phase = field(default_factory=Phase)
+    beside: Phase = field(default_factory=Phase)
+    answered: dict[str, Counter[str]] = field(default_factory=dict)
+    """By kind of hostile request, how often each code came."""
+    attack_seconds: float = 0.0
+
+
+def run(num_requests: int, num_submissions: int) -> Found:
+    """Measure honest work of each kind in turns."""
+    found, size = Found(), num_submissions // ROUNDS
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        total = 2 * num_submissions + WAVE
+        total = 3 * size * ROUNDS + WAVE
         with (
             redis_process(folder) as redis_url,
-            server("market", redis_url, folder, total, "benchmarks.hostile") as (port, pid),
+            server("market", redis_url, folder, total, module=MODULE) as (port, pid),
+            server("bare", redis_url, folder, 0, module=MODULE) as (bare_port, _),
         ):
-            found = Server(port, psutil.Process(pid), folder, redis_url)
-            requests = read_requests(folder / "requests")
-            asyncio.run(load(port, requests[:WAVE]))
-            size = num_submissions // ROUNDS
-            for start in range(WAVE, WAVE + 2 * size * ROUNDS, 2 * size):
-                add_stretch(alone, found, requests[start : start + size])
-                words = ["--attack", str(port), str(folder), str(num_requests // ROUNDS)]
-                attacker = subprocess.Popen(
-                    [sys.executable, "-m", "benchmarks.hostile", *words], stdout=subprocess.PIPE
-                )
-                add_stretch(beside, found, requests[start + size : start + 2 * size], attacker)
-                for kind, codes in json.loads(attacker.communicate()[0]).items():
-                    answered.setdefault(kind, Counter()).update(codes)
-    return alone, beside, answered
+            market = Server(port, psutil.Process(pid), folder, redis_url)
+            requests = iter(read_requests(folder / "requests"))
+            asyncio.run(load(port, list(islice(requests, WAVE))))
+            for _ in range(ROUNDS):
+                add_stretch(found.alone, market, list(islice(requests, size)))
+                with attacking(bare_port, folder, num_requests) as attacker:
+                    add_stretch(found.elsewhere, market, list(islice(requests, size)), attacker)
+                    attacker.kill()
+                began = time.perf_counter()
+                with attacking(port, folder, num_requests // ROUNDS) as attacker:
+                    add_stretch(found.beside, market, list(islice(requests, size)), attacker)
+                    answered = json.loads(attacker.communicate()[0])
+                found.attack_seconds += time.perf_counter() - began
+                for kind, codes in answered.items():
+                    found.answered.setdefault(kind, Counter()).update(codes)
+    return found
 
 
-def report(alone: Phase, beside: Phase, answered: dict[str, Counter[str]]) -> dict[str, float]:
+def attacking(port: int, folder: Path, count: int) -> "subprocess.Popen[bytes]":
+    words = ["--attack", str(port), str(folder), str(count)]
+    return subprocess.Popen([sys.executable, "-m", MODULE, *words], stdout=subprocess.PIPE)
+
+
+def report(found: Found) -> dict[str, float]:
     """Print the table; return the ratios."""
-    for name, phase in (("alone", alone), ("beside", beside)):
+    alone, elsewhere, beside = found.alone, found.elsewhere, found.beside
+    for name, phase in (("alone", alone), ("elsewhere", elsewhere), ("beside", beside)):
         each = len(phase.took)
         print(
-            f"{name:7} {each:6} submissions  {phase.rate:6.0f} /s   99 % within {phase.percentile_ms:7.1f} ms   "
+            f"{name:10} {each:6} submissions  {phase.rate:6.0f} /s, {1e3 * phase.cpu_each:.2f} ms CPU each   99 % within {phase.percentile_ms:7.1f} ms   "
             f"{phase.rss_bytes / 2**20:+.1f} MiB   each {phase.redis_bytes / each:.0f} B of Redis, "
-            f"{phase.disk_bytes / each:.0f} B of blobs"
+            f"{phase.disk_bytes / each:.0f} B of blobs   attacker {phase.attack_cpu_seconds / phase.seconds:.2f} CPU"
         )
-    share = len(beside.took) / len(alone.took)
     ratios = {
         "rate": beside.rate / alone.rate,
+        "rate_elsewhere": beside.rate / elsewhere.rate,
+        "cpu": alone.cpu_each / beside.cpu_each,
         "percentile": beside.percentile_ms / alone.percentile_ms,
-        "redis": beside.redis_bytes / alone.redis_bytes / share,
-        "disk": beside.disk_bytes / alone.disk_bytes / share,
+        "redis": beside.redis_bytes / alone.redis_bytes,
+        "disk": beside.disk_bytes / alone.disk_bytes,
     }
     print("   ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items()))
-    for kind, codes in answered.items():
+    for kind, codes in found.answered.items():
         print(f"{kind:24} " + ", ".join(f"{code} {count}" for code, count in codes.items()))
+    count = sum(codes.total() for codes in found.answered.values())
+    print(f"{count} hostile requests, {count / found.attack_seconds:.0f} /s")
     return ratios
 
 
@@ -256,26 +317,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=NUM_REQUESTS)
     parser.add_argument(
-        "--submissions", type=int, help="alone, and as many beside; a fifth of the requests"
+        "--submissions", type=int, help="of each kind; default: a fifth of the requests"
     )
-    parser.add_argument("--serve", nargs=5, help=argparse.SUPPRESS)
+    parser.add_argument("--serve", nargs=6, help=argparse.SUPPRESS)
     parser.add_argument("--attack", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
-        _, port, redis_url, folder, count = arguments.serve
-        serve(int(port), redis_url, Path(folder), int(count))
+        what, port, redis_url, folder, count, _ = arguments.serve
+        serve(what, int(port), redis_url, Path(folder), int(count))
         return
     if arguments.attack:
         port, folder, count = arguments.attack
         attack(int(port), Path(folder), int(count))
         return
-    alone, beside, answered = run(
-        arguments.requests, arguments.submissions or arguments.requests // 5
-    )
-    ratios = report(alone, beside, answered)
+    found = run(arguments.requests, arguments.submissions or arguments.requests // 5)
+    ratios = report(found)
     OUT.parent.mkdir(parents=True, exist_ok=True)
-    sides = {name: asdict(phase) for name, phase in (("alone", alone), ("beside", beside))}
-    OUT.write_text(json.dumps({"ratios": ratios, **sides, "codes": answered}, indent=1) + "\n")
+    OUT.write_text(
+        json.dumps({"ratios": ratios, "processor": platform.processor(), **asdict(found)}) + "\n"
+    )
 
 
 if __name__ == "__main__":

@@ -46,17 +46,20 @@ class Ground:
     ledgers: dict[str, WholeLedger] = field(default_factory=dict)
 
     @classmethod
-    def build(cls, clock: Clock | None = None) -> "Ground":
-        """Make it; a market whose client is a real program needs a clock that is `Running`."""
+    def build(cls, clock: Clock | None = None, *, more: tuple[str, ...] = ()) -> "Ground":
+        """Make it; a market whose client is a real program needs a clock that is `Running`.
+
+        `more` are further people with a stake.
+        """
         names = ["operator", "orchestrator", "trainer", "deployer", "stranger", "hot"]
-        names += ["v0", "v1", "v2", "s0", "s1", "alice", "bob", "carol"]
+        names += ["v0", "v1", "v2", "s0", "s1", "alice", "bob", "carol", *more]
         people = {name: person(name) for name in names}
         clock = clock or Clock(START)
         funded = [bytes.fromhex(account.address[2:]) for account in people.values()]
         chain = DevChain(funded, genesis_time=clock.now)
         w3 = Web3(InProcess(Rpc(chain, clock=clock)))
         ground = cls(w3, chain, clock, deploy(Node(w3.provider), people["deployer"], TERMS), people)
-        for name in ("v0", "v1", "v2", "alice", "bob", "carol", "operator"):
+        for name in ("v0", "v1", "v2", "alice", "bob", "carol", "operator", *more):
             ground.by(name).mint(ground.address(name), 10 * STAKE)
             ground.by(name).register(2 * STAKE, ground.address(name), ground.address(name))
         ground.by("operator").mint(ground.address("operator"), 10_000 * BUDGET)
