@@ -27,10 +27,10 @@ class Limits(BaseModel):
     """Steady request rate of one signed-in account."""
     request_burst: int = 400
     """Requests one account may make at once."""
-    address_requests_per_second: float = 400.0
-    """Steady rate of unauthenticated requests from one network address."""
-    address_request_burst: int = 4000
-    """Unauthenticated requests one network address may make at once."""
+    address_requests_per_second: float = 100.0
+    """Steady rate of requests from one network address without a stake: a twentieth of what a core answers."""
+    address_request_burst: int = 2000
+    """Requests without a stake that one network address may make at once."""
     max_json_bytes: int = 1 << 24
     """Largest JSON body, a policy's manifest: 2.9 MiB for 32 billion weights, 5.9 for a mixture of as many.
     What others than trainers send has smaller limits of its own."""
