@@ -76,8 +76,8 @@ def admit(
 
 def copy_key(submission: Submission) -> bytes | None:
     """Return what identifies the group's tokens, or None where equal groups may be chance."""
-    total = sum(float(rollout.worker_logprobs().sum()) for rollout in submission.rollouts)
-    if total > -COINCIDENCE_NATS:
+    logprobs = np.frombuffer(b"".join(r.logprobs for r in submission.rollouts), dtype="<f4")
+    if logprobs.sum(dtype=np.float64) > -COINCIDENCE_NATS:
         return None
     return keccak256(b"".join(rollout.tokens + b"|" for rollout in submission.rollouts))
 

@@ -55,6 +55,10 @@ def test_what_decodes_has_only_that_encoding(data: bytes) -> None:
         msgpack.packb(1.5),
         msgpack.packb({1: 2}, use_bin_type=True),
         msgpack.packb(msgpack.ExtType(1, b"x")),
+        b"\x91\xc7\x00a",  # an extension of no bytes
+        msgpack.packb([0, 1.5]),
+        msgpack.packb({"a": 1.5}),
+        msgpack.packb([{"b": 1, "a": 2}]),
         b"\xdf\xff\xff\xff\xff",  # a map that claims four billion entries
         b"\xa2\xff\xfe",  # not UTF-8
         b"",
