@@ -107,7 +107,7 @@ def bodies_read(party: Party, monkeypatch: pytest.MonkeyPatch, count: int) -> in
         raise Malformed("not one")
 
     with monkeypatch.context() as watching:
-        watching.setattr(intake, "read_submission", counting)
+        watching.setattr(intake, "repack", counting)
         for _ in range(count):
             assert party.submit(b"(\xb5/\xfd").status_code >= 400
     return len(read)
