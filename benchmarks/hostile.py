@@ -14,6 +14,7 @@ table shows; memory, Redis and disk grow by honest work alone.
 import argparse
 import asyncio
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -333,9 +334,19 @@ def main() -> None:
     found = run(arguments.requests, arguments.submissions or arguments.requests // 5)
     ratios = report(found)
     OUT.parent.mkdir(parents=True, exist_ok=True)
+    sides = {name: asdict(getattr(found, name)) for name in ("alone", "elsewhere", "beside")}
+    machine = {"processor": processor(), "cores": os.cpu_count(), "command": " ".join(sys.argv)}
     OUT.write_text(
-        json.dumps({"ratios": ratios, "processor": platform.processor(), **asdict(found)}) + "\n"
+        json.dumps({"ratios": ratios, **machine, **sides, "codes": found.answered}) + "\n"
     )
+
+
+def processor() -> str:
+    """Return the processor's name, as Linux tells it."""
+    about = Path("/proc/cpuinfo")
+    lines = about.read_text().splitlines() if about.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
 
 
 if __name__ == "__main__":
