@@ -320,11 +320,11 @@ def main() -> None:
     parser.add_argument(
         "--submissions", type=int, help="of each kind; default: a fifth of the requests"
     )
-    parser.add_argument("--serve", nargs=6, help=argparse.SUPPRESS)
+    parser.add_argument("--serve", nargs=5, help=argparse.SUPPRESS)
     parser.add_argument("--attack", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
-        what, port, redis_url, folder, count, _ = arguments.serve
+        what, port, redis_url, folder, count = arguments.serve
         serve(what, int(port), redis_url, Path(folder), int(count))
         return
     if arguments.attack:

@@ -1,10 +1,10 @@
-"""Submissions per second through an orchestrator of one process and of two, against a bare route.
+"""Submissions per second through one orchestrator process, against a bare route.
 
 The bare route reads the same body and does one `XADD`. The orchestrator's checks the signature,
 admits, has the rewards recomputed in its scoring child, stores the body, signs the receipt and
-records the group. All run under the same server with the same client, in the same call of this
+records the group. Both run under the same server with the same client, in the same call of this
 program; the ratio of their rates is the result, and beside it that of the processor's time, which
-other loads on the machine change less. Memory is the first process's resident set over the
+other loads on the machine change less. Memory is the server's resident set over the
 submissions, which must stay flat.
 
     python -m benchmarks.intake [--full] [--submissions N]
@@ -80,19 +80,12 @@ def bare_app(redis_url: str) -> FastAPI:
     return app
 
 
-def serve(
-    what: str, port: int, redis_url: str, folder: Path, count: int, *, processes: int
-) -> None:
-    """Serve one side until killed, by processes that share the port."""
+def serve(what: str, port: int, redis_url: str, folder: Path, count: int) -> None:
+    """Serve one side until killed."""
     open_app: Callable[[], FastAPI] = partial(bare_app, redis_url)
     if what == "market":
         open_app = prepared(redis_url, folder, count, UNLIMITED)
-    settings: dict[str, Any] = {"port": port, "log_level": "error", "access_log": False}
-    listener = uvicorn.Config("", **settings).bind_socket()
-    for _ in range(processes - 1):
-        if os.fork() == 0:
-            break
-    uvicorn.Server(uvicorn.Config(open_app(), **settings)).run(sockets=[listener])
+    uvicorn.run(open_app(), port=port, log_level="error", access_log=False)
 
 
 def prepared(
@@ -222,12 +215,11 @@ def server(
     folder: Path,
     count: int,
     *,
-    processes: int = 1,
     module: str = "benchmarks.intake",
 ) -> Iterator[tuple[int, int]]:
     """Run one side; yields its port and process id once it listens."""
     port = free_port()
-    arguments = ["--serve", what, str(port), redis_url, str(folder), str(count), str(processes)]
+    arguments = ["--serve", what, str(port), redis_url, str(folder), str(count)]
     process = subprocess.Popen([sys.executable, "-m", module, *arguments])
     try:
         while True:
@@ -239,8 +231,7 @@ def server(
             time.sleep(0.1)
         yield port, process.pid
     finally:
-        for one in [*psutil.Process(process.pid).children(), process]:
-            one.terminate()
+        process.terminate()
         process.wait()
 
 
@@ -269,21 +260,19 @@ def bare_requests(requests: list[bytes]) -> list[bytes]:
 
 
 def run(count: int) -> list[Measured]:
-    """Measure one process, two, and the bare route; the first thousand submissions warm each of them."""
+    """Measure both sides; the first thousand submissions warm each of them."""
     found = []
-    for processes in (1, 2):
-        with tempfile.TemporaryDirectory() as name, redis_process(Path(name)) as redis_url:
-            side = ("market", redis_url, Path(name), count + WAVE)
-            with server(*side, processes=processes) as (port, pid):
-                requests = read_requests(Path(name) / "requests")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with redis_process(folder) as redis_url:
+            with server("market", redis_url, folder, count + WAVE) as (port, pid):
+                requests = read_requests(folder / "requests")
                 asyncio.run(load(port, requests[:WAVE]))
-                title = f"{processes} process" + "es" * (processes > 1)
-                found.append(measure(title, port, pid, requests[WAVE:]))
-    with tempfile.TemporaryDirectory() as name, redis_process(Path(name)) as redis_url:
-        bare = bare_requests(requests)
-        with server("bare", redis_url, Path(name), 0) as (port, pid):
-            asyncio.run(load(port, bare[:WAVE]))
-            found.append(measure("bare route", port, pid, bare[WAVE:]))
+                found.append(measure("orchestrator", port, pid, requests[WAVE:]))
+            bare = bare_requests(requests)
+            with server("bare", redis_url, folder, 0) as (port, pid):
+                asyncio.run(load(port, bare[:WAVE]))
+                found.append(measure("bare route", port, pid, bare[WAVE:]))
     return found
 
 
@@ -292,11 +281,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--submissions", type=int, default=NUM_SUBMISSIONS)
     parser.add_argument("--full", action="store_true", help=f"{NUM_FULL} submissions")
-    parser.add_argument("--serve", nargs=6, help=argparse.SUPPRESS)
+    parser.add_argument("--serve", nargs=5, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
-        what, port, redis_url, folder, count, processes = arguments.serve
-        serve(what, int(port), redis_url, Path(folder), int(count), processes=int(processes))
+        what, port, redis_url, folder, count = arguments.serve
+        serve(what, int(port), redis_url, Path(folder), int(count))
         return
     found = run(NUM_FULL if arguments.full else arguments.submissions)
     bare = found[-1]
