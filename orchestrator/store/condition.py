@@ -26,7 +26,7 @@ COMMANDS = {
     **dict.fromkeys(("EXPIRE", "HDEL", "HEXISTS", "HGET", "HMGET", "INCRBY", "SADD", "SET"), 2),
     **dict.fromkeys(("SISMEMBER", "SREM", "ZREM", "ZSCORE"), 2),
     **dict.fromkeys(("HINCRBY", "HSET", "HSETNX", "XREAD", "ZADD", "ZCOUNT", "ZRANGE"), 3),
-    **dict.fromkeys(("ZRANGEBYSCORE", "ZREMRANGEBYSCORE"), 3),
+    **dict.fromkeys(("ZRANGEBYSCORE", "ZREMRANGEBYSCORE", "ZREVRANGE"), 3),
     "XADD": 4,
     "INFO": 0,
 }

@@ -130,7 +130,8 @@ def test_what_can_be_lived_with_is_told_with_its_remedy(
 
         with capture_logs() as logged:
             asyncio.run(begin())
-        assert [entry["found"] for entry in logged] == [finding.what]
+        [told] = [entry["found"] for entry in logged]
+        assert said in told  # its memory differs by some bytes from look to look
 
 
 def test_a_redis_that_shows_nothing_of_itself_is_served_and_it_is_said(tmp_path: Path) -> None:
