@@ -55,7 +55,7 @@ def test_pending_epochs_keep_their_signers_when_one_is_replaced(lab: Lab) -> Non
     run_id = lab.world.run_id
     lab.send(lab.ledger.functions.proposeReplacement(run_id, 0, lab.address("bob")), "operator")
     # The lie waits for a ruling, so that it is still pending when its signer is replaced.
-    lab.world.wait(WINDOW - 5)
+    lab.world.wait(WINDOW // 2)
     hold(lab, header)
     lab.world.wait(WINDOW)
     lab.send(lab.ledger.functions.replaceVerifier(run_id))
