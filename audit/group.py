@@ -14,7 +14,7 @@ from audit.lineage import Lineage
 from audit.tasks import tokenizer_of
 from client.public import Reader
 from protocol.commitment import SpokeFor, check_work
-from protocol.environments.base import Environment, Undecidable
+from protocol.environments.base import Environment
 from protocol.environments.decoding import Decoder
 from protocol.environments.registry import environment
 from protocol.errors import MarketError
@@ -87,9 +87,7 @@ def check_group(
         found.append(f"{name} has {lengths} tokens, the record counted {list(group.tokens)}")
     problem = made.problem(lease.index)
     scores = [made.score(problem, text) for text in texts(submission, info, tokenizer)]
-    if not any(isinstance(score, Undecidable) for score in scores) and scores != list(
-        group.rewards
-    ):
+    if scores != list(group.rewards):
         found.append(f"{name} earns {scores}, the record says {list(group.rewards)}")
     return found
 

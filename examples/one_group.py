@@ -207,8 +207,7 @@ def lessons(
     problem = task.problem(group.lease.index)
     rollouts = read_submission(group.body, spec.most_submission_bytes).rollouts
     texts = [tokenizer.decode(rollout.token_ids().tolist()) for rollout in rollouts]
-    scores = [task.score(problem, text) for text in texts]
-    rewards = [score for score in scores if isinstance(score, int)]  # a sum is always decidable
+    rewards = [task.score(problem, text) for text in texts]
     return zip(rewards, group_advantages(rewards), texts, strict=True)
 
 

@@ -1,7 +1,7 @@
 """Measure accuracy on held-out problems: one sample each, at the run's temperature, untruncated.
 
 Problems and seed are the same each time, so that two versions differ by their weights and not by
-luck of the draw. Scores are the environment's; a problem it cannot decide counts as wrong.
+luck of the draw. Scores are the environment's.
 Left out: when it is done and by whom (`evaluator.py`).
 """
 
@@ -111,8 +111,7 @@ class HeldOut:
 
     def _score(self, problem: Problem, completion: Sequence[int]) -> int:
         decoder = Decoder(self.tokenizer, self.spec.eos_token_id)
-        score = self.environment.score(problem, decoder.text(completion))
-        return score if isinstance(score, int) else 0
+        return self.environment.score(problem, decoder.text(completion))
 
 
 def draw(logits_RV: Tensor, uniform_R: Tensor) -> Tensor:

@@ -20,7 +20,6 @@ from benchmarks.attacks.stale import policy_after
 from benchmarks.attacks.tasks import Task, sums, word_problems
 from protocol.advantage import group_advantages
 from protocol.constants import MICRO
-from protocol.environments.base import Undecidable
 from protocol.policies.manifest import Weights
 from protocol.precision import ComputeDtype
 from protocol.rollout import Lease, Rollout
@@ -78,11 +77,9 @@ class Policies:
         return self._tokenizer
 
     def score(self, lease: Lease, rollout: Rollout) -> int:
-        """Return the reward, 0 also where the scorer cannot decide."""
         text = self.tokenizer.decode(rollout.token_ids().tolist(), skip_special_tokens=True)
         environment = self.task.environment
-        score = environment.score(environment.problem(lease.index), text)
-        return 0 if isinstance(score, Undecidable) else score
+        return environment.score(environment.problem(lease.index), text)
 
     def named(self, name: str) -> Weights:
         """Return `exact`, `later` (20 GRPO steps on) or `other` (another seed, hardly trained)."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from protocol.environments.arithmetic import Arithmetic
-from protocol.environments.base import Draws, Environment, Problem, Score
+from protocol.environments.base import Draws, Environment, Problem
 from protocol.environments.gsm8k import Gsm8k
 
 NUM_OWN_PROBLEMS = 2_048
@@ -76,7 +76,7 @@ class InChat:
         turn = f"<|im_start|>user\n{asked.prompt.strip()}<|im_end|>\n<|im_start|>assistant\n"
         return Problem(turn, asked.gold, asked.solution)
 
-    def score(self, problem: Problem, completion: str) -> Score:
+    def score(self, problem: Problem, completion: str) -> int:
         return self._asked.score(problem, completion)
 
 

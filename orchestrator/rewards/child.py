@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import msgpack
 from tokenizers import Tokenizer
 
-from protocol.environments.base import Environment, Undecidable
+from protocol.environments.base import Environment
 from protocol.environments.decoding import Decoder
 from protocol.environments.registry import environment
 
@@ -35,21 +35,14 @@ class Scorer:
             return True
         return [self._timed(*group) for group in message["groups"]]
 
-    def _timed(self, *group: Any) -> tuple[list[int] | None, float]:
+    def _timed(self, *group: Any) -> tuple[list[int], float]:
         began = time.perf_counter()
         return self._score(*group), time.perf_counter() - began
 
-    def _score(self, run_id: int, index: int, rollouts: list[bytes]) -> list[int] | None:
-        """Return a group's rewards, or None where any of them is undecidable."""
+    def _score(self, run_id: int, index: int, rollouts: list[bytes]) -> list[int]:
         made, decoder = self._runs[run_id]
         problem = made.problem(index)
-        rewards = []
-        for data in rollouts:
-            score = made.score(problem, decoder.text(_tokens(data)))
-            if isinstance(score, Undecidable):
-                return None
-            rewards.append(score)
-        return rewards
+        return [made.score(problem, decoder.text(_tokens(data))) for data in rollouts]
 
 
 def _tokens(data: bytes) -> list[int]:

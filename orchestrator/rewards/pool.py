@@ -115,7 +115,7 @@ class RewardPool:
         answers = await child.score([waiting.job for waiting in frame], self._runs)
         for waiting, (rewards, seconds) in zip(frame, answers, strict=True):
             self._line.scored(waiting, seconds, time.monotonic())
-            _settle(waiting, None if rewards is None else tuple(rewards))
+            _settle(waiting, tuple(rewards))
 
 
 def _settle(waiting: BeingScored, rewards: tuple[int, ...] | None) -> None:
@@ -133,7 +133,7 @@ class Child:
 
     async def score(
         self, jobs: list[Job], runs: dict[int, dict[str, Any]]
-    ) -> list[tuple[list[int] | None, float]]:
+    ) -> list[tuple[list[int], float]]:
         """Score groups, and say how long each took; raise `ScorerLost` and be without a process where the child fails."""
         try:
             await self._start()

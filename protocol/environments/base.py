@@ -40,17 +40,6 @@ class Problem:
     solution: str
 
 
-@dataclass(frozen=True, slots=True)
-class Undecidable:
-    """The scorer ran out of its bounds: neither right nor wrong, and nobody's fault."""
-
-    reason: str
-
-
-Score: TypeAlias = int | Undecidable
-"""Ten-thousandths from 0 to `FULL_SCORE`, or `Undecidable`."""
-
-
 class Environment(Protocol):
     """Prompts and their reward. Both methods are pure: no clock, no network, no hidden chance."""
 
@@ -69,8 +58,8 @@ class Environment(Protocol):
     def problem(self, index: int) -> Problem:
         """Return the problem at `index`; `IndexError` where there is none."""
 
-    def score(self, problem: Problem, completion: str) -> Score:
-        """Judge a stranger's completion; total: never raises, never hangs."""
+    def score(self, problem: Problem, completion: str) -> int:
+        """Return from 0 to `FULL_SCORE` for a stranger's completion; total: never raises, never hangs."""
 
 
 class Draws:
