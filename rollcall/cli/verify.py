@@ -73,7 +73,8 @@ def verify(
     """Verify: replay what workers sampled, sign verdicts and epochs.
 
     With --explain: replay one submission from public data, position by position, say what was done, and check
-    its signed verdicts. Needs no key; exits 1 if a verdict is not reproduced.
+    its signed verdicts. With a node, the run's terms are held to the chain and hot keys are looked up. Needs no key;
+    exits 1 if a verdict is not reproduced.
     """
     if explain is None:
         if orchestrator or run_id is not None or as_json or all_positions:
@@ -86,44 +87,16 @@ def verify(
         ).start(config, assign, print_config)
         return
     quiet_libraries()
-    holds = explain_one(
-        explain,
-        *(orchestrator, run_id, device),
-        all_positions=all_positions,
-        as_json=as_json,
-        rpc=rpc,
-        deployment=deployment,
-    )
-    raise typer.Exit(0 if holds else 1)
-
-
-def explain_one(
-    digest: str,
-    orchestrator: str | None,
-    run_id: int | None,
-    device: str,
-    *,
-    all_positions: bool,
-    as_json: bool,
-    rpc: str | None,
-    deployment: Path,
-) -> bool:
-    """Explain one submission; return whether its verdicts are reproduced.
-
-    With a node, the run's terms are compared with the chain and hot keys are looked up.
-    """
     # Before what takes seconds to load.
     if orchestrator is None:
         raise UserError("--explain needs --orchestrator URL: whose public data is read")
-    work_digest = digest_of_work(digest)
+    work_digest = digest_of_work(explain)
     with errors.status("loading torch"):
         from client.public import Reader
-        from rollcall.explain.explain import explain
+        from rollcall.explain.explain import explain as explained
         from rollcall.explain.view import show, to_json
     reader = Reader(orchestrator)
-    spoke_for: SpokeFor | None = None
-    if rpc is not None:
-        spoke_for = on_chain(reader, rpc, deployment, run_id)
+    spoke_for = None if rpc is None else on_chain(reader, rpc, deployment, run_id)
     if rpc is None:
         errors.print("[dim]the terms are the orchestrator's word: --rpc holds them to the chain[/]")
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
@@ -133,9 +106,8 @@ def explain_one(
         def fetched(kind: str, done: int, size: int) -> None:
             progress.update(bars[kind], completed=done, total=size, visible=True)
 
-        found = explain(
-            reader,
-            work_digest,
+        found = explained(
+            *(reader, work_digest),
             run_id=run_id,
             device=device,
             fetched=fetched,
@@ -145,7 +117,7 @@ def explain_one(
         typer.echo(to_json(found, all_positions=all_positions))
     else:
         show(found, open_console(), all_positions=all_positions)
-    return found.holds
+    raise typer.Exit(0 if found.holds else 1)
 
 
 def digest_of_work(text: str) -> bytes:

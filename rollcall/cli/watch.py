@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from protocol.user_error import UserError, hosts_only
 from rollcall.cli.audit import OrchestratorUrl
@@ -32,6 +26,9 @@ from rollcall.frame.logs import configure_logging
 if TYPE_CHECKING:
     from audit.watcher import Watcher
     from client.voice import Voice
+
+POLL_SECONDS = 2.0
+"""Between two rounds."""
 
 commands = typer.Typer()
 
@@ -63,87 +60,58 @@ def watch(
 ) -> None:
     """Watch every epoch, prove fraud as it is posted, and answer demands.
 
-    ROLLCALL_KEY pays gas; bonds only with --demand and --escalate.
+    ROLLCALL_KEY pays gas; bonds only with --demand and --escalate. A dry run needs no key, tells everything and
+    sends nothing.
     """
-    from rollcall.frame.keys import key_from_environment
-
-    watch_market(
-        url,
-        rpc=require_rpc(rpc),
-        deployment=deployment,
-        folder=state,
-        console=open_console(),
-        run_ids=tuple(run or ()),
-        key=None if dry_run else key_from_environment(),
-        demands=demand,
-        escalates=escalate,
-        answers=answer,
-        once=once,
-    )
-
-
-def watch_market(
-    url: str,
-    *,
-    rpc: str,
-    deployment: Path,
-    folder: Path,
-    console: Console,
-    key: bytes | None,
-    run_ids: tuple[int, ...] = (),
-    demands: bool = False,
-    escalates: bool = False,
-    answers: bool = True,
-    poll_seconds: float = 2.0,
-    once: bool = False,
-) -> None:
-    """Watch until SIGINT or SIGTERM. Without a key, tell everything and send nothing."""
     from eth_account import Account
 
     from audit.served import Served, fetch, verdicts
     from audit.watcher import Mandate, Watcher
     from client.public import Reader
-    from client.voice import Voice
+    from client.voice import Voice, stop_on_signals
     from ledger.errors import LedgerError
+    from rollcall.frame.keys import key_from_environment
 
+    rpc, named = require_rpc(rpc), tuple(run or ())
+    account = None if dry_run else Account.from_key(key_from_environment())
     configure_logging("watcher")
-    held = hold_folder(folder, "state")
-    account = None if key is None else Account.from_key(key)
+    held = hold_folder(state, "state")
     ledger = connect(rpc, read_deployment(deployment), account)
-    missing = [run for run in run_ids if not 1 <= run <= ledger.num_runs()]
+    missing = [number for number in named if not 1 <= number <= ledger.num_runs()]
     if missing:
         raise UserError(f"there is no run {missing[0]} on the ledger in {deployment}")
     reader = Reader(url)
-    runs = Served(reader, named=run_ids)
+    runs = Served(reader, named=named)
     policy = Mandate(
-        sends=key is not None,
-        demands=demands,
-        escalates=escalates,
-        answers=answers,
+        sends=account is not None,
+        demands=demand,
+        escalates=escalate,
+        answers=answer,
         run_ids=runs.seen,
     )
     try:
         watcher = Watcher(
             ledger,
-            folder,
+            state,
             address=account.address if account else None,
             files=lambda posted: fetch(reader, posted),
             policy=policy,
-            verdicts=lambda run, digest: verdicts(reader, run, digest),
+            verdicts=lambda run_id, digest: verdicts(reader, run_id, digest),
         )
     except LedgerError as error:
         raise UserError(str(error)) from error
     who = f"as {account.address}" if account else "and sending nothing"
     listed = ", ".join(map(str, sorted(runs.seen))) or "none yet"
-    console.print(f"watching the runs that {url} serves ({listed}), {who}")
+    open_console().print(f"watching the runs that {url} serves ({listed}), {who}")
     voice = Voice("chain", at=hosts_only(rpc))
-    with held, reader, stopped_by_signals() as stop:
+    stop = stop_on_signals("finishing the round in hand")
+    with held, reader:
         while not stop.is_set():
             runs.look()
             step(watcher, voice)
             if once:
                 return
-            stop.wait(poll_seconds)
+            stop.wait(POLL_SECONDS)
 
 
 def step(watcher: Watcher, voice: Voice) -> None:
@@ -160,20 +128,3 @@ def step(watcher: Watcher, voice: Voice) -> None:
         pass
     except LedgerError as error:
         log.error("round ended early", error=str(error))
-
-
-@contextmanager
-def stopped_by_signals() -> Iterator[threading.Event]:
-    """Yield an event that SIGINT and SIGTERM set; restore their handlers afterwards."""
-    stop = threading.Event()
-
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
-
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, handle) for number in numbers}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
