@@ -136,18 +136,12 @@ def _not_payable_because(desk: Desk, run: RunState, run_id: int, number: int) ->
 
 
 def _is_on_chain(desk: Desk, run: RunState, file: EpochFile) -> bool:
-    from protocol.epoch import account_tree
+    from protocol.epoch import account_root, accounts_of
 
     if file.epoch >= run.num_posted:
         return False
-    root = account_tree(_accounts(file)).root if file.accounts else bytes(32)
-    return desk.ledger.epoch(file.run_id, file.epoch).account_root == root
-
-
-def _accounts(file: EpochFile) -> list[AccountLeaf]:
-    from protocol.epoch import AccountLeaf
-
-    return [AccountLeaf(a.worker, a.earned, a.last_nonce) for a in file.accounts]
+    posted = desk.ledger.epoch(file.run_id, file.epoch)
+    return posted.account_root == account_root(accounts_of(file))
 
 
 def pay_of(desk: Desk, file: EpochFile, worker: str) -> Claimable | None:
@@ -173,9 +167,9 @@ def pay_of(desk: Desk, file: EpochFile, worker: str) -> Claimable | None:
 
 
 def _claimable(desk: Desk, run: RunState, file: EpochFile, worker: str) -> Claimable | None:
-    from protocol.epoch import account_tree
+    from protocol.epoch import account_tree, accounts_of
 
-    leaves = _accounts(file)
+    leaves = accounts_of(file)
     index = next((i for i, leaf in enumerate(leaves) if leaf.worker == worker), None)
     if index is None:
         return None

@@ -83,7 +83,7 @@ def of_run(
 
 
 def _last_nonce(desk: Desk, run_id: int, who: str, files: Iterable[EpochFile]) -> int:
-    from protocol.epoch import AccountLeaf, account_tree
+    from protocol.epoch import account_root, accounts_of
     from rollout_worker.pay.unposted import last_nonce_of
 
     newest = desk.run(run_id).num_posted - 1
@@ -92,8 +92,8 @@ def _last_nonce(desk: Desk, run_id: int, who: str, files: Iterable[EpochFile]) -
     root = desk.ledger.epoch(run_id, newest).account_root
     for file in files:
         if (file.run_id, file.epoch) == (run_id, newest):
-            leaves = [AccountLeaf(a.worker, a.earned, a.last_nonce) for a in file.accounts]
-            if account_tree(leaves).root == root if leaves else not any(root):
+            leaves = accounts_of(file)
+            if account_root(leaves) == root:
                 return last_nonce_of(leaves, who)
     raise UserError(
         f"the file of epoch {newest} of run {run_id} is not here, and a claim for what it paid costs "
