@@ -7,6 +7,7 @@ orchestrator loses nothing.
 import json
 import threading
 from collections import Counter
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,20 +63,7 @@ class Record:
     def snapshot(self) -> Totals:
         """Return a copy of the totals."""
         with self._lock:
-            t = self._totals
-            return Totals(
-                groups=t.groups.copy(),
-                tokens=t.tokens.copy(),
-                rejected=t.rejected.copy(),
-                excluded=set(t.excluded),
-                paused=set(t.paused),
-                num_verdicts=t.num_verdicts,
-                num_epochs_posted=t.num_epochs_posted,
-                num_epochs_final=t.num_epochs_final,
-                slashed=set(t.slashed),
-                newest_version=t.newest_version,
-                last=t.last,
-            )
+            return deepcopy(self._totals)
 
     def events(self) -> list[Event]:
         """Return every event so far, from the file."""
