@@ -44,18 +44,7 @@ class EpochPlace:
 
 def work_digest(item: Contribution, *, run_id: int, domain: Domain) -> bytes:
     """Return the digest the worker signed, which names the submission."""
-    return domain.digest(
-        Work(
-            run_id=run_id,
-            worker=item.worker,
-            nonce=item.nonce,
-            payload_digest=item.payload_digest,
-            policy_version=item.policy_version,
-            submitted_at=item.submitted_at,
-            tokens=item.tokens,
-            gflops=item.gflops,
-        )
-    )
+    return domain.digest(Work(run_id=run_id, **item.model_dump(exclude={"units", "signature"})))
 
 
 def read_file(data: bytes) -> Published:

@@ -151,16 +151,7 @@ def edge_fault(leaf: WorkLeaf, place: int, header: EpochHeader) -> str | None:
 
 def work_of_leaf(leaf: WorkLeaf) -> Work:
     """Return what the leaf's worker signed."""
-    return Work.model_construct(
-        run_id=leaf.run_id,
-        worker=leaf.worker,
-        nonce=leaf.nonce,
-        payload_digest=leaf.payload_digest,
-        policy_version=leaf.policy_version,
-        submitted_at=leaf.submitted_at,
-        tokens=leaf.tokens,
-        gflops=leaf.gflops,
-    )
+    return Work.model_construct(**{name: getattr(leaf, name) for name in Work.model_fields})
 
 
 def _leaf_faults(opened: Opened, place: int, leaf: WorkLeaf, facts: Facts) -> Iterator[Finding]:

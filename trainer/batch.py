@@ -10,7 +10,7 @@ Suffixes: T packed tokens, N completion tokens, D rows of a grid, Q and K its qu
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -209,21 +209,11 @@ def _parts(group: Group, max_tokens: int) -> Iterator[Group]:
     size = len(group.prompt)
     for completion in group.completions:
         if taken and size + len(completion.tokens) > max_tokens:
-            yield _with(group, taken)
+            yield replace(group, completions=tuple(taken))
             taken, size = [], len(group.prompt)
         taken.append(completion)
         size += len(completion.tokens)
-    yield _with(group, taken)
-
-
-def _with(group: Group, completions: list[BatchRollout]) -> Group:
-    return Group(
-        work_digest=group.work_digest,
-        policy_version=group.policy_version,
-        prompt=group.prompt,
-        completions=tuple(completions),
-        rewards=group.rewards,
-    )
+    yield replace(group, completions=tuple(taken))
 
 
 def _pack_one(groups: Sequence[Group], device: str) -> Microbatch:

@@ -93,6 +93,10 @@ class RunPlan(BaseModel):
     more than all of few."""
 
 
+CONVERTED = {"rate", "thresholds"}
+"""Settings that a plan has in other units, or in a file; what else bears one name in plan and spec is one thing."""
+
+
 def spec_of(
     plan: RunPlan, *, orchestrator: Address, trainer: Address, token: Token = USUAL
 ) -> RunSpec:
@@ -104,30 +108,19 @@ def spec_of(
     architecture = json.loads(config)
     task_environment = environment(plan.environment, plan.environment_config)
     spec = RunSpec(
-        name=plan.name,
-        environment=plan.environment,
-        environment_config=plan.environment_config,
+        **plan.model_dump(
+            include=RunPlan.model_fields.keys() & RunSpec.model_fields.keys() - CONVERTED
+        ),
         environment_digest=task_environment.digest,
-        num_tasks=plan.num_tasks,
         held_out_start=HELD_OUT_START,
-        num_held_out=plan.num_held_out,
         model_digest=model_digest,
         model_config_digest=content_digest(config),
         tokenizer_digest=content_digest(tokenizer),
-        compute_dtype=plan.compute_dtype,
         num_parameters=num_parameters(weights),
         vocabulary_size=architecture["vocab_size"],
         eos_token_id=architecture["eos_token_id"],
-        group_size=plan.group_size,
-        groups_per_batch=plan.groups_per_batch,
-        max_staleness=plan.max_staleness,
         temperature_millionths=round(plan.temperature * MICRO),
-        max_prompt_tokens=plan.max_prompt_tokens,
-        max_tokens=plan.max_tokens,
         rate=token.exactly(plan.rate),
-        lease_seconds=plan.lease_seconds,
-        epoch_seconds=plan.epoch_seconds,
-        max_worker_leases=plan.max_worker_leases,
         max_worker_share_millionths=round(plan.max_worker_share * MICRO),
         max_stake_multiple_millionths=round(plan.max_stake_multiple * MICRO),
         audit=AuditPolicy(
