@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from protocol.user_error import UserError
-from rollcall.cli.desk import Desk, bytes_of_hex, digest_of
+from rollcall.cli.desk import Desk, digest_of, word_of
 from rollcall.cli.options import TRUST, Worker, at_ledger
 from rollcall.cli.times import moment
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from audit.accusations import Accusation
     from ledger.state import DisputeKind, SlashState
 
-WORD_DIGITS = 64
+AN_ID = "an id (`rollcall appeal` lists them)"
 
 commands = typer.Typer()
 
@@ -93,7 +93,7 @@ def _appeal(desk: Desk, text: str, reason: str) -> None:
     """Appeal one accusation, as the accused or one of its hot keys."""
     from ledger.state import SlashStatus
 
-    slash_id = word_of(text)
+    slash_id = word_of(text, AN_ID)
     state = _slash(desk, slash_id)
     if state.status is not SlashStatus.PROPOSED:
         raise UserError(f"accusation {text} is {state.status.name.lower()}: it cannot be appealed")
@@ -118,7 +118,7 @@ def _rule(desk: Desk, text: str, ruling: Ruling) -> None:
     """Rule on an appeal, or on an escalated epoch (guilty: it is fraud), as the arbiter."""
     from ledger.state import SlashStatus
 
-    word = word_of(text)
+    word = word_of(text, AN_ID)
     state = desk.ledger.slash(word)
     if state.status is SlashStatus.NONE:
         _require_escalation(desk, text, word)
@@ -140,7 +140,7 @@ def _settle(desk: Desk, text: str) -> None:
     """Close an accusation or dispute if its time is up. Anyone may."""
     from ledger.state import SlashStatus
 
-    word = word_of(text)
+    word = word_of(text, AN_ID)
     state = desk.ledger.slash(word)
     if state.status is SlashStatus.NONE:
         _require_dispute(desk, text, word)
@@ -152,17 +152,6 @@ def _settle(desk: Desk, text: str) -> None:
     else:
         raise UserError(f"accusation {text} is {state.status.name.lower()} already")
     desk.send(what, method, word, done=f"{text} is closed")
-
-
-def word_of(text: str) -> bytes:
-    """Return the id of an accusation or dispute; raise `UserError` if it is not one."""
-    digits, word = (
-        text.removeprefix("0x"),
-        bytes_of_hex(text, "an id (`rollcall appeal` lists them)"),
-    )
-    if len(digits) != WORD_DIGITS:
-        raise UserError(f"{text} has {len(digits)} hex digits, an id has {WORD_DIGITS}")
-    return word
 
 
 def _lines(desk: Desk, accusation: Accusation) -> list[str]:

@@ -334,7 +334,7 @@ def digest_of(text: str) -> bytes:
     from protocol.canonical import keccak256
 
     if text.startswith("0x") and len(text) == 66:
-        return bytes_of_hex(text, "the reason's digest")
+        return word_of(text, "the reason's digest")
     if not text.strip():
         raise UserError("give a reason: --reason 'what happened'; its digest goes on chain")
     return keccak256(text.encode())
@@ -346,6 +346,14 @@ def bytes_of_hex(text: str, name: str) -> bytes:
         return bytes.fromhex(text.removeprefix("0x"))
     except ValueError as error:
         raise UserError(f"{name} is not hex: {text[:20]!r}") from error
+
+
+def word_of(text: str, name: str) -> bytes:
+    """Return the 32 bytes written in hex; raise `UserError` if there are fewer or more."""
+    word = bytes_of_hex(text, name)
+    if len(word) != 32:
+        raise UserError(f"{text[:80]} has {2 * len(word)} hex digits, {name} has 64")
+    return word
 
 
 def _is_interactive() -> bool:

@@ -9,6 +9,7 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from protocol.user_error import UserError
+from rollcall.cli.desk import word_of
 from rollcall.cli.options import (
     DEPLOYMENT,
     ROLES,
@@ -90,7 +91,7 @@ def verify(
     # Before what takes seconds to load.
     if orchestrator is None:
         raise UserError("--explain needs --orchestrator URL: whose public data is read")
-    work_digest = digest_of_work(explain)
+    work_digest = word_of(explain, "a submission's digest")
     with errors.status("loading torch"):
         from client.public import Reader
         from rollcall.explain.explain import explain as explained
@@ -118,18 +119,6 @@ def verify(
     else:
         show(found, open_console(), all_positions=all_positions)
     raise typer.Exit(0 if found.holds else 1)
-
-
-def digest_of_work(text: str) -> bytes:
-    """Read a submission's digest; raise `UserError` if it is none."""
-    digits = text.removeprefix("0x")
-    try:
-        digest = bytes.fromhex(digits)
-    except ValueError:
-        digest = b""
-    if len(digest) != 32:
-        raise UserError(f"{text[:80]} is no digest: write 0x and 64 hex digits")
-    return digest
 
 
 def on_chain(reader: Reader, rpc: str, deployment: Path, run_id: int | None) -> SpokeFor:

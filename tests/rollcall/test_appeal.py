@@ -2,7 +2,8 @@
 
 from ledger.state import SlashStatus
 from protocol.canonical import keccak256
-from rollcall.cli.appeal import Ruling, appeal, word_of
+from rollcall.cli.appeal import Ruling, appeal
+from rollcall.cli.desk import word_of
 from tests.stage.counter import Counter, told
 from tests.stage.world import APPEAL, RULING, STAKE, World
 
@@ -12,7 +13,7 @@ def accused(world: World) -> str:
 
 
 def state(world: World, text: str) -> SlashStatus:
-    return world.by("alice").slash(word_of(text)).status
+    return world.by("alice").slash(word_of(text, "an id")).status
 
 
 def test_accusations_are_listed_for_the_accused_and_for_everyone(world: World) -> None:
@@ -79,7 +80,7 @@ def test_only_the_accused_may_appeal_and_unknown_ids_are_told(world: World) -> N
         appeal(bob.desk, text, reason="on her behalf")
     with told(world, bob, "there is no accusation 0x"):
         appeal(bob.desk, "0x" + "00" * 32, reason="nothing")
-    with told(world, bob, "has 4 hex digits, an id has 64"):
+    with told(world, bob, r"has 4 hex digits, an id \(.*\) has 64"):
         appeal(bob.desk, "0x1234", reason="nothing")
     with told(world, bob, "there is neither an accusation nor a dispute"):
         appeal(bob.desk, "0x" + "00" * 32, settle=True)

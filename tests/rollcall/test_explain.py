@@ -10,7 +10,7 @@ from protocol.run import RunSpec
 from protocol.signing import Domain, address_of, sign
 from protocol.user_error import UserError
 from protocol.verdict import Mismatch, Outcome, Verdict
-from rollcall.cli.verify import digest_of_work
+from rollcall.cli.desk import word_of
 from rollcall.explain.explain import Judgement, compare
 from rollout_worker.replay.hypotheses import Named
 from rollout_worker.replay.measure import Findings, stats_of
@@ -167,7 +167,7 @@ def test_another_name_for_what_was_done_is_told() -> None:
 
 
 def test_a_digest_is_thirty_two_bytes_in_hex() -> None:
-    assert digest_of_work("0x" + "ab" * 32) == b"\xab" * 32
+    assert word_of("0x" + "ab" * 32, "a digest") == b"\xab" * 32
     for text in ("0x12", "0x" + "zz" * 32, ""):
-        with pytest.raises(UserError, match="is no digest"):
-            digest_of_work(text)
+        with pytest.raises(UserError, match=r"a digest is not hex|a digest has 64"):
+            word_of(text, "a digest")
