@@ -149,10 +149,6 @@ class Outage:
         self._is_told = False
         self._told_at: dict[str, float] = {}
 
-    @property
-    def is_on(self) -> bool:
-        return self._since is not None
-
     def refusal(self, words: str, remedy: str, *, detail: str = "") -> Away:
         """Tell the log, where that is due, and return what a client is told."""
         now = self._clock()

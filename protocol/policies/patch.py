@@ -155,16 +155,6 @@ def blobs(chunks: Sequence[bytes]) -> tuple[Blob, ...]:
     return tuple(Blob(digest=content_digest(chunk), size=len(chunk)) for chunk in chunks)
 
 
-def join(chunks: Sequence[bytes], expected: tuple[Blob, ...]) -> bytes:
-    """Put chunks together again; raise `PatchMismatch` if one is missing, extra or other bytes."""
-    if len(chunks) != len(expected):
-        raise PatchMismatch(f"{len(chunks)} chunks where the manifest names {len(expected)}")
-    for i, (found, wanted) in enumerate(zip(blobs(chunks), expected, strict=True)):
-        if found != wanted:
-            raise PatchMismatch(f"chunk {i} is not the blob that the manifest names")
-    return b"".join(chunks)
-
-
 def _layout(weights: Weights) -> dict[str, tuple[str, tuple[int, ...]]]:
     return {name: (tensor.dtype, tensor.shape) for name, tensor in weights.items()}
 

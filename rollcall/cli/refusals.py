@@ -130,24 +130,6 @@ SENTENCES = {
     "another program is spending from the same account; try again",
 }
 
-OF_PROGRAMS = frozenset(
-    (
-        *("AddressEmptyCode", "FailedCall", "FailedDeployment", "Create2EmptyBytecode"),
-        *("CheckpointUnorderedInsertion", "ReentrancyGuardReentrantCall", "InvalidShortString"),
-        *("ECDSAInvalidSignature", "ECDSAInvalidSignatureLength", "ECDSAInvalidSignatureS"),
-        *("ERC20InvalidApprover", "ERC20InvalidSender", "ERC20InvalidSpender"),
-        *("ERC2612ExpiredSignature", "ERC2612InvalidSigner", "InvalidAccountNonce"),
-        *("BadIndices", "BadOpening", "BadWitness", "NotAdjacent", "NotDemanded"),
-        *("ClaimExceedsFinal", "InconsistentCounts", "LengthMismatch", "SignatureCountMismatch"),
-        *("NotDisputes", "NotLedger", "NotSlasher", "NotOperatorsKey", "WrongWiring"),
-        *("WrongEpoch", "WrongGeneration", "WrongPreviousRoot", "WrongSecret", "WrongSignature"),
-        *("TimelockInsufficientDelay", "TimelockInvalidOperationLength"),
-        *("TimelockUnauthorizedCaller", "TimelockUnexecutedPredecessor"),
-        *("TimelockUnexpectedOperationState", "Panic"),
-    )
-)
-"""Refusals of what a program made: no person chose the values, and none can mend them."""
-
 
 def explain(error: ContractError, token: Token, now: int) -> str:
     """Return a refusal as one line with its remedy."""

@@ -81,13 +81,6 @@ def replay(model: Replayer, policy: Weights, groups: Groups) -> list[ReplayStats
     return [stats_of(found) for part in parts for found in model.findings(part)]
 
 
-def measure(
-    engine: Engine, model: Replayer, policy: Weights, workload: Workload, *, salt: int = 0
-) -> list[ReplayStats]:
-    """Sample the workload and replay it in this process."""
-    return replay(model, policy, sample(engine, policy, workload, salt=salt))
-
-
 def to_file(groups: Groups, path: Path) -> None:
     """Keep the rollouts of sampled groups; their leases follow from the workload and the salt."""
     rollouts = [[rollout.model_dump() for rollout in group] for _, group in groups]

@@ -27,7 +27,7 @@ from torch import Tensor
 from protocol.constants import MARGIN_CAP_NATS, NANO, SURPRISAL_FLOOR_NATS
 from protocol.policies.manifest import Weights
 from protocol.precision import ComputeDtype
-from protocol.rollout import Lease, Rollout, Submission
+from protocol.rollout import Lease, Rollout
 from protocol.verdict import MAX_MISMATCHES, NOTHING_MEASURED, Mismatch, ReplayStats
 from rollout_worker.engines.causal import CausalModel
 from rollout_worker.engines.fp8_cache import keeping_fp8
@@ -175,12 +175,6 @@ class ReplayModel:
         hidden = self._hidden(rows, shares_prompts)
         decided = self._decided(rows, torch.cat(hidden))
         return findings_of(rows, decided)
-
-
-def replay(model: Replayer, lease: Lease, submission: Submission) -> ReplayStats:
-    """Replay one whole group with the weights that `model` holds."""
-    [found] = model.findings([(lease, submission.rollouts)])
-    return stats_of(found)
 
 
 def stats_of(

@@ -8,11 +8,29 @@ import pytest
 from ledger.amounts import Token
 from ledger.artifact import artifact
 from ledger.errors import CONTRACTS, ContractError
-from rollcall.cli.refusals import OF_PROGRAMS, SENTENCES, explain
+from rollcall.cli.refusals import SENTENCES, explain
 
 TEST = Token("0x" + "11" * 20, "TEST", 18)
 NOW = 1_800_000_000
 SAMPLES = {"address": "0x" + "22" * 20, "bytes32": b"\3" * 32, "uint8": 2}
+
+OF_PROGRAMS = frozenset(
+    (
+        *("AddressEmptyCode", "FailedCall", "FailedDeployment", "Create2EmptyBytecode"),
+        *("CheckpointUnorderedInsertion", "ReentrancyGuardReentrantCall", "InvalidShortString"),
+        *("ECDSAInvalidSignature", "ECDSAInvalidSignatureLength", "ECDSAInvalidSignatureS"),
+        *("ERC20InvalidApprover", "ERC20InvalidSender", "ERC20InvalidSpender"),
+        *("ERC2612ExpiredSignature", "ERC2612InvalidSigner", "InvalidAccountNonce"),
+        *("BadIndices", "BadOpening", "BadWitness", "NotAdjacent", "NotDemanded"),
+        *("ClaimExceedsFinal", "InconsistentCounts", "LengthMismatch", "SignatureCountMismatch"),
+        *("NotDisputes", "NotLedger", "NotSlasher", "NotOperatorsKey", "WrongWiring"),
+        *("WrongEpoch", "WrongGeneration", "WrongPreviousRoot", "WrongSecret", "WrongSignature"),
+        *("TimelockInsufficientDelay", "TimelockInvalidOperationLength"),
+        *("TimelockUnauthorizedCaller", "TimelockUnexecutedPredecessor"),
+        *("TimelockUnexpectedOperationState", "Panic"),
+    )
+)
+"""Refusals of what a program made: no person chose the values, and none can mend them."""
 
 
 def declared() -> dict[str, list[dict[str, Any]]]:

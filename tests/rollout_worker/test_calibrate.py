@@ -6,20 +6,21 @@ from pathlib import Path
 from protocol.checks.calibration import share_caught, thresholds_of
 from protocol.constants import MICRO
 from protocol.environments.arithmetic import Arithmetic
-from protocol.policies.manifest import entries, policy_digest
+from protocol.policies.manifest import Weights, entries, policy_digest
+from protocol.verdict import ReplayStats
+from rollout_worker.engines.base import Engine
 from rollout_worker.engines.causal import read_weights
 from rollout_worker.engines.registry import open_engine
 from rollout_worker.engines.rounded import RoundedEngine
 from rollout_worker.replay.calibrate import (
     Workload,
     from_file,
-    measure,
     replay,
     sample,
     to_file,
     workload_of,
 )
-from rollout_worker.replay.measure import ReplayModel
+from rollout_worker.replay.measure import Replayer, ReplayModel
 from tests.stage.bounds import COMMITTED
 
 MODEL = Path(__file__).parents[2] / "models" / "start"
@@ -27,6 +28,13 @@ MODEL = Path(__file__).parents[2] / "models" / "start"
 
 def workload(num_groups: int) -> Workload:
     return workload_of(MODEL, Arithmetic({}), num_groups=num_groups, group_size=8, max_tokens=64)
+
+
+def measure(
+    engine: Engine, model: Replayer, policy: Weights, work: Workload, *, salt: int = 0
+) -> list[ReplayStats]:
+    """Sample the workload and replay it."""
+    return replay(model, policy, sample(engine, policy, work, salt=salt))
 
 
 def test_calibrated_bounds_pass_fresh_honest_work_and_stop_rounded_weights() -> None:

@@ -13,7 +13,8 @@ from protocol import sampling
 from protocol.constants import NANO, SURPRISAL_FLOOR_NATS
 from protocol.environments.arithmetic import Arithmetic
 from protocol.precision import ComputeDtype
-from protocol.rollout import Lease, Rollout, Submission
+from protocol.rollout import Lease, Rollout
+from protocol.verdict import ReplayStats
 from rollout_worker.config import ReplayConfig
 from rollout_worker.engines.causal import CausalModel
 from rollout_worker.engines.registry import open_engine
@@ -22,11 +23,11 @@ from rollout_worker.replay.calibrate import workload_of
 from rollout_worker.replay.measure import (
     LARGEST_NATS,
     Findings,
+    Replayer,
     ReplayModel,
     Variant,
     mismatches_of,
     only,
-    replay,
     stats_of,
 )
 from rollout_worker.replay.nucleus import within_nucleus
@@ -48,15 +49,10 @@ def honest() -> Work:
     return list(zip(leases, generate_groups(engine, leases, eos_token_id=EOS), strict=True))
 
 
-def submission(lease: Lease, rollouts: tuple[Rollout, ...]) -> Submission:
-    return Submission(
-        lease_id=lease.lease_id,
-        engine="transformers-cpu",
-        prompt=lease.prompt,
-        rollouts=rollouts,
-        submitted_at=0,
-        signature=bytes(65),
-    )
+def replay(model: Replayer, lease: Lease, rollouts: tuple[Rollout, ...]) -> ReplayStats:
+    """Replay one whole group with the weights that `model` holds."""
+    [found] = model.findings([(lease, rollouts)])
+    return stats_of(found)
 
 
 def changed(rollout: Rollout, position: int, token: int) -> Rollout:
@@ -94,7 +90,7 @@ def test_findings_equal_the_definition() -> None:
 def test_an_honest_group_has_no_margin_and_one_false_token_is_named() -> None:
     model = ReplayModel(MODEL)
     lease, group = honest()[0]
-    stats = replay(model, lease, submission(lease, group))
+    stats = replay(model, lease, group)
     assert stats.num_matched == stats.num_tokens == sum(len(r.token_ids()) for r in group)
     assert mismatches_of(model.findings([(lease, group)])[0]) == ()
     false = (*group[:5], changed(group[5], 1, 90), *group[6:])
@@ -178,7 +174,7 @@ def test_a_verifiers_config_bounds_its_replay() -> None:
     config = ReplayConfig(max_pass_tokens=64, buffer_mib=1)
     lease, group = honest()[0]
     replayer = open_replayer(config, MODEL, dtype=ComputeDtype.FLOAT32, max_model_len=128)
-    stats = replay(replayer, lease, submission(lease, group))
+    stats = replay(replayer, lease, group)
     assert stats.num_tokens == sum(len(r.token_ids()) for r in group)
     with pytest.raises(ValidationError, match="transformers"):
         ReplayConfig.model_validate({"engine": "llama"})
@@ -188,7 +184,7 @@ def test_an_engine_seed_belongs_to_its_rollout() -> None:
     model = ReplayModel(MODEL)
     lease, group = next((lease, g) for lease, g in honest() if len({r.tokens for r in g}) >= 3)
     turned = (*group[1:], group[0])
-    stats = replay(model, lease, submission(lease, turned))
+    stats = replay(model, lease, turned)
     assert stats.num_matched < stats.num_tokens
 
 
@@ -227,14 +223,14 @@ def test_only_the_worst_64_positions_are_named() -> None:
 def test_any_float_has_an_integer_gap(lie: float) -> None:
     lease, group = honest()[0]
     first = Rollout.of(group[0].token_ids(), np.full(len(group[0].token_ids()), lie))
-    stats = replay(ReplayModel(MODEL), lease, submission(lease, (first, *group[1:])))
+    stats = replay(ReplayModel(MODEL), lease, (first, *group[1:]))
     assert 0 < stats.gap_nanonats <= LARGEST_NATS * NANO * stats.num_tokens
 
 
 def test_the_gap_of_a_sure_token_is_seen() -> None:
     lease, group = honest()[0]
     doubled = tuple(Rollout.of(r.token_ids(), 2 * r.worker_logprobs()) for r in group)
-    stats = replay(ReplayModel(MODEL), lease, submission(lease, doubled))
+    stats = replay(ReplayModel(MODEL), lease, doubled)
     sure = np.concatenate([-r.worker_logprobs() for r in group])
     expected = np.log((SURPRISAL_FLOOR_NATS + 2 * sure) / (SURPRISAL_FLOOR_NATS + sure)).sum()
     assert stats.gap_nanonats / NANO == pytest.approx(expected, rel=1e-4)

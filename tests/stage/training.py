@@ -133,7 +133,7 @@ class Training:
         return patch.apply(base, self._joined(chunks), tensors, max_bytes=1 << 26)
 
     def _joined(self, chunks: tuple[Blob, ...]) -> bytes:
-        return patch.join([self.blob(chunk.digest) for chunk in chunks], chunks)
+        return b"".join(self.blob(chunk.digest) for chunk in chunks)
 
     def blob(self, digest: bytes) -> bytes:
         found: bytes = self.place.get(f"/v1/blobs/0x{digest.hex()}").content
