@@ -36,7 +36,7 @@ class DropPolicy(Wire):
 class DropRule:
     """A policy applied to one run's lease limit. Debts are in millionths of a lease.
 
-    Example: `DropRule(DropPolicy(), max_leases=64).after_drop(0)` is 800,000
+    Example: `DropRule(DropPolicy(), max_leases=64).per_drop` is 800,000
     """
 
     policy: DropPolicy
@@ -59,12 +59,6 @@ class DropRule:
     def most(self) -> int:
         """The debt's ceiling, so that work can always win a standing back."""
         return 2 * self.allowance
-
-    def after_drop(self, debt: int) -> int:
-        return min(self.most, debt + self.per_drop)
-
-    def after_group(self, debt: int) -> int:
-        return max(0, debt - self.per_group)
 
     def is_on_probation(self, debt: int) -> bool:
         """Return whether all of the worker's groups are replayed."""

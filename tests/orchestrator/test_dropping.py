@@ -16,6 +16,7 @@ from protocol.rollout import Lease
 from protocol.run import AuditPolicy
 from protocol.verdict import Outcome
 from tests.stage.ground import Ground
+from tests.stage.pace_law import after_drop
 from tests.stage.place import Party, Place, opened
 
 NO_PROBATION = AuditPolicy(num_probation_groups=0, rate_millionths=0)
@@ -179,7 +180,7 @@ def test_the_queue_counts_as_the_rule_does(strict: Place) -> None:
         if end != "sold":
             missing += len(leases)
             for _ in leases:
-                debt = rule.after_drop(debt)
+                debt = after_drop(rule, debt)
         assert standing(strict, alice).most_leases == rule.most_leases(debt)
     for task in verifier.audits(256):
         verifier.decide(task.work_digest, Outcome.ACCEPTED)

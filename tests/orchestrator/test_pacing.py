@@ -8,13 +8,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orchestrator.rules.pacing import Counts, Grant, Pace, grant, paced, units_left
+from orchestrator.rules.pacing import Pace, units_left
 from orchestrator.store.keys import run_prefix
 from orchestrator.store.records import GroupRecord
 from orchestrator.store.store import Store
 from protocol.checks.drops import DropPolicy, DropRule
 from protocol.constants import MICRO
 from protocol.messages import GroupState
+from tests.stage.pace_law import Counts, Grant, after_drop, after_group, grant, paced
 
 WORKER = "0x" + "aa" * 20
 OPEN = Pace(
@@ -250,6 +251,6 @@ def test_lua_grants_what_the_law_grants(
 def test_lua_counts_debts_as_the_rule_does(bench: Bench, rule: DropRule, history: str) -> None:
     debts, debt = [], 0
     for end in history:
-        debt = rule.after_drop(debt) if end == "d" else rule.after_group(debt)
+        debt = after_drop(rule, debt) if end == "d" else after_group(rule, debt)
         debts.append(debt)
     assert bench.debts(rule, history) == debts

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from protocol.checks.drops import DropPolicy, DropRule
 from protocol.constants import MICRO
+from tests.stage.pace_law import after_drop, after_group
 
 RULE = DropRule(DropPolicy(), max_leases=64)
 
@@ -13,7 +14,7 @@ def after(rule: DropRule, history: str) -> int:
     """Return the debt after drops (d) and finished groups (g)."""
     debt = 0
     for what in history:
-        debt = rule.after_drop(debt) if what == "d" else max(0, debt - rule.per_group)
+        debt = after_drop(rule, debt) if what == "d" else after_group(rule, debt)
     return debt
 
 
@@ -22,7 +23,7 @@ def test_two_crashes_with_all_leases_are_forgiven_and_one_drop_more_is_not() -> 
     assert not RULE.is_on_probation(debt)
     assert RULE.most_leases(debt) == 64
     assert RULE.groups_to_recover(debt) == 0
-    debt = RULE.after_drop(debt)
+    debt = after_drop(RULE, debt)
     assert RULE.is_on_probation(debt)
     assert RULE.most_leases(debt) == 63
     assert RULE.groups_to_recover(debt) == 4, "a drop costs 0.8, a group pays off 0.2"

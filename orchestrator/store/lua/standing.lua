@@ -45,7 +45,7 @@ local function ended(worker, nonce)
   return version
 end
 
--- The debt of `protocol/checks/drops.py`, in millionths of a lease: `after_drop` and `after_group`.
+-- The debt of `protocol/checks/drops.py`, in millionths of a lease: a drop adds, a finished group takes off.
 local function owe(worker, change, most)
   local w = p .. 'worker:' .. worker
   local debt = tonumber(redis.call('HGET', w, 'drop_debt') or '0') + change

@@ -5,12 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.rules import batch, pacing
-from orchestrator.rules.pacing import Counts, Pace
+from orchestrator.rules import batch
+from orchestrator.rules.pacing import Pace
 from orchestrator.store.keys import run_prefix
 from orchestrator.store.store import Store
 from protocol.checks.drops import DropPolicy, DropRule
 from protocol.constants import MICRO
+from tests.stage.pace_law import Counts, Grant, grant
 
 RUN = 77
 ROOM = 40
@@ -99,9 +100,9 @@ def test_who_only_drops_keeps_nobody_out(redis_url: str, defended: bool) -> None
 def test_the_escrow_counts_what_an_idle_worker_holds() -> None:
     """It may still deliver: what it holds keeps nobody out of the pace, but is money promised."""
     counts = Counts(running=ROOM, idle=ROOM)
-    assert pacing.grant(counts, PACE, 9) == (pacing.Grant.GRANTED, 8)
+    assert grant(counts, PACE, 9) == (Grant.GRANTED, 8)
     poor = replace(PACE, units_unposted=ROOM, units_unfinal=ROOM)
-    assert pacing.grant(counts, poor, 9) == (pacing.Grant.NO_BUDGET, 0)
+    assert grant(counts, poor, 9) == (Grant.NO_BUDGET, 0)
 
 
 @pytest.mark.parametrize(
@@ -113,5 +114,5 @@ def test_idle_is_who_drops_and_finishes_nothing_or_too_little(
 ) -> None:
     counts = Counts(running=ROOM, idle=ROOM, accepted=accepted, debt=debt)
     assert counts.is_idle(PACE.drops) is is_idle
-    outcome, _ = pacing.grant(counts, PACE, 1)
-    assert outcome is (pacing.Grant.PACED if is_idle else pacing.Grant.GRANTED)
+    outcome, _ = grant(counts, PACE, 1)
+    assert outcome is (Grant.PACED if is_idle else Grant.GRANTED)
