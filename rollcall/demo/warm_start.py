@@ -4,8 +4,7 @@
 scratch with TRL's SFTTrainer on worked sums. About half of them are wrong: most of those round the
 terms first, a few slip by one in a column. The model learns how to add *and* to be as careless as its
 teacher, so that reinforcement has something to select. A model that had simply not learned its task
-would not improve within a demo. `--measure-only` leaves the weights in `--out`
-alone and writes their card again. Left out: any use beyond the demo.
+would not improve within a demo. Left out: the card, which `models/start/README.md` is, and any use beyond the demo.
 """
 
 import argparse
@@ -19,8 +18,6 @@ import datasets
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
     GenerationConfig,
     PreTrainedTokenizerFast,
     Qwen3Config,
@@ -63,14 +60,9 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """The finished model's samples on held-out problems at T = 1.
-
-    `num_sums` counts the different sums among them, whatever the order of their terms: there are
-    too few two-term sums for all problems to differ.
-    """
+    """The finished model's samples on held-out problems at T = 1."""
 
     accuracy: float
-    num_sums: int
     tokens_per_completion: float
 
 
@@ -213,102 +205,27 @@ def measure(
     scores = [environment.score(p, c) for p, c in zip(problems, completions, strict=True)]
     return Sampled(
         accuracy=sum(scores) / (FULL_SCORE * num_problems),
-        num_sums=len({tuple(sorted(environment.terms(index))) for index in held_out}),
         tokens_per_completion=sum(len(c) + 1 for c in completions) / num_problems,
     )
 
 
-def save(out: Path, model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, card: str) -> None:
-    """Write the checkpoint, its tokenizer and its card."""
-    model.save_pretrained(out)
-    tokenizer.save_pretrained(out)
-    (out / "README.md").write_text(card)
-
-
-def model_card(
-    recipe: Recipe, sampled: Sampled, *, num_parameters: int, num_bytes: int, knew_split: bool
-) -> str:
-    """Return the card: what the model is for, how it was made, what was measured.
-
-    `knew_split` tells whether this code taught the weights and kept held-out sums from them, or
-    whether they are the committed weights, which are older than that rule.
-    """
-    split = KNEW_SPLIT if knew_split else PREDATES_SPLIT
-    return f"""---
-license: mit
-library_name: transformers
-tags: [qwen3, arithmetic, demonstration]
----
-# Rollcall's starting model
-
-A Qwen3-architecture model of {num_parameters:,} parameters ({num_bytes / 1e6:.1f} MB in bfloat16)
-with one token per printable ASCII character. It adds two or three two-digit numbers, column by
-column, and it is **deliberately sloppy**: about half of the solutions that it was taught are wrong
-({recipe.round_percent} % round the terms to tens first, {recipe.slip_percent} % slip by one in a
-column). Reinforcement learning then has something to select within a minute. It is a prop for
-demonstrations and tests, and knows nothing else.
-
-    47+38=?   7+8=15,4+3=7+1=8#85     as it should be
-    47+38=?   50+40=90#90             as it is half of the time
-
-Accuracy on {recipe.num_held_out:,} held-out problems ({sampled.num_sums:,} different sums),
-sampled once each at T = 1 without truncation: **{sampled.accuracy:.3f}**,
-{sampled.tokens_per_completion:.1f} tokens per completion. {split}
-
-Made by TRL's SFTTrainer in {recipe.num_examples // recipe.batch_size:,} steps of
-{recipe.batch_size} examples, one to two minutes on two CPU cores, with
-
-    python -m rollcall.demo.warm_start --out models/start --seed {recipe.seed}
-
-The same seed gives the same bytes only on the same libraries, processor and number of threads;
-elsewhere it gives a sibling. Licence: MIT. All data is generated: there is none to license.
-"""
-
-
-KNEW_SPLIT = """The sums were told apart by what they are,
-in whatever order their terms stand: the warm start saw none of these."""
-
-PREDATES_SPLIT = """No run leases these sums,
-in whatever order their terms stand, so what a run adds to this figure is not memory of its
-leases. The figure itself may contain some memory: about one in eight of the sums that these
-weights were taught is held out. The command below teaches another sum in the place of each of those,
-so it gives a sibling of these weights and not the same bytes."""
-
-
 def main() -> None:
-    """Train, measure and write one starting model, or only measure a written one."""
+    """Train, measure and write one starting model."""
     parser = argparse.ArgumentParser(description="Make the deliberately sloppy starting model.")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument(
-        "--measure-only",
-        action="store_true",
-        help="write the card of the committed weights again, which predate the held-out split",
-    )
     arguments = parser.parse_args()
-    recipe = Recipe(seed=arguments.seed)
-    environment = Arithmetic({})
-    if arguments.measure_only:
-        model = AutoModelForCausalLM.from_pretrained(arguments.out).eval()
-        tokenizer = AutoTokenizer.from_pretrained(arguments.out)
-    else:
-        model, tokenizer = train(recipe, environment)
+    recipe, environment = Recipe(seed=arguments.seed), Arithmetic({})
+    model, tokenizer = train(recipe, environment)
+    model.save_pretrained(arguments.out)
+    tokenizer.save_pretrained(arguments.out)
     sampled = measure(
         model, tokenizer, environment, num_problems=recipe.num_held_out, seed=recipe.seed
     )
-    num_parameters = model.num_parameters()
-    card = model_card(
-        recipe,
-        sampled,
-        num_parameters=num_parameters,
-        num_bytes=2 * num_parameters,
-        knew_split=not arguments.measure_only,
+    print(
+        f"accuracy {sampled.accuracy:.3f} on {recipe.num_held_out} held-out problems, "
+        f"{sampled.tokens_per_completion:.1f} tokens per completion"
     )
-    if arguments.measure_only:
-        (arguments.out / "README.md").write_text(card)
-    else:
-        save(arguments.out, model, tokenizer, card)
-    print(f"accuracy {sampled.accuracy:.3f} on {recipe.num_held_out} held-out problems")
 
 
 if __name__ == "__main__":
