@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+from protocol.files import flush
+
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 AT_ONCE = 16
 """Files being kept at once: the disk commits them together."""
@@ -44,7 +46,7 @@ def _keep(path: Path, data: bytes) -> None:
         with suppress(OSError):
             new.unlink()
         raise
-    _sync(path.parent)
+    flush(path.parent)
 
 
 def _make(folder: Path) -> None:
@@ -52,12 +54,4 @@ def _make(folder: Path) -> None:
     if not folder.exists():
         _make(folder.parent)
         folder.mkdir(exist_ok=True)
-        _sync(folder.parent)
-
-
-def _sync(folder: Path) -> None:
-    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
+        flush(folder.parent)

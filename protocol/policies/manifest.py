@@ -92,7 +92,8 @@ class HostTensor:
 
     def entry(self, name: str) -> TensorEntry:
         """Describe the tensor as a manifest does."""
-        return tensor_entry(name, self.dtype, self.shape, self.bits.tobytes())
+        digest = content_digest(self.bits.tobytes())
+        return TensorEntry(name=name, dtype=self.dtype, shape=self.shape, digest=digest)
 
 
 Weights = Mapping[str, HostTensor]
@@ -101,11 +102,6 @@ Weights = Mapping[str, HostTensor]
 def entries(weights: Weights) -> tuple[TensorEntry, ...]:
     """Describe a whole policy, in order of name."""
     return tuple(weights[name].entry(name) for name in sorted(weights))
-
-
-def tensor_entry(name: str, dtype: str, shape: tuple[int, ...], data: bytes) -> TensorEntry:
-    """Describe one tensor by its raw little-endian bytes."""
-    return TensorEntry(name=name, dtype=dtype, shape=shape, digest=content_digest(data))
 
 
 def policy_digest(tensors: tuple[TensorEntry, ...]) -> bytes:
