@@ -25,7 +25,6 @@ class RunListing:
     parent_run: int
     licence: str
     intended_use: str
-    created_block: int
     status: LedgerStatus = LedgerStatus.ACTIVE
     permit_until: int = 0
     budget: int = 0
@@ -63,7 +62,6 @@ def _created(event: LedgerEvent) -> RunListing:
         parent_run=values["parentRun"],
         licence=values["licence"],
         intended_use=values["intendedUse"],
-        created_block=event.block,
     )
 
 

@@ -39,7 +39,6 @@ class Running:
     command: Command
     process: "subprocess.Popen[bytes]"
     log: Path
-    started_at: float
 
     @property
     def name(self) -> str:
@@ -78,7 +77,7 @@ class Processes:
             before = self._running.get(command.name)
             if before is not None and before.process.poll() is not None:
                 self._guard.release(before.process.pid)
-            running = Running(command, process, log, time.monotonic())
+            running = Running(command, process, log)
             self._running[command.name] = running
         return running
 

@@ -37,12 +37,11 @@ def table(
     rows: Iterable[Iterable[str]],
     *,
     right: Collection[str] = (),
-    whole: Collection[str] = (),
 ) -> Table:
-    """Return a table; columns in `right` are set to the right, those in `whole` are never wrapped."""
+    """Return a table; columns in `right` are set to the right."""
     made = Table(title=title)
     for name in columns:
-        made.add_column(name, justify="right" if name in right else "left", no_wrap=name in whole)
+        made.add_column(name, justify="right" if name in right else "left")
     for row in rows:
         made.add_row(*row)
     return made

@@ -11,7 +11,7 @@ from typing import Any
 from protocol.user_error import hosts_only
 
 
-def configure_logging(role: str, *, level: str = "info") -> None:
+def configure_logging(role: str) -> None:
     """Set the process's one log form; `role` stands in every line."""
     import structlog
 
@@ -32,7 +32,7 @@ def configure_logging(role: str, *, level: str = "info") -> None:
     ]
     structlog.configure(
         processors=[*facts, renderer],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
     )
