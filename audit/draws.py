@@ -16,13 +16,13 @@ from dataclasses import dataclass
 
 from audit.epoch import EpochReport, Look, work_digest
 from protocol.checks.draw import Draw, is_vouched, rate_millionths
-from protocol.commitment import SpokeFor, check_receipt
+from protocol.commitment import SpokeFor, check_receipt, is_signed
 from protocol.constants import MAX_CLOCK_SKEW_SECONDS
 from protocol.errors import MarketError
 from protocol.messages import Contribution, SubmissionStatus
 from protocol.rollout import Submission
 from protocol.run import RunSpec
-from protocol.signing import Domain, recover
+from protocol.signing import Domain
 from protocol.verdict import Outcome, Thresholds, Verdict, follows
 
 
@@ -205,8 +205,4 @@ def _counts(verdict: Verdict, drawn: Drawn, public: PublicDraws) -> bool:
         return False
     if verdict.verifier not in public.quorum.members:
         return False
-    try:
-        signer = recover(public.domain.digest(verdict), verdict.signature)
-    except MarketError:
-        return False
-    return public.spoke_for(signer, verdict.verifier, verdict.decided_at)
+    return is_signed(verdict, public.domain, public.spoke_for, at=verdict.decided_at)

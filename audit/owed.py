@@ -14,9 +14,9 @@ from audit.watch_actions import Actor
 from ledger.ledger import Ledger
 from ledger.state import Condemnation, WorkOpening
 from protocol.canonical import keccak256
+from protocol.commitment import is_signed
 from protocol.epoch import EpochHeader
-from protocol.errors import BadSignature
-from protocol.signing import recover, separator
+from protocol.signing import separator
 from protocol.verdict import Outcome, Verdict
 
 Verdicts = Callable[[int, bytes], Sequence[Verdict]]
@@ -63,11 +63,7 @@ class Condemned:
     def _condemns(self, verdict: Verdict) -> bool:
         if verdict.outcome is not Outcome.REJECTED:
             return False
-        try:
-            signer = recover(self._domain.digest(verdict), verdict.signature)
-        except BadSignature:
-            return False
-        return self._keys.spoke_for(signer, verdict.verifier, verdict.decided_at)
+        return is_signed(verdict, self._domain, self._keys.spoke_for, at=verdict.decided_at)
 
 
 class OwedAnswers:

@@ -22,6 +22,7 @@ from protocol.rollout import (
 )
 from protocol.run import RunSpec
 from protocol.signing import Domain, recover, require_signer, sign
+from protocol.verdict import Seal, Verdict
 
 SpokeFor = Callable[[str, str, int], bool]
 """Whether a key signed for an account at a time: it is the account, or was its hot key then. What counts is
@@ -111,6 +112,15 @@ def check_work(
     signer = recover(work_digest, submission.signature)
     if spoke_for and not spoke_for(signer, lease.worker, submission.submitted_at):
         raise BadSignature(f"the work is signed by {signer}, who did not speak for {lease.worker}")
+
+
+def is_signed(said: Verdict | Seal, domain: Domain, spoke_for: SpokeFor, *, at: int) -> bool:
+    """Return whether a verdict or a seal is its verifier's word, by whom its key spoke for then."""
+    try:
+        signer = recover(domain.digest(said), said.signature)
+    except BadSignature:
+        return False
+    return spoke_for(signer, said.verifier, at)
 
 
 def check_receipt(

@@ -8,10 +8,9 @@ say something else then: the verdict that is shown later must be the sealed one.
 
 from collections.abc import Collection, Iterable
 
-from protocol.commitment import SpokeFor
-from protocol.errors import BadSignature
+from protocol.commitment import SpokeFor, is_signed
 from protocol.messages import ClosedVote
-from protocol.signing import Domain, recover
+from protocol.signing import Domain
 from protocol.verdict import Outcome, Seal, Verdict
 
 
@@ -30,11 +29,7 @@ def seals_that_hold(
         is_about = (seal.run_id, seal.work_digest) == (own.run_id, own.work_digest)
         if not is_about or seal.verifier not in verifiers:
             return False
-        try:
-            signer = recover(domain.digest(seal), seal.signature)
-        except BadSignature:
-            return False
-        return spoke_for(signer, seal.verifier, now)
+        return is_signed(seal, domain, spoke_for, at=now)
 
     return tuple({seal.verifier: seal for seal in vote.seals if holds(seal)}.values())
 

@@ -4,6 +4,7 @@ import structlog
 
 from audit.chain_facts import Keys
 from protocol.checks.evidence import Consequence, consequence
+from protocol.commitment import is_signed
 from protocol.epoch import FraudReport
 from protocol.messages import (
     AuditTask,
@@ -16,7 +17,7 @@ from protocol.signing import sign
 from protocol.verdict import Outcome, Verdict
 from rollout_worker.verify.epochs import Verifier
 from rollout_worker.verify.recheck import Rechecker
-from rollout_worker.verify.reports import is_signed, why_not_accuse
+from rollout_worker.verify.reports import why_not_accuse
 from rollout_worker.verify.verdicts import VerdictBook
 
 REPORT_SKEW_SECONDS = 3_600
@@ -114,7 +115,7 @@ class ReportSigner:
             if verdict.outcome is not Outcome.UNDECIDED
             and (verdict.run_id, verdict.work_digest) == (self._run_id, status.work_digest)
             and verdict.verifier in run.roster
-            and is_signed(verdict, self._verifier.domain, spoke_for)
+            and is_signed(verdict, self._verifier.domain, spoke_for, at=verdict.decided_at)
         }
         if len(told) >= run.threshold:
             return None

@@ -6,7 +6,7 @@ that other hardware could not have differed.
 """
 
 from protocol.checks.canary import commitment_text, is_clear
-from protocol.commitment import SpokeFor
+from protocol.commitment import SpokeFor, is_signed
 from protocol.errors import BadSignature
 from protocol.messages import CanaryInfo, CanaryInfos, FraudReportTask, SubmissionStatus
 from protocol.run import RunSpec
@@ -52,19 +52,10 @@ def _evidence(
             continue
         if (verdict.run_id, verdict.work_digest) != (task.run_id, task.work_digest):
             return "its evidence is a verdict on other work"
-        if not is_signed(verdict, domain, spoke_for):
+        if not is_signed(verdict, domain, spoke_for, at=verdict.decided_at):
             return f"the verdict is not signed by or for {verdict.verifier}"
         return verdict
     return "its evidence is no verdict of the accused"
-
-
-def is_signed(verdict: Verdict, domain: Domain, spoke_for: SpokeFor) -> bool:
-    """Return whether a verdict is its verifier's word."""
-    try:
-        signer = recover(domain.digest(verdict), verdict.signature)
-    except BadSignature:
-        return False
-    return spoke_for(signer, verdict.verifier, verdict.decided_at)
 
 
 def committed_answer(
