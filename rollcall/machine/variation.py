@@ -4,12 +4,13 @@
 threads are chosen when torch is loaded. `calibrate.py` chooses the jobs.
 """
 
-import json
 import os
 import sys
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from pydantic import TypeAdapter
 
 from protocol.environments.registry import environment
 from protocol.policies.manifest import HostTensor
@@ -102,17 +103,11 @@ class ChildJob:
     """An attack: sample at this multiple of the claimed temperature."""
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), default=str)
+        return TypeAdapter(ChildJob).dump_json(self).decode()
 
     @classmethod
     def from_json(cls, text: str) -> "ChildJob":
-        found = json.loads(text)
-        bench = found.pop("bench")
-        bench |= {"model": Path(bench["model"]), "policies": tuple(map(Path, bench["policies"]))}
-        bench["engines"] = tuple(bench["engines"])
-        setting = Setting(**found.pop("setting"))
-        samples = tuple((str(f), int(p), int(n)) for f, p, n in found.pop("samples"))
-        return cls(bench=Bench(**bench), setting=setting, samples=samples, **found)
+        return TypeAdapter(cls).validate_json(text)
 
 
 def run(job: ChildJob) -> None:
