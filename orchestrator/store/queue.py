@@ -176,19 +176,6 @@ class Queue:
         found: dict[bytes, bytes] = await self.call("HGETALL", key)
         return found
 
-    async def admit_request(
-        self, who: str, cost: int = 1, *, rate: float, burst: int, now: float
-    ) -> None:
-        """Spend what a request of `who` costs; raise `TooManyRequests` saying when to come back."""
-        bucket = (keys.bucket(who),)
-        wait = await self.script("admit_request", 0, rate, burst, now, cost, "", also=bucket)
-        require_no_wait(wait, who)
-
-    async def charge(self, who: str, cost: int, *, rate: float, burst: int, now: float) -> None:
-        """Spend in any case: what is not there is owed, a burst at most."""
-        bucket = (keys.bucket(who),)
-        await self.script("admit_request", 0, rate, burst, now, cost, "1", also=bucket)
-
     @asynccontextmanager
     async def lock(self, key: str, owner: str, seconds: int) -> AsyncIterator[bool]:
         """Hold a lock while inside; yields whether it was free or already ours."""

@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from orchestrator.store import keys
-from orchestrator.store.queue import Queue
+from orchestrator.store.queue import Queue, require_no_wait
 from protocol.errors import Busy, TooManyRequests
 from protocol.run import RunSpec
 
@@ -35,11 +35,13 @@ class RunStore:
         self, who: str, cost: int, *, rate: float, burst: int, now: float
     ) -> None:
         """Spend what a request of `who` costs; raise `TooManyRequests` saying when to come back."""
-        await self.queue.admit_request(who, cost, rate=rate, burst=burst, now=now)
+        bucket, asked = (keys.bucket(who),), (rate, burst, now, cost, "")
+        require_no_wait(await self.queue.script("admit_request", 0, *asked, also=bucket), who)
 
     async def charge(self, who: str, cost: int, *, rate: float, burst: int, now: float) -> None:
-        """Spend what a request that was admitted cost beyond its admission."""
-        await self.queue.charge(who, cost, rate=rate, burst=burst, now=now)
+        """Spend what a request that was admitted cost beyond that: what is not there is owed, a burst at most."""
+        bucket, asked = (keys.bucket(who),), (rate, burst, now, cost, "1")
+        await self.queue.script("admit_request", 0, *asked, also=bucket)
 
     async def count_upload(
         self,

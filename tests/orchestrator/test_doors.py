@@ -11,13 +11,14 @@ from orchestrator.store import keys
 from orchestrator.store.blobs import Blobs
 from orchestrator.store.outage import Away
 from orchestrator.store.queue import Queue
+from orchestrator.store.runs import RunStore
 from protocol.canonical import content_digest
 from protocol.errors import Busy, TooManyRequests
 from protocol.user_error import UserError
 
 
 async def ask(queue: Queue, who: str, burst: int = 1) -> None:
-    await queue.admit_request(who, rate=1.0, burst=burst, now=1_000.0)
+    await RunStore(queue).admit_request(who, 1, rate=1.0, burst=burst, now=1_000.0)
 
 
 def test_scripts_that_share_a_trip_get_each_their_own_answer(redis_url: str) -> None:
