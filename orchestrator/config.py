@@ -117,7 +117,7 @@ class OrchestratorConfig(BaseModel):
     """JSON file with the contracts' addresses, as `rollcall launch` writes it."""
     allowed_domains: tuple[str, ...] = ()
     """Domains a sign-in text may name, such as "market.example", or "market.example:8443" for one of its ports
-    only; empty: the request's own Host header."""
+    only; empty: the request's own Host header, taken from this machine alone."""
     session_seconds: int = 3600
     """Lifetime of a bearer token."""
     chain_poll_seconds: float = 1.0

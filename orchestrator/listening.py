@@ -3,6 +3,7 @@
 import errno
 import logging
 import socket
+from collections.abc import Collection
 
 import structlog
 import uvicorn
@@ -11,6 +12,18 @@ from orchestrator.services import Services
 from orchestrator.store.outage import Away
 from protocol.errors import MarketError
 from protocol.user_error import UserError
+
+
+def require_named(host: str, domains: Collection[str]) -> None:
+    """Raise `UserError` where others than this machine may sign in, under whatever name they say.
+
+    Another site could pass on what a wallet signed for it, with the Host header to match.
+    """
+    if not domains and host not in ("127.0.0.1", "localhost", "::1"):
+        raise UserError(
+            f"listening on {host} without allowed_domains, a sign-in for any site would count here: "
+            "name the sites served, as --set \"allowed_domains=['market.example']\""
+        )
 
 
 def require_free(host: str, port: int) -> None:

@@ -18,7 +18,6 @@ from multiprocessing import parent_process
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-import structlog
 import uvicorn
 from eth_account import Account
 from uvicorn.config import STARTUP_FAILURE
@@ -32,7 +31,7 @@ from orchestrator.chain import Chain
 from orchestrator.config import PASSWORD_VARIABLE, OrchestratorConfig
 from orchestrator.connections import queue_up, settings
 from orchestrator.jobs import Service
-from orchestrator.listening import require_free, tell_listening
+from orchestrator.listening import require_free, require_named, tell_listening
 from orchestrator.services import Services
 from orchestrator.store.blobs import Blobs
 from orchestrator.store.store import Store
@@ -125,15 +124,12 @@ class Server(uvicorn.Server):
 
 def main(config: OrchestratorConfig, key: bytes, begin: Callable[[], None]) -> None:
     """Serve until SIGINT or SIGTERM; `begin` is what every other process does first."""
+    require_named(config.host, config.allowed_domains)
     require_free(config.host, config.port)
     # Taken out of the environment, so that no child inherits it.
     password = os.environ.pop(PASSWORD_VARIABLE, "")
     serving = Serving(config, key, password, begin)
     asyncio.run(serving.try_market(_require_doors))
-    if not config.allowed_domains and config.host not in ("127.0.0.1", "localhost", "::1"):
-        # Another site could pass on what a wallet signed for it, with the Host header to match.
-        log = structlog.get_logger()
-        log.warning("sign-in for any domain", remedy="set allowed_domains to the names served")
     if config.processes == 1:
         Server(serving).run()
         if serving.service is not None and serving.service.failure is not None:

@@ -6,9 +6,13 @@ from pathlib import Path
 import pytest
 
 from orchestrator.auth import _is_named
+from orchestrator.config import OrchestratorConfig
+from orchestrator.listening import require_named
+from orchestrator.main import main
 from protocol.messages import SessionRequest
 from protocol.signin import SignIn
 from protocol.signing import personal_digest
+from protocol.user_error import UserError
 from tests.stage.ground import Ground
 from tests.stage.place import HOST, Place, opened
 
@@ -37,6 +41,20 @@ def test_a_relayed_sign_in_is_refused_where_the_domains_are_named(
     config = {"allowed_domains": allowed}
     with opened(ground, redis_url, tmp_path, config=config) as place:
         assert relayed(place, "evil.test") == status
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.7", "market.test"])
+def test_nobody_serves_others_under_whatever_name_they_say(host: str) -> None:
+    with pytest.raises(
+        UserError, match=r"a sign-in for any site would count here: .*allowed_domains="
+    ):
+        main(OrchestratorConfig(host=host), bytes(31) + b"\x01", lambda: None)
+    require_named(host, ("market.test",))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
+def test_this_machine_alone_may_be_served_under_any_name(host: str) -> None:
+    require_named(host, ())
 
 
 @pytest.mark.parametrize(
