@@ -67,7 +67,17 @@ def test_a_row_without_a_number_is_refused_at_the_start(tmp_path: Path) -> None:
         Gsm8k({"path": written(tmp_path / "rows", "#### unclear")})
 
 
-@pytest.mark.parametrize("line", ["{", "[]", '{"question": "?"}', "7"])
+UNREADABLE = [
+    "{",
+    "[]",
+    '{"question": "?"}',
+    "7",
+    "[" * 2_000,
+    '{"question": "\\ud800", "answer": ""}',
+]
+
+
+@pytest.mark.parametrize("line", UNREADABLE, ids=lambda line: line[:20])
 def test_a_line_that_is_no_row_is_refused_with_its_number(tmp_path: Path, line: str) -> None:
     path = written(tmp_path / "rows", "#### 1")
     with Path(path).open("a") as file:
@@ -79,6 +89,28 @@ def test_a_line_that_is_no_row_is_refused_with_its_number(tmp_path: Path, line: 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="absent"):
         Gsm8k({"path": str(tmp_path / "absent")})
+
+
+def test_a_file_costs_its_readers_no_more_than_its_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An operator names it, and it may say that it has no size, as those of /proc do."""
+    path = written(tmp_path / "rows", "#### 1")
+    monkeypatch.setattr("protocol.environments.gsm8k.MOST_FILE_BYTES", Path(path).stat().st_size)
+    assert Gsm8k({"path": path}).num_problems == 1
+    with Path(path).open("a") as file:
+        file.write("\n")
+    with pytest.raises(Malformed, match="has more than"):
+        Gsm8k({"path": path})
+    os.mkfifo(tmp_path / "endless")
+    with pytest.raises(NotFound, match="is no file"):
+        Gsm8k({"path": str(tmp_path / "endless")})
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "rows").write_bytes(b"\xff")
+    with pytest.raises(Malformed, match="no UTF-8 text at byte 0"):
+        Gsm8k({"path": str(tmp_path / "rows")})
 
 
 def test_a_line_separator_inside_a_question_does_not_split_it(tmp_path: Path) -> None:
