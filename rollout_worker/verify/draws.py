@@ -108,16 +108,19 @@ class DrawCheck:
         num_opened: int,
     ) -> bool:
         rate = rate_millionths(public.spec.audit, num_accepted=records.before(item))
+        was_any_open = False
         for epoch in reversed(range(num_opened)):
             opened, closed = public.opened_at(epoch), public.opened_at(epoch + 1)
             if closed is not None and item.submitted_at > closed + SLACK_SECONDS:
                 return False
             if opened is None or item.submitted_at < opened - SLACK_SECONDS:
                 continue
+            was_any_open = True
             secret = public.secrets.get(epoch)
             if secret is None or is_drawn(secret, digest, rate=rate):
                 return True
-        return False
+        # A date before every epoch names no secret: what draws it is then the receipt's time, if anything.
+        return not was_any_open
 
     def _before(self, epoch: int, state: RunState) -> list[PostedEpoch]:
         """Return the epochs before this one as the chain has them; what stays final is looked at once."""

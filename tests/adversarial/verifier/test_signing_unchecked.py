@@ -73,6 +73,16 @@ def show_another_body(place: Place, lying: pytest.MonkeyPatch) -> None:
     lying.setattr(VerifierRoutes, "submission", swapped)
 
 
+def date_before_all_epochs(place: Place, lying: pytest.MonkeyPatch) -> None:
+    """Date work, with its worker, when no secret was open that could draw it."""
+    lying.setattr(Draw, "selects", lambda *_: False)
+    lying.setattr(intake, "_require_timely", lambda *_: None)
+    alice = place.party("alice")
+    [signed] = alice.leases()
+    response = alice.submit(alice.submission(signed.lease, submitted_at=1))
+    assert response.status_code == 200, response.text
+
+
 __all__ = ["at_the_runs_time"]
 
 LIES: dict[Callable[[Place, pytest.MonkeyPatch], None], str] = {
@@ -81,6 +91,7 @@ LIES: dict[Callable[[Place, pytest.MonkeyPatch], None], str] = {
     forge: "drawn for replay and is paid with 0 of 1 accepting",
     draw_later: "was drawn by epoch 1's secret, which is not out",
     show_another_body: "what is shown as work 0x",
+    date_before_all_epochs: "is dated 1, its receipt ",
 }
 
 
