@@ -31,6 +31,10 @@ class Request(Wire):
     MAX_ITEMS: ClassVar[int] = 1 << 9
 
 
+DecimalText = Annotated[str, Field(pattern="^[0-9]+$", max_length=78)]
+"""An amount that may exceed 64 bits; no token has one of more digits, and reading them would take forever."""
+
+
 class ErrorBody(Wire):
     """Every refusal: a code to act on, a message with the values and the remedy."""
 
@@ -60,7 +64,7 @@ class RunInfo(Wire):
     epoch: U32
     budget_left_units: U63
     """Units (completion tokens) that the escrow still pays for."""
-    min_stake: Annotated[str, Field(pattern="^[0-9]+$")]
+    min_stake: DecimalText
     """In the token's smallest denomination, as decimal text: it may exceed 64 bits."""
 
 
@@ -236,7 +240,7 @@ class FraudReportTask(Wire):
     worker: Address
     work_digest: Bytes32
     evidence_digest: Bytes32
-    amount: Annotated[str, Field(pattern="^[0-9]+$")]
+    amount: DecimalText
     reported_at: U64
     also: Bytes32 = bytes(32)
     """The other group with gross evidence, if no hypothesis names what was done; else zero."""

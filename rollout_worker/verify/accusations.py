@@ -6,6 +6,7 @@ from audit.chain_facts import Keys
 from protocol.checks.evidence import Consequence, consequence
 from protocol.commitment import is_signed
 from protocol.epoch import FraudReport
+from protocol.errors import BadSignature, Malformed
 from protocol.messages import (
     AuditTask,
     FraudReportSignature,
@@ -64,7 +65,20 @@ class ReportSigner:
 
     def _why_not_report(self, task: FraudReportTask) -> str | None:
         """Return what keeps this verifier from accusing, or None once it has seen it for itself."""
-        status = self._verifier.routes.submission(self._run_id, task.work_digest)
+        try:
+            return self._why_not_sign(task, self._signed_work(task.work_digest))
+        except (BadSignature, Malformed) as error:
+            return f"what is shown of the work is not its worker's: {error.message}"
+
+    def _signed_work(self, work_digest: bytes) -> SubmissionStatus:
+        """Return what is shown of work, only if its worker signed it: else another would be accused of it."""
+        status = self._verifier.routes.submission(self._run_id, work_digest)
+        if status.work_digest != work_digest:
+            raise Malformed(f"asked for 0x{work_digest.hex()}, got 0x{status.work_digest.hex()}")
+        self._recheck.fetch(_task_of(status, rollouts=(0,)))
+        return status
+
+    def _why_not_sign(self, task: FraudReportTask, status: SubmissionStatus) -> str | None:
         most, token = self._verifier.config.max_slash, self._verifier.wallet.token
         limit = int(self._info.min_stake) if most is None else token.exactly(most)
         if int(task.amount) > limit:
@@ -94,7 +108,7 @@ class ReportSigner:
         """Return why a report without a name for what was done lacks a second group, or None."""
         if task.also in {bytes(32), task.work_digest}:
             return "its evidence is gross and nameless, and it names no second group"
-        other = self._verifier.routes.submission(self._run_id, task.also)
+        other = self._signed_work(task.also)
         if other.lease.lease.worker != worker:
             return f"the second group is {other.lease.lease.worker}'s"
         if (reason := self._why_open(other)) is not None:
@@ -142,13 +156,14 @@ class ReportSigner:
         )
 
     def _recheck_now(self, work_digest: bytes, rollouts: tuple[int, ...]) -> Verdict:
-        status = self._verifier.routes.submission(self._run_id, work_digest)
-        audit = AuditTask(
-            work_digest=work_digest,
-            lease=status.lease,
-            body=status.body,
-            rollouts=rollouts,
-        )
-        [verdict] = self._recheck.verdicts([audit])
+        task = _task_of(self._signed_work(work_digest), rollouts=rollouts)
+        [verdict] = self._recheck.verdicts([task])
         self._book.keep(verdict)
         return verdict
+
+
+def _task_of(status: SubmissionStatus, *, rollouts: tuple[int, ...]) -> AuditTask:
+    """Return the replay of these rollouts of what the market shows."""
+    return AuditTask(
+        work_digest=status.work_digest, lease=status.lease, body=status.body, rollouts=rollouts
+    )

@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 
 from client.verifier import VerifierRoutes
 from protocol.checks.evidence import Consequence
+from protocol.errors import Malformed
 from protocol.messages import (
     FraudReportSignature,
     FraudReportTask,
@@ -197,3 +198,37 @@ def show_one_verdict(stage: Stage, early: pytest.MonkeyPatch) -> None:
         return status.model_copy(update={"verdicts": theirs})
 
     early.setattr(VerifierRoutes, "submission", hiding)
+
+
+def test_nobody_is_accused_of_another_s_work(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The orchestrator shows the lease of somebody else with the groups that this verifier condemned."""
+    routes, run_id = stage.verifier.routes, stage.live.run_id
+    shown, innocent = routes.submission, routes.submission(run_id, stage.foreign).lease
+
+    def swapped(of: int, digest: bytes, **how: Any) -> SubmissionStatus:
+        return shown(of, digest, **how).model_copy(update={"lease": innocent})
+
+    def decided(of: int, _: bytes, **how: Any) -> SubmissionStatus:
+        return shown(of, stage.first, **how)
+
+    with monkeypatch.context() as lying:
+        task = stage.task(stage.second, also=stage.first)
+        lying.setattr(routes, "submission", decided)
+        assert "what is shown of the work is not its worker's: asked" in asked(stage, task, lying)
+    monkeypatch.setattr(routes, "submission", swapped)
+    task = stage.task(stage.first, also=stage.second)
+    assert task.worker == innocent.lease.worker
+    with monkeypatch.context() as off:
+        off.setattr(ReportSigner, "_signed_work", lambda _, digest: swapped(run_id, digest))
+        assert asked(stage, task, monkeypatch) == "", "with the defence off"
+    told = asked(stage, task, monkeypatch)
+    assert told.startswith("what is shown of the work is not its worker's: what is shown as work")
+
+
+def test_an_amount_that_no_token_has_is_no_report(stage: Stage) -> None:
+    """Reading its digits would end the verifier's program."""
+    task = stage.task(stage.first).model_copy(update={"amount": "9" * 5_000})
+    with pytest.raises(ValueError, match="Exceeds the limit"):
+        int(task.amount)
+    with pytest.raises(Malformed, match=r"amount: .* at most 78 characters"):
+        FraudReportTask.from_json(task.to_json())
