@@ -204,6 +204,12 @@ class PublicRoutes:
                     raise TooLarge(f"0x{digest.hex()} is longer than {max_bytes} bytes")
 
 
+def require_asked(count: int, most: int, what: str) -> None:
+    """Raise `Malformed` where an answer holds more than was asked for: each costs who takes it work and memory."""
+    if count > most:
+        raise Malformed(f"{count} {what} were handed out where {most} were asked for: take none")
+
+
 def _lines(parts: Iterable[bytes]) -> Iterator[str]:
     """Cut a stream into lines without inflating it; raise `TooLarge` for a line that does not end."""
     left = b""

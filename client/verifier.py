@@ -1,7 +1,7 @@
 """A verifier's routes: groups to replay, verdicts, and signatures of epochs and fraud reports."""
 
 from client.connection import Later
-from client.public import PublicRoutes
+from client.public import PublicRoutes, require_asked
 from client.retry import GiveUp
 from protocol.messages import (
     AuditRequest,
@@ -22,7 +22,11 @@ class VerifierRoutes(PublicRoutes):
     ) -> AuditTasks | Later:
         path = f"runs/{run_id}/audits"
         answer = self._connection.send("POST", path, asked.to_json(), give_up=give_up)
-        return answer.later() if answer.is_empty else AuditTasks.from_json(answer.content)
+        if answer.is_empty:
+            return answer.later()
+        found = AuditTasks.from_json(answer.content)
+        require_asked(len(found.tasks), asked.count, "replays")
+        return found
 
     def verdict(
         self, run_id: int, verdict: Verdict, *, give_up: GiveUp | None = None

@@ -1,7 +1,7 @@
 """A worker's routes: leases, submissions, self-checks. Its connection has the key it signs in with."""
 
 from client.connection import BYTES, Later
-from client.public import PublicRoutes
+from client.public import PublicRoutes, require_asked
 from client.retry import GiveUp
 from protocol.messages import LeaseRequest, Leases, ReturnedLeases, SelfCheck
 from protocol.rollout import Receipt
@@ -16,7 +16,11 @@ class WorkerRoutes(PublicRoutes):
         """Ask for leases. If the answer gets lost, its leases expire at their deadline."""
         path, body = f"runs/{run_id}/leases", request.to_json()
         answer = self._connection.send("POST", path, body, give_up=give_up)
-        return answer.later() if answer.is_empty else Leases.from_json(answer.content)
+        if answer.is_empty:
+            return answer.later()
+        found = Leases.from_json(answer.content)
+        require_asked(len(found.leases), request.count, "leases")
+        return found
 
     def return_leases(
         self, run_id: int, lease_ids: tuple[bytes, ...], *, give_up: GiveUp | None = None

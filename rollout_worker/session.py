@@ -24,6 +24,7 @@ from client.worker import WorkerRoutes
 from protocol.commitment import check_lease
 from protocol.errors import (
     Excluded,
+    Malformed,
     MarketError,
     NotJoined,
     RunNotOpen,
@@ -285,8 +286,8 @@ class Shift:
                 signed, info=self._info, domain=self._seller.domain, worker=self._seller.identity
             )
             if signed.lease.deadline > self._seller.routes.clock.now():
+                self._promise(signed)
                 taken.append(signed.lease)
-                self._promised[signed.lease.nonce] = signed
             else:
                 late.append(signed.lease)
         if late:
@@ -294,6 +295,13 @@ class Shift:
             self._log.warning("leases too late to begin", count=len(late), remedy=remedy)
             self._give_back(tuple(late))
         return tuple(taken)
+
+    def _promise(self, signed: SignedLease) -> None:
+        """Note what is worked for; two groups for one nonce would have one receipt between them."""
+        nonce = signed.lease.nonce
+        if nonce in self._promised:
+            raise Malformed(f"nonce {nonce} is leased again before its group was delivered")
+        self._promised[nonce] = signed
 
     def _reason_to_leave(self) -> End | None:
         seller = self._seller

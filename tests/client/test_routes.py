@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from client.connection import Connection, Later
 from client.verifier import VerifierRoutes
 from client.worker import WorkerRoutes
+from orchestrator import leases, replays
+from protocol.errors import Malformed
 from protocol.messages import AuditRequest, LeaseRequest, Leases
 from tests.stage.ground import Ground
 from tests.stage.in_process import InProcess
@@ -43,3 +46,32 @@ def test_a_group_passes_from_worker_to_verifier_through_the_client(place: Place)
         assert not isinstance(tasks, Later)
         assert [task.work_digest for task in tasks.tasks] == [receipt.work_digest]
         assert isinstance(verifier.audits(place.run_id, AuditRequest(count=16)), Later)
+
+
+def test_nobody_takes_more_than_it_asked_for(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker would work beyond the bound on what it is owed, a verifier hold all bodies at a time."""
+    grant, take = leases.grant, replays.take
+
+    async def grant_more(services: Any, run: Any, account: Any, request: LeaseRequest) -> Any:
+        return await grant(services, run, account, LeaseRequest(count=request.count + 1))
+
+    async def take_more(services: Any, run: Any, account: Any, asked: AuditRequest) -> Any:
+        return await take(services, run, account, AuditRequest(count=asked.count + 1))
+
+    monkeypatch.setattr(leases, "grant", grant_more)
+    monkeypatch.setattr(replays, "take", take_more)
+    with WorkerRoutes(connected(place, "alice")) as worker:
+        with monkeypatch.context() as off:
+            off.setattr("client.worker.require_asked", lambda *_: None)
+            granted = worker.lease(place.run_id, LeaseRequest(count=1))
+        assert isinstance(granted, Leases)
+        assert len(granted.leases) == 2, "with the defence off"
+        with pytest.raises(Malformed, match="2 leases were handed out where 1 were asked for"):
+            worker.lease(place.run_id, LeaseRequest(count=1))
+    for signed in granted.leases:
+        place.party("alice").deliver(signed.lease)
+    with (
+        VerifierRoutes(connected(place, "v0")) as verifier,
+        pytest.raises(Malformed, match="2 replays were handed out where 1 were asked for"),
+    ):
+        verifier.audits(place.run_id, AuditRequest(count=1))

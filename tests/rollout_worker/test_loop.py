@@ -7,11 +7,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 from structlog.testing import capture_logs
 
+from client.connection import Later
 from protocol.commitment import check_lease, check_receipt, commit
 from protocol.errors import BadSignature, Malformed
 from protocol.messages import GroupState, LeaseRequest, Leases, RunInfo, RunStatus
@@ -22,7 +24,7 @@ from rollcall.frame.settings import to_toml
 from rollout_worker.choose import Ability, choose, is_over, obstacle
 from rollout_worker.main import attempt, open_seller, serve
 from rollout_worker.pay.receipts import ReceiptBook
-from rollout_worker.session import End, Seller
+from rollout_worker.session import End, Seller, Shift
 from tests.stage.live import LiveMarket, key_of, live_market, nudged
 from tests.stage.terms import make_spec, run_info
 from tests.stage.waiting import wait_until
@@ -39,6 +41,7 @@ WORKERS = (
     "careless",
     "engineless",
     "too-long",
+    "doubled",
 )
 
 
@@ -201,6 +204,41 @@ def test_a_lease_with_altered_terms_or_another_signer_is_not_worked_on(live: Liv
         check_receipt(
             stolen, signed.lease, commitment.work_digest, spec=info.spec, domain=seller.domain
         )
+
+
+def test_a_nonce_is_not_worked_for_twice_at_a_time(
+    live: LiveMarket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its second receipt would be the end of the sender's report, and of the receipts after it."""
+    config = live.worker("doubled", groups_per_call=3)
+    with (
+        capture_logs() as said,
+        open_seller(config, key_of("doubled"), threading.Event()) as (seller, wallet),
+    ):
+        real = seller.routes.lease
+
+        def doubled(run_id: int, _: LeaseRequest, **how: Any) -> Leases | Later:
+            answer = real(run_id, LeaseRequest(count=2), **how)
+            if isinstance(answer, Later) or len(answer.leases) < 2:
+                return answer
+            return answer.model_copy(update={"leases": (answer.leases[0], *answer.leases)})
+
+        monkeypatch.setattr(seller.routes, "lease", doubled)
+        info = seller.routes.run(live.run_id)
+        with monkeypatch.context() as off:
+            off.setattr(Shift, "_promise", lambda it, s: it._promised.update({s.lease.nonce: s}))
+            off.setattr(Shift, "_give_back", lambda *_: None)
+            working = threading.Thread(target=attempt, args=(seller, wallet, info))
+            working.start()
+            wait_until(lambda: groups_of(seller) >= 2)
+            seller.stop.set()
+            working.join()
+        nonces = {receipt.nonce for receipt in receipts_of(seller)}
+        assert set(range(1, max(nonces))) - nonces, "with the defence off"
+        seller.stop.clear()
+        assert attempt(seller, wallet, info) is End.REFUSED
+    [refused] = [entry["reason"] for entry in said if entry["event"] == "refused"]
+    assert "is leased again before its group was delivered" in refused
 
 
 def receipts_of_folder(folder: Path) -> list[Receipt]:
