@@ -181,6 +181,10 @@ class Wallet:
             )
         if state.rate != info.spec.rate:
             raise Refused(f"run {info.run_id} pays {state.rate} per unit, not {info.spec.rate}")
+        if str(state.min_stake) != info.min_stake:
+            raise Refused(
+                f"run {info.run_id} asks for a stake of {state.min_stake}, not of {info.min_stake}"
+            )
         if checksum_address(state.token) != info.token:
             raise Refused(f"run {info.run_id} pays in token {state.token}, not in {info.token}")
         if state.num_parameters != info.spec.num_parameters:

@@ -129,6 +129,14 @@ def test_the_agreed_run_passes_and_an_altered_spec_is_refused(world: World) -> N
         wallet.check_run(info.model_copy(update={"spec": cheaper}))
 
 
+def test_a_stake_that_the_ledger_does_not_ask_for_is_refused(world: World) -> None:
+    """A worker would put in what an orchestrator names, and a verifier sign it away."""
+    wallet, info = wallet_of(world, "stranger"), info_of(world)
+    more = str(10 * int(info.min_stake) + 1)
+    with pytest.raises(Refused, match=f"asks for a stake of {info.min_stake}, not of {more}"):
+        wallet.check_run(info.model_copy(update={"min_stake": more}))
+
+
 def test_a_run_of_another_ledger_or_of_none_is_refused(world: World) -> None:
     wallet = wallet_of(world, "stranger")
     info = info_of(world)
