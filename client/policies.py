@@ -32,7 +32,7 @@ from protocol.policies.manifest import (
 )
 from protocol.policies.patch import PatchMismatch, anchor_bytes, apply, from_anchor, verify
 from protocol.policies.publication import check_manifest
-from protocol.positions import why_too_long
+from protocol.positions import why_unfit
 from protocol.run import RunSpec
 from protocol.signing import Domain
 
@@ -276,7 +276,7 @@ def bring_model_folder(
     config_json = orchestrator.blob(
         spec.model_config_digest, max_bytes=MAX_CONFIG_BYTES, kind="config", give_up=give_up
     )
-    if reason := why_too_long(config_json, spec):
+    if reason := why_unfit(config_json, spec):
         raise Refused(reason)
     write_model_folder(folder, config_json, weights)
 

@@ -246,8 +246,8 @@ def opened(config: WorkerConfig, spec: RunSpec, folder: Path) -> Iterator[Engine
             quantise_bits=chosen.quantise_bits,
             seed_shift=chosen.seed_shift,
         )
-    except (AssertionError, ImportError, OSError, RuntimeError, ValueError) as error:
-        # AssertionError is what torch raises for a device that its build lacks.
+    except Exception as error:
+        # Libraries raise anything: for a device that a build lacks, for what an operator wrote in a config.json.
         raise Refused(
             f"engine.name={chosen.name} on engine.device={chosen.device} does not open: "
             f"{' '.join(str(error).split())}; choose another engine, or see `rollcall doctor`"

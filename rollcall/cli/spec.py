@@ -20,7 +20,7 @@ from protocol.environments.registry import environment
 from protocol.errors import Malformed
 from protocol.policies.manifest import Weights, entries, policy_digest
 from protocol.policies.patch import from_anchor
-from protocol.positions import why_too_long
+from protocol.positions import why_unfit
 from protocol.precision import ComputeDtype
 from protocol.run import AuditPolicy, RunSpec
 from protocol.user_error import UserError
@@ -141,7 +141,7 @@ def spec_of(
         orchestrator=orchestrator,
         trainer=trainer,
     )
-    if reason := why_too_long(config, spec):
+    if reason := why_unfit(config, spec):
         raise UserError(f"{plan.model}: {reason}")
     return spec
 

@@ -30,7 +30,11 @@ class CausalModel:
         self, model_dir: Path, *, device: str, dtype: ComputeDtype = ComputeDtype.FLOAT32
     ) -> None:
         model: Any = AutoModelForCausalLM.from_pretrained(
-            model_dir, dtype=DTYPES[dtype], attn_implementation="sdpa", local_files_only=True
+            model_dir,
+            dtype=DTYPES[dtype],
+            attn_implementation="sdpa",
+            local_files_only=True,
+            trust_remote_code=False,  # left out, it asks whoever sits there
         )
         self.dtype = dtype
         self.cache_type: type[DynamicCache] = DynamicCache

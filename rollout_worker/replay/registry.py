@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from protocol.precision import ComputeDtype
+from protocol.user_error import UserError
 from rollout_worker.config import ReplayConfig
 from rollout_worker.engines.vllm import VllmEngine
 from rollout_worker.replay.measure import Replayer, ReplayModel
@@ -12,10 +13,23 @@ from rollout_worker.replay.vllm import VllmReplay
 def open_replayer(
     config: ReplayConfig, model_dir: Path, *, dtype: ComputeDtype, max_model_len: int
 ) -> Replayer:
-    """Open a replayer on `model_dir` (config.json and model.safetensors).
+    """Open a replayer on `model_dir` (config.json and model.safetensors); raise `ValueError` where it does not open.
 
     `max_model_len` is the longest prompt and completion together that the run allows.
     """
+    try:
+        return _opened(config, model_dir, dtype, max_model_len)
+    except (RuntimeError, MemoryError, UserError):
+        raise
+    except (
+        Exception
+    ) as error:  # libraries raise anything for what an operator wrote in a config.json
+        raise ValueError(f"the model does not open: {error!r}") from error
+
+
+def _opened(
+    config: ReplayConfig, model_dir: Path, dtype: ComputeDtype, max_model_len: int
+) -> Replayer:
     buffer_bytes = None if config.buffer_mib is None else config.buffer_mib << 20
     if config.engine == "transformers":
         return ReplayModel(

@@ -27,7 +27,7 @@ from protocol.checks.seal import seals_that_hold, why_not_open
 from protocol.errors import MarketError, VoteLost
 from protocol.messages import AuditRequest, AuditTask, AuditTasks, ClosedVote, RunInfo
 from protocol.policies.manifest import Weights
-from protocol.user_error import hosts_only
+from protocol.user_error import UserError, hosts_only
 from protocol.verdict import Outcome, Seal, Verdict
 from rollout_worker.choose import OVER
 from rollout_worker.config import VerifierConfig
@@ -226,6 +226,12 @@ def step_all(watches: Mapping[int, Duty], *, most: float, chain: Voice) -> float
             continue
         except (MarketError, LedgerError) as error:
             log.error("verification interrupted", run=run_id, reason=str(error))
+        except UserError:  # told to stop, or no engine replays any more
+            raise
+        except (
+            Exception
+        ) as error:  # libraries raise anything for what an operator or a worker wrote
+            log.exception("verification interrupted", run=run_id, reason=repr(error))
     return pause
 
 

@@ -38,7 +38,7 @@ from protocol.messages import EpochFile, ErrorBody, Event
 from protocol.policies import patch
 from protocol.policies.lineage import Records, StepRecord, shares_of
 from protocol.policies.manifest import HostTensor, entries
-from protocol.positions import why_too_long
+from protocol.positions import why_unfit
 from protocol.rollout import Submission, read_submission
 from protocol.signin import SignIn, parse
 from protocol.signing import recover
@@ -251,7 +251,7 @@ DECODERS = (
     Decoder("call_data", lambda data: header_in(data, POSTED)),
     Decoder("refusal", bytes, _refusal_holds, JSON),
     Decoder("stream", lambda data: list(_lines([data])), _stream_holds),
-    Decoder("config", lambda data: why_too_long(data, SPEC), _config_holds, JSON),
+    Decoder("config", lambda data: why_unfit(data, SPEC), _config_holds, JSON),
     Decoder("tokenizer", tokenizer_of, lambda _, found: found.encode("What is 3 + 4?"), JSON),
 )
 BY_NAME = {decoder.name: decoder for decoder in DECODERS}

@@ -7,7 +7,7 @@ import pytest
 from safetensors import deserialize
 
 from client.policies import PolicyUnreachable, write_model_folder
-from protocol.positions import why_too_long
+from protocol.positions import why_unfit
 from tests.stage.policies import Policies, first_weights, same
 from tests.stage.terms import make_spec
 
@@ -79,8 +79,8 @@ def test_a_model_folder_holds_the_exact_weights(tmp_path: Path) -> None:
 
 def test_a_run_needs_no_more_positions_than_its_model_has() -> None:
     config = json.dumps({"max_position_embeddings": 32}).encode()
-    assert why_too_long(config, make_spec(max_prompt_tokens=16, max_tokens=16)) is None
+    assert why_unfit(config, make_spec(max_prompt_tokens=16, max_tokens=16)) is None
     longer = make_spec(max_prompt_tokens=16, max_tokens=17)
-    assert "do not fit the model's 32 positions" in str(why_too_long(config, longer))
-    assert why_too_long(b"{}", longer) is None
-    assert "cannot be read" in str(why_too_long(b"[]", longer))
+    assert "do not fit the model's 32 positions" in str(why_unfit(config, longer))
+    assert why_unfit(b"{}", longer) is None
+    assert "cannot be read" in str(why_unfit(b"[]", longer))
