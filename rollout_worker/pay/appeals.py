@@ -126,15 +126,10 @@ class Appeals:
             return self._attend(accusation, give_up)
         except (MarketError, LedgerError) as error:
             self._say(slash_id, "not sent, tried again", reason=str(error))
-        except (
-            AssertionError,
-            ImportError,
-            MemoryError,
-            OSError,
-            RuntimeError,
-            ValueError,
-        ) as error:
-            # Whatever torch, a device or a disk raises: else the thread ends and silence concedes.
+        except Unreachable:
+            raise
+        except Exception as error:  # noqa: BLE001 - libraries, devices and disks raise anything
+            # Else the thread ends and silence concedes.
             self._next_try[slash_id] = time.monotonic() + self.window / RETRIES_PER_WINDOW
             self._say(slash_id, "own replay failed", reason=str(error), remedy=by_hand(slash_id))
         return True

@@ -2,7 +2,7 @@
 
 import threading
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -165,18 +165,22 @@ def test_work_that_was_never_done_is_appealed(live: LiveMarket) -> None:
         assert (defence.kept, defence.shown) == (None, None)
 
 
-def test_a_full_disk_ends_no_answer_and_the_appeal_is_sent_once_it_can_be(
+def test_neither_a_full_disk_nor_an_odd_model_ends_the_answer_and_the_appeal_is_sent_once_it_can_be(
     live: LiveMarket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def is_full(*_: object) -> str:
-        raise OSError(28, "No space left on device")
+    def failing(error: Exception) -> Callable[..., str]:
+        def fail(*_: object) -> str:
+            raise error
+
+        return fail
 
     with accused(live, "full") as worker, capture_logs() as said:
         slash_id = accuse(live, worker.seller.identity, keccak256(b"made up, on a full disk"))
-        with monkeypatch.context() as full:
-            full.setattr(Reasons, "put", is_full)
-            assert step(worker.appeals())
-        assert any("No space left" in str(line.get("reason")) for line in said)
+        for error in (OSError(28, "No space left on device"), KeyError("no such rope")):
+            with monkeypatch.context() as full:
+                full.setattr(Reasons, "put", failing(error))
+                assert step(worker.appeals())
+            assert any(str(error) == line.get("reason") for line in said)
         assert step(worker.appeals())
         written(worker, slash_id)
 
