@@ -30,7 +30,7 @@ class SignedIn:
     identity: str
     signer: str
     is_staked: bool = False
-    """Whether the identity had something at stake when it signed in."""
+    """Whether the identity had as much at stake as a run asks for when it signed in."""
 
 
 async def sign_in(
@@ -62,7 +62,7 @@ async def sign_in(
     if not await services.store.runs.spend_nonce(text.nonce + text.address, seconds=seconds):
         raise Replayed(f"nonce {text.nonce} was used before: sign a text with a new one")
     identity = await services.chain.identity_of(text.address)
-    is_staked = await services.chain.stake_of(identity) > 0
+    is_staked = await services.chain.stake_of(identity) >= services.least_stake()
     return issue(services, SignedIn(identity, text.address, is_staked))
 
 

@@ -1,7 +1,7 @@
 """Who pays for a request, and how much: what one stranger costs, one stranger pays.
 
-Accounts are free, so one with nothing at stake pays from what its network address may spend, like a request
-without an account; one with a stake pays for itself. A payer with one request left may make any; what that
+Accounts are free, so one that has not at stake what a run asks for pays from what its network address may spend,
+like a request without an account; one with such a stake pays for itself. A payer with one request left may make any; what that
 costs beyond one is owed, and so is what a malformed body adds: the next requests wait for it.
 """
 

@@ -78,6 +78,10 @@ class Services:
         """Return an epoch's secret; it leaves this process only by `postEpoch`."""
         return epoch_secret(self._master, run_id, epoch)
 
+    def least_stake(self) -> int:
+        """Return what is at stake of who pays for itself: less would make a thousand strangers of one stake."""
+        return max(1, min((run.chain.min_stake for run in self.runs.values()), default=1))
+
     async def register(self, run_id: int, spec: RunSpec) -> Run:
         """Serve a run from now on; raise `Refused` where chain, key or environment disagree."""
         if run_id in self.runs and self.runs[run_id].spec == spec:

@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import jwt
 import pytest
 from eth_account import Account
 from starlette.requests import Request
@@ -13,6 +14,7 @@ from orchestrator import budgets, intake, leases, replays, wiring
 from orchestrator.auth import SignedIn
 from orchestrator.budgets import Trust, block_of, payer_of
 from orchestrator.config import Limits
+from orchestrator.services import Services
 from orchestrator.store.keys import bucket
 from protocol.errors import Malformed
 from protocol.messages import LeaseRequest, ReturnedLeases, RunRegistration
@@ -56,6 +58,31 @@ def test_new_wallets_are_not_new_budgets(
         with monkeypatch.context() as without:
             without.setattr(wiring, "payer_of", by_account)
             assert [newcomer_asks(place, n) for n in range(50, 90)].count(429) == 0
+
+
+def test_a_grain_of_stake_is_no_budget(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand identities with a grain each cost gas alone, and would be a thousand strangers."""
+    monkeypatch.setattr(budgets, "HELD_SECONDS", 0.0)
+    place.services.config = place.services.config.model_copy(update={"limits": FEW})
+    ground, stranger = place.ground, place.ground.address("stranger")
+    least = place.services.least_stake()
+    ground.by("stranger").mint(stranger, least)
+    ground.by("stranger").register(1, stranger, stranger)
+    assert pays_for_itself(place, "stranger") is False
+    with monkeypatch.context() as off:
+        off.setattr(Services, "least_stake", lambda _: 1)
+        assert pays_for_itself(place, "stranger"), "with the defence off"
+    ground.by("stranger").stake(least - 1)
+    assert pays_for_itself(place, "stranger")
+
+
+def pays_for_itself(place: Place, name: str) -> bool:
+    """Return whether who signs in anew is charged as itself, and not as its address."""
+    place.wait(2)  # what the chain said is remembered for a second
+    place.services.chain._cache.clear()
+    party = Party(place, place.ground.people[name])
+    assert party.sign_in().status_code == 200
+    return bool(jwt.decode(party.token, options={"verify_signature": False})["staked"])
 
 
 def by_account(request: Request, account: SignedIn | None = None) -> budgets.Payer:
