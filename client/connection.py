@@ -331,8 +331,8 @@ def refusal(response: httpx.Response, parts: Iterable[bytes]) -> MarketError:
     try:
         body = ErrorBody.from_json(read(response, parts, MAX_REFUSAL_BYTES))
     except (Malformed, TooLarge):  # a proxy's page, or a process that died halfway
-        message = f"HTTP {response.status_code} from {response.url}"
-        body = ErrorBody(code="", message=message)
+        message = f"HTTP {response.status_code} from {response.url}, not an orchestrator's answer"
+        body = ErrorBody(code="", message=f"{message}: check host and port")
         if response.status_code == TooLarge.status:
             body = ErrorBody(code=TooLarge.code, message=message + PROXY_413)
     after = seconds_of(response.headers.get("Retry-After"))

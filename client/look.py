@@ -19,7 +19,7 @@ def look(url: str) -> tuple[RunInfo, ...]:
             raise
         except (Malformed, MarketError) as error:
             raise Unreachable(
-                f"what answers at {reader.url} is no orchestrator ({error.message[:80]}): check host and port"
+                f"what answers at {reader.url} is no orchestrator ({error.message.partition(' from ')[0][:80]}): check host and port"
             ) from error
 
 

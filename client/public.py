@@ -172,7 +172,11 @@ class PublicRoutes:
         return bytes(joined)
 
     def _read(self, path: str, kind: type[Message], give_up: GiveUp | None = None) -> Message:
-        return kind.from_json(self._get(path, give_up))
+        try:
+            return kind.from_json(self._get(path, give_up))
+        except Malformed as error:
+            at = f"{self.url}/v1/{path}, not an orchestrator's answer: check host and port"
+            raise Malformed(f"{error.message} from {at}") from error
 
     def _get(self, path: str, give_up: GiveUp | None = None) -> bytes:
         return self._connection.get(path, give_up=give_up).content

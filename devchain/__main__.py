@@ -1,6 +1,7 @@
 """`python -m devchain --port N --state DIR`: a chain on loopback that survives `kill -9`."""
 
 import argparse
+import fcntl
 import signal
 import sys
 from pathlib import Path
@@ -39,12 +40,23 @@ def main() -> None:
     parser.add_argument("--fund", action="append", default=[], help="one more funded address")
     options = parser.parse_args()
     funded = [*(development_address(index) for index in range(NUM_ACCOUNTS)), *options.fund]
-    journal = ChainFile(options.state)
     try:
+        journal = ChainFile(options.state)
+        lock = (options.state / "lock").open("a")
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until this process ends
         chain = journal.open(funded, int(WALL_CLOCK()))
     except JournalMismatch as error:
-        sys.exit(str(error))
-    server = DevChainServer(Rpc(chain, journal), options.port)
+        sys.exit(f"✗ {error}")
+    except BlockingIOError:
+        sys.exit(
+            f"✗ {options.state} is in use by another process: stop that one, or name another with --state"
+        )
+    except OSError as error:
+        sys.exit(f"✗ {options.state} keeps no chain ({error.strerror}): name another with --state")
+    try:
+        server = DevChainServer(Rpc(chain, journal), options.port)
+    except (OSError, OverflowError) as error:
+        sys.exit(f"✗ cannot listen on port {options.port} ({error}): name another with --port")
     signal.signal(signal.SIGTERM, _interrupt)
     print(
         f"mnemonic: {MNEMONIC} (public: its keys are for tests alone)\nchain {CHAIN_ID}, block {chain.head.number}\n{server.url}",

@@ -43,14 +43,14 @@ class Token:
         if not value.is_finite() or value <= 0:
             raise UserError(f"{text} {self.symbol} is not an amount above zero")
         if value.adjusted() + self.decimals > len(str(MOST)):
-            raise UserError(f"{text} {self.symbol} is more than the ledger can hold")
+            raise UserError(f"{text} {self.symbol} is more than the ledger can hold: give less")
         _, digits, exponent = value.normalize(EXACT).as_tuple()
         shift = int(exponent) + self.decimals
         if shift < 0:
             raise UserError(f"{text} is too fine: {self.symbol} has {self.decimals} decimals")
         amount = int("".join(map(str, digits))) * 10**shift
         if amount > MOST:
-            raise UserError(f"{text} {self.symbol} is more than the ledger can hold")
+            raise UserError(f"{text} {self.symbol} is more than the ledger can hold: give less")
         return amount
 
     def exactly(self, tokens: Decimal) -> int:

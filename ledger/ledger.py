@@ -63,7 +63,8 @@ class Ledger(Stakes, Runs, Disputing):
             raise
         except (ChainUnreachable, NodeRefused) as error:
             why = error.why if isinstance(error, ChainUnreachable) else str(error)
-            raise ChainUnreachable(f"no chain at {rpc_url}: {why}", why) from error
+            told = f"no chain at {rpc_url}: {why}: check the address and that the node runs"
+            raise ChainUnreachable(told, why) from error
         if chain_id != deployment.chain_id:
             raise WrongChain(f"{rpc_url} serves {chain_id}, not {deployment.chain_id}")
         return cls(

@@ -99,7 +99,7 @@ class OrchestratorConfig(BaseModel):
 
     host: str = "127.0.0.1"
     """Address to listen on."""
-    port: int = 8000
+    port: Annotated[int, Field(ge=0, le=65_535)] = 8000
     """Port to listen on."""
     processes: Annotated[int, Field(ge=1, le=64)] = 1
     """Processes that share the port, each a whole orchestrator with scoring children of its own."""

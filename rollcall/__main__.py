@@ -5,13 +5,10 @@ worker needs no orchestrator installed.
 """
 
 import sys
-import time
 from inspect import cleandoc
 
 import typer
-from rich.markup import escape
 
-from protocol.user_error import UserError, one_line
 from rollcall.cli import (
     appeal,
     audit,
@@ -32,13 +29,13 @@ from rollcall.cli import (
     watch,
 )
 from rollcall.cli.options import MONEY, RUNS, TRUST
-from rollcall.frame.console import errors
+from rollcall.frame.ending import PAGE, run_to_its_end
 
 app = typer.Typer(
     name="rollcall",
     help="A market for RL post-training: strangers sample, a model learns, workers are paid.",
     epilog="Start with [bold]rollcall demo[/]. Every role takes --config FILE; "
-    "--print-config writes one with each setting explained.",
+    f"--print-config writes one with each setting explained. {PAGE} explains every ✗ line and exit code.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -69,39 +66,11 @@ _unwrap(app)
 
 
 def main() -> None:
-    """Run a command; a mistake is one line and exit code 1, Ctrl-C is exit code 130."""
+    """Run a command and end with its exit code; `rollcall/frame/ending.py` lists them."""
     from client.surroundings import reach_loopback_directly
-    from protocol.errors import MarketError
 
     reach_loopback_directly()
-    try:
-        app()
-    except UserError as error:
-        errors.print(f"[red]✗[/] {escape(str(error))}")
-        sys.exit(1)
-    except MarketError as error:
-        errors.print(f"[red]✗[/] {error.code}: {escape(error.message)}")
-        sys.exit(1)
-    except _ledger_errors() as error:
-        errors.print(f"[red]✗[/] {escape(_of_ledger(error))}")
-        sys.exit(1)
-
-
-def _ledger_errors() -> tuple[type[Exception], ...]:
-    """Return what a role may raise about the chain; nothing if web3 was never loaded."""
-    loaded = sys.modules.get("ledger.errors")
-    return (loaded.LedgerError,) if loaded is not None else ()
-
-
-def _of_ledger(error: Exception) -> str:
-    """Return what a role met at the chain in one line; amounts by the decimals that most tokens have."""
-    from ledger.amounts import Token
-    from ledger.errors import ContractError
-    from rollcall.cli.refusals import explain
-
-    if isinstance(error, ContractError):
-        return explain(error, Token("", "tokens", 18), int(time.time()))
-    return one_line(error)
+    sys.exit(run_to_its_end(lambda: app(prog_name="rollcall", standalone_mode=False)))
 
 
 if __name__ == "__main__":

@@ -80,7 +80,9 @@ def open_trainer(
     info = client.run(config.run_id)
     spec = info.spec
     if spec.trainer != address_of(key):
-        raise WrongRun(f"run {config.run_id} takes policies from {spec.trainer}, not from this key")
+        raise WrongRun(
+            f"run {config.run_id} takes policies from {spec.trainer}, not from this key: set ROLLCALL_KEY to that account's"
+        )
     policy, weights = open_policy(
         config.model_dir,
         device=config.device,
@@ -89,7 +91,9 @@ def open_trainer(
         logits_chunk=config.logits_chunk,
     )
     if policy_digest(entries(weights)) != spec.model_digest:
-        raise WrongRun(f"{config.model_dir} does not hold the weights that the run starts from")
+        raise WrongRun(
+            f"{config.model_dir} does not hold the weights that the run starts from: set model_dir to its model"
+        )
     optimizer = _adamw(config, policy)
     found = checkpoint.load(config.work_dir / "checkpoints", policy, optimizer)
     progress = found or Progress(

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from protocol.errors import Malformed
 from protocol.user_error import UserError, one_line
 from trainer.batch import BatchRollout, Group, Microbatch, pack
 
@@ -43,7 +44,7 @@ def opening(model_dir: Path) -> Iterator[None]:
             f"model_dir = {model_dir} cannot be opened ({one_line(error)}): it needs config.json, "
             "tokenizer.json and one model.safetensors"
         ) from error
-    except ValueError as error:
+    except (ValueError, Malformed) as error:
         raise Untrainable(
             f"model_dir = {model_dir} cannot be trained: {one_line(error)}"
         ) from error

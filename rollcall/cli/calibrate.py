@@ -56,12 +56,12 @@ def calibrate(
     Shows how far the bounds are from the faintest cheat.
     """
     quiet_libraries()
+    from client.model_folder import require_model
     from protocol.errors import Malformed
     from protocol.precision import ComputeDtype
     from protocol.verdict import Thresholds
     from rollcall.machine.calibrate import calibrate_to_file, hold_to
     from rollcall.machine.variation import Bench
-    from rollout_worker.replay.calibrate import require_model
 
     dtype = dtype or ("float16" if device.startswith("cuda") else "float32")
     if dtype not in list(ComputeDtype):

@@ -7,7 +7,7 @@ import typer
 
 from protocol.user_error import UserError
 from rollcall.cli.options import MACHINE, example
-from rollcall.frame.console import stopped_says
+from rollcall.frame.ending import stopped_says
 
 commands = typer.Typer()
 

@@ -123,7 +123,9 @@ class Desk:
         count = self.ledger.num_runs()
         if not 1 <= run_id <= count:
             have = f"runs 1 to {count}" if count else "no run yet"
-            raise UserError(f"there is no run {run_id} on this ledger, which has {have}")
+            raise UserError(
+                f"there is no run {run_id} on this ledger, which has {have}: see `rollcall run list`"
+            )
         run = self.ledger.run(run_id)
         self.token = self.token_at(run.token)
         return run
@@ -278,7 +280,7 @@ def connect(rpc: str, deployment: Deployment, account: LocalAccount | None) -> L
     from ledger.ledger import Ledger
 
     if "://" not in rpc:
-        raise UserError(f"--rpc takes a URL: write http://{rpc}")
+        raise UserError(f"{rpc!r} is no URL of a node: write http://{rpc or 'HOST:PORT'}")
     try:
         return Ledger.connect(
             *(rpc, deployment, account),
@@ -326,7 +328,7 @@ def address_of_text(text: str) -> str:
     try:
         return str(checksum_address(text))
     except ValueError as error:
-        raise UserError(str(error)) from error
+        raise UserError(f"{error}; a key's own is what `rollcall key --address` prints") from error
 
 
 def digest_of(text: str) -> bytes:
@@ -345,14 +347,14 @@ def bytes_of_hex(text: str, name: str) -> bytes:
     try:
         return bytes.fromhex(text.removeprefix("0x"))
     except ValueError as error:
-        raise UserError(f"{name} is not hex: {text[:20]!r}") from error
+        raise UserError(f"{name} is not hex: {text[:20]!r}; copy it whole, 0x first") from error
 
 
 def word_of(text: str, name: str) -> bytes:
     """Return the 32 bytes written in hex; raise `UserError` if there are fewer or more."""
     word = bytes_of_hex(text, name)
     if len(word) != 32:
-        raise UserError(f"{text[:80]} has {2 * len(word)} hex digits, {name} has 64")
+        raise UserError(f"{text[:80]} has {2 * len(word)} hex digits, {name} has 64: copy it whole")
     return word
 
 

@@ -7,7 +7,8 @@ import typer
 from rich.markup import escape
 
 from rollcall.cli.options import MACHINE, example
-from rollcall.frame.console import errors, open_console, stopped_says
+from rollcall.frame.console import errors, open_console
+from rollcall.frame.ending import stopped_says
 from rollcall.frame.logs import quiet_libraries
 
 MEASURE = "With --calibrate"

@@ -56,7 +56,7 @@ SENTENCES = {
     "PermitLapsed": "the permit of run {runId} lapsed at {permitUntil:moment}: its operator resumes "
     "it with `rollcall run resume {runId}`",
     "NotLapsed": "the permit of run {runId} holds until {permitUntil:moment}: nothing has lapsed",
-    "NotOperator": "only the operator {operator} may do this, and the key in ROLLCALL_KEY is {caller}",
+    "NotOperator": "only the operator {operator} may do this, and the key in ROLLCALL_KEY is {caller}: sign with the operator's",
     "NotSteward": "{caller} is no steward of this run: `rollcall run show` names them",
     "AlreadyVoted": "{steward} has voted already: it takes other stewards' votes now",
     "NotAscending": "{next} is named twice, or stands out of order: give each address once",

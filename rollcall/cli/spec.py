@@ -11,6 +11,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from client.model_folder import require_model
 from ledger.amounts import USUAL, Token
 from ledger.setting import Amount
 from protocol.canonical import content_digest
@@ -103,7 +104,9 @@ def spec_of(
     """Return the agreed terms; raise `UserError` naming the file that is missing or wrong."""
     config = _read(plan.model / "config.json")
     tokenizer = _read(plan.model / "tokenizer.json")
-    weights = from_anchor(_read(plan.model / "model.safetensors"))
+    anchor = _read(plan.model / "model.safetensors")
+    require_model(plan.model)
+    weights = from_anchor(anchor)
     model_digest = policy_digest(entries(weights))
     architecture = json.loads(config)
     task_environment = environment(plan.environment, plan.environment_config)

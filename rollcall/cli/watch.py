@@ -75,11 +75,13 @@ def watch(
     rpc, named = require_rpc(rpc), tuple(run or ())
     account = None if dry_run else Account.from_key(key_from_environment())
     configure_logging("watcher")
-    held = hold_folder(state, "state")
+    held = hold_folder(state, "--state")
     ledger = connect(rpc, read_deployment(deployment), account)
     missing = [number for number in named if not 1 <= number <= ledger.num_runs()]
     if missing:
-        raise UserError(f"there is no run {missing[0]} on the ledger in {deployment}")
+        raise UserError(
+            f"there is no run {missing[0]} on the ledger in {deployment}: see `rollcall run list`"
+        )
     reader = Reader(url)
     runs = Served(reader, named=named)
     policy = Mandate(

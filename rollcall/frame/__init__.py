@@ -1,1 +1,1 @@
-"""The start of every role: settings, key, logs, console."""
+"""The start of every role: settings, key, folder, logs, console; and how every command is ending."""

@@ -1,17 +1,13 @@
 """The console, and how a command shows its findings: tables to read, JSON for programs."""
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-import typer
 from rich.console import Console, RenderableType
 from rich.table import Table
 
 FILE_COLUMNS = 140
-STOPPED = 130
-"""Exit code after Ctrl-C, as shells give it (128 + SIGINT)."""
 
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -56,13 +52,3 @@ def facts(title: str, found: Iterable[tuple[str, str]]) -> Table:
         if value:
             made.add_row(name, value)
     return made
-
-
-@contextmanager
-def stopped_says(what: str) -> Iterator[None]:
-    """On Ctrl-C within the block, say what became of the work and end the command."""
-    try:
-        yield
-    except KeyboardInterrupt as stopped:
-        errors.print(what)
-        raise typer.Exit(STOPPED) from stopped

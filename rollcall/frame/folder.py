@@ -10,6 +10,7 @@ from protocol.user_error import UserError
 OWN = ("data_dir", "work_dir")
 """Settings that name a process's own folder."""
 FILE = "lock"
+ROOM = "look at its rights and at the room left there"
 
 
 def hold(settings: Any) -> TextIO | None:
@@ -27,7 +28,9 @@ def hold_folder(folder: Path, setting: str) -> TextIO:
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / FILE).open("a+")
     except OSError as error:
-        raise UserError(f"{setting} {folder} cannot be written: {error.strerror}") from error
+        raise UserError(
+            f"{setting} {folder} cannot be written: {error.strerror}: {ROOM}"
+        ) from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -36,9 +39,14 @@ def hold_folder(folder: Path, setting: str) -> TextIO:
         file.close()
         raise UserError(
             f"{folder} is in use by process {holder}: stop that one, or give this one a folder of its own "
-            f"with --set {setting}=…"
+            f"with {setting if setting.startswith('--') else f'--set {setting}=…'}"
         ) from error
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
+    try:
+        os.ftruncate(file.fileno(), 0)
+        os.write(file.fileno(), str(os.getpid()).encode())
+    except OSError as error:
+        file.close()
+        raise UserError(
+            f"{setting} {folder} cannot be written: {error.strerror}: {ROOM}"
+        ) from error
     return file

@@ -9,13 +9,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from client.model_folder import require_model
 from protocol import canonical
 from protocol.canonical import keccak256
 from protocol.constants import MICRO
 from protocol.environments.base import Environment
 from protocol.policies.manifest import Weights
 from protocol.rollout import Lease, Rollout, lease_id, rollout_seed
-from protocol.user_error import UserError
 from protocol.verdict import ReplayStats
 from rollout_worker.engines.base import Engine
 from rollout_worker.generate import generate_groups
@@ -92,13 +92,6 @@ def from_file(path: Path, workload: Workload, *, salt: int) -> Groups:
     found = canonical.decode(path.read_bytes())
     groups = [[Rollout.model_validate(rollout) for rollout in group] for group in found]
     return list(zip(workload.leases(salt=salt), groups, strict=True))
-
-
-def require_model(folder: Path) -> None:
-    """Raise `UserError` unless the folder holds what is measured."""
-    wanted = ("config.json", "tokenizer.json", "model.safetensors")
-    if lacking := [name for name in wanted if not (folder / name).is_file()]:
-        raise UserError(f"{folder} is no model folder: it has no {' and no '.join(lacking)}")
 
 
 def workload_of(
