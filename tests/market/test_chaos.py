@@ -19,6 +19,7 @@ import httpx
 import pytest
 import zstandard
 from eth_account import Account
+from pydantic import BaseModel
 from rich.console import Console
 
 from ledger.ledger import Ledger
@@ -45,6 +46,15 @@ MOST_SECONDS_APART = 6.0
 MOST_STOPPED_SECONDS = 12.0
 ENDLESS = 1_000_000
 EXPECTED_CODES = {200, 204, 400, 401, 403, 404, 405, 409, 413, 416, 422, 429, 431, 503}
+
+
+class Defenceless(Market):
+    """A market whose cheat does not appeal: what it cannot look at within seconds it would, and be acquitted
+    by an arbiter that nobody is."""
+
+    def worker_config(self, worker: WorkerParty) -> BaseModel:
+        config = super().worker_config(worker)
+        return config.model_copy(update={"appeals": not worker.is_cheat})
 
 
 @dataclass
