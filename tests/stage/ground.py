@@ -4,6 +4,7 @@ Made once and shared by all tests; each opens a run of its own.
 """
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from eth_account.signers.local import LocalAccount
@@ -71,9 +72,9 @@ class Ground:
         ground.by("alice").add_signer(ground.address("hot"), consent)
         return ground
 
-    @property
+    @cached_property
     def node(self) -> Node:
-        """The chain as the ledger asks it."""
+        """The chain as the ledger asks it: once for all what fees it takes, for to look makes a block here."""
         return Node(self.w3.provider)
 
     def by(self, name: str) -> WholeLedger:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from eth_account.signers.local import LocalAccount
@@ -144,9 +145,9 @@ class World:
             world.by(name).join_run(world.run_id)
         return world
 
-    @property
+    @cached_property
     def node(self) -> Node:
-        """The chain as the ledger asks it."""
+        """The chain as the ledger asks it: once for all what fees it takes, for to look makes a block here."""
         return Node(self.w3.provider)
 
     def by(self, name: str) -> WholeLedger:
