@@ -57,7 +57,7 @@ def test_a_child_finds_the_data_that_its_parent_finds(monkeypatch: pytest.Monkey
         rewards = pool()
         rewards.start()
         assert await rewards.score((1, 5, [tokens(solution(5))])) == (10_000,)
-        [child] = child_pids()
+        child = child_pids()[0]
         found = Path(f"/proc/{int(child)}/environ").read_bytes()
         await rewards.close()
         return found
