@@ -23,6 +23,15 @@ from protocol.policies.publication import check_manifest
 
 async def publish(services: Services, run: Run, signed: SignedManifest) -> None:
     """Make a policy the newest; the same manifest again is no error."""
+    try:
+        await _publish(services, run, signed)
+    except (Malformed, NotFound, PolicyOutOfOrder):
+        # What is missed may only be forgotten; a trainer that is told otherwise ends.
+        await services.store.runs.require_restored(run.run_id)
+        raise
+
+
+async def _publish(services: Services, run: Run, signed: SignedManifest) -> None:
     manifest, domain = signed.manifest, services.chain.domain
     version = manifest.version
     check_manifest(signed, run_id=run.run_id, version=version, spec=run.spec, domain=domain)

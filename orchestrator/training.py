@@ -86,13 +86,16 @@ async def ack(services: Services, run: Run, step: int) -> None:
 
 async def _require_next(services: Services, run: Run, step: int) -> None:
     """Steps come in order, and at most one batch beyond the acknowledged ones is out."""
-    await services.store.runs.require_restored(run.run_id)
     acked = await services.store.batches.acknowledged(run.run_id)
+    before = await services.store.batches.batch(run.run_id, step - 1) if step else b""
+    await services.store.runs.require_restored(
+        run.run_id
+    )  # last: what is missed may only be forgotten
     if not acked < step <= acked + 2:
         raise StepOutOfOrder(
             f"step {step} was asked for; step {acked} is acknowledged, so {acked + 1} is current"
         )
-    if step and await services.store.batches.batch(run.run_id, step - 1) is None:
+    if before is None:
         raise StepOutOfOrder(f"step {step} was asked for before step {step - 1} was taken")
 
 

@@ -125,6 +125,23 @@ def test_the_trainer_goes_on_from_its_version_with_the_batch_it_had(
     assert place.publish(2).status_code == 204
 
 
+@pytest.mark.parametrize("is_emptied", [False, True], ids=["set back", "emptied"])
+def test_a_version_is_not_refused_for_a_batch_that_redis_forgot(
+    fragile: Fragile, is_emptied: bool
+) -> None:
+    place = fragile.place
+    earn(place, "alice", 2)
+    mark = 0 if is_emptied else fragile.redis.mark()
+    batch = place.take_batch(0)
+    assert batch is not None
+    manifest = place.manifest(1)
+    fragile.lose(mark)
+    busy = place.take_policy(manifest)
+    assert (busy.status_code, busy.json()["code"]) == (503, "busy")
+    place.tick()
+    assert place.take_policy(manifest).status_code == 204
+
+
 def test_an_emptied_redis_is_told_by_chain_and_blobs_what_was_paid(fragile: Fragile) -> None:
     place = fragile.place
     first = earn(place, "alice", 2)
