@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import select
 import socket
 import sys
 import time
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from orchestrator.config import Limits
@@ -175,13 +177,19 @@ def test_a_head_without_end_is_cut_off(
         assert sends(connection, line, 1 << 20) >= 1 << 20, "the server's own protocol keeps all"
 
 
+def num_served(port: int) -> int:
+    """Return how many connections a server in this process holds at its port."""
+    held = psutil.Process().net_connections("tcp")
+    return sum(c.laddr.port == port and c.status != psutil.CONN_LISTEN for c in held)
+
+
 def test_who_does_not_read_its_answer_is_not_waited_for(place: Place, redis_url: str) -> None:
     place.upload(FOUR_MEBIBYTES)
     folder = Path(place.services.config.blob_url.removeprefix("file://"))
     path = f"/v1/blobs/0x{content_digest(FOUR_MEBIBYTES).hex()}"
 
-    def num_open(**limits: float) -> int:
-        """Return how many of eight idle readers can still have all of their answers after a while."""
+    def num_open(*, are_cut: bool, **limits: float) -> int:
+        """Return how many of eight idle readers can still have all of their answers, once cut or after a while."""
         with serving(place.ground, redis_url, folder, **limits) as port, ExitStack() as stack:
             idle = []
             for _ in range(8):
@@ -191,11 +199,15 @@ def test_who_does_not_read_its_answer_is_not_waited_for(place: Place, redis_url:
                 lines = (f"GET {path} HTTP/1.1", "host: x", "connection: close", "", "")
                 reader.sendall("\r\n".join(lines).encode())
                 idle.append(reader)
-            time.sleep(3)
+            wait_until(lambda: len(select.select(idle, [], [], 0)[0]) == len(idle))
+            if are_cut:
+                wait_until(lambda: not num_served(port))
+            else:
+                time.sleep(3)
             return sum(len(rest(reader)) > len(FOUR_MEBIBYTES) for reader in idle)
 
-    assert num_open(read_seconds=1.0) == 0
-    assert num_open() == 8, "the server's own protocol waits for ever"
+    assert num_open(are_cut=True, read_seconds=1.0) == 0
+    assert num_open(are_cut=False) == 8, "the server's own protocol waits for ever"
 
 
 def test_upgrades_change_no_protocol_and_fill_no_log(
