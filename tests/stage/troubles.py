@@ -184,7 +184,7 @@ def surroundings(ground: Ground, redis_url: str, folder: Path) -> Iterator[Surro
                 "a site": f"redis://{page}",
                 "no scheme": page,
             },
-            "run": {"unknown": "99", "negative": "-1"},
+            "run": {"unknown": str(place.run_id + 10**6), "negative": "-1"},
             "amount": {
                 "negative": "-1",
                 "no number": "much",
