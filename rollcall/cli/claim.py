@@ -197,7 +197,8 @@ def _say_cost(desk: Desk, item: Claimable, run: RunState) -> None:
 def _send(desk: Desk, item: Claimable) -> int:
     run = desk.run(item.run_id)
     if item.epoch >= run.num_final:
-        desk.send(f"make epoch {item.epoch} of run {item.run_id} final", "advance", item.run_id)
+        epoch = f"epoch {item.epoch} of run {item.run_id}"
+        desk.send(f"make {epoch} final", "advance", item.run_id, done=f"{epoch} is final")
         if desk.dry_run:
             return 0  # the claim cannot be rehearsed before that
     paid = desk.send_all([_step(desk, item, run.token)])

@@ -48,8 +48,8 @@ class PlannedCall:
 
     what: str
     method: str
-    arguments: tuple[Any, ...] = ()
-    done: str | Callable[[Any], str] = ""
+    arguments: tuple[Any, ...]
+    done: str | Callable[[Any], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +173,7 @@ class Desk:
     # ------------------------------------------------------------ sending
 
     def send(
-        self, what: str, method: str, *arguments: Any, done: str | Callable[[Any], str] = ""
+        self, what: str, method: str, *arguments: Any, done: str | Callable[[Any], str]
     ) -> Any:
         """Send one transaction, say its outcome and return its result; None in a dry run."""
         results = self.send_all([PlannedCall(what, method, arguments, done)])
@@ -202,9 +202,7 @@ class Desk:
 
     def _sent(self, step: PlannedCall) -> Any:
         result = getattr(self.ledger, step.method)(*step.arguments)
-        told = step.done if isinstance(step.done, str) else step.done(result)
-        if told:
-            self.say(told)
+        self.say(step.done if isinstance(step.done, str) else step.done(result))
         return result
 
     def gas_price(self) -> int:

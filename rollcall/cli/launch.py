@@ -169,7 +169,8 @@ def _delegate(desk: Desk, config: LaunchConfig) -> None:
         )
     consent = _consent(desk, operator, hot, config.orchestrator_consent)
     if not desk.ledger.is_registered(operator):
-        desk.send(f"register {operator}", "register", 0, operator, operator)
+        done = f"{operator} is registered"
+        desk.send(f"register {operator}", "register", 0, operator, operator, done=done)
         if desk.dry_run:
             return  # the key is added after that
     desk.send(

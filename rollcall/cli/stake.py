@@ -185,16 +185,21 @@ def withdraw(desk: Desk) -> None:
     who, steps = desk.address, []
     staked = desk.ledger.stake_credit(who)
     if staked:
-        what = f"withdraw {desk.token.show(staked)} of bonds and bounties"
-        steps.append(PlannedCall(what, "withdraw_stake_credit"))
+        credit = f"{desk.token.show(staked)} of bonds and bounties"
+        steps.append(_withdrawal(credit, "withdraw_stake_credit"))
     for token in desk.run_tokens():
         refund = desk.ledger.credit(who, token.address)
         if refund:
-            what = f"withdraw {token.show(refund)} of refunds"
-            steps.append(PlannedCall(what, "withdraw_credit", (token.address,)))
+            credit = f"{token.show(refund)} of refunds"
+            steps.append(_withdrawal(credit, "withdraw_credit", token.address))
     if not steps:
         raise UserError(f"{who} has no credit: closed runs, bonds and bounties make one")
     desk.send_all(steps)
+
+
+def _withdrawal(credit: str, method: str, *arguments: str) -> PlannedCall:
+    done = f"{credit} are withdrawn to this account"
+    return PlannedCall(f"withdraw {credit}", method, arguments, done)
 
 
 def own_identity(desk: Desk) -> str:

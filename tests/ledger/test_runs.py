@@ -62,8 +62,8 @@ def test_a_gate_decides_who_joins_and_nothing_else(world: World) -> None:
 
 def test_unknown_runs_are_named(world: World) -> None:
     for call in (world.by("alice").run, world.by("alice").join_run, world.by("alice").advance):
-        with refused("NoSuchRun", runId=99):
-            call(99)
+        with refused("NoSuchRun", runId=10**6):
+            call(10**6)
 
 
 def test_a_stopped_run_settles_and_closing_refunds_what_was_never_committed(world: World) -> None:

@@ -133,6 +133,7 @@ def test_a_closed_runs_refund_is_withdrawn(world: World) -> None:
     counter = Counter.of(world, "operator")
     before = ledger.balance(world.address("operator"))
     stake.withdraw(counter.desk)
+    assert "of refunds are withdrawn to this account" in counter.said
     assert ledger.balance(world.address("operator")) == before + refund
 
 

@@ -52,7 +52,7 @@ class Ground:
 
         `more` are further people with a stake.
         """
-        names = ["operator", "orchestrator", "trainer", "deployer", "stranger", "hot"]
+        names = ["operator", "orchestrator", "trainer", "deployer", "stranger", "nobody", "hot"]
         names += ["v0", "v1", "v2", "s0", "s1", "alice", "bob", "carol", *more]
         people = {name: person(name) for name in names}
         clock = clock or Clock(START)

@@ -211,7 +211,7 @@ def surroundings(ground: Ground, redis_url: str, folder: Path) -> Iterator[Surro
             "config": _configs(folder),
             "model": _models(folder),
         }
-        for name, stranger in (("trainer", "bob"), ("operator", "stranger"), ("key", "stranger")):
+        for name, stranger in (("trainer", "bob"), ("operator", "nobody"), ("key", "nobody")):
             wrong[name]["another's"] = "0x" + ground.people[stranger].key.hex()
         troubles = [
             Trouble(at, name, v) for at, named in wrong.items() for name, v in named.items()
