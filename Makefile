@@ -34,7 +34,7 @@ demo: $(READY)
 test test-slow: export OMP_NUM_THREADS ?= 1
 
 test: $(READY) $(NODE_READY)
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
 test-slow: $(READY) $(NODE_READY)
 	$(BIN)/pytest -m "slow" $(ARGS)
