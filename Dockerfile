@@ -15,6 +15,7 @@ RUN pip install -r requirements/torch.txt \
 # Folder by folder: what is not named here and in .dockerignore is in no image.
 COPY pyproject.toml README.md LICENSE ./
 COPY protocol protocol
+COPY local local
 COPY client client
 COPY ledger ledger
 COPY audit audit

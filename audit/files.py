@@ -10,9 +10,9 @@ import structlog
 
 from audit.history import Posted
 from audit.published import Opened, Published
+from local.files import tell_damaged, write_whole
 from protocol.canonical import keccak256
 from protocol.errors import MarketError
-from protocol.files import tell_damaged, write_whole
 from protocol.messages import EpochFile
 
 Files = Callable[[Posted], bytes | None]

@@ -10,8 +10,8 @@ from pathlib import Path
 from audit.fraud import Paid, PaidBefore
 from audit.history import History, Posted
 from audit.published import Published, key_of
+from local.files import tell_damaged
 from protocol.epoch import WorkLeaf
-from protocol.files import tell_damaged
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS paid (

@@ -12,7 +12,7 @@ import structlog
 
 from audit.history import Posted
 from client.public import Reader
-from client.voice import Voice
+from local.voice import Voice
 from protocol.canonical import keccak256
 from protocol.epoch import blob_of
 from protocol.errors import MarketError, NotFound

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import structlog
 
+from local.files import NotWritten, write_whole
 from protocol.canonical import content_digest
-from protocol.files import NotWritten, write_whole
 
 
 class ContentCache:

@@ -35,7 +35,7 @@ from client.retry import (
     pause,
     seconds_of,
 )
-from client.voice import Voice
+from local.voice import Voice
 from protocol import errors
 from protocol.errors import Busy, Malformed, MarketError, TokenExpired, TooLarge
 from protocol.messages import ErrorBody, Session, SessionRequest

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from protocol.files import set_aside, tell_damaged, write_whole
+from local.files import set_aside, tell_damaged, write_whole
 
 
 class Counters:

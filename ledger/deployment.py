@@ -16,7 +16,7 @@ from ledger.artifact import artifact
 from ledger.errors import LedgerError
 from ledger.node import MinedTransaction, Node
 from ledger.sender import Sender
-from protocol.files import write_whole
+from local.files import write_whole
 from protocol.wire import checksum_address
 
 PLACES = ("registry", "ledger", "disputes", "council", "timelock", "token")

@@ -25,7 +25,7 @@ from web3.exceptions import LogTopicError, MismatchedABI
 from ledger.artifact import artifact
 from ledger.errors import CONTRACTS, BlocksRemoved, LedgerError
 from ledger.node import Node
-from protocol.files import tell_damaged, write_whole
+from local.files import tell_damaged, write_whole
 
 MARKS = 64
 """How many stops keep their hashes. After a re-organisation below them all, reading starts anew."""

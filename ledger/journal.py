@@ -11,7 +11,7 @@ from typing import Any
 
 from ledger.errors import BlocksRemoved
 from ledger.events import LedgerEvent, LogCursor
-from protocol.files import append, flush, tell_damaged, write_whole
+from local.files import append, flush, tell_damaged, write_whole
 
 
 class Journal:

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from client.voice import Voice
 from ledger.errors import ChainUnreachable, ContractError
 from ledger.ledger import Ledger
 from ledger.rules import owed_until
 from ledger.state import EpochState, RunState, SlashState
+from local.voice import Voice
 from protocol.epoch import EpochHeader, FraudReport
 from protocol.errors import Busy, NotFound
 from protocol.signing import Domain, recover

@@ -23,10 +23,10 @@ from client.policies import (
     bring_tokenizer,
 )
 from client.retry import Unreachable
-from client.voice import stop_on_signals, telling
 from client.worker import WorkerRoutes
 from ledger.amounts import token_of
 from ledger.errors import LedgerError
+from local.voice import stop_on_signals, telling
 from protocol.checks.sequential import check
 from protocol.errors import MarketError, Refused
 from protocol.messages import SELF_CHECK_GROUPS, RunInfo

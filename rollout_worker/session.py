@@ -21,6 +21,7 @@ from client.counters import Counters
 from client.policies import FetchedPolicy, PolicyCache, PolicyUnreachable
 from client.retry import Unreachable
 from client.worker import WorkerRoutes
+from local.files import NotWritten
 from protocol.commitment import check_lease
 from protocol.errors import (
     Excluded,
@@ -31,7 +32,6 @@ from protocol.errors import (
     SelfCheckDue,
     TooManyRejected,
 )
-from protocol.files import NotWritten
 from protocol.messages import LeaseRequest, RunInfo
 from protocol.rollout import Lease, Receipt, Rollout, SignedLease, Work
 from protocol.signing import Domain

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from protocol.files import flush, numbered, tell_damaged
+from local.files import flush, numbered, tell_damaged
 from protocol.user_error import UserError
 from trainer.model import Policy
 from trainer.scaling import LossScale

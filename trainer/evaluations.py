@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from protocol.files import numbered, read_lines, tell_damaged, write_whole
+from local.files import numbered, read_lines, tell_damaged, write_whole
 from protocol.policies import patch
 from protocol.policies.manifest import Weights
 

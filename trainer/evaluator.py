@@ -17,8 +17,8 @@ from typing import Any
 
 import structlog
 
+from local.files import tell_damaged
 from protocol.errors import Malformed
-from protocol.files import tell_damaged
 from protocol.policies.manifest import Weights
 from protocol.policies.patch import from_anchor
 from protocol.run import RunSpec

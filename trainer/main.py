@@ -14,7 +14,7 @@ import torch
 from client.look import look
 from client.retry import Unreachable
 from client.trainer import TrainerRoutes, open_trainer_routes
-from client.voice import stop_on_signals, telling
+from local.voice import stop_on_signals, telling
 from protocol.messages import RunInfo
 from protocol.policies.manifest import entries, policy_digest
 from protocol.signing import Domain, address_of

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from protocol.files import flush
+from local.files import flush
 
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 AT_ONCE = 16

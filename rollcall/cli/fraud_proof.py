@@ -8,7 +8,7 @@ from typing import Any
 
 from audit.fraud import Finding
 from ledger.ledger import Ledger
-from protocol.files import write_whole
+from local.files import write_whole
 
 
 def write_proof(ledger: Ledger, finding: Finding, path: Path) -> None:

@@ -25,7 +25,7 @@ from rollcall.frame.logs import configure_logging
 
 if TYPE_CHECKING:
     from audit.watcher import Watcher
-    from client.voice import Voice
+    from local.voice import Voice
 
 POLL_SECONDS = 2.0
 """Between two rounds."""
@@ -68,8 +68,8 @@ def watch(
     from audit.served import Served, fetch, verdicts
     from audit.watcher import Mandate, Watcher
     from client.public import Reader
-    from client.voice import Voice, stop_on_signals
     from ledger.errors import LedgerError
+    from local.voice import Voice, stop_on_signals
     from rollcall.frame.keys import key_from_environment
 
     rpc, named = require_rpc(rpc), tuple(run or ())

@@ -14,9 +14,9 @@ from typing import Any
 
 from client.public import Reader
 from client.retry import Unreachable
+from local.files import read_lines
 from protocol.checks.withholding import WITHHELD
 from protocol.errors import MarketError
-from protocol.files import read_lines
 from protocol.messages import Event
 
 RECONNECT_SECONDS = 0.5

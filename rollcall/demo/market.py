@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
-from protocol.files import read_lines
+from local.files import read_lines
 from protocol.signing import address_of
 from rollcall.cli.launch_config import LaunchConfig, Windows
 from rollcall.cli.spec import RunPlan

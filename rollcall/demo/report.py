@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from protocol.files import write_whole
+from local.files import write_whole
 from protocol.policies.manifest import Manifest
 from rollcall.demo.claims import Claim
 from rollcall.demo.results import Results, Sold, WorkerResult

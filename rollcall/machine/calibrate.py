@@ -15,10 +15,10 @@ from itertools import count
 from pathlib import Path
 from statistics import median
 
+from local.files import write_whole
 from protocol.checks.calibration import INT8_CAUGHT, run_length, share_caught, thresholds_of
 from protocol.checks.sequential import check
 from protocol.constants import MICRO
-from protocol.files import write_whole
 from protocol.policies.manifest import Weights, entries, policy_digest
 from protocol.precision import ComputeDtype
 from protocol.user_error import UserError

@@ -20,8 +20,8 @@ from client.public import PublicRoutes
 from client.retry import GiveUp, Unreachable
 from ledger.errors import LedgerError
 from ledger.state import SlashStatus
+from local.files import write_whole
 from protocol.errors import MarketError
-from protocol.files import write_whole
 from protocol.signing import Domain
 from protocol.verdict import Rejection
 from rollout_worker.config import WorkerConfig

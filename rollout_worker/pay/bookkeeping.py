@@ -19,10 +19,10 @@ from client.retry import GiveUp, Unreachable
 from ledger.errors import ContractError, LedgerError
 from ledger.ledger import Ledger
 from ledger.state import DisputeStatus, EpochState, Posting, RunState
+from local.files import numbered, write_whole
 from protocol.canonical import keccak256
 from protocol.epoch import AccountLeaf, blob_of
 from protocol.errors import MarketError, NotFound
-from protocol.files import numbered, write_whole
 from protocol.merkle import Tree
 from protocol.messages import EpochFile
 from protocol.user_error import one_line

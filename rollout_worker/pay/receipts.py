@@ -14,8 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from audit.omissions import KeptReceipt
+from local.files import append, set_aside, tell_damaged, write_whole
 from protocol.errors import Malformed
-from protocol.files import append, set_aside, tell_damaged, write_whole
 
 LENGTH = 4
 MOST_BYTES = 1 << 20

@@ -7,8 +7,8 @@ that it raised.
 
 from pathlib import Path
 
+from local.files import append, mended_lines
 from protocol.checks.sequential import Alarm, Drift, crossed, folded
-from protocol.files import append, mended_lines
 from protocol.verdict import ReplayStats, Thresholds
 from protocol.wire import Address, Bytes32, Wire
 

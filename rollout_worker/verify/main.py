@@ -21,8 +21,8 @@ from client.look import look
 from client.policies import PolicyCache, bring_model_folder
 from client.retry import Unreachable
 from client.verifier import VerifierRoutes
-from client.voice import Voice, stop_on_signals, telling
 from ledger.errors import ChainUnreachable, LedgerError
+from local.voice import Voice, stop_on_signals, telling
 from protocol.checks.seal import seals_that_hold, why_not_open
 from protocol.errors import MarketError, VoteLost
 from protocol.messages import AuditRequest, AuditTask, AuditTasks, ClosedVote, RunInfo

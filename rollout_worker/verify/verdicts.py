@@ -4,7 +4,7 @@ reports by them, and holds others to theirs.
 
 from pathlib import Path
 
-from protocol.files import append, mended_lines
+from local.files import append, mended_lines
 from protocol.messages import ClosedVote
 from protocol.verdict import Outcome, Seal, Verdict
 

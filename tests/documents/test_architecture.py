@@ -9,6 +9,7 @@ from tests.documents.lines import PAGE, ROOT, lines_of, product_files, tables
 
 PACKAGES = [
     "protocol",
+    "local",
     "client",
     "ledger",
     "audit",

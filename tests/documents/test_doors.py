@@ -13,6 +13,7 @@ PACKAGES = [
     f"{name}/"
     for name in [
         "protocol",
+        "local",
         "client",
         "ledger",
         "audit",

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 HOME = ROOT / "build" / "atheris"
 ATHERIS = "atheris==3.0.0"
 """In a folder of its own, as Slither is: not every machine has a build of it, and nothing else needs it."""
-OURS = ["protocol", "audit", "client", "ledger", "orchestrator", "jwt", "msgpack.fallback"]
+OURS = ["protocol", "local", "audit", "client", "ledger", "orchestrator", "jwt", "msgpack.fallback"]
 MOST_INPUT = 1 << 14
 MOST_MIB = 2048
 MOST_SECONDS = 20

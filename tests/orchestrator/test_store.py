@@ -11,6 +11,7 @@ from orchestrator.store import keys
 ROOT = Path(__file__).parents[2]
 PACKAGES = (
     "protocol",
+    "local",
     "client",
     "ledger",
     "audit",

@@ -15,7 +15,7 @@ from tests.stage.containers import ROOT, build_context, checkout, copied, stages
 DOCKERFILE = stages((ROOT / "Dockerfile").read_text())
 ROLES = {"orchestrator", "trainer", "verifier", "worker", "launch"}
 PACKAGES = (
-    *("protocol", "client", "ledger", "audit", "orchestrator"),
+    *("protocol", "local", "client", "ledger", "audit", "orchestrator"),
     *("rollout_worker", "trainer", "devchain", "rollcall"),
 )
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from client.retry import Unreachable
-from client.voice import Voice
+from local.voice import Voice
 from protocol.errors import Malformed, MarketError, Refused
 from protocol.positions import why_unfit
 from protocol.precision import ComputeDtype

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from protocol.files import (
+from local.files import (
     NotWritten,
     append,
     mended_lines,
@@ -37,7 +37,7 @@ def test_a_file_that_does_not_fit_leaves_the_one_before(tmp_path: Path) -> None:
     code = f"""
 import resource, signal
 from pathlib import Path
-from protocol.files import NotWritten, write_whole
+from local.files import NotWritten, write_whole
 path = Path({str(tmp_path / "book")!r})
 write_whole(path, b"whole")
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -7,7 +7,7 @@ import sys
 import pytest
 from structlog.testing import capture_logs
 
-from client.voice import Voice, telling
+from local.voice import Voice, telling
 from tests.stage.waiting import started, wait_until
 
 
@@ -67,7 +67,7 @@ def test_work_is_told_every_so_often_and_once_at_its_end() -> None:
 
 WAITS = """
 import time
-from client.voice import stop_on_signals
+from local.voice import stop_on_signals
 stop = stop_on_signals("finishing the groups in hand")
 print("ready", flush=True)
 while True:

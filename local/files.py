@@ -3,7 +3,7 @@
 A new file is written beside the old one, flushed and renamed over it, and a growing one takes a record whole
 or not at all; so a crash leaves nothing torn. A disk, a loss of power or another program may still damage a
 file. Then what cannot be read is not believed: the next older state stands, the log names the file, and
-the owner keeps a copy aside. The only I/O of this package, which is below all others.
+the owner keeps a copy aside.
 """
 
 import os
