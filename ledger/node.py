@@ -29,6 +29,7 @@ from ledger.errors import (
     decode_error,
 )
 from ledger.ranges import Span
+from local.voice import Rarely
 from protocol.user_error import hosts_only
 
 NONSENSE = (
@@ -89,18 +90,14 @@ class Traits:
     is_legacy: bool | None = None
     """Whether it takes fees of before EIP-1559 alone; None: not looked."""
     num_limited: int = 0
-    _told: dict[Kind, float] = field(default_factory=dict)
+    _rarely: Rarely = field(default_factory=lambda: Rarely(again=TOLD_AGAIN))
 
     def met(self, trouble: Trouble, pause: float) -> None:
         """Count it, and tell it: the first at once, then rarely."""
         self.num_limited += trouble.kind is Kind.LIMITED
-        now = time.monotonic()
-        if now - self._told.get(trouble.kind, -TOLD_AGAIN) < TOLD_AGAIN:
-            return
-        self._told[trouble.kind] = now
-        self.tell(
-            f"the node {self.host} {DOES[trouble.kind]} ({trouble.text}): trying again in {pause:.1f} s"
-        )
+        if self._rarely.due(trouble.kind.name) is not None:
+            what = f"{DOES[trouble.kind]} ({trouble.text})"
+            self.tell(f"the node {self.host} {what}: trying again in {pause:.1f} s")
 
     def limits(self) -> list[str]:
         """Return in words what the node does not give."""

@@ -1,5 +1,6 @@
 """What a program that runs for days says of itself: what fails, how far it is, and that it is ending."""
 
+import math
 import os
 import signal
 import threading
@@ -19,8 +20,55 @@ KILLED = 128
 """A shell's exit code of a process that a signal ended, less the signal's number."""
 
 
+class Rarely:
+    """When something that lasts, or comes and goes, is told: at once, then rarely; threads may share it.
+
+    Example:
+        outage = Rarely()
+        outage.due("refused")  # 0.0: tell it, it has just begun
+        outage.due("refused")  # None: it is told
+        outage.over()          # 12.5: tell that it is over after so many seconds
+    """
+
+    def __init__(
+        self, *, again: float = AGAIN_SECONDS, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._again, self._clock = again, clock
+        self._since: float | None = None
+        self._is_told = False
+        self._told_at: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def lasts(self) -> bool:
+        return self._since is not None
+
+    def due(self, what: str = "", *, patience: float = 0.0) -> float | None:
+        """Return for how many seconds it has lasted where that is to be told, None where not.
+
+        Each `what` is told by itself; nothing is, before it has lasted for `patience` seconds.
+        """
+        with self._lock:
+            now = self._clock()
+            self._since = now if self._since is None else self._since
+            is_early = now - self._told_at.get(what, -math.inf) < self._again
+            if is_early or now - self._since < patience:
+                return None
+            self._told_at[what], self._is_told = now, True
+            return now - self._since
+
+    def over(self) -> float | None:
+        """End it; return for how many seconds it lasted where it was told, None where not."""
+        if self._since is None:
+            return None  # what is well most of the time takes no lock
+        with self._lock:
+            since, is_told = self._since, self._is_told
+            self._since, self._is_told = None, False
+            return self._clock() - since if is_told and since is not None else None
+
+
 class Voice:
-    """One thing that may fail for a while, such as an orchestrator at its address; threads may share it.
+    """One thing that may fail for a while, such as an orchestrator at its address.
 
     Example:
         voice = Voice("orchestrator", at="http://market:8100")
@@ -37,25 +85,15 @@ class Voice:
         **facts: object,
     ) -> None:
         self._what, self._facts = what, facts
-        self._again, self._clock = again, clock
-        self._since: float | None = None
-        self._told_at: float | None = None
-        self._lock = threading.Lock()
+        self._rarely = Rarely(again=again, clock=clock)
 
     def failed(
         self, reason: Exception, *, how: str = "does not answer", patience: float = 0.0
     ) -> None:
         """Say that it fails, and how, once it has for `patience` seconds."""
-        with self._lock:
-            now = self._clock()
-            self._since = now if self._since is None else self._since
-            is_due = self._told_at is None or now - self._told_at >= self._again
-            if not is_due or now - self._since < patience:
-                return
-            self._told_at = now
-        structlog.get_logger().warning(
-            f"{self._what} {how}: trying again", **self._facts, reason=one_line(reason)
-        )
+        if self._rarely.due(patience=patience) is not None:
+            event = f"{self._what} {how}: trying again"
+            structlog.get_logger().warning(event, **self._facts, reason=one_line(reason))
 
     @contextmanager
     def hears(self, *errors: type[Exception]) -> Iterator[None]:
@@ -69,14 +107,9 @@ class Voice:
 
     def well(self) -> None:
         """Say that it is well, if it was said to fail."""
-        if self._since is None:
-            return
-        with self._lock:
-            since, told_at = self._since, self._told_at
-            self._since = self._told_at = None
-        if since is not None and told_at is not None:
-            seconds = f"{self._clock() - since:.0f} s"
-            structlog.get_logger().info(f"{self._what} answers again", **self._facts, after=seconds)
+        if (seconds := self._rarely.over()) is not None:
+            event = f"{self._what} answers again"
+            structlog.get_logger().info(event, **self._facts, after=f"{seconds:.0f} s")
 
 
 @contextmanager

@@ -12,11 +12,10 @@ from redis.exceptions import AuthenticationError, InvalidResponse
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from local.voice import Rarely
 from orchestrator.config import PASSWORD_VARIABLE
 from protocol.errors import Busy
 
-AGAIN_SECONDS = 60.0
-"""How often a lasting outage is told again."""
 LOOK_SECONDS = 1.0
 """How often it is tried whether a peer serves again, where requests come all the time."""
 
@@ -144,21 +143,13 @@ class Outage:
         self, peer: str, place: str, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._peer, self._place, self._clock = peer, place, clock
-        self._since: float | None = None
+        self._rarely = Rarely(clock=clock)
         self._look_at = 0.0
-        self._is_told = False
-        self._told_at: dict[str, float] = {}
 
     def refusal(self, words: str, remedy: str, *, detail: str = "") -> Away:
         """Tell the log, where that is due, and return what a client is told."""
-        now = self._clock()
-        if self._since is None:
-            self._since = now
-        # One that comes and goes is told as rarely as one that lasts.
-        if now - self._told_at.get(words, -AGAIN_SECONDS) >= AGAIN_SECONDS:
-            self._told_at[words], self._is_told = now, True
-            seconds = round(now - self._since)
-            lasting = {"for_seconds": seconds} if seconds else {}
+        if (seconds := self._rarely.due(words)) is not None:
+            lasting = {"for_seconds": round(seconds)} if round(seconds) else {}
             structlog.get_logger().error(
                 f"{self._peer} does not serve: trying again",
                 **{"place": self._place, "reason": words, "detail": detail[:512], "remedy": remedy},
@@ -172,15 +163,13 @@ class Outage:
     def may_be_over(self) -> bool:
         """Return whether an outage is on that should be looked at now."""
         now = self._clock()
-        if self._since is None or now < self._look_at:
+        if not self._rarely.lasts or now < self._look_at:
             return False
         self._look_at = now + LOOK_SECONDS
         return True
 
     def over(self) -> None:
         """Tell the log that the peer serves again, where it did not."""
-        if self._since is not None and self._is_told:
-            seconds = round(self._clock() - self._since)
+        if (seconds := self._rarely.over()) is not None:
             log = structlog.get_logger()
-            log.warning(f"{self._peer} answers again after {seconds} s", place=self._place)
-        self._since, self._is_told = None, False
+            log.warning(f"{self._peer} answers again after {seconds:.0f} s", place=self._place)

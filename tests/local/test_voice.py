@@ -32,6 +32,10 @@ def test_a_failure_is_said_at_once_then_rarely_and_once_that_it_is_over() -> Non
         *["orchestrator does not answer: trying again"] * 2,
         "orchestrator answers again",
     ]
+    with capture_logs() as again:
+        voice.failed(OSError("connection refused"))
+        voice.well()
+    assert again == [], "one that comes and goes is told as rarely as one that lasts"
     assert {line["at"] for line in said} == {"http://market:8100"}
     assert (said[0]["reason"], said[-1]["after"]) == ("connection refused", "70 s")
 

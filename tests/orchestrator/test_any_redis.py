@@ -20,10 +20,11 @@ from redis.exceptions import (
 )
 from structlog.testing import capture_logs
 
+from local.voice import AGAIN_SECONDS
 from orchestrator.jobs import Service
 from orchestrator.store import condition, keys
 from orchestrator.store.condition import COMMANDS, Facts, Finding, findings
-from orchestrator.store.outage import AGAIN_SECONDS, Away, Outage, trouble_of
+from orchestrator.store.outage import Away, Outage, trouble_of
 from orchestrator.store.store import Store
 from protocol.user_error import UserError
 from tests.adversarial.secrets.test_logs import PASSWORD, Serving, serving
