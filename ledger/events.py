@@ -1,8 +1,7 @@
 """Read what the contracts emitted, in order, exactly once.
 
-`LogCursor` polls `eth_getLogs` from where it stopped and stays `margin` blocks behind the head: a log it
-has returned is never taken back by a shallower re-organisation, and a deeper one is noticed by the hashes
-of the blocks it stopped at. No filters: nodes forget them.
+`LogCursor` polls `eth_getLogs` from where it stopped to the head: a re-organisation that takes a returned
+log back is noticed by the hashes of the blocks it stopped at. No filters: nodes forget them.
 """
 
 import json
@@ -92,12 +91,10 @@ class LogCursor:
         node: Node,
         addresses: Sequence[str],
         next_block: int,
-        margin: int = 0,
         path: Path | None = None,
     ) -> None:
         self._node = node
         self._addresses = list(addresses)
-        self._margin = margin
         self._path = path
         self._first = next_block
         self._trail: list[tuple[int, str]] = []
@@ -114,7 +111,7 @@ class LogCursor:
         blocks that were read, step back and raise `BlocksRemoved`.
         """
         while True:
-            last = self._node.height() - self._margin
+            last = self._node.height()
             mark = self._hash(last) if last >= self.next_block else None
             # A node may name any height; what it has no block of is not read.
             logs = self._node.logs(self.next_block, last, self._addresses) if mark else []

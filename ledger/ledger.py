@@ -125,14 +125,12 @@ class Ledger(Stakes, Runs, Disputing):
         """Return what a unit of gas costs now, in wei of the chain's coin."""
         return self.node.gas_price()
 
-    def events(
-        self, next_block: int | None = None, margin: int = 0, path: Path | None = None
-    ) -> LogCursor:
+    def events(self, next_block: int | None = None, path: Path | None = None) -> LogCursor:
         """Return a cursor over the contracts' events, going on from `path` if that is a file."""
         at = self.deployment
         start = at.block if next_block is None else next_block
         addresses = [at.registry, at.ledger, at.disputes, at.council]
-        return LogCursor(self.node, addresses, start, margin, path)
+        return LogCursor(self.node, addresses, start, path)
 
     def runs(self) -> list[RunListing]:
         """Return every run with its status and meter, in the order of creation, from events alone."""

@@ -38,7 +38,7 @@ from rollout_worker.verify.accusations import ReportSigner
 from rollout_worker.verify.drift import DriftBook
 from rollout_worker.verify.epochs import EpochSigner, Verifier
 from rollout_worker.verify.recheck import Rechecker
-from rollout_worker.verify.verdicts import VerdictBook
+from rollout_worker.verify.verdicts import VerdictBook, VerdictSigner
 from rollout_worker.wallet import Wallet
 
 
@@ -50,6 +50,10 @@ class Watch:
         self._info = info
         self._run_id = info.run_id
         self._book = VerdictBook(verifier.config.data_dir / f"verdicts-{info.run_id}.jsonl")
+        self._signer = VerdictSigner(
+            *(info.run_id, verifier.identity, verifier.key, verifier.domain),
+            now=verifier.routes.clock.now,
+        )
         self._recheck = Rechecker(
             verifier.routes,
             info,
@@ -60,9 +64,7 @@ class Watch:
                 domain=verifier.domain,
                 keep=verifier.config.replay.policies_kept,
             ),
-            verifier=verifier.identity,
-            key=verifier.key,
-            domain=verifier.domain,
+            self._signer,
             spoke_for=Keys(verifier.wallet.ledger).spoke_for,
             open_suspects=self._open_suspects,
             drifts=DriftBook(verifier.config.data_dir / f"drift-{info.run_id}.jsonl"),
@@ -123,7 +125,7 @@ class Watch:
             else:
                 self._book.keep(verdict)
                 found.append(verdict)
-        self._seals = tuple(map(self._recheck.seal, found))
+        self._seals = tuple(map(self._signer.seal, found))
 
     def _tell(self, votes: Sequence[ClosedVote]) -> None:
         """Send verdicts on which others have sealed theirs; the chain says whose seals count, and how many."""

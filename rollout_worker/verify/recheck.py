@@ -7,7 +7,6 @@ keeps a replay from being made (a missing blob, weights out of reach, no memory,
 fails) is `undecided` with its reason: it goes elsewhere and counts against nobody.
 """
 
-import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,16 +25,7 @@ from protocol.errors import Malformed, MarketError
 from protocol.messages import AuditTask, RunInfo
 from protocol.policies.manifest import Weights
 from protocol.rollout import Lease, Submission, read_submission
-from protocol.signing import Domain, sign
-from protocol.verdict import (
-    NOTHING_MEASURED,
-    Mismatch,
-    Outcome,
-    ReplayStats,
-    Seal,
-    Verdict,
-    judge,
-)
+from protocol.verdict import Outcome, ReplayStats, Verdict, judge
 from rollout_worker.replay.hypotheses import OLDER_VERSIONS, Named, Suspect, name
 from rollout_worker.replay.measure import (
     Findings,
@@ -47,6 +37,7 @@ from rollout_worker.replay.measure import (
 )
 from rollout_worker.verify.drift import DriftBook
 from rollout_worker.verify.living import LivingReplayer
+from rollout_worker.verify.verdicts import VerdictSigner
 
 REPLAYED_TOGETHER = 16
 """Groups of one call to the model: enough to fill its passes, few enough to stop and look between."""
@@ -82,10 +73,8 @@ class Rechecker:
         routes: PublicRoutes,
         info: RunInfo,
         store: PolicyCache,
+        signer: VerdictSigner,
         *,
-        verifier: str,
-        key: bytes,
-        domain: Domain,
         spoke_for: SpokeFor,
         drifts: DriftBook,
         most_seconds: float,
@@ -96,9 +85,7 @@ class Rechecker:
         self._routes = routes
         self._info = info
         self._store = store
-        self._verifier = verifier
-        self._key = key
-        self._domain = domain
+        self._signer = signer
         self._spoke_for = spoke_for
         self._drifts = drifts
         self._most_seconds = most_seconds
@@ -129,12 +116,6 @@ class Rechecker:
             )
         return verdicts
 
-    def seal(self, verdict: Verdict) -> Seal:
-        """Promise a verdict, without telling it."""
-        unsigned = Seal.of(verdict)
-        signature = sign(self._key, self._domain.digest(unsigned))
-        return unsigned.model_copy(update={"signature": signature})
-
     def fetch(self, task: AuditTask) -> FetchedGroup:
         """Fetch a group; raise a `MarketError` unless it is what its worker signed."""
         data = self._routes.blob(
@@ -144,7 +125,7 @@ class Rechecker:
         check_work(
             *(task.work_digest, task.lease, submission),
             info=self._info,
-            domain=self._domain,
+            domain=self._signer.domain,
             spoke_for=self._spoke_for,
         )
         size = len(submission.rollouts)
@@ -206,7 +187,7 @@ class Rechecker:
             alarm = self._drifts.fold(
                 item.lease.worker, item.work_digest, stats, self._info.spec.thresholds
             )
-            return self._sign(
+            return self._signer.verdict(
                 item.work_digest,
                 Outcome.ACCEPTED,
                 detail=alarm.detail if alarm else "",
@@ -218,16 +199,16 @@ class Rechecker:
         named = self._named(item, stats)
         detail = f"{named.detail}: {detail}" if named else detail
         self._log.warning("work condemned", worker=item.lease.worker, detail=detail)
-        return self._sign(
+        explained = {"hypothesis": named.word, "explained": named.explained} if named else {}
+        return self._signer.verdict(
             item.work_digest,
             Outcome.REJECTED,
             rejection=rejection.value,
             detail=detail[:1024],
             rollouts=item.rollouts,
             stats=stats,
-            hypothesis=named.word if named else "",
-            explained=named.explained if named else NOTHING_MEASURED,
             mismatches=mismatches_of(found, item.rollouts),
+            **explained,
         )
 
     def _named(self, item: FetchedGroup, stats: ReplayStats) -> Named | None:
@@ -246,41 +227,7 @@ class Rechecker:
 
     def _undecided(self, work_digest: bytes, reason: str) -> Verdict:
         self._log.warning("replay undecided", reason=reason)
-        return self._sign(work_digest, Outcome.UNDECIDED, detail=reason[:1024])
-
-    def _sign(
-        self,
-        work_digest: bytes,
-        outcome: Outcome,
-        *,
-        rejection: str = "",
-        detail: str = "",
-        rollouts: tuple[int, ...] = (),
-        stats: ReplayStats = NOTHING_MEASURED,
-        drifts: bool = False,
-        hypothesis: str = "",
-        explained: ReplayStats = NOTHING_MEASURED,
-        mismatches: tuple[Mismatch, ...] = (),
-    ) -> Verdict:
-        verdict = Verdict(
-            run_id=self._info.run_id,
-            work_digest=work_digest,
-            verifier=self._verifier,
-            outcome=outcome,
-            rejection=rejection,
-            detail=detail,
-            rollouts=rollouts,
-            stats=stats,
-            drifts=drifts,
-            hypothesis=hypothesis,
-            explained=explained,
-            mismatches=mismatches,
-            salt=secrets.token_bytes(32),
-            decided_at=int(self._routes.clock.now()),
-            signature=bytes(65),
-        )
-        signature = sign(self._key, self._domain.digest(verdict))
-        return verdict.model_copy(update={"signature": signature})
+        return self._signer.verdict(work_digest, Outcome.UNDECIDED, detail=reason[:1024])
 
 
 def by_turns(group: Sequence[FetchedGroup]) -> list[FetchedGroup]:

@@ -1,12 +1,52 @@
-"""A verifier's own verdicts on disk, and the seals that it was shown: it contradicts none of its own, signs
-reports by them, and holds others to theirs.
+"""A verifier's own verdicts: signed, and kept on disk with the seals that it was shown.
+
+It contradicts none of its own, signs reports by them, and holds others to theirs.
 """
 
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from local.files import append, mended_lines
 from protocol.messages import ClosedVote
-from protocol.verdict import Outcome, Seal, Verdict
+from protocol.signing import Domain, sign
+from protocol.verdict import NOTHING_MEASURED, Outcome, Seal, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictSigner:
+    """Signs for one verifier what it found in one run. `now` is the market's clock."""
+
+    run_id: int
+    verifier: str
+    key: bytes
+    domain: Domain
+    now: Callable[[], float]
+
+    def verdict(self, work_digest: bytes, outcome: Outcome, **found: Any) -> Verdict:
+        """Return a signed verdict; what is not named was not found."""
+        nothing = {"rejection": "", "detail": "", "rollouts": (), "stats": NOTHING_MEASURED}
+        verdict = Verdict(
+            run_id=self.run_id,
+            work_digest=work_digest,
+            verifier=self.verifier,
+            outcome=outcome,
+            **{**nothing, "mismatches": (), **found},
+            salt=secrets.token_bytes(32),
+            decided_at=int(self.now()),
+            signature=bytes(65),
+        )
+        return verdict.model_copy(update={"signature": self._sign(verdict)})
+
+    def seal(self, verdict: Verdict) -> Seal:
+        """Promise a verdict, without telling it."""
+        unsigned = Seal.of(verdict)
+        return unsigned.model_copy(update={"signature": self._sign(unsigned)})
+
+    def _sign(self, what: Verdict | Seal) -> bytes:
+        return sign(self.key, self.domain.digest(what))
 
 
 class VerdictBook:

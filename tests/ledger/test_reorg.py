@@ -342,18 +342,6 @@ def test_without_the_hashes_a_cursor_would_go_on_in_another_history(node: Anvil)
     assert purse.balance() == 0
 
 
-def test_a_shallow_reorganisation_stays_within_the_margin(node: Anvil) -> None:
-    sender = Sender(node.rpc, rich())
-    purse = Purse(node.w3, sender)
-    sender.send(*purse.mint(1))
-    cursor = LogCursor(node.rpc, [purse.address], 0, margin=2)
-    node.ask("anvil_mine", 2)
-    assert names(cursor) == [1]
-    node.ask("anvil_reorg", 2, [])
-    node.ask("anvil_mine", 1)
-    assert names(cursor) == []
-
-
 def test_a_cursor_on_disk_goes_on_where_it_was_committed(node: Anvil, tmp_path: Path) -> None:
     path = tmp_path / "cursor.json"
     sender = Sender(node.rpc, rich())

@@ -21,11 +21,12 @@ from protocol.policies.patch import anchor_bytes, split
 from protocol.rollout import Lease, Rollout, SignedLease, Submission, lease_id, work_of
 from protocol.run import RunSpec
 from protocol.signing import Domain, address_of, sign
-from protocol.verdict import Outcome, Statistic, Verdict
+from protocol.verdict import Outcome, Seal, Statistic, Verdict
 from rollout_worker.engines.rounded import rounded
 from rollout_worker.replay.measure import Findings, ReplayModel
 from rollout_worker.verify.drift import DriftBook
 from rollout_worker.verify.recheck import FetchedGroup, Rechecker, by_turns
+from rollout_worker.verify.verdicts import VerdictSigner
 from tests.stage.ground import Ground
 from tests.stage.in_process import InProcess
 from tests.stage.place import HOST, Place, opened
@@ -157,15 +158,17 @@ class Desk:
                 raise model
             return model or self.bench.model  # type: ignore[return-value]
 
+        signer = VerdictSigner(
+            *(info.run_id, address_of(VERIFIER), VERIFIER, self.domain),
+            now=self.routes.clock.now,
+        )
         return Rechecker(
             self.routes,
             info,
             PolicyCache(
                 self.routes, run_id=info.run_id, spec=info.spec, domain=self.domain, keep=2
             ),
-            verifier=address_of(VERIFIER),
-            key=VERIFIER,
-            domain=self.domain,
+            signer,
             spoke_for=lambda signer, worker, _: signer == worker,
             drifts=DriftBook(self.folder / "drift.jsonl"),
             most_seconds=most_seconds,
@@ -336,8 +339,7 @@ def test_a_seal_promises_one_verdict_and_two_verdicts_of_one_group_have_two(desk
     """By its salt: who guessed the figures of a replay could else read the vote in its seal."""
     rechecker, tasks = desk.rechecker(), int8(desk, ALICE, 1)
     [found], [again] = rechecker.verdicts(tasks), rechecker.verdicts(tasks)
-    seal = rechecker.seal(found)
-    assert seal.evidence_digest == found.evidence_digest() != again.evidence_digest()
+    assert Seal.of(found).evidence_digest == found.evidence_digest() != again.evidence_digest()
     unsalted = {"salt": bytes(32), "decided_at": 0, "signature": bytes(65)}
     assert again.model_copy(update=unsalted) == found.model_copy(update=unsalted)
 
