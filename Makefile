@@ -51,7 +51,6 @@ bench: $(READY)
 # Needs npm. Not npm's own wrapper of Forge: it exits 0 whatever the tests say. Slither comes from PyPI into build/.
 contracts: $(READY) contracts/node_modules/.ready
 	$(BIN)/python -m contracts.tools.build --check
-	$(BIN)/python -m contracts.tools.powers --check
 	cd contracts && node_modules/@foundry-rs/forge-*/bin/forge test
 	$(BIN)/python -m contracts.tools.slither
 

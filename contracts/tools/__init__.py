@@ -1,1 +1,1 @@
-"""Compile the contracts and question them: build, powers, mutants over mutations (seeded bugs), slither."""
+"""Compile the contracts and question them: build, mutants over mutations (seeded bugs), slither."""
