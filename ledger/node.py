@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import structlog
@@ -46,6 +46,8 @@ DOES = {
     Kind.SILENT: "does not answer",
     Kind.PASSING: "is behind or busy",
 }
+CONTRACTS_KEPT = 64
+"""Of one node: a deployment's, and the tokens of runs."""
 TOLD_AGAIN = 300.0
 """Seconds until the same trouble of a node is told again."""
 
@@ -211,6 +213,9 @@ class Node:
         self.traits = traits or Traits(_host(transport), _warn)
         self._transport = transport
         self._patience = patience
+        self._contract = lru_cache(CONTRACTS_KEPT)(
+            lambda name, address: self.w3.eth.contract(address=address, abi=artifact(name).abi)
+        )
 
     @classmethod
     def at(
@@ -341,10 +346,8 @@ class Node:
     # ---------------------------------------------------------------- contracts
 
     def contract(self, name: str, address: str) -> Any:
-        """Return a contract as web3 sees it."""
-        return self.w3.eth.contract(
-            address=Web3.to_checksum_address(address), abi=artifact(name).abi
-        )
+        """Return a contract as web3 sees it. Kept, because web3 makes a class of each function."""
+        return self._contract(name, Web3.to_checksum_address(address))
 
     def call(self, call: Any, shape: Callable[[Any], Any] = lambda value: value) -> Any:
         """Return what a contract answers, in this shape, or raise its refusal."""

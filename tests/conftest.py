@@ -99,9 +99,9 @@ def shared_place(lasting: "Place") -> "Place":
     return lasting
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def deployed() -> "World":
-    """A chain with the ledger, funded and staked accounts, and one open run."""
+    """A chain with the ledger, funded and staked accounts, and one open run: made once, changed by no test."""
     from tests.stage.world import World
 
     return World.build()

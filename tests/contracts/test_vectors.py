@@ -1,5 +1,6 @@
 """Python and Solidity hash alike: leaves, signed messages, trees and the signing domain."""
 
+from collections.abc import Iterator
 from dataclasses import astuple
 from typing import Any
 
@@ -32,8 +33,9 @@ U32, U63, U64, U128, U256 = (st.integers(0, 2**bits - 1) for bits in (32, 63, 64
 
 
 @pytest.fixture(scope="module")
-def probe(deployed: World) -> Any:
-    return deployed.contract("Probe").functions
+def probe(deployed: World) -> Iterator[Any]:
+    with deployed.undone():
+        yield deployed.contract("Probe").functions
 
 
 @ON_CHAIN

