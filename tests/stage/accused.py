@@ -1,18 +1,15 @@
 """Workers that sold real groups, and verifiers that accuse them on chain: for tests about appeals."""
 
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from audit.omissions import KeptReceipt
-from client.connection import Later
 from ledger.state import SlashState
 from protocol.canonical import keccak256
-from protocol.commitment import check_receipt, commit
 from protocol.epoch import FraudReport
-from protocol.messages import LeaseRequest, Leases, RunInfo
+from protocol.messages import RunInfo
 from protocol.rollout import Rollout, SignedLease
 from protocol.signing import address_of, sign
 from rollout_worker.engines.base import Engine
@@ -21,6 +18,7 @@ from rollout_worker.main import open_seller
 from rollout_worker.pay.appeals import Appeals
 from rollout_worker.session import Seller
 from rollout_worker.wallet import Wallet
+from tests.stage.light import leased, sold
 from tests.stage.live import STAKE, LiveMarket, key_of
 
 VERIFIERS = ("v0", "v1", "v2")
@@ -41,11 +39,7 @@ class Accused:
     info: RunInfo
 
     def lease(self) -> SignedLease:
-        request = LeaseRequest(count=1)
-        while isinstance(answer := self.seller.routes.lease(self.info.run_id, request), Later):
-            time.sleep(0.1)
-        assert isinstance(answer, Leases)
-        return answer.leases[0]
+        return leased(self.seller, self.info, 1)[0]
 
     def sell(self, engine: Engine, signed: SignedLease | None = None) -> KeptReceipt:
         """Sample a group under a lease, send it, and keep its receipt with that lease."""
@@ -55,23 +49,7 @@ class Accused:
         return self.send(signed, group, engine=engine.name)
 
     def send(self, signed: SignedLease, group: Sequence[Rollout], *, engine: str) -> KeptReceipt:
-        seller, spec = self.seller, self.info.spec
-        commitment = commit(
-            signed.lease,
-            tuple(group),
-            engine=engine,
-            spec=spec,
-            domain=seller.domain,
-            key=seller.key,
-            now=int(time.time()),
-        )
-        receipt = seller.routes.submit(self.info.run_id, commitment.body)
-        check_receipt(
-            receipt, signed.lease, commitment.work_digest, spec=spec, domain=seller.domain
-        )
-        kept = KeptReceipt(receipt=receipt, work=commitment.work, lease=signed)
-        seller.receipts.keep(kept)
-        return kept
+        return sold(self.seller, self.info, signed, group, engine=engine)
 
     def appeals(self) -> Appeals:
         """Return the worker's answers as a fresh process would make them."""

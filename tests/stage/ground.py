@@ -3,22 +3,14 @@
 Made once and shared by all tests; each opens a run of its own.
 """
 
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import replace
 from typing import Any
 
-from eth_account.signers.local import LocalAccount
-from web3 import Web3
-
-from devchain.chain import DevChain
-from devchain.rpc import Rpc
-from ledger.deployment import Deployment, LedgerTerms, deploy
-from ledger.node import Node
+from ledger.deployment import LedgerTerms
 from ledger.state import RunParams
 from protocol.run import RunSpec
 from tests.stage.terms import person
-from tests.stage.whole import WholeLedger
-from tests.stage.world import Clock, InProcess
+from tests.stage.world import Clock, Land
 
 START = 1_800_000_000
 STAKE = 10**18
@@ -35,16 +27,8 @@ TERMS = LedgerTerms(
 )
 
 
-@dataclass
-class Ground:
-    """A chain with the ledger on it and funded people: made once, shared by all tests."""
-
-    w3: Web3
-    chain: DevChain
-    clock: Clock
-    deployment: Deployment
-    people: dict[str, LocalAccount]
-    ledgers: dict[str, WholeLedger] = field(default_factory=dict)
+class Ground(Land):
+    """What many runs are opened on: staked workers and verifiers, an operator and its orchestrator."""
 
     @classmethod
     def build(cls, clock: Clock | None = None, *, more: tuple[str, ...] = ()) -> "Ground":
@@ -55,11 +39,7 @@ class Ground:
         names = ["operator", "orchestrator", "trainer", "deployer", "stranger", "nobody", "hot"]
         names += ["v0", "v1", "v2", "s0", "s1", "alice", "bob", "carol", *more]
         people = {name: person(name) for name in names}
-        clock = clock or Clock(START)
-        funded = [bytes.fromhex(account.address[2:]) for account in people.values()]
-        chain = DevChain(funded, genesis_time=clock.now)
-        w3 = Web3(InProcess(Rpc(chain, clock=clock)))
-        ground = cls(w3, chain, clock, deploy(Node(w3.provider), people["deployer"], TERMS), people)
+        ground = cls.founded(people, clock or Clock(START), TERMS)
         for name in ("v0", "v1", "v2", "alice", "bob", "carol", "operator", *more):
             ground.by(name).mint(ground.address(name), 10 * STAKE)
             ground.by(name).register(2 * STAKE, ground.address(name), ground.address(name))
@@ -71,24 +51,6 @@ class Ground:
         consent = ground.by("alice").sign_consent(people["hot"], ground.address("alice"))
         ground.by("alice").add_signer(ground.address("hot"), consent)
         return ground
-
-    @cached_property
-    def node(self) -> Node:
-        """The chain as the ledger asks it: once for all what fees it takes, for to look makes a block here."""
-        return Node(self.w3.provider)
-
-    def by(self, name: str) -> WholeLedger:
-        """Return the ledger as this person uses it."""
-        if name not in self.ledgers:
-            self.ledgers[name] = WholeLedger(self.node, self.deployment, self.people[name])
-        return self.ledgers[name]
-
-    def address(self, name: str) -> str:
-        return str(self.people[name].address)
-
-    def members(self, *names: str) -> tuple[str, ...]:
-        """Return people's addresses as a run lists its members: strictly ascending."""
-        return tuple(sorted((self.address(name) for name in names), key=str.lower))
 
     def create_run(
         self, spec: RunSpec, *, num_verifiers: int, threshold: int, **changes: Any

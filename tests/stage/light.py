@@ -21,7 +21,7 @@ from protocol.constants import MAX_SUBMISSION_BYTES, MAX_SUBMISSION_INFLATED_BYT
 from protocol.environments.registry import environment
 from protocol.errors import MarketError
 from protocol.messages import AuditRequest, AuditTask, LeaseRequest, Leases, RunInfo
-from protocol.rollout import Lease, Receipt, Rollout, read_submission
+from protocol.rollout import Lease, Rollout, SignedLease, read_submission
 from protocol.signing import sign
 from protocol.verdict import NOTHING_MEASURED, Outcome, ReplayStats, Seal, Verdict
 from rollout_worker.main import books_of, open_seller
@@ -49,45 +49,48 @@ class LightWorker:
     def address(self) -> str:
         return self.seller.identity
 
-    def lease(self, count: int) -> list[Lease]:
-        """Lease, waiting while work is paced; raises what the orchestrator refuses."""
-        request = LeaseRequest(count=count)
-        while True:
-            answer = self.seller.routes.lease(self.info.run_id, request)
-            if isinstance(answer, Leases):
-                break
-            assert isinstance(answer, Later)
-            time.sleep(0.1)
-        for signed in answer.leases:
-            check_lease(signed, info=self.info, domain=self.seller.domain, worker=self.address)
-        return [signed.lease for signed in answer.leases]
-
     def sell(self, count: int) -> int:
         """Sell groups and keep their receipts; return their units."""
-        return sum(self._sell(lease) for lease in self.lease(count))
+        units = 0
+        for signed in leased(self.seller, self.info, count):
+            group = solutions(self.info, signed.lease)
+            kept = sold(self.seller, self.info, signed, group, engine=ENGINE)
+            assert not kept.receipt.rejection, kept.receipt
+            units += kept.work.tokens
+        return units
 
-    def _sell(self, lease: Lease) -> int:
-        seller, spec = self.seller, self.info.spec
-        commitment = commit(
-            lease,
-            solutions(self.info, lease),
-            engine=ENGINE,
-            spec=spec,
-            domain=seller.domain,
-            key=seller.key,
-            now=int(time.time()),
-        )
-        receipt = seller.routes.submit(self.info.run_id, commitment.body)
-        check_receipt(receipt, lease, commitment.work_digest, spec=spec, domain=seller.domain)
-        assert not receipt.rejection, receipt
-        self._keep(receipt, commitment.work, lease)
-        return commitment.num_tokens
 
-    def _keep(self, receipt: Receipt, work: object, lease: Lease) -> None:
-        status = self.seller.routes.submission(self.info.run_id, receipt.work_digest)
-        assert status.lease.lease == lease
-        kept = {"receipt": receipt, "work": work, "lease": status.lease}
-        self.seller.receipts.keep(KeptReceipt.model_validate(kept))
+def leased(seller: Seller, info: RunInfo, count: int) -> tuple[SignedLease, ...]:
+    """Lease, waiting while work is paced; raises what the orchestrator refuses."""
+    request = LeaseRequest(count=count)
+    while isinstance(answer := seller.routes.lease(info.run_id, request), Later):
+        time.sleep(0.1)
+    assert isinstance(answer, Leases)
+    for signed in answer.leases:
+        check_lease(signed, info=info, domain=seller.domain, worker=seller.identity)
+    return answer.leases
+
+
+def sold(
+    seller: Seller, info: RunInfo, signed: SignedLease, group: Sequence[Rollout], *, engine: str
+) -> KeptReceipt:
+    """Send a group under a lease, and keep its receipt as the program would."""
+    commitment = commit(
+        signed.lease,
+        tuple(group),
+        engine=engine,
+        spec=info.spec,
+        domain=seller.domain,
+        key=seller.key,
+        now=int(time.time()),
+    )
+    receipt = seller.routes.submit(info.run_id, commitment.body)
+    check_receipt(
+        *(receipt, signed.lease, commitment.work_digest), spec=info.spec, domain=seller.domain
+    )
+    kept = KeptReceipt(receipt=receipt, work=commitment.work, lease=signed)
+    seller.receipts.keep(kept)
+    return kept
 
 
 def solutions(info: RunInfo, lease: Lease) -> tuple[Rollout, ...]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 from eth_account.signers.local import LocalAccount
 from web3 import Web3
@@ -98,52 +98,23 @@ class InProcess(BaseProvider):
 
 
 @dataclass
-class World:
-    """A deployment, its people, and one active run (id 1) whose workers have joined."""
+class Land:
+    """A chain with the contracts, and funded people."""
 
     w3: Web3
     chain: DevChain
-    clock: "Clock"
+    clock: Clock
     deployment: Deployment
     people: dict[str, LocalAccount]
-    run_id: int = 0
     ledgers: dict[str, WholeLedger] = field(default_factory=dict)
 
     @classmethod
-    def build(cls) -> "World":
-        verifiers = sorted(
-            (key(f"verifier {n}") for n in range(3)), key=lambda a: a.address.lower()
-        )
-        people = {f"v{n}": account for n, account in enumerate(verifiers)}
-        names = (
-            "operator",
-            "alice",
-            "bob",
-            "stranger",
-            "treasury",
-            "arbiter",
-            "guardian",
-            "s0",
-            "s1",
-            "deployer",
-        )
-        people |= {name: key(name) for name in names}
-        clock = Clock(START)
+    def founded(cls, people: dict[str, LocalAccount], clock: Clock, terms: LedgerTerms) -> Self:
+        """Deploy the contracts as the deployer, on a chain whose people can pay for gas."""
         funded = [bytes.fromhex(account.address[2:]) for account in people.values()]
-        chain = DevChain(funded, genesis_time=START)
+        chain = DevChain(funded, genesis_time=clock.now)
         w3 = Web3(InProcess(Rpc(chain, clock=clock)))
-        offices = {name: people[name].address for name in ("treasury", "guardian", "arbiter")}
-        terms = replace(TERMS, **offices)
-        deployment = deploy(Node(w3.provider), people["deployer"], terms)
-        world = cls(w3, chain, clock, deployment, people)
-        for name in ("v0", "v1", "v2", "alice", "bob"):
-            world.by(name).mint(world.address(name), 10 * STAKE)
-            world.by(name).register(STAKE, world.address(name), world.address(name))
-        world.by("operator").mint(world.address("operator"), 10 * BUDGET)
-        world.run_id = world.by("operator").create_run(world.params(), BUDGET, "ipfs://spec")
-        for name in ("alice", "bob"):
-            world.by(name).join_run(world.run_id)
-        return world
+        return cls(w3, chain, clock, deploy(Node(w3.provider), people["deployer"], terms), people)
 
     @cached_property
     def node(self) -> Node:
@@ -159,9 +130,38 @@ class World:
     def address(self, name: str) -> str:
         return str(self.people[name].address)
 
+    def members(self, *names: str) -> tuple[str, ...]:
+        """Return people's addresses as a run lists its members: strictly ascending."""
+        return tuple(sorted((self.address(name) for name in names), key=str.lower))
+
+
+@dataclass
+class World(Land):
+    """One active run (id 1) whose workers have joined."""
+
+    run_id: int = 0
+
+    @classmethod
+    def build(cls) -> "World":
+        verifiers = sorted(
+            (key(f"verifier {n}") for n in range(3)), key=lambda a: a.address.lower()
+        )
+        people = {f"v{n}": account for n, account in enumerate(verifiers)}
+        names = "operator alice bob stranger treasury arbiter guardian s0 s1 deployer"
+        people |= {name: key(name) for name in names.split()}
+        offices = {name: people[name].address for name in ("treasury", "guardian", "arbiter")}
+        world = cls.founded(people, Clock(START), replace(TERMS, **offices))
+        for name in ("v0", "v1", "v2", "alice", "bob"):
+            world.by(name).mint(world.address(name), 10 * STAKE)
+            world.by(name).register(STAKE, world.address(name), world.address(name))
+        world.by("operator").mint(world.address("operator"), 10 * BUDGET)
+        world.run_id = world.by("operator").create_run(world.params(), BUDGET, "ipfs://spec")
+        for name in ("alice", "bob"):
+            world.by(name).join_run(world.run_id)
+        return world
+
     def params(self, **changes: Any) -> RunParams:
         """Return the run's parameters: two of three verifiers, both of two stewards."""
-        stewards = sorted((self.address("s0"), self.address("s1")), key=str.lower)
         params = RunParams(
             token=self.deployment.token,
             rate=RATE,
@@ -177,7 +177,7 @@ class World:
             licence="Apache-2.0",
             intended_use="arithmetic",
             verifiers=tuple(self.address(f"v{n}") for n in range(3)),
-            stewards=tuple(stewards),
+            stewards=self.members("s0", "s1"),
             steward_threshold=2,
         )
         return replace(params, **changes)
