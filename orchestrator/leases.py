@@ -182,9 +182,9 @@ async def _reserve(
                 retry_after_seconds=services.config.retry_after_seconds,
             )
         case "no_budget":
-            left = await services.budget_left_units(run)
             raise RunNotOpen(
-                f"run {run.run_id} has {left} units left, work in hand included: too few for a group"
+                f"run {run.run_id} has too few units left for a group of {pace.units_per_group} beyond the "
+                "work in hand: its operator may fund it (`rollcall run fund`)"
             )
     return reserved
 

@@ -166,13 +166,14 @@ class Services:
         return run.manifest
 
     async def budget_left_units(self, run: Run) -> int:
-        """Return what the escrow still pays for beyond posted epochs and accepted work."""
-        unsettled, posted = await self.store.runs.committed_units(run.run_id)
+        """Return what the escrow still pays for beyond posted epochs.
+
+        Not beyond accepted work: a group that is drawn is accepted later, and its worker would see which.
+        """
         left = units_left(
             unposted=run.chain.available // run.spec.rate,
             unfinal=run.unfinal // run.spec.rate,
-            unsettled=unsettled,
-            posted=posted,
+            posted=await self.store.runs.posted_units(run.run_id),
         )
         return max(0, left)
 

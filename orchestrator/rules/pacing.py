@@ -39,10 +39,10 @@ class Pace:
     """The one that leases are drawn from."""
 
 
-def units_left(*, unposted: int, unfinal: int, unsettled: int, posted: int) -> int:
-    """Return the units that the escrow has beyond all that is committed; negative where it is short.
+def units_left(*, unposted: int, unfinal: int, posted: int) -> int:
+    """Return the units that the escrow has beyond posted epochs; negative where it is short.
 
     Posted work is counted beside both: a voided epoch's money is in the budget again before its work is
     among the unsettled.
     """
-    return min(unposted, unfinal - posted) - unsettled
+    return min(unposted, unfinal - posted)

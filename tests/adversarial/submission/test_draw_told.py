@@ -12,6 +12,9 @@ import pytest
 
 from orchestrator import views
 from orchestrator.checks.canaries import Face
+from orchestrator.run import Run
+from orchestrator.services import Services
+from orchestrator.store.keys import run_prefix
 from orchestrator.store.records import GroupRecord
 from orchestrator.store.workers import WorkerStore
 from protocol.messages import GroupState, WorkerInfo, WorkerInfos
@@ -29,6 +32,12 @@ def standing(place: Place, worker: str) -> WorkerInfo:
     return found
 
 
+def offer(place: Place) -> list[object]:
+    """Return what the run says of itself, beside its terms."""
+    body = place.get(place.path("")[:-1]).json()
+    return [value for name, value in sorted(body.items()) if name != "spec"]
+
+
 def event_of(place: Place, digest: bytes) -> dict[str, int | str]:
     after = partial(place.services.store.events.after, most=999, wait_milliseconds=1)
     events = place.call(after, place.run_id, "0-0")
@@ -39,7 +48,7 @@ def event_of(place: Place, digest: bytes) -> dict[str, int | str]:
 
 def look_at(place: Place, alice: Party) -> tuple[Look, bool]:
     """Sell a group; return all that could tell its draw, and the truth."""
-    before = standing(place, alice.address)
+    before, left = standing(place, alice.address), offer(place)
     digest = alice.deliver(alice.leases()[0].lease).work_digest
     after, status, event = (
         standing(place, alice.address),
@@ -51,6 +60,7 @@ def look_at(place: Place, alice: Party) -> tuple[Look, bool]:
         *(status.draw_epoch, status.draw_rate_millionths),
         after.accepted_groups - before.accepted_groups,
         after.accepted_tokens - before.accepted_tokens - int(event["tokens"]),
+        *(old == new for old, new in zip(left, offer(place), strict=True)),
     )
     return look, place.state(digest) is GroupState.REPLAY
 
@@ -95,3 +105,20 @@ def test_told_at_once_a_worker_knows_every_draw(
     told = dict(zip(seen, drawn, strict=True))
     assert [told[look] for look in seen] == drawn
     assert len(told) > 1
+
+
+def test_a_run_that_counts_accepted_work_at_once_tells_every_draw(
+    ground: Ground, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    posted_alone = Services.budget_left_units
+
+    async def beyond_accepted(services: Services, run: Run) -> int:
+        state = run_prefix(run.run_id) + "state"
+        accepted = await services.store.queue.call("HGET", state, "unsettled")
+        return await posted_alone(services, run) - int(accepted or 0)
+
+    monkeypatch.setattr(Services, "budget_left_units", beyond_accepted)
+    seen, drawn, _ = looks(ground, redis_url, tmp_path)
+    told = dict(zip(seen, drawn, strict=True))
+    assert [told[look] for look in seen] == drawn
+    assert len(told) == 2
