@@ -35,8 +35,12 @@ async def run_info(services: Services, run: Run) -> RunInfo:
         token=run.chain.token,
         status=run.status,
         newest_version=policy.manifest.version if policy else -1,
+        published_at=policy.manifest.created_at if policy else 0,
         epoch=max(0, run.chain.num_opened - 1),
         budget_left_units=min(await services.budget_left_units(run), (1 << 63) - 1),
+        permit_until=min(run.chain.permit_until, (1 << 64) - 1),
+        num_voters=len(run.voters),
+        threshold=run.chain.threshold,
         min_stake=str(run.chain.min_stake),
     )
 

@@ -61,9 +61,17 @@ class RunInfo(Wire):
     status: RunStatus
     newest_version: Annotated[int, Field(ge=-1, lt=1 << 32)]
     """−1 until the trainer has published version 0."""
+    published_at: U64
+    """When that version was made, by its trainer's clock; 0 before version 0."""
     epoch: U32
     budget_left_units: U63
-    """Units (completion tokens) that the escrow still pays for."""
+    """Units (completion tokens) that the escrow still pays for beyond posted epochs."""
+    permit_until: U64
+    """Until when, by the chain's clock, work is owed; the operator renews it."""
+    num_voters: U32
+    """Verifiers whose votes count."""
+    threshold: U32
+    """As many of them must agree."""
     min_stake: DecimalText
     """In the token's smallest denomination, as decimal text: it may exceed 64 bits."""
 

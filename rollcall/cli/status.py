@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,7 @@ from ledger.amounts import USUAL
 from rollcall.cli.desk import address_of_text
 from rollcall.cli.options import DEPLOYMENT, RUNS, AsJson, DeploymentFile, Rpc, example
 from rollcall.cli.options import desk as desk_at
+from rollcall.cli.times import moment
 from rollcall.frame.console import facts, open_console, show
 
 if TYPE_CHECKING:
@@ -90,13 +92,16 @@ def show_status(orchestrator: str, *, worker: str | None, as_json: bool, console
 
 
 def _run(run: RunInfo, verifiers: tuple[VerifierInfo, ...]) -> Table:
+    now = int(time.time())
+    policy = f"{run.newest_version}, made {moment(run.published_at, now)}"
     told = [
-        ("status", run.status.value),
+        ("status", f"{run.status.value}; permit until {moment(run.permit_until, now)}"),
         ("environment", escape(run.spec.environment)),
-        ("policy", f"{run.newest_version}" if run.newest_version >= 0 else "none published yet"),
+        ("policy", policy if run.newest_version >= 0 else "none published yet"),
         ("epoch", str(run.epoch)),
         ("pays", f"{USUAL.show(run.spec.rate * 10**6)} per million sampled (of 18 decimals)"),
         ("budget left", f"{run.budget_left_units:,} tokens to sample"),
+        ("verifiers", f"{run.threshold} must agree, {run.num_voters} have a vote"),
         *((item.verifier, _verifier(item)) for item in verifiers),
     ]
     return facts(f"run {run.run_id}: {escape(run.spec.name)}", told)

@@ -195,7 +195,13 @@ def test_the_run_says_what_it_offers(place: Place) -> None:
     info = RunInfo.from_json(place.get(f"/v1/runs/{place.run_id}").content)
     assert info.spec == place.spec
     assert info.newest_version == 0
-    assert info.budget_left_units == place.ground.by("v0").run(place.run_id).budget // 10
+    on_chain = place.ground.by("v0").run(place.run_id)
+    assert info.budget_left_units == on_chain.budget // 10
+    assert (info.num_voters, info.threshold) == (len(on_chain.verifiers), on_chain.threshold)
+    assert info.permit_until == on_chain.permit_until
+    manifest = place.services.runs[place.run_id].manifest
+    assert manifest is not None
+    assert info.published_at == manifest.manifest.created_at > 0
     listed = place.get("/v1/runs").json()["runs"]
     assert [run["run_id"] for run in listed] == [place.run_id]
     assert place.get("/v1/runs/999999").json()["code"] == "not_found"

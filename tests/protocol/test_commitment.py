@@ -30,8 +30,12 @@ INFO = RunInfo(
     token=address_of(STRANGER),
     status=RunStatus.OPEN,
     newest_version=0,
+    published_at=0,
     epoch=0,
     budget_left_units=1,
+    permit_until=0,
+    num_voters=1,
+    threshold=1,
     min_stake="0",
 )
 HONEST: dict[str, Any] = {

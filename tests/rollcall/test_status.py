@@ -8,6 +8,7 @@ from orchestrator.store.keys import run_prefix
 from protocol.checks.withholding import WITHHELD
 from protocol.messages import Event
 from rollcall.cli.status import show_status
+from rollcall.cli.times import moment
 from rollcall.demo.events import Totals, count
 from tests.orchestrator.test_dropping import drop
 from tests.orchestrator.test_pausing import FOUND, alarmed, self_check
@@ -48,6 +49,16 @@ def test_nothing_is_cut_at_eighty_columns(auditor: Auditor) -> None:
         assert whole.replace(" ", "") in shown
     for stage in ("accepted", "in no final epoch", "in final epochs"):
         assert any(line.strip().startswith(stage) for line in lines)
+
+
+def test_a_run_says_whether_it_lives(auditor: Auditor) -> None:
+    place = auditor.place
+    printed, run = " ".join(status(auditor).split()), place.services.runs[place.run_id]
+    manifest = run.manifest
+    assert manifest is not None
+    assert f"policy 0, made {moment(manifest.manifest.created_at, 0)[:19]}" in printed
+    assert f"permit until {moment(run.chain.permit_until, 0)[:19]}" in printed
+    assert f"{run.chain.threshold} must agree, {len(run.voters)} have a vote" in printed
 
 
 def test_an_exclusion_is_shown_with_its_reason(auditor: Auditor) -> None:

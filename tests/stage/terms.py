@@ -58,8 +58,12 @@ def run_info(spec: RunSpec, **changes: Any) -> RunInfo:
         "token": DOMAIN.ledger,
         "status": RunStatus.OPEN,
         "newest_version": 0,
+        "published_at": 0,
         "epoch": 0,
         "budget_left_units": 1,
+        "permit_until": 0,
+        "num_voters": 1,
+        "threshold": 1,
         "min_stake": "0",
     }
     return RunInfo.model_validate(fields | changes)
