@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from orchestrator.budgets import Trust
 from orchestrator.events import Streams
 from orchestrator.jobs import Service
-from orchestrator.routes import blobs, public, trainer, verifier, worker
+from orchestrator.routes import blobs, page, public, trainer, verifier, worker
 from orchestrator.services import Services
 from orchestrator.wiring import SCHEMAS
 from protocol import messages
@@ -45,6 +45,7 @@ def create_app(services: Services, service: Service | None = None) -> FastAPI:
     for module in (public, worker, verifier, trainer, blobs):
         app.include_router(module.router, prefix="/v1")
     app.include_router(public.probes)
+    app.include_router(page.router)
     app.add_exception_handler(MarketError, _refuse)
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(HTTPException, _http)
@@ -144,6 +145,11 @@ def _describe(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         described = get_openapi(title=app.title, version=app.version, routes=app.routes)
         schemas = described["components"]["schemas"]
+        for methods in described["paths"].values():
+            for operation in methods.values():  # the framework would say a function's name
+                operation["summary"], _, rest = operation["description"].partition("\n\n")
+                if not rest:
+                    del operation["description"]
         described_messages: list[type[Wire]] = [*_messages(), Verdict]
         for message in described_messages:
             schema = message.model_json_schema(ref_template=SCHEMAS + "{model}")

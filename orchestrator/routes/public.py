@@ -6,7 +6,6 @@ from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
-from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
@@ -180,7 +179,7 @@ async def follow_events(services: TheServices, run: TheRun, request: Request) ->
     "/metrics", dependencies=[AStranger, costs(budgets.PAGE)], response_class=PlainTextResponse
 )
 async def metrics(services: TheServices) -> Response:
-    """Prometheus exposition."""
+    """Counters and gauges, for Prometheus."""
     return Response(services.metrics.text(), media_type="text/plain; version=0.0.4")
 
 
@@ -203,14 +202,8 @@ async def is_ready(services: TheServices) -> Response:
 
 @probes.get("/openapi.json", include_in_schema=False, dependencies=[AStranger, costs(budgets.PAGE)])
 async def describe(request: Request) -> Response:
-    """All routes, for programs."""
+    """All routes and messages, for programs."""
     return JSONResponse(request.app.openapi())
-
-
-@probes.get("/docs", include_in_schema=False, dependencies=[AStranger])
-async def describe_to_people() -> Response:
-    """All routes, for people."""
-    return get_swagger_ui_html(openapi_url="openapi.json", title="Rollcall orchestrator")
 
 
 class Streamed(StreamingResponse):

@@ -99,7 +99,7 @@ def gets(place: Place) -> Iterator[str]:
     for path, methods in place.client.app.openapi()["paths"].items():  # type: ignore[attr-defined]
         if "get" in methods:
             yield path.format(**names)
-    yield from ("/openapi.json", "/docs")
+    yield from ("/openapi.json", "/docs", "/")
 
 
 def test_every_get_has_its_head(place: Place) -> None:
@@ -125,7 +125,7 @@ def test_what_cannot_be_done_there_names_what_can(shared_place: Place) -> None:
         assert (found.status_code, found.json()["code"]) == (405, "malformed")
         assert found.headers["allow"] in ("GET", "POST")
     assert shared_place.request("HEAD", shared_place.path("leases")).status_code == 405
-    for path in ("/v1/runs/", "//v1/runs", "/v1//runs", "/v1", "/"):
+    for path in ("/v1/runs/", "//v1/runs", "/v1//runs", "/v1"):
         found = shared_place.get(path)
         assert (found.status_code, found.json()["code"]) == (404, "not_found"), "and no redirect"
 

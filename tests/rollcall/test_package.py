@@ -25,6 +25,7 @@ def test_the_wheel_holds_scripts_and_artifacts(tmp_path: Path) -> None:
         *(str(path.relative_to(ROOT)) for path in (ROOT / "orchestrator/store/lua").glob("*.lua")),
         *(str(path.relative_to(ROOT)) for path in (ROOT / "contracts/artifacts").glob("*.json")),
         "devchain/chain.py",
+        "orchestrator/routes/page.html",
         "protocol/environments/arithmetic.py",
         "rollout_worker/engines/vllm.py",
     }

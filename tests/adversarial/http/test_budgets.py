@@ -234,7 +234,7 @@ def num_answered(place: Place, path: str, most: int, **headers: str) -> int:
     return most - codes.count(429)
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/readyz", "/openapi.json", "/docs"])
+@pytest.mark.parametrize("path", ["/metrics", "/readyz", "/openapi.json", "/docs", "/"])
 def test_what_describes_the_server_is_paid_by_its_address(
     place: Place, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
