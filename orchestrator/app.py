@@ -15,7 +15,7 @@ from orchestrator.events import Streams
 from orchestrator.jobs import Service
 from orchestrator.routes import blobs, page, public, trainer, verifier, worker
 from orchestrator.services import Services
-from orchestrator.wiring import SCHEMAS
+from orchestrator.wiring import SCHEMAS, a_stranger
 from protocol import messages
 from protocol.errors import MarketError
 from protocol.messages import ErrorBody
@@ -88,7 +88,12 @@ async def _malformed(_: Request, error: Exception) -> Response:
 
 
 async def _http(request: Request, error: Exception) -> Response:
+    """Refuse what no route takes. It costs its address a request, as an answer would."""
     assert isinstance(error, HTTPException)
+    try:
+        await a_stranger(request)
+    except MarketError as refusal:
+        return await _refuse(request, refusal)
     code = "not_found" if error.status_code == 404 else "malformed"
     body = ErrorBody(code=code, message=f"{request.method} {request.url.path}: {error.detail}")
     return Response(body.to_json(), error.status_code, error.headers, media_type="application/json")

@@ -234,7 +234,7 @@ def num_answered(place: Place, path: str, most: int, **headers: str) -> int:
     return most - codes.count(429)
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/readyz", "/openapi.json", "/docs", "/"])
+@pytest.mark.parametrize("path", ["/metrics", "/readyz", "/openapi.json", "/docs", "/", "/none"])
 def test_what_describes_the_server_is_paid_by_its_address(
     place: Place, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
@@ -245,6 +245,7 @@ def test_what_describes_the_server_is_paid_by_its_address(
         without.setattr(budgets, "charge", _unpaid)
         assert num_answered(place, path, 100) == 100
     assert num_answered(place, path, 100) <= FEW.address_request_burst
+    assert place.request("DELETE", "/v1/runs").status_code == 429, "nor another method"
     assert num_answered(place, "/healthz", 100) == 100, "it does nothing"
 
 
