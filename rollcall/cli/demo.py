@@ -16,7 +16,7 @@ commands = typer.Typer()
 def demo(
     steps: Annotated[int, typer.Option(help="Optimizer steps of the trainer.", min=2)] = 30,
     report: Annotated[
-        Path, typer.Option(help="Folder for report.json, report.png and the logs.")
+        Path, typer.Option(help="Folder for the report, its picture and the logs.")
     ] = Path("out"),
     plain: Annotated[bool, typer.Option("--plain", help="Lines instead of the live view.")] = False,
     seed: Annotated[int, typer.Option(help="Seeds the trainer's evaluation.")] = 0,

@@ -6,7 +6,7 @@ Pure: the results are gathered before. A claim gives its finding, whether it hol
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from rollcall.demo.results import Results, WorkerResult
+from rollcall.demo.results import ESCROW, Results, WorkerResult
 
 MIN_HELD_OUT = 512
 MAX_START_ACCURACY = 0.60
@@ -30,6 +30,7 @@ def check_claims(results: Results) -> list[Claim]:
         the_cheat_was_slashed,
         honest_work_was_never_rejected,
         honest_workers_were_paid_exactly,
+        the_money_adds_up,
         trained_groups_were_admitted_and_fresh,
         the_audit_holds,
     )
@@ -119,6 +120,16 @@ def honest_workers_were_paid_exactly(results: Results) -> Claim:
         and all(0 < w.claimed == w.earned_units * rate == w.balance_gained for w in honest),
         ", ".join(f"{w.name} {w.claimed / 10**18:.6f} for {w.earned_units:,} units" for w in honest)
         + (f"; {unpaid} units were left unpaid" if unpaid else ""),
+    )
+
+
+def the_money_adds_up(results: Results) -> Claim:
+    """The operator's deposit, the workers' balances and the ledger's own account are three sources."""
+    paid = sum(worker.balance_gained for worker in results.workers)
+    return Claim(
+        "what was escrowed is paid to workers or left for the operator",
+        paid + results.left == ESCROW,
+        f"{ESCROW / 10**18:g} in, {paid / 10**18:.6f} paid, {results.left / 10**18:.6f} left",
     )
 
 

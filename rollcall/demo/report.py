@@ -1,7 +1,6 @@
-"""A demo's report: `report.json` for programs, `report.png` to look at, a table to read."""
+"""A demo's report: `summary.json` and all in `report.json` for programs, `report.png` to look at, a table to read."""
 
 import json
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,36 +10,50 @@ from rich.console import Console
 from rich.table import Table
 
 from local.files import write_whole
-from protocol.policies.manifest import Manifest
 from rollcall.demo.claims import Claim
-from rollcall.demo.results import Results, Sold, WorkerResult
+from rollcall.demo.picture import draw
+from rollcall.demo.results import ESCROW, Results, WorkerResult, full_bytes, patch_bytes
 from rollcall.frame.console import table
 
-INK, GRID = "#26323f", "#d9dee4"
-COLOURS = ("#2f6fb0", "#3a9b6c", "#c8553d", "#8a63b8", "#b98a2f")
-"""The workers' colours, in their order; the demo's cheat is third and so red."""
+NAMES = ("summary.json", "report.json", "report.png")
 
 
 def write_report(folder: Path, results: Results, claims: Sequence[Claim], console: Console) -> None:
-    """Write both files into `folder` and print the tables."""
-    body = report_body(results, claims)
-    write_whole(folder / "report.json", json.dumps(body, indent=1) + "\n")
-    draw(results, folder / "report.png")
+    """Write the files into `folder` and print the tables."""
+    body = summary(results, claims)
+    whole = body | {
+        "steps": results.steps,
+        "policies": [
+            {"version": m.version, "patch_bytes": patch_bytes(m), "anchor_bytes": m.size()}
+            for m in results.manifests
+        ],
+        "groups": [asdict(group) for group in results.sold],
+    }
+    summarised, reported, drawn = (folder / name for name in NAMES)
+    write_whole(summarised, json.dumps(body, indent=1) + "\n")
+    write_whole(reported, json.dumps(whole, indent=1) + "\n")
+    draw(results, claims, drawn)
     console.print(_workers_table(results))
     console.print(_measures_table(body["measured"]))
     rows = (
         ("[green]✓[/]" if claim.holds else "[red]✗[/]", claim.name, claim.found) for claim in claims
     )
     console.print(table("claims", ("", "claim", "found"), rows))
-    console.print(f"report: {folder / 'report.json'}, {folder / 'report.png'}")
+    console.print(f"report: {', '.join(str(folder / name) for name in NAMES)}")
 
 
-def report_body(results: Results, claims: Sequence[Claim]) -> dict[str, Any]:
-    """Return the whole report as JSON values."""
+def summary(results: Results, claims: Sequence[Claim]) -> dict[str, Any]:
+    """Return what a reader wants first, as JSON values: claims, money, figures, workers."""
     clock = results.clock
     return {
         "claims": [asdict(claim) for claim in claims],
         "all_hold": all(claim.holds for claim in claims),
+        "money": {
+            "escrowed": ESCROW,
+            "paid": sum(worker.claimed for worker in results.workers),
+            "left": results.left,
+            "slashed": sum(worker.lost for worker in results.workers),
+        },
         "measured": measured(results),
         "seconds": {
             "starting": clock.market_open - clock.started,
@@ -51,12 +64,6 @@ def report_body(results: Results, claims: Sequence[Claim]) -> dict[str, Any]:
             asdict(worker) | {"standing": worker.standing.model_dump(mode="json")}
             for worker in results.workers
         ],
-        "steps": results.steps,
-        "policies": [
-            {"version": m.version, "patch_bytes": patch_bytes(m), "anchor_bytes": m.size()}
-            for m in results.manifests
-        ],
-        "groups": [asdict(group) for group in results.sold],
     }
 
 
@@ -79,124 +86,6 @@ def measured(results: Results) -> dict[str, Any]:
         "tokens_per_second": {w.name: w.tokens_per_second for w in results.workers},
         "share_waited": {w.name: w.share_waited for w in results.workers},
     }
-
-
-def patch_bytes(manifest: Manifest) -> int:
-    """Return the bytes of the patch from the version before; 0 if there is none."""
-    patches = (p for p in manifest.patches if p.base_version == manifest.version - 1)
-    return sum(blob.size for patch in patches for blob in patch.chunks)
-
-
-def full_bytes(results: Results) -> int:
-    return max(manifest.size() for manifest in results.manifests)
-
-
-def draw(results: Results, path: Path) -> None:
-    """Draw accuracy, reward, staleness, tokens and earnings over the market's time."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot
-
-    pyplot.rcParams.update({"font.size": 9, "axes.edgecolor": GRID, "text.color": INK})
-    figure, axes = pyplot.subplots(2, 3, figsize=(13, 7), constrained_layout=True)
-    figure.suptitle("A market on one machine: strangers sample, a model learns", fontsize=13)
-    start = results.clock.market_open
-    _accuracy(axes[0][0], results, start)
-    _reward(axes[0][1], results, start)
-    _staleness(axes[0][2], results, start)
-    _tokens(axes[1][0], results, start)
-    _earnings(axes[1][1], results, start)
-    _bytes(axes[1][2], results)
-    for axis in axes.flat:
-        axis.grid(visible=True, color=GRID, linewidth=0.6)
-        axis.set_axisbelow(True)
-        axis.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
-
-
-def _accuracy(axis: Any, results: Results, start: float) -> None:
-    points = [(s["at"] - start, s["accuracy"]) for s in results.steps if "accuracy" in s]
-    axis.plot(*zip(*points, strict=True), color=COLOURS[0], marker="o", markersize=3)
-    axis.axhline(0.85, color=COLOURS[1], linewidth=0.8, linestyle="--")
-    axis.set(title="accuracy on held-out problems", xlabel="seconds", ylim=(0, 1))
-
-
-def _reward(axis: Any, results: Results, start: float) -> None:
-    points = [(s["at"] - start, s["reward"]) for s in results.steps if "reward" in s]
-    axis.plot(*zip(*points, strict=True), color=COLOURS[0])
-    axis.set(title="mean reward of the trained batch", xlabel="seconds", ylim=(0, 1))
-
-
-def _staleness(axis: Any, results: Results, start: float) -> None:
-    """Draw the mean per step between the freshest and the oldest group, with the bound."""
-    ages: dict[int, list[int]] = defaultdict(list)
-    for group in results.sold:
-        if group.trained_in >= 0:
-            ages[group.trained_in].append(group.trained_in - group.policy_version)
-    # Version n + 1 is what step n made.
-    steps = [s for s in results.steps if s["version"] - 1 in ages]
-    times = [s["at"] - start for s in steps]
-    found = [ages[s["version"] - 1] for s in steps]
-    axis.fill_between(
-        times, [min(a) for a in found], [max(a) for a in found], color=COLOURS[0], alpha=0.2
-    )
-    axis.plot(times, [sum(a) / len(a) for a in found], color=COLOURS[0])
-    axis.axhline(results.spec.max_staleness, color=COLOURS[2], linewidth=0.8, linestyle="--")
-    axis.set(title="staleness of trained groups", xlabel="seconds", ylabel="versions")
-    axis.set_ylim(0, results.spec.max_staleness + 0.5)
-
-
-def _tokens(axis: Any, results: Results, start: float) -> None:
-    for worker, colour in zip(results.workers, COLOURS, strict=False):
-        mine = [g for g in results.sold if g.worker == worker.address]
-        if worker.is_cheat:
-            _running(axis, mine, start, 1e-3, ":", color=colour, label=f"{worker.name}, rejected")
-        else:
-            accepted = [g for g in mine if g.state == "accepted"]
-            _running(axis, accepted, start, 1e-3, "-", color=colour, label=worker.name)
-    axis.set(title="tokens sold", xlabel="seconds", ylabel="thousands")
-    axis.legend(frameon=False, fontsize=8)
-
-
-def _earnings(axis: Any, results: Results, start: float) -> None:
-    """Draw the earnings of accepted work as it came in, and the times of slashes."""
-    price = results.spec.rate / 10**18
-    for worker, colour in zip(results.workers, COLOURS, strict=False):
-        accepted = [g for g in results.sold if g.worker == worker.address and g.state == "accepted"]
-        label = f"{worker.name}, claimed {worker.claimed / 10**18:.3f}"
-        _running(axis, accepted, start, price, "-", color=colour, label=label)
-    names = {worker.address: worker for worker in results.workers}
-    for event in results.events:
-        if event.kind == "slashed" and str(event.fields["worker"]) in names:
-            worker = names[str(event.fields["worker"])]
-            label = f"{worker.name}, claimed 0, slashed {worker.lost / 10**18:g}"
-            axis.axvline(event.at - start, color=COLOURS[2], linestyle="--", label=label)
-    axis.set(title="earnings on chain", xlabel="seconds", ylabel="tokens of the ledger")
-    axis.legend(loc="upper left", framealpha=0.9, edgecolor="none", fontsize=8)
-
-
-def _running(
-    axis: Any, groups: Sequence[Sold], start: float, scale: float, style: str, **line: str
-) -> None:
-    """Draw the running sum of the groups' tokens, times `scale`."""
-    times, totals, total = [], [], 0
-    for group in sorted(groups, key=lambda g: g.received_at):
-        total += group.tokens
-        times.append(group.received_at - start)
-        totals.append(total * scale)
-    if times:
-        axis.plot(times, totals, style, **line)
-
-
-def _bytes(axis: Any, results: Results) -> None:
-    sizes = {m.version: size / 1024 for m in results.manifests if (size := patch_bytes(m))}
-    axis.plot(list(sizes), list(sizes.values()), color=COLOURS[0], label="patch")
-    axis.axhline(full_bytes(results) / 1024, color=COLOURS[4], linestyle="--", label="full copy")
-    axis.set(title="bytes per policy", xlabel="version", ylabel="KiB")
-    axis.set_ylim(bottom=0)
-    axis.legend(frameon=False, fontsize=8)
 
 
 def _workers_table(results: Results) -> Table:

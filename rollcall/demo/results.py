@@ -24,9 +24,10 @@ from rollcall.cli.claim import claim as claim_from
 from rollcall.cli.desk import open_desk
 from rollcall.cli.epoch_files import from_orchestrator
 from rollcall.cli.launch import Launched
-from rollcall.demo.market import STAKE, Market, WorkerParty
+from rollcall.demo.market import ESCROW_TOKENS, STAKE, Market, WorkerParty
 from rollcall.demo.measure import measure_accuracy
 
+ESCROW = int(ESCROW_TOKENS) * 10**18
 MOST_LOOKED_AT = 128
 """Submissions of each epoch whose leases and replays are drawn again (27 ms each); sums are over all."""
 
@@ -100,6 +101,8 @@ class Results:
     audit: RunReport
     manifests: list[Manifest]
     events: list[Event]
+    left: int
+    """Escrow that nobody was paid, by the ledger."""
 
 
 def gather(
@@ -120,6 +123,7 @@ def gather(
         most_submissions=MOST_LOOKED_AT,
     )
     tokens = tokens_by_digest(events)
+    state = ledger.run(run_id)
     with Reader(market.url) as reader:
         statuses = submissions(reader, run_id, list(tokens))
         return Results(
@@ -147,6 +151,7 @@ def gather(
             audit=audit,
             manifests=[reader.manifest(run_id, v).manifest for v in range(market.steps + 1)],
             events=events,
+            left=state.budget - state.claimed,
         )
 
 
@@ -237,3 +242,14 @@ def standing_of(reader: Reader, run_id: int, address: str) -> WorkerInfo:
         last_nonce=0,
     )
     return next((r for r in reader.worker(address).runs if r.run_id == run_id), unseen)
+
+
+def patch_bytes(manifest: Manifest) -> int:
+    """Return the bytes of the patch from the version before; 0 if there is none."""
+    patches = (p for p in manifest.patches if p.base_version == manifest.version - 1)
+    return sum(blob.size for patch in patches for blob in patch.chunks)
+
+
+def full_bytes(results: Results) -> int:
+    """Return the bytes of the largest full copy."""
+    return max(manifest.size() for manifest in results.manifests)

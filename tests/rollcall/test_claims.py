@@ -13,7 +13,7 @@ from client.public import Reader
 from protocol.messages import WorkerInfo
 from rollcall.demo.claims import check_claims
 from rollcall.demo.market import STAKE
-from rollcall.demo.results import Clock, Results, Sold, WorkerResult, standing_of
+from rollcall.demo.results import ESCROW, Clock, Results, Sold, WorkerResult, standing_of
 from tests.orchestrator.test_settling import earn
 from tests.stage.front import serving
 from tests.stage.place import Place
@@ -112,6 +112,7 @@ def results(**changes: Any) -> Results:
         audit=audit(),
         manifests=[],
         events=[],
+        left=ESCROW - 1000,
     )
     return replace(good, **changes)
 
@@ -143,6 +144,8 @@ def test_a_good_market_holds_every_claim() -> None:
         (lambda: with_honest(claimed=990), "paid exactly"),
         (lambda: with_honest(balance_gained=990), "paid exactly"),
         (lambda: with_honest(standing=standing(accepted_tokens=101)), "paid exactly"),
+        (lambda: results(left=ESCROW), "escrowed"),
+        (lambda: with_cheat(balance_gained=1), "escrowed"),
         (lambda: with_honest(earned_units=0, claimed=0, balance_gained=0), "paid exactly"),
         (lambda: results(audit=audit("a false sum")), "rollcall audit"),
         (lambda: results(audit=audit(num_looked_at=0)), "rollcall audit"),
