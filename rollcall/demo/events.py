@@ -26,9 +26,14 @@ RECONNECT_SECONDS = 0.5
 class Totals:
     """What has happened so far, by worker address."""
 
+    leased: Counter[str] = field(default_factory=Counter)
     groups: Counter[str] = field(default_factory=Counter)
+    """Handed in, whatever became of them."""
     tokens: Counter[str] = field(default_factory=Counter)
+    """Of groups that admission took."""
     rejected: Counter[str] = field(default_factory=Counter)
+    condemned: set[str] = field(default_factory=set)
+    """Found false: none of their work is bought."""
     excluded: set[str] = field(default_factory=set)
     paused: set[str] = field(default_factory=set)
     num_verdicts: int = 0
@@ -37,6 +42,13 @@ class Totals:
     slashed: set[str] = field(default_factory=set)
     newest_version: int = -1
     last: str = ""
+
+    def bought(self, worker: str) -> int:
+        """Return how many of a worker's groups are owed, as far as is known."""
+        return 0 if worker in self.condemned else self.groups[worker] - self.rejected[worker]
+
+    def owed_tokens(self, worker: str) -> int:
+        return 0 if worker in self.condemned else self.tokens[worker]
 
 
 class Record:
@@ -94,16 +106,21 @@ def count(totals: Totals, event: Event) -> None:
     fields: dict[str, Any] = event.fields
     worker = str(fields.get("worker", ""))
     match event.kind:
+        case "lease":
+            totals.leased[worker] += int(fields["count"])
         case "submission":
+            is_rejected = fields["state"] == "rejected"
             totals.groups[worker] += 1
-            totals.tokens[worker] += int(fields["tokens"])
-            totals.rejected[worker] += fields["state"] == "rejected"
+            totals.tokens[worker] += 0 if is_rejected else int(fields["tokens"])
+            totals.rejected[worker] += is_rejected
         case "verdict":
             totals.num_verdicts += 1
             totals.rejected[worker] += fields["outcome"] == "rejected"
         case "exclusion":
             totals.excluded.add(worker)
             kept_back = fields.get("rejection") == WITHHELD
+            if not kept_back:
+                totals.condemned.add(worker)
             what = f"{worker} kept groups back" if kept_back else f"a replay found {worker} false"
             totals.last = f"{what}; it is excluded"
         case "paused":

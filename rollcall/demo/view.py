@@ -4,6 +4,7 @@ Shows only what the event stream and the trainer's metrics say; decides nothing.
 """
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console, Group
@@ -34,10 +35,10 @@ class View:
         self._progress = Progress(
             TextColumn("[bold]training"),
             BarColumn(bar_width=None),
-            TextColumn("policy {task.completed:.0f} of {task.total:.0f}"),
+            TextColumn("policy {task.completed:.0f} of {task.total:.0f}{task.fields[left]}"),
             TimeElapsedColumn(),
         )
-        self._task: TaskID = self._progress.add_task("training", total=market.steps)
+        self._task: TaskID = self._progress.add_task("training", total=market.steps, left="")
         self._live = Live(console=console, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> "View":
@@ -45,9 +46,13 @@ class View:
             self._live.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if not self._plain:
             self._live.stop()
+        if kind is KeyboardInterrupt:
+            self._console.print(
+                "stopping: every process of the market is asked to end, and waited for"
+            )
 
     def say(self, phase: str) -> None:
         """Name the current phase."""
@@ -64,7 +69,7 @@ class View:
         steps = self._market.trainer_metrics()
         version = int(steps[-1]["version"]) if steps else 0
         if not self._plain:
-            self._progress.update(self._task, completed=version)
+            self._progress.update(self._task, completed=version, left=self._left(steps))
             self._live.update(self._dashboard(totals, steps))
             return
         if time.monotonic() - self._said_at >= PLAIN_SECONDS:
@@ -73,14 +78,22 @@ class View:
             self._console.print(f"{elapsed:6.1f} s  {self._line(totals, steps, version)}")
 
     def _line(self, totals: Totals, steps: list[dict[str, Any]], version: int) -> str:
-        groups = ", ".join(
-            f"{worker.party.name} {totals.groups[worker.party.address]}"
-            for worker in self._market.workers
+        bought = ", ".join(
+            f"{w.party.name} {totals.bought(w.party.address)} of {totals.groups[w.party.address]}"
+            for w in self._market.workers
         )
         return (
-            f"policy {version}/{self._market.steps}, accuracy {self._accuracy(steps)}, groups: {groups}, "
-            f"{totals.num_verdicts} replays, {len(totals.excluded)} excluded"
+            f"policy {version}/{self._market.steps}{self._left(steps)}, accuracy {self._accuracy(steps)}, "
+            f"groups bought: {bought}, {totals.num_verdicts} replays, {len(totals.excluded)} excluded"
         )
+
+    def _left(self, steps: Sequence[dict[str, Any]]) -> str:
+        """Return how long the missing steps take at the pace so far, once there is one."""
+        made = len(steps) - 2  # without version 0, and without the step that waited for engines
+        missing = self._market.steps - made - 1
+        if made < 1 or missing < 1:
+            return ""
+        return f", about {missing * (steps[-1]['at'] - steps[1]['at']) / made:.0f} s left"
 
     def _dashboard(self, totals: Totals, steps: list[dict[str, Any]]) -> Group:
         return Group(
@@ -102,25 +115,18 @@ class View:
 
     def _workers(self, totals: Totals) -> Table:
         table = Table(box=None, expand=True)
-        for column in ("worker", "engine", "groups", "tokens", "rejected", "standing"):
+        for column in ("worker", "engine", "handed in", "bought", "earned", "now"):
             table.add_column(column, justify="left" if column in ("worker", "engine") else "right")
         for worker in self._market.workers:
             address = worker.party.address
-            standing = "[green]good[/]" if totals.groups[address] else "[dim]starting[/]"
-            if address in totals.paused:
-                standing = "[yellow]paused[/]"
-            if address in totals.excluded:
-                standing = "[red]excluded[/]"
-            if address in totals.slashed:
-                standing = "[red]slashed[/]"
             engine = worker.engine + (f", int{worker.quantise_bits}" if worker.is_cheat else "")
             table.add_row(
                 worker.party.name,
                 engine,
-                f"{totals.groups[address]:,}",
-                f"{totals.tokens[address]:,}",
-                str(totals.rejected[address]),
-                standing,
+                f"{totals.groups[address]:,} groups",
+                f"{totals.bought(address):,}",
+                f"{self._market.plan.rate * totals.owed_tokens(address):.4f}",
+                _doing(totals, address),
             )
         return table
 
@@ -145,6 +151,18 @@ class View:
         )
         under_way = self._market.evaluations().measuring()
         return f"{newest}, measuring policy {under_way[0]}" if under_way else newest
+
+
+def _doing(totals: Totals, worker: str) -> str:
+    """Return what a worker does, or what became of it. One without a lease is paced, by staleness."""
+    told = (
+        ("[red]slashed[/]", worker in totals.slashed),
+        ("[red]excluded[/]", worker in totals.excluded),
+        ("[yellow]paused[/]", worker in totals.paused),
+        ("[dim]starting[/]", not totals.leased[worker]),
+        ("[green]sampling[/]", totals.leased[worker] > totals.groups[worker]),
+    )
+    return next((word for word, holds in told if holds), "[dim]waits for a step[/]")
 
 
 def _series(steps: list[dict[str, Any]], key: str) -> list[float]:
