@@ -178,6 +178,14 @@ class Chain:
             ("stake", account), lambda: self._ledger.stake_of(account), lambda _: NEGATIVE_SECONDS
         )
 
+    async def coin_of(self, account: str) -> int:
+        """Return an account's wei for gas, as of a few seconds ago."""
+        return await self._cached(
+            ("coin", account),
+            lambda: self._ledger.coin_balance(account),
+            lambda _: POSITIVE_SECONDS,
+        )
+
     async def slash(self, run_id: int, worker: str, work_digest: bytes) -> tuple[bytes, SlashState]:
         """Return an accusation's id and state."""
         slash_id = await self._read(lambda: self._ledger.slash_id(run_id, worker, work_digest))

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from ledger.errors import ChainUnreachable, LedgerError
-from orchestrator import epochs, leases, permits, restoring, slashes
+from orchestrator import epochs, gauges, leases, permits, restoring, slashes
 from orchestrator.checks import canaries, withholding
 from orchestrator.run import Run
 from orchestrator.services import Services
@@ -28,8 +28,9 @@ CANCEL_SECONDS = 1.0
 
 
 async def watch(services: Services, run: Run) -> None:
-    """Look at the chain and for what the trainer has uploaded; keep the verifiers' tests going."""
+    """Look at the chain and for what the trainer has uploaded, say so; keep the verifiers' tests going."""
     await services.refresh(run)
+    await gauges.observe(services, run)
     await canaries.tick(services, run)
 
 

@@ -9,6 +9,22 @@ from prometheus_client.multiprocess import MultiProcessCollector
 SHARED_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
 """The variable that names where processes keep what they count. The library reads it when it is imported."""
 
+WATCHED: Final = {
+    "open": "Whether the run leases work",
+    "active_workers": "Workers that asked for a lease within two lease times",
+    "leases_open": "Leases that are out",
+    "policy_version": "Newest policy version",
+    "policy_time_seconds": "When that was made, by its trainer's clock",
+    "chain_time_seconds": "The newest block's time when the chain was last read",
+    "permit_until_seconds": "Until when, by the chain's clock, work is owed",
+    "escrow_left_units": "Tokens that the escrow still pays for beyond posted epochs",
+    "epochs_opened": "Epochs that were opened on chain",
+    "epochs_posted": "Epochs that were posted on chain",
+    "epochs_final": "Epochs that are final on chain",
+    "key_coin": "What the orchestrator's key has of the chain's coin, for gas",
+}
+"""What an operator watches of each run (`gauges.py`). Times and not ages: an age stands still with who measures it."""
+
 
 class Metrics:
     """Counters by what happened; labels are closed sets, never a stranger's text."""
@@ -45,11 +61,14 @@ class Metrics:
         self.batches = Counter(
             *("rollcall_batches", "Batches handed out", ("run",)), registry=self.registry
         )
-        self.newest_version = Gauge(
-            *("rollcall_policy_version", "Newest policy version", ("run",)),
-            multiprocess_mode="max",
-            registry=self.registry,
-        )
+        self.watched = {
+            name: Gauge(
+                *(f"rollcall_{name}", text, ("run",)),
+                multiprocess_mode="mostrecent",
+                registry=self.registry,
+            )
+            for name, text in WATCHED.items()
+        }
         self.scorers_killed = Gauge(
             *("rollcall_scorers_killed", "Scoring children killed so far"),
             multiprocess_mode="sum",

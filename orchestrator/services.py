@@ -162,7 +162,6 @@ class Services:
         if run.manifest is None or run.manifest.manifest.version != version:
             raw = await self.store.policies.manifest(run.run_id, version)
             run.manifest = SignedManifest.from_json(raw or b"")
-            self.metrics.newest_version.labels(run.run_id).set(version)
         return run.manifest
 
     async def budget_left_units(self, run: Run) -> int:

@@ -118,6 +118,13 @@ class WorkerStore:
             ]
         )
 
+    async def num_at_work(self, run_id: int, *, since: float) -> tuple[int, int]:
+        """Return how many workers asked for a lease since a time, and how many leases are out."""
+        prefix = keys.run_prefix(run_id)
+        present = ("ZCOUNT", prefix + "present", since, "+inf")
+        workers, leases = await self.queue.pipeline([present, ("ZCARD", prefix + "open")])
+        return int(workers), int(leases)
+
     async def stakes(
         self, run_id: int, *, since: float, also: Iterable[str] = ()
     ) -> dict[str, int]:

@@ -1,14 +1,17 @@
 """Sign-in, blobs, policies, events, metrics, and the description of it all."""
 
 import json
+import re
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from orchestrator import jobs
 from orchestrator.app import create_app
 from orchestrator.events import StreamPlace, follow
+from orchestrator.metrics import WATCHED
 from protocol.canonical import content_digest
 from protocol.messages import Event, RunRegistration
 from protocol.policies import patch
@@ -20,6 +23,7 @@ from protocol.policies.manifest import (
     entries,
     policy_digest,
 )
+from tests.documents.lines import ROOT
 from tests.stage.place import Place, open_market
 from tests.stage.terms import make_spec, weights
 
@@ -148,6 +152,38 @@ def test_probes_and_metrics_answer(place: Place) -> None:
     text = place.get("/metrics").text
     assert f'rollcall_submissions_total{{result="taken",run="{place.run_id}"}} 1.0' in text
     assert 'rollcall_requests_total{route="/v1/runs/{run}/submissions",status="200"} 1.0' in text
+
+
+def test_an_operator_sees_whether_a_run_lives(place: Place) -> None:
+    place.party("alice").leases(2)
+    run = place.services.runs[place.run_id]
+    place.call(jobs.watch, place.services, run)
+    lines = place.get("/metrics").text.splitlines()
+    values = {line.partition("{")[0]: float(line.split()[-1]) for line in lines if "{" in line}
+    assert run.manifest is not None
+    found = {name: values[f"rollcall_{name}"] for name in WATCHED}
+    assert 0 < found.pop("key_coin") <= 10**6
+    assert found == {
+        "open": 1,
+        "active_workers": 1,
+        "leases_open": 2,
+        "policy_version": 0,
+        "policy_time_seconds": run.manifest.manifest.created_at,
+        "chain_time_seconds": run.chain_time,
+        "permit_until_seconds": run.chain.permit_until,
+        "escrow_left_units": run.chain.budget // run.spec.rate,
+        "epochs_opened": run.chain.num_opened,
+        "epochs_posted": 0,
+        "epochs_final": 0,
+    }
+    place.wait(3 * run.spec.lease_seconds)
+    place.call(jobs.watch, place.services, run)
+    text = place.get("/metrics").text
+    assert f'rollcall_active_workers{{run="{place.run_id}"}} 0.0' in text
+    page = (ROOT / "orchestrator/README.md").read_text("utf-8")
+    alarms = set(re.findall(r"rollcall_[a-z_]+", page.partition("## What to watch")[2]))
+    assert len(alarms) >= 10
+    assert [name for name in alarms if f"# HELP {name} " not in text] == []
 
 
 def test_a_path_that_is_none_says_so_as_every_refusal_does(place: Place) -> None:

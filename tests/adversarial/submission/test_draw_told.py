@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import views
+from orchestrator import gauges, views
 from orchestrator.checks.canaries import Face
+from orchestrator.metrics import WATCHED
 from orchestrator.run import Run
 from orchestrator.services import Services
 from orchestrator.store.keys import run_prefix
@@ -38,6 +39,16 @@ def offer(place: Place) -> list[object]:
     return [value for name, value in sorted(body.items()) if name != "spec"]
 
 
+def gauges_of(place: Place) -> list[str]:
+    """Return the run's gauges; blocks are made anyhow."""
+    place.call(gauges.observe, place.services, place.services.runs[place.run_id])
+    lines = place.get("/metrics").text.splitlines()
+    names = tuple(f"rollcall_{name}{{" for name in WATCHED if name != "chain_time_seconds")
+    found = [line for line in lines if line.startswith(names)]
+    assert len(found) == len(names)
+    return found
+
+
 def event_of(place: Place, digest: bytes) -> dict[str, int | str]:
     after = partial(place.services.store.events.after, most=999, wait_milliseconds=1)
     events = place.call(after, place.run_id, "0-0")
@@ -48,7 +59,7 @@ def event_of(place: Place, digest: bytes) -> dict[str, int | str]:
 
 def look_at(place: Place, alice: Party) -> tuple[Look, bool]:
     """Sell a group; return all that could tell its draw, and the truth."""
-    before, left = standing(place, alice.address), offer(place)
+    before, left, gauged = standing(place, alice.address), offer(place), gauges_of(place)
     digest = alice.deliver(alice.leases()[0].lease).work_digest
     after, status, event = (
         standing(place, alice.address),
@@ -61,6 +72,7 @@ def look_at(place: Place, alice: Party) -> tuple[Look, bool]:
         after.accepted_groups - before.accepted_groups,
         after.accepted_tokens - before.accepted_tokens - int(event["tokens"]),
         *(old == new for old, new in zip(left, offer(place), strict=True)),
+        *(old == new for old, new in zip(gauged, gauges_of(place), strict=True)),
     )
     return look, place.state(digest) is GroupState.REPLAY
 
