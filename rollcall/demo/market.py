@@ -159,6 +159,12 @@ class Market:
         lines = read_lines(self.data_dir(self.trainer) / "metrics.jsonl", json.loads)
         return [line | found.get(line["version"], {}) for line in lines]
 
+    def waits_for(self, worker: WorkerParty) -> str:
+        """Return what a worker says that it waits for, in short; empty where it says nothing."""
+        totals = self.data_dir(worker.party) / "worker.json"
+        told = json.loads(totals.read_text()).get("waits_for", "") if totals.exists() else ""
+        return str(told).partition(":")[0]
+
     def evaluations(self) -> "Evaluations":
         """Return the folder of the trainer's evaluator."""
         from trainer.evaluations import Evaluations

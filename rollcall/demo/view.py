@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rollcall.demo.events import Totals
-from rollcall.demo.market import Market
+from rollcall.demo.market import Market, WorkerParty
 
 PLAIN_SECONDS = 10.0
 """Between two lines if there is no terminal."""
@@ -126,9 +126,22 @@ class View:
                 f"{totals.groups[address]:,} groups",
                 f"{totals.bought(address):,}",
                 f"{self._market.plan.rate * totals.owed_tokens(address):.4f}",
-                _doing(totals, address),
+                self._doing(totals, worker),
             )
         return table
+
+    def _doing(self, totals: Totals, worker: WorkerParty) -> str:
+        """Return what a worker does, what it waits for, or what became of it."""
+        address = worker.party.address
+        told = (
+            ("[red]slashed[/]", address in totals.slashed),
+            ("[red]excluded[/]", address in totals.excluded),
+            ("[yellow]paused[/]", address in totals.paused),
+            ("[dim]starting[/]", not totals.leased[address]),
+            ("[green]sampling[/]", totals.leased[address] > totals.groups[address]),
+        )
+        waits = f"[dim]waits for {self._market.waits_for(worker) or 'work'}[/]"
+        return next((word for word, holds in told if holds), waits)
 
     def _learning(self, steps: list[dict[str, Any]]) -> Table:
         table = Table(box=None, show_header=False)
@@ -151,18 +164,6 @@ class View:
         )
         under_way = self._market.evaluations().measuring()
         return f"{newest}, measuring policy {under_way[0]}" if under_way else newest
-
-
-def _doing(totals: Totals, worker: str) -> str:
-    """Return what a worker does, or what became of it. One without a lease is paced, by staleness."""
-    told = (
-        ("[red]slashed[/]", worker in totals.slashed),
-        ("[red]excluded[/]", worker in totals.excluded),
-        ("[yellow]paused[/]", worker in totals.paused),
-        ("[dim]starting[/]", not totals.leased[worker]),
-        ("[green]sampling[/]", totals.leased[worker] > totals.groups[worker]),
-    )
-    return next((word for word, holds in told if holds), "[dim]waits for a step[/]")
 
 
 def _series(steps: list[dict[str, Any]], key: str) -> list[float]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from client.counters import Counters
 from protocol.messages import Event
 from rollcall.cli.spec import RunPlan
 from rollcall.demo.events import Totals, count
@@ -70,8 +71,21 @@ def test_what_admission_rejects_earns_nothing(market: Market) -> None:
     honest = market.workers[0].party.address
     poor: Fields = {"tokens": 9, "state": "rejected"}
     found = shown(market, told(("lease", honest, {"count": 1}), ("submission", honest, poor)))
-    assert "worker-vllm vllm 1 groups 0 0.0000 waits for a step" in found
+    assert "worker-vllm vllm 1 groups 0 0.0000 waits for work" in found
     assert "worker-transformers transformers 0 groups 0 0.0000 starting" in found
+
+
+def test_a_worker_that_stands_still_says_why(market: Market) -> None:
+    worker = market.workers[0].party
+    counters = Counters(market.data_dir(worker), "worker")
+    counters.state("waits_for", "the trainer: enough groups are out")
+    counters.write(now=True)
+    one: Fields = {"count": 1}
+    leased = ("lease", worker.address, one)
+    assert "1.5000 waits for the trainer" in shown(
+        market, told(leased, ("submission", worker.address, SOLD))
+    )
+    assert "0.0000 sampling" in shown(market, told(leased)), "one ahead is waited for meanwhile"
 
 
 @pytest.mark.parametrize("plain", [True, False])
