@@ -154,7 +154,9 @@ def lied(
         BatchRollout(r.token_ids().astype(np.int64), r.worker_logprobs(), a, False, i)
         for i, (r, a) in enumerate(zip(group, ADVANTAGES, strict=True))
     )
-    whole = Group(bytes(32), 0, np.asarray(lease.prompt), completions, (0,) * len(group))
+    whole = Group(
+        bytes(32), lease.lease_id, 0, np.asarray(lease.prompt), completions, (0,) * len(group)
+    )
     (microbatch,) = pack([whole], max_tokens=1 << 20, device="cpu")
     logprobs_N, _ = policy.logprobs(microbatch)
     sizes_N = microbatch.advantages_N.abs().double().numpy()

@@ -80,7 +80,9 @@ def groups_of(workload: Workload) -> list[Group]:
             )
             for i, (answer, advantage) in enumerate(zip(answers, advantages, strict=True))
         )
-        found.append(Group(bytes([index]) * 32, 0, asked, completions, rewards))
+        found.append(
+            Group(bytes([index]) * 32, bytes([index]) * 32, 0, asked, completions, rewards)
+        )
     return found
 
 

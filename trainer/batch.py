@@ -1,8 +1,9 @@
 """Read a batch's groups and pack them into microbatches without padding.
 
 Decides for the trainer which groups may be trained on: a second look, after the orchestrator's own
-decision. Rewards come from the batch (the orchestrator recomputed them), tokens and
-log-probabilities from the submissions' bodies. A group's prompt is computed once for all its rollouts:
+decision. Each body must be the work that its entry names, leased by the run's orchestrator; whether a hot key
+spoke for its worker only the chain tells, which a trainer does not ask. Rewards come from the batch (the
+orchestrator recomputed them), tokens and log-probabilities from the submissions' bodies. A group's prompt is computed once for all its rollouts:
 with causal attention its hidden states are the same for each of them.
 
 Suffixes: T packed tokens, N completion tokens, D rows of a grid, Q and K its queries and keys.
@@ -18,10 +19,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from protocol.advantage import group_advantages, has_signal
+from protocol.commitment import check_work
 from protocol.errors import Malformed
-from protocol.messages import BatchGroup
-from protocol.rollout import read_submission
+from protocol.messages import BatchGroup, RunInfo
+from protocol.rollout import SignedLease, Submission, read_submission
 from protocol.run import RunSpec
+from protocol.signing import Domain
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,8 @@ class Group:
     """A prompt with its rollouts, as sampled by `policy_version`."""
 
     work_digest: bytes
+    lease_id: bytes
+    """A body names one, so what is spent by it is trained on once under whatever digest."""
     policy_version: int
     prompt: NDArray[np.int64]
     completions: tuple[BatchRollout, ...]
@@ -101,14 +106,45 @@ class Microbatch:
 
 def read_group(
     entry: BatchGroup,
+    signed: SignedLease,
     body: bytes,
+    info: RunInfo,
+    *,
+    divide_by_deviation: bool,
+    mask_truncated: bool,
+) -> Group:
+    """Decode one body; raise `MarketError` if it is not the entry's work, or not to be trained on."""
+    submission = read_submission(body, info.spec.most_submission_bytes)
+    require_named(entry, signed, submission, info)
+    return group_of(
+        entry,
+        submission,
+        info.spec,
+        divide_by_deviation=divide_by_deviation,
+        mask_truncated=mask_truncated,
+    )
+
+
+def require_named(
+    entry: BatchGroup, signed: SignedLease, submission: Submission, info: RunInfo
+) -> None:
+    """Raise a `MarketError` unless this is the leased and signed work that the batch names."""
+    domain, lease = Domain(info.chain_id, info.ledger), signed.lease
+    check_work(entry.work_digest, signed, submission, info=info, domain=domain, spoke_for=None)
+    found = lease.worker, lease.index, lease.policy_version
+    if (named := (entry.worker, entry.index, entry.policy_version)) != found:
+        raise Malformed(f"the batch names {named}, the lease of its work is of {found}")
+
+
+def group_of(
+    entry: BatchGroup,
+    submission: Submission,
     spec: RunSpec,
     *,
     divide_by_deviation: bool,
     mask_truncated: bool,
 ) -> Group:
-    """Decode one body; raise `MarketError` if it is not a group that this run can train on."""
-    submission = read_submission(body, spec.most_submission_bytes)
+    """Return the group; raise `Malformed` where it is none that this run can train on."""
     count = len(submission.rollouts)
     if not count == len(entry.rewards) == spec.group_size:
         raise Malformed(f"{count} rollouts and {len(entry.rewards)} rewards for {spec.group_size}")
@@ -125,6 +161,7 @@ def read_group(
         completions.append(BatchRollout(tokens, logprobs, float(advantage), is_masked, i))
     return Group(
         work_digest=entry.work_digest,
+        lease_id=submission.lease_id,
         policy_version=entry.policy_version,
         prompt=np.asarray(submission.prompt, dtype=np.int64),
         completions=tuple(completions),
@@ -135,11 +172,11 @@ def read_group(
 def select(
     groups: Sequence[Group], *, step: int, max_staleness: int, spent: Collection[bytes]
 ) -> Selection:
-    """Leave out groups not to be trained on at `step`: spent, stale, from the future, or flat."""
+    """Leave out groups not to be trained on at `step`: of a spent lease, stale, from the future, or flat."""
     kept, dropped, seen = [], Counter[str](), set(spent)
     for group in groups:
         reason = _why_not(group, step, max_staleness, seen)
-        seen.add(group.work_digest)
+        seen.add(group.lease_id)
         if reason is None:
             kept.append(group)
         else:
@@ -174,7 +211,7 @@ def count(groups: Sequence[Group]) -> tuple[int, int]:
 
 
 def _why_not(group: Group, step: int, max_staleness: int, spent: Collection[bytes]) -> str | None:
-    if group.work_digest in spent:
+    if group.lease_id in spent:
         return "already_trained"
     if group.policy_version > step:
         return "future_policy"

@@ -34,8 +34,8 @@ class NotSaved(UserError):
 class Progress:
     """Where training stands beside its tensors; version −1 before version 0 is published.
 
-    `spent` are the work digests of recent batches, by step: a group is never trained on twice, even
-    if the orchestrator offers it again.
+    `spent` are the leases of the groups that recent steps trained on: no work is trained on twice, even
+    if the orchestrator offers it again, under whatever digest.
     """
 
     version: int
@@ -133,7 +133,9 @@ def _moments(policy: Policy, optimizer: torch.optim.AdamW) -> dict[str, Tensor]:
 
 
 def _to_json(progress: Progress) -> str:
-    spent = {str(step): [d.hex() for d in digests] for step, digests in progress.spent.items()}
+    spent = {
+        str(step): [lease.hex() for lease in leases] for step, leases in progress.spent.items()
+    }
     return json.dumps(
         {
             "version": progress.version,
@@ -148,8 +150,8 @@ def _to_json(progress: Progress) -> str:
 def _from_json(text: str) -> Progress:
     values = json.loads(text)
     spent = {
-        int(step): tuple(bytes.fromhex(digest) for digest in digests)
-        for step, digests in values["spent"].items()
+        int(step): tuple(bytes.fromhex(lease) for lease in leases)
+        for step, leases in values["spent"].items()
     }
     scale = LossScale(**values["loss_scale"])
     return Progress(values["version"], values["metrics_offset"], spent, scale)

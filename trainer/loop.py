@@ -120,7 +120,7 @@ class Trainer:
             "trained_tokens_per_second": values["trained_tokens"] / learning,
             "forwarded_tokens_per_second": values["forwarded_tokens"] / learning,
         }
-        self._record(step + 1, manifest, values, batch)
+        self._record(step + 1, manifest, values, selection)
         self._ack(step)
 
     def _wait_for_batch(self, step: int) -> Batch:
@@ -146,16 +146,18 @@ class Trainer:
         self._record(0, manifest, {}, None)
 
     def _read(self, batch: Batch) -> Selection:
-        """Fetch and decode the batch's groups, leaving out what is lost or may not be trained on."""
+        """Fetch and decode the batch's groups, leaving out what is lost, is other work or may not be trained on."""
         spec, config, most = self.info.spec, self.config, MAX_SUBMISSION_BYTES
         groups, unreadable = [], Counter[str]()
         for entry in batch.groups:
             try:
+                status = self.client.submission(batch.run_id, entry.work_digest)
                 body = self.client.blob(entry.body, max_bytes=most, kind="submission")
                 group = batches.read_group(
                     entry,
+                    status.lease,
                     body,
-                    spec,
+                    self.info,
                     divide_by_deviation=config.divide_by_deviation,
                     mask_truncated=config.mask_truncated,
                 )
@@ -164,7 +166,7 @@ class Trainer:
                 unreadable["malformed"] += 1
             else:
                 groups.append(group)
-        spent = {digest for digests in self.progress.spent.values() for digest in digests}
+        spent = {lease_id for leases in self.progress.spent.values() for lease_id in leases}
         selection = batches.select(
             groups, step=batch.step, max_staleness=spec.max_staleness, spent=spent
         )
@@ -282,7 +284,11 @@ class Trainer:
             )
 
     def _record(
-        self, version: int, manifest: Manifest, values: Mapping[str, Any], batch: Batch | None
+        self,
+        version: int,
+        manifest: Manifest,
+        values: Mapping[str, Any],
+        selection: Selection | None,
     ) -> None:
         """Write the version's line, then the checkpoint that makes the line count."""
         sizes = patch_bytes(manifest)
@@ -292,11 +298,11 @@ class Trainer:
         line["anchor_bytes"] = manifest.size()
         self.metrics.write(line)
         spent = dict(self.progress.spent)
-        if batch is not None:
-            spent[batch.step] = tuple(entry.work_digest for entry in batch.groups)
+        if selection is not None:
+            spent[version - 1] = tuple(group.lease_id for group in selection.groups)
             # Anything older is refused as stale.
-            oldest = batch.step - self.info.spec.max_staleness - 1
-            spent = {step: digests for step, digests in spent.items() if step >= oldest}
+            oldest = version - 2 - self.info.spec.max_staleness
+            spent = {step: leases for step, leases in spent.items() if step >= oldest}
         self.progress = Progress(version, self.metrics.offset, spent, self.scale)
         checkpoint.save(
             self.config.work_dir / "checkpoints",

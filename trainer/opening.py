@@ -59,4 +59,6 @@ def smallest(device: str) -> Microbatch:
     """Return a microbatch of two tokens: whether a forward pass takes it shows at once."""
     token = np.zeros(1, np.int64)
     completion = BatchRollout(token, np.zeros(1, np.float32), 0.0, False, 0)
-    return pack([Group(bytes(32), 0, token, (completion,), (0,))], max_tokens=2, device=device)[0]
+    return pack(
+        [Group(bytes(32), bytes(32), 0, token, (completion,), (0,))], max_tokens=2, device=device
+    )[0]

@@ -106,7 +106,7 @@ def _group(lease: Lease, rollouts: Sequence[Rollout], rewards: Sequence[int]) ->
         )
     )
     prompt = torch.tensor(lease.prompt).numpy()
-    return Group(lease.lease_id, 0, prompt, completions, tuple(rewards))
+    return Group(lease.lease_id, lease.lease_id, 0, prompt, completions, tuple(rewards))
 
 
 def _step(policy: Policy, groups: Sequence[Group], config: TrainerConfig) -> None:

@@ -15,10 +15,10 @@ from protocol.environments.arithmetic import Arithmetic
 from protocol.messages import BatchGroup
 from protocol.policies.patch import from_anchor
 from protocol.precision import ComputeDtype
-from protocol.rollout import Rollout, Submission
+from protocol.rollout import Rollout, Submission, read_submission
 from protocol.run import RunSpec
 from tests.stage.terms import MODEL, digest_of, make_spec, person
-from trainer.batch import Group, pack, read_group
+from trainer.batch import Group, group_of, pack
 from trainer.model import Policy, load, open_model, open_policy
 
 KEY = bytes(person("trainer").key)
@@ -123,9 +123,17 @@ def completions(
 def groups(count: int, *, group_size: int = 4) -> list[Group]:
     run = spec(group_size=group_size)
     return [
-        read_group(entry, body, run, divide_by_deviation=False, mask_truncated=True)
+        made(entry, body, run, mask_truncated=True)
         for entry, body in sampled(count, group_size=group_size)
     ]
+
+
+def made(entry: BatchGroup, body: bytes, run: RunSpec, *, mask_truncated: bool) -> Group:
+    """Return what a trainer makes of a body that it holds for the entry's work."""
+    submission = read_submission(body, run.most_submission_bytes)
+    return group_of(
+        entry, submission, run, divide_by_deviation=False, mask_truncated=mask_truncated
+    )
 
 
 @cache
@@ -163,7 +171,7 @@ def _rollouts(model: Policy, prompt: list[int], rows: list[list[int]]) -> tuple[
         BatchRollout(np.asarray(row), np.zeros(len(row), np.float32), 0.0, False, i)
         for i, row in enumerate(rows)
     )
-    group = Group(b"", 0, np.asarray(prompt), completions, (0,) * len(rows))
+    group = Group(b"", b"", 0, np.asarray(prompt), completions, (0,) * len(rows))
     with torch.no_grad():
         logprobs = model.logprobs(pack([group], max_tokens=1 << 20, device="cpu")[0])[0].numpy()
     ends = np.cumsum([len(row) for row in rows])

@@ -16,7 +16,7 @@ from protocol.messages import BatchGroup
 from protocol.rollout import Rollout, Submission
 from tests.stage import work
 from tests.stage.terms import MODEL
-from trainer.batch import BatchRollout, Group, count, pack, read_group, select
+from trainer.batch import BatchRollout, Group, count, pack, select
 from trainer.loss import Clip, Tokens, Whole, grpo
 
 CLIP = Clip(0.2, 0.28, 4.0)
@@ -131,7 +131,7 @@ def test_no_microbatch_exceeds_its_tokens_unless_one_rollout_does() -> None:
 
 def group(**changes: object) -> Group:
     one = BatchRollout(np.array([5, 2]), np.zeros(2, np.float32), 0.5, False, 0)
-    base = Group(b"a" * 32, 3, np.array([4]), (one, one), (0, 10_000))
+    base = Group(b"a" * 32, b"l" * 32, 3, np.array([4]), (one, one), (0, 10_000))
     return replace(base, **changes)  # type: ignore[arg-type]
 
 
@@ -144,7 +144,7 @@ def group(**changes: object) -> Group:
         ({"policy_version": 5}, None),
         ({"policy_version": 6}, "future_policy"),
         ({"rewards": (10_000, 10_000)}, "equal_rewards"),
-        ({"work_digest": b"s" * 32}, "already_trained"),
+        ({"lease_id": b"s" * 32}, "already_trained"),
         (
             {"completions": tuple(replace(group().completions[0], is_masked=True) for _ in "ab")},
             "all_truncated",
@@ -175,9 +175,7 @@ def test_truncated_completions_are_masked_by_setting() -> None:
         },
     )
     for setting in (True, False):
-        found = read_group(
-            entry, cut, work.spec(), divide_by_deviation=False, mask_truncated=setting
-        )
+        found = work.made(entry, cut, work.spec(), mask_truncated=setting)
         assert [one.is_masked for one in found.completions] == [setting] * 4
 
 
@@ -213,17 +211,16 @@ def test_bodies_that_cannot_be_trained_on_are_malformed(
     change: Callable[[Submission], dict[str, object]],
 ) -> None:
     entry, body = work.sampled(1)[0]
-    read = {"divide_by_deviation": False, "mask_truncated": True}
-    assert read_group(entry, rewritten(body, lambda _: {}), work.spec(), **read)
+    assert work.made(entry, rewritten(body, lambda _: {}), work.spec(), mask_truncated=True)
     with pytest.raises(Malformed):
-        read_group(entry, rewritten(body, change), work.spec(), **read)
+        work.made(entry, rewritten(body, change), work.spec(), mask_truncated=True)
 
 
 def test_missing_rewards_are_malformed() -> None:
     entry, body = work.sampled(1)[0]
     short = BatchGroup.model_validate(entry.model_dump() | {"rewards": entry.rewards[:-1]})
     with pytest.raises(Malformed, match="3 rewards"):
-        read_group(short, body, work.spec(), divide_by_deviation=False, mask_truncated=True)
+        work.made(short, body, work.spec(), mask_truncated=True)
 
 
 @pytest.mark.parametrize(
@@ -240,4 +237,4 @@ def test_missing_rewards_are_malformed() -> None:
 def test_bodies_that_do_not_inflate_to_a_submission_are_refused(body: bytes) -> None:
     entry, _ = work.sampled(1)[0]
     with pytest.raises((Malformed, TooLarge)):
-        read_group(entry, body, work.spec(), divide_by_deviation=False, mask_truncated=True)
+        work.made(entry, body, work.spec(), mask_truncated=True)

@@ -294,6 +294,29 @@ def test_other_bytes_for_a_blob_are_not_taken(opening: Opening, tmp_path: Path) 
         assert any(tokens.values())
 
 
+def test_bodies_that_a_batch_names_for_one_another_are_left_out(
+    opening: Opening, tmp_path: Path
+) -> None:
+    with opening(1) as market:
+
+        def crossed(asked: Asked, answered: Answered | None) -> Answered | None:
+            if not (asked.path.endswith("/batches") and answered and answered.content):
+                return None
+            batch = Batch.from_json(answered.content)
+            first, second, *rest = batch.groups
+            groups = (
+                first.model_copy(update={"body": second.body}),
+                second.model_copy(update={"body": first.body}),
+                *rest,
+            )
+            return Answered(200, batch.model_copy(update={"groups": groups}).to_json())
+
+        market.fault = crossed
+        live(market, config(market, tmp_path, steps=1))
+        tokens = [sum(group.tokens) for group in market.record(1).groups]
+        assert tokens[:2] == [0, 0] and all(tokens[2:])
+
+
 def test_the_trainer_signs_what_it_trained_on(straight: tuple[Training, Path]) -> None:
     market, folder = straight
     trained = [line["trained_tokens"] for line in lines(folder)[1:]]

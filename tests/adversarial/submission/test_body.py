@@ -20,6 +20,7 @@ from protocol.inflate import inflate
 from protocol.messages import BatchGroup
 from protocol.rollout import Receipt, Rollout, Submission, read_submission
 from tests.stage.place import Place, pack
+from tests.stage.signer import info_of
 from trainer.batch import read_group
 
 MEBIBYTE = 1 << 20
@@ -172,7 +173,8 @@ def test_a_frame_that_does_not_state_its_size_is_taken_and_read_by_everybody(
 ) -> None:
     """If one reader asks for the size, such a body is paid and never trained on."""
     alice, most = shared_place.party("alice"), shared_place.spec.most_submission_bytes
-    lease = alice.leases()[0].lease
+    signed = alice.leases()[0]
+    lease, info = signed.lease, info_of(shared_place)
     submission = alice.submission(lease)
     compressor = zstandard.ZstdCompressor(write_content_size=False)
     body = compressor.compress(submission.canonical())
@@ -181,25 +183,25 @@ def test_a_frame_that_does_not_state_its_size_is_taken_and_read_by_everybody(
     assert receipt.status_code == 200 and not receipt.json()["rejection"]
     assert read_submission(body, most) == submission
     entry = BatchGroup(
-        work_digest=bytes(32),
+        work_digest=alice.digest(lease, submission),
         worker=lease.worker,
         index=lease.index,
-        policy_version=0,
+        policy_version=lease.policy_version,
         body=bytes(32),
         rewards=(10_000, 0) * (lease.group_size // 2),
     )
     settings = {"divide_by_deviation": False, "mask_truncated": False}
-    group = read_group(entry, body, shared_place.spec, **settings)
+    group = read_group(entry, signed, body, info, **settings)
     assert len(group.completions) == lease.group_size
     with monkeypatch.context() as asking:
         asking.setattr(trainer.batch, "read_submission", read_if_sized)
         with pytest.raises(Malformed, match="does not state its size"):
-            read_group(entry, body, shared_place.spec, **settings)
+            read_group(entry, signed, body, info, **settings)
     for spoilt in (body + b"x", body + body, body[:-1]):
         with pytest.raises(Malformed):
             read_submission(spoilt, most)
         with pytest.raises(Malformed):
-            read_group(entry, spoilt, shared_place.spec, **settings)
+            read_group(entry, signed, spoilt, info, **settings)
         assert alice.submit(spoilt).json()["code"] == "malformed"
 
 
