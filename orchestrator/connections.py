@@ -22,7 +22,9 @@ AT_A_TIME = RESERVED_FILES // 4
 QUEUE = 2048
 """Connections that may wait to be accepted."""
 MOST_HEAD_BYTES = 1 << 16
-"""Bytes that may come without completing a head or being a body's: a head, or a chunked body's trailers."""
+"""Bytes of a head or of a chunked body's trailers, and of what may come without completing either."""
+MOST_HEAD_LINES = 256
+"""Each costs a hundred times its bytes."""
 TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
@@ -130,6 +132,7 @@ def limited(limits: Limits) -> type[asyncio.Protocol]:
             self._is_sending = False
             self._has_parsed = False
             self._num_unparsed = 0
+            self._head_bytes = self._head_lines = 0
             self._wait()
             leaving = places.open(self)
             if leaving is not None:
@@ -145,11 +148,43 @@ def limited(limits: Limits) -> type[asyncio.Protocol]:
             super().data_received(data)
             self._num_unparsed = 0 if self._has_parsed else self._num_unparsed + len(data)
             if self._num_unparsed > MOST_HEAD_BYTES:
-                if self._is_asked:  # another answer is on its way
-                    self.transport.abort()
-                else:
-                    self.transport.write(TOO_LARGE)
-                    self.transport.close()
+                self._refuse_head()
+
+        def send_400_response(self, msg: str) -> None:
+            if self._is_head_too_large:
+                self._refuse_head()
+            else:
+                super().send_400_response(msg)
+
+        def on_message_begin(self) -> None:
+            self._head_bytes = self._head_lines = 0
+            super().on_message_begin()
+
+        def on_url(self, url: bytes) -> None:
+            self._count_head(len(url), 0)
+            super().on_url(url)
+
+        def on_header(self, name: bytes, value: bytes) -> None:
+            self._count_head(len(name) + len(value), 1)
+            super().on_header(name, value)
+
+        def _count_head(self, num_bytes: int, num_lines: int) -> None:
+            """End the parser at what is too much: a head that comes in one piece is never unparsed."""
+            self._head_bytes += num_bytes
+            self._head_lines += num_lines
+            if self._is_head_too_large:
+                raise ValueError("the head is too large")
+
+        @property
+        def _is_head_too_large(self) -> bool:
+            return self._head_bytes > MOST_HEAD_BYTES or self._head_lines > MOST_HEAD_LINES
+
+        def _refuse_head(self) -> None:
+            if self._is_asked:  # another answer is on its way
+                self.transport.abort()
+            else:
+                self.transport.write(TOO_LARGE)
+                self.transport.close()
 
         def on_headers_complete(self) -> None:
             super().on_headers_complete()

@@ -17,7 +17,13 @@ import psutil
 import pytest
 
 from orchestrator.config import Limits
-from orchestrator.connections import MOST_HEAD_BYTES, RESERVED_FILES, Places, most_connections
+from orchestrator.connections import (
+    MOST_HEAD_BYTES,
+    MOST_HEAD_LINES,
+    RESERVED_FILES,
+    Places,
+    most_connections,
+)
 from protocol.canonical import content_digest
 from protocol.user_error import UserError
 from tests.adversarial.http.test_exhaustion import (
@@ -175,6 +181,41 @@ def test_a_head_without_end_is_cut_off(
     ):
         connection.sendall(head)
         assert sends(connection, line, 1 << 20) >= 1 << 20, "the server's own protocol keeps all"
+
+
+WHOLE_HEADS = {
+    "a line": "a: " + "x" * (MOST_HEAD_BYTES + 1),
+    "lines": "\r\n".join(["a:"] * (MOST_HEAD_LINES + 1)),
+}
+
+
+@pytest.mark.parametrize("words", WHOLE_HEADS.values(), ids=WHOLE_HEADS)
+def test_a_head_that_comes_in_one_piece_is_counted_too(
+    place: Place, redis_url: str, tmp_path: Path, words: str
+) -> None:
+    def answered(**limits: float) -> int:
+        with (
+            serving(place.ground, redis_url, tmp_path, **limits) as port,
+            ask(port, "GET", "/healthz", words) as connection,
+        ):
+            return status(connection)
+
+    assert answered() == 200, "the server's own protocol reads as much as comes at a time"
+    assert answered(head_seconds=3600) == 431
+
+
+def test_a_second_head_that_is_too_large_ends_its_connection_alone(
+    place: Place, redis_url: str, tmp_path: Path
+) -> None:
+    """Trailers are lines of a head as well, and come while the first is asked."""
+    lines = "a:\r\n" * (MOST_HEAD_LINES + 1)
+    trailed = "1\r\nx\r\n0\r\n" + lines + "\r\n"
+    with serving(place.ground, redis_url, tmp_path, head_seconds=3600) as port:
+        with ask(port, "POST", "/healthz", "transfer-encoding: chunked") as connection:
+            connection.sendall(trailed.encode())
+            assert not is_held(connection, 30)
+        with ask(port, "GET", "/healthz", *["a:"] * (MOST_HEAD_LINES - 1)) as connection:
+            assert status(connection) == 200
 
 
 def num_served(port: int) -> int:
