@@ -5,6 +5,8 @@ Pure. Left out: signing, sending and which leases to take.
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from protocol.rollout import Lease, Rollout
 from rollout_worker.engines.base import Completion, Engine, Request
 
@@ -24,9 +26,14 @@ def requests_of(lease: Lease, *, eos_token_id: int) -> tuple[Request, ...]:
 
 
 def finish_group(lease: Lease, completions: Sequence[Completion]) -> tuple[Rollout, ...]:
-    """Return the rollouts of a submission; `ValueError` unless there is one per leased seed."""
+    """Return the rollouts of a submission; `ValueError` unless there is one per leased seed, of finite numbers.
+
+    A model that overflows, by chance or by its operator's will, makes what admission holds against its worker.
+    """
     if len(completions) != lease.group_size:
         raise ValueError(f"{len(completions)} completions for the {lease.group_size} leased seeds")
+    if not all(np.isfinite(done.logprobs).all() for done in completions):
+        raise ValueError("the model's log-probabilities are not finite")
     return tuple(Rollout.of(done.tokens, done.logprobs) for done in completions)
 
 

@@ -109,7 +109,8 @@ def attempt(
     """Work for a run; what hinders this worker is logged, and tried again unless it is a refusal."""
     log = structlog.get_logger().bind(run=info.run_id)
     try:
-        return work_for(seller, wallet, info)
+        with unbroken():
+            return work_for(seller, wallet, info)
     except Refused as error:
         log.error("run refused", code=error.code, reason=error.message)
         if refused is not None:
@@ -119,6 +120,20 @@ def attempt(
         log.error("run cannot be served now", reason=str(error))
         seller.stop.wait(seller.config.poll_seconds)
         return End.INTERRUPTED
+
+
+@contextmanager
+def unbroken() -> Iterator[None]:
+    """Raise `Refused` for what a library raises: of what an operator wrote into a model, engines raise anything."""
+    try:
+        yield
+    except (UserError, MarketError, LedgerError, PolicyUnreachable):
+        raise
+    except Exception as error:
+        said = " ".join(repr(error).split())[:300]
+        raise Refused(
+            f"{said} was raised by this machine or for this model: see `rollcall doctor`"
+        ) from error
 
 
 def work_for(seller: Seller, wallet: Wallet, info: RunInfo) -> End:
