@@ -44,11 +44,11 @@ class Limits(BaseModel):
     """Connections of this process, where it may open as many files; it asks for that at its start."""
     max_connections_per_address: int = 1000
     """Connections that one network address may hold of one process; behind a proxy all have its address."""
-    max_upload_bytes_per_day: int = 1 << 30
-    """New blobs that a verifier or an operator may store in a day; epoch files that were lost are some."""
     max_trainer_bytes_per_day: int = 1 << 40
-    """New blobs that a trainer may store in a day, and all parties of a run together: a policy's parts, of
-    every version."""
+    """New blobs that a run's trainer may store in a day: a policy's parts, of every version."""
+    max_unused_bytes: int = 1 << 39
+    """Blobs that a trainer may have stored in a month for no policy that it published: eight of its crashes
+    between both, with 32 billion weights."""
     max_stored_bytes_per_day: int = 1 << 42
     """New blobs of a day in all; beyond that each run has an equal part of as many."""
     max_event_streams: int = 64

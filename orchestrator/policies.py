@@ -36,6 +36,7 @@ async def _publish(services: Services, run: Run, signed: SignedManifest) -> None
     version = manifest.version
     check_manifest(signed, run_id=run.run_id, version=version, spec=run.spec, domain=domain)
     if await _is_known(services, run, signed):
+        await _use_blobs(services, run, manifest)
         return
     await _require_blobs(services, manifest)
     await _require_lineage(services, run, manifest)
@@ -46,6 +47,7 @@ async def _publish(services: Services, run: Run, signed: SignedManifest) -> None
     )
     if newest != version and not await _is_known(services, run, signed):
         raise PolicyOutOfOrder(f"version {version} was offered, version {newest + 1} is next")
+    await _use_blobs(services, run, manifest)
     await services.refresh(run)
 
 
@@ -93,11 +95,19 @@ async def _is_known(services: Services, run: Run, signed: SignedManifest) -> boo
     return True
 
 
+async def _use_blobs(services: Services, run: Run, manifest: Manifest) -> None:
+    """Give a trainer the room back that a policy's parts took; a crash before is made good by publishing again."""
+    parts = {blob.digest for blob in _parts(manifest)}
+    named = {run.spec.model_config_digest, run.spec.tokenizer_digest, manifest.lineage}
+    await services.store.runs.use_blobs(run.spec.trainer, [*parts, *named])
+
+
+def _parts(manifest: Manifest) -> list[Blob]:
+    return [*manifest.anchor, *(chunk for patch in manifest.patches for chunk in patch.chunks)]
+
+
 async def _require_blobs(services: Services, manifest: Manifest) -> None:
-    blobs: list[Blob] = [*manifest.anchor]
-    for patch in manifest.patches:
-        blobs.extend(patch.chunks)
-    for blob in blobs:
+    for blob in _parts(manifest):
         size = await services.blobs.size(blob.digest)
         if size != blob.size:
             found = "missing" if size is None else f"{size} bytes"

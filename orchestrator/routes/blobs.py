@@ -9,6 +9,7 @@ from starlette.responses import StreamingResponse
 
 from orchestrator import budgets
 from orchestrator.auth import SignedIn
+from orchestrator.run import Run
 from orchestrator.services import Services
 from orchestrator.wiring import (
     BYTES,
@@ -73,14 +74,14 @@ async def _pieces(services: Services, digest: bytes, start: int, end: int) -> As
 async def put_blob(
     services: TheServices, digest: str, account: TheAccount, request: Request
 ) -> Response:
-    """Store at most 4 MiB: the trainers, verifiers and operators of the runs served here."""
-    run_id, most = await _require_known(services, account)
+    """Store at most 4 MiB: the trainers of the runs served here, for policies that they will publish."""
+    run = await _require_trained(services, account)
     name, body = word(digest), await read_body(request, MAX_CHUNK_BYTES)
     if await services.blobs.size(name) is None:
-        limits = services.config.limits
-        await services.store.runs.count_upload(
-            *(account.identity, run_id, len(body)),
-            most=most,
+        limits, store = services.config.limits, services.store.runs
+        await store.count_unused(run.spec.trainer, name, len(body), most=limits.max_unused_bytes)
+        await store.count_upload(
+            *(run.run_id, len(body)),
             most_of_run=limits.max_trainer_bytes_per_day,
             most_in_all=limits.max_stored_bytes_per_day,
             num_runs=len(services.runs),
@@ -89,19 +90,14 @@ async def put_blob(
     return done()
 
 
-async def _require_known(services: Services, account: SignedIn) -> tuple[int, int]:
-    """Return for which run an account may store how many bytes a day; raise `Forbidden` where it may none."""
+async def _require_trained(services: Services, account: SignedIn) -> Run:
+    """Return the first run that an account trains; raise `Forbidden` where there is none."""
     await services.recover()
-    limits, names = services.config.limits, {account.identity, account.signer}
     for run in services.runs.values():
-        if run.spec.trainer in names:
-            return run.run_id, limits.max_trainer_bytes_per_day
-    for run in services.runs.values():
-        if names & {run.chain.operator, *run.chain.verifiers}:
-            return run.run_id, limits.max_upload_bytes_per_day
+        if run.spec.trainer in (account.identity, account.signer):
+            return run
     raise Forbidden(
-        f"{account.identity} is no trainer, verifier or operator of a run served here: "
-        "register the run first"
+        f"{account.identity} is no trainer of a run served here: register the run first"
     )
 
 

@@ -7,8 +7,9 @@ All keys of a run share the hash tag `{run}`. Nothing here expires unless it say
     rollcall:used:NONCE           string  a sign-in nonce; twice the clock skew, then stale anyway
     rollcall:probe                string  whether a write is taken, and which commands; a minute
     rollcall:bucket:WHO           hash    token bucket (tokens, at); 60 s after the last request
-    rollcall:uploads:WHO          string  bytes of new blobs since the first, of an account, "run RUN" or "all";
+    rollcall:uploads:WHO          string  bytes of new blobs since the first, of "run RUN" or "all";
                                           UPLOADS_SECONDS
+    rollcall:unused:TRAINER       hash    digest → bytes counted of a blob that nothing names, all; UNUSED_BLOBS_SECONDS
     rollcall:{RUN}:state          hash    newest, oldest (version still usable), acked, seq,
                                           consumed (groups in batches), surplus (ready groups that
                                           the caps kept out of the next one), unsettled, posted
@@ -102,6 +103,8 @@ NUM_EVENTS_KEPT: Final = 100_000
 """About 25 MB; a demo of 100 steps makes a tenth of it."""
 SENDER_SECONDS: Final = 60
 UPLOADS_SECONDS: Final = 86_400
+UNUSED_BLOBS_SECONDS: Final = 30 * 86_400
+"""How long blobs that nothing names take room from their trainer: it need not answer for one crash for ever."""
 TALLY_SECONDS: Final = 30 * 86_400
 """A test of withholding goes back 512 versions; a version that is older than this adds little."""
 
@@ -117,6 +120,10 @@ def used_nonce(nonce: str) -> str:
 
 def uploads(who: str) -> str:
     return f"rollcall:uploads:{who}"
+
+
+def unused(trainer: str) -> str:
+    return f"rollcall:unused:{trainer}"
 
 
 def bucket(who: str) -> str:

@@ -1,6 +1,6 @@
 """Which runs are served, what their budgets are committed to, and who asks how often."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
@@ -8,6 +8,11 @@ from orchestrator.store import keys
 from orchestrator.store.queue import Queue, require_no_wait
 from protocol.errors import Busy, TooManyRequests
 from protocol.run import RunSpec
+
+LEAST_COUNTED_BYTES = 1 << 20
+"""What the smallest blob counts as, while nothing names it: each takes a record as well as its bytes."""
+MOST_ARGUMENTS = 4096
+"""Blobs that one script is told of: a policy of 32 billion weights has 16,000."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,27 +49,35 @@ class RunStore:
         await self.queue.script("admit_request", 0, *asked, also=bucket)
 
     async def count_upload(
-        self,
-        who: str,
-        run_id: int,
-        num_bytes: int,
-        *,
-        most: int,
-        most_of_run: int,
-        most_in_all: int,
-        num_runs: int,
+        self, run_id: int, num_bytes: int, *, most_of_run: int, most_in_all: int, num_runs: int
     ) -> None:
-        """Count new bytes of a day by who stores them, by run and in all; raise `TooManyRequests` over a bound.
+        """Count new bytes of a day by run and in all; raise `TooManyRequests` over a bound.
 
-        What is refused counts for who sent it alone. When all is used up, a run still has its equal part.
+        What is refused counts for the run alone. When all is used up, a run still has its equal part.
         """
-        _require_room(who, await self._count(who, num_bytes), most)
         run = f"run {run_id}"
         of_run = await self._count(run, num_bytes)
         _require_room(run, of_run, most_of_run)
         in_all = await self._count("all", num_bytes)
         if in_all > most_in_all:
             _require_room(run, of_run, most_in_all // num_runs)
+
+    async def count_unused(self, trainer: str, digest: bytes, num_bytes: int, *, most: int) -> None:
+        """Count a new blob until a policy names it; raise `TooManyRequests` where too many wait for that."""
+        counted = max(num_bytes, LEAST_COUNTED_BYTES)
+        asked = (digest.hex(), counted, most, keys.UNUSED_BLOBS_SECONDS)
+        if not await self.queue.script("count_unused", 0, *asked, also=(keys.unused(trainer),)):
+            raise TooManyRequests(
+                f"{trainer} stored blobs of {most} bytes that no policy names: publish what names them, wait "
+                f"{keys.UNUSED_BLOBS_SECONDS // 86_400} days, or have the orchestrator's limits raised",
+                retry_after_seconds=60.0,
+            )
+
+    async def use_blobs(self, trainer: str, digests: Sequence[bytes]) -> None:
+        """Count blobs among the unused no longer: a published policy names them."""
+        for start in range(0, len(digests), MOST_ARGUMENTS):
+            named = (digest.hex() for digest in digests[start : start + MOST_ARGUMENTS])
+            await self.queue.script("use_blobs", 0, *named, also=(keys.unused(trainer),))
 
     async def _count(self, who: str, num_bytes: int) -> int:
         key = keys.uploads(who)

@@ -23,7 +23,9 @@ PACKAGES = (
     "devchain",
 )
 DOOR = ROOT / "orchestrator/store"
-KEY_MAKERS = frozenset({"run_prefix", "used_nonce", "bucket", "uploads", "RUNS", "PROBE", "SENDER"})
+KEY_MAKERS = frozenset(
+    {"run_prefix", "used_nonce", "bucket", "uploads", "unused", "RUNS", "PROBE", "SENDER"}
+)
 """What `keys.py` makes keys with."""
 
 

@@ -16,10 +16,12 @@ from typing import Any
 import pytest
 import uvicorn
 
+import orchestrator.routes.blobs
 from orchestrator.app import create_app
 from orchestrator.connections import settings
 from orchestrator.events import Streams
-from orchestrator.store.keys import uploads
+from orchestrator.store.keys import unused, uploads
+from orchestrator.store.runs import LEAST_COUNTED_BYTES
 from protocol.canonical import content_digest
 from protocol.errors import TooManyRequests
 from protocol.policies.manifest import MAX_CHUNK_BYTES
@@ -207,54 +209,70 @@ def test_one_address_holds_a_bounded_number_of_connections(
             connection.close()
 
 
-def test_what_a_party_may_store_in_a_day_is_bounded(place: Place) -> None:
-    """Whoever is named by a run could fill the disk: its upload is no gift of the run's."""
-    limits = place.services.config.limits.model_copy(update={"max_upload_bytes_per_day": 100})
-    verifier = place.party("v0")
-
-    def store(size: int) -> int:
-        data = os.urandom(size)
-        digest = "0x" + content_digest(data).hex()
-        return int(verifier.put(f"/v1/blobs/{digest}", data).status_code)
-
-    assert [store(60) for _ in range(3)] == [204] * 3, "by default a gigabyte"
+def limit(place: Place, **most: int) -> None:
+    """Give the orchestrator other limits, with nothing counted."""
+    call = place.services.store.queue.call
+    for key in (uploads("all"), uploads(f"run {place.run_id}"), unused(place.spec.trainer)):
+        place.call(call, "DEL", key)
+    limits = place.services.config.limits.model_copy(update=most)
     place.services.config = place.services.config.model_copy(update={"limits": limits})
-    assert store(60) == 429
-    known = place.upload(b"a part of a policy")
-    assert (
-        verifier.put(f"/v1/blobs/0x{known.digest.hex()}", b"a part of a policy").status_code == 204
-    )
+
+
+def stored(place: Place, data: bytes, name: str = "trainer") -> str:
+    """Upload as somebody; return why not, or ""."""
+    path = f"/v1/blobs/0x{content_digest(data).hex()}"
+    answer = place.party(name).put(path, data)
+    return str(answer.json()["message"]) if answer.content else ""
+
+
+def test_blobs_that_nothing_names_take_room_until_they_are_published(place: Place) -> None:
+    """Whoever opens a run names its trainer, and could fill the disk with what nobody ever reads."""
+    trainer = place.spec.trainer
+    limit(place)
+    assert not any(stored(place, os.urandom(60)) for _ in range(8)), "the default is far away"
+    limit(place, max_unused_bytes=4 * LEAST_COUNTED_BYTES)
+    wasted = os.urandom(60)
+    assert not stored(place, wasted)
+    assert not any(stored(place, wasted) for _ in range(8)), "what is there takes no room"
+    signed = place.manifest(1)
+    assert place.take_policy(signed).status_code == 204
+    left = [stored(place, os.urandom(60)) for _ in range(4)]
+    assert left[:3] == [""] * 3, "what a policy names takes none either"
+    assert left[3].startswith(f"{trainer} stored blobs of {4 * LEAST_COUNTED_BYTES} bytes")
+    assert place.take_policy(signed).status_code == 204, "a policy is published beside a full room"
+
+
+def test_nobody_but_a_runs_trainer_stores_blobs(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = os.urandom(60)
+    names = ("v0", "operator", "alice")
+    assert all("is no trainer" in stored(place, data, name) for name in names)
+    run = place.services.runs[place.run_id]
+
+    async def anybody(*_: object) -> object:
+        return run
+
+    monkeypatch.setattr(orchestrator.routes.blobs, "_require_trained", anybody)
+    assert not any(stored(place, os.urandom(60), name) for name in names)
 
 
 def test_neither_a_run_nor_all_of_them_fill_the_disk(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By several accounts of one run, and by several runs: whoever opens one names its parties."""
-    queue, served = place.services.store.queue, place.services.runs
+    """By one run, and by several: whoever opens one names its trainer."""
+    served = place.services.runs
     monkeypatch.setattr(place.services, "runs", {place.run_id: served[place.run_id]})
-
-    def store(name: str, size: int) -> str:
-        data = os.urandom(size)
-        path = f"/v1/blobs/0x{content_digest(data).hex()}"
-        answer = place.party(name).put(path, data)
-        return answer.json()["message"].split(" stored")[0] if answer.content else ""
-
-    def bound(**most: int) -> None:
-        for who in ("all", f"run {place.run_id}", *map(place.ground.address, ("v0", "trainer"))):
-            place.call(queue.call, "DEL", uploads(who))
-        limits = place.services.config.limits.model_copy(update=most)
-        place.services.config = place.services.config.model_copy(update={"limits": limits})
-
-    run = f"run {place.run_id}"
-    bound(max_upload_bytes_per_day=100)
-    assert [store("v0", 60) for _ in range(2)] == ["", place.ground.address("v0")]
-    bound(max_upload_bytes_per_day=1000, max_trainer_bytes_per_day=100)
-    assert [store("v0", 60), store("trainer", 60)] == ["", run], "by default a terabyte"
-    bound(max_trainer_bytes_per_day=1000, max_stored_bytes_per_day=200)
-    assert [store("v0", 90), store("trainer", 90)] == ["", ""]
-    place.call(queue.call, "SET", uploads("all"), 500)
-    assert store("v0", 10) == "", "others used it up: an equal part is left"
-    assert store("trainer", 60) == run
+    run = f"run {place.run_id} stored"
+    limit(place)
+    assert not any(stored(place, os.urandom(60)) for _ in range(8)), "by default a terabyte"
+    limit(place, max_trainer_bytes_per_day=100)
+    assert [stored(place, os.urandom(60)).startswith(run) for _ in range(2)] == [False, True]
+    limit(place, max_trainer_bytes_per_day=1000, max_stored_bytes_per_day=200)
+    assert not stored(place, os.urandom(180))
+    place.call(place.services.store.queue.call, "SET", uploads("all"), 500)
+    assert not stored(place, os.urandom(10)), "others used it up: an equal part is left"
+    assert stored(place, os.urandom(60)).startswith(run)
 
 
 @pytest.mark.parametrize("event_id", ["-", "1-2-3", "²", "1-", "9" * 30, "*", ">", "1 COUNT 9"])
