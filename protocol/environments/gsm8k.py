@@ -5,6 +5,7 @@ are the same environment. Left out: judging the reasoning before the answer.
 """
 
 import json
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -24,8 +25,11 @@ from protocol.errors import Malformed, NotFound
 NAME = "gsm8k"
 DEFAULTS: Config = {"path": "", "dataset": "openai/gsm8k", "revision": "", "split": "train"}
 Rows = list[tuple[str, str]]
-MOST_FILE_BYTES = 64 << 20
-"""An operator names the file, and every party of its run reads it; the real rows have 5 MB."""
+MOST_BYTES = 64 << 20
+"""An operator names the rows, and every party of its run reads them; the real ones have 5 MB."""
+MOST_ROWS = 1 << 20
+"""An empty one costs a hundred bytes as well; the real ones are 7,473."""
+ROWS_AT_A_TIME = 256
 
 
 class Gsm8k:
@@ -33,13 +37,14 @@ class Gsm8k:
 
     def __init__(self, config: Config) -> None:
         settings = with_defaults(config, DEFAULTS)
-        self._rows = (
-            _file_rows(Path(str(settings["path"])))
-            if settings["path"]
-            else _hub_rows(
-                str(settings["dataset"]), str(settings["revision"]), str(settings["split"])
-            )
-        )
+        if settings["path"]:
+            source = Path(str(settings["path"]))
+            rows = _file_rows(source)
+        else:
+            where = (str(settings[key]) for key in ("dataset", "revision", "split"))
+            source = _hub_file(*where)
+            rows = _parquet_rows(source)
+        self._rows = _bounded(rows, str(source))
         self._golds = [_gold(answer) for _, answer in self._rows]
         self._digest = environment_digest(
             NAME,
@@ -77,42 +82,97 @@ def _gold(answer: str) -> str:
     return str(gold)
 
 
-def _file_rows(path: Path) -> Rows:
+def _bounded(rows: Iterator[tuple[str, str]], source: str) -> Rows:
+    """Collect rows while there is room for them."""
+    found: Rows = []
+    num_bytes = 0
+    for row in rows:
+        found.append(row)
+        num_bytes += sum(map(len, row))
+        if num_bytes > MOST_BYTES or len(found) > MOST_ROWS:
+            raise Malformed(
+                f"{source} has more than {MOST_ROWS} rows or {MOST_BYTES} bytes: give fewer rows"
+            )
+    return found
+
+
+def _file_rows(path: Path) -> Iterator[tuple[str, str]]:
     """Read JSON lines; `splitlines` would also split at U+2028 inside a question."""
-    rows: Rows = []
     for at, line in enumerate(_file_text(path).split("\n"), start=1):
         if line.strip():
             try:
                 row = json.loads(line)
-                rows.append((str(row["question"]), str(row["answer"])))
-                "".join(rows[-1]).encode()  # half of a pair of surrogates is no text
+                question, answer = str(row["question"]), str(row["answer"])
+                (question + answer).encode()  # half of a pair of surrogates is no text
             except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise Malformed(f"{path} line {at} is no question and answer: {error}") from error
-    return rows
+            yield question, answer
 
 
 def _file_text(path: Path) -> str:
-    """Read at most `MOST_FILE_BYTES`, whatever size a file says that it has."""
+    """Read at most `MOST_BYTES`, whatever size a file says that it has."""
     if not path.is_file():
         raise NotFound(f"path = {str(path)!r} is no file; give a JSONL file or a revision")
     with path.open("rb") as file:
-        data = file.read(MOST_FILE_BYTES + 1)
-    if len(data) > MOST_FILE_BYTES:
-        raise Malformed(f"{path} has more than {MOST_FILE_BYTES} bytes: give a file of fewer rows")
+        data = file.read(MOST_BYTES + 1)
+    if len(data) > MOST_BYTES:
+        raise Malformed(f"{path} has more than {MOST_BYTES} bytes: give a file of fewer rows")
     try:
         return data.decode()
     except UnicodeDecodeError as error:
         raise Malformed(f"{path} is no UTF-8 text at byte {error.start}") from error
 
 
-def _hub_rows(dataset: str, revision: str, split: str) -> Rows:
-    """Download at a full commit: a branch or tag may move, and with it every reward."""
+def _hub_file(dataset: str, revision: str, split: str) -> Path:
+    """Download a split at a full commit: a branch or tag may move, and with it every reward.
+
+    Of data sets in several files, or in another format, nothing is read: give them as a file.
+    """
     if len(revision) != 40 or not set(revision) <= set("0123456789abcdef"):
         raise Malformed(
             f"revision = {revision!r} must be a full commit of {dataset}; "
             "or give `path`, a local JSONL file with question and answer in each line"
         )
-    from datasets import load_dataset
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub import try_to_load_from_cache as cached
 
-    rows = load_dataset(dataset, "main", revision=revision, split=split)
-    return [(row["question"], row["answer"]) for row in rows]
+    name = f"main/{split}-00000-of-00001.parquet"
+    if found := cached(dataset, name, revision=revision, repo_type="dataset"):
+        return Path(str(found))
+    url = hf_hub_url(dataset, name, revision=revision, repo_type="dataset")
+    size = get_hf_file_metadata(url).size
+    if size is None or size > MOST_BYTES:
+        raise Malformed(f"{url} has {size} bytes, at most {MOST_BYTES} are read: give fewer rows")
+    return Path(hf_hub_download(dataset, name, revision=revision, repo_type="dataset"))
+
+
+def _parquet_rows(path: Path) -> Iterator[tuple[str, str]]:
+    """Read a few rows at a time, each text once: a kilobyte of Parquet may say the same text a million times."""
+    import pyarrow
+    from pyarrow import compute, parquet
+
+    names = ["question", "answer"]
+    try:
+        file = parquet.ParquetFile(path, read_dictionary=names)
+        found = file.metadata
+        size = sum(found.row_group(i).total_byte_size for i in range(found.num_row_groups))
+        if size > MOST_BYTES or any(
+            not pyarrow.types.is_dictionary(file.schema_arrow.field(name).type) for name in names
+        ):
+            raise Malformed(
+                f"{path} has {size} bytes of {file.schema_arrow}: give texts of at most {MOST_BYTES}"
+            )
+        left = MOST_BYTES
+        for batch in file.iter_batches(ROWS_AT_A_TIME, columns=names):
+            for column in batch.columns:
+                left -= (
+                    compute.sum(
+                        compute.binary_length(column.dictionary).take(column.indices)
+                    ).as_py()
+                    or 0
+                )
+            if left < 0 or any(column.null_count for column in batch.columns):
+                raise Malformed(f"{path} has more than {MOST_BYTES} bytes, or a row without text")
+            yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+    except (pyarrow.ArrowException, OSError, KeyError) as error:
+        raise Malformed(f"{path} holds no questions and answers: {error}") from error

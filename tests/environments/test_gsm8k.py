@@ -2,13 +2,21 @@
 
 import json
 import os
-from itertools import pairwise
+import subprocess
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import islice, pairwise
 from pathlib import Path
+from threading import Thread
 
+import huggingface_hub
+import pyarrow
 import pytest
+from pyarrow import parquet
 
+import protocol.environments.gsm8k as gsm8k_module
 from protocol.environments.base import FULL_SCORE, Problem
-from protocol.environments.gsm8k import Gsm8k
+from protocol.environments.gsm8k import MOST_BYTES, MOST_ROWS, Gsm8k
 from protocol.errors import Malformed, NotFound
 
 REAL = Path(
@@ -96,7 +104,7 @@ def test_a_file_costs_its_readers_no_more_than_its_bound(
 ) -> None:
     """An operator names it, and it may say that it has no size, as those of /proc do."""
     path = written(tmp_path / "rows", "#### 1")
-    monkeypatch.setattr("protocol.environments.gsm8k.MOST_FILE_BYTES", Path(path).stat().st_size)
+    monkeypatch.setattr("protocol.environments.gsm8k.MOST_BYTES", Path(path).stat().st_size)
     assert Gsm8k({"path": path}).num_problems == 1
     with Path(path).open("a") as file:
         file.write("\n")
@@ -164,3 +172,107 @@ def test_every_real_answer_scores_full_in_every_dress() -> None:
             assert gsm8k.score(problem, dress.format(gold + 1)) == 0
             assert gsm8k.score(problem, dress.format(f"{gold} or {gold + 1}")) == 0
             assert gsm8k.score(problem, dress.format(f"{gold} {gold + 1}")) == 0
+
+
+COMMIT = "a" * 40
+
+
+def parquet_of(path: Path, rows: int, text: str) -> Path:
+    """Write rows that all have one text: a few kilobytes, whatever their number."""
+    answers = pyarrow.array([0] * rows, pyarrow.int32())
+    one = pyarrow.DictionaryArray.from_arrays(answers, pyarrow.array([text]))
+    table = pyarrow.table({"question": one, "answer": one})
+    parquet.write_table(table, path, compression="zstd", dictionary_pagesize_limit=1 << 30)
+    return path
+
+
+def test_rows_of_a_hub_are_the_rows_of_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = parquet_of(tmp_path / "rows.parquet", 3, "so\n#### 1")
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: str(there))
+    lines = json.dumps({"question": "so\n#### 1", "answer": "so\n#### 1"}) + "\n"
+    (tmp_path / "rows.jsonl").write_text(3 * lines)
+    same = Gsm8k({"path": str(tmp_path / "rows.jsonl")})
+    assert Gsm8k({"revision": COMMIT}).digest == same.digest
+
+
+BOMBS = {
+    "a long text in many rows": (1000, "#### 1".rjust(1 << 20)),
+    "many rows": (MOST_ROWS + 1, "#### 1"),
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
+def test_a_kilobyte_of_a_hub_costs_its_readers_no_more_than_a_file_may(
+    bomb: tuple[int, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = parquet_of(tmp_path / "rows.parquet", *bomb)
+    assert there.stat().st_size < 1 << 16
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_, **__: str(there))
+    with pytest.raises(Malformed, match=f"{MOST_ROWS} rows|{MOST_BYTES} bytes"):
+        Gsm8k({"revision": COMMIT})
+    with monkeypatch.context() as off:
+        for limit in ("MOST_BYTES", "MOST_ROWS"):
+            off.setattr(gsm8k_module, limit, 1 << 60)
+        read = list(islice(gsm8k_module._parquet_rows(there), 200))
+    assert sum(len(question) for question, _ in read) == 200 * len(bomb[1])
+
+
+@pytest.mark.parametrize("columns", [{"question": [1]}, {"question": ["?"], "answer": [None]}])
+def test_a_table_of_other_things_than_texts_is_refused(
+    columns: dict[str, list[object]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parquet.write_table(pyarrow.table(columns), tmp_path / "rows.parquet")
+    (tmp_path / "none.parquet").write_bytes(b"PAR1")
+    for name in ("rows.parquet", "none.parquet"):
+        there = str(tmp_path / name)
+        monkeypatch.setattr(
+            huggingface_hub, "try_to_load_from_cache", lambda *_, there=there, **__: there
+        )
+        with pytest.raises(Malformed):
+            Gsm8k({"revision": COMMIT})
+
+
+@pytest.mark.parametrize("size", [64, 1 << 40])
+def test_a_hubs_file_is_fetched_only_where_it_is_small(size: int, tmp_path: Path) -> None:
+    """By a hub on this machine; a data set there has as many bytes as its owner likes."""
+    asked: list[str] = []
+
+    class Hub(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            asked.extend([self.command] * self.path.endswith(".parquet"))
+            self.send_response(200)
+            heads = {"ETag": '"x"', "X-Repo-Commit": COMMIT, "Content-Length": str(size)}
+            for name, value in heads.items():
+                self.send_header(name, value)
+            self.end_headers()
+
+        def do_HEAD(self) -> None:
+            self.answer()
+
+        def do_GET(self) -> None:
+            self.answer()
+            self.wfile.write(bytes(64))
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    program = f"from protocol.environments.gsm8k import Gsm8k; Gsm8k({{'revision': '{COMMIT}'}})"
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
+        Thread(target=server.serve_forever).start()
+        env = os.environ | {
+            "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
+            "HF_HOME": str(tmp_path),
+            "HF_HUB_OFFLINE": "0",
+            "HF_HUB_DISABLE_XET": "1",
+        }
+        done = subprocess.run(
+            [sys.executable, "-c", program], env=env, capture_output=True, text=True, check=False
+        )
+        server.shutdown()
+    if size == 64:
+        assert "GET" in asked and "holds no questions and answers" in done.stderr
+    else:
+        assert asked == ["HEAD"], done.stderr
+        assert f"has {size} bytes, at most {MOST_BYTES} are read" in done.stderr
