@@ -216,18 +216,16 @@ async def _judge(services: Services, run: Run, known: Arrival, finding: Objectio
 async def _record(
     services: Services, run: Run, known: Arrival, judged: Judged, body: bytes
 ) -> Receipt | bytes:
-    # What admission rejects is replayed by nobody: its digest is enough to recognise it by.
-    is_kept = judged.finding is None
-    blob = await services.blobs.add(body) if is_kept else content_digest(body)
-    receipt = _receipt(services, known, judged.finding)
+    blob, receipt = content_digest(body), _receipt(services, known, judged.finding)
     group = _group(known, judged, blob, receipt)
     num_votes = len(run.chain.verifiers) if judged.canary else run.chain.threshold
     event = _event(run, known, judged, services.clock())
-    # Before the queue, which may forget it: a receipt is kept whatever becomes of Redis.
-    entry = (run.run_id, Kind.GROUP, known.digest.hex())
+    # Before the queue, which may forget it: a receipt is kept whatever becomes of Redis. What admission
+    # rejects is replayed by nobody: its digest is enough to recognise it by.
+    is_kept = judged.finding is None
     if is_kept:
         taken = TakenGroup(known.signed, group, judged.copy_key, num_votes, event)
-        await services.journal.keep(*entry, taken.packed())
+        await services.journal.take(run.run_id, known.digest, taken, body)
     outcome, detail = await services.store.groups.submit(
         *(run.run_id, known.digest, group),
         copy_key=judged.copy_key,
@@ -241,7 +239,7 @@ async def _record(
         if not await _is_named(services, run, known.digest, blob):
             await services.blobs.remove(blob)
         if outcome != "same":
-            await services.journal.drop(*entry)
+            await services.journal.drop(run.run_id, Kind.GROUP, known.digest.hex())
     match outcome:
         case "same":
             return bytes(detail)

@@ -5,6 +5,7 @@ harmless, and no reader ever sees half of one. What was put is kept before anybo
 """
 
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlparse
@@ -28,15 +29,15 @@ class Blobs:
 
     def __init__(self, url: str) -> None:
         parsed = urlparse(url)
-        self._folder = Path(parsed.path) if parsed.scheme == "file" else None
-        self._files = Files()
+        folder = Path(parsed.path) if parsed.scheme == "file" else None
+        self._files = Files(folder) if folder is not None else None
         self._store: ObjectStore
         self._place = f"{parsed.scheme}://{parsed.netloc.rpartition('@')[2]}{parsed.path}"
         self._outage = Outage("blob store", self._place)
         try:
-            if self._folder is not None:
-                self._folder.mkdir(parents=True, exist_ok=True)
-                self._store = LocalStore(self._folder, mkdir=True)
+            if folder is not None:
+                folder.mkdir(parents=True, exist_ok=True)
+                self._store = LocalStore(folder, mkdir=True)
             else:
                 self._store = from_url(url)
         except (OSError, ValueError, BaseError) as error:
@@ -45,7 +46,7 @@ class Blobs:
     async def require_writable(self) -> None:
         """Raise `UserError` unless a blob can be put, read and removed."""
         try:
-            await self._put(PROBE, PROBE.encode())
+            await self.keep({PROBE: PROBE.encode()})
             await self._get(PROBE, "")
             await self.drop([PROBE])
         except (Busy, NotFound) as error:
@@ -69,12 +70,20 @@ class Blobs:
     async def add(self, data: bytes) -> bytes:
         """Store bytes and return their digest."""
         digest = content_digest(data)
-        await self._put(_path(digest), data)
+        await self.keep({path_of(digest): data})
         return digest
 
-    async def keep(self, name: str, data: bytes) -> None:
-        """Store bytes under a name of the caller's, in place of what was there."""
-        await self._put(name, data)
+    async def keep(self, named: Mapping[str, bytes]) -> None:
+        """Store bytes under names of the caller's, in place of what was there; the first is there before the next."""
+        try:
+            if self._files is not None:
+                await self._files.keep(named)
+            else:
+                for name, data in named.items():
+                    await obstore.put_async(self._store, name, data, use_multipart=False)
+        except (BaseError, OSError) as error:
+            raise self._away(error) from error
+        self._outage.over()
 
     async def names(self, folder: str) -> list[str]:
         """Return what is kept in a folder, each with the folder before it, in order."""
@@ -92,20 +101,13 @@ class Blobs:
     async def drop(self, names: list[str]) -> None:
         """Remove what was kept under names; those that are gone already are no error."""
         try:
-            with suppress(FileNotFoundError):
-                await obstore.delete_async(self._store, names)
-        except BaseError as error:
-            raise self._away(error) from error
-
-    async def _put(self, path: str, data: bytes) -> None:
-        try:
-            if self._folder is not None:
-                await self._files.keep(self._folder / path, data)
+            if self._files is not None:
+                await self._files.keep(dict.fromkeys(names))
             else:
-                await obstore.put_async(self._store, path, data, use_multipart=False)
+                with suppress(FileNotFoundError):
+                    await obstore.delete_async(self._store, names)
         except (BaseError, OSError) as error:
             raise self._away(error) from error
-        self._outage.over()
 
     async def _get(self, path: str, missing: str) -> bytes:
         try:
@@ -123,17 +125,17 @@ class Blobs:
 
     async def remove(self, digest: bytes) -> None:
         """Remove a blob that no record names."""
-        await self.drop([_path(digest)])
+        await self.drop([path_of(digest)])
 
     async def get(self, digest: bytes) -> bytes:
         """Return a blob; raise `NotFound` where there is none."""
-        return await self._get(_path(digest), _missing(digest))
+        return await self._get(path_of(digest), _missing(digest))
 
     async def get_range(self, digest: bytes, start: int, end: int) -> bytes:
         """Return bytes [start, end) of a blob."""
         try:
             return bytes(
-                await obstore.get_range_async(self._store, _path(digest), start=start, end=end)
+                await obstore.get_range_async(self._store, path_of(digest), start=start, end=end)
             )
         except FileNotFoundError as error:
             raise NotFound(_missing(digest)) from error
@@ -143,7 +145,7 @@ class Blobs:
     async def size(self, digest: bytes) -> int | None:
         """Return a blob's size, or None where there is none."""
         try:
-            found = await obstore.head_async(self._store, _path(digest))
+            found = await obstore.head_async(self._store, path_of(digest))
         except FileNotFoundError:
             return None
         except BaseError as error:
@@ -151,8 +153,8 @@ class Blobs:
         return int(found["size"])
 
 
-def _path(digest: bytes) -> str:
-    """Spread blobs over 256 folders: one flat folder of a million files is slow to list."""
+def path_of(digest: bytes) -> str:
+    """Return a blob's name. Spread blobs over 256 folders: one flat folder of a million files is slow to list."""
     name = digest.hex()
     return f"{name[:2]}/{name}"
 

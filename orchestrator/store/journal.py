@@ -9,7 +9,7 @@ from enum import StrEnum
 
 import msgpack
 
-from orchestrator.store.blobs import Blobs
+from orchestrator.store.blobs import Blobs, path_of
 from orchestrator.store.records import GroupRecord
 from protocol.rollout import SignedLease
 
@@ -64,7 +64,12 @@ class Journal:
     blobs: Blobs
 
     async def keep(self, run_id: int, kind: Kind, name: str, data: bytes) -> None:
-        await self.blobs.keep(_path(run_id, kind, name), data)
+        await self.blobs.keep({_path(run_id, kind, name): data})
+
+    async def take(self, run_id: int, digest: bytes, taken: TakenGroup, body: bytes) -> None:
+        """Keep a submission with its body."""
+        name = _path(run_id, Kind.GROUP, digest.hex())
+        await self.blobs.keep({path_of(taken.group.body): body, name: taken.packed()})
 
     async def names(self, run_id: int, kind: Kind) -> list[str]:
         """Return the names of all that is kept of a kind, in order."""
@@ -78,7 +83,7 @@ class Journal:
         await self.blobs.drop([_path(run_id, kind, name) for name in names])
 
     async def keep_spec(self, run_id: int, spec: bytes) -> None:
-        await self.blobs.keep(f"{ROOT}/{Kind.SPEC}/{run_id}", spec)
+        await self.blobs.keep({f"{ROOT}/{Kind.SPEC}/{run_id}": spec})
 
     async def specs(self) -> dict[int, bytes]:
         """Return the spec of every run that was ever registered here, as JSON."""

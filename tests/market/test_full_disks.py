@@ -8,6 +8,7 @@ import pytest
 
 from protocol.signing import address_of
 from protocol.verdict import Outcome, Verdict
+from tests.orchestrator.test_doors import files_of
 from tests.stage.evidence import evidence
 from tests.stage.terms import law
 
@@ -77,9 +78,7 @@ asyncio.run(main())
     )
     assert "busy 1.0\nNone\n" in said
     assert "make room" in said
-    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 1, (
-        "nothing torn is left"
-    )
+    assert len(files_of(tmp_path)) == 1, "nothing torn is left"
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,18 @@ from structlog.testing import capture_logs
 
 from orchestrator.store import keys
 from orchestrator.store.blobs import Blobs
+from orchestrator.store.log import FOLDER
 from orchestrator.store.outage import Away
 from orchestrator.store.queue import Queue
 from orchestrator.store.runs import RunStore
 from protocol.canonical import content_digest
 from protocol.errors import Busy, TooManyRequests
 from protocol.user_error import UserError
+
+
+def files_of(folder: Path) -> list[Path]:
+    """Return the files of a folder but its log."""
+    return [path for path in folder.rglob("*") if path.is_file() and path.parent.name != FOLDER]
 
 
 async def ask(queue: Queue, who: str, burst: int = 1) -> None:
@@ -85,7 +91,7 @@ def test_blobs_of_every_size_are_read_back_and_leave_no_other_file(
         assert await blobs.get(content_digest(data)) == data
 
     asyncio.run(run())
-    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 1
+    assert len(files_of(tmp_path)) == 1
 
 
 def test_a_folder_that_cannot_be_written_is_busy_and_holds_no_rest(tmp_path: Path) -> None:
@@ -96,7 +102,7 @@ def test_a_folder_that_cannot_be_written_is_busy_and_holds_no_rest(tmp_path: Pat
         (tmp_path / "store" / digest.hex()[:2]).write_bytes(b"")
         with pytest.raises(Busy):
             await blobs.add(data)
-        assert [path.name for path in (tmp_path / "store").iterdir()] == [digest.hex()[:2]]
+        assert [path.name for path in files_of(tmp_path / "store")] == [digest.hex()[:2]]
 
     asyncio.run(run())
 
@@ -126,7 +132,7 @@ def test_a_blob_url_that_is_none_is_refused_in_a_line(url: str) -> None:
 
 def test_a_place_that_takes_blobs_is_left_as_it_was(tmp_path: Path) -> None:
     asyncio.run(Blobs(f"file://{tmp_path}/new").require_writable())
-    assert [path for path in (tmp_path / "new").rglob("*") if path.is_file()] == []
+    assert files_of(tmp_path / "new") == []
 
 
 def test_a_blob_store_that_takes_nothing_is_told_once_and_when_it_is_back(tmp_path: Path) -> None:

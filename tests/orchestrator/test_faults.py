@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ledger.errors import ContractError
-from orchestrator.store.blobs import _path
+from orchestrator.store.blobs import path_of
 from protocol.constants import MAX_CLOCK_SKEW_SECONDS
 from protocol.errors import NotFound
 from protocol.messages import EpochStage
@@ -36,7 +36,7 @@ def freeze(place: Place, number: int) -> bytes:
 def lose_blob(place: Place, digest: bytes) -> bytes:
     """Remove a blob from its folder; return what it was."""
     data: bytes = place.call(place.services.blobs.get, digest)
-    place.call(place.services.blobs.drop, [_path(digest)])
+    place.call(place.services.blobs.drop, [path_of(digest)])
     return data
 
 
