@@ -105,7 +105,7 @@ class _Counter:
 
 
 def _ordered(value: Any) -> Value:
-    if value is None or isinstance(value, (str, bytes, bool)):
+    if type(value) in PLAIN or isinstance(value, (str, bytes)):
         return value
     if isinstance(value, int):
         if not LOWEST <= value <= HIGHEST:

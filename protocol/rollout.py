@@ -16,7 +16,7 @@ from protocol.constants import (
     MAX_GROUP_SIZE,
     MICRO,
 )
-from protocol.inflate import deflate, inflate
+from protocol.inflate import deflate, inflate, stated_size
 from protocol.wire import U32, U63, U64, Address, AsTuple, Bytes, Bytes32, Name, Signature, Wire
 
 
@@ -170,12 +170,14 @@ def read_submission(body: bytes, most: int) -> Submission:
 
 
 def repack(body: bytes, most: int) -> tuple[Submission, bytes]:
-    """Read a body; return it with its content in a frame of our own.
+    """Read a body; return it with its content in a frame that is no longer, and says how long it is.
 
-    A sender's frame may hold a million empty blocks beside a kilobyte, which every reader would fetch.
+    A sender's frame may hold a million empty blocks beside a kilobyte, which every reader would fetch, or
+    have each set 128 MiB aside: then the content gets a frame of our own.
     """
     content = inflate(body, most)
-    return Submission.from_canonical(content), deflate(content)
+    is_fair = len(body) <= len(content) == stated_size(body)
+    return Submission.from_canonical(content), body if is_fair else deflate(content)
 
 
 class Receipt(Wire):

@@ -16,7 +16,7 @@ from protocol.constants import (
     MAX_SUBMISSION_INFLATED_BYTES,
 )
 from protocol.errors import Malformed, TooLarge
-from protocol.inflate import inflate
+from protocol.inflate import inflate, stated_size
 from protocol.messages import BatchGroup
 from protocol.rollout import Receipt, Rollout, Submission, read_submission
 from tests.stage.place import Place, pack
@@ -243,14 +243,39 @@ def padded(body: bytes, num_blocks: int) -> bytes:
     return body[:header] + EMPTY_BLOCK * num_blocks + body[header:]
 
 
+def stored(place: Place, body: bytes) -> bytes:
+    """Return what is kept of a body that is taken."""
+    receipt = Receipt.from_json(place.party("alice").submit(body).content)
+    assert receipt.rejection == ""
+    return place.get(f"/v1/blobs/0x{place.status(receipt.work_digest).body.hex()}").content
+
+
 def test_what_is_stored_weighs_no_more_than_its_content(shared_place: Place) -> None:
     alice = shared_place.party("alice")
     submission = alice.submission(alice.leases()[0].lease)
     body = pack(submission)
     heavy = padded(body, 15_000)
     assert read_submission(heavy, MEBIBYTE) == submission, "stored as it came, all would fetch it"
-    receipt = Receipt.from_json(alice.submit(heavy).content)
-    stored = shared_place.get(f"/v1/blobs/0x{shared_place.status(receipt.work_digest).body.hex()}")
-    assert receipt.rejection == ""
-    assert read_submission(stored.content, MEBIBYTE) == submission
-    assert len(stored.content) <= len(body) < len(heavy) // 10
+    kept = stored(shared_place, heavy)
+    assert read_submission(kept, MEBIBYTE) == submission
+    assert len(kept) <= len(body) < len(heavy) // 10
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_body_is_stored_as_it_came_unless_it_is_longer_than_its_content(
+    shared_place: Place, more: int
+) -> None:
+    alice = shared_place.party("alice")
+    content = alice.submission(alice.leases()[0].lease).canonical()
+    fair = zstandard.ZstdCompressor(level=19).compress(content)
+    spare = (len(content) - len(fair)) // len(EMPTY_BLOCK) + more
+    body = padded(fair, spare)
+    assert (stored(shared_place, body) == body) is (len(body) <= len(content))
+
+
+def test_what_is_stored_says_how_long_it_is(shared_place: Place) -> None:
+    """A reader of one that does not sets aside the window that it names: 128 MiB."""
+    alice = shared_place.party("alice")
+    content = alice.submission(alice.leases()[0].lease).canonical()
+    body = zstandard.ZstdCompressor(level=19, write_content_size=False).compress(content)
+    assert stated_size(body) <= 0 < stated_size(stored(shared_place, body)) == len(content)
