@@ -10,14 +10,17 @@ from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from orchestrator.budgets import Trust
+from orchestrator import wiring
+from orchestrator.auth import account_of
+from orchestrator.budgets import Debtors, Trust
 from orchestrator.events import Streams
 from orchestrator.jobs import Service
 from orchestrator.routes import blobs, page, public, trainer, verifier, worker
+from orchestrator.routes.public import ALIVE
 from orchestrator.services import Services
 from orchestrator.wiring import SCHEMAS, a_stranger
 from protocol import messages
-from protocol.errors import MarketError
+from protocol.errors import MarketError, TooManyRequests, Unauthorized
 from protocol.messages import ErrorBody
 from protocol.verdict import Verdict
 from protocol.wire import Wire
@@ -39,16 +42,24 @@ def create_app(services: Services, service: Service | None = None) -> FastAPI:
     app.state.services = services
     limits, part = services.config.limits, services.config.part
     app.state.trust = Trust(part(Trust.MOST_BODIES))
+    app.state.debtors = Debtors()
     app.state.event_streams = Streams(
         part(limits.max_event_streams), part(limits.max_event_streams_per_address)
     )
-    for module in (public, worker, verifier, trainer, blobs):
+    for module in (
+        worker,
+        verifier,
+        trainer,
+        blobs,
+        public,
+    ):  # in order of how often they are asked
         app.include_router(module.router, prefix="/v1")
     app.include_router(public.probes)
     app.include_router(page.router)
     app.add_exception_handler(MarketError, _refuse)
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(HTTPException, _http)
+    app.add_middleware(RefuseDebtors, services=services, debtors=app.state.debtors)
     app.add_middleware(CountAnswers, services=services)
     app.add_middleware(AnswerHeads)
     app.openapi = lambda: _describe(app)  # type: ignore[method-assign]
@@ -122,6 +133,35 @@ class AnswerHeads:
         headers = [(name, value) for name, value in scope["headers"] if name != b"range"]
         with suppress(_HeadSent):
             await self._app({**scope, "method": "GET", "headers": headers}, receive, head)
+
+
+class RefuseDebtors:
+    """Refuse before anything else what an address asks that owes: routing and dependencies cost more than that.
+
+    Who pays for itself is left to its route, for what anyone may ask is paid by the address whoever asks it.
+    """
+
+    def __init__(self, app: ASGIApp, services: Services, debtors: Debtors) -> None:
+        self._app = app
+        self._services = services
+        self._debtors = debtors
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if (refusal := await self._refusal(scope)) is None:
+            await self._app(scope, receive, send)
+            return
+        response = await _refuse(Request(scope), refusal)
+        await response(scope, receive, send)
+
+    async def _refusal(self, scope: Scope) -> TooManyRequests | None:
+        now = self._services.clock()
+        if scope["type"] != "http" or not self._debtors.any_owes(now) or scope["path"] == ALIVE:
+            return None
+        request = Request(scope)
+        with suppress(Unauthorized):
+            if account_of(self._services, request).is_staked:
+                return None
+        return await self._debtors.refusal(wiring.payer_of(request).name, now)
 
 
 class CountAnswers:

@@ -30,9 +30,11 @@ RECORDS = 16
 MALFORMED = 5
 """What a body that cannot be read adds: a refused one must cost its sender more than a good one."""
 HELD_SECONDS = 0.5
-"""How long who owes waits for its refusal, at most."""
-MOST_EARLY = 10_000
-"""Payers that are remembered to owe; Redis knows of all."""
+"""How long who owes waits for its refusal, at most, where it asks for one thing at a time."""
+PACE_SECONDS = 0.02
+"""Between two refusals of one payer, over however many connections it asks: those take a hundredth of a core."""
+MOST_HELD_SECONDS = 4.0
+"""How long any refusal waits for its turn; whoever looks whether somebody answers has more patience."""
 IPV6_BLOCK_BITS = 64
 """What one subscriber is given at least: counted singly, its addresses would be 2^64 strangers."""
 
@@ -80,26 +82,57 @@ def block_of(host: str) -> str:
     return f"{IPv6Address(int(address) >> shift << shift)}/{IPV6_BLOCK_BITS}"
 
 
-async def spend(services: Services, request: Request, payer: Payer, cost: int = 1) -> None:
-    """Take a request from its payer; raise `TooManyRequests` where it owes.
+class Debtors:
+    """Who came too early, until when that is, and when each is told so.
 
-    Who came too early is told so from memory, and after a while: a refusal must cost less than what it
-    refuses, and who does not wait must not ask as fast as it is refused.
+    Who owes is refused from memory, after a while and one request at a time: a refusal must cost less than what it
+    refuses, and who does not wait must not ask as fast as it is refused, nor faster over more connections.
     """
+
+    MOST = 10_000
+    """Payers that are remembered; Redis knows of all."""
+
+    def __init__(self) -> None:
+        self._until: dict[str, float] = {}
+        self._turns: dict[str, float] = {}
+        self._last = 0.0
+
+    def note(self, payer: str, until: float) -> None:
+        """Remember that a payer may ask for nothing until then."""
+        if len(self._until) >= self.MOST:
+            self._until.clear()
+            self._turns.clear()
+        self._until[payer] = until
+        self._last = max(self._last, until)
+
+    def any_owes(self, now: float) -> bool:
+        return now < self._last
+
+    async def refusal(self, payer: str, now: float) -> TooManyRequests | None:
+        """Return at a payer's turn what it is told, or None at once where it owes nothing."""
+        left = self._until.get(payer, now) - now
+        if left <= 0:
+            return None
+        time = asyncio.get_running_loop().time()
+        turn = max(time + min(left, HELD_SECONDS), self._turns.get(payer, time))
+        turn = min(turn, time + MOST_HELD_SECONDS)
+        self._turns[payer] = turn + PACE_SECONDS
+        await asyncio.sleep(turn - time)
+        return TooManyRequests.of(payer, left)
+
+
+async def spend(services: Services, request: Request, payer: Payer, cost: int = 1) -> None:
+    """Take a request from its payer; raise `TooManyRequests` where it owes."""
     request.state.payer = payer
-    now = services.clock()
-    left = services.early.get(payer.name, now) - now
-    if left > 0:
-        await asyncio.sleep(min(left, HELD_SECONDS))
-        raise TooManyRequests.of(payer.name, left)
+    now, debtors = services.clock(), request.app.state.debtors
+    if refusal := await debtors.refusal(payer.name, now):
+        raise refusal
     try:
         await services.store.runs.admit_request(
             *(payer.name, cost), rate=payer.rate, burst=payer.burst, now=now
         )
     except TooManyRequests as error:
-        if len(services.early) >= MOST_EARLY:
-            services.early.clear()
-        services.early[payer.name] = now + (error.retry_after_seconds or 0.0)
+        debtors.note(payer.name, now + (error.retry_after_seconds or 0.0))
         raise
 
 

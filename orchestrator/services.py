@@ -60,8 +60,6 @@ class Services:
         self.rewards = RewardPool(config.rewards)
         self.readers = ThreadPoolExecutor(2, "body")
         """For large bodies: their own, for the chain is read by the loop's."""
-        self.early: dict[str, float] = {}
-        """Who owes for requests, until when (`budgets.py`)."""
         self.runs: dict[int, Run] = {}
         self._look_again_at: dict[int, float] = {}
         self._master = keccak256(b"rollcall epoch secrets" + key)

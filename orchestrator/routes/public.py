@@ -46,6 +46,8 @@ from protocol.wire import checksum_address
 router = APIRouter(tags=["public"], dependencies=[AStranger])
 probes = APIRouter(tags=["probes"])
 
+ALIVE = "/healthz"
+"""Whoever watches over this process asks it, and is never refused."""
 EVENT_ID = re.compile(r"\$|[0-9]{1,19}(-[0-9]{1,19})?")
 
 Number = Annotated[int, Path(ge=0, lt=1 << 32)]
@@ -183,7 +185,7 @@ async def metrics(services: TheServices) -> Response:
     return Response(services.metrics.text(), media_type="text/plain; version=0.0.4")
 
 
-@probes.get("/healthz", response_class=PlainTextResponse)
+@probes.get(ALIVE, response_class=PlainTextResponse)
 async def is_alive() -> Response:
     """The process answers."""
     return Response("ok", media_type="text/plain")

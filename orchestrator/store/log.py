@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgpack
 
-from protocol.files import flush
+from local.files import flush
 
 FOLDER = "log"
 BOOT = Path("/proc/sys/kernel/random/boot_id")

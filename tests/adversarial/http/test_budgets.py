@@ -1,5 +1,6 @@
 """Attack: a stranger who makes others pay, by new accounts, new addresses, or bodies before any count."""
 
+import asyncio
 import time
 from pathlib import Path
 from typing import Any
@@ -7,12 +8,13 @@ from typing import Any
 import jwt
 import pytest
 from eth_account import Account
+from fastapi.routing import APIRoute
 from starlette.requests import Request
 
 from ledger.state import RunState
 from orchestrator import budgets, intake, leases, replays, wiring
 from orchestrator.auth import SignedIn
-from orchestrator.budgets import Trust, block_of, payer_of
+from orchestrator.budgets import Debtors, Trust, block_of, payer_of
 from orchestrator.config import Limits
 from orchestrator.services import Services
 from orchestrator.store.keys import bucket
@@ -26,6 +28,12 @@ from tests.stage.ground import Ground
 from tests.stage.place import Party, Place, opened
 
 FEW = Limits(address_requests_per_second=0.001, address_request_burst=60)
+
+
+def hold_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuse at once who owes."""
+    monkeypatch.setattr(budgets, "HELD_SECONDS", 0.0)
+    monkeypatch.setattr(budgets, "PACE_SECONDS", 0.0)
 
 
 def newcomer(place: Place, number: int) -> Party:
@@ -50,7 +58,7 @@ def test_new_wallets_are_not_new_budgets(
 ) -> None:
     with opened(ground, redis_url, tmp_path / "a") as place:
         alice = place.party("alice")
-        monkeypatch.setattr(budgets, "HELD_SECONDS", 0.0)
+        hold_nobody(monkeypatch)
         assert 429 not in asked(place, 12), "in a wide budget nothing is noticed"
         place.services.config = place.services.config.model_copy(update={"limits": FEW})
         assert asked(place, 12).count(429) > 5
@@ -62,7 +70,7 @@ def test_new_wallets_are_not_new_budgets(
 
 def test_a_grain_of_stake_is_no_budget(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """A thousand identities with a grain each cost gas alone, and would be a thousand strangers."""
-    monkeypatch.setattr(budgets, "HELD_SECONDS", 0.0)
+    hold_nobody(monkeypatch)
     place.services.config = place.services.config.model_copy(update={"limits": FEW})
     ground, stranger = place.ground, place.ground.address("stranger")
     least = place.services.least_stake()
@@ -156,7 +164,7 @@ def test_a_body_is_not_read_for_who_has_no_lease_or_no_budget(
 def test_a_token_that_is_none_is_paid_by_its_address(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(budgets, "HELD_SECONDS", 0.0)
+    hold_nobody(monkeypatch)
     place.services.config = place.services.config.model_copy(update={"limits": FEW})
     for path in ("submissions", "leases"):
         forged = {"authorization": f"Bearer {path}"}
@@ -173,6 +181,69 @@ def test_who_owes_waits_for_its_refusal(place: Place) -> None:
     began = time.monotonic()
     assert place.get("/v1/runs").status_code == 429
     assert time.monotonic() - began >= budgets.HELD_SECONDS
+
+
+def refused_at(num_asking: int) -> list[float]:
+    """Return when each of so many is refused that ask for one payer at once."""
+
+    async def ask() -> list[float]:
+        debtors, loop = Debtors(), asyncio.get_running_loop()
+        debtors.note("crowd", 1.0)
+        began, found = loop.time(), []
+
+        async def refused() -> None:
+            assert await debtors.refusal("crowd", 0.0)
+            found.append(loop.time() - began)
+
+        await asyncio.gather(*(refused() for _ in range(num_asking)))
+        assert await debtors.refusal("another", 0.0) is None
+        return found
+
+    return asyncio.run(ask())
+
+
+def test_more_connections_are_not_refused_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budgets, "HELD_SECONDS", 0.0)
+    many = refused_at(30)
+    assert max(many) >= 29 * budgets.PACE_SECONDS
+    monkeypatch.setattr(budgets, "PACE_SECONDS", 0.0)
+    at_once = refused_at(30)
+    assert max(at_once) - min(at_once) < 29 * 0.02, "with the defence off"
+
+
+def test_nobody_is_held_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budgets, "PACE_SECONDS", 3600.0)
+    monkeypatch.setattr(budgets, "MOST_HELD_SECONDS", 0.5)
+    assert len(refused_at(3)) == 3
+
+
+def test_who_owes_is_refused_before_its_request_is_looked_at(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold_nobody(monkeypatch)
+    alice = place.party("alice")
+    place.services.config = place.services.config.model_copy(update={"limits": FEW})
+    looked: list[str] = []
+    whole = APIRoute.matches
+
+    def counted(self: APIRoute, scope: Any) -> Any:
+        looked.append(scope["path"])
+        return whole(self, scope)
+
+    monkeypatch.setattr(APIRoute, "matches", counted)
+    while place.get("/v1/runs").status_code != 429:
+        pass
+    looked.clear()
+    assert place.get("/v1/runs").json()["code"] == "too_many_requests"
+    assert place.get("/v1/nowhere").status_code == 429
+    assert not looked
+    assert place.get("/healthz").status_code == 200
+    assert alice.lease().status_code == 200, "a stake pays for itself"
+    with monkeypatch.context() as off:
+        off.setattr(Debtors, "any_owes", lambda *_: False)
+        looked.clear()
+        assert place.get("/v1/runs").status_code == 429
+        assert looked
 
 
 def test_trust_is_a_few_bodies_and_ends_with_a_refusal() -> None:
@@ -238,7 +309,7 @@ def num_answered(place: Place, path: str, most: int, **headers: str) -> int:
 def test_what_describes_the_server_is_paid_by_its_address(
     place: Place, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    monkeypatch.setattr(budgets, "HELD_SECONDS", 0.0)
+    hold_nobody(monkeypatch)
     place.services.config = place.services.config.model_copy(update={"limits": FEW})
     with monkeypatch.context() as without:
         without.setattr(budgets, "spend", _unpaid)
@@ -253,7 +324,7 @@ def test_parts_of_blobs_are_paid_by_the_piece_and_by_the_byte(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A thousand tiny ranges, and large ones over and over."""
-    monkeypatch.setattr(budgets, "HELD_SECONDS", 0.0)
+    hold_nobody(monkeypatch)
     small = f"/v1/blobs/0x{place.upload(b'0123456789').digest.hex()}"
     large = f"/v1/blobs/0x{place.upload(bytes(MAX_CHUNK_BYTES)).digest.hex()}"
     place.services.config = place.services.config.model_copy(update={"limits": FEW})
@@ -261,7 +332,7 @@ def test_parts_of_blobs_are_paid_by_the_piece_and_by_the_byte(
 
     def again() -> None:
         place.call(place.services.store.queue.call, "DEL", bucket(address))
-        place.services.early.clear()
+        place.client.app.state.debtors._until.clear()  # type: ignore[attr-defined]
 
     again()
     assert num_answered(place, small, 1000, range="bytes=3-4") <= burst

@@ -16,7 +16,7 @@ import rollout_worker.main
 from client.retry import Unreachable
 from orchestrator.rules.admission import admit
 from protocol.environments.arithmetic import Arithmetic
-from protocol.files import NotWritten
+from local.files import NotWritten
 from protocol.messages import RunInfo
 from protocol.policies.patch import from_anchor
 from protocol.positions import why_unfit
