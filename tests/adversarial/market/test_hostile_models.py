@@ -14,9 +14,9 @@ from structlog.testing import capture_logs
 import rollout_worker.generate
 import rollout_worker.main
 from client.retry import Unreachable
+from local.files import NotWritten
 from orchestrator.rules.admission import admit
 from protocol.environments.arithmetic import Arithmetic
-from local.files import NotWritten
 from protocol.messages import RunInfo
 from protocol.policies.patch import from_anchor
 from protocol.positions import why_unfit
