@@ -16,7 +16,7 @@ from protocol.constants import (
     MAX_GROUP_SIZE,
     MICRO,
 )
-from protocol.inflate import deflate, inflate, stated_size
+from protocol.inflate import deflate, inflate
 from protocol.wire import U32, U63, U64, Address, AsTuple, Bytes, Bytes32, Name, Signature, Wire
 
 
@@ -170,14 +170,13 @@ def read_submission(body: bytes, most: int) -> Submission:
 
 
 def repack(body: bytes, most: int) -> tuple[Submission, bytes]:
-    """Read a body; return it with its content in a frame that is no longer, and says how long it is.
+    """Read a body; return it with its content in a frame of our own.
 
     A sender's frame may hold a million empty blocks beside a kilobyte, which every reader would fetch, or
-    have each set 128 MiB aside: then the content gets a frame of our own.
+    have each set 128 MiB aside.
     """
     content = inflate(body, most)
-    is_fair = len(body) <= len(content) == stated_size(body)
-    return Submission.from_canonical(content), body if is_fair else deflate(content)
+    return Submission.from_canonical(content), deflate(content)
 
 
 class Receipt(Wire):

@@ -261,18 +261,6 @@ def test_what_is_stored_weighs_no_more_than_its_content(shared_place: Place) -> 
     assert len(kept) <= len(body) < len(heavy) // 10
 
 
-@pytest.mark.parametrize("more", [0, 1])
-def test_a_body_is_stored_as_it_came_unless_it_is_longer_than_its_content(
-    shared_place: Place, more: int
-) -> None:
-    alice = shared_place.party("alice")
-    content = alice.submission(alice.leases()[0].lease).canonical()
-    fair = zstandard.ZstdCompressor(level=19).compress(content)
-    spare = (len(content) - len(fair)) // len(EMPTY_BLOCK) + more
-    body = padded(fair, spare)
-    assert (stored(shared_place, body) == body) is (len(body) <= len(content))
-
-
 def test_what_is_stored_says_how_long_it_is(shared_place: Place) -> None:
     """A reader of one that does not sets aside the window that it names: 128 MiB."""
     alice = shared_place.party("alice")
