@@ -20,25 +20,19 @@ SYMBOL = "RTEST"
 
 def draw(results: Results, claims: Sequence[Claim], path: Path) -> None:
     """Write the picture."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot
-
-    figure = picture(results, claims)
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
+    picture(results, claims).savefig(path, dpi=110)
 
 
 def picture(results: Results, claims: Sequence[Claim]) -> Any:
     """Return the figure: sales and accuracy, the way of work and weights, the money, the claims."""
-    from matplotlib import pyplot
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
 
     style = {"font.size": 9, "axes.titlesize": 10, "axes.titlelocation": "left"}
     inks = {"text.color": INK, "axes.titlecolor": INK, "axes.edgecolor": GRID}
     dims = {"axes.labelcolor": DIM, "xtick.color": DIM, "ytick.color": DIM}
-    with pyplot.rc_context({**style, **inks, **dims}):
-        figure = pyplot.figure(figsize=(13, 10), constrained_layout=True)
+    with rc_context({**style, **inks, **dims}):
+        figure = Figure(figsize=(13, 10), layout="constrained")
         grid = figure.add_gridspec(3, 6, height_ratios=(3.4, 2.5, 2.3))
         figure.suptitle(_headline(results), fontsize=13, x=0.01, ha="left")
         _sales(figure.add_subplot(grid[0, :4]), results)

@@ -48,15 +48,10 @@ def market(**changes: Any) -> Results:
 
 def words(found: Results) -> str:
     """Return all that is written on the picture of these results."""
-    import matplotlib as mpl
-    from matplotlib import pyplot
     from matplotlib.text import Text
 
-    mpl.use("Agg")
     figure = picture(found, check_claims(found))
-    texts = [text.get_text() for text in figure.findobj(Text)]
-    pyplot.close(figure)
-    return "\n".join(texts)
+    return "\n".join(text.get_text() for text in figure.findobj(Text))
 
 
 def test_the_picture_says_what_became_of_the_cheat_and_the_money() -> None:
