@@ -83,6 +83,17 @@ def test_money_that_an_epochs_end_frees_is_not_free_before_its_work_waits_again(
     assert units_left(unposted=100, unfinal=100, posted=0) - 30 == 70
 
 
+def test_a_groups_draw_does_not_show_in_its_workers_pace() -> None:
+    """With signal or without: what is drawn waits for a verdict, what is not is ready, or counted as flat."""
+    part = replace(OPEN, share_millionths=100_000)
+    full = Counts(flat=40, own_flat=40)
+    undrawn, drawn = Counts(flat=39, own_flat=39), Counts(flat=39, own_flat=39, replaying=1)
+    assert paced(undrawn, part) == paced(drawn, part) == 1, "uncounted, the drawn one is one more"
+    assert paced(full, part) == paced(replace(drawn, own_drawn=1), part) == 0
+    ready, waits = Counts(ready=9, own=9), Counts(ready=8, own=9, waiting=1, replaying=1)
+    assert paced(ready, part) == paced(waits, part)
+
+
 def test_a_worker_alone_cannot_fill_the_pace() -> None:
     alone = replace(OPEN, share_millionths=250_000)
     assert paced(Counts(running=25, held=25), alone) == 0
@@ -128,6 +139,8 @@ class Bench:
             await call("ZADD", p + "waiting", 0, f"d{n}")
             if n < own_waiting:
                 await call("SADD", f"{p}replay:{WORKER}", f"d{n}")
+        for n in range(counts.own_drawn):
+            await call("SADD", f"{p}replay:{WORKER}", f"flat{n}")
         for n in range(counts.ready):
             owner = WORKER if n < counts.own - own_waiting else "0x" + "bb" * 20
             await call("ZADD", p + "ready", n, f'{{"n":{n},"worker":"{owner}"}}')
@@ -207,7 +220,7 @@ COUNTS = st.builds(
     running=FEW, waiting=FEW, ready=FEW, surplus=FEW, consumed=FEW, replaying=FEW,
     unsettled=UNITS, posted=UNITS, held=st.integers(0, 2), own=FEW,
     debt=st.one_of(st.just(0), st.integers(0, 13_000_000)), accepted=FEW, idle=FEW,
-    flat=UNITS, own_flat=UNITS, flat_since=FEW,
+    flat=UNITS, own_flat=UNITS, own_drawn=FEW, flat_since=FEW,
 )  # fmt: skip
 RULES = st.builds(
     DropRule,

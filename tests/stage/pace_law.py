@@ -27,6 +27,8 @@ class Counts:
     flat: int = 0
     """Accepted without signal since a batch was taken."""
     own_flat: int = 0
+    own_drawn: int = 0
+    """Of its groups without signal, those that wait for a verdict."""
     flat_since: int = 0
     """The epoch of the first lease after that."""
     debt: int = 0
@@ -90,7 +92,9 @@ def paced(counts: Counts, pace: Pace) -> int:
         return everyones
     most = max(1, room * pace.share_millionths // MICRO)
     most_own = max(1, most_flat * pace.share_millionths // MICRO)
-    return min(everyones, most - counts.held - counts.own, most_own - counts.own_flat)
+    return min(
+        everyones, most - counts.held - counts.own, most_own - counts.own_flat - counts.own_drawn
+    )
 
 
 def after_drop(rule: DropRule, debt: int) -> int:

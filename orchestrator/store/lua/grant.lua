@@ -47,18 +47,18 @@ local _, doublings = math.frexp(math.max(0, tonumber(ARGV[14]) - flat('since')) 
 local most_flat = tonumber(ARGV[13]) * doublings
 paced = math.min(paced, most_flat - flat('all') - math.max(0, state('replaying') - waiting))
 
--- Of it, this worker's part.
+-- Of it, this worker's part: the same whether its groups were drawn, or it would see which were.
 local share = tonumber(ARGV[8])
 if share < 1000000 then
-  local own = held
+  local own, own_flat = held, flat(worker)
   for _, digest in ipairs(redis.call('SMEMBERS', p .. 'replay:' .. worker)) do
-    own = own + (redis.call('ZSCORE', p .. 'waiting', digest) and 1 or 0)
+    if redis.call('ZSCORE', p .. 'waiting', digest) then own = own + 1 else own_flat = own_flat + 1 end
   end
   for _, candidate in ipairs(redis.call('ZRANGE', p .. 'ready', 0, -1)) do
     own = own + (string.find(candidate, worker, 1, true) and 1 or 0)
   end
   paced = math.min(paced, math.max(1, math.floor(room * share / 1000000)) - own)
-  paced = math.min(paced, math.max(1, math.floor(most_flat * share / 1000000)) - flat(worker))
+  paced = math.min(paced, math.max(1, math.floor(most_flat * share / 1000000)) - own_flat)
 end
 
 -- units_left: what the escrow has beyond all that is committed.
