@@ -9,7 +9,6 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
-from itertools import product
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -93,10 +92,12 @@ class Babbling(InProcess):
     def __init__(self, world: World, answer: Any, only: str = "") -> None:
         super().__init__(world.w3.provider.rpc)
         self.answer, self.only = answer, only
+        self.has_babbled = False
 
     def make_request(self, method: Any, params: Any) -> Any:
         if self.only and method != self.only:
             return super().make_request(method, params)
+        self.has_babbled = True
         if isinstance(self.answer, Exception):
             raise self.answer
         if isinstance(self.answer, dict):
@@ -232,8 +233,12 @@ def test_nonsense_half_way_is_an_error_of_the_ledger_too(
     ]
     transport = Babbling(world, None, method)
     ledger = ledger_at(world, transport)
-    for transport.answer, call in product(SOME, calls):
-        held(partial(call, ledger))
+    for call in calls:
+        for transport.answer in SOME:
+            transport.has_babbled = False
+            held(partial(call, ledger))
+            if not transport.has_babbled:
+                break  # it does not ask this, and needs no other answer to it
 
 
 def test_a_receipt_without_its_event_is_named(world: World) -> None:

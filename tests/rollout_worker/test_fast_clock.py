@@ -1,38 +1,40 @@
 """A worker whose clock is 90 seconds fast, which is allowed, where a lease lasts 60."""
 
 import time
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 from structlog.testing import capture_logs
 
 from client.clock import MarketClock
 from tests.rollout_worker.test_loop import at_work, groups_of
-from tests.stage.live import live_market
+from tests.stage.live import LiveMarket, live_market
 from tests.stage.waiting import wait_until
 
 LEASE_SECONDS, FAST_SECONDS = 60, 90
 
 
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveMarket]:
+    with live_market(
+        tmp_path_factory.mktemp("market"),
+        workers=("True", "False"),
+        verifier="verifier",
+        plan={"lease_seconds": LEASE_SECONDS},
+    ) as live:
+        yield live
+
+
 @pytest.mark.parametrize("learns", [False, True])
 def test_a_worker_whose_clock_is_fast_sells_by_the_orchestrators(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, learns: bool
+    live: LiveMarket, monkeypatch: pytest.MonkeyPatch, learns: bool
 ) -> None:
     """By its own clock every lease is over when it comes: it takes up none, and is a dropper for it."""
     clock = (lambda: time.time() + FAST_SECONDS,)
     monkeypatch.setattr(MarketClock.__init__, "__defaults__", clock)
     if not learns:
         monkeypatch.setattr(MarketClock, "learn", lambda *_, **__: None)
-    with (
-        live_market(
-            tmp_path,
-            workers=("fast",),
-            verifier="verifier",
-            plan={"lease_seconds": LEASE_SECONDS},
-        ) as live,
-        capture_logs() as said,
-        at_work(live, "fast") as seller,
-    ):
+    with capture_logs() as said, at_work(live, str(learns)) as seller:
         if learns:
             wait_until(lambda: groups_of(seller) >= 2)
         else:

@@ -47,13 +47,17 @@ def work(live: LiveMarket, name: str, **changes: object) -> None:
         serve(*opened)
 
 
-@pytest.mark.parametrize("wrong", ["closed", "no scheme"])
+def test_an_address_without_a_scheme_is_named_and_stakes_nothing(live: LiveMarket) -> None:
+    place = f"127.0.0.1:{free_port()}"
+    with pytest.raises(UserError, match=place):
+        work(live, "newcomer", orchestrator=place)
+    assert is_untouched(live, "newcomer")
+
+
 def test_join_at_a_wrong_address_is_one_line_and_stakes_nothing(
-    live: LiveMarket, wrong: str, tmp_path: Path
+    live: LiveMarket, tmp_path: Path
 ) -> None:
-    place = (
-        f"127.0.0.1:{free_port()}" if wrong == "no scheme" else f"http://127.0.0.1:{free_port()}"
-    )
+    place = f"http://127.0.0.1:{free_port()}"
     file = tmp_path / "worker.toml"
     file.write_text(to_toml(live.worker("newcomer", orchestrator=place)))
     done = subprocess.run(
