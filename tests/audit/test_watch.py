@@ -1,119 +1,36 @@
-"""A watcher on a real EVM: every kind of lie voids its epoch and costs its signers; truth is left alone."""
+"""A watcher on a real EVM: every kind of lie in a file voids its epoch and costs its signers; truth is left alone."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
-from audit.chain_facts import domain_of, facts_of
+from audit.chain_facts import facts_of
 from audit.fraud import find
-from audit.hidden.responder import open_slots
-from audit.history import Dispute, Fate, History, Posted
+from audit.history import Fate
 from audit.published import Opened
-from audit.watcher import Mandate, Watcher
-from ledger.state import DisputeKind, Fault
+from ledger.state import Fault
 from protocol.canonical import keccak256
-from protocol.epoch import AccountLeaf, EpochHeader, RetractEpoch
+from protocol.epoch import AccountLeaf
 from protocol.messages import EpochFile
 from tests.stage.books import (
-    NUM_PARAMETERS,
     Book,
     account_leaves,
     accounts_of,
     header_of,
     opened,
-    with_accounts,
-    with_work,
-    work_leaves,
 )
 from tests.stage.terms import key
-from tests.stage.world import BUDGET, RESPONSE, REVOKE, SECRET, STAKE, WINDOW, World
-
-
-@dataclass
-class Stage:
-    """A run whose epochs are real signed work, and the place where its files are published."""
-
-    world: World
-    folder: Path
-    book: Book
-    published: dict[bytes, bytes] = field(default_factory=dict)
-    last: EpochFile | None = None
-    num_watchers: int = 0
-
-    def watcher(self, name: str = "stranger", **allowed: Any) -> Watcher:
-        self.num_watchers += 1
-        return Watcher(
-            self.world.by(name),
-            self.folder / f"{name}{self.num_watchers}",
-            address=self.world.address(name),
-            files=lambda posted: self.published.get(posted.data_hash),
-            policy=Mandate(**allowed),
-        )
-
-    def file(self, *work: Any, epoch: int = 0, before: EpochFile | None = None) -> EpochFile:
-        generation = self.world.by("stranger").run(self.world.run_id).generation
-        return self.book.file(epoch, work, before, secret=SECRET, generation=generation)
-
-    def publish(self, file: EpochFile) -> None:
-        self.published[keccak256(file.canonical())] = file.canonical()
-
-    def post(self, header: EpochHeader) -> None:
-        self.world.open()
-        self.world.post(header)
-
-    def post_honest(self, file: EpochFile) -> None:
-        self.publish(file)
-        self.post(header_of(file))
-
-    def fund(self, name: str) -> None:
-        """Give somebody what bonds are paid from."""
-        self.world.by(name).mint(self.world.address(name), 10 * STAKE)
-
-    def retract(self, epoch: int) -> None:
-        """Have the quorum take its posting back."""
-        run_id = self.world.run_id
-        stands = self.world.by("v0").epoch(run_id, epoch).header_hash
-        message = RetractEpoch(run_id, epoch, self.state().generation, stands)
-        signatures = self.world.signed(message.struct_hash(), "v1", "v2")
-        self.world.by("v0").retract_epoch(run_id, epoch, signatures)
-
-    def state(self) -> Any:
-        return self.world.by("stranger").run(self.world.run_id)
-
-    def stakes(self) -> list[int]:
-        return [self.world.by("stranger").stake_of(self.world.address(f"v{n}")) for n in range(3)]
-
-    def faults(self) -> list[Fault]:
-        events = self.world.by("stranger").events().poll()
-        return [Fault(e.values["fault"]) for e in events if e.name == "FraudProven"]
-
-    def posted(self) -> Posted:
-        history = History.of(self.world.by("stranger").events().poll())
-        return list(history.postings.values())[-1]
+from tests.stage.watching import Stage, staged, work
+from tests.stage.world import REVOKE, STAKE, WINDOW, World
 
 
 @pytest.fixture
 def stage(world: World, tmp_path: Path) -> Stage:
     return staged(world, tmp_path)
-
-
-def staged(world: World, folder: Path) -> Stage:
-    """Return a new run on a world, whose watchers keep their things in `folder`."""
-    params = world.params(num_parameters=NUM_PARAMETERS)
-    world.run_id = world.by("operator").create_run(params, BUDGET, "ipfs://spec")
-    ledger = world.by("stranger")
-    keys = {name: bytes(world.people[name].key) for name in ("alice", "bob", "stranger")}
-    book = Book(domain_of(ledger), world.run_id, keys, ledger.block_time())
-    return Stage(world, folder, book)
-
-
-def work(stage: Stage) -> tuple[Any, ...]:
-    book = stage.book
-    return (book.work("alice", 1), book.work("alice", 2, 9), book.work("bob", 5, 7))
 
 
 def test_honest_epochs_are_left_alone(stage: Stage) -> None:
@@ -283,165 +200,6 @@ def test_a_revoked_key_speaks_for_what_it_signed_before(stage: Stage) -> None:
     watcher.step()
     assert not stage.faults()
     assert len(watcher.sound) == 1
-
-
-# ------------------------------------------------------------------ lies that the file hides
-
-
-def padded(file: EpochFile, by: int = 100) -> Opened:
-    """Return the epoch whose signed tree pads its sums from the middle on, unlike its file."""
-    honest = opened(file)
-    leaves = work_leaves(honest)
-    middle = len(leaves) // 2
-    for place in range(middle, len(leaves)):
-        leaf = leaves[place]
-        leaves[place] = replace(leaf, epoch_sum=leaf.epoch_sum + by)
-    return with_work(honest, leaves, total=honest.header.total + by)
-
-
-def many(stage: Stage, count: int) -> EpochFile:
-    return stage.file(*(stage.book.work("alice", nonce + 1, 2) for nonce in range(count)))
-
-
-def answer(stage: Stage, truth: Opened, name: str = "v0") -> int:
-    """Have somebody who knows the signed trees answer every open demand; return how many."""
-    ledger = stage.world.by(name)
-    history = History.of(ledger.events().poll())
-    open_now = [d for d in history.disputes.values() if d.is_open]
-    for dispute in open_now:
-        slots = list(range(len(dispute.indices)))
-        common = (dispute.dispute_id, truth.header, dispute.indices, slots)
-        if dispute.kind is DisputeKind.WORK:
-            leaves = [truth.work_at(place) for place in dispute.indices]
-            signatures = [truth.signatures[place] for place in dispute.indices]
-            ledger.answer_work(*common, leaves, signatures)
-        else:
-            ledger.answer_accounts(*common, [truth.account_at(p) for p in dispute.indices])
-    return len(open_now)
-
-
-def test_sums_that_the_file_hides_are_found_by_demands(stage: Stage) -> None:
-    file = many(stage, 150)
-    stage.publish(file)
-    false = padded(file)
-    stage.post(false.header)
-    stage.fund("stranger")
-    quiet, watcher = stage.watcher(), stage.watcher(demands=True)
-    quiet.step()
-    assert stage.faults() == [], "without bonds a watcher can only tell"
-    rounds = 0
-    while not stage.faults() and rounds < 2:
-        watcher.step()
-        rounds += answer(stage, false)
-        watcher.step()
-    assert rounds <= 2, "ceil(log100(150))"
-    assert stage.faults() == [Fault.BAD_PAIR]
-    assert stage.state().num_posted == 0
-
-
-def test_silence_about_demanded_leaves_voids_the_epoch(stage: Stage) -> None:
-    file = many(stage, 3)
-    stage.publish(file)
-    stage.post(padded(file).header)
-    stage.fund("stranger")
-    watcher = stage.watcher(demands=True)
-    watcher.step()
-    credit = stage.world.by("stranger").stake_credit(stage.world.address("stranger"))
-    stage.world.wait(RESPONSE)
-    watcher.step()
-    assert stage.faults() == [Fault.UNANSWERED]
-    gained = stage.world.by("stranger").stake_credit(stage.world.address("stranger")) - credit
-    assert gained > STAKE // 4, "the bond, and a quarter of what two signers lost"
-
-
-def test_accounts_that_the_file_hides_are_found_by_demands(stage: Stage) -> None:
-    file = stage.file(*work(stage))
-    stage.publish(file)
-    honest = opened(file)
-    accounts = account_leaves(honest)
-    accounts[0] = replace(accounts[0], earned=accounts[0].earned + 50)
-    false = with_accounts(honest, accounts)
-    stage.post(false.header)
-    stage.fund("stranger")
-    watcher = stage.watcher(demands=True)
-    watcher.step()
-    assert answer(stage, false) == 1
-    watcher.step()
-    assert stage.faults() == [Fault.BAD_ACCOUNT]
-
-
-def test_a_withheld_file_is_brought_before_the_arbiter_once_its_time_has_passed(
-    stage: Stage,
-) -> None:
-    file = stage.file(*work(stage))
-    stage.post(header_of(file))
-    stage.fund("stranger")
-    watcher = stage.watcher(escalates=True)
-    watcher.step()
-    assert not stage_disputes(stage), "a file may come a little late"
-    stage.world.wait(WINDOW // 2)
-    watcher.step()
-    [dispute] = stage_disputes(stage)
-    assert dispute.kind is DisputeKind.ESCALATION
-    watcher.step()
-    assert len(stage_disputes(stage)) == 1
-    stage.world.by("arbiter").rule(dispute.dispute_id, True)
-    assert stage.faults() == [Fault.ESCALATION]
-
-
-def test_a_withheld_file_without_an_arbiter_is_asked_for_by_its_edges(stage: Stage) -> None:
-    stage.post(header_of(stage.file(*work(stage))))
-    stage.fund("stranger")
-    stage.world.wait(WINDOW // 2)
-    stage.watcher(demands=True).step()
-    [dispute] = stage_disputes(stage)
-    assert (dispute.kind, dispute.indices) == (DisputeKind.WORK, (0, 1, 2))
-
-
-# ------------------------------------------------------------------ answering, and the rest of a life
-
-
-def stage_disputes(stage: Stage) -> list[Dispute]:
-    history = History.of(stage.world.by("stranger").events().poll())
-    return list(history.disputes.values())
-
-
-@pytest.mark.parametrize("tree", [DisputeKind.WORK, DisputeKind.ACCOUNTS])
-def test_a_griefing_demand_about_an_honest_epoch_is_answered(
-    stage: Stage, tree: DisputeKind
-) -> None:
-    file = many(stage, 60) if tree is DisputeKind.WORK else stage.file(*work(stage))
-    stage.post_honest(file)
-    stage.fund("bob")
-    count = 60 if tree is DisputeKind.WORK else 2
-    stage.world.by("bob").demand(header_of(file), tree, tuple(range(count)))
-    stage.watcher(answers=False).step()
-    assert stage_disputes(stage)[0].is_open
-    stage.watcher().step()
-    [dispute] = stage_disputes(stage)
-    assert not dispute.is_open
-    assert dispute.answered == set(range(count))
-    assert stage.faults() == []
-
-
-def test_a_demand_that_is_answered_in_part_is_answered_for_the_rest(stage: Stage) -> None:
-    file = many(stage, 4)
-    stage.post_honest(file)
-    stage.fund("bob")
-    stage.world.by("bob").demand(header_of(file), DisputeKind.WORK, (0, 1, 3))
-    [asked] = stage_disputes(stage)
-    truth = opened(file)
-    question = (asked.dispute_id, truth.header, asked.indices, [1])
-    stage.world.by("v0").answer_work(*question, [truth.work_at(1)], [truth.signatures[1]])
-    unanswered = stage.world.by("bob").dispute(asked.dispute_id).unanswered
-    assert open_slots(unanswered, 3) == [0, 2]
-    stage.watcher().step()
-    assert not stage_disputes(stage)[0].is_open
-
-
-def test_an_open_slot_is_told_by_the_ledger_and_not_by_the_place_it_names() -> None:
-    assert open_slots(0b10, 2) == [1], "of a leaf demanded twice, both slots want an answer"
-    assert open_slots(0, 100) == []
 
 
 def test_a_dry_run_sends_nothing(stage: Stage) -> None:

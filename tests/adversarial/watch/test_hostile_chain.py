@@ -20,12 +20,12 @@ from protocol.canonical import keccak256
 from protocol.epoch import uri_of
 from protocol.errors import NotFound
 from protocol.merkle import ZERO_WORD, Tree
-from tests.audit.test_watch import Stage, staged, work
 from tests.orchestrator.test_settling import earn
 from tests.stage.books import header_of, opened, work_leaves
 from tests.stage.in_process import InProcess
 from tests.stage.lying import proposed
 from tests.stage.place import Place
+from tests.stage.watching import Stage, staged, work
 from tests.stage.world import SECRET, World
 
 MARK = "QQQQ"
