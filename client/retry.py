@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from local.settings import Settings
 from protocol.user_error import UserError
 
 Seconds = Annotated[float, Field(gt=0)]
@@ -18,10 +19,8 @@ GiveUp = Callable[[], bool]
 """Asked while the orchestrator is out of reach: True ends the retries with `Unreachable`."""
 
 
-class RetryConfig(BaseModel):
+class RetryConfig(Settings):
     """Back-off while the orchestrator cannot be reached or is busy."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     first_seconds: Seconds = 0.1
     """Delay after the first failure; doubles with each further one, with jitter."""

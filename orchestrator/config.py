@@ -3,8 +3,9 @@
 from typing import Annotated
 from urllib.parse import parse_qs, urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
+from local.settings import Settings
 from protocol.wire import Address
 
 PASSWORD_VARIABLE = "ROLLCALL_REDIS_PASSWORD"
@@ -18,10 +19,8 @@ def _without_password(url: str) -> str:
     return url
 
 
-class Limits(BaseModel):
+class Limits(Settings):
     """What one stranger may ask, of all processes together unless it says otherwise."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     requests_per_second: float = 100.0
     """Steady request rate of one signed-in account."""
@@ -57,10 +56,8 @@ class Limits(BaseModel):
     """Event streams that one network address may have open."""
 
 
-class Rewards(BaseModel):
+class Rewards(Settings):
     """How the children that recompute rewards are bounded."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     num_children: Annotated[int, Field(ge=1, le=64)] = 1
     """Scoring processes of each process that serves."""
@@ -72,11 +69,9 @@ class Rewards(BaseModel):
     """Groups sent to a child at a time; more amortises the pipe, fewer shares a hang with fewer."""
 
 
-class Canaries(BaseModel):
+class Canaries(Settings):
     """Workers of the operator's own by which verifiers are tested. They join and stake like any other and
     must leave `prove_omissions` off: their groups are not paid."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     honest: tuple[Address, ...] = ()
     """Workers whose every group is honest: `rollcall join` as it is."""
@@ -92,10 +87,8 @@ class Canaries(BaseModel):
     """Verifiers that have not answered a canary by then are not asked any more."""
 
 
-class OrchestratorConfig(BaseModel):
+class OrchestratorConfig(Settings):
     """Settings of one `rollcall serve`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     host: str = "127.0.0.1"
     """Address to listen on."""

@@ -8,23 +8,18 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from client.retry import RetryConfig
 from ledger.setting import Amount
+from local.settings import Settings
 from protocol.wire import Address
 
 Positive = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
 
 
-class Section(BaseModel):
-    """The base of every table of a config file: frozen, and an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class EngineConfig(Section):
+class EngineConfig(Settings):
     """Which engine samples, and how large it may grow."""
 
     name: Literal["vllm", "transformers"] = "vllm"
@@ -42,7 +37,7 @@ class EngineConfig(Section):
     than the leased ones. 0 is honest."""
 
 
-class ReplayConfig(Section):
+class ReplayConfig(Settings):
     """How a verifier replays."""
 
     engine: Literal["transformers", "vllm"] = "transformers"
@@ -66,7 +61,7 @@ class ReplayConfig(Section):
     """Policy versions kept on the host, so that work sampled some steps ago costs no download."""
 
 
-class ChainConfig(Section):
+class ChainConfig(Settings):
     """Where the ledger is, and what this wallet does there."""
 
     rpc_url: str
@@ -87,7 +82,7 @@ class ChainConfig(Section):
     """How long a look at the run's permit on chain is believed: no lease is asked for without."""
 
 
-class RoleConfig(Section):
+class RoleConfig(Settings):
     """What both roles need to reach a market."""
 
     orchestrator: str

@@ -6,15 +6,15 @@ What all parties agree on (group size, temperature, staleness) is in the run's `
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from local.settings import Settings
 
 Positive = Annotated[float, Field(gt=0)]
 
 
-class TrainerConfig(BaseModel):
+class TrainerConfig(Settings):
     """One trainer of one run."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     orchestrator: str = "http://127.0.0.1:8000"
     """Base address of the orchestrator, without /v1."""

@@ -7,17 +7,16 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from ledger.setting import Amount
+from local.settings import Settings
 from protocol.wire import Address
 from rollcall.cli.spec import RunPlan
 
 
-class Windows(BaseModel):
+class Windows(Settings):
     """How long the chain waits, in seconds. A development chain shortens them."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     challenge: Annotated[int, Field(ge=1)] = 3600
     """Between posting an epoch and its finality: the time to dispute it."""
@@ -43,10 +42,8 @@ class Windows(BaseModel):
     """How long a permit lasts: the run ends by itself unless its operator renews it."""
 
 
-class LaunchConfig(BaseModel):
+class LaunchConfig(Settings):
     """One launch. The operator's key is read from ROLLCALL_KEY."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     rpc_url: str
     """JSON-RPC endpoint of a node."""

@@ -3,18 +3,24 @@
 `rollcall --help` imports every command's file, so heavy imports wait until the command runs.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from rich.markup import escape
 
 from protocol.user_error import UserError
 from rollcall.cli.desk import Desk, open_desk
+
+if TYPE_CHECKING:
+    from client.public import Reader
+    from protocol.messages import RunInfo
 
 Deed = TypeVar("Deed", bound=Callable[..., object])
 
@@ -217,6 +223,16 @@ def require_rpc(rpc: str | None) -> str:
     if not rpc:
         raise UserError("name a node with --rpc URL, or set ROLLCALL_RPC")
     return rpc
+
+
+def served_run(reader: Reader, asked: int | None) -> RunInfo:
+    """Return the run that is meant, the only one if none is named; raise `UserError` if that is not clear."""
+    served = reader.runs()
+    meant = [info for info in served if asked in (None, info.run_id)]
+    if len(meant) == 1:
+        return meant[0]
+    listed = ", ".join(str(info.run_id) for info in served) or "none"
+    raise UserError(f"{reader.url} serves runs: {listed}; name one of them with --run")
 
 
 def _option(name: str, annotation: Any, default: Any) -> Parameter:

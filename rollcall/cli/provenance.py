@@ -4,8 +4,7 @@ from typing import Annotated
 
 import typer
 
-from protocol.user_error import UserError
-from rollcall.cli.options import DEPLOYMENT, TRUST, DeploymentFile, Rpc, example
+from rollcall.cli.options import DEPLOYMENT, TRUST, DeploymentFile, Rpc, example, served_run
 from rollcall.cli.verify import on_chain
 
 OrchestratorUrl = Annotated[
@@ -61,7 +60,8 @@ def provenance(
     from rollcall.frame.console import open_console
 
     with Reader(orchestrator) as reader:
-        run_id = only_run(reader.url, [info.run_id for info in reader.runs()], run)
+        info = served_run(reader, run)
+        run_id = info.run_id
         lineage = read_lineage(reader, run_id, version=version, num_steps=steps)
         excluded = {
             address
@@ -75,21 +75,10 @@ def provenance(
             show_back(open_console(), lineage, excluded, all_groups=groups)
         if check:
             spoke_for = None if rpc is None else on_chain(reader, rpc, deployment, run_id)
-            info = reader.run(run_id)
             wrong = check_groups(
                 *(reader, info, lineage), count=check, say=_say, spoke_for=spoke_for
             )
             _report(wrong, check)
-
-
-def only_run(url: str, served: list[int], asked: int | None) -> int:
-    """Return the run that is meant; raise `UserError` if that is not clear."""
-    if asked is None and len(served) == 1:
-        return served[0]
-    if asked in served:
-        return int(asked)
-    listed = ", ".join(map(str, served)) or "none"
-    raise UserError(f"{url} serves runs: {listed}; name one of them with --run")
 
 
 def _say(text: str) -> None:

@@ -9,11 +9,12 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from client.model_folder import require_model
 from ledger.amounts import USUAL, Token
 from ledger.setting import Amount
+from local.settings import Settings
 from protocol.canonical import content_digest
 from protocol.checks.drops import DropPolicy
 from protocol.constants import MICRO
@@ -33,10 +34,8 @@ HELD_OUT_START = 1 << 32
 sums there that no lower index gives."""
 
 
-class RunPlan(BaseModel):
+class RunPlan(Settings):
     """What an operator chooses about a run. `rollcall launch --print-config` writes one."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     name: str = "arithmetic-demo"
     """Shown to workers."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -75,39 +76,37 @@ def watch(
     rpc, named = require_rpc(rpc), tuple(run or ())
     account = None if dry_run else Account.from_key(key_from_environment())
     configure_logging("watcher")
-    held = hold_folder(state, "--state")
     ledger = connect(rpc, read_deployment(deployment), account)
     missing = [number for number in named if not 1 <= number <= ledger.num_runs()]
     if missing:
         raise UserError(
             f"there is no run {missing[0]} on the ledger in {deployment}: see `rollcall run list`"
         )
-    reader = Reader(url)
-    runs = Served(reader, named=named)
-    policy = Mandate(
-        sends=account is not None,
-        demands=demand,
-        escalates=escalate,
-        answers=answer,
-        run_ids=runs.seen,
-    )
-    try:
-        watcher = Watcher(
-            ledger,
-            state,
-            address=account.address if account else None,
-            files=lambda posted: fetch(reader, posted),
-            policy=policy,
-            verdicts=lambda run_id, digest: verdicts(reader, run_id, digest),
+    with hold_folder(state, "--state"), Reader(url) as reader:
+        runs = Served(reader, named=named)
+        policy = Mandate(
+            sends=account is not None,
+            demands=demand,
+            escalates=escalate,
+            answers=answer,
+            run_ids=runs.seen,
         )
-    except LedgerError as error:
-        raise UserError(str(error)) from error
-    who = f"as {account.address}" if account else "and sending nothing"
-    listed = ", ".join(map(str, sorted(runs.seen))) or "none yet"
-    open_console().print(f"watching the runs that {url} serves ({listed}), {who}")
-    voice = Voice("chain", at=hosts_only(rpc))
-    stop = stop_on_signals("finishing the round in hand")
-    with held, reader:
+        try:
+            watcher = Watcher(
+                ledger,
+                state,
+                address=account.address if account else None,
+                files=partial(fetch, reader),
+                policy=policy,
+                verdicts=partial(verdicts, reader),
+            )
+        except LedgerError as error:
+            raise UserError(str(error)) from error
+        who = f"as {account.address}" if account else "and sending nothing"
+        listed = ", ".join(map(str, sorted(runs.seen))) or "none yet"
+        open_console().print(f"watching the runs that {url} serves ({listed}), {who}")
+        voice = Voice("chain", at=hosts_only(rpc))
+        stop = stop_on_signals("finishing the round in hand")
         while not stop.is_set():
             runs.look()
             step(watcher, voice)

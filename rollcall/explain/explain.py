@@ -209,7 +209,8 @@ def compare(
     spoke_for: SpokeFor | None,
 ) -> Judgement:
     """Compare one verdict with this replay of its rollouts; `about` is (run, work)."""
-    same = sum(_expected(findings, m.rollout, m.position) == m.expected for m in verdict.mismatches)
+    expected = [found.expected.tolist() for found in findings]
+    same = sum(_at(expected, m.rollout, m.position) == m.expected for m in verdict.mismatches)
 
     def judged(is_reproduced: bool | None, remark: str) -> Judgement:
         return Judgement(verdict, is_reproduced, remark, same)
@@ -253,8 +254,9 @@ def _named_elsewhere(verdict: Verdict, findings: Sequence[Findings]) -> str:
     """Return something that a verdict names but the work lacks; empty if it has everything."""
     if not set(verdict.rollouts) <= set(range(len(findings))):
         return f"it is about rollouts {list(verdict.rollouts)}, which the work has not"
+    claimed = [found.claimed.tolist() for found in findings]
     for m in verdict.mismatches:
-        if _claimed(findings, m.rollout, m.position) != m.claimed:
+        if _at(claimed, m.rollout, m.position) != m.claimed:
             place = f"rollout {m.rollout}, position {m.position}"
             return f"it names token {m.claimed} at {place}, which the work has not"
     return ""
@@ -273,14 +275,6 @@ def signature_flaw(verdict: Verdict, domain: Domain, spoke_for: SpokeFor | None)
     if spoke_for(signer, verdict.verifier, verdict.decided_at):
         return ""
     return f"signed by {signer}, not for {verdict.verifier}"
-
-
-def _claimed(findings: Sequence[Findings], rollout: int, position: int) -> int | None:
-    return _at([found.claimed.tolist() for found in findings], rollout, position)
-
-
-def _expected(findings: Sequence[Findings], rollout: int, position: int) -> int | None:
-    return _at([found.expected.tolist() for found in findings], rollout, position)
 
 
 def _at(rows: Sequence[Sequence[int]], rollout: int, position: int) -> int | None:

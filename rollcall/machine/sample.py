@@ -23,6 +23,7 @@ from protocol.policies.manifest import Weights, entries, policy_digest
 from protocol.signing import Domain
 from protocol.user_error import UserError
 from protocol.verdict import Thresholds
+from rollcall.cli.options import served_run
 from rollcall.cli.spec import read_thresholds
 from rollout_worker.engines.causal import read_weights
 from rollout_worker.replay.calibrate import Workload, workload_of
@@ -65,7 +66,7 @@ def from_run(
 ) -> Subject:
     """Fetch a run's newest policy into `scratch`, every tensor checked, and its first problems."""
     with Reader(url) as reader:
-        info = _run(reader, run_id)
+        info = served_run(reader, run_id)
         if info.newest_version < 0:
             raise UserError(
                 f"run {info.run_id}'s trainer has published nothing yet: try again later"
@@ -80,16 +81,6 @@ def from_run(
         workload,
         info.spec.thresholds,
     )
-
-
-def _run(reader: Reader, run_id: int | None) -> RunInfo:
-    if run_id is not None:
-        return reader.run(run_id)
-    runs = reader.runs()
-    if len(runs) != 1:
-        numbers = ", ".join(str(run.run_id) for run in runs) or "none"
-        raise UserError(f"{reader.url} serves {numbers}: name one with --run N")
-    return runs[0]
 
 
 def _brought(reader: Reader, info: RunInfo, folder: Path) -> Weights:
