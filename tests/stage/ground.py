@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from ledger.deployment import LedgerTerms
+from ledger.sender import Sender
 from ledger.state import RunParams
 from protocol.run import RunSpec
 from tests.stage.terms import person
@@ -40,6 +41,10 @@ class Ground(Land):
         names += ["v0", "v1", "v2", "s0", "s1", "alice", "bob", "carol", *more]
         people = {name: person(name) for name in names}
         ground = cls.founded(people, clock or Clock(START), TERMS)
+        # Once for all runs: a permit for each budget is a tenth of what opening a run takes.
+        token, ledger = (ground.deployment.token, ground.deployment.ledger)
+        allow = ground.node.contract("TestToken", token).encode_abi("approve", [ledger, 1 << 255])
+        Sender(ground.node, people["operator"]).send(token, bytes.fromhex(allow[2:]))
         for name in ("v0", "v1", "v2", "alice", "bob", "carol", "operator", *more):
             ground.by(name).mint(ground.address(name), 10 * STAKE)
             ground.by(name).register(2 * STAKE, ground.address(name), ground.address(name))
