@@ -10,7 +10,7 @@ from fractions import Fraction
 from itertools import islice
 
 from protocol.environments import dress, expressions, numerals, tokens
-from protocol.environments.dress import bare, closing_brace, has_digit
+from protocol.environments.dress import bare, closing_brace, has_digit, stripped
 from protocol.environments.numerals import states
 
 ANSWER_LINE = "####"
@@ -33,6 +33,8 @@ SOURCES = (
 
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*")
 
+_MARKS = re.compile(r"""[\s"'`$*()\[\]{}.,:;!|]+""", re.ASCII)
+
 
 def is_number(completion: str, value: Fraction, *, expressions: bool) -> bool:
     """Say whether a completion's final answer is this number; see `numerals.states`."""
@@ -40,10 +42,23 @@ def is_number(completion: str, value: Fraction, *, expressions: bool) -> bool:
     return answer is not None and states(answer, value, expressions=expressions)
 
 
-def is_text(completion: str, text: str) -> bool:
-    """Say whether a completion's final answer is this text, letter by letter."""
-    answer = final_answer(completion, lambda line: bare(line) != "")
-    return answer is not None and bare(answer) == text
+def is_text(completion: str, text: str, spellings: str = "(?!)") -> bool:
+    """Say whether a completion's final answer is this text, letter by letter, or a spelling of it.
+
+    `spellings` is a regular expression for the whole answer, its marks and brackets become spaces.
+    Words of an echo may be the text: ten is `a` in base 16.
+    """
+
+    def is_it(line: str) -> bool:
+        plain, said = stripped(line), bare(line)
+        if plain is None or said is None:
+            return False
+        forms = [_MARKS.sub(" ", form).strip() for form in (plain, said)]
+        is_echoed = said == "" and forms[0].split()[-1:] == [text]
+        return said == text or is_echoed or any(re.fullmatch(spellings, form) for form in forms)
+
+    answer = final_answer(completion, lambda line: bare(line) != "" or is_it(line))
+    return answer is not None and is_it(answer)
 
 
 def final_answer(completion: str, says_something: Callable[[str], bool]) -> str | None:
@@ -61,7 +76,9 @@ def final_answer(completion: str, says_something: Callable[[str], bool]) -> str 
         line = lines[1] if is_cut and lines[1].startswith(lines[0]) else lines[0]
         return line if len(line) <= MAX_ANSWER_CHARS else None
     box = _BOX.match(completion, boxes) if boxes >= 0 else None
-    return None if box is None else _boxed(completion[box.end() :][: MAX_ANSWER_CHARS + 1])
+    inside = None if box is None else _boxed(completion[box.end() :][: MAX_ANSWER_CHARS + 1])
+    is_negative = completion[max(boxes - 1, 0) : max(boxes, 0)] in ("-", "\u2212")
+    return f"-({inside})" if inside and is_negative else inside
 
 
 def _marked_lines(
@@ -83,10 +100,16 @@ def _marked_lines(
             line = completion[start : min(line_end, start + MAX_ANSWER_CHARS + 1)]
             if says_something(line):
                 yield start, line_end
-            if bare(line) != "" or line_end == stop:
+            if not _is_heading(line) or line_end == stop:
                 break
             start = line_end + 1
         end = len(completion[:mark].rstrip("#"))
+
+
+def _is_heading(line: str) -> bool:
+    """Say whether a line only announces the answer: an echo, a fence, a rule."""
+    plain = bare(line)
+    return plain is not None and plain.strip("-|") == ""
 
 
 def _boxed(text: str) -> str | None:

@@ -51,19 +51,30 @@ class _Arithmetic:
         sign = self._take("-+")
         value = self._product() * (-1 if sign == "-" else 1)
         while sign := self._take("-+"):
-            value += self._product() * (-1 if sign == "-" else 1)
+            is_negative = (sign == "-") != (self._take("-") == "-")
+            value += self._product() * (-1 if is_negative else 1)
         return value
 
     def _product(self) -> Fraction:
+        """Multiply and divide; a bracket or a root that touches what it multiplies needs no sign."""
         value = self._power()
-        while operator := self._take("*/"):
-            sign = -1 if self._take("-") else 1
-            factor = sign * self._power()
-            value = value * factor if operator == "*" else value / factor
-        return value
+        operator = ""
+        while True:
+            is_touching = bool(self._tokens) and self._tokens[-1].is_attached
+            if is_touching and self._tokens[-1].kind in ("open", "root") and operator != "/":
+                value *= self._power()
+            elif operator := self._take("*/"):
+                sign = -1 if self._take("-") else 1
+                factor = sign * self._power()
+                value = value * factor if operator == "*" else value / factor
+            else:
+                return value
 
     def _power(self) -> Fraction:
         base = self._operand()
+        if self._tokens and self._tokens[-1].kind == "percent":
+            self._tokens.pop()
+            return base / 100
         if not self._take("^"):
             return base
         sign = -1 if self._take("-") else 1

@@ -7,6 +7,7 @@ each item from a fresh generator with a 256-bit hashed seed, and its answer is c
 `answers`. Left out: every other generator, until somebody has read it.
 """
 
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -122,8 +123,32 @@ class Generated:
         if self._generator.numeric:
             is_right = is_number(completion, Fraction(problem.gold), expressions=False)
         else:
-            is_right = is_text(completion, problem.gold)
+            question = problem.prompt.removesuffix(f"\n{INSTRUCTION}\n")
+            is_right = is_text(completion, problem.gold, _spellings(question, problem.gold))
         return FULL_SCORE if is_right else 0
+
+
+_CONVERSION = re.compile(r"convert the (\S+) number (\w+) to (\S+)$", re.ASCII)
+_BASES = {2: ("binary", "0b"), 8: ("octal", "0o"), 16: ("hex(?:adecimal)?", "0x")}
+
+
+def _spellings(question: str, gold: str) -> str:
+    """Return how people write a numeral with its base, alone or behind the one it is converted from."""
+    conversion = _CONVERSION.search(question)
+    if conversion is None:
+        return "(?!)"
+    given, _ = _numeral(conversion[2], conversion[1])
+    wanted, base = _numeral(gold, conversion[3])
+    return f"(?:{given}(?: (?:converted )?(?:in|to) {base})? (?:=|is|equals) )?{wanted}"
+
+
+def _numeral(digits: str, name: str) -> tuple[str, str]:
+    """Return patterns for a numeral and for the names of its base, as `base-5` or `binary`."""
+    base = {"binary": 2, "hexadecimal": 16}.get(name) or int(name.removeprefix("base-"))
+    other, prefix = _BASES.get(base, ("(?!)", ""))
+    names = f"(?i:base[ -]?{base}|{other})"
+    before = f"(?:(?:in )?{names}(?: number| representation)?(?: is)? )?(?:{prefix})?"
+    return f"{before}{digits}(?: ?_ ?{base}| (?:in )?{names})?", names
 
 
 def _checked_settings(generator: Generator, config: Config) -> dict[str, int]:

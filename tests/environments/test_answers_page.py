@@ -6,11 +6,18 @@ from pathlib import Path
 
 import pytest
 
+from protocol.environments.answers import INSTRUCTION
 from protocol.environments.base import FULL_SCORE, Problem
 from protocol.environments.generated import Generated
 from protocol.environments.gsm8k import Gsm8k
+from tests.environments.forms import written
 
 PAGE = Path(__file__).parents[2] / "protocol/environments/answers.md"
+
+QUESTIONS = {
+    "e6": f"convert the base-6 number 1022 to hexadecimal\n{INSTRUCTION}\n",
+    "12043": f"convert the hexadecimal number 382 to base-5\n{INSTRUCTION}\n",
+}
 
 
 def rows() -> list[tuple[str, str, str, int]]:
@@ -22,15 +29,14 @@ def rows() -> list[tuple[str, str, str, int]]:
             scorers = [re.findall(r"`(\w+)`", cell) for cell in cells[2:]]
         elif cells and cells[0].startswith("`"):
             for names, marks in zip(scorers, cells[2:], strict=True):
-                found += [(name, written(cells[0]), cells[1], int(marks)) for name in names]
+                found += [(name, spanned(cells[0]), cells[1], int(marks)) for name in names]
     return found
 
 
-def written(cell: str) -> str:
-    """Return what a code span holds, with the characters that are given by number."""
-    text = cell.strip("`").removesuffix(" ") if cell.startswith("``") else cell[1:-1]
-    text = re.sub(r"⟨U\+([0-9A-F]+)⟩", lambda match: chr(int(match[1], 16)), text)
-    return text.replace("⏎", "\n")
+def spanned(cell: str) -> str:
+    """Return what a code span of a table holds."""
+    span = cell.strip("`").removesuffix(" ") if cell.startswith("``") else cell[1:-1]
+    return written(span.replace("\\|", "|"))
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +48,7 @@ def scorers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Gsm8k | Gener
 
 
 def test_the_tables_are_read_whole() -> None:
-    assert len(rows()) > 350
+    assert len(rows()) > 550
     assert {row[0] for row in rows()} == {"gsm8k", "chain_sum", "gcd", "base_conversion"}
     for scorer in ("gsm8k", "gcd", "base_conversion"):
         assert {marks for name, *_, marks in rows() if name == scorer} == {0, 1}
@@ -52,4 +58,5 @@ def test_the_tables_are_read_whole() -> None:
 def test_a_form_earns_what_its_row_says(
     scorers: dict[str, Gsm8k | Generated], scorer: str, completion: str, gold: str, marks: int
 ) -> None:
-    assert scorers[scorer].score(Problem("", gold, ""), completion) == marks * FULL_SCORE
+    problem = Problem(QUESTIONS.get(gold, ""), gold, "")
+    assert scorers[scorer].score(problem, completion) == marks * FULL_SCORE

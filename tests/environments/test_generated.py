@@ -89,6 +89,16 @@ def test_golden_problems(name: str, question: str, gold: str) -> None:
     assert problem.gold == gold
 
 
+def test_words_of_an_echo_are_answers_where_they_are_numerals() -> None:
+    """Ten is `a` from base 11 on, and an echo as "a" is taken off other answers."""
+    subject = Generated("base_conversion", {"max_base": 36, "min_value": 10, "max_value": 999})
+    problems = [subject.problem(index) for index in range(2000)]
+    assert {"a", "in", "is", "my", "so", "the"} & {problem.gold for problem in problems}
+    for problem in problems:
+        for completion in (problem.solution, f"#### The answer is **{problem.gold}**."):
+            assert subject.score(problem, completion) == FULL_SCORE, problem.gold
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_upstream_repeats_items_across_seeds_and_we_do_not(name: str) -> None:
     ours = [

@@ -156,15 +156,16 @@ DRESSES = (
     ),
     *("#### The answer is {}.", "#### <answer>{}</answer>", "#### {} ####", "#### {} people\n####"),
     *("#### US${}", "#### `{}`", "#### x = {}", "#### \\text{{{} km}}", "#### {} (in total)"),
+    *("#### | Total | {} |", "#### ***{}*** \U0001f389", "#### {} kg (1 stone)", "#### <b>{}</b>"),
+    *("#### Therefore, she has {} left.", "#### The sum of 3 and 4 is {}", "#### 0 + {0} = {0}"),
 )
 
 
 @pytest.mark.skipif(not REAL.exists(), reason=f"{REAL} is absent; set ROLLCALL_GSM8K to the file")
 def test_every_real_answer_scores_full_in_every_dress() -> None:
     gsm8k = Gsm8k({"path": str(REAL)})
-    for index in range(gsm8k.num_problems or 0):
-        problem = gsm8k.problem(index)
-        gold = int(problem.gold)
+    for gold in {int(gsm8k.problem(index).gold) for index in range(gsm8k.num_problems or 0)}:
+        problem = Problem("", str(gold), "")
         for number in (str(gold), f"{gold:,}", f"{gold:,}".replace(",", "\u202f"), f"{gold}.00"):
             for dress in DRESSES:
                 assert gsm8k.score(problem, dress.format(number)) == FULL_SCORE, (number, dress)

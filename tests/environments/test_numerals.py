@@ -43,7 +43,7 @@ def test_arithmetic_is_worked_out_where_it_is_no_repeated_question() -> None:
 
 @pytest.mark.parametrize("name", ["plain", "equations", "worked-out"])
 def test_no_form_states_another_number(name: str) -> None:
-    for more in (1,):
+    for more in (1, -1, 100):
         assert paid(name, expressions=True, more=more) == []
 
 
@@ -53,9 +53,9 @@ def test_doubt_lists_and_other_numbers_state_nothing() -> None:
 
 
 def test_there_are_as_many_refusals_as_forms_of_the_kinds_that_people_report() -> None:
-    assert len(FORMS["plain"]) > 250
-    assert len(FORMS["equations"]) + len(FORMS["worked-out"]) > 60
-    assert len(FORMS["nothing"]) > 200
+    assert len(FORMS["plain"]) > 1400
+    assert len(FORMS["equations"]) + len(FORMS["worked-out"]) > 400
+    assert len(FORMS["nothing"]) > 950
 
 
 @settings(deadline=None)
@@ -89,8 +89,8 @@ def test_whatever_looks_like_arithmetic_has_one_value_at_most(text: str) -> None
 
 
 def test_python_would_accept_foreign_digits_and_choke_on_long_ones() -> None:
-    assert int("٣") == 3 and int("1_0") == 10 and Fraction("1_0") == 10
-    assert number("٣") is None and number("1_0") is None
+    assert int("1٣") == 13 and int("1_0") == 10 and Fraction("1_0") == 10
+    assert number("1٣") is None and number("1_0") is None
     with pytest.raises(ValueError, match="digits"):
         int("9" * 10**6)
 
@@ -103,17 +103,55 @@ def test_digits_are_bounded() -> None:
 
 
 NESTED = [
-    *("\\text{" * 42, "\\frac{" * 42, "(" * 256, "\\frac{1}{" * 28 + "1" + "}" * 28, "<a" * 128),
+    "\\frac{1}{" * 28 + "1" + "}" * 28,
+    "<" * 120 + "1" * 64,
+    *("(" * 100 + "9" + ")" * 100, "1 (" * 60 + "1" + ")" * 60, "{1\\over" * 28 + "1" + "}" * 28),
     *(
-        "9^" * 64 + "9",
-        "-" * 255 + "1",
-        "1," * 128,
-        "'" * 256,
-        "\\boxed " * 36 + "9",
-        "\\sqrt" * 51,
+        (unit * 256)[:256]
+        for unit in (
+            *(
+                "\\text{",
+                "\\frac{",
+                "\\frac ",
+                "\\boxed ",
+                "\\sqrt",
+                "\\color{a}",
+                "√(",
+                "7²",
+                "1₁",
+            ),
+            *(
+                "(",
+                "{}",
+                "<a",
+                "<a b=",
+                "<<1=",
+                "'",
+                "a'",
+                "$",
+                "=",
+                "is ",
+                "is 1 ",
+                "or 1 ",
+                "-",
+                "|1",
+            ),
+            *(
+                "9^",
+                "9*",
+                "1/",
+                "1,",
+                "1 ",
+                "1(",
+                "a(1",
+                "1 (",
+                "x^",
+                "1 k",
+                "1 million ",
+                "50% of ",
+            ),
+        )
     ),
-    *("1 " * 128, "$" * 255 + "9", "x^" * 128, "9*" * 64 + "9", "(" * 100 + "9" + ")" * 100),
-    *("\\frac " * 42, "{" * 128 + "}" * 128, "is " * 85, "1/" * 64 + "1", "a'" * 128, "=" * 256),
 ]
 
 
@@ -143,7 +181,7 @@ def test_code_in_an_answer_is_not_run(tmp_path: Path) -> None:
     assert not target.exists()
 
 
-CLASSES = "850a4105cea7195d7681ca8fda104fec519012002e9fe3905b53f8686019c051"
+CLASSES = "aacd5db4989da23d477e442000a1a14c6ced6a10f128ab5474fdbc9d34fda519"
 """SHA-256 over what each character becomes, under every Python from 3.10 to 3.13."""
 
 
