@@ -215,8 +215,17 @@ def test_a_killed_process_is_replaced_and_nothing_is_lost(serve: Serve) -> None:
     signed_in = {"route": "/v1/session", "status": "200"}
     counted = serve.counted(one, "rollcall_requests_total", **signed_in)
     psutil.Process(one).kill()
-    wait_until(lambda: len(serve.pids()) == 2 and one not in serve.pids())
-    [new] = set(serve.pids()) - {other}
+    found: set[int] = set()
+
+    def are_two() -> bool:
+        nonlocal found
+        found = set(
+            serve.pids()
+        )  # read once: a process that begins shows its parent's words at first
+        return len(found) == 2 and one not in found
+
+    wait_until(are_two)
+    [new] = found - {other}
     answer = serve.at(new, "carol", carol.token).lease()
     assert answer.json()["code"] == "not_joined", "it knows her session and the run"
     assert serve.counted(new, "rollcall_requests_total", **signed_in) == counted
