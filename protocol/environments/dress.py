@@ -108,12 +108,9 @@ _EDGES = f" {SILENT}'`$*_~#()[]{{}}<>.,:;!=|"
 def without_dress(text: str) -> str | None:
     """Return the text in plain characters without tags and LaTeX, or None where it has others.
 
-    None is for what changes a number or hides one: digits of two scripts, relations as ≈ and ≤, marks
+    None is for what changes a number or hides one: digits of other scripts, relations as ≈ and ≤, marks
     upon digits, control characters. The text must be short: every step here is quadratic at worst.
     """
-    digits = [character for character in text if unicode_3_2.category(character) == "Nd"]
-    if len({ord(digit) - unicode_3_2.digit(digit) for digit in digits}) > 1:
-        return None
     text = _POWER.sub(lambda power: f"^({power[0].translate(_SMALL_DIGITS)})", text)
     text = _INDEX.sub(lambda index: f"_{index[0].translate(_SMALL_DIGITS)}", text)
     plain = [_plain(character, before) for before, character in zip(f" {text}", text, strict=False)]
@@ -155,7 +152,7 @@ def _plain(character: str, before: str) -> str | None:
         return _CHARACTERS[character]
     category = unicode_3_2.category(character)
     if category == "Nd":
-        return str(unicode_3_2.digit(character))
+        return character if character.isascii() else None
     if category[0] == "L" or (category[0] == "M" and unicode_3_2.category(before)[0] in "LM"):
         return character
     if category == "Cn":
