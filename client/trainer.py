@@ -20,6 +20,8 @@ class TrainerRoutes(PublicRoutes):
         batch = Batch.from_json(answer.content)
         if (batch.run_id, batch.step) != (run_id, step):
             raise Malformed(f"asked for step {step}, got step {batch.step} of run {batch.run_id}")
+        if len({group.work_digest for group in batch.groups}) < len(batch.groups):
+            raise Malformed(f"the batch of step {step} names a group twice")
         return batch
 
     def ack(self, run_id: int, step: int) -> None:

@@ -16,7 +16,12 @@ from orchestrator.services import Services
 from orchestrator.store.reports import Report
 from protocol.epoch import FraudReport
 from protocol.errors import Forbidden, NotFound
-from protocol.messages import FraudReportSignature, FraudReportTask, FraudReportTasks
+from protocol.messages import (
+    MOST_CLOSED,
+    FraudReportSignature,
+    FraudReportTask,
+    FraudReportTasks,
+)
 from protocol.signing import recover
 
 UNTAKEABLE = frozenset({"NotJoined", "SlashTooLarge", "BadReportTime", "ZeroAmount"})
@@ -25,10 +30,10 @@ may pass: a signer that withdrew in front of the transaction is left out of the 
 
 
 async def tasks(services: Services, run: Run) -> FraudReportTasks:
-    """Return the reports that still want signatures."""
-    found = [
-        r for r in (await services.store.reports.all(run.run_id)).values() if r.stage == "signing"
-    ]
+    """Return the newest reports that still want signatures."""
+    reports = (await services.store.reports.all(run.run_id)).values()
+    waiting = (report for report in reports if report.stage == "signing")
+    found = sorted(waiting, key=lambda report: -report.reported_at)[:MOST_CLOSED]
     return FraudReportTasks(
         tasks=tuple(
             FraudReportTask(**report.model_dump(exclude={"stage"}, mode="python"))

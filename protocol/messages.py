@@ -21,6 +21,13 @@ from protocol.wire import U32, U63, U64, Address, Ascending, AsTuple, Bytes32, N
 SELF_CHECK_GROUPS = 64
 """Fewest groups of a self-check: an alarm takes at least four, and drift as faint as shows in 64 pays."""
 
+MOST_VERIFIERS = 256
+"""Of one run: the ledger has a bit for each."""
+MOST_CLOSED = 64
+"""Closed votes shown at a time, and reports: their reader looks at each again."""
+MOST_RUNS = 1 << 16
+"""Of one orchestrator."""
+
 Reward = Annotated[int, Field(ge=0, le=FULL_SCORE)]
 Rewards = Annotated[tuple[Reward, ...], AsTuple, Field(max_length=MAX_GROUP_SIZE)]
 
@@ -31,11 +38,18 @@ class Request(Wire):
     MAX_ITEMS: ClassVar[int] = 1 << 9
 
 
+class Answer(Wire):
+    """What is read of an orchestrator, but for lists of what was asked for: the largest, a group's status, has a
+    prompt and the verdicts of all verifiers. A byte of it may cost its reader thirty."""
+
+    MAX_ITEMS: ClassVar[int] = 1 << 18
+
+
 DecimalText = Annotated[str, Field(pattern="^[0-9]+$", max_length=78)]
 """An amount that may exceed 64 bits; no token has one of more digits, and reading them would take forever."""
 
 
-class ErrorBody(Wire):
+class ErrorBody(Answer):
     """Every refusal: a code to act on, a message with the values and the remedy."""
 
     code: str
@@ -50,7 +64,7 @@ class RunStatus(StrEnum):
     CLOSED = "closed"
 
 
-class RunInfo(Wire):
+class RunInfo(Answer):
     """What anyone may know of a run before working for it."""
 
     run_id: U63
@@ -84,7 +98,7 @@ class RunRegistration(Request):
 
 
 class RunList(Wire):
-    runs: Annotated[tuple[RunInfo, ...], AsTuple]
+    runs: Annotated[tuple[RunInfo, ...], AsTuple, Field(max_length=MOST_RUNS)]
 
 
 class SessionRequest(Request):
@@ -94,8 +108,8 @@ class SessionRequest(Request):
     signature: Signature
 
 
-class Session(Wire):
-    token: str
+class Session(Answer):
+    token: Annotated[str, Field(max_length=4096)]
     address: Address
     expires_at: U64
 
@@ -149,13 +163,13 @@ class GroupState(StrEnum):
     REJECTED = "rejected"
 
 
-class SubmissionStatus(Wire):
+class SubmissionStatus(Answer):
     """Where one submission stands, and everything that its replay needs."""
 
     work_digest: Bytes32
     state: GroupState
-    rejection: str
-    detail: str
+    rejection: Annotated[str, Field(max_length=64)]
+    detail: Annotated[str, Field(max_length=1024)]
     lease: SignedLease
     body: Bytes32
     """Blob of the submission's compressed body; of one that admission rejects the digest alone is kept."""
@@ -168,7 +182,7 @@ class SubmissionStatus(Wire):
     """The epoch whose secret decides on its replay: the one open when it was received."""
     draw_rate_millionths: U32
     """The share of such groups that is replayed. Both are 0 until that secret is in an epoch's file."""
-    verdicts: Annotated[tuple[Verdict, ...], AsTuple]
+    verdicts: Annotated[tuple[Verdict, ...], AsTuple, Field(max_length=MOST_VERIFIERS)]
 
 
 class PolicyPublication(Wire):
@@ -225,17 +239,17 @@ class ClosedVote(Wire):
     """A group on which as many have sealed as must agree: who sealed sends its verdict."""
 
     work_digest: Bytes32
-    seals: Annotated[tuple[Seal, ...], AsTuple]
+    seals: Annotated[tuple[Seal, ...], AsTuple, Field(max_length=MOST_VERIFIERS)]
     """The caller's, and others' up to the run's threshold."""
 
 
 class AuditTasks(Wire):
     tasks: Annotated[tuple[AuditTask, ...], AsTuple]
-    closed: Annotated[tuple[ClosedVote, ...], AsTuple] = ()
+    closed: Annotated[tuple[ClosedVote, ...], AsTuple, Field(max_length=MOST_CLOSED)] = ()
     """Where a verdict of the caller is awaited, newest first."""
 
 
-class VerdictReply(Wire):
+class VerdictReply(Answer):
     """Where the group stands with this verdict counted."""
 
     state: GroupState
@@ -254,8 +268,8 @@ class FraudReportTask(Wire):
     """The other group with gross evidence, if no hypothesis names what was done; else zero."""
 
 
-class FraudReportTasks(Wire):
-    tasks: Annotated[tuple[FraudReportTask, ...], AsTuple]
+class FraudReportTasks(Answer):
+    tasks: Annotated[tuple[FraudReportTask, ...], AsTuple, Field(max_length=MOST_CLOSED)]
 
 
 class FraudReportSignature(Request):
@@ -276,14 +290,14 @@ class VerifierInfo(Wire):
     """Verdicts that a quorum of the others overruled."""
     num_unopened: U63
     """Closed votes that it sealed and has not sent its verdict on."""
-    splits: dict[str, int]
+    splits: Annotated[dict[Address, U63], Field(max_length=MOST_VERIFIERS)]
     """By other verifier: groups that wait, or waited, because the two disagree and nobody was left to ask."""
     canaries_failed: U63
     """Passed canaries are not told: the verifier would learn which of its tasks they were."""
 
 
-class VerifierInfos(Wire):
-    verifiers: Annotated[tuple[VerifierInfo, ...], AsTuple]
+class VerifierInfos(Answer):
+    verifiers: Annotated[tuple[VerifierInfo, ...], AsTuple, Field(max_length=MOST_VERIFIERS)]
 
 
 class CanaryInfo(Wire):
@@ -296,8 +310,8 @@ class CanaryInfo(Wire):
     opening: CanaryOpening | None
 
 
-class CanaryInfos(Wire):
-    canaries: Annotated[tuple[CanaryInfo, ...], AsTuple]
+class CanaryInfos(Answer):
+    canaries: Annotated[tuple[CanaryInfo, ...], AsTuple, Field(max_length=MOST_RUNS)]
 
 
 class Contribution(Wire):
@@ -345,7 +359,7 @@ class EpochStage(StrEnum):
     FINAL = "final"
 
 
-class EpochInfo(Wire):
+class EpochInfo(Answer):
     """An epoch's file and header as proposed, and which verifiers have signed."""
 
     run_id: U63
@@ -355,7 +369,7 @@ class EpochInfo(Wire):
     """Blob of the epoch file; zero while the epoch is open."""
     header_digest: Bytes32
     """EIP-712 digest that verifiers sign; zero while the epoch is open."""
-    signers: Annotated[tuple[Address, ...], AsTuple]
+    signers: Annotated[tuple[Address, ...], AsTuple, Field(max_length=MOST_VERIFIERS)]
 
 
 class EpochSignature(Request):
@@ -370,7 +384,7 @@ class WorkerInfo(Wire):
     accepted_groups: U63
     """Taken and not rejected. Which of them wait for a replay is not told."""
     accepted_tokens: U63
-    rejected_by_reason: dict[str, int]
+    rejected_by_reason: Annotated[dict[Name, U63], Field(max_length=64)]
     is_excluded: bool
     exclusion: Annotated[str, Field(max_length=1024)]
     """Why, in words; empty for a worker that is not excluded."""
@@ -387,14 +401,16 @@ class WorkerInfo(Wire):
     last_nonce: U63
 
 
-class WorkerInfos(Wire):
-    runs: Annotated[tuple[WorkerInfo, ...], AsTuple]
+class WorkerInfos(Answer):
+    runs: Annotated[tuple[WorkerInfo, ...], AsTuple, Field(max_length=MOST_RUNS)]
 
 
-class Event(Wire):
+class Event(Answer):
     """A state change a person would ask about, as sent on the event stream."""
 
     kind: Name
     at: float
     run_id: U63
-    fields: dict[str, int | float | str]
+    fields: Annotated[
+        dict[Name, int | float | Annotated[str, Field(max_length=4096)]], Field(max_length=64)
+    ]

@@ -48,7 +48,14 @@ class RunSpec(Wire):
     protocol_version: int = PROTOCOL_VERSION
     name: Name
     environment: Name
-    environment_config: dict[str, Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)] | str] = {}
+    environment_config: Annotated[
+        dict[
+            Name,
+            Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]
+            | Annotated[str, Field(max_length=4096)],
+        ],
+        Field(max_length=64),
+    ] = {}
     environment_digest: Bytes32
     num_tasks: Annotated[int, Field(ge=1, lt=1 << 48)]
     """Tasks 0 … num_tasks − 1 may be leased."""

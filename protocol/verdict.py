@@ -100,7 +100,7 @@ class Thresholds(Wire):
     """Nats by which they lost, capped at `MARGIN_CAP_NATS` each."""
     gap: Bounds
     """Nats between recomputed and claimed log-surprisals."""
-    varied: Annotated[tuple[Name, ...], AsTuple]
+    varied: Annotated[tuple[Name, ...], AsTuple, Field(max_length=64)]
     """What was measured: engine, instruction set, threads, sequences at once, policy; one line each."""
     num_honest_groups: U32
     num_honest_tokens: U64

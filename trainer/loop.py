@@ -19,6 +19,7 @@ import structlog
 import torch
 
 from client.connection import Later
+from client.public import require_asked
 from client.trainer import TrainerRoutes
 from protocol.canonical import content_digest
 from protocol.constants import MAX_SUBMISSION_BYTES
@@ -127,6 +128,8 @@ class Trainer:
         while not self.stop.is_set():
             found = self.client.batch(self.config.run_id, step)
             if not isinstance(found, Later):
+                most = self.info.spec.groups_per_batch
+                require_asked(len(found.groups), most, "groups of a step")
                 return found
             self.stop.wait(found.seconds)
         raise Stopped

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 from orchestrator.store import keys
 from orchestrator.store.queue import Queue
+from protocol.messages import MOST_CLOSED
 from protocol.verdict import Seal
 
 HANDED_SECONDS = keys.HANDED_SECONDS
-NUM_CLOSED_SHOWN = 64
-"""Closed votes that one answer shows, newest first: what a verifier cannot open must not hide what it can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +67,7 @@ class VerifierStore:
     async def closed(self, run_id: int, verifier: str) -> dict[bytes, dict[str, Seal]]:
         """Return the closed votes that lack this verifier's verdict: by digest, each verifier's seal."""
         prefix = keys.run_prefix(run_id)
-        key, last = f"{prefix}unopened:{verifier}", NUM_CLOSED_SHOWN - 1
+        key, last = f"{prefix}unopened:{verifier}", MOST_CLOSED - 1
         digests = await self.queue.call("ZREVRANGE", key, 0, last)
         found = await self.queue.pipeline(
             [("HGETALL", f"{prefix}seals:{digest.decode()}") for digest in digests]

@@ -23,6 +23,8 @@ from rollout_worker.verify.verdicts import VerdictBook
 
 REPORT_SKEW_SECONDS = 3_600
 """How far a fraud report's time may be from this clock: chains' clocks drift."""
+MOST_SEEN = 10_000
+"""Reports that are remembered: an orchestrator may show others for ever."""
 
 
 class ReportSigner:
@@ -43,6 +45,10 @@ class ReportSigner:
         """Look at every report once: sign it, or say why not."""
         verifier = self._verifier
         tasks = verifier.routes.fraud_reports(self._run_id, give_up=verifier.stop.is_set).tasks
+        if (
+            len(self._seen) > MOST_SEEN
+        ):  # looked at again, at worst: what is signed twice is counted once
+            self._seen.clear()
         for task in tasks:
             about = (task.worker, task.work_digest)
             if about in self._seen or task.worker == verifier.identity:

@@ -317,6 +317,32 @@ def test_bodies_that_a_batch_names_for_one_another_are_left_out(
         assert tokens[:2] == [0, 0] and all(tokens[2:])
 
 
+OTHER = bytes([1] * 32)
+TOO_MANY: dict[str, Callable[[BatchGroup], BatchGroup]] = {
+    "names a group twice": lambda group: group,
+    "were asked for": lambda group: group.model_copy(update={"work_digest": OTHER}),
+}
+
+
+@pytest.mark.parametrize(("why", "more"), TOO_MANY.items(), ids=TOO_MANY)
+def test_a_batch_with_more_groups_than_a_step_has_is_not_taken(
+    why: str, more: Callable[[BatchGroup], BatchGroup], opening: Opening, tmp_path: Path
+) -> None:
+    """The record of the step would count a group's tokens for each time that the group is named."""
+    with opening(1) as market:
+
+        def longer(asked: Asked, answered: Answered | None) -> Answered | None:
+            if not (asked.path.endswith("/batches") and answered and answered.content):
+                return None
+            batch = Batch.from_json(answered.content)
+            groups = (*batch.groups, more(batch.groups[0]))
+            return Answered(200, batch.model_copy(update={"groups": groups}).to_json())
+
+        market.fault = longer
+        with pytest.raises(Malformed, match=why):
+            live(market, config(market, tmp_path, steps=1))
+
+
 def test_the_trainer_signs_what_it_trained_on(straight: tuple[Training, Path]) -> None:
     market, folder = straight
     trained = [line["trained_tokens"] for line in lines(folder)[1:]]
