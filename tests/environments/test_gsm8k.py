@@ -110,6 +110,9 @@ def test_a_file_costs_its_readers_no_more_than_its_bound(
         file.write("\n")
     with pytest.raises(Malformed, match="has more than"):
         Gsm8k({"path": path})
+    with monkeypatch.context() as off:
+        off.setattr("protocol.environments.gsm8k.MOST_BYTES", 1 << 20)
+        assert Gsm8k({"path": path}).num_problems == 1, "the whole file is read"
     os.mkfifo(tmp_path / "endless")
     with pytest.raises(NotFound, match="is no file"):
         Gsm8k({"path": str(tmp_path / "endless")})

@@ -40,7 +40,17 @@ from tests.stage.live import (
 )
 from tests.stage.waiting import wait_until
 
-NAMES = ("honest", "rounding", "misled", "unseen", "framed", "full", "crashing", "silenced")
+NAMES = (
+    "honest",
+    "rounding",
+    "misled",
+    "unseen",
+    "framed",
+    "full",
+    "ended",
+    "crashing",
+    "silenced",
+)
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +193,23 @@ def test_neither_a_full_disk_nor_an_odd_model_ends_the_answer_and_the_appeal_is_
             assert any(str(error) == line.get("reason") for line in said)
         assert step(worker.appeals())
         written(worker, slash_id)
+
+
+def test_without_another_try_one_odd_model_ends_all_answers_and_silence_concedes(
+    live: LiveMarket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> str:
+        raise KeyError("no such rope")
+
+    with accused(live, "ended") as worker:
+        slash_id = accuse(live, worker.seller.identity, keccak256(b"made up, of an odd model"))
+        with monkeypatch.context() as off:
+            off.setattr(Reasons, "put", fail)
+            off.setattr(Appeals, "_attempt", Appeals._attend)
+            with pytest.raises(KeyError):
+                step(worker.appeals())
+        assert worker.slash(slash_id).status is SlashStatus.PROPOSED
+        assert not worker.reasons(slash_id)
 
 
 @pytest.mark.parametrize("is_sent", [True, False])

@@ -28,7 +28,7 @@ from rollout_worker.engines.base import Engine
 from rollout_worker.engines.registry import open_engine
 from rollout_worker.verify.accusations import ReportSigner
 from rollout_worker.verify.epochs import Verifier
-from rollout_worker.verify.main import Watch, open_verifier
+from rollout_worker.verify.main import Watch, _find_runs, open_verifier
 from tests.adversarial.verifier.test_framing import false_work
 from tests.stage.accused import VERIFIERS, Accused, accused, quorum, stake_verifiers
 from tests.stage.light import Voter
@@ -163,6 +163,26 @@ def test_a_nameless_report_needs_a_second_gross_group_of_the_same_worker(
         (stage.honest, "own replay of the second group finds it none"),
     ):
         assert asked(stage, stage.task(stage.second, also=also), monkeypatch) == reason
+
+
+def test_a_report_takes_no_more_than_the_ledger_asks_for(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else an orchestrator that names ten times the stake of a run has all that its workers hold."""
+    task, routes = stage.task(stage.second, also=stage.first), stage.verifier.routes
+    more = task.model_copy(update={"amount": str(10 * STAKE)})
+    assert "are above" in asked(stage, more, monkeypatch)
+    lied = routes.run(stage.live.run_id).model_copy(update={"min_stake": more.amount})
+    monkeypatch.setattr(routes, "run", lambda *_, **__: lied)
+    assert asked(stage, more, monkeypatch) == "", "a verifier that believes it signs"
+    monkeypatch.setattr(routes, "runs", lambda **_: (lied,))
+    watches: dict[int, Watch] = {}
+    with capture_logs() as said:
+        _find_runs(stage.verifier, watches)
+    assert not watches
+    assert "asks for a stake of" in next(
+        e["reason"] for e in said if e["event"] == "run not watched"
+    )
 
 
 def test_another_s_word_takes_no_stake(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

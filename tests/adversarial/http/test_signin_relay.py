@@ -43,6 +43,14 @@ def test_a_relayed_sign_in_is_refused_where_the_domains_are_named(
         assert relayed(place, "evil.test") == status
 
 
+def test_who_serves_others_without_naming_its_sites_takes_any_site_s_sign_in(
+    ground: Ground, redis_url: str, tmp_path: Path
+) -> None:
+    """The app alone: what `main` asks of its settings is not asked."""
+    with opened(ground, redis_url, tmp_path, config={"host": "0.0.0.0"}) as place:
+        assert relayed(place, "evil.test") == 200
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.7", "market.test"])
 def test_nobody_serves_others_under_whatever_name_they_say(host: str) -> None:
     with pytest.raises(

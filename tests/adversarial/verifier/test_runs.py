@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from transformers import AutoConfig
 
 from client.retry import Unreachable
 from local.voice import Voice
@@ -76,6 +77,25 @@ def test_no_library_is_asked_to_run_code_or_to_fetch_kernels(tmp_path: Path) -> 
     for name, error in (("code", "trust_remote_code=True"), ("kernels", "`kernels` is either not")):
         with pytest.raises(Exception, match=error):
             CausalModel(folder(tmp_path / name, OTHERS[name]), device="cpu")
+
+
+def test_a_config_that_names_code_has_it_run_where_it_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By whoever answers a library's question at its terminal, as it is asked for every such model."""
+    there = folder(tmp_path, {"auto_map": {"AutoConfig": "evil.Config"}, "model_type": "other"})
+    (there / "evil.py").write_text(
+        f"from pathlib import Path\nPath({str(tmp_path / 'ran')!r}).touch()\n"
+        "from transformers import LlamaConfig\nclass Config(LlamaConfig): pass\n"
+    )
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    with pytest.raises(ValueError, match="trust_remote_code=True"):
+        CausalModel(there, device="cpu")
+    assert not (tmp_path / "ran").exists()
+    AutoConfig.from_pretrained(there)  # as libraries open it that are told nothing
+    assert (tmp_path / "ran").exists()
+    unfit = why_unfit((there / "config.json").read_bytes(), make_spec())
+    assert "auto_map" in str(unfit)
 
 
 UNUSABLE: dict[str, dict[str, Any]] = {
