@@ -14,45 +14,45 @@ table shows; memory, Redis and disk grow by honest work alone.
 import argparse
 import asyncio
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
-from itertools import cycle, islice
+from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import psutil
-import uvicorn
+import redis
 import zstandard
 
-from benchmarks.intake import (
-    NUM_CONNECTIONS,
-    WAVE,
+from benchmarks.serving import (
+    Market,
+    Served,
+    answer,
+    bare_server,
     cpu_of,
     load,
-    prepared,
-    read_requests,
-    redis_process,
+    market,
+    report_of,
     request_bytes,
-    server,
 )
-from orchestrator.budgets import HELD_SECONDS
-
-if TYPE_CHECKING:
-    from tests.stage.place import Place
+from orchestrator.budgets import HELD_SECONDS, MOST_HELD_SECONDS, PACE_SECONDS
+from orchestrator.config import Limits
+from protocol.messages import LeaseRequest, RunRegistration, SessionRequest
+from tests.stage.place import Place
 
 NUM_REQUESTS = 100_000
 ROUNDS = 4
 """Stretches of honest work of each kind, in turns: another load on the machine meets all."""
 WORKERS = tuple(f"w{n}" for n in range(16))
 """So that none needs more than the requests that one may make."""
+WARM = 500
+"""Honest submissions before anything is measured."""
 NUM_HOSTILE = 256
 """Connections of the attack; honest work has an eighth of them."""
 OUT = Path("build/bench/hostile.json")
@@ -88,10 +88,8 @@ class Phase:
         return 1e3 * sorted(self.took)[len(self.took) * 99 // 100]
 
 
-def hostile_requests(place: "Place") -> dict[str, bytes]:
+def hostile_requests(place: Place) -> dict[str, bytes]:
     """Return a whole HTTP request of each kind, by strangers without a stake but for one staked worker."""
-    from protocol.messages import LeaseRequest, RunRegistration, SessionRequest
-
     stranger, bob = place.party("stranger"), place.party("bob")
     bob.leases()
     zero, path, bomb = "0x" + "00" * 32, place.path, zstandard.compress(ELEMENTS)
@@ -109,7 +107,7 @@ def hostile_requests(place: "Place") -> dict[str, bytes]:
         "another's audits": (path("audits"), stranger.token, b'{"count":256}'),
     }
     found = {
-        kind: request_bytes(where, token, body)[4:] for kind, (where, token, body) in posts.items()
+        kind: request_bytes(where, token, body) for kind, (where, token, body) in posts.items()
     }
     found["a blob of no digest"] = get(f"/v1/blobs/{zero}")
     found["records of no version"] = get(path("lineage?first=4000000&last=4001000"))
@@ -120,32 +118,20 @@ def get(path: str) -> bytes:
     return f"GET {path} HTTP/1.1\r\nhost: market.test\r\n\r\n".encode()
 
 
-def serve(what: str, port: int, redis_url: str, folder: Path, count: int) -> None:
-    """Serve until killed, with every kind of hostile request written beside the honest ones."""
+def refuser() -> Any:
+    """Return a server that refuses as late as the orchestrator does whoever owes, and does nothing else."""
+    turn = 0.0
 
-    def also(place: "Place") -> None:
-        kinds = {kind: request.hex() for kind, request in hostile_requests(place).items()}
-        (folder / "hostile").write_text(json.dumps(kinds))
+    async def refuse(_scope: Any, _receive: Any, send: Any) -> None:
+        nonlocal turn
+        now = asyncio.get_running_loop().time()
+        turn = min(max(now + HELD_SECONDS, turn + PACE_SECONDS), now + MOST_HELD_SECONDS)
+        await asyncio.sleep(turn - now)
+        headers = [(b"content-length", b"2")]
+        await send({"type": "http.response.start", "status": 429, "headers": headers})
+        await send({"type": "http.response.body", "body": b"{}"})
 
-    if what == "bare":
-        app: Any = refuse
-    else:
-        app = prepared(redis_url, folder, count, {}, workers=WORKERS, also=also)()
-    uvicorn.run(
-        app,
-        port=port,
-        log_level="error",
-        access_log=False,
-        lifespan="off" if what == "bare" else "on",
-    )
-
-
-async def refuse(_scope: Any, _receive: Any, send: Any) -> None:
-    """Refuse a request as late as the orchestrator does whoever owes, and do nothing else."""
-    await asyncio.sleep(HELD_SECONDS)
-    headers = [(b"content-length", b"2")]
-    await send({"type": "http.response.start", "status": 429, "headers": headers})
-    await send({"type": "http.response.body", "body": b"{}"})
+    return refuse
 
 
 def attack(port: int, folder: Path, count: int) -> None:
@@ -169,73 +155,38 @@ def attack(port: int, folder: Path, count: int) -> None:
         writer.close()
 
     async def send() -> None:
+        print("attacking", flush=True)
         await asyncio.gather(*(send_some() for _ in range(NUM_HOSTILE)))
 
     asyncio.run(send())
     print(json.dumps(found))
 
 
-async def answer(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
-    """Read one answer whose length is stated."""
-    head = await reader.readuntil(b"\r\n\r\n")
-    at = head.lower().find(b"content-length:")
-    size = int(head[at + 15 : head.index(b"\r\n", at)]) if at >= 0 else 0
-    return head, await reader.readexactly(size)
-
-
-async def honest(port: int, requests: Iterable[bytes]) -> list[float]:
-    """Send submissions and return how long each took."""
-    pending, took = iter(requests), list[float]()
-
-    async def send_some() -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        for request in pending:
-            began = time.perf_counter()
-            writer.write(request)
-            head, body = await answer(reader)
-            if b" 200 " not in head[:16]:
-                raise RuntimeError((head + body).decode())
-            took.append(time.perf_counter() - began)
-        writer.close()
-
-    await asyncio.gather(*(send_some() for _ in range(NUM_CONNECTIONS)))
-    return took
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """The orchestrator under load, and where it keeps what it keeps."""
-
-    port: int
-    process: psutil.Process
-    folder: Path
-    redis_url: str
-
-    def used(self) -> tuple[int, int, int]:
-        """Return the bytes that the process and Redis hold, and those of blobs on disk."""
-        import redis
-
-        with redis.Redis.from_url(self.redis_url) as client:
-            held = int(client.info("memory")["used_memory"])
-        files = (path for path in (self.folder / "blobs").rglob("*") if path.is_file())
-        return self.process.memory_info().rss, held, sum(path.stat().st_size for path in files)
+def used(opened: Market, server: Served) -> tuple[int, int, int]:
+    """Return the bytes that the server and Redis hold, and those of blobs on disk."""
+    with redis.Redis.from_url(opened.redis_url) as client:
+        held = int(client.info("memory")["used_memory"])
+    blobs = (path for path in (opened.folder / "blobs").glob("[!l]*/**/*") if path.is_file())
+    return server.memory(), held, sum(path.stat().st_size for path in blobs)
 
 
 def add_stretch(
     phase: Phase,
-    server: Server,
+    opened: Market,
+    server: Served,
     requests: Sequence[bytes],
     attacker: "subprocess.Popen[bytes] | None" = None,
 ) -> None:
     """Send submissions and note what they and the attacker leave behind."""
     sender = psutil.Process(attacker.pid) if attacker else None
-    before, began = server.used(), time.perf_counter()
-    spent, sent = cpu_of(server.process), cpu_of(sender) if sender else 0.0
-    phase.took += asyncio.run(honest(server.port, requests))
+    before, began = used(opened, server), time.perf_counter()
+    spent, sent = server.cpu(), cpu_of(sender) if sender else 0.0
+    phase.took += asyncio.run(load(server.port, requests))
     phase.seconds += time.perf_counter() - began
-    phase.cpu_seconds += cpu_of(server.process) - spent
+    phase.cpu_seconds += server.cpu() - spent
     phase.attack_cpu_seconds += cpu_of(sender) - sent if sender else 0.0
-    rss, held, disk = (now - then for now, then in zip(server.used(), before, strict=True))
+    after = used(opened, server)
+    rss, held, disk = (now - then for now, then in zip(after, before, strict=True))
     phase.rss_bytes += rss
     phase.redis_bytes += held
     phase.disk_bytes += disk
@@ -256,35 +207,41 @@ class Found:
 def run(num_requests: int, num_submissions: int) -> Found:
     """Measure honest work of each kind in turns."""
     found, size = Found(), num_submissions // ROUNDS
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        total = 3 * size * ROUNDS + WAVE
-        with (
-            redis_process(folder) as redis_url,
-            server("market", redis_url, folder, total, module=MODULE) as (port, pid),
-            server("bare", redis_url, folder, 0, module=MODULE) as (bare_port, _),
-        ):
-            market = Server(port, psutil.Process(pid), folder, redis_url)
-            requests = iter(read_requests(folder / "requests"))
-            asyncio.run(load(port, list(islice(requests, WAVE))))
-            for _ in range(ROUNDS):
-                add_stretch(found.alone, market, list(islice(requests, size)))
-                with attacking(bare_port, folder, num_requests) as attacker:
-                    add_stretch(found.elsewhere, market, list(islice(requests, size)), attacker)
-                    attacker.kill()
-                began = time.perf_counter()
-                with attacking(port, folder, num_requests // ROUNDS) as attacker:
-                    add_stretch(found.beside, market, list(islice(requests, size)), attacker)
-                    answered = json.loads(attacker.communicate()[0])
-                found.attack_seconds += time.perf_counter() - began
-                for kind, codes in answered.items():
-                    found.answered.setdefault(kind, Counter()).update(codes)
+    with (
+        tempfile.TemporaryDirectory() as name,
+        market(Path(name), WORKERS) as opened,
+        opened.serve(1, Limits()) as server,
+        bare_server("benchmarks.hostile:refuser") as bare,
+    ):
+        folder = opened.folder
+        kinds = {kind: request.hex() for kind, request in hostile_requests(opened.place).items()}
+        (folder / "hostile").write_text(json.dumps(kinds))
+        asyncio.run(load(server.port, opened.submissions(WARM)))
+        for _ in range(ROUNDS):
+            add_stretch(found.alone, opened, server, opened.submissions(size))
+            requests = opened.submissions(size)
+            with attacking(bare.port, folder, num_requests) as attacker:
+                add_stretch(found.elsewhere, opened, server, requests, attacker)
+            requests, began = opened.submissions(size), time.perf_counter()
+            with attacking(server.port, folder, num_requests // ROUNDS) as attacker:
+                add_stretch(found.beside, opened, server, requests, attacker)
+                answered = json.loads(attacker.communicate()[0])
+            found.attack_seconds += time.perf_counter() - began
+            for kind, codes in answered.items():
+                found.answered.setdefault(kind, Counter()).update(codes)
     return found
 
 
-def attacking(port: int, folder: Path, count: int) -> "subprocess.Popen[bytes]":
+@contextmanager
+def attacking(port: int, folder: Path, count: int) -> Iterator["subprocess.Popen[bytes]"]:
+    """Have an attacker at work, which has begun."""
     words = ["--attack", str(port), str(folder), str(count)]
-    return subprocess.Popen([sys.executable, "-m", MODULE, *words], stdout=subprocess.PIPE)
+    command = [sys.executable, "-m", MODULE, *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as attacker:
+        assert attacker.stdout is not None
+        attacker.stdout.readline()
+        yield attacker
+        attacker.kill()
 
 
 def report(found: Found) -> dict[str, float]:
@@ -320,13 +277,8 @@ def main() -> None:
     parser.add_argument(
         "--submissions", type=int, help="of each kind; default: a fifth of the requests"
     )
-    parser.add_argument("--serve", nargs=5, help=argparse.SUPPRESS)
     parser.add_argument("--attack", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.serve:
-        what, port, redis_url, folder, count = arguments.serve
-        serve(what, int(port), redis_url, Path(folder), int(count))
-        return
     if arguments.attack:
         port, folder, count = arguments.attack
         attack(int(port), Path(folder), int(count))
@@ -335,18 +287,7 @@ def main() -> None:
     ratios = report(found)
     OUT.parent.mkdir(parents=True, exist_ok=True)
     sides = {name: asdict(getattr(found, name)) for name in ("alone", "elsewhere", "beside")}
-    machine = {"processor": processor(), "cores": os.cpu_count(), "command": " ".join(sys.argv)}
-    OUT.write_text(
-        json.dumps({"ratios": ratios, **machine, **sides, "codes": found.answered}) + "\n"
-    )
-
-
-def processor() -> str:
-    """Return the processor's name, as Linux tells it."""
-    about = Path("/proc/cpuinfo")
-    lines = about.read_text().splitlines() if about.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
+    OUT.write_text(json.dumps(report_of(ratios=ratios, **sides, codes=found.answered)) + "\n")
 
 
 if __name__ == "__main__":
