@@ -67,6 +67,11 @@ class PaidIndex:
         query = "SELECT header, place FROM paid WHERE run = ? AND what = ?"
         return self._rows.execute(query, (run_id, _name_of(int(worker, 16), nonce))).fetchall()
 
+    def of_payload(self, run_id: int, payload_digest: bytes) -> set[bytes]:
+        """Return the hashes of the headers that have a leaf with this payload."""
+        query = "SELECT header FROM paid WHERE run = ? AND what = ?"
+        return {header for [header] in self._rows.execute(query, (run_id, payload_digest))}
+
     def before(
         self, posted: Posted, history: History, read: Callable[[Posted], Published | None]
     ) -> PaidBefore:

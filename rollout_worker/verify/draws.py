@@ -1,4 +1,5 @@
-"""Hold what an epoch would pay to its draws before signing: what was to be replayed has its verdicts.
+"""Hold what an epoch would pay to what was paid before, and to its draws, before signing: what was to be replayed
+has its verdicts, and nothing is paid again.
 
 An auditor holds every group to the same rule later (`audit/draws.py`), when it is paid. Here only those are
 fetched that can have been drawn: by the record and the revealed secret of an epoch that was open when the work
@@ -13,6 +14,7 @@ from functools import cache
 from audit.chain_facts import Keys
 from audit.draws import PaidCounts, PublicDraws, Quorum, examine
 from audit.epoch import EpochRefused, check_group, read_file
+from audit.paid import PaidIndex
 from client.public import MAX_EPOCH_BYTES, PublicRoutes
 from ledger.ledger import Ledger
 from ledger.state import LedgerStatus, RunState
@@ -50,23 +52,27 @@ class DrawCheck:
         info: RunInfo,
         domain: Domain,
         book: VerdictBook,
+        *,
+        paid: PaidIndex,
     ) -> None:
         self._routes = routes
         self._ledger = ledger
         self._info = info
         self._domain = domain
         self._book = book
+        self._paid = paid
         self._keys = Keys(ledger)
         self._posted: dict[int, PostedEpoch] = {}
         self._num_final = 0
         """Epochs that were final when they were last looked at."""
 
     def check(self, file: EpochFile, work: Mapping[bytes, Contribution], state: RunState) -> None:
-        """Raise `EpochRefused` unless each of the file's groups that was drawn was replayed well.
+        """Raise `EpochRefused` unless each of the file's groups is new, and was replayed well where it was drawn.
 
         `work` is the file's, by digest; a group drawn by a secret that is not out must wait for its epoch.
         """
         before = self._before(file.epoch, state)
+        self._require_new(file, before)
         secrets = {number: posted.secret for number, posted in enumerate(before)}
         public = self._public(state, secrets | {file.epoch: file.secret})
         records = PaidCounts(sum((posted.num_groups for posted in before), Counter()))
@@ -74,6 +80,19 @@ class DrawCheck:
         for digest, item in work.items():
             if self._can_be_drawn(digest, item, records, public, state.num_opened):
                 self._examine(digest, item, records, public)
+
+    def _require_new(self, file: EpochFile, before: list[PostedEpoch]) -> None:
+        """A payload names its lease, so honest work has its own: anybody proves a second one, and takes the
+        stakes of those who signed it. Of work that is not looked at only this shows that it is not its lease's.
+        """
+        epochs = {posted.header_hash: number for number, posted in enumerate(before)}
+        for item in file.contributions:
+            paid = self._paid.of_payload(self._info.run_id, item.payload_digest)
+            for header_hash in paid & epochs.keys():
+                raise EpochRefused(
+                    f"nonce {item.nonce} of {item.worker} has the payload of work that epoch "
+                    f"{epochs[header_hash]} paid"
+                )
 
     def _examine(
         self, digest: bytes, item: Contribution, records: PaidCounts, public: PublicDraws
@@ -142,6 +161,7 @@ class DrawCheck:
         if published.header(keccak256(data)).struct_hash() != header_hash:
             raise EpochRefused(f"the file of epoch {epoch} has not the header on chain")
         file = published.file
+        self._paid.add(self._info.run_id, header_hash, published.work)
         return PostedEpoch(
             header_hash, file.secret, Counter(item.worker for item in file.contributions)
         )

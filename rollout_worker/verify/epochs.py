@@ -15,6 +15,7 @@ import structlog
 from audit.chain_facts import facts_now
 from audit.epoch import EpochPlace, EpochRefused, check_file, check_group, read_file
 from audit.fraud import Facts
+from audit.paid import PaidIndex
 from audit.published import Openable, unknown
 from client.counters import Counters
 from client.public import MAX_EPOCH_BYTES
@@ -30,6 +31,7 @@ from protocol.signing import Domain, address_of, sign
 from protocol.verdict import Outcome
 from rollout_worker.config import VerifierConfig
 from rollout_worker.verify.draws import DrawCheck
+from rollout_worker.verify.kept import KeptFiles
 from rollout_worker.verify.verdicts import VerdictBook
 from rollout_worker.wallet import Wallet
 
@@ -49,6 +51,7 @@ class Verifier:
     domain: Domain
     routes: VerifierRoutes
     wallet: Wallet
+    kept: KeptFiles
     counters: Counters
     stop: threading.Event
 
@@ -78,8 +81,9 @@ class EpochSigner:
         self._run_id = info.run_id
         self._book = book
         self._clock = clock
+        paid = PaidIndex(verifier.config.data_dir / f"paid-{info.run_id}.sqlite")
         self._draws = DrawCheck(
-            verifier.routes, verifier.wallet.ledger, info, verifier.domain, book
+            verifier.routes, verifier.wallet.ledger, info, verifier.domain, book, paid=paid
         )
         self._refused: dict[bytes, Refusal] = {}
         self._log = structlog.get_logger().bind(run=info.run_id)
@@ -142,6 +146,7 @@ class EpochSigner:
         if digest != info.header_digest:
             raise EpochRefused("the proposed header does not follow from its file")
         self._draws.check(published.file, contributions, state)
+        self._verifier.kept.keep(data)
         return digest
 
     def _accounts(self, epoch: int, state: EpochState | None) -> Openable[AccountLeaf]:

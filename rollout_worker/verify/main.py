@@ -37,6 +37,7 @@ from rollout_worker.replay.registry import open_replayer
 from rollout_worker.verify.accusations import ReportSigner
 from rollout_worker.verify.drift import DriftBook
 from rollout_worker.verify.epochs import EpochSigner, Verifier
+from rollout_worker.verify.kept import KeptFiles, answering
 from rollout_worker.verify.recheck import Rechecker
 from rollout_worker.verify.verdicts import VerdictBook, VerdictSigner
 from rollout_worker.wallet import Wallet
@@ -278,9 +279,21 @@ def main(config: VerifierConfig, key: bytes) -> None:
 
 @contextmanager
 def open_verifier(config: VerifierConfig, key: bytes, stop: threading.Event) -> Iterator[Verifier]:
-    """Look at the market, then wire one verifier's parts together; its wallet is registered and staked."""
-    runs = look(config.orchestrator)
+    """Look at the market, then wire one verifier's parts together; its wallet is registered and staked.
+
+    What it signed before is answered for wherever the market is.
+    """
     wallet = Wallet.open(config.chain, key)
+    kept = KeptFiles(wallet.ledger, config.data_dir / "signed", address=wallet.address)
+    with answering(kept), _at_market(config, key, stop, wallet, kept) as verifier:
+        yield verifier
+
+
+@contextmanager
+def _at_market(
+    config: VerifierConfig, key: bytes, stop: threading.Event, wallet: Wallet, kept: KeptFiles
+) -> Iterator[Verifier]:
+    runs = look(config.orchestrator)
     require_verifiable(wallet, runs, config.runs)
     wallet.prepare()
     counters = Counters(config.data_dir, "verifier", every_seconds=config.metrics_seconds)
@@ -300,6 +313,7 @@ def open_verifier(config: VerifierConfig, key: bytes, stop: threading.Event) -> 
             domain=wallet.domain,
             routes=routes,
             wallet=wallet,
+            kept=kept,
             counters=counters,
             stop=stop,
         )

@@ -15,6 +15,7 @@ from client.verifier import VerifierRoutes
 from protocol.messages import RunInfo
 from rollout_worker.config import ReplayConfig
 from rollout_worker.verify.epochs import EpochSigner, Verifier
+from rollout_worker.verify.kept import KeptFiles
 from rollout_worker.verify.verdicts import VerdictBook
 from tests.stage.in_process import InProcess
 from tests.stage.place import HOST, Place
@@ -67,6 +68,7 @@ def verifier_of(
         domain=place.services.chain.domain,
         routes=VerifierRoutes(connection),
         wallet=SimpleNamespace(ledger=ledger or place.ground.by("v0")),  # type: ignore[arg-type]
+        kept=KeptFiles(place.ground.by("v0"), folder / "signed", address=party.address),
         counters=counters or Counters(folder, "verifier"),
         stop=threading.Event(),
     )
