@@ -7,9 +7,10 @@ and this disk alone, and goes on beside everything that waits for the orchestrat
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 
@@ -78,11 +79,19 @@ def _nowhere(_posted: Posted) -> None:
     """Have no other source: what was signed is here."""
 
 
+class Duty(Protocol):
+    """What costs stake where it is not done in time."""
+
+    def step(self) -> None:
+        """Do what there is to do."""
+        ...
+
+
 @contextmanager
-def answering(kept: KeptFiles, *, seconds: float = ROUND_SECONDS) -> Iterator[None]:
-    """Answer in a thread of its own; one round at least, however soon its owner ends."""
+def answering(*duties: Duty, seconds: float = ROUND_SECONDS) -> Iterator[None]:
+    """Do duties in a thread of their own; each once at least, however soon their owner ends."""
     stop = threading.Event()
-    thread = threading.Thread(target=_answer, args=(kept, stop, seconds))
+    thread = threading.Thread(target=_answer, args=(duties, stop, seconds))
     thread.start()
     try:
         yield
@@ -91,15 +100,20 @@ def answering(kept: KeptFiles, *, seconds: float = ROUND_SECONDS) -> Iterator[No
         thread.join()
 
 
-def _answer(kept: KeptFiles, stop: threading.Event, seconds: float) -> None:
-    said = ""
+def _answer(duties: Sequence[Duty], stop: threading.Event, seconds: float) -> None:
+    said: dict[Duty, str] = {}
     while True:
-        try:
-            kept.step()
-            said = ""
-        except Exception as error:  # noqa: BLE001 - nodes and disks raise anything, and silence costs the stake
-            if (told := one_line(error)) != said:
-                said = told
-                structlog.get_logger().error("demands not looked at", reason=said)
+        for duty in duties:
+            try:
+                duty.step()
+                said.pop(duty, None)
+            except Exception as error:  # noqa: BLE001 - nodes and disks raise anything, and silence costs the stake
+                if (told := one_line(error)) != said.get(duty):
+                    said[duty] = told
+                    structlog.get_logger().error("not looked at", duty=_name(duty), reason=told)
         if stop.wait(seconds):
             return
+
+
+def _name(duty: Duty) -> str:
+    return type(duty).__name__.lower()

@@ -38,6 +38,7 @@ from rollout_worker.verify.accusations import ReportSigner
 from rollout_worker.verify.drift import DriftBook
 from rollout_worker.verify.epochs import EpochSigner, Verifier
 from rollout_worker.verify.kept import KeptFiles, answering
+from rollout_worker.verify.pleas import Pleas
 from rollout_worker.verify.recheck import Rechecker
 from rollout_worker.verify.verdicts import VerdictBook, VerdictSigner
 from rollout_worker.wallet import Wallet
@@ -281,11 +282,12 @@ def main(config: VerifierConfig, key: bytes) -> None:
 def open_verifier(config: VerifierConfig, key: bytes, stop: threading.Event) -> Iterator[Verifier]:
     """Look at the market, then wire one verifier's parts together; its wallet is registered and staked.
 
-    What it signed before is answered for wherever the market is.
+    What it signed before is answered for, and accusations are, wherever the market is.
     """
     wallet = Wallet.open(config.chain, key)
     kept = KeptFiles(wallet.ledger, config.data_dir / "signed", address=wallet.address)
-    with answering(kept), _at_market(config, key, stop, wallet, kept) as verifier:
+    pleas = Pleas(wallet.ledger, wallet.identity())
+    with answering(kept, pleas), _at_market(config, key, stop, wallet, kept) as verifier:
         yield verifier
 
 
