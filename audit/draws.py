@@ -28,13 +28,13 @@ from protocol.verdict import Outcome, Thresholds, Verdict, follows
 
 @dataclass(frozen=True, slots=True)
 class Quorum:
-    """Whose verdicts count (everyone who ever had a place), and how many are enough.
+    """Whose verdicts count (everyone who ever had a place), for which seat, and how many seats are enough.
 
-    Example: Quorum(threshold=2, members=("0x…", "0x…", "0x…"))
+    Example: Quorum(threshold=2, seats={"0x…": 0, "0x…": 1, "0x…": 2})
     """
 
     threshold: int
-    members: tuple[str, ...]
+    seats: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +176,9 @@ def _fault_of_replay(
     item: Contribution, status: SubmissionStatus, drawn: Drawn, public: PublicDraws
 ) -> str | None:
     quorum = public.quorum
+    # One that was replaced and whoever took its place were one quorum otherwise, both the operator's friends.
     outcomes = {
-        verdict.verifier: verdict.outcome
+        quorum.seats[verdict.verifier]: verdict.outcome
         for verdict in status.verdicts
         if _counts(verdict, drawn, public)
     }
@@ -203,6 +204,6 @@ def _counts(verdict: Verdict, drawn: Drawn, public: PublicDraws) -> bool:
         return False
     if not _covers(verdict, drawn, public.spec.thresholds):
         return False
-    if verdict.verifier not in public.quorum.members:
+    if verdict.verifier not in public.quorum.seats:
         return False
     return is_signed(verdict, public.domain, public.spoke_for, at=verdict.decided_at)

@@ -43,9 +43,10 @@ class Condemned:
     def of(self, run_id: int, work_hash: bytes) -> tuple[Condemnation, ...]:
         """Return as many verdicts on work, by its struct hash, as the ledger asks for, or none."""
         state, digest = self._ledger.run(run_id), self._digest(work_hash)
+        seats = self._ledger.seats(run_id)
         places = {who: place for place, who in enumerate(state.roster)}
         found = {
-            places[verdict.verifier]: verdict
+            seats[verdict.verifier]: Condemnation.of(verdict, places[verdict.verifier])
             for verdict in self._verdicts(run_id, digest)
             if verdict.verifier in places
             and (verdict.run_id, verdict.work_digest) == (run_id, digest)
@@ -53,8 +54,7 @@ class Condemned:
         }
         if len(found) < state.threshold:
             return ()
-        chosen = sorted(found)[: state.threshold]
-        return tuple(Condemnation.of(found[place], place) for place in chosen)
+        return tuple(found.values())[: state.threshold]
 
     def _digest(self, work_hash: bytes) -> bytes:
         """Return what the worker signed, of which only the struct's hash is known."""

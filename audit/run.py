@@ -108,7 +108,7 @@ def public_draws(record: PublicRecord, run_id: int, spec: RunSpec) -> PublicDraw
         run_id=run_id,
         spec=spec,
         domain=domain_of(ledger),
-        quorum=Quorum(threshold=state.threshold, members=state.roster),
+        quorum=Quorum(threshold=state.threshold, seats=ledger.seats(run_id)),
         spoke_for=Keys(ledger).spoke_for,
         secrets={posted.epoch: posted.secret for posted in record.epochs(run_id)},
         opened_at=cache(lambda epoch: ledger.epoch(run_id, epoch).opened_at or None),

@@ -117,6 +117,18 @@ class Runs(Door):
         """Return a run's state."""
         return self._call(self._ledger.functions.runOf(run_id), lambda found: RunState.of(*found))
 
+    def seats(self, run_id: int) -> dict[str, int]:
+        """Return everyone who ever had a verifier's place, with the seat that it speaks for.
+
+        Whoever takes a place has the seat of the one before: of one seat one verdict counts.
+        """
+        run = self.run(run_id)
+        if not run.replaced:
+            return {who: place for place, who in enumerate(run.roster)}
+        at = self._ledger.functions.verifierAt
+        found = (self._call(at(run_id, place)) for place in range(len(run.roster)))
+        return {str(who): int(seat) for who, seat in found}
+
     def num_runs(self) -> int:
         """Return how many runs exist; their ids are 1 to that."""
         return int(self._call(self._ledger.functions.numRuns()))

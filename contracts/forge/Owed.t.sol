@@ -290,7 +290,7 @@ contract OwedTest is World {
         disputes.answerCondemned(work, verdicts);
         verdicts = condemned(work, 2);
         verdicts[1] = verdicts[0];
-        vm.expectPartialRevert(IRunLedger.NoSuchVerifier.selector);
+        vm.expectPartialRevert(IDisputes.HeardBefore.selector);
         disputes.answerCondemned(work, verdicts);
         verdicts = condemned(work, 2);
         // What accepts does not condemn.
@@ -313,6 +313,20 @@ contract OwedTest is World {
         disputes.answerCondemned(work, verdicts);
     }
 
+    function test_AReportedWorkersClaimTakesNobodysPay() public {
+        later(SETTLE);
+        claimSum(workers[0], uint64((UNITS * 6) / 10));
+        claimSum(workers[1], uint64((UNITS * 5) / 10));
+        accuse(report(runId, workers[1], "work", 1), 3);
+        stop();
+        close();
+        decide();
+        disputes.payOwed(runId, workers[0]);
+        same(credit(workers[0]), (BUDGET * 6) / 10, "all of it, whoever is asked first");
+        disputes.refundRun(runId);
+        same(credit(operator), (BUDGET * 4) / 10, "the rest");
+    }
+
     function test_AReportedWorkerIsNotPaid() public {
         later(SETTLE);
         claimSum(workers[0], 100);
@@ -325,8 +339,8 @@ contract OwedTest is World {
         stop();
         close();
         decide();
+        vm.expectPartialRevert(IDisputes.NothingOwed.selector);
         disputes.payOwed(runId, workers[0]);
-        same(credit(workers[0]), 0, "nothing");
         disputes.refundRun(runId);
         same(credit(operator), BUDGET, "all of it");
     }

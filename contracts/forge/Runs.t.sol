@@ -389,7 +389,12 @@ contract RunsTest is World {
         later(WINDOW - 1);
         vm.expectPartialRevert(IRunLedger.TooEarly.selector);
         ledger.replaceVerifier(runId);
-        later(1);
+        later(SETTLE + 2);
+        vm.expectPartialRevert(IRunLedger.NoReplacement.selector);
+        ledger.replaceVerifier(runId);
+        vm.prank(operator);
+        ledger.proposeReplacement(runId, 0, workers[0]);
+        later(WINDOW);
         vm.prank(workers[0]);
         registry.unbond(1);
         vm.expectPartialRevert(IRunLedger.StakeTooLow.selector);

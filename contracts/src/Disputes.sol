@@ -259,18 +259,6 @@ contract Disputes is Slashing {
         return _ledger;
     }
 
-    function registry() external view returns (IStakeRegistry) {
-        return _registry;
-    }
-
-    function council() external view returns (ICouncil) {
-        return _council;
-    }
-
-    function unbondPeriod() external view returns (uint64) {
-        return _unbondPeriod;
-    }
-
     function proofs() external view returns (address) {
         return _proofs;
     }
@@ -398,7 +386,10 @@ contract Disputes is Slashing {
     function _slashSigners(uint256 runId, uint64 signerBitmap, address finder) private {
         uint128 minStake = _minStakeOf(runId);
         for (uint256 i = 0; signerBitmap >> i != 0; ++i) {
-            if ((signerBitmap >> i) & 1 == 1) _take(_ledger.verifierAt(runId, i), minStake, finder);
+            if ((signerBitmap >> i) & 1 == 0) continue;
+            // slither-disable-next-line unused-return -- whose seat it is does not matter
+            (address signer,) = _ledger.verifierAt(runId, i);
+            _take(signer, minStake, finder);
         }
     }
 

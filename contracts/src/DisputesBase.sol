@@ -82,6 +82,15 @@ abstract contract DisputesBase {
         _registry.seize(from, amount, finder);
     }
 
+    /// @dev Take these units of a worker's claims off the books.
+    function _settle(uint256 runId, address worker, uint128 units) internal {
+        uint128 left = _owed[runId][worker] - units;
+        _owed[runId][worker] = left;
+        Books storage books = _books[runId];
+        books.units -= units;
+        if (left == 0) --books.claimants;
+    }
+
     function _requireBefore(uint64 deadline) internal view {
         if (block.timestamp >= deadline) revert IDisputes.TooLate(uint64(block.timestamp), deadline);
     }

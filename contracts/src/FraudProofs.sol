@@ -222,11 +222,13 @@ contract FraudProofs {
         IRunLedger.Run memory run = _runOf(runId);
         if (verdicts.length < run.threshold) revert IRunLedger.QuorumTooSmall(verdicts.length, run.threshold);
         bytes32 workDigest = _digest(workHash);
+        uint256 heard = 0;
         for (uint256 i = 0; i < verdicts.length; ++i) {
             IDisputes.Condemnation calldata verdict = verdicts[i];
-            // Each once.
-            if (i > 0 && verdict.place <= verdicts[i - 1].place) revert IRunLedger.NoSuchVerifier(verdict.place);
-            address verifier = _ledger.verifierAt(runId, verdict.place);
+            (address verifier, uint256 seat) = _ledger.verifierAt(runId, verdict.place);
+            // Each seat once, or a verifier in league with the operator, which names its successors, is a quorum.
+            if ((heard >> seat) & 1 == 1) revert IDisputes.HeardBefore(verdict.place, seat);
+            heard |= 1 << seat;
             bytes32 digest = _digest(EpochHash.rejection(runId, workDigest, verifier, verdict));
             // slither-disable-next-line unused-return -- a signature that fails recovers to nobody, who is refused below
             (address signer,,) = ECDSA.tryRecoverCalldata(digest, verdict.signature);

@@ -90,7 +90,6 @@ contract Owed is DisputesBase {
 
     function stopOverdue(IDisputes.Work calldata work) external {
         uint64 since = _requireClaimed(work);
-        if (_reported[work.runId][work.worker]) revert IDisputes.WasReported(work.runId, work.worker);
         // While posting is paused nobody can answer by posting.
         uint64 pausedUntil = _council.pausedUntil();
         _requireFrom((since > pausedUntil ? since : pausedUntil) + _responseWindow);
@@ -101,7 +100,7 @@ contract Owed is DisputesBase {
         IRunLedger.Run memory run = _requireDecided(runId);
         uint128 units = _owed[runId][worker];
         if (units == 0) revert IDisputes.NothingOwed(runId, worker);
-        uint256 amount = _reported[runId][worker] ? 0 : uint256(units) * run.rate;
+        uint256 amount = uint256(units) * run.rate;
         uint256 left = run.budget - run.committed;
         Books memory books = _books[runId];
         _settle(runId, worker, units);
@@ -139,6 +138,7 @@ contract Owed is DisputesBase {
     function _requireClaimed(IDisputes.Work calldata work) private view returns (uint48 since) {
         since = _claimedAt[EpochHash.work(work)];
         if (since == 0 || since == CONDEMNED) revert IDisputes.NotClaimed(work.nonce);
+        if (_reported[work.runId][work.worker]) revert IDisputes.WasReported(work.runId, work.worker);
         (, uint64 paidFrom) = _decidedAt(_run(work.runId));
         if (paidFrom != 0) _requireBefore(paidFrom);
     }
@@ -147,15 +147,6 @@ contract Owed is DisputesBase {
         _claimedAt[EpochHash.work(work)] = mark;
         _settle(work.runId, work.worker, _unitsOf(work));
         emit IDisputes.OwedAnswered(work.runId, work.worker, work.nonce, mark == CONDEMNED);
-    }
-
-    /// @dev Take these units off the books.
-    function _settle(uint256 runId, address worker, uint128 units) private {
-        uint128 left = _owed[runId][worker] - units;
-        _owed[runId][worker] = left;
-        Books storage books = _books[runId];
-        books.units -= units;
-        if (left == 0) --books.claimants;
     }
 
     function _unitsOf(IDisputes.Work calldata work) private pure returns (uint128) {

@@ -207,10 +207,10 @@ contract RunLedger is RunEpochs, ReentrancyGuardTransient, Multicall {
         (verifiers, stewards) = Roster.split(run.roster.code);
     }
 
-    function verifierAt(uint256 runId, uint256 index) external view returns (address) {
+    function verifierAt(uint256 runId, uint256 index) external view returns (address verifier, uint256 seat) {
         bytes memory roster = _requireRun(runId).roster.code;
         if (index >= Roster.numVerifiers(roster)) revert NoSuchVerifier(index);
-        return Roster.memberAt(roster, index);
+        return (Roster.memberAt(roster, index), Roster.seatAt(roster, index));
     }
 
     function replacementOf(uint256 runId) external view returns (Replacement memory) {

@@ -156,12 +156,15 @@ contract RunSteering is RunFinality {
         if (places == RunRules.MAX_MEMBERS) {
             revert IRunLedger.AmountTooLarge(places + 1, RunRules.MAX_MEMBERS);
         }
+        _requireShort(run, roster, index);
         for (uint256 i = 0; i < places; ++i) {
-            if (Roster.memberAt(roster, i) == next && (run.replaced >> i) & 1 == 0) {
+            if (Roster.memberAt(roster, i) != next) continue;
+            // Back in its own seat it is who it was; in another one it would have two voices.
+            bool hasLeft = (run.replaced >> i) & 1 == 1;
+            if (!hasLeft || Roster.seatAt(roster, i) != Roster.seatAt(roster, index)) {
                 revert IRunLedger.AlreadyVerifier(next);
             }
         }
-        _requireShort(run, roster, index);
         uint48 earliest = _now() + run.challengeWindow;
         _replacements[runId] = IRunLedger.Replacement(index, next, earliest);
         emit IRunLedger.ReplacementProposed(runId, index, next, earliest);
@@ -171,24 +174,21 @@ contract RunSteering is RunFinality {
         IRunLedger.Run storage run = _requireRun(runId);
         if (run.status == IRunLedger.Status.Closed) revert IRunLedger.WrongStatus(runId, run.status);
         IRunLedger.Replacement memory due = _replacements[runId];
-        if (due.next == address(0)) revert IRunLedger.NoReplacement(runId);
+        // Not for ever, or one that staked again in time would have no such time when it next falls short.
+        if (due.next == address(0) || block.timestamp > uint256(due.earliest) + run.settleWindow) {
+            revert IRunLedger.NoReplacement(runId);
+        }
         if (block.timestamp < due.earliest) revert IRunLedger.TooEarly(block.timestamp, due.earliest);
         bytes memory roster = run.roster.code;
         // It has had the time to stake again.
         address before = _requireShort(run, roster, due.index);
         _requireStake(due.next, run.minStake);
 
-        (address[] memory verifiers, address[] memory stewards) = Roster.split(roster);
-        uint256 places = verifiers.length;
-        address[] memory extended = new address[](places + 1);
-        for (uint256 i = 0; i < places; ++i) {
-            extended[i] = verifiers[i];
-        }
-        extended[places] = due.next;
         run.replaced |= uint64(1 << due.index);
-        run.roster = Roster.write(extended, stewards);
+        run.roster = Roster.extend(roster, due.index, due.next);
         delete _replacements[runId];
-        emit IRunLedger.VerifierChanged(runId, due.index, before, uint8(places), due.next);
+        uint8 place = uint8(Roster.numVerifiers(roster));
+        emit IRunLedger.VerifierChanged(runId, due.index, before, place, due.next);
     }
 
     // ------------------------------------------------------------------ rules

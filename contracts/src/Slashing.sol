@@ -36,6 +36,9 @@ abstract contract Slashing is IDisputes, DisputesBase {
 
         atRiskOf[report.runId][report.worker] += report.amount;
         _reported[report.runId][report.worker] = true;
+        // Nothing more is owed to it, nor counted where what there is does not suffice for others' claims.
+        uint128 owed = _owed[report.runId][report.worker];
+        if (owed > 0) _settle(report.runId, report.worker, owed);
         slash.status = SlashStatus.Proposed;
         slash.deadline = uint64(block.timestamp) + appealWindow;
         slash.amount = report.amount;

@@ -111,6 +111,31 @@ contract SwapsVerifiers {
     }
 }
 
+/// @title Verdicts are counted by place, and whoever takes a verifier's place has one of its own
+contract CountsPlaces {
+    address[] private _verifiers;
+    uint256 private immutable _threshold;
+    mapping(bytes32 work => uint256) private _votes;
+
+    constructor(address[] memory verifiers, uint256 threshold) {
+        (_verifiers, _threshold) = (verifiers, threshold);
+    }
+
+    function giveUp(uint256 place, address next) external {
+        require(msg.sender == _verifiers[place], "not the verifier");
+        _verifiers.push(next);
+    }
+
+    function condemn(bytes32 work, uint256 place) external {
+        require(msg.sender == _verifiers[place], "not the verifier");
+        ++_votes[work];
+    }
+
+    function isCondemned(bytes32 work) external view returns (bool) {
+        return _votes[work] >= _threshold;
+    }
+}
+
 /// @title Merkle paths of any length, to leaves given as hashes: padding and inner nodes pass for leaves
 library CountsNothing {
     function verify(bytes32 root, bytes32 node, uint256 index, bytes32[] calldata proof)

@@ -41,6 +41,7 @@ DEPLOYABLE = (
     *("PaysAgain", "TakesItsWord", "IgnoresAnswers", "PaysAll", "PaysFirst", "NeedsPermit"),
     *("AsksGate", "LeavesAtOnce", "PaysFinderAll", "BondsFromStake", "ForgetsKeys"),
     *("RepostsHeaders", "ForgetsRetracted", "AsksForFree", "StopsEverything", "SwapsVerifiers"),
+    "CountsPlaces",
     "AnswersWithPadding",
     *("EachOnChain", "BatchedCredits"),  # for benchmarks only
 )

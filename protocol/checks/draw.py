@@ -72,5 +72,5 @@ def votes_that_condemn(threshold: int, num_verifiers: int) -> int:
 
 
 def is_vouched(outcomes: Sequence[Outcome], *, threshold: int) -> bool:
-    """Return whether one outcome per verifier is enough to pay a drawn group."""
+    """Return whether one outcome per seat of a verifier is enough to pay a drawn group."""
     return outcomes.count(Outcome.ACCEPTED) >= threshold

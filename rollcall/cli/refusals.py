@@ -102,6 +102,7 @@ SENTENCES = {
     "NotPayable": "no epoch could pay the work of nonce {nonce}: it is dated when nothing was owed",
     "AlreadyClaimed": "the work of nonce {nonce} is claimed already",
     "NotClaimed": "nothing claims the work of nonce {nonce} any more: it was answered",
+    "HeardBefore": "the verifier at place {place} has seat {seat}, whose verdict is among these already",
     "NothingOwed": "run {runId} owes {worker} nothing by receipts",
     "NothingLeft": "run {runId} has {uncommitted:amount} left and its receipts claim {owed:amount}",
     "AlreadyReported": "accusation {slashId:hex} stands already: `rollcall appeal` shows it",

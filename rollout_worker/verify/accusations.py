@@ -129,12 +129,13 @@ class ReportSigner:
         """Return why a vote may be open yet, or None: whoever signs or not tells what its own replay found."""
         ledger = self._verifier.wallet.ledger
         run, spoke_for = ledger.run(self._run_id), Keys(ledger).spoke_for
+        seats = ledger.seats(self._run_id)
         told = {
-            verdict.verifier
+            seats[verdict.verifier]
             for verdict in status.verdicts
             if verdict.outcome is not Outcome.UNDECIDED
             and (verdict.run_id, verdict.work_digest) == (self._run_id, status.work_digest)
-            and verdict.verifier in run.roster
+            and verdict.verifier in seats
             and is_signed(verdict, self._verifier.domain, spoke_for, at=verdict.decided_at)
         }
         if len(told) >= run.threshold:

@@ -173,7 +173,7 @@ class DrawCheck:
             run_id=self._info.run_id,
             spec=self._info.spec,
             domain=self._domain,
-            quorum=Quorum(threshold=state.threshold, members=state.roster),
+            quorum=Quorum(threshold=state.threshold, seats=self._ledger.seats(self._info.run_id)),
             spoke_for=self._keys.spoke_for,
             secrets=secrets,
             opened_at=cache(self._opened_at),

@@ -50,9 +50,8 @@ UNREACHED = {
         "minWindow, warnGflops": "in the deployment's terms",
     },
     "Disputes": {
-        "ledger, registry, council": "in the deployment file",
+        "ledger": "in the deployment file",
         "proofs": "code of the disputes' own, reached through them",
-        "unbondPeriod": "the registry's",
         "rulingWindow": "in the deployment's terms",
     },
     "Council": {

@@ -47,7 +47,8 @@ class WholeLedger(Ledger):
 
     def verifier_at(self, run_id: int, index: int) -> str:
         """Return who has a verifier's place, replaced or not."""
-        return str(self._call(self._ledger.functions.verifierAt(run_id, index)))
+        verifier, _ = self._call(self._ledger.functions.verifierAt(run_id, index))
+        return str(verifier)
 
     def require_quorum(self, run_id: int, digest: bytes, signatures: Mapping[str, bytes]) -> None:
         """Raise the refusal that a quorum's signatures over `digest` would meet now."""

@@ -165,6 +165,7 @@ interface IDisputes {
     error AlreadyClaimed(uint64 nonce, uint48 claimedAt);
     error NotClaimed(uint64 nonce);
     error NothingOwed(uint256 runId, address worker);
+    error HeardBefore(uint256 place, uint256 seat);
     error NothingLeft(uint256 runId, uint256 uncommitted, uint256 owed);
 
     event FraudProven(
@@ -334,14 +335,15 @@ interface IDisputes {
     function answerPaid(Work calldata work, IRunLedger.EpochHeader calldata header, WorkProof calldata paid)
         external;
 
-    /// @notice Strike a claim out for good by as many verifiers' verdicts as sign an epoch, in order of their places.
+    /// @notice Strike a claim out for good by as many verifiers' verdicts as sign an epoch. One that was replaced and
+    ///         whoever took its place are one.
     function answerCondemned(Work calldata work, Condemnation[] calldata verdicts) external;
 
     /// @notice End a run that has let a response window pass over a claim. Anyone may.
     function stopOverdue(Work calldata work) external;
 
     /// @notice Credit a worker, at the ledger, what it claimed of a closed run and nobody answered, from `paidFrom` on;
-    ///         nothing where a quorum reported it in this run. Anyone may.
+    ///         nothing where a quorum reported it in this run, for a report takes claims off the books. Anyone may.
     function payOwed(uint256 runId, address worker) external;
 
     /// @notice Credit the operator what a closed run neither committed nor owes, from `paidFrom` on.

@@ -346,11 +346,13 @@ interface IRunLedger is IRunStore {
     /// @notice Credit `to` out of what a closed run never committed. Disputes only.
     function creditUncommitted(uint256 runId, address to, uint256 amount) external;
 
-    /// @notice Name who shall take the place of a verifier whose stake is below `minStake`. Operator only.
+    /// @notice Name who shall take the place of a verifier whose stake is below `minStake`: nobody who had another
+    ///         seat of the run, and nobody who has a place. Operator only.
     function proposeReplacement(uint256 runId, uint8 index, address next) external;
 
-    /// @notice Carry a replacement out once `challengeWindow` has passed, if the old verifier is still short of stake
-    ///         and the new one is not. Anyone may. Places are never reused, so pending epochs keep their signers.
+    /// @notice Carry a replacement out once `challengeWindow` has passed and within `settleWindow` after that, if the old
+    ///         verifier is still short of stake and the new one is not. Anyone may. Places are never reused, so pending
+    ///         epochs keep their signers; the seat is.
     function replaceVerifier(uint256 runId) external;
 
     /// @notice Withdraw the caller's refunds in `token`.
@@ -394,7 +396,9 @@ interface IRunLedger is IRunStore {
     /// @notice Whether work dated `dated` is owed by this run: not within a halt, nor past a lapsed permit or the cap.
     function isOwed(uint256 runId, uint64 dated) external view returns (bool);
 
-    function verifierAt(uint256 runId, uint256 index) external view returns (address);
+    /// @notice Who has or had a place, and the seat it speaks for: one and whoever took its place have the same, which is
+    ///         the first one's place.
+    function verifierAt(uint256 runId, uint256 index) external view returns (address verifier, uint256 seat);
 
     function replacementOf(uint256 runId) external view returns (Replacement memory);
 

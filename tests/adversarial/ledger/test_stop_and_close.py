@@ -135,3 +135,26 @@ def test_a_worker_is_not_paid_twice_by_two_claims(world: World) -> None:
         world.by("alice").pay_owed(world.run_id, world.address("alice"))
     with refused("TooLate"):
         world.by("alice").claim_owed([taken(world, "alice", 2, 100, at=promise[1].received_at)])
+
+
+@pytest.mark.parametrize("is_reported", [False, True])
+def test_a_cheats_claim_does_not_halve_an_honest_workers_pay(
+    world: World, is_reported: bool
+) -> None:
+    """Bob cheated and claims all the same; more is claimed than there is, and alice is asked first.
+
+    Where his claim counts (the defence off) she gets an equal part, and the operator pays for her loss.
+    """
+    operator = world.by("operator")
+    operator.register(STAKE, world.address("operator"), world.address("operator"))
+    mine, false = taken(world, "alice", 1, UNITS * 6 // 10), taken(world, "bob", 1, UNITS * 5 // 10)
+    end(world)
+    world.by("alice").claim_owed([mine])
+    world.by("bob").claim_owed([false])
+    if is_reported:
+        world.accuse(world.report("bob"))
+    decide(world)
+    world.by("bob").pay_owed(world.run_id, world.address("alice"))
+    paid, left = (BUDGET * 6 // 10, STAKE) if is_reported else (BUDGET // 2, 0)
+    assert credit(world, "alice") == paid
+    assert operator.stake_of(world.address("operator")) == left
