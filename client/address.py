@@ -27,6 +27,8 @@ def checked(url: str) -> str:
     try:
         parts = urlsplit(url)
         problem = _problem(url, parts) or ("its port is 0" if parts.port == 0 else "")
+        if not problem and not _is_name(parts.hostname or ""):
+            problem = "its host is no name"
     except ValueError as error:
         problem = str(error)
     if problem:
@@ -44,19 +46,32 @@ def _problem(url: str, parts: SplitResult) -> str:
         return f"an orchestrator speaks http or https, not {parts.scheme}"
     if not parts.hostname:
         return "it names no host"
-    if any(letter.isspace() for letter in url):
+    if any(letter.isspace() or not letter.isprintable() for letter in url):
         return "there is a blank in it"
     if parts.query or parts.fragment:
         return "it ends in ? or #"
     return "leave out /v1" if parts.path.rstrip("/").endswith("/v1") else ""
 
 
+def _is_name(host: str) -> bool:
+    """Return whether a resolver takes it: its parts have 1 to 63 letters."""
+    try:
+        return bool(host.encode("idna"))
+    except UnicodeError:
+        return False
+
+
 def unanswered(url: str, reason: str) -> str:
     """Return that nobody answers at an address, why, through which proxy, and what to do."""
     remedy = next((text for sign, text in CAUSES if sign in reason), None)
     remedy = remedy or "check the address, or start one with `rollcall serve`"
-    parts = urlsplit(url)
-    proxy = getproxies().get(parts.scheme) or getproxies().get("all")
-    is_asked = proxy and not proxy_bypass(parts.hostname or "")
-    through = f" through the proxy {hosts_only(str(proxy))}" if is_asked else ""
+    proxy = proxy_to(url)
+    through = f" through the proxy {proxy}" if proxy else ""
     return f"no orchestrator answers at {url}{through} ({reason}): {remedy}"
+
+
+def proxy_to(url: str) -> str:
+    """Return the proxy through which an address is asked, as it may be shown; empty for none."""
+    parts, known = urlsplit(url), getproxies()
+    proxy = known.get(parts.scheme) or known.get("all")
+    return hosts_only(proxy) if proxy and not proxy_bypass(parts.hostname or "") else ""

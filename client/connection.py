@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import httpx
 
-from client.address import checked, unanswered
+from client.address import checked, proxy_to, unanswered
 from client.clock import MarketClock
 from client.counters import Counters
 from client.pace import paced
@@ -41,7 +41,7 @@ from protocol.errors import Busy, Malformed, MarketError, TokenExpired, TooLarge
 from protocol.messages import ErrorBody, Session, SessionRequest
 from protocol.signin import SignIn
 from protocol.signing import address_of, personal_digest, sign
-from protocol.user_error import UserError
+from protocol.user_error import UserError, one_line
 
 Result = TypeVar("Result")
 Transport = httpx.BaseTransport
@@ -52,6 +52,8 @@ NO_CONTENT = 204
 PARTIAL_CONTENT = 206
 SERVER_ERROR = 500
 SERVER_CANNOT = 501
+PASSES = (408, 425, 429)
+"""Statuses below 500 with which a proxy, too, says to come again."""
 BUSY: Mapping[str, Any] = {"how": "is busy", "patience": 10.0}
 """How it is told, once it lasts."""
 LATER_SECONDS = 0.5
@@ -137,10 +139,7 @@ class Connection:
         self._session: Session | None = None
         self._signing_in = threading.Lock()
         with self._mapped():
-            client = httpx.Client(
-                base_url=f"{self.url}/", timeout=retry.timeout_seconds, transport=transport
-            )
-        self._http = paced(client)
+            self._http = paced(_client(self.url, retry.timeout_seconds, transport))
 
     def __enter__(self) -> "Connection":
         return self
@@ -316,6 +315,24 @@ class Connection:
         return Session.from_json(self._once("POST", "session", request.to_json()).content)
 
 
+def _client(url: str, timeout: float, transport: Transport | None) -> httpx.Client:
+    """Open httpx's client. It opens every proxy of the environment, also those that this address is not asked by."""
+
+    def opened(**how: Any) -> httpx.Client:
+        return httpx.Client(base_url=f"{url}/", timeout=timeout, transport=transport, **how)
+
+    try:
+        return opened()
+    except (*FOREIGN, ImportError, ValueError, OSError) as error:
+        if proxy := proxy_to(url):
+            what = f"the proxy {proxy} cannot be used ({one_line(error)}): name one of http:// in HTTPS_PROXY or HTTP_PROXY, or"
+            raise Unreachable(f"{what} this host in NO_PROXY") from error
+        if url.startswith("https:") and isinstance(error, OSError):
+            what = f"the certificates that SSL_CERT_FILE or SSL_CERT_DIR names cannot be read ({one_line(error)})"
+            raise Unreachable(f"{what}: name an authority's file, or unset it") from error
+        return opened(trust_env=False)  # what is amiss there is not for this address
+
+
 def read(response: httpx.Response, parts: Iterable[bytes], most: int) -> bytes:
     """Read a body to its end, whatever length it claims; raise `TooLarge` past `most`."""
     received = bytearray()
@@ -331,7 +348,10 @@ def refusal(response: httpx.Response, parts: Iterable[bytes]) -> MarketError:
     try:
         body = ErrorBody.from_json(read(response, parts, MAX_REFUSAL_BYTES))
     except (Malformed, TooLarge):  # a proxy's page, or a process that died halfway
-        message = f"HTTP {response.status_code} from {response.url}, not an orchestrator's answer"
+        sent = f" to {response.headers['Location']}" if response.has_redirect_location else ""
+        message = (
+            f"HTTP {response.status_code}{sent} from {response.url}, not an orchestrator's answer"
+        )
         body = ErrorBody(code="", message=f"{message}: check host and port")
         if response.status_code == TooLarge.status:
             body = ErrorBody(code=TooLarge.code, message=message + PROXY_413)
@@ -340,6 +360,7 @@ def refusal(response: httpx.Response, parts: Iterable[bytes]) -> MarketError:
         after = bounded(body.retry_after_seconds)
     kind = errors.by_code().get(body.code)
     if kind is None:  # a proxy's answer, or a newer release's code
-        passes = response.status_code >= SERVER_ERROR and response.status_code != SERVER_CANNOT
+        status = response.status_code
+        passes = status in PASSES or (status >= SERVER_ERROR and status != SERVER_CANNOT)
         kind = Busy if passes else MarketError
     return kind(body.message, retry_after_seconds=after)

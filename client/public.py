@@ -172,8 +172,9 @@ class PublicRoutes:
         return bytes(joined)
 
     def _read(self, path: str, kind: type[Message], give_up: GiveUp | None = None) -> Message:
+        data = self._get(path, give_up)
         try:
-            return kind.from_json(self._get(path, give_up))
+            return kind.from_json(data)
         except Malformed as error:
             at = f"{self.url}/v1/{path}, not an orchestrator's answer: check host and port"
             raise Malformed(f"{error.message} from {at}") from error

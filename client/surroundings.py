@@ -21,7 +21,8 @@ HUB = "HF_"
 
 def reach_loopback_directly() -> None:
     """Keep this machine's own addresses from any proxy, for every library here and in children."""
-    named = [name for key in NO_PROXY for name in os.environ.get(key, "").split(",") if name]
+    listed = [name for key in NO_PROXY for name in os.environ.get(key, "").split(",")]
+    named = [name for entry in listed if (name := entry.strip().strip("[]"))]
     for key in NO_PROXY:
         os.environ[key] = ",".join(dict.fromkeys([*named, *LOOPBACK]))
 

@@ -136,6 +136,30 @@ def test_an_address_that_is_none_is_said_at_once_even_to_who_waits_for_ever(url:
         connection.get("runs")
 
 
+@pytest.mark.parametrize("status", [408, 425, 429, 502])
+def test_a_proxy_that_says_later_is_asked_again(status: int) -> None:
+    asked = []
+
+    def once(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return good() if asked[1:] else answer(status, b"<html>slow down</html>")
+
+    with reader_of(once, patience=Patience()) as routes:
+        assert routes.runs() == ()
+    assert len(asked) == 2
+
+
+def test_a_redirect_says_where_it_sends() -> None:
+    def moved(_: httpx.Request) -> httpx.Response:
+        return answer(308, b"", Location="https://market.test/v1/runs")
+
+    with (
+        reader_of(moved) as routes,
+        pytest.raises(MarketError, match=r"308 to https://market\.test"),
+    ):
+        routes.runs()
+
+
 @pytest.mark.parametrize("kind", TREE)
 def test_what_may_pass_is_tried_again_and_nothing_else(kind: type[Exception]) -> None:
     asked = []

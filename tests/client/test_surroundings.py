@@ -10,7 +10,7 @@ import pytest
 from client.look import look
 from client.retry import Unreachable
 from client.surroundings import for_child, reach_loopback_directly
-from ledger.errors import ChainUnreachable
+from ledger.errors import ChainUnreachable, LedgerError
 from ledger.node import ONCE, Node
 from rollcall.demo.services import free_port
 
@@ -91,3 +91,48 @@ def test_a_child_finds_data_and_gets_no_secret(monkeypatch: pytest.MonkeyPatch) 
     found = for_child()
     assert finds.items() <= found.items()
     assert not secret.keys() & found.keys()
+
+
+UNFIT = {
+    "ALL_PROXY": ("socks5://127.0.0.1:9", "ftp://127.0.0.1", "http://["),
+    "NO_PROXY": ("[::1]", "[::1],elsewhere.example"),
+    "SSL_CERT_FILE": ("/nowhere/authority.pem", __file__),
+    "REQUESTS_CA_BUNDLE": ("/nowhere/authority.pem",),
+}
+"""Variables that other programs need, or that somebody mistyped."""
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in UNFIT.items() for value in values]
+)
+def test_what_is_amiss_around_does_not_keep_from_loopback(
+    monkeypatch: pytest.MonkeyPatch, port: int, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    reach_loopback_directly()
+    assert look(f"http://127.0.0.1:{port}") == ()
+    assert Node.at(f"http://127.0.0.1:{port}", patience=ONCE).chain_id() == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "market", "node"),
+    [
+        ("ALL_PROXY", "socks5://10.0.0.1:9", "the proxy socks5://10.0.0.1:9 cannot", "its proxy's"),
+        ("ALL_PROXY", "ftp://10.0.0.1", "the proxy ftp://10.0.0.1 cannot be used", "its proxy's"),
+        ("ALL_PROXY", "http://127.0.0.1:9", "through the proxy http://127", "the proxy in HTTPS_P"),
+        ("SSL_CERT_FILE", "/nowhere/a.pem", "that SSL_CERT_FILE or SSL_CERT_DIR names cannot", ""),
+        ("SSL_CERT_FILE", __file__, "that SSL_CERT_FILE or SSL_CERT_DIR names cannot be read", ""),
+        ("REQUESTS_CA_BUNDLE", "/nowhere/a.pem", "", "look at REQUESTS_CA_BUNDLE"),
+    ],
+)
+def test_what_is_amiss_around_is_named(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, market: str, node: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    reach_loopback_directly()
+    with pytest.raises(Unreachable) as told:
+        look("https://market.invalid")
+    assert market in str(told.value)
+    with pytest.raises(LedgerError) as refused:
+        Node.at("https://node.invalid", patience=ONCE).chain_id()
+    assert node in str(refused.value)
