@@ -149,9 +149,12 @@ class Rpc:
         return None if mined is None else _transaction(mined)
 
     def _logs(self, query: dict[str, Json]) -> list[Json]:
-        head = self._chain.head.number
-        first = _height(query.get("fromBlock", "latest"), head)
-        last = min(_height(query.get("toBlock", "latest"), head), head)
+        head, digest = self._chain.head.number, query.get("blockHash")
+        if digest is None:
+            first = _height(query.get("fromBlock", "latest"), head)
+            last = min(_height(query.get("toBlock", "latest"), head), head)
+        else:
+            first = last = self._height_of(_bytes(digest))
         addresses = _lower_set(query.get("address"))
         topics = [_lower_set(topic) for topic in query.get("topics") or []]
         found = []
@@ -160,6 +163,12 @@ class Rpc:
                 if (not addresses or log["address"].lower() in addresses) and _fits(log, topics):
                     found.append(log)
         return found
+
+    def _height_of(self, digest: bytes) -> int:
+        for mined in reversed(self._chain.blocks):
+            if mined.header.hash == digest:
+                return mined.number
+        raise RpcError(-32000, "unknown block")
 
 
 def _fits(log: dict[str, Json], topics: list[set[str]]) -> bool:

@@ -13,16 +13,20 @@ from typing import Any
 
 from requests import ConnectionError as NoConnection
 from requests import ConnectTimeout, HTTPError, RequestException, Response, Timeout
-from requests.exceptions import InvalidURL, MissingSchema, SSLError
-from urllib3.exceptions import NewConnectionError
+from requests.exceptions import InvalidSchema, InvalidURL, MissingSchema, ProxyError, SSLError
+from urllib3.exceptions import LocationParseError, NewConnectionError
 
 from protocol.user_error import one_line
 
 LOST = (RequestException, OSError, ValueError, RecursionError)
 """What the transport raises: no connection, no answer, or one that is no JSON."""
+UNFIT = (MissingSchema, InvalidURL, InvalidSchema, LocationParseError, UnicodeError)
+"""What the transport raises for an address that cannot be one."""
 SENT_BEFORE = re.compile(r"already ?(known|imported|exists|in)|known transaction", re.I)
 NONCE_TAKEN = re.compile(
-    r"nonce (is )?too low|nonce .*already|old ?nonce|invalid (tx |transaction )?nonce", re.I
+    r"nonce (is )?too low|nonce .*already|old ?nonce|(invalid|incorrect) (tx |transaction )?nonce"
+    r"|account sequence",
+    re.I,
 )
 NONCE_WAITS = re.compile(
     r"replacement|could not replace|fee too low to replace|same nonce|nonce (is )?too (high|big)|nonce gap",
@@ -35,18 +39,26 @@ NO_TYPE_2 = re.compile(
 )
 RATE = re.compile(
     r"rate.?limit|(limit|request).{0,12} rate|too many request|request.{0,20}limit|per.second|/second|throttl"
-    r"|exceed.{0,80}(capacity|quota|credit|throughput)|quota|slow down|over.?loaded|too busy",
+    r"|exceed.{0,80}(capacity|quota|credit|throughput)|quota|slow down|over.?loaded|too busy"
+    r"|\brps\b|(tier|plan|usage|daily|monthly|hourly|capacity).{0,20}limit|limit.{0,20}\bplan\b"
+    r"|(units|credits).{0,20}exhausted",
     re.I,
 )
-RANGE = re.compile(r"block|range|result|size|too (large|many|big)|more than|response|time", re.I)
+RANGE = re.compile(
+    r"block|range|result|\blogs\b|size|too (large|many|big)|more than|response|time", re.I
+)
+WIDTH = re.compile(r"\brange|\bblocks\b|results|\blogs\b", re.I)
+"""What a limit of one question's answer names, whatever the words about it are."""
+OFTEN = re.compile(r"rate.?limit|too many requests|per.second|/second|throttl", re.I)
 BEHIND = re.compile(
     r"(header|block|resource)( \S+)? (is )?not found|unknown (block|header)|missing trie node|header for hash"
-    r"|state .*(not|un)available|beyond (current )?head",
+    r"|state .*(not|un)available|beyond (current )?head|blocks? .{0,60}cannot be found",
     re.I,
 )
 PASSING = re.compile(
     r"internal|time.?out|timed out|deadline exceeded|temporar|unavailable|try again|retry|syncing|upstream|gateway"
-    r"|no (healthy|available)|in progress",
+    r"|no (healthy|available|backend)|in progress|(currently not|not currently) available|pool is full"
+    r"|connection (refused|reset)|\beof\b|unable to (perform|process|complete)|too many (pending )?transactions",
     re.I,
 )
 REVERT = re.compile(r"revert|vm execution error|vm exception|invalid opcode|out of gas", re.I)
@@ -56,6 +68,18 @@ LIMITED_CODES = {429, -32005, -32007, -32016, -32029, -32090}
 PASSING_CODES = {-32603, -32001, -32002}
 """Internal error; resource not found, or unavailable: of a machine behind a balancer, often."""
 BARE_LIMIT = -32005
+ALWAYS = (
+    *(
+        "eth_chainId",
+        "eth_blockNumber",
+        "eth_gasPrice",
+        "eth_call",
+        "eth_estimateGas",
+        "eth_getLogs",
+    ),
+    *("eth_getBalance", "eth_getTransactionCount"),
+)
+"""What every node has an answer to."""
 EXECUTING = ("eth_call", "eth_estimateGas")
 
 
@@ -88,18 +112,23 @@ def trouble_of(error: Exception, method: str, now: float) -> Trouble:
     """Return what a failure of the transport means; `now` in Unix seconds, for dates in headers."""
     if isinstance(error, HTTPError) and error.response is not None:
         return _status(error.response, method, now)
-    if isinstance(error, (MissingSchema, InvalidURL)) or "No connection adapters" in str(error):
-        text = "its address is no URL: write http://HOST:PORT"
+    if isinstance(error, UNFIT):
+        text = f"its address, or its proxy's, is no URL ({one_line(error)}): write http://HOST:PORT"
         return Trouble(Kind.REFUSED, text, may_have_left=False)
     if isinstance(error, SSLError):
         return Trouble(Kind.REFUSED, "TLS fails: is it https, and is its certificate good?")
+    if type(error) is OSError:  # requests: no such file of certificates
+        text = f"{one_line(error)}: look at REQUESTS_CA_BUNDLE"
+        return Trouble(Kind.REFUSED, text, may_have_left=False)
     if isinstance(error, RecursionError) or not isinstance(error, (RequestException, OSError)):
         return Trouble(Kind.SILENT, "what it answers is not JSON")
     cause = getattr(error.args[0], "reason", None) if error.args else None
-    is_unsent = isinstance(error, ConnectTimeout) or (
+    is_unsent = isinstance(error, (ConnectTimeout, ProxyError)) or (
         isinstance(error, NoConnection) and isinstance(cause, NewConnectionError)
     )
     text = one_line(error) if is_unsent else "the connection was dropped"
+    if isinstance(error, ProxyError):
+        text = "the proxy in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY does not answer"
     if isinstance(error, Timeout):
         text = "no answer in time"
     return Trouble(Kind.SILENT, text, may_have_left=not is_unsent)
@@ -111,7 +140,8 @@ def trouble_in(answer: object, method: str) -> Trouble | None:
         return Trouble(Kind.SILENT, f"what answers is no node: {str(answer)[:60]!r}")
     error = answer.get("error")
     if not error:
-        return None
+        is_lacking = answer["result"] is None and method in ALWAYS
+        return Trouble(Kind.PASSING, "it answers null") if is_lacking else None
     code, text = _code(error), _text(error)
     if method in EXECUTING and (data := _revert(error, code, text)) is not None:
         return Trouble(Kind.REFUSED, text, code, data=data)
@@ -119,7 +149,8 @@ def trouble_in(answer: object, method: str) -> Trouble | None:
 
 
 def _kind(method: str, code: int, text: str) -> Kind:
-    if RATE.search(text):
+    is_width = method == "eth_getLogs" and WIDTH.search(text) and not OFTEN.search(text)
+    if RATE.search(text) and not is_width:
         return Kind.LIMITED
     if method == "eth_getLogs":
         # Too many blocks or results have the code of too many questions; the words tell, where there are any.

@@ -1,7 +1,8 @@
 """Read what the contracts emitted, in order, exactly once.
 
 `LogCursor` polls `eth_getLogs` from where it stopped to the head: a re-organisation that takes a returned
-log back is noticed by the hashes of the blocks it stopped at. No filters: nodes forget them.
+log back is noticed by the hashes of the blocks it stopped at. The newest blocks are asked for by their hashes,
+which no machine of a balancer that is behind can answer for. No filters: nodes forget them.
 """
 
 import json
@@ -26,6 +27,9 @@ from ledger.errors import CONTRACTS, BlocksRemoved, LedgerError
 from ledger.node import Node
 from local.files import tell_damaged, write_whole
 
+APART = 4
+"""The newest blocks are read each by its hash: machines behind one balancer are about so many apart, and one that
+has a block not yet would leave its events out without a word."""
 MARKS = 64
 """How many stops keep their hashes. After a re-organisation below them all, reading starts anew."""
 UNDECODABLE = (DecodingError, LogTopicError, MismatchedABI, ValueError, OverflowError)
@@ -112,19 +116,30 @@ class LogCursor:
         """
         while True:
             last = self._node.height()
-            mark = self._hash(last) if last >= self.next_block else None
+            near = max(self.next_block, last - APART + 1)
+            digests = [self._hash(number) for number in range(near, last + 1)]
             # A node may name any height; what it has no block of is not read.
-            logs = self._node.logs(self.next_block, last, self._addresses) if mark else []
+            known = [digest for digest in digests if digest is not None]
+            is_there = bool(digests) and len(known) == len(digests)
+            logs = self._read(near, known) if is_there else []
             # Check afterwards, to notice what changed while the logs were read.
             self._require_unchanged()
-            if mark is None:
+            if not is_there:
                 return []
+            mark = known[-1]
             if self._hash(last) == mark:
                 break
         # Move only when every query has answered, so that a failure half-way loses nothing.
         self.next_block = last + 1
         self._trail = [*self._trail[1 - MARKS :], (last, mark)]
         return decode_events(logs)
+
+    def _read(self, near: int, digests: Sequence[str]) -> list[Any]:
+        """Return the logs up to the block before `near`, and those of each block of these digests."""
+        logs = self._node.logs(self.next_block, near - 1, self._addresses)
+        for digest in digests:
+            logs += self._node.logs_in(digest, self._addresses)
+        return logs
 
     def commit(self, num_events: int = 0) -> None:
         """Write the position: what was polled has been dealt with, and so many events are on disk by now."""
@@ -148,7 +163,7 @@ class LogCursor:
             addresses, self.num_events = content["addresses"], int(content.get("num_events", 0))
             self.next_block = int(content["next_block"])
             self._trail = [(int(number), str(digest)) for number, digest in content["trail"]]
-        except (ValueError, KeyError, TypeError) as error:
+        except UNREADABLE as error:
             tell_damaged(path, error, f"events are read anew from block {self._first} on")
             self.restart()
             return

@@ -35,7 +35,8 @@ class Fees:
 
     def first(self) -> dict[str, int]:
         """Return the fields of a new offer, or raise `GasTooDear`."""
-        price = self._node.gas_price()
+        # A node that does not reckon prices says 0, and takes no less than the newest block asks for.
+        price = self._node.gas_price() or self._node.newest().base_fee or 0
         if price > self._most:
             raise GasTooDear(price, self._most)
         if self.is_legacy:

@@ -48,6 +48,8 @@ DOES = {
 }
 CONTRACTS_KEPT = 64
 """Of one node: a deployment's, and the tokens of runs."""
+TELL_AFTER = 2.0
+"""Seconds of silence that nobody may wait through without a word."""
 TOLD_AGAIN = 300.0
 """Seconds until the same trouble of a node is told again."""
 
@@ -140,7 +142,8 @@ class Patient(BaseProvider):
             if pause is None:
                 raise self._failure(method, trouble, may_have_left) from cause
             # A short silence that lasts is told by the error that ends it.
-            if trouble.kind is Kind.LIMITED or tries >= self.patience.tries:
+            is_long = time.monotonic() - began >= TELL_AFTER or tries >= self.patience.tries
+            if trouble.kind is Kind.LIMITED or is_long:
                 self.traits.met(trouble, pause)
             # Several that were refused together must not come back together.
             time.sleep(pause * random.uniform(1.0, 1.25))
@@ -382,6 +385,15 @@ class Node:
             self.traits.span = span.answered(end - first + 1)
             first = end + 1
         return found
+
+    def logs_in(self, block: str, addresses: list[str]) -> list[Any]:
+        """Return the logs of the block of a digest; a machine that has not that block refuses (EIP-234).
+
+        Asked for a range, one that is behind the others gives what it has, as if there were no more.
+        """
+        with self._reading("eth_getLogs"):
+            query: Any = {"blockHash": block, "address": addresses}
+            return [_whole(log) for log in self.w3.eth.get_logs(query)]
 
     @contextmanager
     def _reading(self, method: str) -> Iterator[None]:

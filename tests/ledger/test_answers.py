@@ -41,6 +41,25 @@ def error(code: Any, message: Any, **more: Any) -> dict[str, Any]:
         (LOGS, error(-32000, "query timeout exceeded"), REFUSED),
         (LOGS, error(-32602, "Log response size exceeded"), REFUSED),
         (LOGS, error(-32005, "limit exceeded"), PASSING),
+        (LOGS, error(-32000, "request range limit exceeded: 1000 blocks"), REFUSED),
+        (LOGS, error(-32000, "requested block range limit is 500"), REFUSED),
+        (LOGS, error(-32005, "logs matched by query exceeds limit of 10000"), REFUSED),
+        (LOGS, error(-32602, "ranges of your plan are limited to 1000 blocks"), REFUSED),
+        (LOGS, error(-32005, "rate limit exceeded for eth_getLogs"), LIMITED),
+        (LOGS, error(-32097, "You've exceeded the RPS limit on the current plan."), LIMITED),
+        (LOGS, error(-32000, "One of the blocks specified in filter cannot be found."), PASSING),
+        (LOGS, error(4444, "pruned history unavailable"), REFUSED),
+        (LOGS, {"result": None}, PASSING),
+        (COUNT, {"result": None, "error": None}, PASSING),
+        (CALL, error(-32000, "you reached the free tier limit"), LIMITED),
+        (CALL, error(-32003, "Monthly capacity limit exceeded."), LIMITED),
+        (CALL, error(-32029, "Your plan's compute units are exhausted"), LIMITED),
+        (CALL, error(-32000, "dial tcp 10.0.0.1:8545: connect: connection refused"), PASSING),
+        (CALL, error(-32000, "EOF"), PASSING),
+        (CALL, error(-32000, "the method is currently not available"), PASSING),
+        (CALL, error(-32000, "stack limit reached 1024 (1023)"), REFUSED),
+        (SEND, error(-32000, "txpool is full"), PASSING),
+        (SEND, error(-32000, "exceeds block gas limit"), REFUSED),
         (LOGS, error(-32000, "header not found"), PASSING),
         (CALL, error(-32000, "header not found"), PASSING),
         (CALL, error(-32000, "missing trie node 1f (path ) state 0x2 is not available"), PASSING),
@@ -61,7 +80,7 @@ def test_a_nodes_words_have_one_meaning(method: str, answer: Any, kind: Kind) ->
 
 
 def test_an_error_of_null_beside_a_result_is_none() -> None:
-    assert trouble_in({"result": None, "error": None}, COUNT) is None
+    assert trouble_in({"result": None, "error": None}, "eth_getTransactionReceipt") is None
     assert trouble_in({"result": "0x1"}, COUNT) is None
 
 

@@ -3,12 +3,15 @@
 Each habit is first shown to stop the same question asked without patience.
 """
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from threading import Thread
 from typing import Any
 
 import pytest
+from requests import Timeout
+from web3.providers import BaseProvider
 
 from devchain.server import DevChainServer
 from ledger.errors import (
@@ -21,7 +24,7 @@ from ledger.errors import (
 )
 from ledger.fees import Fees
 from ledger.ledger import Ledger
-from ledger.node import ONCE, Node, Patience
+from ledger.node import ONCE, TELL_AFTER, Node, Patience, Traits
 from ledger.sender import Sender
 from ledger.transactions import Waits
 from tests.stage.unfriendly import ALL, LIMITED, TOO_WIDE, Habits, Unfriendly, unfriendly
@@ -287,3 +290,34 @@ def test_a_nonce_that_another_program_left_waiting_is_named(world: World) -> Non
     nonce = world.w3.eth.get_transaction_count(world.people["stranger"].address)
     with pytest.raises(TransactionPending, match=f"waits behind nonce {nonce} of the same account"):
         sender.send(*mint(world))
+
+
+def test_an_event_that_one_machine_has_not_yet_is_not_left_out(world: World, kind: str) -> None:
+    """A balancer's machine that is behind gives the events it has, and does not say that there are more."""
+    wanted = [(e.name, e.block) for e in world.by("bob").events().poll()]
+    assert wanted[-1][1] == world.chain.head.number, "the newest block has an event"
+    with unfriendly(kind, Habits(hides_every=1)) as proxy:
+        query = {"fromBlock": "0x0", "toBlock": hex(world.chain.head.number), "address": []}
+        given = quick(proxy).ask("eth_getLogs", query)
+        assert max(int(log["blockNumber"], 16) for log in given) < wanted[-1][1], "the attack"
+        with pytest.raises(NodeRefused, match="unknown block"):
+            Ledger(quick(proxy), world.deployment).events().poll()
+    with unfriendly(kind, Habits(hides_every=2)) as proxy:
+        found = Ledger(quick(proxy), world.deployment).events().poll()
+        assert [(e.name, e.block) for e in found] == wanted
+
+
+class Silent(BaseProvider):
+    """A node that takes a question and never answers it."""
+
+    def make_request(self, _method: Any, _params: Any) -> Any:
+        time.sleep(TELL_AFTER)
+        raise Timeout("no answer")
+
+
+def test_a_silence_is_told_while_it_lasts() -> None:
+    said: list[str] = []
+    node = Node(Silent(), patience=replace(QUICK, tries=2), traits=Traits("a node", said.append))
+    with pytest.raises(ChainUnreachable, match="no answer in time"):
+        node.height()
+    assert said == ["the node a node does not answer (no answer in time): trying again in 0.0 s"]

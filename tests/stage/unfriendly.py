@@ -85,6 +85,8 @@ class Habits:
     """The chain has no EIP-1559."""
     lags_every: int = 0
     """Every so manieth question about the newest state goes to a machine that is a block behind."""
+    hides_every: int = 0
+    """Every so manieth question for events goes to a machine that is a block behind, and says nothing of it."""
     late_receipts: int = 0
     """How often a receipt is asked for before it is there."""
     is_odd: bool = False
@@ -92,7 +94,7 @@ class Habits:
     the data of a revert is elsewhere each time."""
 
 
-ALL = Habits(5, 10, True, 6, 2, True)
+ALL = Habits(5, 10, True, 6, 2, 2, True)
 
 
 class Unfriendly(ThreadingHTTPServer):
@@ -132,7 +134,7 @@ class Unfriendly(ThreadingHTTPServer):
         if refusal is not None:
             self.refused[method] += 1
             return refusal
-        answer = self._from_node(request)
+        answer = self._from_node(self._as_behind(request))
         if self.habits.is_legacy and method == "eth_getBlockByNumber" and answer.get("result"):
             answer["result"].pop("baseFeePerGas", None)
         if self.habits.is_odd:
@@ -153,6 +155,8 @@ class Unfriendly(ThreadingHTTPServer):
 
     def _too_wide_for(self, method: str, params: Json) -> Answer | None:
         if method != "eth_getLogs":
+            return None
+        if "blockHash" in params[0]:
             return None
         span = int(params[0]["toBlock"], 16) - int(params[0]["fromBlock"], 16) + 1
         self.ranges.append(span)
@@ -186,6 +190,27 @@ class Unfriendly(ThreadingHTTPServer):
             self.asked[name] += 1
             return 200, {}, b'{"jsonrpc": "2.0", "id": 1, "result": null}'
         return None
+
+    def _as_behind(self, request: Json) -> Json:
+        """Have a machine that lacks the newest block answer for events, every so often."""
+        if request["method"] != "eth_getLogs" or not self.habits.hides_every:
+            return request
+        self.asked["events"] += 1
+        if self.asked["events"] % self.habits.hides_every:
+            return request
+        query, head = request["params"][0], self._newest()
+        if query.get("blockHash") == head["hash"]:
+            return {
+                **request,
+                "params": [{**query, "blockHash": "0x" + "00" * 32}],
+            }  # unknown to it
+        if query.get("toBlock") == head["number"]:
+            return {**request, "params": [{**query, "toBlock": hex(int(head["number"], 16) - 1)}]}
+        return request
+
+    def _newest(self) -> Json:
+        ask = {"jsonrpc": "2.0", "id": 1, "method": "eth_getBlockByNumber"}
+        return self._from_node({**ask, "params": ["latest", False]})["result"]
 
     def _from_node(self, request: Json) -> Json:
         if self.habits.is_odd and request["method"] == "eth_getTransactionCount":
