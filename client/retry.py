@@ -12,7 +12,8 @@ from pydantic import Field
 from local.settings import Settings
 from protocol.user_error import UserError
 
-Seconds = Annotated[float, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0, le=366 * 86_400)]
+"""A wait, at most a year: no clock waits for numbers without an end."""
 MOST_LATER_SECONDS = 3_600.0
 """The longest wait that a server can impose, whatever it says."""
 GiveUp = Callable[[], bool]

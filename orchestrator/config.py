@@ -5,6 +5,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from pydantic import AfterValidator, Field
 
+from client.retry import Seconds
 from local.settings import Settings
 from protocol.wire import Address
 
@@ -19,40 +20,45 @@ def _without_password(url: str) -> str:
     return url
 
 
+Rate = Annotated[float, Field(gt=0, le=1e12)]
+Count = Annotated[int, Field(ge=1, lt=1 << 53)]
+"""Redis's scripts have no larger numbers to the digit."""
+
+
 class Limits(Settings):
     """What one stranger may ask, of all processes together unless it says otherwise."""
 
-    requests_per_second: float = 100.0
+    requests_per_second: Rate = 100.0
     """Steady request rate of one signed-in account."""
-    request_burst: int = 400
+    request_burst: Count = 400
     """Requests one account may make at once."""
-    address_requests_per_second: float = 100.0
+    address_requests_per_second: Rate = 100.0
     """Steady rate of requests from one network address without a stake: a twentieth of what a core answers."""
-    address_request_burst: int = 2000
+    address_request_burst: Count = 2000
     """Requests without a stake that one network address may make at once."""
-    max_json_bytes: int = 1 << 24
+    max_json_bytes: Count = 1 << 24
     """Largest JSON body, a policy's manifest: 2.9 MiB for 32 billion weights, 5.9 for a mixture of as many.
     What others than trainers send has smaller limits of its own."""
-    body_seconds: float = 30.0
+    body_seconds: Seconds = 30.0
     """A request's body must be here within this: 8 MiB of a submission at 2.3 Mbit/s."""
-    head_seconds: float = 10.0
+    head_seconds: Seconds = 10.0
     """A request's head must be here within this, from when its connection is open and free."""
-    read_seconds: float = 30.0
+    read_seconds: Seconds = 30.0
     """A reader that takes no 64 KiB of its answer within this is lost."""
-    max_connections: int = 4096
+    max_connections: Count = 4096
     """Connections of this process, where it may open as many files; it asks for that at its start."""
-    max_connections_per_address: int = 1000
+    max_connections_per_address: Count = 1000
     """Connections that one network address may hold of one process; behind a proxy all have its address."""
-    max_trainer_bytes_per_day: int = 1 << 40
+    max_trainer_bytes_per_day: Count = 1 << 40
     """New blobs that a run's trainer may store in a day: a policy's parts, of every version."""
-    max_unused_bytes: int = 1 << 39
+    max_unused_bytes: Count = 1 << 39
     """Blobs that a trainer may have stored in a month for no policy that it published: eight of its crashes
     between both, with 32 billion weights."""
-    max_stored_bytes_per_day: int = 1 << 42
+    max_stored_bytes_per_day: Count = 1 << 42
     """New blobs of a day in all; beyond that each run has an equal part of as many."""
-    max_event_streams: int = 64
+    max_event_streams: Count = 64
     """Event streams open at a time."""
-    max_event_streams_per_address: int = 16
+    max_event_streams_per_address: Count = 16
     """Event streams that one network address may have open."""
 
 
@@ -61,9 +67,9 @@ class Rewards(Settings):
 
     num_children: Annotated[int, Field(ge=1, le=64)] = 1
     """Scoring processes of each process that serves."""
-    timeout_seconds: float = 5.0
+    timeout_seconds: Seconds = 5.0
     """A child that has not answered by then is killed and its groups are tried once more."""
-    memory_bytes: int = 2 << 30
+    memory_bytes: Count = 2 << 30
     """Address space of a child."""
     max_groups_per_call: Annotated[int, Field(ge=1)] = 64
     """Groups sent to a child at a time; more amortises the pipe, fewer shares a hang with fewer."""
@@ -81,9 +87,9 @@ class Canaries(Settings):
     share: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     """Canaries among a verifier's tasks. With as many honest as false ones, whoever accepts everything
     fails one within 182 tasks with a probability of 99 %."""
-    open_seconds: Annotated[int, Field(ge=1)] = 21_600
+    open_seconds: Count = 21_600
     """A canary worker is named in public this long after its commitment, and leases no more."""
-    answer_seconds: Annotated[int, Field(ge=1)] = 600
+    answer_seconds: Count = 600
     """Verifiers that have not answered a canary by then are not asked any more."""
 
 
@@ -104,18 +110,18 @@ class OrchestratorConfig(Settings):
     """Payloads: a folder (`file:///…`, made where missing), or `s3://bucket/prefix`."""
     rpc_url: str = "http://127.0.0.1:8545"
     """The chain's JSON-RPC endpoint."""
-    max_gas_gwei: Annotated[float, Field(gt=0)] = 500.0
+    max_gas_gwei: Rate = 500.0
     """The most that is offered for a unit of gas, whatever the node says that it costs."""
     deployment: str = "deployment.json"
     """JSON file with the contracts' addresses, as `rollcall launch` writes it."""
     allowed_domains: tuple[str, ...] = ()
     """Domains a sign-in text may name, such as "market.example", or "market.example:8443" for one of its ports
     only; empty: the request's own Host header, taken from this machine alone."""
-    session_seconds: int = 3600
+    session_seconds: Count = 3600
     """Lifetime of a bearer token."""
-    chain_poll_seconds: float = 1.0
+    chain_poll_seconds: Seconds = 1.0
     """How often the runs' state on chain is read."""
-    tick_seconds: float = 0.5
+    tick_seconds: Seconds = 0.5
     """Pause between rounds of the background work: expiry, settlement, slashing."""
     renew_permits: bool = True
     """Renew a run's permit on chain when less than half of it is left, as its operator's hot key. Off
@@ -126,11 +132,11 @@ class OrchestratorConfig(Settings):
     watch_folder: str = ""
     """Where the watcher of postings keeps the events and files it has read; empty for a temporary folder:
     then the chain is read from the deployment on at every start."""
-    lease_grace_seconds: float = 5.0
+    lease_grace_seconds: Seconds = 5.0
     """A lease's place is freed this long after its deadline: a body being read still counts."""
-    audit_seconds: float = 30.0
+    audit_seconds: Seconds = 30.0
     """A replay not answered within this goes to another verifier."""
-    retry_after_seconds: float = 0.25
+    retry_after_seconds: Seconds = 0.25
     """What to tell a worker or trainer for whom there is nothing yet."""
     canaries: Canaries = Canaries()
     """Groups of known quality in the verifiers' queues; none where no worker is named."""

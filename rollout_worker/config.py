@@ -10,13 +10,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from client.retry import RetryConfig
+from client.retry import RetryConfig, Seconds
 from ledger.setting import Amount
 from local.settings import Settings
 from protocol.wire import Address
 
-Positive = Annotated[int, Field(ge=1)]
-Seconds = Annotated[float, Field(gt=0)]
+Positive = Annotated[int, Field(ge=1, lt=1 << 63)]
 
 
 class EngineConfig(Settings):
@@ -66,13 +65,13 @@ class ChainConfig(Settings):
 
     rpc_url: str
     """JSON-RPC endpoint of a node; any EVM chain that carries the contracts."""
-    max_gas_gwei: Annotated[float, Field(gt=0)] = 500.0
+    max_gas_gwei: Annotated[float, Field(gt=0, le=1e12)] = 500.0
     """The most that is offered for a unit of gas, whatever the node says that it costs."""
     deployment: Path
     """JSON file with the contracts' addresses, as `rollcall launch` writes it."""
     stake: Amount = Decimal(0)
     """Tokens of stake to hold, such as 1.5; topped up to it when a run is joined."""
-    payout: str = ""
+    payout: Address | Literal[""] = ""
     """Address that is paid; empty pays the registering account."""
     register_at_start: bool = True
     """Register, stake and join runs at start where that is missing. Off where a cold wallet did."""

@@ -10,7 +10,10 @@ from pydantic import Field, model_validator
 
 from local.settings import Settings
 
-Positive = Annotated[float, Field(gt=0)]
+from client.retry import Seconds
+
+Count = Annotated[int, Field(ge=1, lt=1 << 63)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class TrainerConfig(Settings):
@@ -25,7 +28,7 @@ class TrainerConfig(Settings):
     work_dir: Path = Path("build/trainer")
     """Checkpoints, metrics.jsonl, evaluations/held_out.jsonl and TensorBoard events are written below
     this folder."""
-    steps: Annotated[int, Field(ge=1)] = 60
+    steps: Count = 60
     """Stop when this policy version is published."""
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
     """Seeds held-out sampling; training itself draws nothing at random."""
@@ -33,11 +36,11 @@ class TrainerConfig(Settings):
     device: str = "cpu"
     """A torch device: cpu, cuda or cuda:1. A CPU computes in float32, a GPU in the run's dtype; masters
     and the logits head are float32 on both."""
-    threads: Annotated[int, Field(ge=1)] = 1
+    threads: Annotated[int, Field(ge=1, le=4096)] = 1
     """Processor threads for torch."""
     microbatch_tokens: Annotated[int, Field(ge=16)] = 2048
     """Tokens of one forward pass; memory grows with it, gradients do not depend on it."""
-    logits_chunk: Annotated[int, Field(ge=1)] = 8192
+    logits_chunk: Count = 8192
     """Positions whose logits exist at one time; they are recomputed in the backward pass."""
 
     learning_rate: Positive = 3e-4
@@ -46,7 +49,7 @@ class TrainerConfig(Settings):
     """AdamW's decay of the gradient's mean."""
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
     """AdamW's decay of the gradient's square."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     """AdamW's decoupled decay (arXiv:1711.05101)."""
     max_gradient_norm: Positive = 1.0
     """Gradients of a step are scaled down to this global norm."""
@@ -76,19 +79,19 @@ class TrainerConfig(Settings):
     evaluate_every: Annotated[int, Field(ge=0)] = 5
     """Measure held-out accuracy at versions divisible by this, and at the last; 0 for never. A process of
     its own does it; while it is busy, only the start and the newest version wait for it."""
-    num_evaluation_problems: Annotated[int, Field(ge=1)] = 512
+    num_evaluation_problems: Count = 512
     """Held-out problems per measurement, one sample each at the run's temperature."""
-    evaluation_batch: Annotated[int, Field(ge=1)] = 128
+    evaluation_batch: Count = 128
     """Held-out problems sampled at one time."""
-    anchor_every: Annotated[int, Field(ge=1)] = 16
+    anchor_every: Count = 16
     """Publish a full set of weights at versions divisible by this; patches in between."""
     skip_patches: tuple[int, ...] = (2, 4, 8)
     """Also publish patches from this many versions back, for workers that missed some."""
-    keep_checkpoints: Annotated[int, Field(ge=1)] = 2
+    keep_checkpoints: Count = 2
     """Newest checkpoints to keep."""
     tensorboard: bool = True
     """Write TensorBoard events beside metrics.jsonl."""
-    poll_seconds: Annotated[float, Field(ge=0.05)] = 0.1
+    poll_seconds: Annotated[Seconds, Field(ge=0.05)] = 0.1
     """Pause between two looks at the evaluator once training is over."""
 
     @model_validator(mode="after")

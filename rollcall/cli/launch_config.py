@@ -14,31 +14,34 @@ from local.settings import Settings
 from protocol.wire import Address
 from rollcall.cli.spec import RunPlan
 
+Window = Annotated[int, Field(ge=1, lt=1 << 32)]
+"""Seconds; the contracts add them to times of 64 bits."""
+
 
 class Windows(Settings):
     """How long the chain waits, in seconds. A development chain shortens them."""
 
-    challenge: Annotated[int, Field(ge=1)] = 3600
+    challenge: Window = 3600
     """Between posting an epoch and its finality: the time to dispute it."""
-    settle: Annotated[int, Field(ge=1)] = 86_400
+    settle: Window = 86_400
     """After the run is stopped: the time to post the last epochs."""
-    resume: Annotated[int, Field(ge=1)] = 3600
+    resume: Window = 3600
     """How long a halt lasts at least."""
-    appeal: Annotated[int, Field(ge=1)] = 172_800
+    appeal: Window = 172_800
     """The time for an accused worker to appeal. Fixed when the contracts are deployed."""
-    ruling: Annotated[int, Field(ge=1)] = 259_200
+    ruling: Window = 259_200
     """The time for the arbiter to rule on an appeal, or acquit by silence. Fixed at deployment."""
-    response: Annotated[int, Field(ge=1)] = 21_600
+    response: Window = 21_600
     """The time to open demanded leaves on chain, or the epoch is void. Fixed at deployment."""
-    unbond: Annotated[int, Field(ge=1)] = 604_800
+    unbond: Window = 604_800
     """How long stake stays slashable after it starts to leave. Fixed at deployment."""
-    revoke: Annotated[int, Field(ge=1)] = 3600
+    revoke: Window = 3600
     """How long a withdrawn hot key stays valid. Fixed at deployment."""
-    least: Annotated[int, Field(ge=1)] = 600
+    least: Window = 600
     """The shortest window that any run may choose. Fixed at deployment."""
-    timelock: Annotated[int, Field(ge=0)] = 172_800
+    timelock: Annotated[int, Field(ge=0, lt=1 << 32)] = 172_800
     """How long the appointment of a guardian or arbiter waits. Fixed at deployment."""
-    permit: Annotated[int, Field(ge=1)] = 30 * 86_400
+    permit: Window = 30 * 86_400
     """How long a permit lasts: the run ends by itself unless its operator renews it."""
 
 
@@ -70,19 +73,19 @@ class LaunchConfig(Settings):
     `anvil_setBalance`. Only with `deploy = "with_test_token"`."""
     stewards: tuple[Address, ...] = ()
     """Accounts that may halt the run."""
-    steward_threshold: int = 0
+    steward_threshold: Annotated[int, Field(ge=0, le=64)] = 0
     """How many stewards it takes."""
     min_stake: Amount = Decimal(1)
     """Tokens that workers and verifiers stake, and the most that one worker can lose."""
     budget: Annotated[Amount, Field(gt=0)] = Decimal(10)
     """Tokens in escrow, such as 250.5."""
-    compute_cap_gflops: Annotated[int, Field(ge=0)] = 0
+    compute_cap_gflops: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
     """No epoch opens past this much final work; 0 for no cap."""
     licence: str = "unstated"
     """Licence of the trained weights: a short name, on chain for anyone to read."""
     intended_use: str = "unstated"
     """What the model is for, in a short sentence, or the digest of a longer text."""
-    parent_run: Annotated[int, Field(ge=0)] = 0
+    parent_run: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
     """The run that this one goes on from; 0 for none."""
     gate: Address | None = None
     """Contract that says who may join; none for an open run."""
@@ -92,7 +95,7 @@ class LaunchConfig(Settings):
     """Account that rules on appeals; default: the deployer. Fixed at deployment."""
     treasury: Address | None = None
     """Account that slashed stake goes to; default: the deployer. Fixed at deployment."""
-    warn_gflops: Annotated[int, Field(ge=0)] = 10**14
+    warn_gflops: Annotated[int, Field(ge=0, lt=1 << 63)] = 10**14
     """Final work of one operator or base model at which, and at each doubling, the ledger warns;
     0 for never. Fixed at deployment."""
     windows: Windows = Windows()

@@ -220,9 +220,9 @@ def desk(
 
 def require_rpc(rpc: str | None) -> str:
     """Return the node's URL; raise `UserError` if none is named."""
-    if not rpc:
+    if rpc is None or not rpc.strip():
         raise UserError("name a node with --rpc URL, or set ROLLCALL_RPC")
-    return rpc
+    return rpc.strip()
 
 
 def served_run(reader: Reader, asked: int | None) -> RunInfo:

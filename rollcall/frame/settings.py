@@ -9,6 +9,7 @@ import json
 import tomllib
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -52,6 +53,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _assign(values: dict[str, Any], assignment: str) -> None:
     key, separator, text = assignment.partition("=")
+    if any("\ud800" <= letter <= "\udfff" for letter in assignment):
+        raise UserError(f"--set {assignment!a} is not UTF-8: write it so")
     if not separator or not key.strip():
         raise UserError(f"--set {assignment!r} is not of the form a.b=value")
     *tables, leaf = key.strip().split(".")
@@ -80,8 +83,14 @@ def _explain(model: type[BaseModel], error: ValidationError) -> Iterator[str]:
             "or with --set KEY=VALUE "
             "(--print-config writes a file to fill in)"
         )
+    told = set()
     for item in found:
-        key = ".".join(str(part) for part in item["loc"])
+        # Where several kinds of value may stand, pydantic names each behind the key: the first says enough.
+        named = takewhile(lambda part: str(part).isalnum() or str(part).isidentifier(), item["loc"])
+        key = ".".join(map(str, named))
+        if key in told:
+            continue
+        told.add(key)
         if item["type"] == "extra_forbidden":
             known = _known_keys(model)
             near = difflib.get_close_matches(key, known, n=1)
@@ -91,7 +100,7 @@ def _explain(model: type[BaseModel], error: ValidationError) -> Iterator[str]:
             names = ", ".join(name for name in _known_keys(model) if name.startswith(f"{key}."))
             yield f"{key} is a section: set its keys, {names}"
         elif item["type"] != "missing":
-            yield f"{key}: {item['msg']}"
+            yield f"{key}: {item['msg'].removeprefix('Value error, ')}"
 
 
 def _needed(model: type[BaseModel], item: ErrorDetails) -> list[str]:

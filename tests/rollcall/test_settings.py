@@ -5,8 +5,11 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, ConfigDict
 
+from orchestrator.config import OrchestratorConfig
 from protocol.user_error import UserError
-from rollcall.frame.settings import load, template, to_toml
+from rollcall.frame.settings import _known_keys, load, template, to_toml
+from rollout_worker.config import VerifierConfig, WorkerConfig
+from trainer.config import TrainerConfig
 
 
 class Nested(BaseModel):
@@ -85,6 +88,47 @@ def test_a_missing_file_says_how_to_write_one(tmp_path: Path) -> None:
 def test_a_malformed_override_shows_the_form() -> None:
     with pytest.raises(UserError, match=r"a\.b=value"):
         load(Example, None, ["url"])
+
+
+def test_what_is_no_text_is_refused() -> None:
+    with pytest.raises(UserError, match=r"'url=\\udcff' is not UTF-8"):
+        load(Example, None, ["url=\udcff"])
+
+
+def test_one_of_several_kinds_of_value_is_named_once_and_by_its_key() -> None:
+    needed = ["orchestrator=x", "data_dir=x", "chain.rpc_url=x", "chain.deployment=x"]
+    with pytest.raises(UserError) as told:
+        load(WorkerConfig, None, [*needed, "token=0x12"])
+    assert (
+        str(told.value) == "the settings: token: '0x12'… is not an address (0x and 40 hex digits)"
+    )
+
+
+@pytest.mark.parametrize("value", ["inf", "nan", "1e300", "-1", "99999999999999999999999"])
+@pytest.mark.parametrize(
+    "config", [WorkerConfig, VerifierConfig, TrainerConfig, OrchestratorConfig]
+)
+def test_no_number_is_too_much_for_what_is_done_with_it(
+    config: type[BaseModel], value: str
+) -> None:
+    """An endless or negative wait, rate or size is refused at the start, not met at work."""
+    checked = 0
+    for key in _known_keys(config):
+        name = key.rpartition(".")[2]
+        if name.endswith(("_seconds", "_gwei", "_per_second", "_burst", "_bytes", "_sequences")):
+            with pytest.raises(UserError, match=f"{key}: (Input should be|Unable to parse)"):
+                load(config, None, [f"{key}={value}"])
+            checked += 1
+    assert checked > (0 if config is TrainerConfig else 5)
+
+
+@pytest.mark.parametrize(
+    "key", ["learning_rate", "absurd_ratio", "weight_decay", "threads", "steps"]
+)
+@pytest.mark.parametrize("value", ["inf", "nan", "-1"])
+def test_a_recipe_has_numbers_that_end(key: str, value: str) -> None:
+    with pytest.raises(UserError, match=f"{key}: Input should be"):
+        load(TrainerConfig, None, [f"{key}={value}"])
 
 
 def test_what_a_missing_table_needs_is_named_by_its_keys() -> None:
