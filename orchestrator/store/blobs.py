@@ -35,7 +35,13 @@ class Blobs:
         self._place = f"{parsed.scheme}://{parsed.netloc.rpartition('@')[2]}{parsed.path}"
         self._outage = Outage("blob store", self._place)
         try:
+            if parsed.scheme == "memory":
+                raise ValueError("memory is emptied by a restart")
             if folder is not None:
+                if parsed.netloc not in ("", "localhost"):
+                    raise ValueError(
+                        f"a file:// URL of the host {parsed.netloc}: it begins with file:///"
+                    )
                 folder.mkdir(parents=True, exist_ok=True)
                 self._store = LocalStore(folder, mkdir=True)
             else:
@@ -54,7 +60,7 @@ class Blobs:
 
     def _unfit(self, error: BaseException) -> UserError:
         return UserError(
-            f"blob_url = {self._place} takes no blobs ({' '.join(str(error).split())[:300]}): name a folder that "
+            f"blob_url = {self._place} takes no blobs ({_first(error)[:300]}): name a folder that "
             "this account may write (file:///…) with room on its disk, or s3://bucket/prefix"
         )
 
@@ -120,7 +126,7 @@ class Blobs:
 
     def _away(self, error: Exception) -> Away:
         return self._outage.refusal(
-            "nothing can be kept or read", "make room, or check blob_url", detail=str(error)
+            "nothing can be kept or read", "make room, or check blob_url", detail=_first(error)
         )
 
     async def remove(self, digest: bytes) -> None:
@@ -151,6 +157,11 @@ class Blobs:
         except BaseError as error:
             raise self._away(error) from error
         return int(found["size"])
+
+
+def _first(error: BaseException) -> str:
+    """Return what an error says, without the library's own view of its parts after it."""
+    return " ".join(str(error).partition("Debug source:")[0].split())
 
 
 def path_of(digest: bytes) -> str:

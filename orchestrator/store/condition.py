@@ -4,7 +4,7 @@ What would lose records or refuse every request is fatal; the rest is told. What
 let its users see is said, and never taken for good.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,6 +74,7 @@ async def facts_of(redis: Redis) -> Facts:
     await redis.execute_command("PING")
     words = [str(word) for command in COMMANDS.items() for word in command]
     lacking = await redis.execute_command("EVAL", TRY, 1, keys.PROBE, *words)
+    lacking += [name for name, ask in _sent_alone(redis) if await _is_refused(ask)]
     info = await _seen(redis, "INFO")
     saves = await _seen(redis, "CONFIG", "GET", "save")
     return Facts(
@@ -81,6 +82,24 @@ async def facts_of(redis: Redis) -> Facts:
         saves=None if saves is None else str(_text(dict(saves), "save")),
         lacking=tuple(name.decode() for name in lacking),
     )
+
+
+def _sent_alone(redis: Redis) -> tuple[tuple[bytes, Awaitable[Any]], ...]:
+    """Return what no script can call and the store sends."""
+    pair = redis.pipeline(transaction=True)
+    pair.execute_command("PING")
+    unknown = redis.execute_command("EVALSHA", "0" * 40, 0)
+    return (b"EVALSHA", unknown), (b"MULTI", pair.execute())
+
+
+async def _is_refused(ask: Awaitable[Any]) -> bool:
+    try:
+        await ask
+    except NoPermissionError:
+        return True
+    except ResponseError as error:
+        return any(part in str(error).lower() for part in ("unknown command", "without multi"))
+    return False
 
 
 async def _seen(redis: Redis, *command: str) -> Any:

@@ -82,6 +82,7 @@ BY_TEXT = {
     "Name or service not known|name resolution|nodename nor servname|No address associated": Trouble(
         "its host is not found", "look at the host in redis_url"
     ),
+    "'idna' codec": Trouble("its host is no name", "look at the host in redis_url", passes=False),
 }
 BY_CLASS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], Trouble], ...] = (
     (
@@ -96,7 +97,7 @@ BY_CLASS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], Trouble], .
         ),
     ),
     (
-        (RedisConnectionError, OSError),
+        (RedisConnectionError, OSError, UnicodeError),
         Trouble("it cannot be reached", "start it, or look at redis_url"),
     ),
 )

@@ -56,6 +56,10 @@ class Queue:
             self._redis: Redis = Redis.from_url(
                 url, password=password or None, socket_connect_timeout=5, socket_timeout=15
             )
+            pool = self._redis.connection_pool
+            pool.make_connection()  # raises for options of the URL that it does not know
+            if pool.connection_kwargs.get("decode_responses"):
+                raise ValueError("decode_responses would change what is read: leave it out")
         except (ValueError, TypeError, OSError) as error:
             raise UserError(
                 f"redis_url = {self._place} is none ({one_line(error)}): write redis://host:6379/0, "
@@ -93,6 +97,8 @@ class Queue:
             if finding.is_fatal:
                 raise UserError(f"redis_url = {self._place}: {finding.what}: {finding.remedy}")
         self._tell(found)
+        with suppress(Away):
+            await self.require_writable()  # or the log says why not
 
     async def require_writable(self) -> None:
         """Raise `Away` unless Redis takes a write: a full one answers everything else."""

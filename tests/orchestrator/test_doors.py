@@ -155,3 +155,29 @@ def test_a_blob_store_that_takes_nothing_is_told_once_and_when_it_is_back(tmp_pa
     ]
     assert said[0]["place"] == f"file://{tmp_path}"
     assert said[0]["remedy"] == "make room, or check blob_url"
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("file://relative/blobs", "a file:// URL of the host relative: it begins with file:///"),
+        ("memory:///", "memory is emptied by a restart"),
+        ("blobs", "relative URL without a base"),
+        ("", "relative URL without a base"),
+    ],
+)
+def test_a_store_that_would_keep_nothing_where_it_is_looked_for_is_refused(
+    url: str, why: str
+) -> None:
+    with pytest.raises(UserError, match="takes no blobs") as told:
+        Blobs(url)
+    assert why in str(told.value)
+
+
+def test_a_librarys_view_of_its_parts_is_no_part_of_the_line() -> None:
+    async def look() -> None:
+        await Blobs("http://127.0.0.1:1/blobs").require_writable()
+
+    with pytest.raises(UserError, match="takes no blobs") as told, capture_logs():
+        asyncio.run(look())
+    assert "Debug source" not in str(told.value)
