@@ -62,6 +62,7 @@ def create_app(services: Services, service: Service | None = None) -> FastAPI:
     app.add_middleware(RefuseDebtors, services=services, debtors=app.state.debtors)
     app.add_middleware(CountAnswers, services=services)
     app.add_middleware(AnswerHeads)
+    app.add_middleware(RequireOneHost)
     app.openapi = lambda: _describe(app)  # type: ignore[method-assign]
     return app
 
@@ -107,11 +108,31 @@ async def _http(request: Request, error: Exception) -> Response:
         return await _refuse(request, refusal)
     code = "not_found" if error.status_code == 404 else "malformed"
     body = ErrorBody(code=code, message=f"{request.method} {request.url.path}: {error.detail}")
-    return Response(body.to_json(), error.status_code, error.headers, media_type="application/json")
+    headers = dict(error.headers or {})
+    if "GET" in headers.get("Allow", ""):
+        headers["Allow"] += ", HEAD"  # `AnswerHeads` answers it
+    return Response(body.to_json(), error.status_code, headers, media_type="application/json")
 
 
 class _HeadSent(Exception):
     """The head of an answer is out, and no more is wanted."""
+
+
+class RequireOneHost:
+    """Refuse a request that names two hosts, or none in HTTP/1.1 (RFC 9112, 3.2): a proxy before this one may
+    have looked at the other."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self._app
+        if scope["type"] == "http":
+            num = sum(name == b"host" for name, _ in scope["headers"])
+            if num > 1 or (num == 0 and scope["http_version"] != "1.0"):
+                body = ErrorBody(code="malformed", message=f"{num} Host headers: send one")
+                app = Response(body.to_json(), 400, media_type="application/json")
+        await app(scope, receive, send)
 
 
 class AnswerHeads:

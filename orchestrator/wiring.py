@@ -35,6 +35,9 @@ async def read_body(request: Request, most: int, remedy: str = "") -> bytes:
     Raises `Malformed` where it breaks off, or is not there after `body_seconds`: a sender that drips
     bytes must not hold memory and a connection for ever.
     """
+    coding = request.headers.get("content-encoding", "identity")
+    if coding != "identity":
+        raise Malformed(f"the body is coded as {coding[:40]}: send it without content-encoding")
     stated = request.headers.get("content-length", "")
     if stated.isdecimal() and int(stated) > most:
         raise TooLarge(f"the body has {stated} bytes, at most {most} are taken here{remedy}")

@@ -42,6 +42,8 @@ async def get_blob(services: TheServices, digest: str, request: Request) -> Resp
     size = await services.blobs.size(name)
     if size is None:
         raise NotFound(f"no blob {digest} here: ask for a digest that a manifest names")
+    if _is_known(request.headers.get("if-none-match", ""), etag):
+        return Response(status_code=304, headers=headers)
     part = _part(request.headers, etag, size)
     start, end = part or (0, size)
     if part and start >= end:
@@ -99,6 +101,11 @@ async def _require_trained(services: Services, account: SignedIn) -> Run:
     raise Forbidden(
         f"{account.identity} is no trainer of a run served here: register the run first"
     )
+
+
+def _is_known(tags: str, etag: str) -> bool:
+    """Return whether an If-None-Match names this blob (RFC 9110, 13.1.2): its reader has the bytes."""
+    return any(tag.strip().removeprefix("W/") in ("*", etag) for tag in tags.split(","))
 
 
 def _part(headers: Headers, etag: str, size: int) -> tuple[int, int] | None:

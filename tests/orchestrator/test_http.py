@@ -79,6 +79,17 @@ def test_a_range_of_another_version_is_ignored(shared_place: Place, blob: str) -
         assert found.status_code == status
 
 
+def test_a_reader_that_has_the_bytes_is_not_sent_them(shared_place: Place, blob: str) -> None:
+    etag = shared_place.get(blob).headers["etag"]
+    for asked in (etag, f"W/{etag}", f'"other", {etag}', "*"):
+        found = shared_place.get(blob, **{"if-none-match": asked})
+        assert (found.status_code, found.content) == (304, b"")
+        assert found.headers["etag"] == etag
+    assert shared_place.get(blob, **{"if-none-match": '"other"'}).status_code == 200
+    missing = f"/v1/blobs/0x{'00' * 32}"
+    assert shared_place.get(missing, **{"if-none-match": "*"}).status_code == 404
+
+
 def test_an_empty_blob_has_no_parts(shared_place: Place) -> None:
     digest = shared_place.upload(b"").digest.hex()
     for asked in ("bytes=0-", "bytes=-1", "bytes=0-0"):
@@ -123,7 +134,7 @@ def test_what_cannot_be_done_there_names_what_can(shared_place: Place) -> None:
     for method in ("OPTIONS", "DELETE", "PATCH", "PUT", "TRACE", "PROPFIND"):
         found = shared_place.request(method, "/v1/runs")
         assert (found.status_code, found.json()["code"]) == (405, "malformed")
-        assert found.headers["allow"] in ("GET", "POST")
+        assert found.headers["allow"] in ("GET, HEAD", "POST")
     assert shared_place.request("HEAD", shared_place.path("leases")).status_code == 405
     for path in ("/v1/runs/", "//v1/runs", "/v1//runs", "/v1"):
         found = shared_place.get(path)
@@ -174,6 +185,12 @@ SPOKEN = {
     "length and chunks": (
         b"POST /v1/session HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n"
         b"transfer-encoding: chunked\r\n",
+        b"400 Bad Request",
+    ),
+    "no host": (b"GET /healthz HTTP/1.1\r\n", b"400 Bad Request"),
+    "two hosts": (b"GET /healthz HTTP/1.1\r\nhost: x\r\nHost: y\r\n", b"400 Bad Request"),
+    "a coded body": (
+        b"POST /v1/session HTTP/1.1\r\nhost: x\r\ncontent-encoding: gzip\r\ncontent-length: 0\r\n",
         b"400 Bad Request",
     ),
     "star": (b"OPTIONS * HTTP/1.1\r\nhost: x\r\n", b"4"),
