@@ -10,7 +10,7 @@ from pathlib import Path
 from audit.fraud import Paid, PaidBefore
 from audit.history import History, Posted
 from audit.published import Published, key_of
-from local.files import tell_damaged
+from local.files import NotWritten, tell_damaged
 from protocol.epoch import WorkLeaf
 
 SCHEMA = """
@@ -26,7 +26,11 @@ class PaidIndex:
 
     def __init__(self, path: Path | str = ":memory:") -> None:
         # One caller at a time, but an orchestrator's rounds run on any free thread.
-        self._rows = sqlite3.connect(path, check_same_thread=False)
+        self._path = path
+        try:
+            self._rows = sqlite3.connect(path, check_same_thread=False)
+        except sqlite3.OperationalError as error:
+            raise self._not_written(error) from error
         if (problem := self._problem()) is not None:
             tell_damaged(Path(path), problem, "the index is made anew from the epoch files")
             self._rows.close()
@@ -47,6 +51,11 @@ class PaidIndex:
             return str(error)
         return None if found == "ok" else str(found)
 
+    def _not_written(self, error: sqlite3.OperationalError) -> NotWritten:
+        return NotWritten(
+            f"{self._path} cannot be written ({error}): free space on its disk, or let this account write there"
+        )
+
     def add(self, run_id: int, header_hash: bytes, leaves: Iterable[WorkLeaf]) -> None:
         """Note every leaf under a header; doing so again changes nothing."""
         rows = (
@@ -54,8 +63,11 @@ class PaidIndex:
             for place, leaf in enumerate(leaves)
             for what in _names(leaf)
         )
-        with self._rows:
-            self._rows.executemany("INSERT OR IGNORE INTO paid VALUES (?, ?, ?, ?)", rows)
+        try:
+            with self._rows:
+                self._rows.executemany("INSERT OR IGNORE INTO paid VALUES (?, ?, ?, ?)", rows)
+        except sqlite3.OperationalError as error:
+            raise self._not_written(error) from error
 
     def find(self, run_id: int, leaf: WorkLeaf) -> list[tuple[bytes, int]]:
         """Return (header hash, place) of every leaf with this payload or this (worker, nonce)."""

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from local.files import set_aside, tell_damaged, write_whole
+from local.files import UNREADABLE, set_aside, tell_damaged, write_whole
 
 
 class Counters:
@@ -110,7 +110,7 @@ class Counters:
             totals = json.loads(self._path.read_bytes())
             versions = totals.pop("versions", {})
             self._versions = {name: {**entry} for name, entry in versions.items()}
-        except (ValueError, TypeError, AttributeError) as error:
+        except UNREADABLE as error:
             aside = set_aside(self._path)
             tell_damaged(self._path, error, f"totals begin anew; the file is kept as {aside.name}")
             return

@@ -11,7 +11,7 @@ from typing import Any
 
 from ledger.errors import BlocksRemoved
 from ledger.events import LedgerEvent, LogCursor
-from local.files import append, flush, tell_damaged, write_whole
+from local.files import UNREADABLE, append, flush, tell_damaged, write_whole
 
 
 class Journal:
@@ -66,7 +66,7 @@ class Journal:
             events = [_event(json.loads(line)) for line in text.split("\n")[:-1]]
             if len(events) < self._cursor.num_events:
                 raise ValueError(f"{len(events)} of {self._cursor.num_events} events are in it")
-        except (ValueError, KeyError, TypeError) as error:
+        except UNREADABLE as error:
             tell_damaged(self._path, error, "all events are read from the chain again")
             self._cursor.restart()
             return []

@@ -21,6 +21,10 @@ from protocol.user_error import UserError
 Item = TypeVar("Item")
 
 
+UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"""What reading JSON and taking values out of it raise for bytes that are none of ours."""
+
+
 class NotWritten(UserError, OSError):
     """Bytes did not fit; what was there is as it was."""
 
@@ -128,6 +132,6 @@ def _lines(path: Path) -> list[bytes]:
 def _readable(lines: list[bytes], read: Callable[[bytes], Item]) -> list[tuple[bytes, Item]]:
     found = []
     for line in lines:
-        with suppress(Malformed, ValueError, KeyError, TypeError):
+        with suppress(Malformed, *UNREADABLE):
             found.append((line, read(line)))
     return found

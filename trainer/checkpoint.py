@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from local.files import flush, numbered, tell_damaged
+from local.files import UNREADABLE, flush, numbered, tell_damaged
 from protocol.user_error import UserError
 from trainer.model import Policy
 from trainer.scaling import LossScale
@@ -91,7 +91,7 @@ def load(folder: Path, policy: Policy, optimizer: torch.optim.AdamW) -> Progress
     for version in sorted(kept, reverse=True):
         try:
             masters, moments, progress = _read(kept[version])
-        except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, SafetensorError, *UNREADABLE) as error:
             tell_damaged(kept[version], error, "training goes on from an older checkpoint")
             continue
         policy.set_masters(masters)

@@ -4,6 +4,7 @@ import json
 import resource
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -84,7 +85,17 @@ def test_what_is_set_aside_never_takes_the_place_of_what_was(tmp_path: Path) -> 
     assert kept == {"book.damaged": "one", "book.damaged-2": "two", "book.damaged-3": "three"}
 
 
-@pytest.mark.parametrize("odd", [b"{", b"", b"\xff\xff", b'{"n": 1}{', bytes(8)])
+@pytest.fixture
+def usual_depth() -> Iterator[None]:
+    """As deep as programs let Python recurse: a library of the tests lets it overflow its stack."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(1000)
+    yield
+    sys.setrecursionlimit(before)
+
+
+@pytest.mark.parametrize("odd", [b"{", b"", b"\xff\xff", b'{"n": 1}{', bytes(8), b"[" * 100_000])
+@pytest.mark.usefixtures("usual_depth")
 def test_an_owner_goes_on_with_the_lines_that_stand_and_keeps_the_file(
     tmp_path: Path, odd: bytes
 ) -> None:
