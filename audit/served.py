@@ -32,14 +32,24 @@ class Served:
     was served once is watched from then on, whatever its orchestrator says later.
     """
 
-    def __init__(self, reader: Reader, *, named: Collection[int]) -> None:
+    def __init__(
+        self, reader: Reader, *, named: Collection[int], must_answer: bool = False
+    ) -> None:
+        """Look at the orchestrator; one that does not answer is told, and raised if it must or no run is named."""
         self._reader = reader
         self._is_named = bool(named)
         self._looked_at = time.monotonic()
         self._voice = Voice("orchestrator", at=reader.url)
         self.seen = set(named)
+        try:
+            served = {info.run_id for info in reader.runs()}
+        except (MarketError, UserError) as error:
+            if must_answer or not named:
+                raise
+            self._voice.failed(error)
+            return
         if not self._is_named:
-            self.seen |= {info.run_id for info in reader.runs()}
+            self.seen |= served
 
     def look(self) -> None:
         """Add newly served runs, from time to time."""

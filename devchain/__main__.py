@@ -2,6 +2,7 @@
 
 import argparse
 import fcntl
+import re
 import signal
 import sys
 from pathlib import Path
@@ -39,6 +40,9 @@ def main() -> None:
     parser.add_argument("--state", type=Path, required=True, help="folder that keeps the chain")
     parser.add_argument("--fund", action="append", default=[], help="one more funded address")
     options = parser.parse_args()
+    for address in options.fund:
+        if not re.fullmatch("0x[0-9a-fA-F]{40}", address):
+            sys.exit(f"✗ --fund {address} is not an address: 0x and 40 hex digits")
     funded = [*(development_address(index) for index in range(NUM_ACCOUNTS)), *options.fund]
     try:
         journal = ChainFile(options.state)

@@ -66,7 +66,10 @@ class Ledger(Stakes, Runs, Disputing):
             told = f"no chain at {rpc_url}: {why}: check the address and that the node runs"
             raise ChainUnreachable(told, why) from error
         if chain_id != deployment.chain_id:
-            raise WrongChain(f"{rpc_url} serves {chain_id}, not {deployment.chain_id}")
+            raise WrongChain(
+                f"{rpc_url} serves {chain_id}, not {deployment.chain_id}: take the node of that chain, or this "
+                "chain's deployment file"
+            )
         return cls(
             node, deployment, account, confirmations=confirmations, max_gas_gwei=max_gas_gwei
         )

@@ -134,9 +134,11 @@ def telling(
         log.info(f"{event}, in all", **facts())
 
 
-def stop_on_signals(says: str) -> threading.Event:
-    """Return an event that SIGINT and SIGTERM set, and say so; a second one ends the process at once."""
-    stop = threading.Event()
+def stop_on_signals(stop: threading.Event, says: str) -> None:
+    """Have SIGINT and SIGTERM set an event, and say so; a second one ends the process at once.
+
+    Before there is anything to finish they end a process by themselves: whoever opens may wait for a peer.
+    """
 
     def asked(number: int, _frame: object) -> None:
         if stop.is_set():
@@ -148,4 +150,3 @@ def stop_on_signals(says: str) -> threading.Event:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, asked)
-    return stop

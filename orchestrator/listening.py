@@ -6,7 +6,6 @@ import socket
 from collections.abc import Collection
 
 import structlog
-import uvicorn
 
 from orchestrator.services import Services
 from orchestrator.store.outage import Away
@@ -36,15 +35,15 @@ def require_free(host: str, port: int) -> None:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
             listener.listen(1)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
+    except (OSError, UnicodeError) as error:
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
             why = "another program listens there: stop it, or take another port with --set port=…"
         else:
-            why = f"{error.strerror or error}: set host and port to an address of this machine"
+            why = f"{getattr(error, 'strerror', '') or 'it is no name'}: set host and port to an address of this machine"
         raise UserError(f"cannot listen on {url_of(host, port)}: {why}") from error
 
 
-async def tell_listening(config: uvicorn.Config, services: Services) -> None:
+async def tell_listening(host: str, listener: socket.socket, services: Services) -> None:
     """Say where the server listens and which runs it serves; its own log lines then look like all others."""
     uvicorn_log = logging.getLogger("uvicorn")
     uvicorn_log.handlers.clear()
@@ -56,7 +55,7 @@ async def tell_listening(config: uvicorn.Config, services: Services) -> None:
         runs = "not known yet"  # the log has said why
     except MarketError as error:
         runs = f"not known yet: {error.message}"
-    at = url_of(config.host, config.port)
+    at = url_of(host, listener.getsockname()[1])
     structlog.get_logger().info("listening", at=at, serving_runs=runs)
 
 

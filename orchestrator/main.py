@@ -88,13 +88,20 @@ class Serving(uvicorn.Config):
         vars(self).update(settings(services.config.limits))
         super().load()
 
-    async def try_market(self, use: Callable[[Services], Awaitable[None]]) -> None:
-        """Open the market as a process that serves does, for a moment."""
+    def try_market(self, use: Callable[[Services], Awaitable[None]]) -> None:
+        """Open the market as a process that serves does, for a moment.
+
+        Outside of the loop, which would hold Ctrl-C back until the chain answers.
+        """
         services = open_market(*self._market)
-        try:
-            await use(services)
-        finally:
-            await services.close()
+
+        async def tried() -> None:
+            try:
+                await use(services)
+            finally:
+                await services.close()
+
+        asyncio.run(tried())
 
 
 def _end_with(parent: BaseProcess) -> None:
@@ -110,7 +117,8 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             queue_up(listener for server in self.servers for listener in server.sockets)
-            await tell_listening(self.config, self.config.app.state.services)  # type: ignore[union-attr]
+            services = self.config.app.state.services  # type: ignore[union-attr]
+            await tell_listening(self.config.host, self.servers[0].sockets[0], services)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -129,7 +137,7 @@ def main(config: OrchestratorConfig, key: bytes, begin: Callable[[], None]) -> N
     # Taken out of the environment, so that no child inherits it.
     password = os.environ.pop(PASSWORD_VARIABLE, "")
     serving = Serving(config, key, password, begin)
-    asyncio.run(serving.try_market(_require_doors))
+    serving.try_market(_require_doors)
     if config.processes == 1:
         Server(serving).run()
         if serving.service is not None and serving.service.failure is not None:
@@ -139,7 +147,7 @@ def main(config: OrchestratorConfig, key: bytes, begin: Callable[[], None]) -> N
         os.environ[metrics.SHARED_FOLDER] = folder
         listener = serving.bind_socket()
         listener.listen(serving.backlog)
-        asyncio.run(serving.try_market(partial(tell_listening, serving)))
+        serving.try_market(partial(tell_listening, config.host, listener))
         supervisor = Multiprocess(serving, [listener])
         supervisor.run()
     if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):

@@ -5,7 +5,9 @@ worker needs no orchestrator installed.
 """
 
 import sys
+from contextlib import suppress
 from inspect import cleandoc
+from io import TextIOWrapper
 
 import typer
 
@@ -69,6 +71,12 @@ def main() -> None:
     """Run a command and end with its exit code; `rollcall/frame/ending.py` lists them."""
     from client.surroundings import reach_loopback_directly
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # none where it is closed
+            with suppress(OSError):  # one that was a file and is a pipe
+                stream.reconfigure(
+                    errors="replace"
+                )  # an old locale lacks letters, and must not end a command
     reach_loopback_directly()
     sys.exit(run_to_its_end(lambda: app(prog_name="rollcall", standalone_mode=False)))
 

@@ -52,12 +52,17 @@ def require_own_role(verifiers: Collection[str], info: RunInfo, wallet: Wallet) 
 
 
 def require_verifiable(
-    wallet: Wallet, runs: Sequence[RunInfo], wanted: Literal["any"] | Collection[int]
+    wallet: Wallet, runs: Sequence[RunInfo], wanted: Literal["any"] | Collection[int], *, at: str
 ) -> None:
-    """Raise `Refused` where every run is another ledger's, and for a key with another part in one.
+    """Raise `Refused` where every run is another ledger's, and for a key with another part in one; `UserError`
+    where none of the runs that are named is served.
 
     Where no run names this verifier a line says so: it may be in reserve, to take another's place.
     """
+    served = {info.run_id: info for info in runs}
+    if wanted != "any" and not served.keys() & set(wanted):
+        absent = dict.fromkeys(wanted, "is not served there")
+        raise UserError(f"{_told(absent)}; {at} serves {_names(served)}")
     ours = [info for info in runs if wanted == "any" or info.run_id in wanted]
     verifiers: dict[int, tuple[str, ...]] = {}
     why: dict[int, str] = {}

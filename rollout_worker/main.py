@@ -275,8 +275,9 @@ def opened(config: WorkerConfig, spec: RunSpec, folder: Path) -> Iterator[Engine
 
 def main(config: WorkerConfig, key: bytes) -> None:
     """Run one worker until SIGINT or SIGTERM, or until its runs are over."""
-    stop = stop_on_signals("finishing the groups in hand")
+    stop = threading.Event()
     with open_seller(config, key, stop) as (seller, wallet):
+        stop_on_signals(stop, "finishing the groups in hand")
         serve(seller, wallet)
 
 

@@ -18,7 +18,7 @@ from local.voice import stop_on_signals, telling
 from protocol.messages import RunInfo
 from protocol.policies.manifest import entries, policy_digest
 from protocol.signing import Domain, address_of
-from protocol.user_error import UserError
+from protocol.user_error import UserError, one_line
 from trainer import checkpoint
 from trainer.checkpoint import Progress
 from trainer.config import TrainerConfig
@@ -33,7 +33,8 @@ from trainer.scaling import first_scale
 
 def main(config: TrainerConfig, key: bytes) -> None:
     """Train the run to `config.steps`, or until a signal; return either way."""
-    stop = stop_on_signals("finishing the step in hand")
+    stop = threading.Event()
+    require_device(config.device)
     compute_alike(config.threads)  # a recomputed step must give the published digest
     log = structlog.get_logger()
     require_served(config)
@@ -45,6 +46,7 @@ def main(config: TrainerConfig, key: bytes) -> None:
             open_trainer(config, key, client, stop) as trainer,
             telling("trained", lambda: progress(trainer)),
         ):
+            stop_on_signals(stop, "finishing the step in hand")
             trainer.train()
     except (Stopped, Unreachable):
         if not stop.is_set():
@@ -53,6 +55,16 @@ def main(config: TrainerConfig, key: bytes) -> None:
         return
     remedy = f"its operator ends it: rollcall run stop {config.run_id}"
     log.info("training is complete; the run stays open", version=config.steps, remedy=remedy)
+
+
+def require_device(device: str) -> None:
+    """Raise `UserError` where torch has no such device here."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(
+            f"device = {device} is not here ({one_line(error)[:120]}): set device to cpu, or to cuda where a GPU is"
+        ) from error
 
 
 def require_served(config: TrainerConfig) -> None:

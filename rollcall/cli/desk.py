@@ -7,6 +7,7 @@ the ledger's code, because commands import this file for `rollcall --help` too.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -21,6 +22,7 @@ from ledger.amounts import Token, token_of
 from protocol.user_error import UserError, hosts_only, one_line
 from rollcall.cli.times import moment
 from rollcall.frame.console import errors
+from rollcall.frame.roles import RECURSION_LIMIT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -277,6 +279,7 @@ def connect(rpc: str, deployment: Deployment, account: LocalAccount | None) -> L
     from ledger.errors import ChainUnreachable, NodeLimits, WrongChain
     from ledger.ledger import Ledger
 
+    sys.setrecursionlimit(RECURSION_LIMIT)  # as roles do: what answers may be anybody's
     if "://" not in rpc:
         raise UserError(f"{rpc!r} is no URL of a node: write http://{rpc or 'HOST:PORT'}")
     try:
@@ -292,9 +295,7 @@ def connect(rpc: str, deployment: Deployment, account: LocalAccount | None) -> L
             f"no chain answers at {hosts_only(rpc)}: check --rpc and that the node runs ({error.why})"
         ) from error
     except WrongChain as error:
-        raise UserError(
-            f"{error}: take the node of that chain with --rpc, or this chain's file with --deployment"
-        ) from error
+        raise UserError(one_line(error)) from error
 
 
 def _max_gas_gwei() -> float:
@@ -303,9 +304,12 @@ def _max_gas_gwei() -> float:
 
     text = os.environ.get("ROLLCALL_MAX_GAS_GWEI", "")
     try:
-        return float(text or MOST_GWEI)
-    except ValueError as error:
-        raise UserError(f"ROLLCALL_MAX_GAS_GWEI is {text[:20]!r}: give gwei, as 500") from error
+        most = float(text or MOST_GWEI)
+    except ValueError:
+        most = math.nan
+    if not 0 < most < math.inf:
+        raise UserError(f"ROLLCALL_MAX_GAS_GWEI is {text[:20]!r}: give gwei, as 500")
+    return most
 
 
 def read_deployment(path: Path) -> Deployment:

@@ -90,8 +90,10 @@ def put_on_chain(
     """
     from eth_account import Account
 
+    from client.address import checked
     from rollcall.demo.deploying import ensure_deployment
 
+    checked(config.orchestrator)
     account, _ = Account.from_key(key), _spec(config)
     if dry_run and not config.deployment.exists():
         raise UserError(f"no deployment at {config.deployment} yet: a dry run deploys none")
@@ -146,15 +148,21 @@ def register(orchestrator: str, run_id: int, spec: RunSpec, say: Say) -> None:
 
 
 def _spec(config: LaunchConfig, token: Token | None = None) -> RunSpec:
+    from pydantic import ValidationError
+
     from ledger.amounts import USUAL
     from rollcall.cli.spec import spec_of
 
-    return spec_of(
-        config.plan,
-        orchestrator=config.orchestrator_address,
-        trainer=config.trainer_address,
-        token=token or USUAL,
-    )
+    try:
+        return spec_of(
+            config.plan,
+            orchestrator=config.orchestrator_address,
+            trainer=config.trainer_address,
+            token=token or USUAL,
+        )
+    except ValidationError as error:
+        wrong = (f"{item['loc'][0]}: {item['msg']}" for item in error.errors() if item["loc"])
+        raise UserError(f"the plan is none that a run can have: {'; '.join(wrong)}") from error
 
 
 def _delegate(desk: Desk, config: LaunchConfig) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -83,7 +84,7 @@ def watch(
             f"there is no run {missing[0]} on the ledger in {deployment}: see `rollcall run list`"
         )
     with hold_folder(state, "--state"), Reader(url) as reader:
-        runs = Served(reader, named=named)
+        runs = Served(reader, named=named, must_answer=once)
         policy = Mandate(
             sends=account is not None,
             demands=demand,
@@ -104,9 +105,10 @@ def watch(
             raise UserError(str(error)) from error
         who = f"as {account.address}" if account else "and sending nothing"
         listed = ", ".join(map(str, sorted(runs.seen))) or "none yet"
-        open_console().print(f"watching the runs that {url} serves ({listed}), {who}")
+        open_console().print(f"watching the runs at {url} ({listed}), {who}")
         voice = Voice("chain", at=hosts_only(rpc))
-        stop = stop_on_signals("finishing the round in hand")
+        stop = threading.Event()
+        stop_on_signals(stop, "finishing the round in hand")
         while not stop.is_set():
             runs.look()
             step(watcher, voice)

@@ -46,7 +46,7 @@ def table(
 def facts(title: str, found: Iterable[tuple[str, str]]) -> Table:
     """Return names and values below one another, as they fit any terminal; what has no value is left out."""
     made = Table(show_header=False, box=None, title=title, title_justify="left")
-    made.add_column(style="dim", no_wrap=True)
+    made.add_column(style="dim", overflow="fold")
     made.add_column(overflow="fold")
     for name, value in found:
         if value:

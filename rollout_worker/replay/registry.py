@@ -2,12 +2,25 @@
 
 from pathlib import Path
 
+import torch
+
 from protocol.precision import ComputeDtype
-from protocol.user_error import UserError
+from protocol.user_error import UserError, one_line
 from rollout_worker.config import ReplayConfig
 from rollout_worker.engines.vllm import VllmEngine
 from rollout_worker.replay.measure import Replayer, ReplayModel
 from rollout_worker.replay.vllm import VllmReplay
+
+
+def require_device(config: ReplayConfig) -> None:
+    """Raise `UserError` where torch has no such device here, which would show at the first replay."""
+    try:
+        torch.empty(0, device=config.device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(
+            f"replay.device = {config.device} is not here ({one_line(error)[:120]}): set it to cpu, or to cuda "
+            "where a GPU is"
+        ) from error
 
 
 def open_replayer(

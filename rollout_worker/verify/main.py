@@ -33,7 +33,7 @@ from rollout_worker.choose import OVER
 from rollout_worker.config import VerifierConfig
 from rollout_worker.first_look import require_verifiable
 from rollout_worker.replay.measure import Replayer, ReplayModel
-from rollout_worker.replay.registry import open_replayer
+from rollout_worker.replay.registry import open_replayer, require_device
 from rollout_worker.verify.accusations import ReportSigner
 from rollout_worker.verify.drift import DriftBook
 from rollout_worker.verify.epochs import EpochSigner, Verifier
@@ -269,12 +269,13 @@ def _join(verifier: Verifier, info: RunInfo) -> None:
 
 def main(config: VerifierConfig, key: bytes) -> None:
     """Run one verifier until SIGINT or SIGTERM."""
-    stop = stop_on_signals("finishing the replays in hand")
+    stop = threading.Event()
     told = ("verdicts", "tokens", "epochs_signed", "fraud_reports_signed", "waits_for")
     with (
         open_verifier(config, key, stop) as verifier,
         telling("verified", lambda: verifier.counters.brief(*told), seconds=config.tell_seconds),
     ):
+        stop_on_signals(stop, "finishing the replays in hand")
         serve(verifier)
 
 
@@ -295,8 +296,9 @@ def open_verifier(config: VerifierConfig, key: bytes, stop: threading.Event) -> 
 def _at_market(
     config: VerifierConfig, key: bytes, stop: threading.Event, wallet: Wallet, kept: KeptFiles
 ) -> Iterator[Verifier]:
+    require_device(config.replay)
     runs = look(config.orchestrator)
-    require_verifiable(wallet, runs, config.runs)
+    require_verifiable(wallet, runs, config.runs, at=config.orchestrator)
     wallet.prepare()
     counters = Counters(config.data_dir, "verifier", every_seconds=config.metrics_seconds)
     cache = ContentCache(config.data_dir / "cache", max_bytes=config.cache_bytes)

@@ -6,7 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from audit.paid import PaidIndex
-from protocol.files import NotWritten
+from local.files import NotWritten
 
 
 @pytest.mark.parametrize("amiss", ["a folder", "a link to nowhere"])

@@ -70,9 +70,10 @@ def test_work_is_told_every_so_often_and_once_at_its_end() -> None:
 
 
 WAITS = """
+import threading
 import time
 from local.voice import stop_on_signals
-stop = stop_on_signals("finishing the groups in hand")
+stop_on_signals(threading.Event(), "finishing the groups in hand")
 print("ready", flush=True)
 while True:
     time.sleep(0.1)

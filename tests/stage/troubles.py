@@ -25,7 +25,7 @@ MODEL = ROOT / "models/start"
 CHAIN = "--rpc {rpc} --deployment {deployment}"
 ROLE = "--set orchestrator={market} --set data_dir={data} --set chain.rpc_url={rpc} --set chain.deployment={deployment}"
 LAUNCH = (
-    "--set rpc_url={rpc} --set deployment={deployment} --set orchestrator=http://market --set plan.model={model} "
+    "--set rpc_url={rpc} --set deployment={deployment} --set orchestrator={served_at} --set plan.model={model} "
     "--set orchestrator_address={address} --set trainer_address={address} --set verifiers=['{address}']"
 )
 COMMANDS: dict[str, tuple[str, ...]] = {
@@ -44,12 +44,13 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     ),
     "join": (f"{{key}} join {ROLE} --set runs=[{{run}}]", "join --config {config}"),
     "verify": (
-        f"{{key}} verify {ROLE}",
+        f"{{key}} verify {ROLE} --set replay.device={{device}}",
+        f"{{anybody}} verify {ROLE} --set runs=[{{run}}]",
         "verify --config {config}",
         f"verify --explain {{digest}} --orchestrator {{market}} --run {{run}} {CHAIN}",
     ),
     "train": (
-        "{trainer} train --set orchestrator={market} --set run_id={run} --set model_dir={model} --set work_dir={data}",
+        "{trainer} train --set orchestrator={market} --set run_id={run} --set model_dir={model} --set work_dir={data} --set device={device}",
         "train --config {config}",
     ),
     "launch": (f"{{operator}} launch {LAUNCH}", "launch --config {config}"),
@@ -157,6 +158,8 @@ def surroundings(ground: Ground, redis_url: str, folder: Path) -> Iterator[Surro
             "file": str(folder / "epochs"),
             "checkout": str(ROOT),
             "dtype": "float32",
+            "device": "cpu",
+            "served_at": "http://market",
             "run": str(place.run_id),
             "port": "0",
             "address": ground.address("carol"),
@@ -176,12 +179,14 @@ def surroundings(ground: Ground, redis_url: str, folder: Path) -> Iterator[Surro
             "nobody listens": closed,
             "an unknown host": "http://nosuch.invalid:8545",
             "a site": f"http://{page}",
+            "no name": "http://a..b:8545",
         }
         wrong = {
             "market": {**addresses, "the chain's": chain.url},
             "rpc": {**addresses, "the market's": front.url, "none": ""},
             "redis": {
                 "a site": f"redis://{page}",
+                "no name": "redis://a..b:6379/0",
                 "no scheme": page,
             },
             "run": {"unknown": str(place.run_id + 10**6), "negative": "-1"},
@@ -196,6 +201,8 @@ def surroundings(ground: Ground, redis_url: str, folder: Path) -> Iterator[Surro
             "digest": {"short": "0xdead", "no hex": "whatever", "unknown": "0x" + "77" * 32},
             "consent": {"no hex": "whatever", "short": "0x12"},
             "dtype": {"unknown": "float17"},
+            "device": {"unknown": "gpu"},
+            "served_at": {"no scheme": "market:8100", "no name": "http://a..b"},
             "port": {"in use": str(site.server_port), "no port": "99999"},
             "data": {
                 "a file": str(ROOT / "README.md"),
