@@ -20,8 +20,8 @@ from client.public import PublicRoutes
 from client.retry import GiveUp, Unreachable
 from ledger.errors import LedgerError
 from ledger.state import SlashStatus
-from local.files import write_whole
-from protocol.errors import MarketError
+from local.files import tell_damaged, write_whole
+from protocol.errors import Malformed, MarketError
 from protocol.signing import Domain
 from protocol.verdict import Rejection
 from rollout_worker.config import WorkerConfig
@@ -49,12 +49,22 @@ class Reasons:
     def path(self, slash_id: bytes, suffix: str) -> Path:
         return self._folder / f"0x{slash_id.hex()}.{suffix}"
 
-    def get(self, slash_id: bytes) -> str | None:
-        """Return the reason written for an accusation, or None."""
-        try:
-            return self.path(slash_id, "txt").read_text(encoding="utf-8")
-        except FileNotFoundError:
+    def get(self, slash_id: bytes, domain: Domain) -> str | None:
+        """Return the reason written for an accusation, or None; its digest goes on chain for good, so it is
+        believed only if the evidence beside it gives the same."""
+        path = self.path(slash_id, "txt")
+        if not path.exists():
             return None
+        try:
+            evidence = self.path(slash_id, "json").read_bytes()
+            reason = reason_of(Defence.from_json(evidence), evidence, domain)
+            if path.read_bytes() == reason.encode():
+                return reason
+            problem: object = "it is not what the evidence beside it gives"
+        except (OSError, Malformed) as error:
+            problem = error
+        tell_damaged(path, problem, "reason and evidence are written anew")
+        return None
 
     def put(self, defence: Defence, domain: Domain) -> str:
         """Write a defence and its reason, each whole or not at all; return the reason."""
@@ -155,7 +165,9 @@ class Appeals:
     def _answer(self, accusation: Accusation, give_up: GiveUp) -> None:
         """Appeal, or concede where the accusation is right."""
         slash_id = accusation.slash_id
-        reason = self._reasons.get(slash_id) or self._written(accusation, give_up)
+        reason = self._reasons.get(slash_id, self._wallet.domain) or self._written(
+            accusation, give_up
+        )
         if reason is not None:
             self._ledger.appeal_slash(slash_id, reason_digest(reason))
             file = str(self._reasons.path(slash_id, "txt"))

@@ -14,7 +14,7 @@ from ledger.state import SlashStatus
 from orchestrator.store.keys import run_prefix
 from protocol.canonical import content_digest, keccak256
 from protocol.rollout import SignedLease
-from protocol.signing import sign
+from protocol.signing import Domain, sign
 from rollout_worker.engines.base import Engine
 from rollout_worker.engines.registry import open_engine
 from rollout_worker.engines.rounded import rounded
@@ -237,6 +237,38 @@ def test_a_worker_that_dies_while_it_appeals_does_so_once(
         assert file.read_bytes() == before
         written(worker, slash_id)
         assert worker.slash(slash_id).status is SlashStatus.DISMISSED
+
+
+UNHELD = Defence(
+    slash_id=bytes([7] * 32),
+    run_id=1,
+    worker="0x" + "11" * 20,
+    work_digest=bytes(32),
+    accusing_evidence=bytes(32),
+    kept=None,
+    shown=None,
+    body=b"",
+    stats=None,
+    mismatches=(),
+    problem="nobody shows the work",
+)
+
+
+@pytest.mark.parametrize("suffix", ["txt", "json"])
+@pytest.mark.parametrize("damage", [lambda _: b"", lambda data: data[:40], lambda _: b"\xff"])
+def test_a_reason_is_sent_only_as_its_evidence_gives_it(
+    tmp_path: Path, suffix: str, damage: Callable[[bytes], bytes]
+) -> None:
+    """A digest of half a text would stand on chain for good, and nobody could show what it is of."""
+    reasons, domain = Reasons(tmp_path / "appeals"), Domain(1, "0x" + "22" * 20)
+    assert reasons.get(UNHELD.slash_id, domain) is None
+    written_reason = reasons.put(UNHELD, domain)
+    assert reasons.get(UNHELD.slash_id, domain) == written_reason
+    path = reasons.path(UNHELD.slash_id, suffix)
+    path.write_bytes(damage(path.read_bytes()))
+    with capture_logs() as said:
+        assert reasons.get(UNHELD.slash_id, domain) is None
+    assert [entry["event"] for entry in said] == ["file is damaged"]
 
 
 def show(live: LiveMarket, signed: SignedLease) -> None:
