@@ -52,7 +52,6 @@ def provenance(
     workers' signatures, token counts and rewards, from the submissions, and with --rpc that a hot key
     was its worker's. Exits 1 if one is wrong.
     """
-    from audit.group import check_groups
     from audit.lineage import read_lineage
     from client.public import Reader
     from rollcall.explain.provenance import as_json as json_of
@@ -74,6 +73,8 @@ def provenance(
         else:
             show_back(open_console(), lineage, excluded, all_groups=groups)
         if check:
+            from audit.group import check_groups  # loads the ledger's code
+
             spoke_for = None if rpc is None else on_chain(reader, rpc, deployment, run_id)
             wrong = check_groups(
                 *(reader, info, lineage), count=check, say=_say, spoke_for=spoke_for
