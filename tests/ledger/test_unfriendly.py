@@ -249,6 +249,8 @@ def test_nothing_above_the_cap_is_offered_whatever_a_node_says_gas_costs(world: 
         GasTooDear, match="costs 10,000 gwei and at most 500 is offered: wait, or raise"
     ):
         Sender(liar, who).send(*mint(world))
+    free = Fees(dear(world, 0), 500).first()["maxFeePerGas"]
+    assert free >= 2 * (dear(world, 0).newest().base_fee or 0), "a node that reckons no prices"
     at_cap = Fees(dear(world, 400), 500)
     assert at_cap.first() == {"maxFeePerGas": 500 * 10**9, "maxPriorityFeePerGas": 0}
 

@@ -29,6 +29,8 @@ from tests.stage.troubles import (
 from tests.stage.warm import Ended, Typed, Warm, warmed
 
 LINES = [line for lines in COMMANDS.values() for line in lines] + [DEVCHAIN]
+FEW = 2
+"""Troubles of one place that each of its commands meets, however many they are."""
 MOST_WHOLE = 7
 """Commands that meet all troubles of one place; of more each meets one, and all in the slow test."""
 PLACES = sorted({name for line in LINES for _, name, _, _ in Formatter().parse(line) if name})
@@ -69,13 +71,16 @@ class Town:
         return Typed(module, tuple(words), env, folder, trouble.is_full)
 
     def turns(self) -> Iterator[tuple[str, Trouble]]:
-        """Yield every command with each place it depends on; where many depend on one, its troubles take turns."""
+        """Yield every command with each place it depends on; where many depend on one, its troubles take turns,
+        but for the chain, whose lines no other program says.
+        """
         for at, group in groupby(self.around.troubles, lambda trouble: trouble.place):
             troubles, lines = tuple(group), [line for line in LINES if at in reach(line)]
-            if len(lines) <= MOST_WHOLE:
+            if len(lines) <= MOST_WHOLE or len(troubles) <= FEW:
                 yield from product(lines, troubles)
             else:
                 yield from zip(lines, cycle(troubles), strict=False)
+                yield from product({DEVCHAIN} & set(lines), troubles)
 
 
 @pytest.fixture(scope="module")
