@@ -46,6 +46,10 @@ class Role:
         key = take_key()
         _held = hold(settings)  # until the role ends
         configure_logging(self.name)
+        if at := getattr(settings, "orchestrator", ""):
+            from client.look import look
+
+            look(at)  # a mistyped address is said before libraries are loaded for half a minute
         main = _load(self.entry)
         begin = partial(_begin, self.name)
         begin()
