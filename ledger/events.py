@@ -25,7 +25,7 @@ from web3.exceptions import LogTopicError, MismatchedABI
 from ledger.artifact import artifact
 from ledger.errors import CONTRACTS, BlocksRemoved, LedgerError
 from ledger.node import Node
-from local.files import tell_damaged, write_whole
+from local.files import UNREADABLE, tell_damaged, write_whole
 
 APART = 4
 """The newest blocks are read each by its hash: machines behind one balancer are about so many apart, and one that

@@ -9,4 +9,6 @@ from pydantic import BaseModel, ConfigDict
 class Settings(BaseModel):
     """A table of settings. An unknown key is an error: a misspelt one that is ignored is found weeks later."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )

@@ -8,9 +8,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from local.settings import Settings
-
 from client.retry import Seconds
+from local.settings import Settings
 
 Count = Annotated[int, Field(ge=1, lt=1 << 63)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
