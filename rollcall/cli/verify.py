@@ -84,7 +84,10 @@ def verify(
                 "takes its settings from --config and --set, as --set orchestrator=URL"
             )
         Role(
-            "verifier", "rollout_worker.config:VerifierConfig", "rollout_worker.verify.main:main"
+            "verifier",
+            "rollout_worker.config:VerifierConfig",
+            "rollout_worker.verify.main:main",
+            has_duties=True,
         ).start(config, assign, print_config)
         return
     quiet_libraries()

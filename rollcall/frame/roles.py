@@ -35,6 +35,8 @@ class Role:
     entry: str
     has_processes: bool = False
     """Whether it may start more of its kind: its `main` is then told what each does first."""
+    has_duties: bool = False
+    """Whether it answers on chain for what it signed, wherever the market is: it looks at the market after that."""
 
     def start(self, path: Path | None, assign: Sequence[str] | None, print_config: bool) -> None:
         """Run the role until it ends; with `print_config` print its settings instead."""
@@ -46,7 +48,8 @@ class Role:
         key = take_key()
         _held = hold(settings)  # until the role ends
         configure_logging(self.name)
-        if at := getattr(settings, "orchestrator", ""):
+        at = getattr(settings, "orchestrator", "")
+        if at and not self.has_duties:
             from client.look import look
 
             look(at)  # a mistyped address is said before libraries are loaded for half a minute
