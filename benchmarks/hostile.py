@@ -202,10 +202,11 @@ class Found:
     answered: dict[str, Counter[str]] = field(default_factory=dict)
     """By kind of hostile request, how often each code came."""
     attack_seconds: float = 0.0
+    ratios: dict[str, float] = field(default_factory=dict)
 
 
 def run(num_requests: int, num_submissions: int) -> Found:
-    """Measure honest work of each kind in turns."""
+    """Measure honest work of each kind in turns, and tell after each round what is known."""
     found, size = Found(), num_submissions // ROUNDS
     with (
         tempfile.TemporaryDirectory() as name,
@@ -229,6 +230,7 @@ def run(num_requests: int, num_submissions: int) -> Found:
             found.attack_seconds += time.perf_counter() - began
             for kind, codes in answered.items():
                 found.answered.setdefault(kind, Counter()).update(codes)
+            report(found)
     return found
 
 
@@ -244,8 +246,8 @@ def attacking(port: int, folder: Path, count: int) -> Iterator["subprocess.Popen
         attacker.kill()
 
 
-def report(found: Found) -> dict[str, float]:
-    """Print the table; return the ratios."""
+def report(found: Found) -> None:
+    """Work out the ratios, and print the table."""
     alone, elsewhere, beside = found.alone, found.elsewhere, found.beside
     for name, phase in (("alone", alone), ("elsewhere", elsewhere), ("beside", beside)):
         each = len(phase.took)
@@ -254,7 +256,7 @@ def report(found: Found) -> dict[str, float]:
             f"{phase.rss_bytes / 2**20:+.1f} MiB   each {phase.redis_bytes / each:.0f} B of Redis, "
             f"{phase.disk_bytes / each:.0f} B of blobs   attacker {phase.attack_cpu_seconds / phase.seconds:.2f} CPU"
         )
-    ratios = {
+    found.ratios = {
         "rate": beside.rate / alone.rate,
         "rate_elsewhere": beside.rate / elsewhere.rate,
         "cpu": alone.cpu_each / beside.cpu_each,
@@ -262,12 +264,11 @@ def report(found: Found) -> dict[str, float]:
         "redis": beside.redis_bytes / alone.redis_bytes,
         "disk": beside.disk_bytes / alone.disk_bytes,
     }
-    print("   ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items()))
+    print("   ".join(f"{name} {ratio:.2f}" for name, ratio in found.ratios.items()))
     for kind, codes in found.answered.items():
         print(f"{kind:24} " + ", ".join(f"{code} {count}" for code, count in codes.items()))
     count = sum(codes.total() for codes in found.answered.values())
-    print(f"{count} hostile requests, {count / found.attack_seconds:.0f} /s")
-    return ratios
+    print(f"{count} hostile requests, {count / found.attack_seconds:.0f} /s", flush=True)
 
 
 def main() -> None:
@@ -284,10 +285,9 @@ def main() -> None:
         attack(int(port), Path(folder), int(count))
         return
     found = run(arguments.requests, arguments.submissions or arguments.requests // 5)
-    ratios = report(found)
     OUT.parent.mkdir(parents=True, exist_ok=True)
     sides = {name: asdict(getattr(found, name)) for name in ("alone", "elsewhere", "beside")}
-    OUT.write_text(json.dumps(report_of(ratios=ratios, **sides, codes=found.answered)) + "\n")
+    OUT.write_text(json.dumps(report_of(ratios=found.ratios, **sides, codes=found.answered)) + "\n")
 
 
 if __name__ == "__main__":
