@@ -21,6 +21,7 @@ import structlog
 
 from client.public import PublicRoutes
 from client.retry import GiveUp
+from protocol.architectures import why_unfit
 from protocol.errors import Malformed, MarketError, Refused
 from protocol.policies.manifest import (
     Blob,
@@ -32,7 +33,6 @@ from protocol.policies.manifest import (
 )
 from protocol.policies.patch import PatchMismatch, anchor_bytes, apply, from_anchor, verify
 from protocol.policies.publication import check_manifest
-from protocol.positions import why_unfit
 from protocol.run import RunSpec
 from protocol.signing import Domain
 

@@ -15,6 +15,7 @@ from client.model_folder import require_model
 from ledger.amounts import USUAL, Token
 from ledger.setting import Amount
 from local.settings import Settings
+from protocol.architectures import why_unfit
 from protocol.canonical import content_digest
 from protocol.checks.drops import DropPolicy
 from protocol.constants import MICRO
@@ -22,7 +23,6 @@ from protocol.environments.registry import environment
 from protocol.errors import Malformed
 from protocol.policies.manifest import Weights, entries, policy_digest
 from protocol.policies.patch import from_anchor
-from protocol.positions import why_unfit
 from protocol.precision import ComputeDtype
 from protocol.run import AuditPolicy, RunSpec
 from protocol.user_error import UserError

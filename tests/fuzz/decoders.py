@@ -30,6 +30,7 @@ from ledger.deployment import Deployment
 from ledger.errors import LedgerError, decode_error
 from orchestrator.auth import SignedIn, _claims
 from protocol import canonical, merkle
+from protocol.architectures import why_unfit
 from protocol.checks import evidence
 from protocol.environments.answers import is_number, is_text
 from protocol.epoch import AccountLeaf, blob_of
@@ -38,7 +39,6 @@ from protocol.messages import EpochFile, ErrorBody, Event
 from protocol.policies import patch
 from protocol.policies.lineage import Records, StepRecord, shares_of
 from protocol.policies.manifest import HostTensor, entries
-from protocol.positions import why_unfit
 from protocol.rollout import Submission, read_submission
 from protocol.signin import SignIn, parse
 from protocol.signing import recover

@@ -7,7 +7,7 @@ import pytest
 from safetensors import deserialize
 
 from client.policies import PolicyUnreachable, write_model_folder
-from protocol.positions import why_unfit
+from protocol.architectures import why_unfit
 from tests.stage.policies import Policies, first_weights, same
 from tests.stage.terms import make_spec
 

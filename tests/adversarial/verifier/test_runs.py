@@ -12,8 +12,8 @@ from transformers import AutoConfig
 
 from client.retry import Unreachable
 from local.voice import Voice
+from protocol.architectures import why_unfit
 from protocol.errors import Malformed, MarketError, Refused
-from protocol.positions import why_unfit
 from protocol.precision import ComputeDtype
 from protocol.user_error import UserError
 from rollout_worker.config import EngineConfig, ReplayConfig
