@@ -94,5 +94,5 @@ def check_group(
 
 def texts(submission: Submission, info: RunInfo, tokenizer: Tokenizer) -> Sequence[str]:
     """Return the completions as the reward reads them."""
-    decoder = Decoder(tokenizer, info.spec.eos_token_id)
+    decoder = Decoder(tokenizer, info.spec.eos_token_ids)
     return [decoder.text(rollout.token_ids().tolist()) for rollout in submission.rollouts]

@@ -210,7 +210,7 @@ def row_of(found: Lied, by_weight: Lied) -> Row:
 
 def sampled(engine: Engine, leases: Sequence[Lease]) -> list[tuple[Rollout, ...]]:
     """Sample every lease honestly."""
-    asked = [requests_of(lease, eos_token_id=EOS) for lease in leases]
+    asked = [requests_of(lease, eos_token_ids=(EOS,)) for lease in leases]
     done = iter(engine.generate([request for requests in asked for request in requests]))
     return [finish_group(lease, [next(done) for _ in lease.seeds]) for lease in leases]
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from client.model_folder import end_tokens
 from protocol.checks.withholding import (
     NUM_GROUPS_PER_LOOK,
     NUM_VERSIONS,
@@ -61,8 +62,8 @@ def sampled(model: Path) -> Source:
     from rollout_worker.generate import generate_groups
     from rollout_worker.replay.calibrate import workload_of
 
-    made, eos = Arithmetic({}), json.loads((model / "config.json").read_text())["eos_token_id"]
-    learn = {"run_id": 0, "environment": made.name, "config": {}, "eos_token_id": eos}
+    made, eos = Arithmetic({}), end_tokens(model)
+    learn = {"run_id": 0, "environment": made.name, "config": {}, "eos_token_ids": eos}
     scorer = Scorer()
     scorer.handle({"do": "learn", "tokenizer": (model / "tokenizer.json").read_text(), **learn})
     work = workload_of(
@@ -72,7 +73,7 @@ def sampled(model: Path) -> Source:
     engine = open_engine("transformers", model, max_model_len=2 * MOST_TOKENS)
     for start in range(0, NUM_SAMPLED, 64):
         part = leases[start : start + 64]
-        groups = generate_groups(engine, part, eos_token_id=eos)
+        groups = generate_groups(engine, part, eos_token_ids=eos)
         jobs = [
             (0, lease.index, [rollout.tokens for rollout in group])
             for lease, group in zip(part, groups, strict=True)

@@ -134,12 +134,13 @@ def grant(spec: RunSpec, tokenizer: Tokenizer) -> SignedLease:
         nonce=1,
         prompt_of=lambda index: tokenizer.encode(task.problem(index).prompt).ids,
     )
+    assert lease is not None  # its prompt is short enough
     return SignedLease(lease=lease, signature=sign(ORCHESTRATOR, DOMAIN.digest(lease)))
 
 
 def admission(group: Commitment, spec: RunSpec) -> str:
     """Return the first rule that the body breaks, read as it arrives."""
-    terms = AdmissionTerms(spec.vocabulary_size, spec.eos_token_id, spec.max_staleness)
+    terms = AdmissionTerms(spec.vocabulary_size, spec.eos_token_ids, spec.max_staleness)
     finding = admit(
         group.lease,
         read_submission(group.body, spec.most_submission_bytes),
@@ -157,7 +158,7 @@ def work(signed: SignedLease, spec: RunSpec, policy: Weights, engine: Engine) ->
     lease = signed.lease
     require_signer(DOMAIN.digest(lease), signed.signature, spec.orchestrator, "the lease")
     engine.load(policy)
-    [rollouts] = generate_groups(engine, [lease], eos_token_id=spec.eos_token_id)
+    [rollouts] = generate_groups(engine, [lease], eos_token_ids=spec.eos_token_ids)
     return commit(
         lease, rollouts, engine=engine.name, spec=spec, domain=DOMAIN, key=WORKER, now=NOW
     )

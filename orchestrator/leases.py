@@ -15,7 +15,6 @@ from protocol.checks.drops import DropRule
 from protocol.errors import (
     Busy,
     Excluded,
-    MarketError,
     NotFound,
     NotJoined,
     RunNotOpen,
@@ -29,6 +28,10 @@ from protocol.signing import sign
 
 AWAY_SECONDS = 10.0
 """Rounds that free leases come every half second; after such a pause nobody's submissions came through."""
+
+MOST_DRAWS = 16
+"""Reservations of one request, where the prompts of all its tasks are too long: with two thirds too long one in
+a thousand requests for a single lease gets none."""
 
 
 async def grant(
@@ -51,22 +54,30 @@ async def grant(
         deadline=int(services.clock()) + run.spec.lease_seconds,
     )
     run.require_tokenizer()
-    reserved = await _reserve(services, run, account.identity, request.count, opening)
-    if not reserved.count:
-        return None
-    nonces = range(reserved.first, reserved.first + reserved.count)
-    try:
-        signed = [_sign(services, run, opening, account.identity, nonce) for nonce in nonces]
-    except MarketError:
-        # A task that cannot be leased must not hold its worker's places until a deadline.
-        await services.store.leases.free(run.run_id, account.identity, nonces, None)
-        raise
+    skipped: list[int] = []
+    for _ in range(MOST_DRAWS):
+        reserved = await _reserve(services, run, account.identity, request.count, opening)
+        if not reserved.count:
+            return None
+        signed, skipped_now = await _signed(services, run, opening, account.identity, reserved)
+        skipped += skipped_now
+        if signed:
+            break
+    else:
+        raise Busy(
+            f"the prompts of {len(skipped)} tasks in a row are longer than the {run.spec.max_prompt_tokens} tokens "
+            "that the run allows; ask again for others"
+        )
     fields = {"worker": account.identity, "count": len(signed), "version": opening.version}
     event = event_body(run.run_id, "lease", services.clock(), fields)
     await services.store.leases.keep(run.run_id, signed, event)
-    services.metrics.leases.labels(run.run_id).inc(reserved.count)
-    notice = notice_of(run.spec, reserved.debt)
-    return Leases(leases=tuple(signed), notice=notice, rejected=reserved.rejected[:2048])
+    services.metrics.leases.labels(run.run_id).inc(len(signed))
+    return Leases(
+        leases=tuple(signed),
+        notice=notice_of(run.spec, reserved.debt),
+        rejected=reserved.rejected[:2048],
+        skipped=tuple(skipped),
+    )
 
 
 async def give_back(
@@ -189,7 +200,27 @@ async def _reserve(
     return reserved
 
 
-def _sign(services: Services, run: Run, opening: Opening, worker: str, nonce: int) -> SignedLease:
+async def _signed(
+    services: Services, run: Run, opening: Opening, worker: str, reserved: Reserved
+) -> tuple[list[SignedLease], list[int]]:
+    """Sign what was reserved; free, and name, the nonces whose tasks are too long, or all where one cannot be made."""
+    nonces = range(reserved.first, reserved.first + reserved.count)
+    free = partial(services.store.leases.free, run.run_id, worker)
+    try:
+        made = {nonce: _sign(services, run, opening, worker, nonce) for nonce in nonces}
+    except Exception:
+        # A task that cannot be leased must not hold its worker's places until a deadline.
+        await free(nonces, None)
+        raise
+    skipped = [nonce for nonce, signed in made.items() if signed is None]
+    if skipped:
+        await free(skipped, None)
+    return [signed for signed in made.values() if signed is not None], skipped
+
+
+def _sign(
+    services: Services, run: Run, opening: Opening, worker: str, nonce: int
+) -> SignedLease | None:
     tokenizer = run.require_tokenizer()
     lease = make_lease(
         run.spec,
@@ -198,6 +229,8 @@ def _sign(services: Services, run: Run, opening: Opening, worker: str, nonce: in
         nonce=nonce,
         prompt_of=partial(_prompt, run, tokenizer),
     )
+    if lease is None:
+        return None
     digest = services.chain.domain.digest(lease)
     return SignedLease(lease=lease, signature=sign(services.key, digest))
 
@@ -205,9 +238,4 @@ def _sign(services: Services, run: Run, opening: Opening, worker: str, nonce: in
 def _prompt(run: Run, tokenizer: object, index: int) -> list[int]:
     text = run.environment.problem(index).prompt
     ids: list[int] = tokenizer.encode(text).ids  # type: ignore[attr-defined]
-    if len(ids) > run.spec.max_prompt_tokens:
-        raise Busy(
-            f"task {index} has a prompt of {len(ids)} tokens, the run allows "
-            f"{run.spec.max_prompt_tokens}; ask again for another task"
-        )
     return ids

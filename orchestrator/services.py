@@ -26,6 +26,7 @@ from orchestrator.store.journal import Journal
 from orchestrator.store.store import Store
 from protocol.canonical import keccak256
 from protocol.environments.registry import environment
+from protocol.environments.share import why_beyond
 from protocol.errors import Busy, NotFound, Refused, RunNotOpen
 from protocol.policies.manifest import SignedManifest
 from protocol.run import RunSpec
@@ -189,7 +190,9 @@ class Services:
                 f"environment {spec.environment} has digest 0x{made.digest.hex()} here and "
                 f"0x{spec.environment_digest.hex()} in the spec: install the release it was made for"
             )
-        terms = AdmissionTerms(spec.vocabulary_size, spec.eos_token_id, spec.max_staleness)
+        if reason := why_beyond(made, spec):
+            raise Refused(reason)
+        terms = AdmissionTerms(spec.vocabulary_size, spec.eos_token_ids, spec.max_staleness)
         return Run(run_id, spec, state.spec_hash, made, state, terms)
 
     async def _load_tokenizer(self, run: Run) -> None:

@@ -126,6 +126,8 @@ class Leases(Wire):
     """What the worker should know about its standing, with the remedy; empty if it is good."""
     rejected: Annotated[str, Field(max_length=2048)] = ""
     """The digest of the worker's group that a replay rejected last, and why; empty if there is none."""
+    skipped: Annotated[tuple[U63, ...], AsTuple] = ()
+    """Nonces of this worker whose tasks have longer prompts than the run allows: nothing is owed for them."""
 
 
 class ReturnedLeases(Wire):

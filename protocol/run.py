@@ -19,7 +19,7 @@ from protocol.constants import (
 )
 from protocol.precision import ComputeDtype
 from protocol.verdict import Thresholds
-from protocol.wire import U32, U63, U64, Address, Bytes32, Name, Wire
+from protocol.wire import U32, U63, U64, Address, Ascending, AsTuple, Bytes32, Name, Wire
 
 MAX_STALENESS_CAP = 8
 """Corrected GRPO losses hold to about this many versions of staleness (arXiv:2505.07291)."""
@@ -73,7 +73,10 @@ class RunSpec(Wire):
     """What workers and verifiers compute in, and the trainer on a GPU (`precision.py`)."""
     num_parameters: U64
     vocabulary_size: Annotated[int, Field(ge=2, lt=1 << 24)]
-    eos_token_id: U32
+    eos_token_ids: Annotated[
+        tuple[U32, ...], AsTuple, Ascending, Field(min_length=1, max_length=16)
+    ]
+    """Any of them ends a completion, which has it as its last token."""
 
     group_size: Annotated[int, Field(ge=2, le=MAX_GROUP_SIZE)]
     groups_per_batch: Annotated[int, Field(ge=1, le=1 << 16)]
@@ -120,8 +123,8 @@ class RunSpec(Wire):
                 f"max_stake_multiple_millionths {self.max_stake_multiple_millionths} is below {MICRO}: "
                 "no batch could be full; 0 turns the cap off"
             )
-        if self.eos_token_id >= self.vocabulary_size:
-            raise ValueError("eos_token_id lies outside the vocabulary")
+        if self.eos_token_ids[-1] >= self.vocabulary_size:
+            raise ValueError("one of eos_token_ids lies outside the vocabulary")
         misfit = self.thresholds.misfit(
             model_digest=self.model_digest, compute_dtype=self.compute_dtype
         )

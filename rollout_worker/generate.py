@@ -11,7 +11,7 @@ from protocol.rollout import Lease, Rollout
 from rollout_worker.engines.base import Completion, Engine, Request
 
 
-def requests_of(lease: Lease, *, eos_token_id: int) -> tuple[Request, ...]:
+def requests_of(lease: Lease, *, eos_token_ids: tuple[int, ...]) -> tuple[Request, ...]:
     """Return one request per leased seed, in the order of the seeds."""
     return tuple(
         Request(
@@ -19,7 +19,7 @@ def requests_of(lease: Lease, *, eos_token_id: int) -> tuple[Request, ...]:
             seed=seed,
             temperature=lease.temperature,
             max_tokens=lease.max_tokens,
-            eos_token_id=eos_token_id,
+            eos_token_ids=eos_token_ids,
         )
         for seed in lease.seeds
     )
@@ -41,11 +41,11 @@ def generate_groups(
     engine: Engine,
     leases: Sequence[Lease],
     *,
-    eos_token_id: int,
+    eos_token_ids: tuple[int, ...],
 ) -> list[tuple[Rollout, ...]]:
     """Sample many leases in one engine call: small groups fill a batch only together."""
     requests = [
-        request for lease in leases for request in requests_of(lease, eos_token_id=eos_token_id)
+        request for lease in leases for request in requests_of(lease, eos_token_ids=eos_token_ids)
     ]
     completions = iter(engine.generate(requests))
     return [finish_group(lease, [next(completions) for _ in lease.seeds]) for lease in leases]

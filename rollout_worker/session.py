@@ -163,7 +163,7 @@ class Shift:
 
     def _generate(self, job: Job) -> list[tuple[Rollout, ...]]:
         """Bring the engine to the job's policy and sample every group."""
-        counters, eos = self._seller.counters, self._info.spec.eos_token_id
+        counters, eos = self._seller.counters, self._info.spec.eos_token_ids
         with counters.timing("busy"):
             if self._loaded != job.policy.digest:
                 with counters.timing("load"):
@@ -173,7 +173,7 @@ class Shift:
             groups = generate_groups(
                 self._engine,
                 job.leases,
-                eos_token_id=eos,
+                eos_token_ids=eos,
             )
         counters.add("generated_tokens", sum(len(r.tokens) // 4 for group in groups for r in group))
         counters.used_policy(
@@ -232,7 +232,7 @@ class Shift:
                 self._pause(answer.seconds, "the trainer: enough groups are out")
                 return ()
             self._pause(0.0, "")
-            self._gaps.saw([signed.lease.nonce for signed in answer.leases])
+            self._gaps.saw([*answer.skipped, *(signed.lease.nonce for signed in answer.leases)])
             self._tell(answer.notice)
             self._tell_rejected(answer.rejected)
             self._backlog.extend(answer.leases)

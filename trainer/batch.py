@@ -156,7 +156,7 @@ def group_of(
     completions = []
     for i, (rollout, advantage) in enumerate(zip(submission.rollouts, advantages, strict=True)):
         tokens, logprobs = _checked(rollout.tokens, rollout.logprobs, spec)
-        is_truncated = int(tokens[-1]) != spec.eos_token_id
+        is_truncated = int(tokens[-1]) not in spec.eos_token_ids
         is_masked = mask_truncated and is_truncated
         completions.append(BatchRollout(tokens, logprobs, float(advantage), is_masked, i))
     return Group(

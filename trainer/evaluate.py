@@ -78,10 +78,11 @@ class HeldOut:
 
         The library's `generate` runs every row until the last one ends, and took sixty times as long.
         """
-        eos, device = self.spec.eos_token_id, model.device
+        device = model.device
+        ends_E = torch.tensor(self.spec.eos_token_ids, device=device)
         width = max(map(len, prompts))
         # Padding is masked, so its id does not matter. It stands left, so that all rows end together.
-        tokens_RT = torch.tensor([[eos] * (width - len(p)) + p for p in prompts], device=device)
+        tokens_RT = torch.tensor([[0] * (width - len(p)) + p for p in prompts], device=device)
         seen_RT = torch.tensor(
             [[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device
         )
@@ -100,7 +101,7 @@ class HeldOut:
             drawn_R = draw(logits_RV.float() / self.spec.temperature, draws_PT[rows_R, place])
             for row, token in zip(rows_R.tolist(), drawn_R.tolist(), strict=True):
                 completions[row].append(token)
-            stays_R = (drawn_R != eos).nonzero()[:, 0]
+            stays_R = torch.isin(drawn_R, ends_E, invert=True).nonzero()[:, 0]
             if not len(stays_R):
                 break
             cache.batch_select_indices(stays_R)
@@ -110,7 +111,7 @@ class HeldOut:
         return completions
 
     def _score(self, problem: Problem, completion: Sequence[int]) -> int:
-        decoder = Decoder(self.tokenizer, self.spec.eos_token_id)
+        decoder = Decoder(self.tokenizer, self.spec.eos_token_ids)
         return self.environment.score(problem, decoder.text(completion))
 
 
@@ -128,7 +129,7 @@ def draw(logits_RV: Tensor, uniform_R: Tensor) -> Tensor:
 def held_out(
     spec: RunSpec, tokenizer: Path, *, num_problems: int, batch: int, seed: int
 ) -> HeldOut:
-    """Prepare the run's held-out problems, as many as there are up to `num_problems`."""
+    """Prepare up to `num_problems` of the run's held-out ones, without those whose prompts no lease could have."""
     source = environment(spec.environment, spec.environment_config)
     if source.digest != spec.environment_digest:
         raise UserError(
@@ -136,10 +137,21 @@ def held_out(
             "release that the run was launched with"
         )
     indices = range(spec.held_out_start, spec.held_out_start + min(num_problems, spec.num_held_out))
+    encoder = Tokenizer.from_file(str(tokenizer))
+    problems = [
+        problem
+        for problem in map(source.problem, indices)
+        if len(encoder.encode(problem.prompt).ids) <= spec.max_prompt_tokens
+    ]
+    if not problems:
+        raise UserError(
+            f"none of {len(indices)} held-out problems fits max_prompt_tokens = {spec.max_prompt_tokens}: set "
+            "evaluate_every = 0"
+        )
     return HeldOut(
         environment=source,
-        problems=tuple(source.problem(index) for index in indices),
-        tokenizer=Tokenizer.from_file(str(tokenizer)),
+        problems=tuple(problems),
+        tokenizer=encoder,
         spec=spec,
         batch_size=batch,
         seed=seed,

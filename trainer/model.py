@@ -5,11 +5,11 @@ dtype, then cast to the run's), so that log-probabilities differ from theirs by 
 alone; its gradients are applied to the masters, straight through the rounding. The logits head computes
 in float32, and so does everything on a CPU.
 The architecture comes from transformers; the prompt-sharing attention enters through its attention
-interface. Left out: sharding over devices, sharded checkpoint files, sliding windows.
+interface. Left out: sharding over devices, sharded checkpoint files, windows shorter than a rollout.
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,11 @@ from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from client.model_folder import read_policy
 from protocol.policies.manifest import Bits, HostTensor, Weights
-from protocol.policies.patch import from_anchor
 from protocol.precision import ComputeDtype, cast_all
 from trainer.batch import Microbatch
-from trainer.opening import opening, smallest
+from trainer.opening import opening, probe, require_exact
 
 SHARED_PROMPT = "rollcall_shared_prompt"
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
@@ -126,7 +126,7 @@ class Policy:
             input_ids=microbatch.tokens_T[None],
             position_ids=microbatch.positions_T[None],
             # A mapping is taken as prepared masks; the grids carry their own.
-            attention_mask={"full_attention": None},
+            attention_mask={"full_attention": None, "sliding_attention": None},
             use_cache=False,
             microbatch=microbatch,
         )
@@ -143,16 +143,16 @@ def open_policy(
 ) -> tuple[Policy, dict[str, HostTensor]]:
     """Read a model folder; return the policy and its weights as they are in the file."""
     with opening(model_dir):
-        weights = from_anchor((model_dir / "model.safetensors").read_bytes())
+        weights = read_policy(model_dir)
         ALL_ATTENTION_FUNCTIONS.register(SHARED_PROMPT, _shared_prompt_attention)
         model = open_model(
             model_dir, device=device, compute_dtype=compute_dtype, attention=SHARED_PROMPT
         )
-        if set(getattr(model.config, "layer_types", ["full_attention"])) != {"full_attention"}:
-            raise ValueError("the packed forward knows full attention only, not sliding windows")
         policy = Policy(model, weights, temperature=temperature, chunk=logits_chunk)
-        with torch.no_grad():
-            policy.logprobs(smallest(device))
+        for state in (nullcontext(), policy.holding(weights)):
+            with torch.no_grad(), state:
+                text = probe(model.config.vocab_size, device)
+                require_exact(policy.logprobs(text)[0], model, text, temperature=temperature)
     return policy, weights
 
 

@@ -1,24 +1,32 @@
 """What must hold before training begins: the same bits in every life, and a model that can be computed here.
 
-Architectures differ in what they hand to their attention. One that the packed forward does not know fails
-somewhere within the library; here that is a line about the folder, before a step is made of it.
+Architectures differ in what they hand to their attention, and in what their heads have besides weights. The packed
+forward is held to the library's own on a short text: a difference is a line about the folder, before a step is made of it.
 """
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from protocol.errors import Malformed
+from client.model_folder import CONFIG, WEIGHTS, require_model
+from protocol.architectures import why_unknown
+from protocol.precision import ComputeDtype
 from protocol.user_error import UserError, one_line
 from trainer.batch import BatchRollout, Group, Microbatch, pack
 
 WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 WORKSPACES = (":4096:8", ":16:8")
 """NVIDIA's cuBLAS documentation, "Results Reproducibility"."""
+
+
+PROMPT, COMPLETIONS = 20, [12, 7]
+"""Tokens of the text that is computed at the start."""
 
 
 class Untrainable(UserError, ValueError):
@@ -38,27 +46,54 @@ def compute_alike(threads: int) -> None:
 def opening(model_dir: Path) -> Iterator[None]:
     """Turn what a folder makes the library raise into one line about that folder."""
     try:
+        require_model(model_dir, (CONFIG, WEIGHTS))
+        config = (model_dir / CONFIG).read_bytes()
+        reason = why_unknown(config, max_prompt_tokens=PROMPT, max_tokens=max(COMPLETIONS))
+        if reason is not None:
+            raise ValueError(reason)
         yield
-    except OSError as error:
-        raise UserError(
-            f"model_dir = {model_dir} cannot be opened ({one_line(error)}): it needs config.json, "
-            "tokenizer.json and one model.safetensors"
-        ) from error
-    except (ValueError, Malformed) as error:
+    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
         raise Untrainable(
             f"model_dir = {model_dir} cannot be trained: {one_line(error)}"
         ) from error
-    except (AttributeError, KeyError, TypeError) as error:
-        raise Untrainable(
-            f"model_dir = {model_dir} cannot be trained: the packed forward does not know its architecture "
-            f"({one_line(error)}); Llama, Qwen, OLMo and their like are built as it needs"
-        ) from error
 
 
-def smallest(device: str) -> Microbatch:
-    """Return a microbatch of two tokens: whether a forward pass takes it shows at once."""
-    token = np.zeros(1, np.int64)
-    completion = BatchRollout(token, np.zeros(1, np.float32), 0.0, False, 0)
-    return pack(
-        [Group(bytes(32), bytes(32), 0, token, (completion,), (0,))], max_tokens=2, device=device
-    )[0]
+def probe(vocabulary_size: int, device: str) -> Microbatch:
+    """Return a short prompt with two completions, of the same tokens each time."""
+    draw = np.random.default_rng(0)
+    prompt, *completions = (
+        draw.integers(0, vocabulary_size, length) for length in (PROMPT, *COMPLETIONS)
+    )
+    rollouts = tuple(
+        BatchRollout(tokens, np.zeros(len(tokens), np.float32), 0.0, False, i)
+        for i, tokens in enumerate(completions)
+    )
+    group = Group(bytes(32), bytes(32), 0, prompt, rollouts, (0,) * len(rollouts))
+    return pack([group], max_tokens=PROMPT + sum(COMPLETIONS), device=device)[0]
+
+
+def require_exact(packed_N: Tensor, model: Any, text: Microbatch, *, temperature: float) -> None:
+    """Raise `ValueError` if packed log-probabilities of the probe differ from the library's own forward."""
+    attention = model.config._attn_implementation
+    model.set_attn_implementation("sdpa")
+    try:
+        plain_N = _plain_logprobs(model, text, temperature)
+    finally:
+        model.set_attn_implementation(attention)
+    apart = float((packed_N - plain_N).abs().mean())
+    most = ComputeDtype(str(model.dtype).removeprefix("torch.")).probe_nats
+    if not apart <= most:
+        raise ValueError(
+            f"the packed forward computes log-probabilities {apart:.3g} nats a token from the library's own, "
+            f"where {model.dtype} allows {most}: it does not know this architecture"
+        )
+
+
+def _plain_logprobs(model: Any, text: Microbatch, temperature: float) -> Tensor:
+    found = []
+    for tokens in text.targets_N.split(COMPLETIONS):
+        ids = torch.cat([text.tokens_T[:PROMPT], tokens])[None]
+        logits = model(input_ids=ids, use_cache=False).logits[0, PROMPT - 1 : -1].float()
+        logprobs = (logits / temperature).log_softmax(-1)
+        found.append(logprobs.gather(1, tokens[:, None])[:, 0])
+    return torch.cat(found)

@@ -133,7 +133,7 @@ class Bench:
         self, leases: Sequence[Lease], change: Change = lambda request: request
     ) -> list[tuple[Rollout, ...]]:
         """Sample every lease from what the engine holds, with each request changed by the cheat."""
-        requests = [change(r) for x in leases for r in requests_of(x, eos_token_id=EOS)]
+        requests = [change(r) for x in leases for r in requests_of(x, eos_token_ids=(EOS,))]
         done = iter(self.engine.generate(requests))
         return [finish_group(lease, [next(done) for _ in lease.seeds]) for lease in leases]
 
@@ -146,7 +146,7 @@ class Bench:
         """Let the model go on after tokens that it was given, under the leased seeds where unchanged."""
         requests, places = [], []
         for i, (lease, group) in enumerate(zip(leases, prefixes, strict=True)):
-            asked = requests_of(lease, eos_token_id=EOS)
+            asked = requests_of(lease, eos_token_ids=(EOS,))
             for k, (request, given) in enumerate(zip(asked, group, strict=True)):
                 room = lease.max_tokens - len(given.tokens)
                 if room > 0 and (not len(given.tokens) or given.tokens[-1] != EOS):

@@ -299,7 +299,7 @@ def _lengthened(bench: Bench, leases: Sequence[Lease]) -> Groups:
 
 
 def _eos(bench: Bench) -> int:
-    return bench.workload.eos_token_id
+    return bench.workload.eos_token_ids[0]
 
 
 def _fp8(bench: Bench, leases: Sequence[Lease]) -> Groups:
@@ -311,7 +311,7 @@ def _fp8(bench: Bench, leases: Sequence[Lease]) -> Groups:
 def _fp8_in_one(bench: Bench, leases: Sequence[Lease]) -> Groups:
     """Keep the cache in fp8 for the first completion of each group."""
     honest = _honest(bench, leases)
-    asked = [requests_of(x, eos_token_id=_eos(bench))[0] for x in leases]
+    asked = [requests_of(x, eos_token_ids=(_eos(bench),))[0] for x in leases]
     with _keeping_fp8(bench):
         firsts = bench.engine.generate(asked)
     return [
@@ -323,4 +323,4 @@ def _fp8_in_one(bench: Bench, leases: Sequence[Lease]) -> Groups:
 def _keeping_fp8(bench: Bench) -> AbstractContextManager[None]:
     if not isinstance(bench.engine, TransformersEngine):
         raise ValueError("the fp8 cache is emulated on the transformers engine only")
-    return keeping_fp8(bench.engine._model)
+    return keeping_fp8(bench.engine.model)

@@ -47,7 +47,7 @@ class InverseCdfEngine(TransformersEngine):
     """The transformers engine, drawing by the inverse of the cumulative distribution."""
 
     def _prefilled(self, requests: Sequence[Request]) -> DecodingRows:
-        return InverseCdfBatch.prefill(self._model, requests)
+        return InverseCdfBatch.prefill(self.model, requests)
 
 
 class InverseCdfBatch(DecodingRows):

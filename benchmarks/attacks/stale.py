@@ -72,7 +72,7 @@ def _train(folder: Path, how: Reinforcement, *, num_steps: int, seed: int) -> di
     leases = list(workload.leases(salt=seed))
     for step in range(num_steps):
         chosen = leases[step * how.groups_per_step : (step + 1) * how.groups_per_step]
-        groups = generate_groups(engine, chosen, eos_token_id=EOS)
+        groups = generate_groups(engine, chosen, eos_token_ids=(EOS,))
         rewarded = [
             _group(lease, group, [_score(environment, tokenizer, lease, r) for r in group])
             for lease, group in zip(chosen, groups, strict=True)

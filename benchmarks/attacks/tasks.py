@@ -70,6 +70,7 @@ class InChat:
         self.name = asked.name
         self.digest = asked.digest
         self.num_problems = asked.num_problems
+        self.agreed_config = asked.agreed_config
 
     def problem(self, index: int) -> Problem:
         asked = self._asked.problem(index)

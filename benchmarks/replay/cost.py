@@ -60,7 +60,7 @@ class Shape:
             head_dim=64,
             max_position_embeddings=self.prompt_tokens + self.completion_tokens + 1,
             tie_word_embeddings=True,
-            eos_token_id=2,
+            eos_token_ids=(2,),
             dtype="bfloat16",
         )
         model: Any = Qwen3ForCausalLM(config).bfloat16()
@@ -75,7 +75,7 @@ class Shape:
             prompts=tuple(tuple(int(token) for token in prompt) for prompt in prompts),
             group_size=GROUP_SIZE,
             max_tokens=self.completion_tokens,
-            eos_token_id=2,
+            eos_token_ids=(2,),
         )
 
 
@@ -159,7 +159,7 @@ def _compare(
     num_tokens = 0
     for _ in range(rounds + 1):  # the first warms up
         began = clock()
-        groups = generate_groups(engine, leases, eos_token_id=workload.eos_token_id)
+        groups = generate_groups(engine, leases, eos_token_ids=workload.eos_token_ids)
         generated.append(clock() - began)
         num_tokens = sum(len(rollout.token_ids()) for group in groups for rollout in group)
         work = list(zip(leases, groups, strict=True))

@@ -31,7 +31,7 @@ class Scorer:
         if message["do"] == "learn":
             made = environment(message["environment"], message["config"])
             tokenizer = Tokenizer.from_str(message["tokenizer"])
-            self._runs[message["run_id"]] = (made, Decoder(tokenizer, message["eos_token_id"]))
+            self._runs[message["run_id"]] = (made, Decoder(tokenizer, message["eos_token_ids"]))
             return True
         return [self._timed(*group) for group in message["groups"]]
 

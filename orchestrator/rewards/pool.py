@@ -49,7 +49,7 @@ class RewardPool:
             "environment": spec.environment,
             "config": dict(spec.environment_config),
             "tokenizer": tokenizer.decode(),
-            "eos_token_id": spec.eos_token_id,
+            "eos_token_ids": list(spec.eos_token_ids),
         }
 
     def start(self) -> None:

@@ -36,11 +36,11 @@ class Objection:
 class AdmissionTerms:
     """The parts of a RunSpec that admission reads.
 
-    Example: AdmissionTerms(vocabulary_size=128, eos_token_id=2, max_staleness=4)
+    Example: AdmissionTerms(vocabulary_size=128, eos_token_ids=(2,), max_staleness=4)
     """
 
     vocabulary_size: int
-    eos_token_id: int
+    eos_token_ids: tuple[int, ...]
     max_staleness: int
 
 
@@ -118,19 +118,20 @@ def _termination(
     tokens: NDArray[np.uint32], lengths: list[int], lease: Lease, terms: AdmissionTerms
 ) -> Objection | None:
     ends = np.cumsum(lengths) - 1
-    finished = tokens[ends] == terms.eos_token_id
+    is_end = np.isin(tokens, terms.eos_token_ids)
+    finished = is_end[ends]
     short = ~finished & (np.asarray(lengths) != lease.max_tokens)
     if short.any():
         i = int(short.argmax())
         return Objection(
             Rejection.BAD_TERMINATION,
-            f"rollout {i} stops after {lengths[i]} tokens without token {terms.eos_token_id}: "
+            f"rollout {i} stops after {lengths[i]} tokens without an end {terms.eos_token_ids}: "
             f"sample until the end-of-sequence token or exactly {lease.max_tokens} tokens",
         )
-    if int((tokens == terms.eos_token_id).sum()) != int(finished.sum()):
+    if int(is_end.sum()) != int(finished.sum()):
         return Objection(
             Rejection.BAD_TERMINATION,
-            f"token {terms.eos_token_id} stands inside a completion: stop sampling at the first one",
+            f"an end {terms.eos_token_ids} stands inside a completion: stop sampling at the first one",
         )
     return None
 

@@ -62,10 +62,13 @@ def make_lease(
     worker: str,
     nonce: int,
     prompt_of: Callable[[int], Sequence[int]],
-) -> Lease:
-    """Return the one lease that (worker, nonce) can have."""
+) -> Lease | None:
+    """Return the one lease that (worker, nonce) can have; None if its task's prompt is longer than the run allows."""
     lease = lease_id(opening.run_id, worker, nonce)
     index = task_index(opening.run_id, lease, opening.secret, num_tasks=spec.num_tasks)
+    prompt = tuple(prompt_of(index))
+    if len(prompt) > spec.max_prompt_tokens:
+        return None
     seeds = (rollout_seed(opening.run_id, lease, opening.secret, i) for i in range(spec.group_size))
     return Lease(
         lease_id=lease,
@@ -75,7 +78,7 @@ def make_lease(
         epoch=opening.epoch,
         environment=spec.environment,
         index=index,
-        prompt=tuple(prompt_of(index)),
+        prompt=prompt,
         policy_version=opening.version,
         policy_digest=opening.policy_digest,
         temperature_millionths=spec.temperature_millionths,

@@ -70,6 +70,10 @@ class Arithmetic:
         return self._digest
 
     @property
+    def agreed_config(self) -> Config:
+        return self.config
+
+    @property
     def num_problems(self) -> int | None:
         return None
 

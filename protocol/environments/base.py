@@ -52,6 +52,10 @@ class Environment(Protocol):
         """32 bytes over source, configuration, data and library versions."""
 
     @property
+    def agreed_config(self) -> Config:
+        """The settings by which any party makes the same environment: nothing that lies in one party's folder only."""
+
+    @property
     def num_problems(self) -> int | None:
         """Indices run from 0 to this, exclusive; None where they end only at `INDEX_LIMIT`."""
 

@@ -5,7 +5,7 @@ vanish, and `12<pad>3` would be 123. They leave a mark between what stands on th
 where a completion ends (admission decides) and the tokenizer itself (a blob of the run's terms).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Protocol
 
@@ -23,19 +23,19 @@ class Tokenizer(Protocol):
 
 
 class Decoder:
-    """The tokenizer of a run and the token that ends its completions."""
+    """The tokenizer of a run and the tokens that end its completions."""
 
-    def __init__(self, tokenizer: Tokenizer, eos_token_id: int) -> None:
+    def __init__(self, tokenizer: Tokenizer, eos_token_ids: Collection[int]) -> None:
         added = tokenizer.get_added_tokens_decoder()
         special = {token_id for token_id, token in added.items() if token.special}
         self._tokenizer = tokenizer
-        self._eos_token_id = eos_token_id
+        self._ends = frozenset(eos_token_ids)
         self._spoken = frozenset(tokenizer.get_vocab(True).values()) - special
 
     def text(self, tokens: Iterable[int]) -> str:
         """Return a completion's text, without its end and without marks at its edges."""
         ids = list(tokens)
-        if ids and ids[-1] == self._eos_token_id:
+        if ids and ids[-1] in self._ends:
             ids.pop()
         runs = groupby(ids, key=self._spoken.__contains__)
         return "".join(

@@ -105,6 +105,10 @@ class Generated:
         return self._digest
 
     @property
+    def agreed_config(self) -> Config:
+        return self.config
+
+    @property
     def num_problems(self) -> int | None:
         return None
 

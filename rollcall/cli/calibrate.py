@@ -56,7 +56,6 @@ def calibrate(
     Shows how far the bounds are from the faintest cheat.
     """
     quiet_libraries()
-    from client.model_folder import require_model
     from protocol.errors import Malformed
     from protocol.precision import ComputeDtype
     from protocol.verdict import Thresholds
@@ -68,7 +67,7 @@ def calibrate(
         raise UserError(f"dtype {dtype!r} is unknown; choose one of {', '.join(ComputeDtype)}")
     bench = Bench(
         model=model,
-        policies=(model / "model.safetensors", *(policy or ())),
+        policies=(model, *(policy or ())),
         dtype=dtype,
         engines=tuple(engine or ("vllm", "transformers")),
         device=device,
@@ -77,7 +76,7 @@ def calibrate(
         max_tokens=max_tokens,
         temperature_millionths=round(temperature * 1_000_000),
     )
-    require_model(model)
+    bench.workload(1)  # refuses a folder that is none, and one that no run may have
     if check is not None:
         if not check.is_file():
             raise UserError(f"no thresholds at {check}: rollcall calibrate --out writes them")

@@ -4,34 +4,37 @@ The plan is local (paths, choices); the spec is agreed (digests, numbers). `spec
 folder once and names everything in it by digest, so that nobody can swap it later.
 """
 
-import json
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
-from client.model_folder import require_model
+from client.model_folder import (
+    CONFIG,
+    TOKENIZER,
+    architecture_of,
+    end_tokens,
+    read_policy,
+    require_model,
+)
 from ledger.amounts import USUAL, Token
 from ledger.setting import Amount
 from local.settings import Settings
-from protocol.architectures import why_unfit
+from protocol.architectures import why_unknown
 from protocol.canonical import content_digest
 from protocol.checks.drops import DropPolicy
 from protocol.constants import MICRO
+from protocol.environments.base import Environment
 from protocol.environments.registry import environment
-from protocol.errors import Malformed
+from protocol.environments.share import Share, shared
+from protocol.errors import Malformed, MarketError
 from protocol.policies.manifest import Weights, entries, policy_digest
-from protocol.policies.patch import from_anchor
 from protocol.precision import ComputeDtype
 from protocol.run import AuditPolicy, RunSpec
 from protocol.user_error import UserError
 from protocol.verdict import Thresholds
 from protocol.wire import Address
-
-HELD_OUT_START = 1 << 32
-"""Held-out problems lie beyond any task that may be leased: `protocol.environments.arithmetic` keeps
-sums there that no lower index gives."""
 
 
 class RunPlan(Settings):
@@ -49,11 +52,11 @@ class RunPlan(Settings):
     environment: str = "arithmetic"
     """A name of protocol/environments/registry.py."""
     environment_config: dict[str, int | str] = {}
-    """Settings of the environment; they are part of its digest."""
-    num_tasks: Annotated[int, Field(ge=1)] = 1 << 32
-    """Tasks 0 … num_tasks − 1 may be leased."""
-    num_held_out: int = 512
-    """Problems that measure accuracy and are never leased."""
+    """Settings of the environment. The path of a file of rows is not agreed on: its rows' digest is."""
+    num_tasks: Annotated[int, Field(ge=1)] | None = None
+    """Tasks 0 … num_tasks − 1 may be leased; default: all that are not held out."""
+    num_held_out: Annotated[int, Field(ge=0)] = 512
+    """Problems that measure accuracy and are never leased; the last ones, where the environment has rows."""
     group_size: int = 8
     """Rollouts per task."""
     groups_per_batch: int = 32
@@ -61,7 +64,7 @@ class RunPlan(Settings):
     max_staleness: int = 4
     """How many versions a group's policy may be behind the newest."""
     max_prompt_tokens: int = 64
-    """Longer prompts are a mistake in the environment."""
+    """Tasks with longer prompts are passed over."""
     max_tokens: int = 64
     """Longest completion."""
     temperature: float = 1.0
@@ -93,34 +96,37 @@ class RunPlan(Settings):
     more than all of few."""
 
 
-CONVERTED = {"rate", "thresholds"}
-"""Settings that a plan has in other units, or in a file; what else bears one name in plan and spec is one thing."""
+CONVERTED = {"rate", "thresholds", "environment_config", "num_tasks"}
+"""Settings that a plan has in other units, in a file or not at all; what else bears one name in plan and spec is one thing."""
 
 
 def spec_of(
     plan: RunPlan, *, orchestrator: Address, trainer: Address, token: Token = USUAL
 ) -> RunSpec:
     """Return the agreed terms; raise `UserError` naming the file that is missing or wrong."""
-    config = _read(plan.model / "config.json")
-    tokenizer = _read(plan.model / "tokenizer.json")
-    anchor = _read(plan.model / "model.safetensors")
     require_model(plan.model)
-    weights = from_anchor(anchor)
+    config, tokenizer = _read(plan.model / CONFIG), _read(plan.model / TOKENIZER)
+    if reason := why_unknown(
+        config, max_prompt_tokens=plan.max_prompt_tokens, max_tokens=plan.max_tokens
+    ):
+        raise UserError(f"{plan.model}: {reason}")
+    weights, ends = read_policy(plan.model), end_tokens(plan.model)
     model_digest = policy_digest(entries(weights))
-    architecture = json.loads(config)
-    task_environment = environment(plan.environment, plan.environment_config)
-    spec = RunSpec(
+    made, share = _tasks(plan)
+    fields = dict(
         **plan.model_dump(
             include=RunPlan.model_fields.keys() & RunSpec.model_fields.keys() - CONVERTED
         ),
-        environment_digest=task_environment.digest,
-        held_out_start=HELD_OUT_START,
+        environment_config=dict(made.agreed_config),
+        environment_digest=made.digest,
+        num_tasks=share.num_tasks,
+        held_out_start=share.held_out_start,
         model_digest=model_digest,
         model_config_digest=content_digest(config),
         tokenizer_digest=content_digest(tokenizer),
         num_parameters=num_parameters(weights),
-        vocabulary_size=architecture["vocab_size"],
-        eos_token_id=architecture["eos_token_id"],
+        vocabulary_size=architecture_of(plan.model).vocab_size,
+        eos_token_ids=ends,
         temperature_millionths=round(plan.temperature * MICRO),
         rate=token.exactly(plan.rate),
         max_worker_share_millionths=round(plan.max_worker_share * MICRO),
@@ -143,9 +149,24 @@ def spec_of(
         orchestrator=orchestrator,
         trainer=trainer,
     )
-    if reason := why_unfit(config, spec):
-        raise UserError(f"{plan.model}: {reason}")
-    return spec
+    try:
+        return RunSpec(**fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UserError(
+            f"the plan makes no run: {where} {first['msg']}".replace("  ", " ")
+        ) from error
+
+
+def _tasks(plan: RunPlan) -> tuple[Environment, Share]:
+    """Make the plan's environment, and divide it; raise `UserError`."""
+    try:
+        made = environment(plan.environment, plan.environment_config)
+        share = shared(made, num_tasks=plan.num_tasks, num_held_out=plan.num_held_out)
+    except MarketError as error:
+        raise UserError(f"environment {plan.environment}: {error.message}") from error
+    return made, share
 
 
 def num_parameters(weights: Weights) -> int:

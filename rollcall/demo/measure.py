@@ -53,7 +53,7 @@ def measure_accuracy(
                 max_sequences=256,
             )
         engine.load(policy.weights)
-        decoder = Decoder(tokenizer, spec.eos_token_id)
+        decoder = Decoder(tokenizer, spec.eos_token_ids)
         texts = [decoder.text(done.tokens.tolist()) for done in engine.generate(requests)]
         solved = sum(
             problems.score(problems.problem(spec.held_out_start + i), text) == FULL_SCORE
@@ -73,7 +73,7 @@ def held_out_requests(problems: Environment, tokenizer: Tokenizer, spec: RunSpec
             seed=int.from_bytes(keccak256(b"held out" + index.to_bytes(8, "big"))[:8], "big") >> 1,
             temperature=spec.temperature,
             max_tokens=spec.max_tokens,
-            eos_token_id=spec.eos_token_id,
+            eos_token_ids=spec.eos_token_ids,
         )
         for index in range(spec.held_out_start, spec.held_out_start + spec.num_held_out)
     ]

@@ -85,13 +85,16 @@ def _subject(machine: Machine, scratch: Path, notes: Console) -> Subject:
 def _measured(machine: Machine, subject: Subject, notes: Console) -> list[ReplayStats]:
     notes.print(f"opening {machine.engine} on {machine.device}")
     dtype = subject.bounds.compute_dtype
-    engine = open_engine(
-        machine.engine,
-        subject.folder,
-        dtype=dtype,
-        device=machine.device,
-        max_model_len=subject.max_model_len,
-    )
+    try:
+        engine = open_engine(
+            machine.engine,
+            subject.folder,
+            dtype=dtype,
+            device=machine.device,
+            max_model_len=subject.max_model_len,
+        )
+    except ValueError as error:
+        raise UserError(f"{machine.engine} on {machine.device} does not open: {error}") from error
     with closing(engine):
         model = ReplayModel(subject.folder, dtype=dtype, device=machine.device)
         return _sampled(subject, engine, model, notes)

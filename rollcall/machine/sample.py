@@ -54,7 +54,7 @@ def from_folder(
     workload = workload_of(
         model, environment(problems, {}), num_groups=num_groups, group_size=8, max_tokens=max_tokens
     )
-    policy = read_weights(model / "model.safetensors")
+    policy = read_weights(model)
     bounds = read_thresholds(
         thresholds or model / "thresholds.json", model_digest=policy_digest(entries(policy))
     )

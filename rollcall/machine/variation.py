@@ -62,7 +62,7 @@ class Bench:
 
     model: Path
     policies: tuple[Path, ...]
-    """Files of weights, the model's own first."""
+    """Files of weights; the first is the model folder itself."""
     dtype: str
     engines: tuple[str, ...]
     device: str

@@ -20,14 +20,14 @@ class Request:
     """One rollout to sample.
 
     Example: the prompt `47+38=?` as ids, seed 81985529216486895, T = 1, at most 32 tokens, ended
-    early by token 2.
+    early by token 2, and by any other of `eos_token_ids`.
     """
 
     prompt: tuple[int, ...]
     seed: int
     temperature: float
     max_tokens: int
-    eos_token_id: int
+    eos_token_ids: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)

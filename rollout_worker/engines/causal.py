@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, DynamicCache
 
+from client.model_folder import read_policy
 from protocol.policies.manifest import HostTensor, Weights
 from protocol.policies.patch import from_anchor
 from protocol.precision import ComputeDtype, cast_all
 from rollout_worker.engines.fit import require_same_model
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
-_SCALED_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 
 
 class CausalModel:
@@ -38,12 +38,8 @@ class CausalModel:
         )
         self.dtype = dtype
         self.cache_type: type[DynamicCache] = DynamicCache
-        scaled = [name for name in _SCALED_LOGITS if getattr(model.config, name, None)]
-        if scaled:
-            raise ValueError(
-                f"{model.config.model_type} scales its logits by {scaled}: unsupported"
-            )
         model.requires_grad_(False).eval().to(device)
+        self.whole: Any = model
         self.device = torch.device(device)
         self.config: Any = model.config
         self.decoder: Any = model.get_decoder()
@@ -95,5 +91,5 @@ def host_tensor_of(tensor: Tensor) -> HostTensor:
 
 
 def read_weights(path: Path) -> dict[str, HostTensor]:
-    """Read a safetensors file, such as the `model.safetensors` of a model folder."""
-    return from_anchor(path.read_bytes())
+    """Read the policy of a model folder, or a safetensors file of nothing but a policy."""
+    return read_policy(path) if path.is_dir() else from_anchor(path.read_bytes())

@@ -1,7 +1,6 @@
 """Refuse, in words, what an engine could only get wrong: too long a request, a foreign policy."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from protocol.policies.manifest import Weights
 from rollout_worker.engines.base import Request
@@ -26,14 +25,3 @@ def require_same_model(weights: Weights, shapes: Shapes) -> None:
     for name, shape in shapes.items():
         if weights[name].shape != shape:
             raise ValueError(f"{name} has shape {weights[name].shape}, the model {shape}")
-
-
-def shapes_of(model_dir: Path) -> Shapes:
-    """Read names and shapes from the headers of a model folder's safetensors files."""
-    from safetensors import safe_open
-
-    shapes: dict[str, tuple[int, ...]] = {}
-    for path in sorted(model_dir.glob("*.safetensors")):
-        with safe_open(path, framework="pt") as file:
-            shapes |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-    return shapes

@@ -1,9 +1,14 @@
 """Open an engine by name. A heavy import happens only when its engine is opened."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from client.model_folder import read_policy
 from protocol.precision import ComputeDtype
 from rollout_worker.engines.base import Engine
+
+if TYPE_CHECKING:
+    from rollout_worker.engines.causal import CausalModel
 
 NAMES = ("vllm", "transformers")
 
@@ -20,13 +25,14 @@ def open_engine(
     quantise_bits: int = 0,
     seed_shift: int = 0,
 ) -> Engine:
-    """Open an engine on `model_dir` (config.json and model.safetensors), warm and ready.
+    """Open an engine on `model_dir` (config.json and model.safetensors), warm, and held to the plain forward.
 
     `dtype` is the run's. `device` is `cpu`, `cuda` or `cuda:N`. `kv_cache_mib` bounds vLLM's cache on the
     CPU; on a GPU it takes its own share. `quantise_bits` opens the attack tool of `rounded.py`, which keeps
     the exact weights of `model_dir` until its first `load`; `seed_shift` that of `reseeded.py`.
     """
     if name == "vllm":
+        from rollout_worker.engines.causal import CausalModel
         from rollout_worker.engines.vllm import VllmEngine
 
         engine: Engine = VllmEngine(
@@ -37,18 +43,21 @@ def open_engine(
             max_sequences=max_sequences,
             kv_cache_mib=kv_cache_mib,
         )
+        plain = CausalModel(model_dir, device="cpu", dtype=dtype)
     elif name == "transformers":
         from rollout_worker.engines.transformers import TransformersEngine
 
-        engine = TransformersEngine(
+        engine = own = TransformersEngine(
             model_dir,
             device=device,
             dtype=dtype,
             max_model_len=max_model_len,
             max_sequences=max_sequences,
         )
+        plain = own.model
     else:
         raise ValueError(f"engine {name!r} is unknown; choose one of {', '.join(NAMES)}")
+    _require_plain(engine, plain, model_dir, max_model_len)
     if quantise_bits:
         from rollout_worker.engines.rounded import RoundedEngine
 
@@ -58,3 +67,18 @@ def open_engine(
 
         engine = ReseededEngine(engine, shift=seed_shift)
     return engine
+
+
+def _require_plain(
+    engine: Engine, plain: "CausalModel", model_dir: Path, max_model_len: int
+) -> None:
+    from rollout_worker.engines.probe import probe_of, require_plain
+
+    try:
+        compute = probe_of(
+            engine, vocabulary_size=plain.vocabulary_size, max_model_len=max_model_len
+        )
+        require_plain(engine, compute, plain, read_policy(model_dir), name=engine.name)
+    except Exception:
+        engine.close()
+        raise

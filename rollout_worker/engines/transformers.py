@@ -42,15 +42,15 @@ class TransformersEngine:
         max_sequences: int,
     ) -> None:
         self.name = engine_name("transformers", device)
-        self._model = CausalModel(model_dir, device=device, dtype=dtype)
+        self.model = CausalModel(model_dir, device=device, dtype=dtype)
         self._max_model_len = max_model_len
         self._max_sequences = max_sequences
 
     def load(self, weights: Weights) -> None:
-        self._model.load(weights)
+        self.model.load(weights)
 
     def close(self) -> None:
-        del self._model
+        del self.model
 
     @torch.inference_mode()
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
@@ -68,7 +68,7 @@ class TransformersEngine:
         return [done[i] for i in range(len(requests))]
 
     def _prefilled(self, requests: Sequence[Request]) -> "DecodingRows":
-        return DecodingRows.prefill(self._model, requests)
+        return DecodingRows.prefill(self.model, requests)
 
 
 @dataclass(slots=True)
@@ -91,6 +91,7 @@ class DecodingRows:
     temperatures: Tensor
     budgets: Tensor
     eos: Tensor
+    """B × E, what ends each row; one that fewer tokens end repeats its first."""
     tokens: list[list[int]]
     logprobs: list[list[float]]
 
@@ -115,7 +116,7 @@ class DecodingRows:
         of_B = torch.tensor([which[r.prompt] for r in requests], device=model.device)
         output.past_key_values.batch_select_indices(of_B)
 
-        def column(values: list[int] | list[float]) -> Tensor:
+        def column(values: Sequence[Any]) -> Tensor:
             return torch.tensor(values, device=model.device)
 
         return cls(
@@ -128,7 +129,7 @@ class DecodingRows:
             seeds=column([r.seed for r in requests]),
             temperatures=column([r.temperature for r in requests]).float(),
             budgets=column([r.max_tokens for r in requests]),
-            eos=column([r.eos_token_id for r in requests]),
+            eos=column(_of_one_length([r.eos_token_ids for r in requests])),
             tokens=[[] for _ in requests],
             logprobs=[[] for _ in requests],
         )
@@ -139,7 +140,7 @@ class DecodingRows:
         while True:
             drawn_B = self._sample(ended_B)
             self.budgets -= 1
-            ended_B |= (drawn_B == self.eos) | (self.budgets <= 0)
+            ended_B |= (drawn_B[:, None] == self.eos).any(dim=1) | (self.budgets <= 0)
             num_live = int((~ended_B).sum())
             if num_live == 0:
                 break
@@ -192,3 +193,8 @@ class DecodingRows:
             use_cache=True,
         )
         self.hidden = output.last_hidden_state[:, -1]
+
+
+def _of_one_length(ends: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    longest = max(map(len, ends))
+    return [own + own[:1] * (longest - len(own)) for own in ends]

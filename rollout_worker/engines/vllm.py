@@ -20,10 +20,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from client.model_folder import CONFIG, WEIGHTS, architecture_of, read_policy
 from protocol.policies.manifest import Weights
 from protocol.precision import ComputeDtype, cast_all
 from rollout_worker.engines.base import Completion, Request, engine_name
-from rollout_worker.engines.fit import require_fit, require_same_model, shapes_of
+from rollout_worker.engines.fit import require_fit, require_same_model
 
 _PROCESSOR = "rollout_worker.engines.vllm_hooks:SeededDraw"
 _EXTENSION = "rollout_worker.engines.vllm_hooks.WorkerHooks"
@@ -47,7 +48,8 @@ class VllmEngine:
         """Raise `ValueError` for a dtype that this engine cannot report exact claims in."""
         self.name = engine_name("vllm", device)
         self.max_model_len = max_model_len
-        self._shapes = shapes_of(model_dir)
+        require_own(model_dir)
+        self._shapes = {name: tensor.shape for name, tensor in read_policy(model_dir).items()}
         self._dtype = dtype
         self._is_native = device.startswith("cuda")
         if self._is_native and dtype is ComputeDtype.FLOAT32:
@@ -57,8 +59,13 @@ class VllmEngine:
             )
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="vllm")
         self._folder = tempfile.TemporaryDirectory(prefix="rollcall-vllm-")
+        # vLLM would read every *.safetensors of a folder.
+        alone = Path(self._folder.name) / "model"
+        alone.mkdir()
+        for name in (CONFIG, WEIGHTS):
+            (alone / name).symlink_to((model_dir / name).absolute())
         self._llm: Any = self._thread.submit(
-            self._open, model_dir, device, max_sequences, kv_cache_mib
+            self._open, alone, device, max_sequences, kv_cache_mib
         ).result()
 
     def load(self, weights: Weights) -> None:
@@ -111,7 +118,7 @@ class VllmEngine:
                 "vLLM chose Model Runner V1, whose GPU sampler is not the seeded stream"
             )
         self._llm = llm
-        request = Request((0,), seed=0, temperature=1.0, max_tokens=2, eos_token_id=0)
+        request = Request((0,), seed=0, temperature=1.0, max_tokens=2, eos_token_ids=(0,))
         self._generate([request] * _NUM_WARM_UP)
         return llm
 
@@ -128,7 +135,7 @@ class VllmEngine:
 
         common: dict[str, Any] = {
             "max_tokens": request.max_tokens,
-            "stop_token_ids": [request.eos_token_id],
+            "stop_token_ids": list(request.eos_token_ids),
             "ignore_eos": True,
             "detokenize": False,
             "logprobs": 0,
@@ -156,6 +163,13 @@ class VllmEngine:
         self._llm.llm_engine.engine_core.shutdown()
         del self._llm
         gc.collect()
+
+
+def require_own(model_dir: Path) -> None:
+    """Raise `ValueError` for a model that vLLM serves through transformers' code only, which it then changes for all."""
+    known = architecture_of(model_dir).known
+    if known is not None and not known.is_in_vllm:
+        raise ValueError(f"vLLM has no {known.name} of its own: set engine.name to transformers")
 
 
 @contextmanager

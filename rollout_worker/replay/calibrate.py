@@ -4,18 +4,19 @@ Sampling and replaying are apart, because another machine does each: `rollcall/m
 in processes that compute as different machines do. Left out: the bounds themselves.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from client.model_folder import require_model
+from client.model_folder import CONFIG, end_tokens, require_model
 from protocol import canonical
+from protocol.architectures import why_unknown
 from protocol.canonical import keccak256
 from protocol.constants import MICRO
 from protocol.environments.base import Environment
 from protocol.policies.manifest import Weights
 from protocol.rollout import Lease, Rollout, lease_id, rollout_seed
+from protocol.user_error import UserError
 from protocol.verdict import ReplayStats
 from rollout_worker.engines.base import Engine
 from rollout_worker.generate import generate_groups
@@ -36,7 +37,7 @@ class Workload:
     prompts: tuple[tuple[int, ...], ...]
     group_size: int
     max_tokens: int
-    eos_token_id: int
+    eos_token_ids: tuple[int, ...]
     temperature_millionths: int = MICRO
 
     def leases(self, *, salt: int) -> Iterator[Lease]:
@@ -67,7 +68,7 @@ def sample(engine: Engine, policy: Weights, workload: Workload, *, salt: int = 0
     """Sample the workload from `policy` as `engine` loads it."""
     leases = list(workload.leases(salt=salt))
     engine.load(policy)
-    groups = generate_groups(engine, leases, eos_token_id=workload.eos_token_id)
+    groups = generate_groups(engine, leases, eos_token_ids=workload.eos_token_ids)
     return list(zip(leases, groups, strict=True))
 
 
@@ -108,10 +109,16 @@ def workload_of(
     require_model(model_dir)
     tokenizer = Tokenizer.from_file(str(model_dir / "tokenizer.json"))
     texts = (environment.problem(index).prompt for index in range(num_groups))
-    config = json.loads((model_dir / "config.json").read_text())
+    prompts = tuple(tuple(tokenizer.encode(t, add_special_tokens=False).ids) for t in texts)
+    if reason := why_unknown(
+        (model_dir / CONFIG).read_bytes(),
+        max_prompt_tokens=max(map(len, prompts)),
+        max_tokens=max_tokens,
+    ):
+        raise UserError(f"{model_dir}: {reason}")
     return Workload(
-        prompts=tuple(tuple(tokenizer.encode(t, add_special_tokens=False).ids) for t in texts),
+        prompts=prompts,
         group_size=group_size,
         max_tokens=max_tokens,
-        eos_token_id=int(config["eos_token_id"]),
+        eos_token_ids=end_tokens(model_dir),
     )

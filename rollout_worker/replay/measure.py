@@ -104,19 +104,19 @@ class ReplayModel:
         max_pass_tokens: int | None = None,
         buffer_bytes: int | None = None,
     ) -> None:
-        self._model = CausalModel(model_dir, device=device, dtype=dtype)
-        is_cpu = self._model.device.type == "cpu"
+        self.model = CausalModel(model_dir, device=device, dtype=dtype)
+        is_cpu = self.model.device.type == "cpu"
         self._max_pass_tokens = max_pass_tokens or (2_048 if is_cpu else 32_768)
         self._buffer_bytes = buffer_bytes or (16 << 20 if is_cpu else 512 << 20)
 
     def load(self, weights: Weights) -> None:
         """Replace every weight; raises `ValueError` where names or shapes do not fit."""
-        self._model.load(weights)
+        self.model.load(weights)
 
     @torch.inference_mode()
     def findings(self, groups: Sequence[tuple[Lease, Sequence[Rollout]]]) -> list[list[Findings]]:
         """Measure every position of every rollout; `ValueError` for what no model can read."""
-        rows = rows_of(groups, self._model.vocabulary_size)
+        rows = rows_of(groups, self.model.vocabulary_size)
         found: dict[int, Findings] = {}
         for part in passes([row.completed for row in rows], self._max_pass_tokens):
             measured = self._measured([rows[i] for i in part.rows], part.shares_prompts)
@@ -129,7 +129,7 @@ class ReplayModel:
         self, lease: Lease, rollouts: Sequence[Rollout], variants: Sequence[Variant]
     ) -> list[list[Findings]]:
         """Measure one group as each variant would have drawn it: one prefill, a contest each."""
-        rows = rows_of([(lease, rollouts)], self._model.vocabulary_size)
+        rows = rows_of([(lease, rollouts)], self.model.vocabulary_size)
         parts = [
             (part.rows, self._hidden([rows[i] for i in part.rows], part.shares_prompts))
             for part in passes([row.completed for row in rows], self._max_pass_tokens)
@@ -146,18 +146,18 @@ class ReplayModel:
 
     def keeping_fp8(self) -> AbstractContextManager[None]:
         """Prefill over fp8 caches inside a `with`."""
-        return keeping_fp8(self._model)
+        return keeping_fp8(self.model)
 
     def _hidden(self, rows: Sequence[Row], shares_prompts: bool) -> list[Tensor]:
         return hidden_states(
-            self._model,
+            self.model,
             [row.completed for row in rows],
             shares_prompts=shares_prompts,
             max_positions=self._max_pass_tokens,
         )
 
     def _decided(self, rows: Sequence[Row], hidden_NH: Tensor, nucleus: float = 1.0) -> Decided:
-        model, claims = self._model, claims_of(rows, self._model.device)
+        model, claims = self.model, claims_of(rows, self.model.device)
 
         @lru_cache(maxsize=1)  # blocks of the same positions follow one another
         def inside(start: int, stop: int) -> Tensor:

@@ -31,7 +31,11 @@ def run_workload(spec: RunSpec, folder: Path, *, num_groups: int) -> Workload:
         group_size=spec.group_size,
         max_tokens=spec.max_tokens,
     )
-    return replace(found, temperature_millionths=spec.temperature_millionths)
+    return replace(
+        found,
+        temperature_millionths=spec.temperature_millionths,
+        eos_token_ids=spec.eos_token_ids,
+    )
 
 
 def sampled(
@@ -43,7 +47,7 @@ def sampled(
     model.load(policy)
     for start in range(0, len(leases), GROUPS_PER_ROUND):
         part = leases[start : start + GROUPS_PER_ROUND]
-        groups = generate_groups(engine, part, eos_token_id=workload.eos_token_id)
+        groups = generate_groups(engine, part, eos_token_ids=workload.eos_token_ids)
         yield [stats_of(found) for found in model.findings(list(zip(part, groups, strict=True)))]
 
 

@@ -23,14 +23,14 @@ def ids(text: str) -> list[int]:
 def test_a_silent_token_does_not_join_what_stands_on_its_sides(silent: int) -> None:
     tokens = [*ids("#1"), silent, *ids("8")]
     assert TOKENIZER.decode(tokens, skip_special_tokens=True) == "#18", "as a library decodes it"
-    assert Decoder(TOKENIZER, EOS).text(tokens) == f"#1{GAP}8"
+    assert Decoder(TOKENIZER, [EOS]).text(tokens) == f"#1{GAP}8"
     assert number(f"1{GAP}8") is None
 
 
 @pytest.mark.parametrize("silent", [[], [PAD], [PAST, BOS], [PAD] * 9, [EOS, PAD]])
 def test_silent_tokens_at_the_edges_are_no_part_of_an_answer(silent: list[int]) -> None:
     problem = Arithmetic({}).problem(0)
-    decoder = Decoder(TOKENIZER, EOS)
+    decoder = Decoder(TOKENIZER, [EOS])
     for ending in ([], [EOS]):
         text = decoder.text([*silent, *ids(problem.solution), *silent, *ending])
         assert text == problem.solution
@@ -38,10 +38,10 @@ def test_silent_tokens_at_the_edges_are_no_part_of_an_answer(silent: list[int]) 
 
 
 def test_a_run_of_silent_tokens_leaves_one_mark() -> None:
-    assert Decoder(TOKENIZER, EOS).text([*ids("1"), PAD, PAST, BOS, *ids("2")]) == f"1{GAP}2"
+    assert Decoder(TOKENIZER, [EOS]).text([*ids("1"), PAD, PAST, BOS, *ids("2")]) == f"1{GAP}2"
 
 
 def test_only_the_last_token_can_be_the_end() -> None:
     spoken = ids("7")[0]
-    assert Decoder(TOKENIZER, spoken).text([spoken, spoken, spoken]) == "77"
-    assert Decoder(TOKENIZER, spoken).text([]) == ""
+    assert Decoder(TOKENIZER, [spoken]).text([spoken, spoken, spoken]) == "77"
+    assert Decoder(TOKENIZER, [spoken]).text([]) == ""

@@ -101,7 +101,7 @@ def test_a_lease_gives_the_same_tokens_on_both_engines(engines: dict[str, Engine
     groups = []
     for engine in engines.values():
         engine.load(start)
-        groups.append(generate_groups(engine, leases(32), eos_token_id=EOS))
+        groups.append(generate_groups(engine, leases(32), eos_token_ids=(EOS,)))
     assert tokens_of(groups[0]) == tokens_of(groups[1])
 
 
@@ -110,7 +110,9 @@ def tokens_of(groups: Sequence[Sequence[Rollout]]) -> list[list[bytes]]:
 
 
 def test_honest_work_matches_every_token_and_claims_what_a_replay_finds(engine: Engine) -> None:
-    work = list(zip(leases(64), generate_groups(engine, leases(64), eos_token_id=EOS), strict=True))
+    work = list(
+        zip(leases(64), generate_groups(engine, leases(64), eos_token_ids=(EOS,)), strict=True)
+    )
     assert rejected(read_weights(MODEL / "model.safetensors"), work) == 0
     stats = [stats_of(group) for group in ReplayModel(MODEL).findings(work)]
     num_tokens = sum(group.num_tokens for group in stats)
@@ -124,7 +126,9 @@ def test_the_sixteen_bit_dtypes_stay_within_what_their_rounding_explains(
 ) -> None:
     """Honest claims differ by at most the floor of the gap, on average, and ties nearer are lost."""
     engine = open_engine("transformers", MODEL, dtype=dtype, max_model_len=128, max_sequences=64)
-    work = list(zip(leases(32), generate_groups(engine, leases(32), eos_token_id=EOS), strict=True))
+    work = list(
+        zip(leases(32), generate_groups(engine, leases(32), eos_token_ids=(EOS,)), strict=True)
+    )
     stats = [stats_of(group) for group in ReplayModel(MODEL, dtype=dtype).findings(work)]
     num_tokens = sum(group.num_tokens for group in stats)
     assert sum(group.gap_nanonats for group in stats) < logit_error(dtype) * num_tokens * NANO
@@ -135,7 +139,9 @@ def test_the_sixteen_bit_dtypes_stay_within_what_their_rounding_explains(
 
 def test_logprobs_are_those_of_the_softmax_without_the_noise(engine: Engine) -> None:
     model = ReplayModel(MODEL)
-    work = list(zip(leases(32), generate_groups(engine, leases(32), eos_token_id=EOS), strict=True))
+    work = list(
+        zip(leases(32), generate_groups(engine, leases(32), eos_token_ids=(EOS,)), strict=True)
+    )
     gaps = np.concatenate([f.gaps for group in model.findings(work) for f in group])
     assert gaps.mean() < 1e-5
     surprisals = np.concatenate([r.worker_logprobs() for _, group in work for r in group])
@@ -144,18 +150,18 @@ def test_logprobs_are_those_of_the_softmax_without_the_noise(engine: Engine) -> 
 
 def test_reloading_changes_the_policy_and_back_restores_it(engine: Engine) -> None:
     start, other = read_weights(MODEL / "model.safetensors"), other_policy()
-    first = generate_groups(engine, leases(16), eos_token_id=EOS)
+    first = generate_groups(engine, leases(16), eos_token_ids=(EOS,))
     engine.load(other)
-    changed = generate_groups(engine, leases(16), eos_token_id=EOS)
+    changed = generate_groups(engine, leases(16), eos_token_ids=(EOS,))
     assert changed != first
     assert rejected(other, list(zip(leases(16), changed, strict=True))) == 0
     assert rejected(start, list(zip(leases(16), changed, strict=True))) == 16
     engine.load(start)
-    assert generate_groups(engine, leases(16), eos_token_id=EOS) == first
+    assert generate_groups(engine, leases(16), eos_token_ids=(EOS,)) == first
 
 
 def test_a_policy_of_another_model_is_refused_and_the_old_one_stays(engine: Engine) -> None:
-    before = generate_groups(engine, leases(4), eos_token_id=EOS)
+    before = generate_groups(engine, leases(4), eos_token_ids=(EOS,))
     weights = other_policy()
     norm = weights.pop("model.norm.weight")
     with pytest.raises(ValueError, match=r"model\.norm\.weight"):
@@ -163,7 +169,7 @@ def test_a_policy_of_another_model_is_refused_and_the_old_one_stays(engine: Engi
     shorter = replace(norm, shape=(64,), bits=norm.bits[:64])
     with pytest.raises(ValueError, match=r"model\.norm\.weight"):
         engine.load({**weights, "model.norm.weight": shorter})
-    assert generate_groups(engine, leases(4), eos_token_id=EOS) == before
+    assert generate_groups(engine, leases(4), eos_token_ids=(EOS,)) == before
 
 
 def test_prompts_of_all_lengths_end_right(engine: Engine) -> None:
@@ -174,7 +180,7 @@ def test_prompts_of_all_lengths_end_right(engine: Engine) -> None:
             seed=int(draw.integers(2**62)),
             temperature=1.0,
             max_tokens=budget,
-            eos_token_id=EOS,
+            eos_token_ids=(EOS,),
         )
         for length in (1, 2, 7, 40, 100)
         for budget in (1, 3, 28)
@@ -194,17 +200,19 @@ def test_prompts_of_all_lengths_end_right(engine: Engine) -> None:
 
 def test_more_requests_than_fit_at_once_keep_their_order(engine: Engine) -> None:
     many = leases(24)  # 192 rollouts on an engine of 64
-    whole = generate_groups(engine, many, eos_token_id=EOS)
+    whole = generate_groups(engine, many, eos_token_ids=(EOS,))
     halves = [
         group
         for part in (many[:12], many[12:])
-        for group in generate_groups(engine, part, eos_token_id=EOS)
+        for group in generate_groups(engine, part, eos_token_ids=(EOS,))
     ]
     assert tokens_of(whole) == tokens_of(halves)
 
 
 def test_what_does_not_fit_is_refused(engine: Engine) -> None:
-    too_long = Request(prompt=(5,) * 100, seed=1, temperature=1.0, max_tokens=29, eos_token_id=EOS)
+    too_long = Request(
+        prompt=(5,) * 100, seed=1, temperature=1.0, max_tokens=29, eos_token_ids=(EOS,)
+    )
     with pytest.raises(ValueError, match="max_model_len 128"):
         engine.generate([too_long])
     assert len(engine.generate([replace(too_long, max_tokens=28)])) == 1
@@ -221,7 +229,9 @@ def vllm_replay(engines: dict[str, Engine]) -> VllmReplay:
 
 
 def test_vllm_replays_what_either_engine_sampled(engine: Engine, vllm_replay: VllmReplay) -> None:
-    work = list(zip(leases(48), generate_groups(engine, leases(48), eos_token_id=EOS), strict=True))
+    work = list(
+        zip(leases(48), generate_groups(engine, leases(48), eos_token_ids=(EOS,)), strict=True)
+    )
     again = vllm_replay.findings(work)  # siblings and their prompts are in the prefix cache now
     stats = [stats_of(group) for group in vllm_replay.findings(work)]
     assert [stats_of(group) for group in again] == stats
@@ -274,7 +284,9 @@ def test_no_buffer_changes_what_vllm_finds(
 ) -> None:
     engine = engines["vllm"]
     assert isinstance(engine, VllmEngine)
-    work = list(zip(leases(2), generate_groups(engine, leases(2), eos_token_id=EOS), strict=True))
+    work = list(
+        zip(leases(2), generate_groups(engine, leases(2), eos_token_ids=(EOS,)), strict=True)
+    )
     small = VllmReplay(engine, MODEL, buffer_bytes=8_192)  # one position at a time
     sides = [[f for group in r.findings(work) for f in group] for r in (vllm_replay, small)]
     for ours, theirs in zip(*sides, strict=True):
@@ -288,7 +300,9 @@ def test_vllm_replays_no_position_that_it_did_not_compute(
 ) -> None:
     engine = engines["vllm"]
     assert isinstance(engine, VllmEngine)
-    rows = rows_of([(leases(1)[0], generate_groups(engine, leases(1), eos_token_id=EOS)[0])], 128)
+    rows = rows_of(
+        [(leases(1)[0], generate_groups(engine, leases(1), eos_token_ids=(EOS,))[0])], 128
+    )
 
     def skipping(llm: Any) -> None:
         sequences = Sequences(
@@ -320,9 +334,11 @@ def test_tempered_sampling_is_the_same_on_both_engines_and_exact(
     sides = []
     for engine in engines.values():
         engine.load(start)
-        sides.append(generate_groups(engine, tempered, eos_token_id=EOS))
+        sides.append(generate_groups(engine, tempered, eos_token_ids=(EOS,)))
     assert tokens_of(sides[0]) == tokens_of(sides[1])
-    assert tokens_of(sides[0]) != tokens_of(generate_groups(engine, leases(32), eos_token_id=EOS))
+    assert tokens_of(sides[0]) != tokens_of(
+        generate_groups(engine, leases(32), eos_token_ids=(EOS,))
+    )
     ours, theirs = (
         np.concatenate([r.worker_logprobs() for group in side for r in group]) for side in sides
     )

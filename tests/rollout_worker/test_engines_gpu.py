@@ -50,7 +50,7 @@ def moved(host: HostTensor) -> HostTensor:
 
 def test_a_gpu_samples_the_seeded_stream(engine: Engine) -> None:
     engine.load(start())
-    groups = generate_groups(engine, leases(), eos_token_id=EOS)
+    groups = generate_groups(engine, leases(), eos_token_ids=(EOS,))
     model = ReplayModel(MODEL)
     model.load(start())
     stats = [stats_of(f) for f in model.findings(list(zip(leases(), groups, strict=True)))]
@@ -61,9 +61,9 @@ def test_a_gpu_samples_the_seeded_stream(engine: Engine) -> None:
 
 def test_reloading_on_a_gpu_changes_the_policy_and_back(engine: Engine) -> None:
     engine.load(start())
-    before = generate_groups(engine, leases(), eos_token_id=EOS)
+    before = generate_groups(engine, leases(), eos_token_ids=(EOS,))
     engine.load({name: moved(tensor) for name, tensor in start().items()})
-    other = generate_groups(engine, leases(), eos_token_id=EOS)
+    other = generate_groups(engine, leases(), eos_token_ids=(EOS,))
     engine.load(start())
     assert other != before
-    assert generate_groups(engine, leases(), eos_token_id=EOS) == before
+    assert generate_groups(engine, leases(), eos_token_ids=(EOS,)) == before

@@ -118,7 +118,7 @@ def at(temperature: float) -> Cheat:
 
 def fp8(bench: Lab, leases: list[Lease]) -> Groups:
     assert isinstance(bench.engine, TransformersEngine)
-    with keeping_fp8(bench.engine._model):
+    with keeping_fp8(bench.engine.model):
         return bench.sample(leases)
 
 
@@ -129,7 +129,7 @@ class NucleusBatch(DecodingRows):
 
 class NucleusEngine(TransformersEngine):
     def _prefilled(self, requests: Sequence[Request]) -> DecodingRows:
-        return NucleusBatch.prefill(self._model, requests)
+        return NucleusBatch.prefill(self.model, requests)
 
 
 def top_p(bench: Lab, leases: list[Lease]) -> Groups:
@@ -140,7 +140,7 @@ def top_p(bench: Lab, leases: list[Lease]) -> Groups:
         max_model_len=128,
         max_sequences=64,
     )
-    asked = [request for lease in leases for request in requests_of(lease, eos_token_id=EOS)]
+    asked = [request for lease in leases for request in requests_of(lease, eos_token_ids=(EOS,))]
     done = iter(engine.generate(asked))
     return [finish_group(lease, [next(done) for _ in lease.seeds]) for lease in leases]
 

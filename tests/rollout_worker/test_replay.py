@@ -46,7 +46,7 @@ def honest() -> Work:
         )
     )
     engine = open_engine("transformers", MODEL, max_model_len=128)
-    return list(zip(leases, generate_groups(engine, leases, eos_token_id=EOS), strict=True))
+    return list(zip(leases, generate_groups(engine, leases, eos_token_ids=(EOS,)), strict=True))
 
 
 def replay(model: Replayer, lease: Lease, rollouts: tuple[Rollout, ...]) -> ReplayStats:

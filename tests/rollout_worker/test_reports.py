@@ -109,7 +109,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory, engine: Engine) -> Iterator[
 
 def written(worker: Accused) -> bytes:
     """Send a group that no model sampled; return its digest."""
-    signed, eos = worker.lease(), worker.info.spec.eos_token_id
+    signed, eos = worker.lease(), worker.info.spec.eos_token_ids[0]
     tokens = [[5 + (s + p) % 100 for p in range(NUM_WRITTEN)] + [eos] for s in signed.lease.seeds]
     group = [Rollout.of(ids, [-0.5] * len(ids)) for ids in tokens]
     receipt = worker.send(signed, group, engine="transformers-cpu").receipt

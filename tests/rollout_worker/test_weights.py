@@ -78,9 +78,10 @@ def test_a_model_folder_holds_the_exact_weights(tmp_path: Path) -> None:
 
 
 def test_a_run_needs_no_more_positions_than_its_model_has() -> None:
-    config = json.dumps({"max_position_embeddings": 32}).encode()
+    config = json.dumps({"model_type": "llama", "max_position_embeddings": 32}).encode()
     assert why_unfit(config, make_spec(max_prompt_tokens=16, max_tokens=16)) is None
     longer = make_spec(max_prompt_tokens=16, max_tokens=17)
     assert "do not fit the model's 32 positions" in str(why_unfit(config, longer))
-    assert why_unfit(b"{}", longer) is None
+    assert why_unfit(b'{"model_type": "llama"}', longer) is None
+    assert "model_type '' are not known" in str(why_unfit(b"{}", longer))
     assert "cannot be read" in str(why_unfit(b"[]", longer))

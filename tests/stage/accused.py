@@ -44,8 +44,8 @@ class Accused:
     def sell(self, engine: Engine, signed: SignedLease | None = None) -> KeptReceipt:
         """Sample a group under a lease, send it, and keep its receipt with that lease."""
         signed = signed or self.lease()
-        eos_token_id = self.info.spec.eos_token_id
-        [group] = generate_groups(engine, [signed.lease], eos_token_id=eos_token_id)
+        eos_token_ids = self.info.spec.eos_token_ids
+        [group] = generate_groups(engine, [signed.lease], eos_token_ids=eos_token_ids)
         return self.send(signed, group, engine=engine.name)
 
     def send(self, signed: SignedLease, group: Sequence[Rollout], *, engine: str) -> KeptReceipt:

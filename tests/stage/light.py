@@ -99,7 +99,7 @@ def solutions(info: RunInfo, lease: Lease) -> tuple[Rollout, ...]:
     problems = environment(info.spec.environment, info.spec.environment_config)
     texts = [problems.problem(lease.index).solution, "#0"]
     ids = [tokenizer.encode(texts[i % 2]).ids for i in range(lease.group_size)]
-    ended = [[*tokens, info.spec.eos_token_id] for tokens in ids]
+    ended = [[*tokens, info.spec.eos_token_ids[0]] for tokens in ids]
     return tuple(Rollout.of(tokens, [-0.5] * len(tokens)) for tokens in ended)
 
 

@@ -27,7 +27,7 @@ from tests.stage.bounds import COMMITTED
 
 MODEL = Path(__file__).parents[2] / "models" / "start"
 EOS = 2
-TERMS = AdmissionTerms(vocabulary_size=128, eos_token_id=EOS, max_staleness=0)
+TERMS = AdmissionTerms(vocabulary_size=128, eos_token_ids=(EOS,), max_staleness=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Lab:
         self, leases: Sequence[Lease], change: Callable[[Request], Request] = lambda r: r
     ) -> list[tuple[Rollout, ...]]:
         """Sample every lease from what the engine holds, with each request changed by the cheat."""
-        asked = [requests_of(lease, eos_token_id=EOS) for lease in leases]
+        asked = [requests_of(lease, eos_token_ids=(EOS,)) for lease in leases]
         done = iter(self.engine.generate([change(r) for requests in asked for r in requests]))
         return [finish_group(lease, [next(done) for _ in lease.seeds]) for lease in leases]
 
@@ -59,7 +59,7 @@ class Lab:
                 prompt=(*request.prompt, *map(int, start.token_ids())),
                 max_tokens=request.max_tokens - len(start.token_ids()),
             )
-            for request, start in zip(requests_of(lease, eos_token_id=EOS), starts, strict=True)
+            for request, start in zip(requests_of(lease, eos_token_ids=(EOS,)), starts, strict=True)
         ]
         return tuple(
             Rollout.of(

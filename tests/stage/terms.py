@@ -90,7 +90,7 @@ def make_spec(**changes: Any) -> RunSpec:
         "tokenizer_digest": content_digest((MODEL / "tokenizer.json").read_bytes()),
         "num_parameters": 410_368,
         "vocabulary_size": 128,
-        "eos_token_id": EOS,
+        "eos_token_ids": (EOS,),
         "group_size": 2,
         "groups_per_batch": 2,
         "max_staleness": 1,

@@ -16,10 +16,10 @@ import rollout_worker.main
 from client.retry import Unreachable
 from local.files import NotWritten
 from orchestrator.rules.admission import admit
+from protocol.architectures import why_unfit
 from protocol.environments.arithmetic import Arithmetic
 from protocol.messages import RunInfo
 from protocol.policies.patch import from_anchor
-from protocol.positions import why_unfit
 from protocol.precision import ComputeDtype
 from protocol.rollout import Lease, Rollout
 from protocol.user_error import UserError
@@ -54,7 +54,7 @@ def sampled(folder: Path) -> tuple[Lease, tuple[Rollout, ...]]:
     engine.load(from_anchor((MODEL / "model.safetensors").read_bytes()))
     workload = workload_of(MODEL, Arithmetic({}), num_groups=1, group_size=2, max_tokens=32)
     lease = next(workload.leases(salt=0))
-    [group] = generate_groups(engine, [lease], eos_token_id=EOS)
+    [group] = generate_groups(engine, [lease], eos_token_ids=(EOS,))
     return lease, group
 
 

@@ -10,6 +10,6 @@ def test_an_fp8_cache_is_caught_in_every_group() -> None:
     leases = bench.leases(24)
     assert share(bench.caught(leases, bench.sample(leases))) == 0
     assert isinstance(bench.engine, TransformersEngine)
-    with keeping_fp8(bench.engine._model):
+    with keeping_fp8(bench.engine.model):
         groups = bench.sample(leases)
     assert share(bench.caught(leases, groups)) == 1
