@@ -21,6 +21,7 @@ from rollcall.cli import (
     doctor,
     keys,
     launch,
+    model,
     owed,
     provenance,
     roles,
@@ -46,6 +47,7 @@ app = typer.Typer(
 for part in (demo, doctor, calibrate, roles, verify, launch, status):
     app.add_typer(part.commands)
 app.add_typer(run.commands, name="run", rich_help_panel=RUNS)
+app.add_typer(model.commands, name="model", rich_help_panel=RUNS)
 for part in (keys, stake, claim, owed):
     app.add_typer(part.commands)
 app.add_typer(keys.signers, name="signer", rich_help_panel=MONEY)

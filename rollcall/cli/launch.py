@@ -92,9 +92,11 @@ def put_on_chain(
 
     from client.address import checked
     from rollcall.demo.deploying import ensure_deployment
+    from rollcall.rehearsal.rehearse import rehearse
 
     checked(config.orchestrator)
-    account, _ = Account.from_key(key), _spec(config)
+    account = Account.from_key(key)
+    rehearse(config.plan, _spec(config), say)
     if dry_run and not config.deployment.exists():
         raise UserError(f"no deployment at {config.deployment} yet: a dry run deploys none")
     deployment = ensure_deployment(config, account, say)

@@ -58,3 +58,5 @@ def quiet_libraries() -> None:
     """Keep libraries from drawing progress bars into a person's view, here and in children."""
     os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    if "transformers" in sys.modules:  # it has read its environment already
+        sys.modules["transformers"].utils.logging.disable_progress_bar()

@@ -15,6 +15,8 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+from safetensors.torch import load_file, save
+
 from rollcall.frame.folder import hold_folder
 from tests.stage.front import serving
 from tests.stage.ground import Ground
@@ -36,7 +38,8 @@ COMMANDS: dict[str, tuple[str, ...]] = {
         "doctor --calibrate --model {model} --engine transformers --groups {positive}",
         "doctor --calibrate --orchestrator {market} --run {run}",
     ),
-    "calibrate": ("calibrate --model {model} --dtype {dtype}", "calibrate --check {file}"),
+    "model check": ("model check {weights}",),
+    "calibrate": ("calibrate --model {weights} --dtype {dtype}", "calibrate --check {file}"),
     "serve": (
         "{key} serve --set redis_url={redis} --set blob_url=file://{blobs} --set rpc_url={rpc} "
         "--set deployment={deployment} --set port={port}",
@@ -153,6 +156,7 @@ def surroundings(ground: Ground, redis_url: str, folder: Path) -> Iterator[Surro
             "redis": redis_url + "?db=7",
             "data": "data",
             "model": str(MODEL),
+            "weights": str(MODEL),
             "blobs": str(folder / "more-blobs"),
             "folder": str(folder),
             "file": str(folder / "epochs"),
@@ -216,8 +220,9 @@ def surroundings(ground: Ground, redis_url: str, folder: Path) -> Iterator[Surro
             **{name: {"none": "", "short": "0x1234", "no hex": "secret"} for name in KEYS},
             "deployment": _deployments(folder),
             "config": _configs(folder),
-            "model": _models(folder),
+            "weights": _models(folder),
         }
+        wrong["model"] = {**wrong["weights"], "no bounds": _without_bounds(folder)}
         for name, stranger in (("trainer", "bob"), ("operator", "nobody"), ("key", "nobody")):
             wrong[name]["another's"] = "0x" + ground.people[stranger].key.hex()
         troubles = [
@@ -266,19 +271,29 @@ def _configs(folder: Path) -> dict[str, str]:
     }
 
 
+def _without_bounds(folder: Path) -> str:
+    copy = folder / "models" / "unbounded"
+    shutil.copytree(MODEL, copy, ignore=shutil.ignore_patterns("thresholds.json"))
+    return str(copy)
+
+
 def _models(folder: Path) -> dict[str, str]:
     def changed(name: str, **files: str | bytes | None) -> str:
         copy = folder / "models" / name
         shutil.copytree(MODEL, copy)
         for file, text in files.items():
-            path = (
-                copy / file.replace("_", ".", 1) if file != "model" else copy / "model.safetensors"
+            path = copy / (
+                "model.safetensors" if file == "model" else file.removesuffix("_json") + ".json"
             )
             path.unlink()
             if text is not None:
                 _written(path, text)
         return str(copy)
 
+    config = json.loads((MODEL / "config.json").read_text())
+    endless = {name: value for name, value in config.items() if name != "eos_token_id"}
+    tied = load_file(MODEL / "model.safetensors")
+    tied["lm_head.weight"] = -tied["model.embed_tokens.weight"]
     pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 855\n"
     weights = (MODEL / "model.safetensors").read_bytes()
     return {
@@ -287,5 +302,8 @@ def _models(folder: Path) -> dict[str, str]:
         "a pointer": changed("pointer", model=pointer),
         "cut weights": changed("cut", model=weights[: len(weights) // 2]),
         "a broken config": changed("config", config_json="{"),
+        "experts": changed("experts", config_json=json.dumps({**config, "model_type": "mixtral"})),
+        "no end": changed("endless", config_json=json.dumps(endless), generation_config_json=None),
+        "another head": changed("head", model=save(tied)),
         "a broken tokenizer": changed("tokenizer", tokenizer_json="{"),
     }
