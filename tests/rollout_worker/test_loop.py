@@ -263,7 +263,8 @@ def test_a_worker_meets_a_run_longer_than_its_model(
 ) -> None:
     """An operator whose launch checks nothing gets its run on chain; the worker joins nothing."""
     with monkeypatch.context() as unchecked:
-        unchecked.setattr("rollcall.cli.spec.why_unfit", lambda *_: None)
+        unchecked.setattr("rollcall.cli.spec.why_unknown", lambda *_, **__: None)
+        unchecked.setattr("rollcall.rehearsal.rehearse.rehearse", lambda *_: None)
         longer = live.launch_another(max_tokens=512)
     config = live.worker("too-long", runs=[longer])
     with (

@@ -61,6 +61,9 @@ def test_a_run_whose_data_are_gone_does_not_keep_a_restart_from_the_others(
             environment="gsm8k",
             environment_config=config,
             environment_digest=environment("gsm8k", config).digest,
+            num_tasks=20,
+            held_out_start=20,
+            num_held_out=0,
         )
         assert bad in served(place)
         rows.write_bytes(b"\xff\xfe not text")
