@@ -142,7 +142,7 @@ def body_of(worker: Party, lease: Lease) -> bytes:
     for number, rollout in enumerate(worker.place.rollouts(lease, right=(True, False, True))):
         ids = rollout.token_ids().copy()
         if number == 0:
-            ids[:-1] = rng.integers(spec.eos_token_id + 1, spec.vocabulary_size, len(ids) - 1)
+            ids[:-1] = rng.integers(spec.eos_token_ids[0] + 1, spec.vocabulary_size, len(ids) - 1)
         rollouts.append(Rollout.of(ids, -rng.exponential(1.0, len(ids))))
     return pack(worker.submission(lease, rollouts))
 
