@@ -11,14 +11,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from ledger.state import AccountOpening, WorkOpening
-from protocol.epoch import (
-    AccountLeaf,
-    EpochHeader,
-    WorkLeaf,
-    accounts_of,
-    header_over,
-    leaves_of,
-)
+from protocol.epoch import AccountLeaf, EpochHeader, WorkLeaf, accounts_of, header_over, leaves_of
 from protocol.merkle import Tree
 from protocol.messages import EpochFile
 

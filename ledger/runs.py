@@ -5,13 +5,7 @@ from dataclasses import astuple
 
 from ledger.calls import Door, only, ordered, require_word
 from ledger.node import MinedTransaction
-from ledger.state import (
-    AccountOpening,
-    EpochState,
-    Posting,
-    RunParams,
-    RunState,
-)
+from ledger.state import AccountOpening, EpochState, Posting, RunParams, RunState
 from protocol.epoch import AccountLeaf, EpochHeader
 
 

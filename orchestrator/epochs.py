@@ -29,13 +29,7 @@ from orchestrator.unsettled import has_undecided, payable
 from protocol.canonical import keccak256
 from protocol.epoch import EpochHeader, header_of, uri_of
 from protocol.errors import NotFound, Refused
-from protocol.messages import (
-    Account,
-    Contribution,
-    EpochFile,
-    EpochSignature,
-    EpochStage,
-)
+from protocol.messages import Account, Contribution, EpochFile, EpochSignature, EpochStage
 from protocol.signing import recover
 
 MAX_PENDING = 8

@@ -16,12 +16,7 @@ from orchestrator.services import Services
 from orchestrator.store.reports import Report
 from protocol.epoch import FraudReport
 from protocol.errors import Forbidden, NotFound
-from protocol.messages import (
-    MOST_CLOSED,
-    FraudReportSignature,
-    FraudReportTask,
-    FraudReportTasks,
-)
+from protocol.messages import MOST_CLOSED, FraudReportSignature, FraudReportTask, FraudReportTasks
 from protocol.signing import recover
 
 UNTAKEABLE = frozenset({"NotJoined", "SlashTooLarge", "BadReportTime", "ZeroAmount"})

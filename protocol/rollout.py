@@ -12,10 +12,7 @@ from pydantic import Field
 
 from protocol import merkle
 from protocol.canonical import encode, keccak256
-from protocol.constants import (
-    MAX_GROUP_SIZE,
-    MICRO,
-)
+from protocol.constants import MAX_GROUP_SIZE, MICRO
 from protocol.inflate import deflate, inflate
 from protocol.wire import U32, U63, U64, Address, AsTuple, Bytes, Bytes32, Name, Signature, Wire
 

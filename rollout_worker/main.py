@@ -16,12 +16,7 @@ from client.cache import ContentCache
 from client.connection import Connection
 from client.counters import Counters
 from client.look import look
-from client.policies import (
-    PolicyCache,
-    PolicyUnreachable,
-    bring_model_folder,
-    bring_tokenizer,
-)
+from client.policies import PolicyCache, PolicyUnreachable, bring_model_folder, bring_tokenizer
 from client.retry import Unreachable
 from client.worker import WorkerRoutes
 from ledger.amounts import token_of

@@ -17,14 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.attacks import figures, record, reliquary
-from benchmarks.attacks.bench import (
-    Bench,
-    Policies,
-    open_replayer,
-    replayed,
-    salt_of,
-    workload,
-)
+from benchmarks.attacks.bench import Bench, Policies, open_replayer, replayed, salt_of, workload
 from benchmarks.attacks.cheats import Attack, attacks
 from benchmarks.attacks.models import START, UNTRAINED
 from benchmarks.attacks.naming import claiming_the_right, named

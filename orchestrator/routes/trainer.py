@@ -17,11 +17,7 @@ from orchestrator.wiring import (
     read,
     takes,
 )
-from protocol.messages import (
-    Batch,
-    BatchRequest,
-    PolicyPublication,
-)
+from protocol.messages import Batch, BatchRequest, PolicyPublication
 
 router = APIRouter(tags=["trainer"])
 

@@ -31,12 +31,7 @@ from orchestrator.wiring import (
     takes_bytes,
 )
 from protocol.errors import Malformed, MarketError, TooLarge
-from protocol.messages import (
-    LeaseRequest,
-    Leases,
-    ReturnedLeases,
-    SelfCheck,
-)
+from protocol.messages import LeaseRequest, Leases, ReturnedLeases, SelfCheck
 from protocol.rollout import Receipt
 
 router = APIRouter(tags=["worker"])

@@ -12,13 +12,7 @@ from typing import Any
 import msgpack
 
 from orchestrator.rules import ballots
-from orchestrator.rules.ballots import (
-    Ballots,
-    Effect,
-    Suspicion,
-    VoteFacts,
-    VoteTerms,
-)
+from orchestrator.rules.ballots import Ballots, Effect, Suspicion, VoteFacts, VoteTerms
 from orchestrator.rules.votes import Counted
 from orchestrator.store import keys
 from orchestrator.store.events import event_body

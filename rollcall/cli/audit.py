@@ -16,14 +16,7 @@ from rich.markup import escape
 
 from protocol.user_error import UserError, hosts_only
 from rollcall.cli.desk import connect, read_deployment
-from rollcall.cli.options import (
-    DEPLOYMENT,
-    TRUST,
-    DeploymentFile,
-    Rpc,
-    example,
-    require_rpc,
-)
+from rollcall.cli.options import DEPLOYMENT, TRUST, DeploymentFile, Rpc, example, require_rpc
 from rollcall.frame.console import open_console, table
 
 if TYPE_CHECKING:

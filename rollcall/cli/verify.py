@@ -86,7 +86,7 @@ def verify(
         Role(
             "verifier",
             "rollout_worker.config:VerifierConfig",
-            "rollout_worker.verify.main:main",
+            "rollout_worker.verify.opening:main",
             has_duties=True,
         ).start(config, assign, print_config)
         return

@@ -24,14 +24,7 @@ from protocol.rollout import Submission, read_submission
 from protocol.run import RunSpec
 from protocol.signing import Domain, recover
 from protocol.user_error import UserError
-from protocol.verdict import (
-    Outcome,
-    Rejection,
-    ReplayStats,
-    Thresholds,
-    Verdict,
-    judge,
-)
+from protocol.verdict import Outcome, Rejection, ReplayStats, Thresholds, Verdict, judge
 from rollout_worker.replay.hypotheses import OLDER_VERSIONS, Named, Suspect, name
 from rollout_worker.replay.measure import Findings, ReplayModel, stats_of
 

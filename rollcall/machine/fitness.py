@@ -14,13 +14,7 @@ from enum import StrEnum
 
 from protocol.checks.sequential import OUTLIERS, Drift, crossed, folded
 from protocol.precision import ComputeDtype
-from protocol.verdict import (
-    ReplayStats,
-    Statistic,
-    Thresholds,
-    excess,
-    judge,
-)
+from protocol.verdict import ReplayStats, Statistic, Thresholds, excess, judge
 
 NORMAL_95 = 1.645
 """A mean lies above its estimate less so many standard errors 19 times in 20."""

@@ -10,12 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from client.policies import (
-    PolicyCache,
-    PolicyUnreachable,
-    bring_model_folder,
-    bring_tokenizer,
-)
+from client.policies import PolicyCache, PolicyUnreachable, bring_model_folder, bring_tokenizer
 from client.public import BlobMismatch, Reader
 from protocol.environments.registry import environment
 from protocol.messages import RunInfo

@@ -5,24 +5,18 @@ it signs nothing it has not recomputed: a fraud report only where its own replay
 (`protocol.checks.evidence`), an epoch only where every sum follows from signed work and nothing in it contradicts its own verdicts.
 """
 
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import structlog
 
 from audit.chain_facts import Keys
-from client.cache import ContentCache
-from client.connection import Connection, Later
-from client.counters import Counters
-from client.look import look
+from client.connection import Later
 from client.policies import PolicyCache, bring_model_folder
 from client.retry import Unreachable
-from client.verifier import VerifierRoutes
 from ledger.errors import ChainUnreachable, LedgerError
-from local.voice import Voice, stop_on_signals, telling
+from local.voice import Voice
 from protocol.checks.seal import seals_that_hold, why_not_open
 from protocol.errors import MarketError, VoteLost
 from protocol.messages import AuditRequest, AuditTask, AuditTasks, ClosedVote, RunInfo
@@ -30,18 +24,13 @@ from protocol.policies.manifest import Weights
 from protocol.user_error import UserError, hosts_only
 from protocol.verdict import Outcome, Seal, Verdict
 from rollout_worker.choose import OVER
-from rollout_worker.config import VerifierConfig
-from rollout_worker.first_look import require_verifiable
 from rollout_worker.replay.measure import Replayer, ReplayModel
-from rollout_worker.replay.registry import open_replayer, require_device
+from rollout_worker.replay.registry import open_replayer
 from rollout_worker.verify.accusations import ReportSigner
 from rollout_worker.verify.drift import DriftBook
 from rollout_worker.verify.epochs import EpochSigner, Verifier
-from rollout_worker.verify.kept import KeptFiles, answering
-from rollout_worker.verify.pleas import Pleas
 from rollout_worker.verify.recheck import Rechecker
 from rollout_worker.verify.verdicts import VerdictBook, VerdictSigner
-from rollout_worker.wallet import Wallet
 
 
 class Watch:
@@ -265,65 +254,3 @@ def _join(verifier: Verifier, info: RunInfo) -> None:
     except (MarketError, LedgerError) as error:
         log = structlog.get_logger()
         log.warning("run not joined", run=info.run_id, reason=str(error))
-
-
-def main(config: VerifierConfig, key: bytes) -> None:
-    """Run one verifier until SIGINT or SIGTERM."""
-    stop = threading.Event()
-    told = ("verdicts", "tokens", "epochs_signed", "fraud_reports_signed", "waits_for")
-    with (
-        open_verifier(config, key, stop) as verifier,
-        telling("verified", lambda: verifier.counters.brief(*told), seconds=config.tell_seconds),
-    ):
-        stop_on_signals(stop, "finishing the replays in hand")
-        serve(verifier)
-
-
-@contextmanager
-def open_verifier(config: VerifierConfig, key: bytes, stop: threading.Event) -> Iterator[Verifier]:
-    """Look at the market, then wire one verifier's parts together; its wallet is registered and staked.
-
-    What it signed before is answered for, and accusations are, wherever the market is.
-    """
-    wallet = Wallet.open(config.chain, key)
-    kept = KeptFiles(wallet.ledger, config.data_dir / "signed", address=wallet.address)
-    pleas = Pleas(wallet.ledger, wallet.identity())
-    with answering(kept, pleas), _at_market(config, key, stop, wallet, kept) as verifier:
-        yield verifier
-
-
-@contextmanager
-def _at_market(
-    config: VerifierConfig, key: bytes, stop: threading.Event, wallet: Wallet, kept: KeptFiles
-) -> Iterator[Verifier]:
-    require_device(config.replay)
-    runs = look(config.orchestrator)
-    require_verifiable(wallet, runs, config.runs, at=config.orchestrator)
-    wallet.prepare()
-    counters = Counters(config.data_dir, "verifier", every_seconds=config.metrics_seconds)
-    cache = ContentCache(config.data_dir / "cache", max_bytes=config.cache_bytes)
-    chain_id = wallet.domain.chain_id
-    with VerifierRoutes(
-        Connection(
-            config.orchestrator, key, chain_id=chain_id, retry=config.retry, counters=counters
-        ),
-        cache,
-        counters,
-    ) as routes:
-        verifier = Verifier(
-            config=config,
-            key=key,
-            identity=wallet.identity(),
-            domain=wallet.domain,
-            routes=routes,
-            wallet=wallet,
-            kept=kept,
-            counters=counters,
-            stop=stop,
-        )
-        counters.state("verifier", verifier.identity)
-        counters.state("waits_for", "")
-        try:
-            yield verifier
-        finally:
-            counters.write(now=True)

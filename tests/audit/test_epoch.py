@@ -7,14 +7,7 @@ import pytest
 from audit.epoch import EpochRefused, check_group
 from protocol.canonical import keccak256
 from protocol.messages import Contribution, GroupState, SubmissionStatus
-from protocol.rollout import (
-    SignedLease,
-    Submission,
-    lease_id,
-    rollout_seed,
-    task_index,
-    work_of,
-)
+from protocol.rollout import SignedLease, Submission, lease_id, rollout_seed, task_index, work_of
 from protocol.signing import address_of
 from tests.protocol.test_commitment import (
     INFO,

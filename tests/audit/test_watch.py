@@ -16,13 +16,7 @@ from ledger.state import Fault
 from protocol.canonical import keccak256
 from protocol.epoch import AccountLeaf
 from protocol.messages import EpochFile
-from tests.stage.books import (
-    Book,
-    account_leaves,
-    accounts_of,
-    header_of,
-    opened,
-)
+from tests.stage.books import Book, account_leaves, accounts_of, header_of, opened
 from tests.stage.terms import key
 from tests.stage.watching import Stage, staged, work
 from tests.stage.world import REVOKE, STAKE, WINDOW, World

@@ -8,13 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from protocol.environments.base import (
-    FULL_SCORE,
-    Config,
-    Environment,
-    Problem,
-    item_seed,
-)
+from protocol.environments.base import FULL_SCORE, Config, Environment, Problem, item_seed
 from protocol.environments.registry import environment, factories
 from protocol.errors import Malformed, NotFound
 

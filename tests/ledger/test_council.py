@@ -5,17 +5,7 @@ from typing import Any
 
 from ledger.state import LedgerStatus, Office
 from protocol.canonical import keccak256
-from tests.stage.world import (
-    APPEAL,
-    BUDGET,
-    RATE,
-    STAKE,
-    TIMELOCK,
-    UNBOND,
-    WINDOW,
-    World,
-    refused,
-)
+from tests.stage.world import APPEAL, BUDGET, RATE, STAKE, TIMELOCK, UNBOND, WINDOW, World, refused
 
 DAY = 86_400
 

@@ -28,14 +28,7 @@ from ledger.ledger import Ledger
 from ledger.node import ONCE, MinedTransaction, Node
 from ledger.rules import owed_until
 from ledger.sender import Sender
-from ledger.state import (
-    AccountOpening,
-    Condemnation,
-    DisputeKind,
-    Office,
-    RunParams,
-    WorkOpening,
-)
+from ledger.state import AccountOpening, Condemnation, DisputeKind, Office, RunParams, WorkOpening
 from ledger.transactions import Waits
 from protocol.epoch import AccountLeaf, EpochHeader, FraudReport, WorkLeaf
 from protocol.rollout import Receipt, Work

@@ -3,13 +3,7 @@
 import pytest
 
 from tests.stage.terms import key
-from tests.stage.world import (
-    PERMIT,
-    RATE,
-    WINDOW,
-    World,
-    refused,
-)
+from tests.stage.world import PERMIT, RATE, WINDOW, World, refused
 
 
 def owed(world: World, *dates: int) -> list[bool]:

@@ -21,13 +21,7 @@ from rollcall.demo.events import Record
 from rollcall.demo.market import CHEAT_BITS, Market, Party, WorkerParty
 from rollcall.demo.processes import Processes
 from rollcall.demo.results import Clock, Results, gather
-from rollcall.demo.run import (
-    Ports,
-    open_market,
-    places,
-    settle,
-    start_parties,
-)
+from rollcall.demo.run import Ports, open_market, places, settle, start_parties
 from rollcall.demo.services import free_port, wait_for_chain, wait_for_http
 from rollcall.demo.view import View
 from rollcall.frame.keys import new_key

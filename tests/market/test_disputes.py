@@ -23,14 +23,7 @@ from rollcall.demo.services import chain_command
 from tests.stage.anvil import executable, needs_anvil
 from tests.stage.epochs import padded, retold
 from tests.stage.light import LightWorker, selling, verifying
-from tests.stage.live import (
-    STAKE,
-    WINDOWS,
-    ChainCommand,
-    LiveMarket,
-    key_of,
-    live_market,
-)
+from tests.stage.live import STAKE, WINDOWS, ChainCommand, LiveMarket, key_of, live_market
 from tests.stage.waiting import wait_until
 
 VERIFIERS = ("v0", "v1", "v2", "v3")

@@ -23,7 +23,8 @@ from protocol.verdict import Outcome
 from rollcall.demo.processes import Command
 from rollcall.frame.settings import to_toml
 from rollcall.machine.variation import INSTRUCTION_SETS
-from rollout_worker.verify.main import open_verifier, serve
+from rollout_worker.verify.main import serve
+from rollout_worker.verify.opening import open_verifier
 from rollout_worker.verify.verdicts import VerdictBook
 from tests.stage.bounds import COMMITTED
 from tests.stage.live import MODEL, LiveMarket, key_of, live_market, nudged

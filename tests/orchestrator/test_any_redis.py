@@ -12,12 +12,7 @@ from typing import Any
 
 import pytest
 import redis
-from redis.exceptions import (
-    AuthenticationError,
-    BusyLoadingError,
-    MasterDownError,
-    ResponseError,
-)
+from redis.exceptions import AuthenticationError, BusyLoadingError, MasterDownError, ResponseError
 from structlog.testing import capture_logs
 
 from local.voice import AGAIN_SECONDS

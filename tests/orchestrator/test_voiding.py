@@ -14,13 +14,7 @@ from protocol.messages import EpochFile, EpochStage
 from protocol.verdict import Outcome
 from tests.stage.epochs import PADDING, padded, without
 from tests.stage.ground import STAKE, Ground
-from tests.stage.lying import (
-    post,
-    proposed,
-    prove_first_leaf_false,
-    retract,
-    stake_again,
-)
+from tests.stage.lying import post, proposed, prove_first_leaf_false, retract, stake_again
 from tests.stage.place import Place, opened
 
 LIARS = ("v0", "v1")

@@ -17,15 +17,7 @@ import typer
 from rollcall.__main__ import app
 from rollcall.frame.ending import PAGE, Ending
 from tests.stage.ground import Ground
-from tests.stage.troubles import (
-    COMMANDS,
-    DEVCHAIN,
-    KEYS,
-    ROOT,
-    Surroundings,
-    Trouble,
-    surroundings,
-)
+from tests.stage.troubles import COMMANDS, DEVCHAIN, KEYS, ROOT, Surroundings, Trouble, surroundings
 from tests.stage.warm import Ended, Typed, Warm, warmed
 
 LINES = [line for lines in COMMANDS.values() for line in lines] + [DEVCHAIN]

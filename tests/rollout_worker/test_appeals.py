@@ -20,14 +20,7 @@ from rollout_worker.engines.registry import open_engine
 from rollout_worker.engines.rounded import rounded
 from rollout_worker.pay.appeals import Appeals, Reasons, see_out
 from rollout_worker.pay.defence import Defence
-from tests.stage.accused import (
-    VERIFIERS,
-    Accused,
-    accuse,
-    accused,
-    quorum,
-    stake_verifiers,
-)
+from tests.stage.accused import VERIFIERS, Accused, accuse, accused, quorum, stake_verifiers
 from tests.stage.live import (
     MODEL,
     REDIS_PASSWORD,

@@ -17,7 +17,7 @@ from protocol.user_error import UserError
 from rollcall.demo.services import free_port
 from rollcall.frame.settings import to_toml
 from rollout_worker.main import open_seller, serve
-from rollout_worker.verify.main import open_verifier
+from rollout_worker.verify.opening import open_verifier
 from tests.stage.live import LiveMarket, key_of, live_market
 
 

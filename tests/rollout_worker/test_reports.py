@@ -28,7 +28,8 @@ from rollout_worker.engines.base import Engine
 from rollout_worker.engines.registry import open_engine
 from rollout_worker.verify.accusations import ReportSigner
 from rollout_worker.verify.epochs import Verifier
-from rollout_worker.verify.main import Watch, _find_runs, open_verifier
+from rollout_worker.verify.main import Watch, _find_runs
+from rollout_worker.verify.opening import open_verifier
 from tests.adversarial.verifier.test_framing import false_work
 from tests.stage.accused import VERIFIERS, Accused, accused, quorum, stake_verifiers
 from tests.stage.light import Voter

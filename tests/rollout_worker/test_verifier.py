@@ -17,16 +17,11 @@ from rollcall.__main__ import app
 from rollout_worker.main import open_seller
 from rollout_worker.main import serve as serve_work
 from rollout_worker.session import Seller
-from rollout_worker.verify.main import open_verifier
 from rollout_worker.verify.main import serve as serve_verifier
+from rollout_worker.verify.opening import open_verifier
 from rollout_worker.verify.verdicts import VerdictBook
 from rollout_worker.wallet import Wallet
-from tests.stage.live import (
-    LiveMarket,
-    key_of,
-    live_market,
-    nudged,
-)
+from tests.stage.live import LiveMarket, key_of, live_market, nudged
 from tests.stage.waiting import wait_until
 
 

@@ -28,7 +28,7 @@ from rollout_worker.main import books_of, open_seller
 from rollout_worker.pay.bookkeeping import Bookkeeper
 from rollout_worker.session import Seller
 from rollout_worker.verify.epochs import EpochSigner, Verifier
-from rollout_worker.verify.main import open_verifier
+from rollout_worker.verify.opening import open_verifier
 from rollout_worker.verify.verdicts import VerdictBook
 from rollout_worker.wallet import Wallet
 from tests.stage.live import MODEL, LiveMarket, key_of

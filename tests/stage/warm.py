@@ -29,7 +29,7 @@ LOADED = (
     "ledger.ledger",
     "orchestrator.main",
     "rollout_worker.main",
-    "rollout_worker.verify.main",
+    "rollout_worker.verify.opening",
     "trainer.main",
     "rollcall.machine.checkup",
     "rollcall.machine.calibrate",

@@ -11,11 +11,7 @@ from ledger.state import Fault
 from protocol.canonical import keccak256
 from protocol.epoch import EpochHeader, RetractEpoch
 from protocol.messages import EpochFile
-from tests.stage.books import (
-    NUM_PARAMETERS,
-    Book,
-    header_of,
-)
+from tests.stage.books import NUM_PARAMETERS, Book, header_of
 from tests.stage.world import BUDGET, SECRET, STAKE, World
 
 

@@ -23,7 +23,7 @@ from protocol.signing import sign
 from protocol.verdict import Outcome, ReplayStats
 from rollout_worker.main import open_seller, serve
 from rollout_worker.verify.epochs import Verifier
-from rollout_worker.verify.main import open_verifier
+from rollout_worker.verify.opening import open_verifier
 from rollout_worker.wallet import Wallet
 from tests.stage.accused import VERIFIERS, accuse, accused, quorum, stake_verifiers
 from tests.stage.light import Voter
