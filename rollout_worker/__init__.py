@@ -2,5 +2,5 @@
 
 Then: config, main (a worker's program), choose, first_look, session, nonces, generate, sell, wallet; engines/; pay/ (bookkeeping, receipts,
 appeals, review, defence); replay/ (measure over prefill, contest and candidates; hypotheses, calibrate, self_check);
-verify/ (main, the other program; recheck over living, accusations over reports, epochs, draws, kept, pleas, drift, verdicts).
+verify/ (opening and main, the other program; recheck over living, accusations over reports, epochs, draws, kept, pleas, drift, verdicts).
 """
