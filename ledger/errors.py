@@ -159,7 +159,7 @@ def decode_error(data: bytes) -> ContractError:
             decoded = decode(kind.types, body)
             values = [_readable(*pair) for pair in zip(kind.types, decoded, strict=True)]
             return ContractError(kind.name, dict(zip(kind.members, values, strict=True)))
-    except (DecodingError, UnicodeDecodeError):
+    except (DecodingError, UnicodeDecodeError, OverflowError):  # a length beyond memory
         pass
     return ContractError("Unknown", {"data": data})
 
