@@ -275,16 +275,14 @@ def main() -> None:
     """Print the table and write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=NUM_REQUESTS)
-    parser.add_argument(
-        "--submissions", type=int, help="of each kind; default: a fifth of the requests"
-    )
+    parser.add_argument("--submissions", type=int, help="of each kind; default: one a request")
     parser.add_argument("--attack", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.attack:
         port, folder, count = arguments.attack
         attack(int(port), Path(folder), int(count))
         return
-    found = run(arguments.requests, arguments.submissions or arguments.requests // 5)
+    found = run(arguments.requests, arguments.submissions or arguments.requests)
     OUT.parent.mkdir(parents=True, exist_ok=True)
     sides = {name: asdict(getattr(found, name)) for name in ("alone", "elsewhere", "beside")}
     OUT.write_text(json.dumps(report_of(ratios=found.ratios, **sides, codes=found.answered)) + "\n")
