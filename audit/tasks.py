@@ -38,9 +38,8 @@ def tokenizer_of(data: bytes) -> Tokenizer:
         return made
     except (KeyboardInterrupt, SystemExit):
         raise
-    except (
-        BaseException
-    ) as error:  # the library panics on some, which is no `Exception` and ends a process
+    except BaseException as error:
+        # The library panics on some, which is no `Exception` and ends a process.
         raise Malformed(
             f"the run's tokenizer.json cannot be used: {str(error)[:MOST_TEXT]}; create the run again "
             "with the digest of another"

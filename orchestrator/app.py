@@ -46,13 +46,7 @@ def create_app(services: Services, service: Service | None = None) -> FastAPI:
     app.state.event_streams = Streams(
         part(limits.max_event_streams), part(limits.max_event_streams_per_address)
     )
-    for module in (
-        worker,
-        verifier,
-        trainer,
-        blobs,
-        public,
-    ):  # in order of how often they are asked
+    for module in (worker, verifier, trainer, blobs, public):  # the most asked first
         app.include_router(module.router, prefix="/v1")
     app.include_router(public.probes)
     app.include_router(page.router)

@@ -114,10 +114,8 @@ def _opened(candidate: Candidate) -> Iterator[Finding]:
         for role, opens in roles.items():
             try:
                 opens()
-            except (
-                MemoryError,
-                RuntimeError,
-            ) as error:  # torch raises RuntimeErrors for want of memory
+            except (MemoryError, RuntimeError) as error:
+                # Torch raises RuntimeErrors for want of memory.
                 yield Finding(
                     f"no {role} could be opened here ({one_line(error)}): take a larger machine"
                 )

@@ -40,9 +40,8 @@ def open_replayer(
         return _opened(config, model_dir, dtype, max_model_len)
     except (RuntimeError, MemoryError, UserError):
         raise
-    except (
-        Exception
-    ) as error:  # libraries raise anything for what an operator wrote in a config.json
+    except Exception as error:
+        # Libraries raise anything for what an operator wrote in a config.json.
         raise ValueError(f"the model does not open: {error!r}") from error
 
 

@@ -221,9 +221,8 @@ def step_all(watches: Mapping[int, Duty], *, most: float, chain: Voice) -> float
             log.error("verification interrupted", run=run_id, reason=str(error))
         except UserError:  # told to stop, or no engine replays any more
             raise
-        except (
-            Exception
-        ) as error:  # libraries raise anything for what an operator or a worker wrote
+        except Exception as error:
+            # Libraries raise anything for what an operator or a worker wrote.
             log.exception("verification interrupted", run=run_id, reason=repr(error))
     return pause
 
