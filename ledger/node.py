@@ -6,6 +6,7 @@ tells of it. `Node` is what the ledger asks. What it raises is a `LedgerError`, 
 
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -125,9 +126,10 @@ class Patient(BaseProvider):
         self.traits = traits
 
     def make_request(self, method: Any, params: Any) -> Any:
-        began, tries, may_have_left = time.monotonic(), 0, False
+        began, may_have_left = time.monotonic(), False
+        met: Counter[Kind] = Counter()  # one trouble spends no other's patience
         while True:
-            tries, cause = tries + 1, None
+            cause = None
             try:
                 answer: Any = self.transport.make_request(method, params)
                 trouble = trouble_in(answer, method)
@@ -138,6 +140,8 @@ class Patient(BaseProvider):
             if trouble is None:
                 # web3 would refuse an answer with another id, or with an error of null beside its result.
                 return {"jsonrpc": "2.0", "id": 1, "result": answer["result"]}
+            met[trouble.kind] += 1
+            tries = met[trouble.kind]
             pause = self.patience.pause(trouble, tries, time.monotonic() - began)
             if pause is None:
                 raise self._failure(method, trouble, may_have_left) from cause

@@ -21,17 +21,13 @@ from protocol.errors import (
     SelfCheckDue,
     TooManyLeases,
 )
-from protocol.messages import LeaseRequest, Leases
+from protocol.messages import MOST_DRAWS, LeaseRequest, Leases
 from protocol.rollout import SignedLease
 from protocol.run import RunSpec
 from protocol.signing import sign
 
 AWAY_SECONDS = 10.0
 """Rounds that free leases come every half second; after such a pause nobody's submissions came through."""
-
-MOST_DRAWS = 16
-"""Reservations of one request, where the prompts of all its tasks are too long: with two thirds too long one in
-a thousand requests for a single lease gets none."""
 
 
 async def grant(

@@ -27,6 +27,11 @@ MOST_CLOSED = 64
 """Closed votes shown at a time, and reports: their reader looks at each again."""
 MOST_RUNS = 1 << 16
 """Of one orchestrator."""
+MOST_LEASES = 1024
+"""Asked for at a time."""
+MOST_DRAWS = 16
+"""Of one request for leases, where the prompts of all tasks are too long: with two thirds too long one in
+a thousand requests for a single lease gets none."""
 
 Reward = Annotated[int, Field(ge=0, le=FULL_SCORE)]
 Rewards = Annotated[tuple[Reward, ...], AsTuple, Field(max_length=MAX_GROUP_SIZE)]
@@ -117,7 +122,7 @@ class Session(Answer):
 class LeaseRequest(Request):
     """Ask for up to `count` leases."""
 
-    count: Annotated[int, Field(ge=1, le=1024)]
+    count: Annotated[int, Field(ge=1, le=MOST_LEASES)]
 
 
 class Leases(Wire):
@@ -126,7 +131,7 @@ class Leases(Wire):
     """What the worker should know about its standing, with the remedy; empty if it is good."""
     rejected: Annotated[str, Field(max_length=2048)] = ""
     """The digest of the worker's group that a replay rejected last, and why; empty if there is none."""
-    skipped: Annotated[tuple[U63, ...], AsTuple] = ()
+    skipped: Annotated[tuple[U63, ...], AsTuple, Field(max_length=MOST_DRAWS * MOST_LEASES)] = ()
     """Nonces of this worker whose tasks have longer prompts than the run allows: nothing is owed for them."""
 
 

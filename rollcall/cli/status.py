@@ -102,7 +102,7 @@ def _run(run: RunInfo, verifiers: tuple[VerifierInfo, ...]) -> Table:
         ("pays", f"{USUAL.show(run.spec.rate * 10**6)} per million sampled (of 18 decimals)"),
         ("budget left", f"{run.budget_left_units:,} tokens to sample"),
         ("verifiers", f"{run.threshold} must agree, {run.num_voters} have a vote"),
-        *((item.verifier, _verifier(item)) for item in verifiers),
+        *(("", f"{item.verifier}: {_verifier(item)}") for item in verifiers),
     ]
     return facts(f"run {run.run_id}: {escape(run.spec.name)}", told)
 

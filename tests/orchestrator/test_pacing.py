@@ -206,7 +206,7 @@ class Bench:
 @pytest.fixture(scope="module")
 def bench(redis_server: str) -> Iterator[Bench]:
     with asyncio.Runner() as runner:
-        store = Store(redis_server + "?db=3")
+        store = Store(redis_server + "?db=6")
         yield Bench(store, runner)
         runner.run(store.queue.call("FLUSHDB"))
         runner.run(store.close())

@@ -137,7 +137,7 @@ def place(
     ground: Ground, redis_server: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("processes")
-    with opened(ground, f"{redis_server}?db=2", folder / "blobs", max_worker_leases=8) as place:
+    with opened(ground, f"{redis_server}?db=5", folder / "blobs", max_worker_leases=8) as place:
         yield place
 
 
@@ -147,7 +147,7 @@ def serve(
 ) -> Iterator[Serve]:
     folder = tmp_path_factory.mktemp("serve")
     (folder / "blobs").symlink_to(str(place.services.config.blob_url.removeprefix("file://")))
-    with serving(place, f"{redis_server}?db=2", folder) as serve:
+    with serving(place, f"{redis_server}?db=5", folder) as serve:
         yield serve
 
 
@@ -241,7 +241,7 @@ def test_ctrl_c_ends_all_processes(serve: Serve) -> None:
 def test_no_process_outlives_the_one_that_watches(
     place: Place, redis_server: str, tmp_path: Path
 ) -> None:
-    with serving(place, f"{redis_server}?db=2", tmp_path) as serve:
+    with serving(place, f"{redis_server}?db=5", tmp_path) as serve:
         pids = serve.pids()
         serve.running.process.kill()
         serve.running.process.wait()

@@ -234,10 +234,7 @@ def test_a_strange_epoch_whose_file_is_withheld_stops_leasing_once_it_is_final(
         place.tick(seconds=32)
     assert "cannot settle" in place.party("alice").lease().json()["message"]
     data = file.canonical()
-    from protocol.canonical import content_digest
-
-    path = f"/v1/blobs/0x{content_digest(data).hex()}"
-    assert place.party("v2").put(path, data).status_code == 204
+    place.upload(data)
     place.tick()
     assert place.party("alice").lease().status_code == 200
     assert EpochFile.from_canonical(data) == proposed(place, 0)

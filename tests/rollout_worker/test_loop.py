@@ -157,16 +157,17 @@ def test_a_worker_whose_sender_is_killed_sells_on(live: LiveMarket) -> None:
 
 
 def test_a_stopped_worker_has_returned_what_it_did_not_do(live: LiveMarket) -> None:
-    with at_work(live, "leaver") as seller:
+    with capture_logs() as said, at_work(live, "leaver") as seller:
         wait_until(lambda: groups_of(seller) >= 4)
-    most = live.spec.max_worker_leases
+    returned = sum(entry["count"] for entry in said if entry["event"] == "leases returned")
     with open_seller(live.worker("leaver"), key_of("leaver"), threading.Event()) as (again, _):
-        request = LeaseRequest(count=most)
-        granted = again.routes.lease(live.run_id, request)
+        [standing] = again.routes.worker(again.identity).runs
+        assert standing.dropped_leases == returned
+        granted = again.routes.lease(live.run_id, LeaseRequest(count=1))
         assert isinstance(granted, Leases)
-        assert len(granted.leases) == most
-        ids = tuple(signed.lease.lease_id for signed in granted.leases)
-        again.routes.return_leases(live.run_id, ids)
+        [fresh] = granted.leases
+        assert fresh.lease.nonce == groups_of(seller) + returned + 1, "nonces count leases from 1"
+        again.routes.return_leases(live.run_id, (fresh.lease.lease_id,))
 
 
 def test_a_lease_with_altered_terms_or_another_signer_is_not_worked_on(live: LiveMarket) -> None:
