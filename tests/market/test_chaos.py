@@ -179,7 +179,9 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Ended:
         quantise_bits=CHEAT_BITS,
     )
     plan = RunPlan(num_held_out=64, lease_seconds=30, groups_per_batch=12, epoch_seconds=10)
-    market = Market(folder, places(folder, ports), plan, workers=(*workers, cheat), steps=ENDLESS)
+    market = Defenceless(
+        folder, places(folder, ports), plan, workers=(*workers, cheat), steps=ENDLESS
+    )
     console = Console(file=(folder / "view.txt").open("w"))
     with Processes(folder / "logs") as processes, View(console, market, plain=True) as view:
         launched = open_market(market, ports, processes, view)
