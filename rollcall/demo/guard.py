@@ -54,10 +54,13 @@ def main(parent: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     groups: set[int] = set()
-    while os.getppid() == parent:
-        if not select.select([0], [], [], LOOK_SECONDS)[0]:
+    while True:
+        is_orphan = os.getppid() != parent
+        if not select.select([0], [], [], 0 if is_orphan else LOOK_SECONDS)[0]:
+            if is_orphan:
+                break
             continue
-        told = os.read(0, PID_BYTES)
+        told = os.read(0, PID_BYTES)  # also of a parent that was gone before this program looked
         if not told:
             break
         group = int.from_bytes(told, "little", signed=True)

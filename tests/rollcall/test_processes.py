@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from protocol.user_error import UserError
+from rollcall.demo import guard
 from rollcall.demo.guard import LOOK_SECONDS
 from rollcall.demo.processes import Command, Processes
 
@@ -118,6 +119,14 @@ def test_no_child_nor_its_own_outlives_a_parent_that_is_killed(
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child, signal.SIGKILL)
+
+
+def test_a_guard_that_comes_up_after_its_parent_is_gone_ends_what_it_was_told_of() -> None:
+    nobody = "0"
+    with subprocess.Popen([sys.executable, "-c", SLEEPER], start_new_session=True) as child:
+        told = child.pid.to_bytes(guard.PID_BYTES, "little", signed=True)
+        subprocess.run([sys.executable, guard.__file__, nobody], input=told, check=True)
+    assert child.returncode == -signal.SIGKILL, "it slept to its end"
 
 
 INTERRUPTED_START = """
