@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import structlog
 
+from local.threads import beside
 from protocol.user_error import one_line
 
 AGAIN_SECONDS = 60.0
@@ -124,13 +125,10 @@ def telling(
         while not over.wait(seconds):
             log.info(event, **facts())
 
-    thread = threading.Thread(target=go_on, daemon=True)
-    thread.start()
     try:
-        yield
+        with beside(over, go_on):
+            yield
     finally:
-        over.set()
-        thread.join()
         log.info(f"{event}, in all", **facts())
 
 

@@ -76,9 +76,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # none where it is closed
             with suppress(OSError):  # one that was a file and is a pipe
-                stream.reconfigure(
-                    errors="replace"
-                )  # an old locale lacks letters, and must not end a command
+                # An old locale lacks letters, and must not end a command.
+                stream.reconfigure(errors="replace")
     reach_loopback_directly()
     sys.exit(run_to_its_end(lambda: app(prog_name="rollcall", standalone_mode=False)))
 

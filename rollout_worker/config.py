@@ -100,6 +100,8 @@ class RoleConfig(Settings):
     """How often a line says what was done and earned, and what is waited for."""
     retry: RetryConfig = RetryConfig()
     """Back-off."""
+    metrics_seconds: Seconds = 2.0
+    """How often totals are written to `worker.json` or `verifier.json`, and a line to `metrics.jsonl`."""
 
 
 class WorkerConfig(RoleConfig):
@@ -128,8 +130,6 @@ class WorkerConfig(RoleConfig):
     """How often to look for a run that pays more."""
     drain_seconds: Seconds = 20.0
     """After SIGTERM, how long to keep trying to deliver finished groups."""
-    metrics_seconds: Seconds = 2.0
-    """How often totals are written to `worker.json` and a line to `metrics.jsonl`."""
 
 
 class VerifierConfig(RoleConfig):
@@ -141,5 +141,3 @@ class VerifierConfig(RoleConfig):
     """Contributions of an epoch whose lease, body and standing are checked before it is signed."""
     max_slash: Amount | None = None
     """Most tokens of stake to sign a fraud report for; left out, the run's minimum stake."""
-    metrics_seconds: Seconds = 2.0
-    """How often totals are written to `verifier.json`."""

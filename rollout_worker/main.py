@@ -12,15 +12,13 @@ from pathlib import Path
 
 import structlog
 
-from client.cache import ContentCache
-from client.connection import Connection
-from client.counters import Counters
 from client.look import look
 from client.policies import PolicyCache, PolicyUnreachable, bring_model_folder, bring_tokenizer
 from client.retry import Unreachable
 from client.worker import WorkerRoutes
 from ledger.amounts import token_of
 from ledger.errors import LedgerError
+from local.threads import beside
 from local.voice import stop_on_signals, telling
 from protocol.checks.sequential import check
 from protocol.errors import MarketError, Refused
@@ -38,6 +36,7 @@ from rollout_worker.pay.bookkeeping import Bookkeeper, keep_books
 from rollout_worker.pay.exposure import Exposure
 from rollout_worker.pay.receipts import ReceiptBook
 from rollout_worker.replay.self_check import self_check
+from rollout_worker.routes import opened_routes
 from rollout_worker.session import End, Seller, Shift
 from rollout_worker.wallet import Wallet
 
@@ -226,15 +225,9 @@ def books_of(seller: Seller, wallet: Wallet, run_id: int) -> Iterator[Bookkeeper
         proves=seller.config.prove_omissions,
         give_up=stop.is_set,
     )
-    arguments = (bookkeeper, stop)
     seconds = seller.config.books_seconds
-    thread = threading.Thread(target=keep_books, args=arguments, kwargs={"seconds": seconds})
-    thread.start()
-    try:
+    with beside(stop, partial(keep_books, bookkeeper, stop, seconds=seconds)):
         yield bookkeeper
-    finally:
-        stop.set()
-        thread.join()
 
 
 @contextmanager
@@ -294,16 +287,8 @@ def open_seller(
         draws_natively=config.engine.name == "vllm" and config.engine.device.startswith("cuda"),
     )
     require_run(runs, ability, wallet, at=config.orchestrator)
-    counters = Counters(config.data_dir, "worker", every_seconds=config.metrics_seconds)
-    cache = ContentCache(config.data_dir / "cache", max_bytes=config.cache_bytes)
-    chain_id = wallet.domain.chain_id
-    with WorkerRoutes(
-        Connection(
-            config.orchestrator, key, chain_id=chain_id, retry=config.retry, counters=counters
-        ),
-        cache,
-        counters,
-    ) as routes:
+    with opened_routes(WorkerRoutes, config, key, wallet, role="worker") as (routes, counters):
+        counters.state("engine", ability.engine)
         seller = Seller(
             config=config,
             key=key,
@@ -315,10 +300,4 @@ def open_seller(
             ability=ability,
             stop=stop,
         )
-        counters.state("worker", seller.identity)
-        counters.state("engine", ability.engine)
-        counters.state("waits_for", "")
-        try:
-            yield seller, wallet
-        finally:
-            counters.write(now=True)
+        yield seller, wallet

@@ -150,21 +150,15 @@ def register(orchestrator: str, run_id: int, spec: RunSpec, say: Say) -> None:
 
 
 def _spec(config: LaunchConfig, token: Token | None = None) -> RunSpec:
-    from pydantic import ValidationError
-
     from ledger.amounts import USUAL
     from rollcall.cli.spec import spec_of
 
-    try:
-        return spec_of(
-            config.plan,
-            orchestrator=config.orchestrator_address,
-            trainer=config.trainer_address,
-            token=token or USUAL,
-        )
-    except ValidationError as error:
-        wrong = (f"{item['loc'][0]}: {item['msg']}" for item in error.errors() if item["loc"])
-        raise UserError(f"the plan is none that a run can have: {'; '.join(wrong)}") from error
+    return spec_of(
+        config.plan,
+        orchestrator=config.orchestrator_address,
+        trainer=config.trainer_address,
+        token=token or USUAL,
+    )
 
 
 def _delegate(desk: Desk, config: LaunchConfig) -> None:

@@ -103,7 +103,15 @@ CONVERTED = {"rate", "thresholds", "environment_config", "num_tasks"}
 def spec_of(
     plan: RunPlan, *, orchestrator: Address, trainer: Address, token: Token = USUAL
 ) -> RunSpec:
-    """Return the agreed terms; raise `UserError` naming the file that is missing or wrong."""
+    """Return the agreed terms; raise `UserError` naming the file or the setting that is missing or wrong."""
+    try:
+        return _terms(plan, orchestrator, trainer, token)
+    except ValidationError as error:
+        wrong = (": ".join([*map(str, item["loc"]), item["msg"]]) for item in error.errors())
+        raise UserError(f"the plan makes no run: {'; '.join(wrong)}") from error
+
+
+def _terms(plan: RunPlan, orchestrator: Address, trainer: Address, token: Token) -> RunSpec:
     require_model(plan.model)
     config, tokenizer = _read(plan.model / CONFIG), _read(plan.model / TOKENIZER)
     if reason := why_unknown(
@@ -113,7 +121,7 @@ def spec_of(
     weights, ends = read_policy(plan.model), end_tokens(plan.model)
     model_digest = policy_digest(entries(weights))
     made, share = _tasks(plan)
-    fields = dict(
+    return RunSpec(
         **plan.model_dump(
             include=RunPlan.model_fields.keys() & RunSpec.model_fields.keys() - CONVERTED
         ),
@@ -149,14 +157,6 @@ def spec_of(
         orchestrator=orchestrator,
         trainer=trainer,
     )
-    try:
-        return RunSpec(**fields)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise UserError(
-            f"the plan makes no run: {where} {first['msg']}".replace("  ", " ")
-        ) from error
 
 
 def _tasks(plan: RunPlan) -> tuple[Environment, Share]:

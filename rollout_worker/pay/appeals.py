@@ -21,6 +21,7 @@ from client.retry import GiveUp, Unreachable
 from ledger.errors import LedgerError
 from ledger.state import SlashStatus
 from local.files import tell_damaged, write_whole
+from local.threads import beside
 from protocol.errors import Malformed, MarketError
 from protocol.signing import Domain
 from protocol.verdict import Rejection
@@ -235,13 +236,8 @@ def answering(appeals: Appeals) -> Iterator[None]:
         except Unreachable:
             return  # told to stop while waiting for the orchestrator
 
-    thread = threading.Thread(target=answer)
-    thread.start()
-    try:
+    with beside(stop, answer):
         yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 def see_out(appeals: Appeals, excluded_from: Iterable[int], stop: threading.Event) -> None:

@@ -45,10 +45,8 @@ class ReportSigner:
         """Look at every report once: sign it, or say why not."""
         verifier = self._verifier
         tasks = verifier.routes.fraud_reports(self._run_id, give_up=verifier.stop.is_set).tasks
-        if (
-            len(self._seen) > MOST_SEEN
-        ):  # looked at again, at worst: what is signed twice is counted once
-            self._seen.clear()
+        if len(self._seen) > MOST_SEEN:
+            self._seen.clear()  # looked at again, at worst: what is signed twice is counted once
         for task in tasks:
             about = (task.worker, task.work_digest)
             if about in self._seen or task.worker == verifier.identity:

@@ -9,6 +9,7 @@ and this disk alone, and goes on beside everything that waits for the orchestrat
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -22,6 +23,7 @@ from audit.watch_actions import Actor
 from ledger.journal import Journal
 from ledger.ledger import Ledger
 from local.files import write_whole
+from local.threads import beside
 from protocol.canonical import keccak256
 from protocol.user_error import one_line
 
@@ -91,13 +93,8 @@ class Duty(Protocol):
 def answering(*duties: Duty, seconds: float = ROUND_SECONDS) -> Iterator[None]:
     """Do duties in a thread of their own; each once at least, however soon their owner ends."""
     stop = threading.Event()
-    thread = threading.Thread(target=_answer, args=(duties, stop, seconds))
-    thread.start()
-    try:
+    with beside(stop, partial(_answer, duties, stop, seconds)):
         yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 def _answer(duties: Sequence[Duty], stop: threading.Event, seconds: float) -> None:

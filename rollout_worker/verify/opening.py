@@ -7,15 +7,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from client.cache import ContentCache
-from client.connection import Connection
-from client.counters import Counters
 from client.look import look
 from client.verifier import VerifierRoutes
 from local.voice import stop_on_signals, telling
 from rollout_worker.config import VerifierConfig
 from rollout_worker.first_look import require_verifiable
 from rollout_worker.replay.registry import require_device
+from rollout_worker.routes import opened_routes
 from rollout_worker.verify.epochs import Verifier
 from rollout_worker.verify.kept import KeptFiles, answering
 from rollout_worker.verify.main import serve
@@ -53,17 +51,8 @@ def _at_market(
     runs = look(config.orchestrator)
     require_verifiable(wallet, runs, config.runs, at=config.orchestrator)
     wallet.prepare()
-    counters = Counters(config.data_dir, "verifier", every_seconds=config.metrics_seconds)
-    cache = ContentCache(config.data_dir / "cache", max_bytes=config.cache_bytes)
-    chain_id = wallet.domain.chain_id
-    with VerifierRoutes(
-        Connection(
-            config.orchestrator, key, chain_id=chain_id, retry=config.retry, counters=counters
-        ),
-        cache,
-        counters,
-    ) as routes:
-        verifier = Verifier(
+    with opened_routes(VerifierRoutes, config, key, wallet, role="verifier") as (routes, counters):
+        yield Verifier(
             config=config,
             key=key,
             identity=wallet.identity(),
@@ -74,9 +63,3 @@ def _at_market(
             counters=counters,
             stop=stop,
         )
-        counters.state("verifier", verifier.identity)
-        counters.state("waits_for", "")
-        try:
-            yield verifier
-        finally:
-            counters.write(now=True)

@@ -9,7 +9,7 @@ from starlette.testclient import TestClient
 
 from orchestrator import restoring
 from orchestrator.app import create_app
-from protocol.messages import BatchGroup, EpochStage, GroupState
+from protocol.messages import Batch, BatchGroup, EpochStage, GroupState
 from protocol.verdict import Outcome
 from tests.orchestrator.test_large_epochs import settle_all
 from tests.orchestrator.test_settling import earn, final
@@ -93,15 +93,21 @@ def test_no_nonce_is_leased_twice(fragile: Fragile, is_emptied: bool) -> None:
     assert place.party("alice").deliver(third).rejection == ""
 
 
+def with_a_batch(fragile: Fragile, is_emptied: bool) -> tuple[int, Batch]:
+    """Take a step's batch; return it with the mark to which Redis is then set back."""
+    earn(fragile.place, "alice", 2)
+    mark = 0 if is_emptied else fragile.redis.mark()
+    batch = fragile.place.take_batch(0)
+    assert batch is not None
+    return mark, batch
+
+
 @pytest.mark.parametrize("is_emptied", [False, True], ids=["set back", "emptied"])
 def test_the_trainer_goes_on_from_its_version_with_the_batch_it_had(
     fragile: Fragile, is_emptied: bool
 ) -> None:
     place = fragile.place
-    earn(place, "alice", 2)
-    mark = 0 if is_emptied else fragile.redis.mark()
-    batch = place.take_batch(0)
-    assert batch is not None
+    mark, batch = with_a_batch(fragile, is_emptied)
     assert place.publish(1).status_code == 204
     record = place.known("lineage", 1)
     assert place.party("trainer").post(place.path("batches/0/ack")).status_code == 204
@@ -130,10 +136,7 @@ def test_a_version_is_not_refused_for_a_batch_that_redis_forgot(
     fragile: Fragile, is_emptied: bool
 ) -> None:
     place = fragile.place
-    earn(place, "alice", 2)
-    mark = 0 if is_emptied else fragile.redis.mark()
-    batch = place.take_batch(0)
-    assert batch is not None
+    mark, _ = with_a_batch(fragile, is_emptied)
     manifest = place.manifest(1)
     fragile.lose(mark)
     busy = place.take_policy(manifest)

@@ -19,19 +19,11 @@ from transformers import (
 
 from protocol.precision import ComputeDtype
 from protocol.user_error import UserError
+from tests.stage.models import SIZE
 from trainer.model import Policy, open_policy
 from trainer.opening import WORKSPACE, WORKSPACES, Untrainable
 from trainer.scaling import NotFinite, finite_norm
 
-SIZE = {
-    "vocab_size": 128,
-    "hidden_size": 64,
-    "intermediate_size": 128,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "tie_word_embeddings": False,
-}
 NARROW = {"vocab_size": 128, "n_embd": 64, "n_layer": 2, "n_head": 4, "tie_word_embeddings": False}
 
 
