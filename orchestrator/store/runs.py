@@ -74,7 +74,7 @@ class RunStore:
             )
 
     async def use_blobs(self, trainer: str, digests: Sequence[bytes]) -> None:
-        """Count blobs among the unused no longer: a published policy names them."""
+        """Give a trainer the room of blobs back that a published policy names."""
         for start in range(0, len(digests), MOST_ARGUMENTS):
             named = (digest.hex() for digest in digests[start : start + MOST_ARGUMENTS])
             await self.queue.script("use_blobs", 0, *named, also=(keys.unused(trainer),))
